@@ -1,0 +1,99 @@
+"""Errors that a user can cause. The CLI prints each as one line; anything else is a bug.
+
+    SimclrsegError          exit 2
+    ├── UsageError          a knob with an impossible value
+    │   └── UnknownName     a dataset, preset, backbone … that no table holds
+    ├── DataError           photos, masks or labels that do not fit
+    │   └── ImageError      one picture that cannot be read
+    ├── WeightsError        a weights file that cannot be read or does not match
+    ├── ModelFileError      an exported model that cannot be read or is not ours
+    ├── RunError            a run that does not exist, is unfinished or in the way
+    ├── HubError            a published backbone that cannot be fetched
+    ├── DeviceError         exit 3: the requested device is not there
+    ├── TrainingError       exit 1: training cannot go on (the loss is not finite)
+    ├── GateError           exit 1: a check was not met, or some inputs failed
+    └── Interrupted         exit 130 or 143: stopped by a signal, state saved
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SimclrsegError(Exception):
+    """Base of every error caused by input rather than by a bug."""
+
+    exit_code = 2
+
+
+class UsageError(SimclrsegError):
+    """A knob or a combination of knobs that cannot work."""
+
+
+class UnknownName(UsageError):
+    """A name that no table holds; the message offers the nearest one."""
+
+    def __init__(self, kind: str, name: str, *, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} {name!r}: {suggestion(name, known)}")
+
+
+class DataError(SimclrsegError):
+    """Photos, masks or labels that do not fit."""
+
+
+class ImageError(DataError):
+    """One picture that cannot be read. The message names the file and the reason."""
+
+
+class WeightsError(SimclrsegError):
+    """A weights file that cannot be read or does not match the network."""
+
+
+class ModelFileError(SimclrsegError):
+    """An exported model that cannot be read or was not made by this tool."""
+
+
+class RunError(SimclrsegError):
+    """A run that does not exist, is unfinished or in the way."""
+
+
+class HubError(SimclrsegError):
+    """A published backbone that cannot be fetched."""
+
+
+class DeviceError(SimclrsegError):
+    """The requested device is not available."""
+
+    exit_code = 3
+
+
+class TrainingError(SimclrsegError):
+    """Training cannot go on; the last good checkpoint stands."""
+
+    exit_code = 1
+
+
+class GateError(SimclrsegError):
+    """A check was not met, or some of the inputs failed."""
+
+    exit_code = 1
+
+
+class Interrupted(SimclrsegError):
+    """Stopped by a signal after the state was saved.
+
+    Args:
+        signum: the signal; the exit code is 128 + signum, as shells have it.
+    """
+
+    def __init__(self, message: str, *, signum: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The remedy for a misspelt name: the nearest known one, else all of them."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
