@@ -1,0 +1,411 @@
+"""Every knob of every command: its name, type, range, default and meaning, written once.
+
+The command line builds its options from these models, so nothing here imports torch. To add a knob, add a
+field with a docstring: it appears in ``--help``, in completion, in YAML files and in validation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from simclrseg.data.datasets import DATASETS
+from simclrseg.engine import OPTIMIZERS, SCHEDULES
+from simclrseg.errors import suggestion
+from simclrseg.losses import LOSSES
+from simclrseg.models import BACKBONES
+from simclrseg.tasks import METHODS
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Other spellings of an option, such as ``-o``."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True)
+class Positional:
+    """The knob is an argument, shown as ``metavar``; a list takes many."""
+
+    metavar: str
+
+
+@dataclass(frozen=True)
+class Completes:
+    """What the shell offers as values: the name of a completer in ``cli/options.py``."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Transient:
+    """Belongs to one call, not to the experiment: never written into a run's ``config.yaml``."""
+
+
+def _known_dataset(name: str) -> str:
+    if name in DATASETS or Path(name).is_dir():
+        return name
+    if any(mark in name for mark in "/\\.~"):
+        raise ValueError(f"there is no folder {name!r}")
+    raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")
+
+
+def _known_backbone(name: str) -> str:
+    if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
+        return name
+    raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
+
+
+DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
+BackboneName = Annotated[str, AfterValidator(_known_backbone), Completes("backbones")]
+
+
+class Section(BaseModel):
+    """A group of knobs: one block of the YAML file, one panel of ``--help``."""
+
+    # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+# Sections that several commands share.
+
+
+class Hardware(Section):
+    """Hardware"""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes the GPU when there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
+    workers: Annotated[int, Ge(1)] | None = None
+    """Threads that read and augment images; by default one per CPU core."""
+
+
+class Console(Section):
+    """Output"""
+
+    runs: Annotated[str, Completes("folders")] = "runs"
+    """Folder of all runs."""
+    quiet: Annotated[bool, Flag("-q"), Transient()] = False
+    """Only warnings and errors on stderr."""
+
+
+class TrainingRun(Section):
+    """Run"""
+
+    name: str | None = None
+    """Name of the run; derived from its data by default, and numbered when it is taken."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of initial weights, order and augmentation; splits do not depend on it."""
+    resume: Annotated[str | None, Completes("runs"), Transient()] = None
+    """Continue this interrupted run, with its own configuration."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace the run of that name."""
+
+
+class Training(Section):
+    """Optimization"""
+
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+
+    optimizer: Annotated[str, OPTIMIZERS]
+    """Update rule."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Peak learning rate; by default one that suits the optimizer."""
+    schedule: Annotated[str, SCHEDULES] = "cosine"
+    """How the learning rate moves, step by step."""
+    warmup_epochs: Annotated[float, Ge(0)] | None = None
+    """Epochs of linear warm-up; by default a tenth of the run, at most 10."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Weight decay; biases and normalisation layers have none."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Clip the gradient to this norm."""
+    epochs: Annotated[int, Ge(1)]
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2)]
+    """Images per optimizer step, over all processes."""
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES[self.optimizer]
+
+    @property
+    def warmup(self) -> float:
+        """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
+        return self.warmup_epochs if self.warmup_epochs is not None else min(10.0, self.epochs / 10)
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> Self:
+        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
+        return self
+
+
+# pretrain
+
+
+class PretrainData(Section):
+    """Data"""
+
+    dataset: Annotated[list[DatasetName], Flag("-d"), Completes("datasets")]
+    """Photos to learn from: a name or a folder; repeat it to join several."""
+    image_size: Annotated[int, Ge(32), Le(1024)] = 224
+    """Side of the square crops, in pixels."""
+    augmentation: Literal["paper", "cifar", "seed"] = "seed"
+    """Strength of crops and colours: the paper's, its CIFAR variant, or the original project's milder one."""
+    include_test: bool = False
+    """Also learn from photos of a published test list; recorded in the weights."""
+    strict: bool = False
+    """Stop at an unreadable photo instead of skipping it."""
+
+
+class PretrainModel(Section):
+    """Model"""
+
+    method: Annotated[str, METHODS] = "simclr"
+    """Self-supervised objective."""
+    backbone: BackboneName = "resnet50"
+    """Encoder, by its name in segmentation-models-pytorch."""
+    projection_hidden: Annotated[int, Ge(1)] = 512
+    """Width of the projection head's hidden layer."""
+    projection_dim: Annotated[int, Ge(2)] = 128
+    """Size of the embedding in which views are compared."""
+    temperature: Annotated[float, Ge(0.01), Le(10)] = 0.1
+    """Temperature of the contrastive loss."""
+
+
+class PretrainTraining(Training):
+    """Optimization"""
+
+    optimizer: Annotated[str, OPTIMIZERS] = "lars"
+    """Update rule."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Peak learning rate before scaling; by default 0.3 (lars), 0.03 (sgd) or 0.001 (adam, adamw)."""
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """Scale the rate with the batch: linear is rate*batch/256, sqrt is rate*sqrt(batch)/4."""
+    weight_decay: Annotated[float, Ge(0)] = 1e-6
+    """Weight decay; biases and normalisation layers have none."""
+    epochs: Annotated[int, Ge(1)] = 20
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2)] = 120
+    """Images that are contrasted with one another in a step, over all processes."""
+    micro_batch: Annotated[int, Ge(1)] | None = None
+    """Images whose activations are in memory at once. The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer images."""
+
+    @property
+    def scaled_rate(self) -> float:
+        factor = {"none": 1.0, "linear": self.batch_size / 256, "sqrt": self.batch_size**0.5 / 4}
+        return self.peak_rate * factor[self.lr_scaling]
+
+
+class PretrainConfig(Section):
+    """pretrain"""
+
+    data: PretrainData
+    model: PretrainModel = Field(default_factory=PretrainModel)
+    training: PretrainTraining = Field(default_factory=PretrainTraining)
+    hardware: Hardware = Field(default_factory=Hardware)
+    run: TrainingRun = Field(default_factory=TrainingRun)
+    console: Console = Field(default_factory=Console)
+
+
+# finetune
+
+
+class LabelledData(Section):
+    """Data"""
+
+    dataset: Annotated[DatasetName, Flag("-d")] = "oxford_pets"
+    """Photos with masks: a name or a folder with images/ and masks/."""
+    data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Share of the development photos (all but test) to use."""
+    image_size: Annotated[int, Ge(32), Le(2048)] = 256
+    """Side to which photos are brought, in pixels; the aspect is not kept."""
+    augmentation: Literal["none", "flip"] = "flip"
+    """Random changes to photo and mask together."""
+    test_split: Literal["official", "random"] = "official"
+    """Take the published test list where there is one, or a random fifth."""
+    split_seed: Annotated[int, Ge(0)] = 0
+    """Seed of the split; nothing else changes it."""
+    border: Literal["pet", "background", "ignore"] = "pet"
+    """What Oxford's border pixels count as."""
+    classes_file: Annotated[str | None, Completes("files")] = None
+    """YAML of class names and colours, for RGB masks and for names."""
+    strict: bool = False
+    """Stop at an unreadable photo instead of skipping it."""
+
+
+class FinetuneModel(Section):
+    """Model"""
+
+    pretrained: Annotated[str, Completes("pretrained")] = "none"
+    """Weights to start from: none, a pretraining run's name, or a file or run folder."""
+    backbone: BackboneName | None = None
+    """Encoder; by default the pretrained one, or resnet50."""
+    allow_unfinished: bool = False
+    """Take the weights of a pretraining run that was interrupted."""
+
+
+class FinetuneTraining(Training):
+    """Optimization"""
+
+    loss: Annotated[str, LOSSES] | None = None
+    """Loss; by default bce for two classes and ce for more."""
+    optimizer: Annotated[str, OPTIMIZERS] = "adam"
+    """Update rule."""
+    learning_rate: Annotated[float, Gt(0)] = 1e-4
+    """Peak learning rate."""
+    epochs: Annotated[int, Ge(1)] = 60
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2)] = 32
+    """Images per optimizer step, over all processes."""
+    micro_batch: Annotated[int, Ge(1)] | None = None
+    """Images per forward pass; the gradient is that of the whole batch (accumulation)."""
+
+
+class FinetuneConfig(Section):
+    """finetune"""
+
+    data: LabelledData = Field(default_factory=LabelledData)
+    model: FinetuneModel = Field(default_factory=FinetuneModel)
+    training: FinetuneTraining = Field(default_factory=FinetuneTraining)
+    hardware: Hardware = Field(default_factory=Hardware)
+    run: TrainingRun = Field(default_factory=TrainingRun)
+    console: Console = Field(default_factory=Console)
+
+
+# evaluate
+
+
+class EvaluateData(Section):
+    """Data"""
+
+    run: Annotated[str | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
+    """A fine-tuned run, by name or folder; the newest by default."""
+    dataset: Annotated[DatasetName | None, Flag("-d")] = None
+    """Score on these photos and masks instead of the run's own."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which part of the dataset to score."""
+    at: Literal["original", "training"] = "original"
+    """Resolution to score at: that of the masks, or that of training."""
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Images per forward pass."""
+
+
+class EvaluateOutput(Console):
+    """Output"""
+
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print everything as JSON on stdout."""
+
+
+class EvaluateConfig(Section):
+    """evaluate"""
+
+    data: EvaluateData = Field(default_factory=EvaluateData)
+    hardware: Hardware = Field(default_factory=Hardware)
+    console: EvaluateOutput = Field(default_factory=EvaluateOutput)
+
+
+# predict
+
+
+class PredictInput(Section):
+    """Input"""
+
+    inputs: Annotated[list[str], Positional("INPUT..."), Completes("files"), Transient()]
+    """Photos, or folders of photos."""
+    model: Annotated[str | None, Flag("-m"), Completes("models")] = None
+    """A fine-tuned run or an exported .onnx file; the newest finished run by default."""
+    threshold: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Probability above which a pixel is foreground; the model's own by default."""
+    max_pixels: Annotated[float, Ge(1)] = 178_956_970
+    """Refuse larger pictures before decoding them."""
+
+
+class PredictHardware(Section):
+    """Hardware"""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes the GPU when there is one."""
+
+
+class PredictOutput(Console):
+    """Output"""
+
+    output: Annotated[str | None, Flag("-o"), Completes("files"), Transient()] = None
+    """Mask to write, or a folder for many; by default <photo>.mask.png beside each photo."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace masks that exist."""
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print what was written as JSON on stdout."""
+
+
+class PredictConfig(Section):
+    """predict"""
+
+    input: PredictInput
+    hardware: PredictHardware = Field(default_factory=PredictHardware)
+    console: PredictOutput = Field(default_factory=PredictOutput)
+
+
+# export
+
+
+class ExportModel(Section):
+    """Model"""
+
+    run: Annotated[str | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
+    """A fine-tuned run, by name or folder; the newest by default."""
+    opset: Annotated[int, Ge(18), Le(23)] = 18
+    """Version of the ONNX operators."""
+
+
+class ExportOutput(Console):
+    """Output"""
+
+    output: Annotated[str | None, Flag("-o"), Completes("files"), Transient()] = None
+    """File to write; by default model.onnx in the run's folder."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace a file that exists."""
+
+
+class ExportConfig(Section):
+    """export"""
+
+    model: ExportModel = Field(default_factory=ExportModel)
+    console: ExportOutput = Field(default_factory=ExportOutput)
+
+
+# pull
+
+
+class PullSource(Section):
+    """Source"""
+
+    name: Annotated[str | None, Positional("[NAME]"), Completes("published"), Transient()] = None
+    """A published backbone; without it, all are listed."""
+
+
+class PullOutput(Section):
+    """Output"""
+
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print as JSON on stdout."""
+    quiet: Annotated[bool, Flag("-q"), Transient()] = False
+    """Only warnings and errors on stderr."""
+
+
+class PullConfig(Section):
+    """pull"""
+
+    source: PullSource = Field(default_factory=PullSource)
+    console: PullOutput = Field(default_factory=PullOutput)

@@ -1,0 +1,93 @@
+"""Configs from files: what is refused, in which words, and what is written."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.errors import UsageError
+from simclrseg.knobs import attribute_docstring, command_of, dump_config, knobs_of, parse_config, parse_config_file
+from tests.cli.small import Optim, TrainConfig
+
+GOOD = {"data": {"dataset": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"data": {"datset": ["a"]}}, "x.yaml: unknown key 'data.datset': did you mean 'data.dataset'?; --dataset is"),
+        (GOOD | {"optim": {"epoch": 3}}, "x.yaml: unknown key 'optim.epoch': did you mean 'optim.epochs'?"),
+        (GOOD | {"epochs": 3}, "x.yaml: unknown key 'epochs': did you mean 'optim.epochs'?"),
+        (GOOD | {"optm": {"epochs": 3}}, "x.yaml: unknown key 'optm': did you mean 'optim'?"),
+        (GOOD | {"optim": 3}, "x.yaml: optim must hold keys: model, optimizer, clip"),
+        (GOOD | {"optim": {"epochs": "many"}}, "x.yaml: optim.epochs 'many': must be a whole number with x >= 1"),
+        (GOOD | {"optim": {"epochs": [3]}}, "x.yaml: optim.epochs [3]: must be a whole number with x >= 1"),
+        (
+            GOOD | {"optim": {"model": "smal"}},
+            "x.yaml: optim.model 'smal': must be one of small, large; did you mean",
+        ),
+        (GOOD | {"optim": {"batch": 7}}, "x.yaml: optim.batch: 7 is odd"),
+        (GOOD | {"optim": {"epochs": 3, "warmup": 4}}, "x.yaml: warmup (4) must be below epochs (3)"),
+        ({"data": {"dataset": [3]}}, "x.yaml: data.dataset 3: must be a list, each item text; put it in quotes"),
+        ({"data": None}, "--dataset is needed"),
+        ({}, "--dataset is needed"),
+    ],
+)
+def test_a_wrong_file_gets_one_line_that_names_the_key(tree, message):
+    with pytest.raises(UsageError) as error:
+        parse_config(TrainConfig, tree, source="x.yaml")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_value_of_the_command_line_is_named_by_its_flag():
+    with pytest.raises(UsageError, match=r"^--clip '0': .*; x\.yaml: optim\.epochs 0: "):
+        parse_config(TrainConfig, GOOD | {"optim": {"epochs": 0}}, source="x.yaml", given={("optim", "clip"): "0"})
+
+
+def test_a_list_of_one_may_be_written_without_brackets():
+    assert parse_config(TrainConfig, {"data": {"dataset": "a"}}).data.dataset == ["a"]
+
+
+def test_the_tree_that_is_given_is_not_changed():
+    tree = {"data": {"dataset": "a"}}
+    parse_config(TrainConfig, tree, given={("optim", "epochs"): "3"})
+    assert tree == {"data": {"dataset": "a"}}
+
+
+def test_a_dumped_config_is_read_back_equal(tmp_path):
+    config = parse_config(TrainConfig, GOOD | {"optim": {"clip": None, "epochs": 3, "micro": 4}})
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert parse_config_file(TrainConfig, str(tmp_path / "config.yaml")) == config
+
+
+def test_a_dumped_config_says_its_command_and_leaves_out_what_belongs_to_one_call():
+    config = parse_config(TrainConfig, GOOD | {"output": {"overwrite": True, "as_json": True}})
+    tree = yaml.safe_load(dump_config(config))
+    assert list(tree) == ["command", "data", "optim"]
+    assert tree["command"] == "train"
+
+
+def test_a_dumped_config_has_the_keys_of_the_help_in_its_order():
+    tree = yaml.safe_load(dump_config(parse_config(PretrainConfig, {"data": {"dataset": "shapes"}})))
+    keys = [(section, key) for section, values in tree.items() if section != "command" for key in values]
+    assert keys == [knob.path for knob in knobs_of(PretrainConfig) if not knob.transient]
+
+
+def test_the_command_of_a_config_is_in_its_name():
+    assert command_of(FinetuneConfig) == "finetune"
+
+
+def test_docstrings_below_fields_are_found_in_the_source_too():
+    assert attribute_docstring(Optim, "epochs") == "Passes."
+    assert attribute_docstring(Optim, "nothing") == ""
+
+
+@pytest.mark.parametrize("name", ["Pretrain", "Finetune", "Evaluate", "Predict", "Export", "Pull"])
+def test_every_knob_says_what_it_means(name):
+    from simclrseg import config
+
+    for knob in knobs_of(getattr(config, f"{name}Config")):
+        assert knob.help.endswith("."), knob.key
+        assert knob.values.kinds or knob.values.choices, knob.key
