@@ -1,0 +1,83 @@
+"""What a model file says of itself: in the safetensors header, and in ONNX with the prefix ``simclrseg.``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from simclrseg.errors import ModelFileError
+
+ONNX_PREFIX = "simclrseg."
+FORMAT_VERSION = 1
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ModelMetadata(BaseModel):
+    """Everything needed to use a weights file without its run (design §5)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    format_version: int = FORMAT_VERSION
+    task: str
+    """What the weights do: ``backbone`` or ``segmentation``."""
+    method: str | None = None
+    """How they were pretrained: ``simclr``, ..."""
+    encoder: str
+    """Name in segmentation-models-pytorch's vocabulary."""
+    decoder: str | None = None
+    in_channels: int = 3
+    stem: str = "imagenet"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Channel means that the input is normalised with, for pixels in [0, 1]."""
+    std: tuple[float, ...] = IMAGENET_STD
+    image_size: int
+    """Side of the square training images, in pixels."""
+    resize: Literal["squash"] = "squash"
+    """How a picture is brought to ``image_size``: without keeping its aspect."""
+    classes: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    threshold: float | None = None
+    """Probability above which a pixel is foreground; None for more than two classes."""
+    border: str | None = None
+    dataset: str = ""
+    include_test: bool = False
+    """Whether photos of a published test list were learned from."""
+    split_seed: int | None = None
+    test_hash: str | None = None
+    metrics: dict[str, float] = {}
+    pretrained: str | None = None
+    """Where the encoder's weights came from."""
+    epochs: int = 0
+    """Epochs of the training that wrote this file."""
+    version: str = ""
+    commit: str | None = None
+
+    def to_strings(self, prefix: str = "") -> dict[str, str]:
+        """String pairs for a file header; each value is JSON."""
+        return {prefix + name: json.dumps(value) for name, value in self.model_dump(mode="json").items()}
+
+    @classmethod
+    def from_strings(cls, header: Mapping[str, str], prefix: str = "") -> Self | None:
+        """Read what ``to_strings`` wrote; None when the header holds nothing of ours.
+
+        Raises:
+            ModelFileError: if it is ours but cannot be read, or is of a newer format.
+        """
+        ours = {name: header[prefix + name] for name in cls.model_fields if prefix + name in header}
+        if "format_version" not in ours:
+            return None
+        try:
+            values = {name: json.loads(text) for name, text in ours.items()}
+            if values["format_version"] > FORMAT_VERSION:
+                raise ModelFileError(
+                    f"the file has format {values['format_version']}, this version reads up to {FORMAT_VERSION}: "
+                    "update simclrseg (pip install -U simclrseg)"
+                )
+            return cls.model_validate(values)
+        except (json.JSONDecodeError, ValidationError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelFileError(f"the file's metadata cannot be read ({reason}): export it again") from error
