@@ -1,0 +1,485 @@
+"""The one way to open a picture: decoding, orientation, colour and limits; also resizing and writing. No torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from simclrseg.errors import ImageError
+from simclrseg.files import replacing
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) RGB or (H, W), uint8."""
+
+_SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+MAX_PIXELS = 178_956_970
+"""Width x height above which a picture is refused, as in Pillow."""
+
+_ORIENTATION = 0x0112  # the EXIF and TIFF tag
+_BITS_PER_SAMPLE = 258  # the TIFF tag
+# Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
+_FORMATS = {
+    plugin.format: plugin
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        GifImagePlugin.GifImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+        BmpImagePlugin.BmpImageFile,
+        AvifImagePlugin.AvifImageFile,
+        PpmImagePlugin.PpmImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        TgaImagePlugin.TgaImageFile,
+    )
+}
+_INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
+
+
+def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orient: bool = True) -> Pixels:
+    """Decode a picture to RGB, as a viewer would show it.
+
+    Transparent pixels are laid over white, 16 bits are scaled to 8, CMYK, Lab and pictures with an embedded ICC
+    profile are brought to sRGB, and of several frames or pages the first is taken.
+
+    Args:
+        source: a file, or its contents.
+        max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
+        orient: apply the EXIF orientation.
+
+    Returns:
+        (H, W, 3) uint8, contiguous.
+
+    Raises:
+        ImageError: if it cannot be read; the message names file and reason.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(3) == b"\xff\xd8\xff":
+            data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
+            header = _jpeg_header(data)
+            if header is not None:
+                _check_pixels(header.width, header.height, max_pixels, name)
+                if header.plain and data.endswith(b"\xff\xd9"):  # cv2 fills a cut JPEG with grey and says nothing
+                    image = _decode_plain_jpeg(data, header.orientation if orient else 1)
+                    if image is not None:
+                        return image
+            stream = BytesIO(data)
+        picture = _open_picture(stream, name)
+        _check_pixels(*picture.size, max_pixels, name)
+        orientation = _load(picture)
+        image = np.array(_to_rgb(picture, name), order="C")
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            return image if orient else _turn(image, _INVERSE.get(orientation, orientation))
+        return _turn(image, orientation) if orient else image
+
+
+def read_mask(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode a mask without any conversion of its values.
+
+    Returns:
+        (H, W) uint8 for indexed, grey and 1-bit files (palette indexes, grey values, 0/1);
+        (H, W, 3) uint8 for RGB ones, whose alpha is left out.
+
+    Raises:
+        ImageError: if it cannot be read, or its values do not fit in 8 bits.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        picture = _open_picture(stream, name)
+        _check_pixels(*picture.size, max_pixels, name)
+        orientation = _load(picture)
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            orientation = 1
+        if picture.mode in ("RGBA", "RGBX"):
+            mask = np.array(picture)[:, :, :3]
+        elif picture.mode in ("LA", "PA"):
+            mask = np.array(picture)[:, :, 0]
+        elif picture.mode in ("1", "L", "P", "RGB") or picture.mode.startswith("I"):
+            mask = np.array(picture)
+        else:
+            raise ImageError(f"{name}: a mask of mode {picture.mode} has no class values: save it as an 8-bit PNG")
+        if mask.min() < 0 or mask.max() > 255:
+            low, high = int(mask.min()), int(mask.max())
+            raise ImageError(
+                f"{name}: a mask with values {low} to {high} does not fit in 8 bits: use class ids below 255"
+            )
+        return _turn(np.ascontiguousarray(mask, dtype=np.uint8), orientation)
+
+
+def image_shape(source: str | Path | bytes) -> tuple[int, int]:
+    """(height, width) of a picture as ``read_image`` would return it, from the header alone.
+
+    Raises:
+        ImageError: if there is no header that can be read.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        picture = _open_picture(stream, name)
+        width, height = picture.size
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
+            return height, width
+        if isinstance(picture, PngImagePlugin.PngImageFile) and _exif_follows_pixels(stream):
+            _check_pixels(width, height, MAX_PIXELS, name)
+            picture.load()
+        return (width, height) if _stored_orientation(picture) >= 5 else (height, width)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Every file with the suffix of a picture below ``folder``, sorted; hidden files and folders are skipped."""
+    return sorted(iterate_images(folder), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def iterate_images(folder: str | Path) -> Iterator[Path]:
+    """The files of ``list_images`` one by one, in no order."""
+    return (path for path in iterate_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def iterate_files(folder: str | Path) -> Iterator[Path]:
+    """Every file below ``folder``, in no order; links are followed, hidden files and folders skipped."""
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up.
+
+    This is the one geometry of training, evaluation and prediction.
+    """
+    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
+        image = _as_pixels(cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA))
+    if tuple(size) != shrunk:
+        image = _as_pixels(cv2.resize(image, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR))
+    return image
+
+
+def resize_mask(mask: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bring class ids (H, W) to ``size`` = (height, width) by nearest neighbour."""
+    if mask.shape[:2] == tuple(size):
+        return mask
+    return _as_pixels(cv2.resize(mask, tuple(size)[::-1], interpolation=cv2.INTER_NEAREST))
+
+
+def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
+    if probability.shape[:2] == tuple(size):
+        return probability
+    bands = probability.reshape(*probability.shape[:2], -1)
+    resized = np.empty((*size, bands.shape[2]), np.float32)
+    for first in range(0, bands.shape[2], 4):  # OpenCV works on groups of at most 4 bands
+        group = np.ascontiguousarray(bands[:, :, first : first + 4], dtype=np.float32)
+        part = cv2.resize(group, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)
+        resized[:, :, first : first + 4] = part.reshape(*size, -1)
+    return resized.reshape(*size, *probability.shape[2:])
+
+
+def write_png(path: str | Path, array: NDArray[Any]) -> None:
+    """Write (H, W) or (H, W, 3|4) RGB(A), uint8 or uint16, as PNG; the file appears whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = Path(path)
+    if array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", array)[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+@dataclass(frozen=True)
+class _JpegHeader:
+    height: int
+    width: int
+    orientation: int
+    plain: bool  # 8-bit YCbCr in sRGB, which OpenCV and Pillow decode to the same pixels
+
+
+def _jpeg_header(data: bytes) -> _JpegHeader | None:
+    """Read a JPEG's markers up to the first scan; None where they are out of the ordinary."""
+    frames: list[tuple[int, bytes]] = []
+    exif: list[bytes] = []
+    profile: list[bytes] = []
+    plain, position = True, 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA:
+            break
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or end < start:  # nothing of this kind stands before a scan
+            return None
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frames.append((marker, data[start:end]))
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", start):
+            exif.append(data[start:end])
+        elif marker == 0xE1 and b"tiff:Orientation" in data[start:end]:
+            plain = False  # orientation in XMP: Pillow reads it
+        elif marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", start):
+            profile.append(data[start + 12 : end])
+        elif marker == 0xEE and data.startswith(b"Adobe", start):
+            plain = plain and data[end - 1] == 1  # 1: YCbCr
+        position = end
+    else:
+        return None
+    if len(frames) != 1 or len(frames[0][1]) < 6:
+        return None
+    marker, frame = frames[0]
+    precision, height, width, components = struct.unpack(">BHHB", frame[:6])
+    plain = plain and marker <= 0xC2 and (precision, components) == (8, 3) and frame[6::3] != b"RGB" and len(exif) < 2
+    if plain and profile:
+        icc = b"".join(chunk[2:] for chunk in sorted(profile))  # each starts with its number and their count
+        plain = _to_srgb(icc, "RGB") is None
+    return _JpegHeader(height, width, _exif_orientation(exif[0]) if exif else 1, plain and height > 0 and width > 0)
+
+
+def _decode_plain_jpeg(data: bytes, orientation: int) -> Pixels | None:
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None else _turn(_as_pixels(image), orientation)
+
+
+def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
+    """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
+    _hush_pillow()
+    stream.seek(0)
+    prefix = stream.read(64)
+    for kind in _FORMATS:
+        factory, accept = Image.OPEN[kind]
+        if accept is None and not name.lower().endswith(".tga"):  # nothing marks a TGA but its name
+            continue
+        if accept is not None and accept(prefix[:16]) is not True:
+            continue
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise ImageError(f"{name}: {_guess(prefix)}")
+
+
+def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+    """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = Image.fromarray(_to_8_bits(picture, name))
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+    elif picture.mode not in ("L", "RGB", "CMYK", "LAB"):
+        picture = picture.convert("RGB")
+    transform = _to_srgb(profile, picture.mode) if profile or picture.mode == "LAB" else None
+    if transform is not None:
+        return transform.apply(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _to_8_bits(picture: Image.Image, name: str) -> Pixels:
+    """Scale 16-bit (or 12-bit) grey, and floats in [0, 1], to 0..255."""
+    values = np.asarray(picture)
+    if picture.mode == "F":
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise ImageError(f"{name}: its floating-point pixels are not all in [0, 1]: save it with 8 or 16 bits")
+        return (values * 255 + 0.5).astype(np.uint8)
+    bits = 16
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        bits = min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16)
+    top = 2**bits - 1
+    if values.min() < 0 or values.max() > top:
+        raise ImageError(f"{name}: its {values.itemsize * 8}-bit pixels have no known range: save it with 8 or 16 bits")
+    return _as_pixels(((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8))
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The transform from an embedded profile (or Lab) to sRGB; None where there is nothing to do or it is unusable."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile or b"") if mode != "LAB" else ImageCms.createProfile("LAB"))
+        space = source.profile.xcolor_space.strip()
+        if {"L": "GRAY", "LAB": "Lab"}.get(mode, mode) != space:
+            return None
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "RGB":
+            levels = np.arange(0, 256, 17, dtype=np.uint8)
+            colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+            changed = np.asarray(transform.apply(Image.fromarray(colours)))
+            if np.abs(changed.astype(int) - colours).max() <= 3:  # sRGB by another name, as most profiles are
+                return None
+        return transform
+    except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
+        return None  # viewers, too, show a picture with a broken profile as if it had none
+
+
+def _load(picture: Image.Image) -> int:
+    """Decode the pixels; returns the orientation that the file asks for."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        orientation = _stored_orientation(picture)  # is gone once Pillow has turned the pixels
+        picture.load()
+        return orientation
+    picture.load()
+    return _stored_orientation(picture)  # a PNG's EXIF may follow its pixels
+
+
+def _stored_orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
+    try:
+        # not a PNG's own getexif: it would decode, and an error in that must not be lost here
+        value = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+    except Exception:  # EXIF is written by anything; no error in it should cost the picture
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _exif_orientation(exif: bytes) -> int:
+    _hush_pillow()
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        value = tags.get(_ORIENTATION, 1)
+    except Exception:  # as above
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _exif_follows_pixels(stream: IO[bytes]) -> bool:
+    """Whether a PNG's EXIF stands after its pixels, where Pillow sees it only once it has decoded them."""
+    position, behind = stream.tell(), False
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            break
+        behind = behind or kind == b"IDAT"
+        stream.seek(length + 4, os.SEEK_CUR)
+    stream.seek(position)
+    return behind and len(head) == 8
+
+
+def _turn(image: Pixels, orientation: int) -> Pixels:
+    """Apply an EXIF orientation to (H, W[, 3])."""
+    if orientation in (5, 7):
+        image = _as_pixels(cv2.transpose(image))
+    if orientation == 2:
+        image = _as_pixels(cv2.flip(image, 1))
+    elif orientation == 4:
+        image = _as_pixels(cv2.flip(image, 0))
+    elif orientation in (3, 7):
+        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_180))
+    elif orientation == 6:
+        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE))
+    elif orientation == 8:
+        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))
+    return image
+
+
+def _as_pixels(array: Any) -> Pixels:
+    pixels: Pixels = array  # cv2's stubs do not know the type of what they return
+    return pixels
+
+
+def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} allowed: shrink it"
+        )
+
+
+@contextmanager
+def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        yield BytesIO(source)
+        return
+    if not os.path.isfile(source):  # a pipe would wait for ever
+        reason = "is not a file" if os.path.exists(source) else "no such file"
+        raise ImageError(f"{name}: {reason}")
+    with open(source, "rb") as stream:
+        yield stream
+
+
+@contextmanager
+def _our_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:  # GIF's plugin checks by itself
+        raise ImageError(f"{name}: it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it") from error
+    except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(
+            f"{name}: the picture is damaged or cut short ({reason}): copy or download it again"
+        ) from error
+
+
+def _display_name(source: str | Path | bytes) -> str:
+    if isinstance(source, bytes):
+        return f"the picture ({len(source):,} bytes)"
+    name = os.fspath(source)
+    return name if name.isprintable() else ascii(name)  # one line, and no bytes that a terminal cannot print
+
+
+def _guess(prefix: bytes) -> str:
+    """Why a file that starts with these bytes is not a picture that can be read."""
+    if not prefix:
+        return "the file is empty"
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "HEIC is not supported: convert it to JPEG or PNG"
+    if prefix.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture: run `git lfs pull`"
+    if prefix.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")):
+        return "the picture's header is damaged or cut short: copy or download it again"
+    return f"not a picture that can be read ({', '.join(_FORMATS)})"
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's notes on odd metadata off the terminal: a picture is either read or refused.
+
+    Only warnings raised in Pillow's own modules are meant. ``warnings.catch_warnings`` would swap the filters of the
+    whole process, which is not safe in the loader's threads.
+    """
+    ours = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+    if not warnings.filters or warnings.filters[0] != ours:
+        warnings.filterwarnings("ignore", module=r"PIL\.")

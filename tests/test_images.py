@@ -1,0 +1,326 @@
+"""Reading, resizing and writing pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from simclrseg.errors import ImageError
+from simclrseg.images import (
+    image_shape,
+    list_images,
+    read_image,
+    read_mask,
+    resize_image,
+    resize_mask,
+    resize_probability,
+    write_png,
+)
+
+UNREADABLE = {
+    "broken.png": "header is damaged",
+    "broken_data_stream.png": "damaged",
+    "decompression_bomb.gif": "pixels",
+    "made_bomb_30000x30000.png": "900,000,000 pixels",
+    "made_cut_at_60_percent.jpg": "cut short",
+    "made_text_named.jpg": "not a picture",
+    "made_zero_bytes.jpg": "empty",
+    "truncated_image.png": "cut short",
+    "truncated_jpeg.jpg": "cut short",
+}
+
+
+def photo(height: int = 40, width: int = 60) -> np.ndarray:
+    """A smooth picture with a different colour in every corner."""
+    corners = np.array([[[250, 20, 20], [20, 250, 20]], [[20, 20, 250], [240, 240, 20]]], np.uint8)
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def orientation_exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def test_every_odd_picture_is_read_or_refused_in_one_line(real_data):
+    files = sorted((real_data / "odd_images").iterdir())
+    assert len(files) == 39
+    for file in files:
+        start = time.perf_counter()
+        if file.name in UNREADABLE:
+            with pytest.raises(ImageError) as caught:
+                read_image(file)
+            assert UNREADABLE[file.name] in str(caught.value)
+            assert str(caught.value).startswith(str(file))
+            assert "\n" not in str(caught.value)
+        else:
+            image = read_image(file)
+            assert image.dtype == np.uint8
+            assert image.flags.c_contiguous
+            assert image.shape == (*image_shape(file), 3)
+        assert time.perf_counter() - start < 2
+
+
+def test_the_same_scene_is_seen_in_all_its_orientations(real_data):
+    upright, *others = (read_image(real_data / "odd_images" / f"Landscape_{n}.jpg") for n in (1, 3, 6, 8))
+    upright = cv2.resize(upright, (90, 60), interpolation=cv2.INTER_AREA).astype(int)
+    for other in others:
+        small = cv2.resize(other, (90, 60), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(small - upright).mean() < 8  # only the figure in the middle differs
+
+
+def test_lab_and_avif_show_the_same_colours(real_data):
+    lab, avif = (read_image(real_data / "odd_images" / name).astype(int) for name in ("hopper.Lab.tif", "hopper.avif"))
+    assert np.abs(lab - avif).mean() < 5
+
+
+def test_plain_photos_equal_pillows_pixels(real_data):
+    for file in sorted((real_data / "cats_vs_dogs" / "cat").iterdir())[:20]:
+        with Image.open(file) as picture:
+            np.testing.assert_array_equal(read_image(file), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_in_every_format(tmp_path, kind, orientation):
+    upright = photo()
+    # the inverse of each orientation, by numpy, makes what a camera would have stored
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](upright)
+    picture = Image.fromarray(np.ascontiguousarray(stored))
+    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
+    file = tmp_path / f"photo.{kind.lower()}"
+    file.write_bytes(encoded(picture, kind, exif=orientation_exif(orientation), **options))
+    assert np.abs(read_image(file).astype(int) - upright).max() < 25
+    assert image_shape(file) == upright.shape[:2]
+    assert np.abs(read_image(file, orient=False).astype(int) - stored).max() < 25
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"optimize": True}, {"quality": 10}])
+def test_any_jpeg_coding_equals_pillows_pixels(options):
+    data = encoded(Image.fromarray(photo()), "JPEG", **options)
+    np.testing.assert_array_equal(read_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_an_rgb_coded_jpeg_keeps_its_colours():
+    data = encoded(Image.fromarray(photo()), "JPEG", keep_rgb=True, quality=95)
+    assert np.abs(read_image(data).astype(int) - photo()).max() < 25
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_cut_jpeg_is_refused(share):
+    data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)), "JPEG")
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(data[: int(share * len(data))])
+
+
+def test_bytes_behind_the_end_of_a_jpeg_do_no_harm():
+    data = encoded(Image.fromarray(photo()), "JPEG")
+    np.testing.assert_array_equal(read_image(data + b"\0" * 100), read_image(data))
+
+
+def test_a_wide_gamut_profile_is_brought_to_srgb():
+    data = encoded(Image.fromarray(photo()), "JPEG", icc_profile=wide_profile(), quality=95)
+    plain = read_image(encoded(Image.fromarray(photo()), "JPEG", quality=95))
+    vivid = read_image(data)
+    assert np.abs(vivid.astype(int) - plain).max() > 20
+    assert vivid[0, 0, 0] >= plain[0, 0, 0]  # a wider red is a stronger sRGB red
+
+
+@pytest.mark.parametrize("profile", [b"not a profile", None])
+def test_a_broken_profile_and_an_srgb_profile_change_nothing(profile):
+    profile = profile or ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encoded(Image.fromarray(photo()), "JPEG", icc_profile=profile)
+    np.testing.assert_array_equal(read_image(data), read_image(encoded(Image.fromarray(photo()), "JPEG")))
+
+
+def wide_profile() -> bytes:
+    """An sRGB profile with a redder red."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    entry = profile.index(b"rXYZ")  # the tag table: signature, offset, size
+    (offset,) = struct.unpack_from(">I", profile, entry + 4)
+    struct.pack_into(">i", profile, offset + 8, int(0.62 * 65536))  # X of red: 0.44 in sRGB
+    return bytes(profile)
+
+
+def test_transparent_pixels_are_white():
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = 10, 20, 30, 255
+    pixels[1, 1] = 0, 0, 0, 128
+    image = read_image(encoded(Image.fromarray(pixels), "PNG"))
+    assert image[0, 0].tolist() == [10, 20, 30]
+    assert image[0, 1].tolist() == [255, 255, 255]
+    assert image[1, 1].tolist() == [127, 127, 127]
+
+
+def test_sixteen_bits_are_scaled_to_eight():
+    values = np.array([[0, 128, 257, 32768, 65406, 65535]], np.uint16)
+    image = read_image(encoded(Image.fromarray(values), "PNG"))
+    assert image[0, :, 0].tolist() == [0, 0, 1, 128, 254, 255]
+
+
+def test_floats_outside_the_unit_range_are_refused():
+    inside, outside = (encoded(Image.fromarray(np.float32([[0, top]])), "TIFF") for top in (1, 7))
+    assert read_image(inside)[0, :, 0].tolist() == [0, 255]
+    with pytest.raises(ImageError, match=r"\[0, 1\]"):
+        read_image(outside)
+
+
+def test_the_limit_holds_before_any_pixel_is_decoded():
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    idat = b"IDAT" + zlib.compress(b"")
+    data += struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
+    with pytest.raises(ImageError, match="2,500,000,000 pixels"):
+        read_image(data)
+    with pytest.raises(ImageError, match="2,400 pixels, more than the 2,399"):
+        read_image(encoded(Image.fromarray(photo()), "JPEG"), max_pixels=2399)
+    assert read_image(encoded(Image.fromarray(photo()), "JPEG"), max_pixels=2400).shape == (40, 60, 3)
+
+
+def test_pillows_own_limit_and_its_warning_play_no_part(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert read_image(encoded(Image.fromarray(photo()), "PNG")).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC is not supported"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
+        (b"\xff\xd8\xff\xe0", "damaged"),
+    ],
+)
+def test_what_is_no_picture_is_named_with_the_reason(tmp_path, content, reason):
+    file = tmp_path / "x.jpg"
+    file.write_bytes(content)
+    for read in (read_image, read_mask, image_shape):
+        with pytest.raises(ImageError, match=reason) as caught:
+            read(file)
+        assert str(file) in str(caught.value)
+
+
+def test_missing_files_folders_and_pipes_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, reason in [("missing.jpg", "no such file"), ("", "not a file"), ("pipe.jpg", "not a file")]:
+        with pytest.raises(ImageError, match=reason):
+            read_image(tmp_path / name)
+
+
+def test_a_name_with_a_line_break_stays_in_one_line(tmp_path):
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "a\nb.jpg")
+    assert "\n" not in str(caught.value)
+
+
+def test_masks_keep_their_values(tmp_path):
+    ids = np.array([[0, 1, 2], [20, 7, 255]], np.uint8)
+    indexed = Image.fromarray(ids)
+    indexed.putpalette(np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes())
+    assert indexed.mode == "P"
+    colours = photo(2, 3)
+    for picture, expected in [
+        (indexed, ids),
+        (Image.fromarray(ids), ids),
+        (Image.fromarray(ids > 1), (ids > 1).astype(np.uint8)),
+        (Image.fromarray(ids.astype(np.uint16)), ids),
+        (Image.fromarray(colours), colours),
+        (Image.fromarray(np.dstack([colours, ids])), colours),
+    ]:
+        mask = read_mask(encoded(picture, "PNG"))
+        np.testing.assert_array_equal(mask, expected)
+        assert mask.dtype == np.uint8
+
+
+def test_a_mask_of_more_than_eight_bits_is_refused():
+    with pytest.raises(ImageError, match="values 0 to 300"):
+        read_mask(encoded(Image.fromarray(np.array([[0, 300]], np.uint16)), "PNG"))
+
+
+def test_pictures_are_listed_in_order_without_what_is_hidden(tmp_path):
+    for name in ["b.png", "a/z.JPG", "a/.hidden.png", ".git/x.png", "notes.txt", "__MACOSX/a.jpg", "a.jpeg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "round").symlink_to(tmp_path)
+    assert [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)] == ["a.jpeg", "a/z.JPG", "b.png"]
+
+
+def test_shrinking_averages_each_axis_on_its_own():
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[::2] = 200
+    assert (resize_image(image, (2, 2)) == 100).all()
+    assert (resize_image(image, (2, 8)) == 100).all()  # down in one axis, up in the other
+    assert resize_image(image, (4, 4)) is image
+
+
+def test_masks_are_resized_without_new_values():
+    mask = np.array([[0, 255], [3, 7]], np.uint8)
+    assert set(np.unique(resize_mask(mask, (33, 17)))) == {0, 3, 7, 255}
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (21,)])
+def test_probabilities_keep_range_and_channels(channels):
+    probability = np.random.default_rng(0).random((5, 7, *channels), np.float32)
+    resized = resize_probability(probability, (20, 31))
+    assert resized.shape == (20, 31, *channels)
+    assert resized.dtype == np.float32
+    assert 0 <= resized.min() <= resized.max() <= 1
+    assert abs(resized.mean() - probability.mean()) < 0.1
+
+
+def test_a_png_is_written_whole_and_reads_back(tmp_path):
+    for array in (photo(), photo()[:, :, 0], np.dstack([photo(), photo()[:, :, 0]])):
+        write_png(tmp_path / "x.png", array)
+        with Image.open(tmp_path / "x.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), array)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_png_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(OSError, match=r"x\.png"):
+        write_png(tmp_path / "x.png", photo())
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_damaged_pictures_of_any_kind_raise_nothing_but_our_error(tmp_path):
+    generator = np.random.default_rng(0)
+    files = {kind: encoded(Image.fromarray(photo()), kind) for kind in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM")}
+    for kind, data in files.items():
+        for _ in range(60):
+            damaged = bytearray(data)
+            for place in generator.integers(0, min(len(data), 200), 4):
+                damaged[place] = generator.integers(256)
+            file = Path(tmp_path, f"x.{kind.lower()}")
+            file.write_bytes(damaged)
+            try:
+                image = read_image(file)
+            except ImageError:
+                continue
+            assert image.shape == (*image_shape(file), 3)
