@@ -1,0 +1,1 @@
+"""Data: photos and masks, their splits, and the batches made of them."""

@@ -1,0 +1,13 @@
+"""Datasets, by the name users type. To add one: write its module, add its line."""
+
+from simclrseg.registry import Registry
+
+DATASETS = Registry(
+    "dataset",
+    {
+        "shapes": "simclrseg.data.datasets.shapes:shapes",
+        "cats_vs_dogs": "simclrseg.data.datasets.cats_vs_dogs:cats_vs_dogs",
+        "cifar10": "simclrseg.data.datasets.cifar10:cifar10",
+        "oxford_pets": "simclrseg.data.datasets.oxford_pets:oxford_pets",
+    },
+)

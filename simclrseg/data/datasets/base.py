@@ -1,0 +1,174 @@
+"""What a dataset is: photos by index, with masks and labels where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.errors import DataError
+from simclrseg.images import Pixels, read_image, read_mask
+
+IGNORE = 255
+"""The mask value of pixels that neither train nor count."""
+
+Border = Literal["pet", "background", "ignore"]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What a user can ask of a dataset, whichever it is.
+
+    Args:
+        border: what the border of Oxford's trimaps counts as.
+        classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
+        download: fetch a named set that is not there.
+        masks: False leaves a folder's masks unread, as pretraining does.
+    """
+
+    border: Border = "pet"
+    classes_file: Path | None = None
+    download: bool = True
+    masks: bool = True
+
+
+class Dataset:
+    """Photos by index; a subclass says where they come from.
+
+    Attributes:
+        name: what runs and reports call it.
+        keys: a stable name of each photo, unique in the set: its relative path with ``/``.
+        classes: names of the mask classes, by id; empty where there are no masks.
+        colours: an RGB colour for each of them.
+        labels: (N,) int64 class of each photo, or None.
+        label_names: their names, by id.
+        official: published lists of indices, among "train", "validation", "test" and "trainval".
+        border: the border rule in force; None where it has no meaning.
+        summary: lines that say what was found, left out, and why.
+    """
+
+    ignore_index = IGNORE
+
+    def __init__(
+        self,
+        name: str,
+        keys: Sequence[str],
+        *,
+        classes: Sequence[str] = (),
+        colours: Sequence[Colour] = (),
+        labels: NDArray[np.int64] | None = None,
+        label_names: Sequence[str] = (),
+        official: Mapping[str, Sequence[int]] | None = None,
+        border: Border | None = None,
+        summary: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.keys = tuple(keys)
+        self.classes = tuple(classes)
+        self.colours = tuple(colours) or class_colours(len(self.classes))
+        self.labels = labels
+        self.label_names = tuple(label_names)
+        self.official = {split: tuple(indices) for split, indices in (official or {}).items()}
+        self.border = border
+        self.summary = list(summary)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def has_masks(self) -> bool:
+        return bool(self.classes)
+
+    def has_mask(self, index: int) -> bool:
+        return self.has_masks
+
+    def image(self, index: int) -> Pixels:
+        """(H, W, 3) uint8 RGB.
+
+        Raises:
+            ImageError: if the picture cannot be read.
+        """
+        raise NotImplementedError
+
+    def mask(self, index: int) -> Pixels:
+        """(H, W) uint8 class ids, 255 where ignored.
+
+        Raises:
+            DataError: if there is no mask, or it cannot be read.
+        """
+        raise DataError(f"{self.keys[index]} of {self.name} has no mask")
+
+    def path(self, index: int) -> Path | None:
+        """The file of a photo; None where it lies in no file of its own."""
+        return None
+
+    def mask_path(self, index: int) -> Path | None:
+        """The file of a mask; None where there is none."""
+        return None
+
+
+class FileDataset(Dataset):
+    """Photos, and their masks, that lie in files below one folder.
+
+    Args:
+        root: the folder; keys are relative to it.
+        photos: their files.
+        masks: for each photo its file or None; empty where there are none at all.
+        decode: the contents of a mask file -> (H, W) class ids; given the file.
+        details: further arguments of ``Dataset``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        photos: Sequence[Path],
+        *,
+        masks: Sequence[Path | None] = (),
+        decode: Callable[[Path], Pixels] = read_mask,
+        **details: Any,
+    ) -> None:
+        super().__init__(name, [photo.relative_to(root).as_posix() for photo in photos], **details)
+        self._photos = tuple(photos)
+        self._masks = tuple(masks) or (None,) * len(self.keys)
+        self._decode = decode
+
+    def has_mask(self, index: int) -> bool:
+        return self._masks[index] is not None
+
+    def image(self, index: int) -> Pixels:
+        return read_image(self._photos[index])
+
+    def mask(self, index: int) -> Pixels:
+        file = self._masks[index]
+        return super().mask(index) if file is None else self._decode(file)
+
+    def path(self, index: int) -> Path | None:
+        return self._photos[index]
+
+    def mask_path(self, index: int) -> Path | None:
+        return self._masks[index]
+
+
+def class_colours(count: int) -> tuple[Colour, ...]:
+    """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
+    colours = []
+    for index in range(count):
+        red = green = blue = 0
+        for bit in range(8):  # three bits of the id at a time, into the high bits of each channel first
+            red |= (index >> 3 * bit & 1) << 7 - bit
+            green |= (index >> 3 * bit + 1 & 1) << 7 - bit
+            blue |= (index >> 3 * bit + 2 & 1) << 7 - bit
+        colours.append((red, green, blue))
+    return tuple(colours)
+
+
+def some(things: Sequence[object], *, shown: int = 5) -> str:
+    """The first few of many, for a message of one line."""
+    rest = len(things) - shown
+    return ", ".join(map(str, things[:shown])) + (f" and {rest:,} more" if rest > 0 else "")

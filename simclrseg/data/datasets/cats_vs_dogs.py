@@ -1,0 +1,70 @@
+"""Cats vs. Dogs (Asirra): photos of cats and dogs, without masks (Elson et al., "Asirra", CCS 2007)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.fetch import Source, fetch, missing, reach
+from simclrseg.images import list_images
+
+_SOURCE = Source(
+    name="cats_vs_dogs",
+    layout="a folder cat/ and a folder dog/ of photos",
+    address="https://huggingface.co/datasets/microsoft/cats_vs_dogs",
+    download=825_000_000,
+    disk=3_000_000_000,
+)
+_LABELS = ("cat", "dog")
+
+
+def cats_vs_dogs(root: Path, options: DatasetOptions) -> FileDataset:
+    """Photos with the labels cat and dog; the set has no official split.
+
+    Raises:
+        DataError: if it is not there and cannot be fetched.
+    """
+    if _folders(root) is None:
+        if not options.download:
+            raise missing(_SOURCE, root)
+        fetch(_SOURCE, root, _download, entries=_LABELS)
+    folders = _folders(root)
+    photos = [(photo, label) for label, folder in enumerate(folders or ()) for photo in list_images(folder)]
+    if not photos:
+        raise missing(_SOURCE, root, "the folders hold no photos")
+    labels = np.array([label for _, label in photos], np.int64)
+    counts = ", ".join(f"{(labels == label).sum():,} {name}" for label, name in enumerate(_LABELS))
+    return FileDataset(
+        "cats_vs_dogs",
+        root,
+        [photo for photo, _ in photos],
+        labels=labels,
+        label_names=_LABELS,
+        summary=[f"{root}: {len(photos):,} photos ({counts})"],
+    )
+
+
+def _folders(root: Path) -> list[Path] | None:
+    """The folders of cats and of dogs, whichever way they are spelled (Kaggle's archive has Cat and Dog)."""
+    if not root.is_dir():
+        return None
+    children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    spelled = [children.get(label) or children.get(f"{label}s") for label in _LABELS]
+    found = [folder for folder in spelled if folder is not None]
+    return found if len(found) == len(_LABELS) else None
+
+
+def _download(folder: Path) -> None:
+    from datasets import Image, load_dataset
+
+    reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))  # `datasets` would try for half a minute
+    rows = load_dataset("microsoft/cats_vs_dogs", split="train", cache_dir=str(folder / "cache"))
+    rows = rows.cast_column("image", Image(decode=False))  # the files as they are, not decoded and packed again
+    for label in _LABELS:
+        (folder / label).mkdir()
+    for number, row in enumerate(rows):
+        label = _LABELS[row["labels"]]
+        (folder / label / f"{label}.{number}.jpg").write_bytes(row["image"]["bytes"])

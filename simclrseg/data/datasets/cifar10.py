@@ -1,0 +1,114 @@
+"""CIFAR-10: 32 px photos of 10 classes (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images")."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.fetch import Source, fetch, missing
+from simclrseg.errors import DataError
+from simclrseg.images import Pixels
+
+_FOLDER = "cifar-10-batches-py"
+_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_FILES = (*_TRAIN, "test_batch", "batches.meta")
+_WHOLE = 10_000  # pictures in an official batch
+_SOURCE = Source(
+    name="cifar10",
+    layout=f"{_FOLDER}/ with {_TRAIN[0]} to {_TRAIN[-1]}, test_batch and batches.meta",
+    address="https://www.cs.toronto.edu/~kriz/cifar.html",
+    download=170_498_071,
+    disk=400_000_000,
+)
+
+
+class Cifar10(Dataset):
+    """Pictures in memory; the official lists are the training and the test batches.
+
+    Args:
+        pixels: (N, 3, 32, 32) uint8, as the batch files have them.
+        details: further arguments of ``Dataset``.
+    """
+
+    def __init__(self, keys: list[str], pixels: Pixels, **details: Any) -> None:
+        super().__init__("cifar10", keys, **details)
+        self._pixels = pixels
+
+    def image(self, index: int) -> Pixels:
+        return np.ascontiguousarray(self._pixels[index].transpose(1, 2, 0))
+
+
+def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
+    """Open the batch files, however many pictures they hold.
+
+    Raises:
+        DataError: if they are not there and cannot be fetched, or cannot be read.
+    """
+    folder = root / _FOLDER
+    if not folder.is_dir():
+        if not options.download:
+            raise missing(_SOURCE, root)
+        fetch(_SOURCE, root, _download, entries=(_FOLDER,))
+    absent = [name for name in _FILES if not (folder / name).is_file()]
+    if absent:
+        raise missing(_SOURCE, root, f"{folder} lacks {', '.join(absent)}; remove the folder to fetch it anew")
+    batches = {name: _read_batch(folder / name) for name in _FILES[:-1]}
+    keys = [f"{name}/{number:05d}" for name, (pixels, _) in batches.items() for number in range(len(pixels))]
+    sizes = {name: len(pixels) for name, (pixels, _) in batches.items()}
+    train = sum(sizes[name] for name in _TRAIN)
+    total = len(keys)
+    counts = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    short = f" (an official batch has {_WHOLE:,})" if any(size != _WHOLE for size in sizes.values()) else ""
+    return Cifar10(
+        keys,
+        np.concatenate([pixels for pixels, _ in batches.values()]),
+        labels=np.concatenate([labels for _, labels in batches.values()]),
+        label_names=[_text(name) for name in _read_pickle(folder / "batches.meta", "label_names")["label_names"]],
+        official={"trainval": range(train), "test": range(train, total)},
+        summary=[f"{folder}: {total:,} photos of 32 px, {train:,} trainval and {total - train:,} test", counts + short],
+    )
+
+
+def _read_batch(file: Path) -> tuple[Pixels, NDArray[np.int64]]:
+    """((N, 3, 32, 32) pixels, (N,) labels) of one batch file."""
+    batch = _read_pickle(file, "data", "labels")
+    pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or labels.dtype.kind != "i" or not len(labels):
+        raise DataError(f"{file} is not a batch of CIFAR-10: it needs one row of 3072 bytes for each label")
+    return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Arrays and plain values only: a pickle can otherwise run anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {"_reconstruct", "ndarray", "dtype", "_frombuffer", "scalar"}
+        if (module.split(".")[0] == "numpy" and name in allowed) or (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in it")
+
+
+def _read_pickle(file: Path, *needed: str) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as stream:
+            content = _Unpickler(stream, encoding="bytes").load()  # written by Python 2
+        content = {_text(key): value for key, value in content.items()}
+        return {key: content[key] for key in needed} | content
+    except Exception as error:  # a damaged pickle raises about anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"{file} is not a batch file of CIFAR-10 ({reason}): fetch it again") from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _download(folder: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    CIFAR10(str(folder), download=True)

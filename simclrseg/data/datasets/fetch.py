@@ -1,0 +1,110 @@
+"""Fetching named sets: size announced, space checked, into place only when whole, no network in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import socket
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclrseg.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SECONDS_WITHOUT_AN_ANSWER = 30.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a named set comes from.
+
+    Attributes:
+        name: the set.
+        layout: what its folder must hold, as the user is told.
+        address: where a person finds it.
+        download: bytes that are fetched.
+        disk: bytes that are needed while it is unpacked.
+    """
+
+    name: str
+    layout: str
+    address: str
+    download: int
+    disk: int
+
+
+def missing(source: Source, root: Path, reason: str = "") -> DataError:
+    """The error for a set that is not there and was not or cannot be fetched."""
+    reason = f" and cannot be fetched ({reason})" if reason else ""
+    return DataError(
+        f"{source.name} is not in {root}{reason}: expected there: {source.layout}; "
+        f"get it from {source.address}, or set SIMCLRSEG_DATA to the folder that holds {source.name}/"
+    )
+
+
+def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entries: tuple[str, ...]) -> None:
+    """Fetch a set into a folder beside its place, then move its ``entries`` there.
+
+    Args:
+        root: the set's folder; created when there is something to put in.
+        download: fills the folder it is given.
+        entries: files or folders to move into ``root``.
+
+    Raises:
+        DataError: if there is no room or no network, naming folder, layout and address.
+    """
+    if partial := [entry for entry in entries if (root / entry).exists()]:
+        raise missing(source, root, f"{root / partial[0]} is there but not whole: remove it to fetch it anew")
+    parent = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free < source.disk:
+        raise missing(source, root, f"it needs {_size(source.disk)}, {_size(free)} are free")
+    created = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        log.info("fetching %s: %s from %s to %s", source.name, _size(source.download), source.address, root)
+        with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=root) as temporary:
+            with _patience(), contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
+                download(Path(temporary))
+            for entry in entries:
+                Path(temporary, entry).rename(root / entry)
+    except Exception as error:  # whatever a network and three libraries can raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise missing(source, root, reason) from error
+    finally:
+        for folder in created:
+            with contextlib.suppress(OSError):  # not empty: the set is there
+                folder.rmdir()
+
+
+def reach(address: str) -> None:
+    """See that a server answers at all.
+
+    Raises:
+        OSError: if it does not.
+    """
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer, if not a kind one
+        request = urllib.request.Request(address, method="HEAD")
+        urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_AN_ANSWER).close()
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """A server that never answers must not hold the command for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS_WITHOUT_AN_ANSWER)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,180 @@
+"""A folder of the user's own: photos only, `images/` + `masks/`, or one folder a class.
+
+Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
+names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.classes import read_classes
+from simclrseg.data.datasets.masks import pair_masks, understand_masks
+from simclrseg.errors import DataError
+from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images
+
+SPLITS = {
+    "train": "train",
+    "trainval": "trainval",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""What lists and folders of splits are called -> the split."""
+_LISTS = frozenset(f"{name}.txt" for name in SPLITS)
+_KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
+
+
+def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
+    """Open a folder, whichever of the three layouts it has; what was understood is in ``summary``.
+
+    Raises:
+        DataError: if there is no photo, or photos, masks, lists and classes do not fit together.
+    """
+    folders = {child.name.lower(): child for child in _children(root)}
+    images = folders.get("images", root)
+    if "masks" in folders and images == root:
+        raise DataError(f"{root} has {folders['masks'].name}/ but no images/: put the photos into images/")
+    photos = list_images(images)
+    if not photos:
+        raise DataError(
+            f"{images} holds no photos ({_other_files(images) or 'it is empty'}): give a folder of {_KINDS}"
+        )
+
+    paths = [photo.relative_to(images) for photo in photos]
+    while all(len(path.parts) > 1 and path.parts[0] == paths[0].parts[0] for path in paths):
+        paths = [path.relative_to(path.parts[0]) for path in paths]  # a folder around all the others says nothing
+    summary = [f"{root}: {len(photos):,} photos"] + [f"left out: {line}" for line in [_other_files(images)] if line]
+    by_folder = _split_folders(paths)
+    official = _read_lists(root, images, photos, summary) or by_folder
+
+    masks: list[Path | None] = []
+    details: dict[str, Any] = {}
+    if "masks" in folders and options.masks:
+        masks, details = _masks(photos, images, folders["masks"], options, summary)
+    elif options.classes_file is not None and options.masks:
+        raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
+    if images != root:
+        for name in sorted(set(folders) - {"images", "masks"}):
+            summary.append(f"left out: {folders[name].name}/ (photos are taken from {images.name}/, masks from masks/)")
+
+    names = [path.parts[1 if by_folder else 0] if len(path.parts) > (2 if by_folder else 1) else "" for path in paths]
+    if images == root and all(names) and len(set(names)) > 1:
+        label_names = sorted(set(names))
+        counts = Counter(names)
+        details["label_names"] = label_names
+        details["labels"] = np.array([label_names.index(name) for name in names], np.int64)
+        parts = [f"{name} {counts[name]:,}" for name in label_names]
+        summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
+    for split, indices in official.items():
+        summary.append(f"{split}: {len(indices):,} photos")
+    return FileDataset(root.resolve().name, root, photos, masks=masks, official=official, summary=summary, **details)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be opened: {error.strerror}") from error
+
+
+def _other_files(folder: Path) -> str:
+    """What lies in a folder beside pictures: ``3 .heic, 1 .txt``."""
+    files = (file for file in iterate_files(folder) if file.name not in _LISTS)
+    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in files)
+    others = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common() if suffix not in IMAGE_SUFFIXES]
+    return some(others)
+
+
+def _masks(
+    photos: Sequence[Path], images: Path, folder: Path, options: DatasetOptions, summary: list[str]
+) -> tuple[list[Path | None], dict[str, Any]]:
+    """The mask of each photo, and the dataset's arguments that say what masks hold."""
+    files = list_images(folder)
+    if not files:
+        raise DataError(f"{folder} holds no masks ({_other_files(folder) or 'it is empty'}): save them as PNG")
+    classes = None if options.classes_file is None else read_classes(options.classes_file)
+    masks = pair_masks(photos, files, images=images, into=folder)
+    pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
+    reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)
+    without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
+    summary.append(f"pairs of photo and mask: {len(pairs):,}")
+    if without:
+        summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
+    summary.append(reading.line)
+    return masks, {"classes": reading.classes, "colours": reading.colours, "decode": reading.decode}
+
+
+def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
+    """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every photo lies in such a folder."""
+    splits: dict[str, list[int]] = {}
+    for index, path in enumerate(paths):
+        if len(path.parts) < 2 or path.parts[0].lower() not in SPLITS:
+            return {}
+        splits.setdefault(SPLITS[path.parts[0].lower()], []).append(index)
+    return splits if len(splits) > 1 else {}
+
+
+def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[str]) -> dict[str, list[int]]:
+    """The splits that text files in ``root`` list.
+
+    Raises:
+        DataError: for a line that names no photo or several, and for a photo in two lists.
+    """
+    official: dict[str, list[int]] = {}
+    for name, split in SPLITS.items():
+        file = root / f"{name}.txt"
+        if not file.is_file():
+            continue
+        if split in official:
+            raise DataError(f"{root} has two lists for {split}, {file.name} among them: keep one")
+        official[split] = _read_list(file, _spellings(root, images, photos))
+    if "trainval" in official and "validation" in official and "train" not in official:
+        held = set(official["validation"])  # trainval.txt + val.txt
+        official["train"] = [index for index in official.pop("trainval") if index not in held]
+    for first, second in (("train", "test"), ("trainval", "test"), ("validation", "test"), ("train", "validation")):
+        both = sorted(set(official.get(first, ())) & set(official.get(second, ())))
+        if both:
+            raise DataError(f"{root}: {some([photos[i].name for i in both])} in the lists of both {first} and {second}")
+    listed = {index for indices in official.values() for index in indices}
+    if listed and len(listed) < len(photos):
+        summary.append(f"photos in no list: {len(photos) - len(listed):,}")
+    return official
+
+
+def _spellings(root: Path, images: Path, photos: Sequence[Path]) -> dict[str, list[int]]:
+    """Every way a list may name a photo -> the photos it names; the exact ways are first to be asked."""
+    found: dict[str, list[int]] = {}
+    for index, photo in enumerate(photos):
+        ways = [photo.relative_to(root), photo.relative_to(images), Path(photo.name)]
+        for way in {text for path in ways for text in (path.as_posix(), path.with_suffix("").as_posix())}:
+            found.setdefault(way, []).append(index)
+    return found
+
+
+def _read_list(file: Path, spellings: dict[str, list[int]]) -> list[int]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read as a list of photos: {error}") from error
+    indices, unknown = [], []
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        matches = spellings.get(line) or spellings.get(line.split()[0], [])  # Oxford's lists have more columns
+        if len(matches) > 1:
+            raise DataError(f"{file} names {line!r}, which fits {len(matches)} photos: write the path and the suffix")
+        if matches:
+            indices.append(matches[0])
+        else:
+            unknown.append(line)
+    if unknown:
+        raise DataError(f"{file} names photos that are not there: {some(unknown)}")
+    return sorted(set(indices))

@@ -1,0 +1,63 @@
+"""From what a user types after `--dataset` to a dataset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from simclrseg.data.datasets import DATASETS
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.folder import image_folder
+from simclrseg.errors import DataError, UnknownName
+from simclrseg.images import iterate_images
+
+
+def data_root() -> Path:
+    """Where named sets lie: ``$SIMCLRSEG_DATA``, else the user's cache directory."""
+    if folder := os.environ.get("SIMCLRSEG_DATA"):
+        return Path(folder).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "simclrseg" / "data"
+
+
+def check_dataset(name_or_path: str) -> None:
+    """See that a dataset's name is known or its folder holds a picture, without opening it.
+
+    Raises:
+        UnknownName: for a name that is neither a set nor a folder.
+        DataError: for a path that is no folder, or a folder without pictures.
+    """
+    if name_or_path in DATASETS:
+        return
+    folder = _folder(name_or_path)
+    if next(iterate_images(folder), None) is None:
+        raise DataError(f"{folder} holds no photos: give a folder of JPEG, PNG, WebP, TIFF or other pictures")
+
+
+def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:
+    """Open a named set, fetching it where it is missing, or a folder.
+
+    A folder that has the name of a set is reached as ``./name``.
+
+    Raises:
+        UnknownName: for a name that is neither a set nor a folder.
+        DataError: if the data is missing or does not fit together.
+    """
+    options = options or DatasetOptions()
+    if name_or_path in DATASETS:
+        if options.classes_file is not None and options.masks:
+            raise DataError(f"--classes-file is for folders of masks; {name_or_path} brings its own classes")
+        dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
+        return dataset
+    return image_folder(_folder(name_or_path), options)
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise DataError(f"{path} is a file: give the folder that holds the photos")
+    if os.sep in path or path.startswith((".", "~")):
+        raise DataError(f"{path}: no such folder")
+    raise UnknownName("dataset", path, known=DATASETS)

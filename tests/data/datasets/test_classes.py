@@ -1,0 +1,67 @@
+"""Classes files."""
+
+from __future__ import annotations
+
+import pytest
+
+from simclrseg.data.datasets.classes import read_classes
+from simclrseg.errors import DataError
+
+
+def write(folder, text):
+    file = folder / "classes.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "background: [0, 0, 0]\nroad: '#804080'\nno: [1, 2, 3]\nignore: [255, 255, 255]\n",
+        '{"background": [0, 0, 0], "road": "#804080", "no": [1, 2, 3], "ignore": [255, 255, 255]}',
+    ],
+)
+def test_names_and_colours_come_in_the_order_of_the_ids(tmp_path, text):
+    classes = read_classes(write(tmp_path, text))
+    assert classes.names == ("background", "road", "no")  # `no` is a name, not False
+    assert classes.ids == {(0, 0, 0): 0, (128, 64, 128): 1, (1, 2, 3): 2, (255, 255, 255): 255}
+
+
+def test_names_alone_do(tmp_path):
+    for text in ("- background\n- road\n", "background:\nroad:\n"):
+        classes = read_classes(write(tmp_path, text))
+        assert classes.names == ("background", "road")
+        assert classes.colours == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must map names"),
+        ("just words", "must map names"),
+        ("a: [0, 0, 0]\n", "names 1 classes"),
+        ("a: [0, 0, 0]\na: [1, 1, 1]\n", "names 'a' twice"),
+        ("a: [0, 0, 0]\nb: [0, 0, 0]\n", r"\[0, 0, 0\] to two classes"),
+        ("a: [0, 0, 0]\nb: '#000000'\n", "to two classes"),
+        ("a: [0, 0, 0]\nb: [0, 0, 256]\n", "colour of 'b'"),
+        ("a: [0, 0, 0]\nb: [0, 0, -1]\n", "colour of 'b'"),
+        ("a: [0, 0, 0]\nb: [0, 0]\n", "colour of 'b'"),
+        ("a: [0, 0, 0]\nb: red\n", "colour of 'b'"),
+        ("a: [0, 0, 0]\nb: {x: 1}\n", "colour of 'b'"),
+        ("a: [0, 0, 0]\nb:\n", "'b' no colour"),
+        ("? [a]\n: 1\nb: 2\n", "plain names"),
+        ("a: [0, 0\n", "cannot be read"),
+        ("\n".join(f"- c{i}" for i in range(255)), "names 255 classes"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, reason):
+    file = write(tmp_path, text)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_classes(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.yaml cannot be read"):
+        read_classes(tmp_path / "nowhere.yaml")

@@ -1,0 +1,298 @@
+"""A user's own folder, in each of its layouts and with each of its mistakes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.folder import image_folder
+from simclrseg.errors import DataError
+
+ANYTHING = DatasetOptions()
+
+
+def save(path, array, *, palette=False, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(np.asarray(array, np.uint8))
+    if palette:
+        picture.putpalette(bytes(range(255, -1, -1)) * 3)
+    picture.save(path, **options)
+
+
+def photos(folder, *names, size=(4, 6)):
+    for name in names:
+        save(folder / name, np.full((*size, 3), 90))
+
+
+def pairs(root, *masks, **options):
+    """images/0.jpg + masks/0.png, ...; each mask is an array, or values to fill one with."""
+    for index, mask in enumerate(masks):
+        mask = np.resize(np.asarray(mask), (4, 6)) if np.ndim(mask) < 2 else mask
+        photos(root / "images", f"{index}.jpg")
+        save(root / "masks" / f"{index}.png", mask, **options)
+    return root
+
+
+def test_photos_alone_are_found_in_every_folder(tmp_path):
+    photos(tmp_path, "b.jpg", "a.PNG", "deep/er/c.webp")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "d.heic").touch()
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.keys == ("a.PNG", "b.jpg", "deep/er/c.webp")
+    assert not dataset.has_masks
+    assert dataset.labels is None
+    assert dataset.image(2).shape == (4, 6, 3)
+    assert dataset.path(0) == tmp_path / "a.PNG"
+    assert any("1 .txt" in line and "1 .heic" in line for line in dataset.summary)
+    with pytest.raises(DataError, match=r"a\.PNG .*has no mask"):
+        dataset.mask(0)
+
+
+@pytest.mark.parametrize("top", ["", "wrapped/twice/"])
+def test_one_folder_a_class_gives_labels(tmp_path, top):
+    photos(tmp_path, f"{top}cat/1.jpg", f"{top}cat/2.jpg", f"{top}dog/1.jpg")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.label_names == ("cat", "dog")
+    assert dataset.labels.tolist() == [0, 0, 1]
+    assert dataset.labels.dtype == np.int64
+
+
+def test_folders_of_splits_are_splits_not_classes(tmp_path):
+    photos(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "test/dog/3.jpg")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.official == {"test": (0,), "train": (1, 2), "validation": (3,)}
+    assert [dataset.label_names[label] for label in dataset.labels] == ["dog", "cat", "dog", "cat"]
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "images"])
+def test_a_folder_without_photos_is_refused(tmp_path, name):
+    root = tmp_path / name
+    root.mkdir()
+    if name == "text":
+        (root / "a.txt").touch()
+    if name == "images":
+        (root / "images").mkdir()
+        photos(root / "masks", "a.png")
+    with pytest.raises(DataError, match=r"holds no photos"):
+        image_folder(root, ANYTHING)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 255], {0: 0, 255: 1}),
+        ([0, 1], {0: 0, 1: 1}),
+        ([0, 1, 255], {0: 0, 1: 1, 255: 255}),
+    ],
+)
+@pytest.mark.parametrize("palette", [False, True])
+def test_two_classes_in_any_notation_are_background_and_foreground(tmp_path, values, expected, palette):
+    dataset = image_folder(pairs(tmp_path, values, values, palette=palette), ANYTHING)
+    assert dataset.classes == ("background", "foreground")
+    assert len(dataset.colours) == 2
+    stored = np.resize(values, (4, 6))
+    np.testing.assert_array_equal(dataset.mask(1), np.vectorize(expected.get)(stored))
+    assert dataset.mask(1).dtype == np.uint8
+
+
+def test_an_empty_mask_among_others_is_just_background(tmp_path):
+    dataset = image_folder(pairs(tmp_path, [0, 255], [0]), ANYTHING)
+    assert not dataset.mask(1).any()
+
+
+def test_grey_masks_saved_as_rgb_are_grey(tmp_path):
+    grey = np.resize([0, 255], (4, 6))
+    dataset = image_folder(pairs(tmp_path, np.dstack([grey] * 3), [0, 255]), ANYTHING)
+    np.testing.assert_array_equal(dataset.mask(0), grey // 255)
+
+
+def test_class_ids_keep_their_number_and_255_is_ignored(tmp_path):
+    dataset = image_folder(pairs(tmp_path, [0, 1, 255], [2, 3], [0, 4], palette=True), ANYTHING)
+    assert len(dataset.classes) == len(dataset.colours) == len(set(dataset.colours)) == 5
+    assert set(np.unique(dataset.mask(0))) == {0, 1, 255}
+    assert dataset.mask(1).max() == 3
+
+
+def test_a_classes_file_names_class_ids(tmp_path):
+    file = tmp_path / "classes.yaml"
+    file.write_text("- sky\n- road\n- car\n- bus\n")
+    dataset = image_folder(pairs(tmp_path / "set", [0, 1, 255], [0, 3]), DatasetOptions(classes_file=file))
+    assert dataset.classes == ("sky", "road", "car", "bus")  # 2 occurs in no mask: the file says there is such a class
+    assert dataset.mask(1).max() == 3
+
+
+def test_colours_become_class_ids(tmp_path):
+    file = tmp_path / "classes.yaml"
+    file.write_text("sky: [0, 0, 255]\nroad: '#804080'\nignore: [255, 255, 255]\n")
+    mask = np.zeros((4, 6, 3), np.uint8)
+    mask[:] = 0, 0, 255
+    mask[1] = 128, 64, 128
+    mask[2] = 255
+    dataset = image_folder(pairs(tmp_path / "set", mask), DatasetOptions(classes_file=file))
+    assert dataset.colours == ((0, 0, 255), (128, 64, 128))
+    assert dataset.mask(0)[:, 0].tolist() == [0, 1, 255, 0]
+
+
+def test_colours_without_a_classes_file_or_beyond_it_are_refused(tmp_path):
+    mask = np.zeros((4, 6, 3), np.uint8)
+    mask[0] = 9, 8, 7
+    root = pairs(tmp_path / "set", mask)
+    with pytest.raises(DataError, match=r"0\.png is an RGB mask .*\[9, 8, 7\].*--classes-file"):
+        image_folder(root, ANYTHING)
+    file = tmp_path / "classes.yaml"
+    file.write_text("sky: [0, 0, 0]\nroad: [1, 1, 1]\n")
+    with pytest.raises(DataError, match=r"0\.png has colours .*\[9, 8, 7\]"):
+        image_folder(root, DatasetOptions(classes_file=file))
+
+
+@pytest.mark.parametrize(
+    ("masks", "reason"),
+    [
+        ([[0, 255], [0, 255], [0, 7, 255]], r"2\.png has values 0, 7, 255 where 2 of 3 masks hold 0 and 255"),
+        ([[0, 7]], r"0\.png has values 0, 7 but 1, 2, 3, 4, 5, 6 occur in no mask"),
+        ([[0, 1], [1, 2, 3], [3, 9]], r"2\.png has values 3, 9 but 4, 5, 6, 7, 8 occur"),
+        ([[0], [0]], "the masks hold 0 only"),
+        ([np.arange(24)[None].repeat(3, 0).reshape(3, 24)], r"24 x 3 pixels but its photo 0\.jpg is 6 x 4"),
+        ([np.zeros((6, 4))], r"4 x 6 pixels but its photo 0\.jpg is 6 x 4"),
+    ],
+)
+def test_masks_that_do_not_fit_are_named_with_their_values(tmp_path, masks, reason):
+    root = pairs(tmp_path, *masks)
+    with pytest.raises(DataError, match=reason) as caught:
+        image_folder(root, ANYTHING)
+    assert "\n" not in str(caught.value)
+
+
+def test_soft_masks_are_not_taken_for_classes(tmp_path):
+    values = np.arange(100).reshape(10, 10)
+    photos(tmp_path / "images", "0.jpg", size=(10, 10))
+    save(tmp_path / "masks" / "0.png", values)
+    with pytest.raises(DataError, match=r"100 values.*make soft masks 0/255"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_jpeg_masks_get_the_advice_that_helps(tmp_path):
+    photos(tmp_path / "images", "0.jpg", size=(16, 16))
+    mask = np.zeros((16, 16))
+    mask[3:9, 2:13] = 255
+    save(tmp_path / "masks" / "0.jpg", mask, quality=60)
+    with pytest.raises(DataError, match="save masks as PNG"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_an_id_beyond_the_classes_file_is_refused(tmp_path):
+    file = tmp_path / "classes.yaml"
+    file.write_text("- sky\n- road\n")
+    with pytest.raises(DataError, match=r"1\.png has values 2 but the --classes-file names 2 classes"):
+        image_folder(pairs(tmp_path / "set", [0, 1], [0, 2]), DatasetOptions(classes_file=file))
+
+
+def test_photos_without_a_mask_are_kept(tmp_path):
+    pairs(tmp_path, [0, 255])
+    photos(tmp_path / "images", "lonely.jpg")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert [dataset.has_mask(index) for index in range(2)] == [True, False]
+    assert "photos without a mask: 1 (lonely.jpg)" in dataset.summary
+
+
+def test_masks_without_a_photo_are_an_error_that_names_them(tmp_path):
+    pairs(tmp_path, [0, 255])
+    save(tmp_path / "masks" / "stray.png", np.zeros((4, 6)))
+    with pytest.raises(DataError, match=r"masks without a photo .*: 1 of 2, stray\.png"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_ambiguous_pairs_are_refused(tmp_path):
+    photos(tmp_path / "one" / "images", "a.jpg", "a.png")
+    save(tmp_path / "one" / "masks" / "a.png", np.zeros((4, 6)))
+    with pytest.raises(DataError, match=r"fits a\.jpg and a\.png"):
+        image_folder(tmp_path / "one", ANYTHING)
+    photos(tmp_path / "two" / "images", "a.jpg")
+    save(tmp_path / "two" / "masks" / "a.png", np.zeros((4, 6)))
+    save(tmp_path / "two" / "masks" / "a_mask.png", np.zeros((4, 6)))
+    with pytest.raises(DataError, match=r"two masks, a\.png and a_mask\.png"):
+        image_folder(tmp_path / "two", ANYTHING)
+
+
+def test_a_mask_fits_its_photo_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "images" / "a.jpg", np.zeros((4, 6, 3)), exif=exif.tobytes())
+    save(tmp_path / "masks" / "a.png", np.resize([0, 255], (6, 4)))
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.image(0).shape[:2] == dataset.mask(0).shape == (6, 4)
+    save(tmp_path / "masks" / "a.png", np.resize([0, 255], (4, 6)))
+    with pytest.raises(DataError, match="as its EXIF orientation turns it"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_pretraining_leaves_masks_unread(tmp_path):
+    pairs(tmp_path, [0, 7], [1, 9])
+    dataset = image_folder(tmp_path, DatasetOptions(masks=False))
+    assert len(dataset) == 2
+    assert not dataset.has_masks
+
+
+def test_a_broken_mask_is_named(tmp_path):
+    pairs(tmp_path, [0, 255])
+    (tmp_path / "masks" / "0.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"0\.png"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_lists_beside_the_photos_are_the_official_split(tmp_path):
+    pairs(tmp_path, [0, 255], [0, 255], [0, 255], [0, 255], [0, 255])
+    (tmp_path / "train.txt").write_text("\ufeff0\r\n1.jpg\r\n\r\n# a comment\r\n", encoding="utf-8")
+    (tmp_path / "val.txt").write_text("images/2.jpg\n")
+    (tmp_path / "test.txt").write_text("3 1 1 1\n")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.official == {"train": (0, 1), "validation": (2,), "test": (3,)}
+    assert "photos in no list: 1" in dataset.summary
+
+
+@pytest.mark.parametrize(
+    ("lists", "reason"),
+    [
+        ({"train": "0\nnobody\n"}, r"train\.txt names photos that are not there: nobody"),
+        ({"train": "0\n1\n", "test": "1\n"}, r"1\.jpg in the lists of both train and test"),
+        ({"val": "0\n", "valid": "1\n"}, "two lists for validation"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(tmp_path, lists, reason):
+    photos(tmp_path, "0.jpg", "1.jpg")
+    for name, text in lists.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_masks_beside_photos_need_a_folder_for_the_photos(tmp_path):
+    photos(tmp_path, "a.jpg", "masks/a.png")
+    with pytest.raises(DataError, match="put the photos into images/"):
+        image_folder(tmp_path, ANYTHING)
+
+
+def test_a_classes_file_without_masks_is_refused(tmp_path):
+    photos(tmp_path, "a.jpg")
+    with pytest.raises(DataError, match="leave --classes-file out"):
+        image_folder(tmp_path, DatasetOptions(classes_file=tmp_path / "c.yaml"))
+
+
+def test_other_folders_beside_images_are_named_as_left_out(tmp_path):
+    photos(tmp_path, "images/a.jpg", "labels/a.png")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.keys == ("images/a.jpg",)
+    assert any("labels/" in line for line in dataset.summary)
+
+
+def test_voc_masks_are_understood_as_they_are(real_data, tmp_path):
+    voc = real_data / "voc" / "VOCdevkit" / "VOC2012"
+    (tmp_path / "images").symlink_to(voc / "JPEGImages")
+    (tmp_path / "masks").symlink_to(voc / "SegmentationClass")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert len(dataset) == 240
+    assert len(dataset.classes) == 21
+    assert dataset.colours[15] == (192, 128, 128)  # a person, in VOC's own palette
+    assert set(np.unique(dataset.mask(0))) <= {*range(21), 255}

@@ -1,0 +1,45 @@
+"""Several datasets as one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.joined import join
+
+
+class Flat(Dataset):
+    """Photos of one grey value each."""
+
+    def __init__(self, name, values, *, test=(), labels=None, label_names=()):
+        super().__init__(
+            name, [f"{v}.png" for v in values], official={"test": test}, labels=labels, label_names=label_names
+        )
+        self.values = values
+
+    def image(self, index):
+        return np.full((4, 4, 3), self.values[index], np.uint8)
+
+
+def test_one_dataset_stays_itself():
+    only = Flat("a", [1, 2])
+    assert join([only]) is only
+
+
+def test_photos_follow_one_another_and_keys_stay_unique():
+    joined = join([Flat("a", [1, 2]), Flat("a", [1]), Flat("b", [7, 8, 9])])
+    assert [int(joined.image(i)[0, 0, 0]) for i in range(len(joined))] == [1, 2, 1, 7, 8, 9]
+    assert len(set(joined.keys)) == len(joined) == 6
+
+
+def test_published_lists_are_joined_at_their_new_places():
+    joined = join([Flat("a", [1, 2], test=[1]), Flat("b", [7, 8, 9], test=[0, 2])])
+    assert joined.official["test"] == (1, 2, 4)
+
+
+def test_labels_are_kept_only_where_they_mean_the_same():
+    cats = Flat("a", [1, 2], labels=np.array([0, 1]), label_names=("cat", "dog"))
+    more = Flat("b", [3], labels=np.array([1]), label_names=("cat", "dog"))
+    cars = Flat("c", [4], labels=np.array([0]), label_names=("car",))
+    assert join([cats, more]).labels.tolist() == [0, 1, 1]
+    assert join([cats, cars]).labels is None and join([cats, Flat("d", [5])]).labels is None

@@ -1,0 +1,167 @@
+"""Splits: nested, disjoint, and a function of keys and seed."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.data.datasets.base import Dataset, FileDataset
+from simclrseg.data.splits import make_split, split_json
+from simclrseg.data.splits import test_hash as hash_of_test
+from simclrseg.errors import DataError
+
+KEYS = [f"photo/{index}.jpg" for index in range(561)]
+RATIOS = [0.01, 0.1, 0.2, 0.29, 0.5, 0.99, 1.0]
+
+
+def names(keys, indices):
+    return {keys[index] for index in indices}
+
+
+def test_every_photo_is_in_one_part():
+    split = make_split(KEYS, official={})
+    parts = [set(split.train), set(split.validation), set(split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 561
+    assert len(split.test) == 112
+    assert len(split.validation) == 44
+    assert split.test_split == "random"
+
+
+def test_the_line_says_what_the_ratio_took():
+    split = make_split(KEYS, official={"trainval": range(561), "test": []}, data_ratio=0.5)
+    assert split.line == "0.5: 280 of 561 development photos, 252 train / 28 validation"
+    assert split.development == 561
+    whole = make_split(KEYS, official={"trainval": range(561), "test": []})
+    assert (len(whole.train), len(whole.validation)) == (505, 56)
+
+
+def test_smaller_ratios_are_nested_in_larger_ones_and_the_test_split_never_changes():
+    splits = [make_split(KEYS, official={}, data_ratio=ratio) for ratio in RATIOS]
+    assert len({split.test for split in splits}) == 1
+    for small, large in pairwise(splits):
+        assert {*small.train, *small.validation} <= {*large.train, *large.validation}
+    for small, large in pairwise(splits[1:]):  # from ten photos on, part by part
+        assert set(small.train) <= set(large.train)
+        assert set(small.validation) <= set(large.validation)
+
+
+def test_the_order_in_which_files_were_found_plays_no_part():
+    shuffled = random.Random(0).sample(KEYS, len(KEYS))
+    one, other = make_split(KEYS, official={}), make_split(shuffled, official={})
+    for part in ("train", "validation", "test"):
+        assert names(KEYS, getattr(one, part)) == names(shuffled, getattr(other, part))
+
+
+def test_another_seed_is_another_split():
+    assert make_split(KEYS, official={}, seed=1).test != make_split(KEYS, official={}).test
+
+
+def test_a_random_test_photo_is_one_for_every_task():
+    """A photo that fine-tuning tests on must not be in pretraining, which also uses photos without a mask."""
+    everything = make_split(KEYS, official={})
+    with_masks = make_split(KEYS, official={}, usable=range(0, 561, 3))
+    assert set(with_masks.test) <= set(everything.test)
+    assert set(with_masks.train) | set(with_masks.validation) <= set(everything.train) | set(everything.validation)
+    assert all(index % 3 == 0 for index in with_masks.train + with_masks.validation + with_masks.test)
+
+
+def test_published_lists_are_honoured():
+    official = {"train": range(100), "validation": range(100, 150), "test": range(150, 300)}
+    split = make_split(KEYS, official=official)
+    assert (split.train, split.validation, split.test) == tuple(map(tuple, official.values()))
+    assert split.test_split == "official"
+    half = make_split(KEYS, official=official, data_ratio=0.5)
+    assert (len(half.train), len(half.validation), half.test) == (50, 25, split.test)
+
+
+def test_a_test_list_alone_leaves_the_rest_for_development():
+    split = make_split(KEYS, official={"test": range(61)})
+    assert split.development == 500
+    assert split.test == tuple(range(61))
+
+
+def test_lists_without_a_test_list_get_a_random_one_beside_the_validation_list():
+    split = make_split(KEYS, official={"train": range(500), "validation": range(500, 561)})
+    assert split.test_split == "random"
+    assert len(split.test) == 100
+    assert max(split.test) < 500
+    assert split.validation == tuple(range(500, 561))
+
+
+def test_random_ignores_published_lists():
+    official = {"trainval": range(300), "test": range(300, 561)}
+    assert make_split(KEYS, official=official, test_split="random") == make_split(KEYS, official={})
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9, 10, 11, 20])
+def test_small_sets_still_have_a_photo_to_validate_with(count):
+    split = make_split(KEYS[:count], official={})
+    assert split.train
+    assert split.validation
+    assert len({*split.train, *split.validation, *split.test}) == count
+
+
+@pytest.mark.parametrize(("count", "ratio"), [(0, 1), (1, 1), (20, 0.05)])
+def test_too_few_photos_are_refused_with_the_numbers(count, ratio):
+    with pytest.raises(DataError, match="raise --data-ratio"):
+        make_split(KEYS[:count], official={}, data_ratio=ratio)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for index in range(4):
+        Image.new("RGB", (3, 3), (index, 0, 0)).save(tmp_path / f"{index}.png")
+        Image.new("L", (3, 3), index % 2).save(tmp_path / f"{index}_mask.png")
+
+    def build(border=None, order=range(4)):
+        return FileDataset(
+            "toy",
+            tmp_path,
+            [tmp_path / f"{index}.png" for index in order],
+            masks=[tmp_path / f"{index}_mask.png" for index in order],
+            classes=("background", "foreground"),
+            border=border,
+        )
+
+    return build
+
+
+def test_the_hash_covers_test_photos_masks_and_border_and_nothing_else(pairs, tmp_path):
+    before = hash_of_test(pairs(), (0, 1))
+    assert hash_of_test(pairs(), (1, 0)) == before
+    assert hash_of_test(pairs(order=(3, 1, 2, 0)), (3, 1)) == before  # the same photos at other places
+    assert hash_of_test(pairs("pet"), (0, 1)) != before
+    assert hash_of_test(pairs(), (0, 2)) != before
+    Image.new("RGB", (3, 3), (9, 9, 9)).save(tmp_path / "3.png")  # no test photo
+    assert hash_of_test(pairs(), (0, 1)) == before
+    Image.new("L", (3, 3), 1).save(tmp_path / "0_mask.png")
+    changed = hash_of_test(pairs(), (0, 1))
+    assert changed != before
+    Image.new("RGB", (3, 3), (9, 9, 9)).save(tmp_path / "1.png")
+    assert hash_of_test(pairs(), (0, 1)) not in (before, changed)
+
+
+def test_generated_sets_are_hashed_by_their_masks():
+    class Generated(Dataset):
+        value = 0
+
+        def mask(self, index):
+            return np.full((2, 2), self.value, np.uint8)
+
+    dataset = Generated("toy", ["a", "b"], classes=("background", "foreground"))
+    before = hash_of_test(dataset, (0,))
+    dataset.value = 1
+    assert hash_of_test(dataset, (0,)) != before
+
+
+def test_split_json_names_every_photo(pairs):
+    dataset = pairs("pet")
+    split = make_split(dataset.keys, official={})
+    content = split_json(dataset, split)
+    assert sorted(content["train"] + content["validation"] + content["test"]) == sorted(dataset.keys)
+    assert content["test_hash"] == hash_of_test(dataset, split.test)
+    assert (content["border"], content["split_seed"], content["test_split"]) == ("pet", 0, "random")
