@@ -1,0 +1,70 @@
+"""A model that can be checked by hand: the probability of a pixel is its brightness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+
+MakeModel = Callable[..., Path]
+
+
+def brightness(classes: int) -> onnx.ModelProto:
+    """Mean of the three bands, in [0, 1]; with several classes each band is the probability of one."""
+    shape = ["n", "h", "w"] if classes == 2 else ["n", 3, "h", "w"]
+    nodes = [helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT)]
+    if classes == 2:
+        nodes += [
+            helper.make_node("ReduceMean", ["float", "last"], ["mean"], keepdims=0),
+            helper.make_node("Div", ["mean", "top"], ["probability"]),
+            helper.make_node("Greater", ["probability", "half"], ["above"]),
+            helper.make_node("Cast", ["above"], ["mask"], to=TensorProto.UINT8),
+        ]
+    else:
+        nodes += [
+            helper.make_node("Transpose", ["float"], ["bands"], perm=[0, 3, 1, 2]),
+            helper.make_node("Div", ["bands", "top"], ["probability"]),
+            helper.make_node("ArgMax", ["probability"], ["likeliest"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["likeliest"], ["mask"], to=TensorProto.UINT8),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape),
+            helper.make_tensor_value_info("mask", TensorProto.UINT8, ["n", "h", "w"]),
+        ],
+        [
+            helper.make_tensor("last", TensorProto.INT64, [1], [3]),
+            helper.make_tensor("top", TensorProto.FLOAT, [], [255.0]),
+            helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    def make(*, classes: int = 2, image_size: int = 16, ours: bool = True) -> Path:
+        model = brightness(classes)
+        metadata = ModelMetadata(
+            task="segmentation",
+            encoder="resnet18",
+            decoder="unet",
+            image_size=image_size,
+            classes=("background", "cat", "dog")[:classes],
+            threshold=0.5 if classes == 2 else None,
+        )
+        if ours:
+            helper.set_model_props(model, metadata.to_strings(ONNX_PREFIX))
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make

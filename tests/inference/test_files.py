@@ -1,0 +1,153 @@
+"""Which mask goes where, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from simclrseg.errors import DataError, UsageError
+from simclrseg.inference.files import plan_outputs
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """photos/{a.jpg, sub/b.png, sub/deep/c.webp, notes.txt}, as the working folder's only content."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "sub/b.png", "sub/deep/c.webp", "notes.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "photos"
+
+
+def planned(*arguments, **options) -> list[tuple[str, str]]:
+    return [(source.as_posix(), target.as_posix()) for source, target in plan_outputs(*arguments, **options)]
+
+
+def test_one_photo_goes_to_the_named_file(photos):
+    assert planned(["photos/a.jpg"], "mask.png") == [("photos/a.jpg", "mask.png")]
+
+
+def test_one_photo_goes_into_a_folder_when_the_output_is_no_file_name(photos):
+    assert planned(["photos/a.jpg"], "masks") == [("photos/a.jpg", "masks/a.png")]
+    assert planned(["photos/a.jpg"], "mask.png/") == [("photos/a.jpg", "mask.png/a.png")]
+
+
+def test_an_existing_folder_is_a_folder_whatever_its_name(photos, tmp_path):
+    (tmp_path / "out.png").mkdir()
+    assert planned(["photos/a.jpg"], "out.png") == [("photos/a.jpg", "out.png/a.png")]
+
+
+def test_many_photos_go_into_a_folder(photos):
+    inputs = ["photos/a.jpg", "photos/sub/b.png"]
+    assert planned(inputs, "masks") == [("photos/a.jpg", "masks/a.png"), ("photos/sub/b.png", "masks/b.png")]
+
+
+def test_a_folder_is_mirrored_recursively(photos):
+    assert planned(["photos"], "masks") == [
+        ("photos/a.jpg", "masks/a.png"),
+        ("photos/sub/b.png", "masks/sub/b.png"),
+        ("photos/sub/deep/c.webp", "masks/sub/deep/c.png"),
+    ]
+
+
+def test_without_an_output_masks_lie_beside_their_photos_and_are_no_photos_next_time(photos):
+    plan = planned(["photos"])
+    assert plan[0] == ("photos/a.jpg", "photos/a.mask.png")
+    (photos / "a.mask.png").touch()
+    assert planned(["photos"], overwrite=True) == plan
+
+
+def test_masks_below_the_folder_of_photos_are_no_photos_next_time(photos):
+    plan = planned(["photos"], "photos/masks")
+    (photos / "masks").mkdir()
+    (photos / "masks" / "a.png").touch()
+    assert planned(["photos"], "photos/masks", overwrite=True) == plan
+
+
+def test_a_photo_given_twice_is_done_once(photos):
+    assert planned(["photos/a.jpg", "./photos/a.jpg"], "masks") == [("photos/a.jpg", "masks/a.png")]
+
+
+def test_nothing_is_created_by_planning(photos, tmp_path):
+    plan_outputs(["photos"], "masks")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_an_existing_mask_is_refused_with_the_words_that_help(photos, tmp_path):
+    (tmp_path / "mask.png").touch()
+    with pytest.raises(UsageError, match=r"mask\.png exists: nothing is replaced without --overwrite"):
+        plan_outputs(["photos/a.jpg"], "mask.png")
+    assert planned(["photos/a.jpg"], "mask.png", overwrite=True)
+
+
+def test_several_existing_masks_are_counted(photos, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"a\.png and 1 more exist: .*--overwrite"):
+        plan_outputs(["photos/a.jpg", "photos/sub/b.png"], tmp_path)
+
+
+def test_an_input_is_never_an_output_not_even_with_overwrite(photos):
+    with pytest.raises(UsageError, match="is itself an input"):
+        plan_outputs(["photos/sub/b.png"], "photos/sub/b.png", overwrite=True)
+    with pytest.raises(UsageError, match="is itself an input"):
+        plan_outputs(["photos/a.jpg", "photos/sub/b.png"], "photos/sub", overwrite=True)
+
+
+def test_an_input_reached_through_a_link_is_recognised(photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos / "sub")
+    with pytest.raises(UsageError, match="is itself an input"):
+        plan_outputs(["photos/sub/b.png"], "link/b.png", overwrite=True)
+
+
+def test_the_folder_of_the_photos_is_no_folder_for_their_masks(photos):
+    with pytest.raises(UsageError, match="the folder of the photos itself"):
+        plan_outputs(["photos"], "photos")
+
+
+def test_two_photos_with_one_mask_are_both_named(photos):
+    (photos / "a.png").touch()
+    with pytest.raises(UsageError, match=r"photos/a\.jpg and photos/a\.png would both be written to masks/a\.png"):
+        plan_outputs(["photos"], "masks")
+
+
+def test_a_missing_input_is_named(photos):
+    with pytest.raises(DataError, match=r"photos/none\.jpg: no such file or folder"):
+        plan_outputs(["photos/a.jpg", "photos/none.jpg"], "masks")
+
+
+def test_a_folder_without_photos_is_refused(photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no photo"):
+        plan_outputs(["empty"], "masks")
+
+
+@pytest.mark.parametrize("inputs", [["photos"], ["photos/a.jpg", "photos/sub/b.png"]])
+def test_one_file_cannot_take_several_masks(photos, inputs):
+    with pytest.raises(UsageError, match="name a folder"):
+        plan_outputs(inputs, "mask.png")
+
+
+def test_a_mask_is_not_written_as_jpeg(photos):
+    with pytest.raises(UsageError, match=r"written as PNG; name it mask\.png"):
+        plan_outputs(["photos/a.jpg"], "mask.jpg")
+
+
+def test_a_file_in_the_way_of_the_output_folder_is_named(photos, tmp_path):
+    (tmp_path / "masks").touch()
+    with pytest.raises(UsageError, match="masks is a file"):
+        plan_outputs(["photos"], "masks")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_writable_is_named(photos, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    with pytest.raises(UsageError, match="locked is not writable"):
+        plan_outputs(["photos"], "locked/masks")
+
+
+def test_no_input_is_a_usage_error():
+    with pytest.raises(UsageError, match="no photo"):
+        plan_outputs([], "masks")

@@ -1,0 +1,134 @@
+"""Opening exported models: files, devices, and what is not imported on the way."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import onnxruntime
+import pytest
+
+from simclrseg.errors import DeviceError, ModelFileError, UsageError
+from simclrseg.inference import session
+from simclrseg.inference.session import CPU, CUDA, open_model
+
+HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "onnxscript", "matplotlib")
+
+
+@pytest.mark.parametrize("module", ["session", "masks", "files"])
+def test_importing_inference_never_imports_torch(module):
+    code = f"import sys, simclrseg.inference.{module}; print(*(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_predicting_never_imports_torch_and_says_nothing(make_model):
+    code = f"""
+import sys, numpy as np
+from pathlib import Path
+from simclrseg.inference.session import open_model
+from simclrseg.inference.masks import predict_mask
+predict_mask(open_model(Path({str(make_model())!r})), np.zeros((20, 30, 3), np.uint8))
+assert not [m for m in {HEAVY} if m in sys.modules]
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_first_line_names_the_device_that_the_session_got(make_model):
+    model = open_model(make_model(), "cpu")
+    assert model.describe() == f"ONNX Runtime {onnxruntime.__version__} on CPU"
+    assert model.metadata.classes == ("background", "cat")
+
+
+def test_auto_without_a_gpu_takes_the_cpu_without_a_word(make_model, monkeypatch, caplog, capfd):
+    monkeypatch.setattr(session, "nvidia_gpu_is_there", lambda: False)
+    assert open_model(make_model(), "auto").provider == CPU
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_that_cannot_use_a_gpu_says_so_once_with_the_cause(make_model, monkeypatch, caplog, capfd):
+    monkeypatch.setattr(session, "nvidia_gpu_is_there", lambda: True)
+    monkeypatch.setattr(session, "_open_on_cuda", lambda path: (None, "libcudnn.so.9 is missing"))
+    assert open_model(make_model(), "auto").provider == CPU
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "the NVIDIA GPU is not used: libcudnn.so.9 is missing"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(session.nvidia_gpu_is_there(), reason="there is a GPU")
+def test_cuda_that_is_not_there_is_a_device_error_with_the_reason(make_model, capfd):
+    with pytest.raises(DeviceError, match=r"--device cuda .*(libcuda|nvcuda|driver|CPU only).*--device cpu") as caught:
+        open_model(make_model(), "cuda")
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", ""), "ONNX Runtime's own log must not reach the terminal"
+
+
+def test_a_cpu_build_of_onnxruntime_is_named_with_its_remedy(make_model, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    with pytest.raises(DeviceError, match=r"built for the CPU only.*pip install.*onnxruntime-gpu"):
+        open_model(make_model(), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            "\x1b[1;31m2026 [E:onnxruntime:Default, x.cc:1 f()] /y.cc:2 Get() [ONNXRuntimeError] : 1 : FAIL : Failed"
+            " to load library /a/b.so with error: libcudnn.so.9: cannot open shared object file\n\x1b[m\n2026 [W] more",
+            "a library is missing (libcudnn.so.9: cannot open shared object file); "
+            "`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings it",
+        ),
+        ("2026 [E] [ONNXRuntimeError] : 1 : FAIL : CUDA failure 100: no device\nmore", "CUDA failure 100: no device"),
+        ("", "ONNX Runtime does not say why"),
+    ],
+)
+def test_the_cause_is_one_line_out_of_the_runtimes_log(said, cause):
+    assert session._cause(said) == cause
+
+
+def test_a_hidden_gpu_does_not_count(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not session.nvidia_gpu_is_there()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not session.nvidia_gpu_is_there(), reason="no NVIDIA GPU")
+def test_auto_takes_the_gpu(make_model):
+    assert open_model(make_model(), "auto").provider == CUDA
+
+
+def test_mps_is_no_device_of_onnxruntime(make_model):
+    with pytest.raises(DeviceError, match="no device mps"):
+        open_model(make_model(), "mps")
+
+
+def test_an_unknown_device_is_refused(make_model):
+    with pytest.raises(UsageError, match="'gpu': choose from auto, cpu, cuda"):
+        open_model(make_model(), "gpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x08\x0a\x12"])
+def test_a_file_that_is_no_onnx_model_is_refused(tmp_path, content, capfd):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"broken\.onnx is no ONNX model that can be read") as caught:
+        open_model(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(ModelFileError, match=r"none\.onnx: no such file"):
+        open_model(tmp_path / "none.onnx")
+    with pytest.raises(ModelFileError, match="is a folder"):
+        open_model(tmp_path)
+
+
+def test_a_model_of_another_tool_is_refused(make_model):
+    with pytest.raises(ModelFileError, match="was not exported by simclrseg"):
+        open_model(make_model(ours=False))
