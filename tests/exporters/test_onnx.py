@@ -1,0 +1,226 @@
+"""Exported files say the same as the network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from simclrseg.errors import GateError
+from simclrseg.exporters import EXPORTERS
+from simclrseg.exporters import onnx as exporter
+from simclrseg.exporters.onnx import Deploy, export_onnx, verify_onnx
+from simclrseg.images import list_images, read_image
+from simclrseg.inference.masks import probabilities
+from simclrseg.inference.session import open_model
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.segmenters import build_unet
+
+
+def described(classes: int = 2, encoder: str = "resnet18") -> ModelMetadata:
+    return ModelMetadata(
+        task="segmentation",
+        encoder=encoder,
+        decoder="unet",
+        image_size=64,
+        classes=tuple(f"class {number}" for number in range(classes)),
+        threshold=0.4 if classes == 2 else None,
+    )
+
+
+def small(outputs: int, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, outputs, 3, padding=1)
+    )
+
+
+def unet(encoder: str, outputs: int = 1) -> nn.Module:
+    """A U-Net whose batch norms have seen something."""
+    torch.manual_seed(0)
+    model = build_unet(build_backbone(encoder), encoder, outputs).train()
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn(4, 3, 64, 64))
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export_onnx(small(1), path, described())
+    return path
+
+
+@pytest.fixture
+def stubbed(exported, monkeypatch):
+    """The exporter without its slow part: it always gives the file of ``exported``."""
+
+    class Program:
+        model = SimpleNamespace(metadata_props={})
+
+        def save(self, path, *, external_data):
+            path.write_bytes(exported.read_bytes())
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+
+
+def test_the_file_is_one_and_its_interface_is_the_documented_one(exported):
+    assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["batch", "height", "width", 3])
+    outputs = {output.name: output.type for output in session.get_outputs()}
+    assert outputs == {"probability": "tensor(float)", "mask": "tensor(uint8)"}
+    assert {opset.domain: opset.version for opset in onnx.load(exported).opset_import}[""] == 18
+
+
+def test_the_metadata_come_back_from_the_file(exported):
+    assert open_model(exported, "cpu").metadata == described()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 64), (2, 33, 95), (5, 7, 200)])
+def test_any_number_of_pictures_of_any_size_gets_the_networks_answer(exported, shape):
+    images = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    probability, mask = open_model(exported, "cpu").session.run(["probability", "mask"], {"image": images})
+    with torch.inference_mode():
+        expected, expected_mask = Deploy(small(1).eval(), described())(torch.from_numpy(images))
+    assert probability.shape == mask.shape == shape
+    assert mask.dtype == np.uint8
+    assert np.abs(probability - expected.numpy()).max() < 1e-5
+    assert (mask == expected_mask.numpy()).mean() > 0.999
+    assert ((probability > 0.4) == mask).mean() > 0.999
+
+
+def test_preprocessing_is_that_of_training():
+    metadata = described()
+    images = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (metadata.mean, metadata.std))
+    normalised = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+    network = nn.Conv2d(3, 1, 1)
+    with torch.inference_mode():
+        probability, _ = Deploy(network, metadata)(images)
+        assert torch.allclose(probability, torch.sigmoid(network(normalised)[:, 0]), atol=1e-6)
+
+
+def test_several_classes_give_a_probability_each_and_the_likeliest_class(tmp_path):
+    export_onnx(small(4), tmp_path / "model.onnx", described(classes=4))
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    session = open_model(tmp_path / "model.onnx", "cpu").session
+    probability, mask = session.run(["probability", "mask"], {"image": images})
+    assert probability.shape == (2, 4, 40, 50)
+    assert mask.shape == (2, 40, 50)
+    assert np.allclose(probability.sum(1), 1, atol=1e-5)
+    assert (probability.argmax(1) == mask).all()
+
+
+def test_the_network_goes_on_training_as_it_was(stubbed, tmp_path):
+    model = small(1).train()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    export_onnx(model, tmp_path / "model.onnx", described())
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_a_network_in_half_precision_is_exported_in_float32(tmp_path):
+    model = small(1).to(torch.bfloat16)
+    export_onnx(model, tmp_path / "model.onnx", described())
+    assert model[0].weight.dtype == torch.bfloat16
+    weights = onnx.load(tmp_path / "model.onnx").graph.initializer
+    assert onnx.TensorProto.BFLOAT16 not in {tensor.data_type for tensor in weights}
+
+
+def test_photos_are_part_of_the_check(stubbed, tmp_path):
+    photos = [np.zeros((30, 50, 3), np.uint8)] * 3
+    without = export_onnx(small(1), tmp_path / "a.onnx", described())
+    with_photos = export_onnx(small(1), tmp_path / "b.onnx", described(), photos=photos)
+    assert without.pictures == 3 * (1 + 3)
+    assert with_photos.pictures == without.pictures + 3
+    assert with_photos.mask > 0.999
+    assert with_photos.probability < 1e-5
+    assert str(with_photos).startswith("masks agree on 100.000% of the pixels of 15 pictures, probabilities to ")
+
+
+def test_a_file_that_says_something_else_fails_the_gate_and_is_gone(stubbed, tmp_path):
+    with pytest.raises(GateError, match="does not say the same as the network: masks agree on") as caught:
+        export_onnx(small(1, seed=1), tmp_path / "model.onnx", described())
+    assert caught.value.exit_code == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_export_keeps_the_file_that_was_there(stubbed, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"old")
+    with pytest.raises(GateError):
+        export_onnx(small(1, seed=1), tmp_path / "model.onnx", described())
+    assert (tmp_path / "model.onnx").read_bytes() == b"old"
+
+
+def test_outputs_of_another_shape_fail_the_gate(exported):
+    with pytest.raises(GateError, match=r"it gives .* not "):
+        verify_onnx(exported, small(3), described(classes=3))
+
+
+def test_a_network_that_gives_no_number_fails_the_gate(stubbed, tmp_path):
+    model = small(1)
+    nn.init.constant_(model[3].weight, float("nan"))
+    with pytest.raises(GateError, match="probabilities to inf"):
+        export_onnx(model, tmp_path / "model.onnx", described())
+
+
+def test_a_network_that_torch_cannot_export_fails_the_gate_in_one_line(tmp_path, capfd):
+    class Stubborn(nn.Module):
+        def forward(self, x):
+            return x[:, :1] if x.sum() > 0 else x[:, 1:2]  # depends on the values of the picture
+
+    with pytest.raises(GateError, match="PyTorch cannot export a network with encoder resnet18") as caught:
+        export_onnx(Stubborn(), tmp_path / "model.onnx", described())
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_check_covers_three_sizes_and_two_numbers_of_pictures():
+    shapes = [batch.shape for batch in exporter._batches(described(), [])]
+    assert {shape[0] for shape in shapes} == {1, 3}
+    assert len({shape[1:3] for shape in shapes}) == 3
+
+
+def test_exporting_says_nothing(tmp_path):
+    code = f"""
+from pathlib import Path
+from torch import nn
+from simclrseg.exporters.onnx import export_onnx
+from simclrseg.metadata import ModelMetadata
+metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=32, classes=("a", "b"), threshold=0.5)
+export_onnx(nn.Conv2d(3, 1, 1), Path({str(tmp_path / "model.onnx")!r}), metadata)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_a_unet_agrees_on_real_photos_and_predicts_as_torch_does(tmp_path, real_data):
+    photos = [read_image(path) for path in list_images(real_data / "oxford_pets" / "oxford-iiit-pet" / "images")[:4]]
+    model = unet("resnet18")
+    agreement = EXPORTERS["onnx"](model, tmp_path / "model.onnx", described(), photos=photos)
+    assert agreement.pictures == 16
+    assert agreement.mask >= 0.999
+    assert agreement.probability < 1e-4
+    probability = probabilities(open_model(tmp_path / "model.onnx", "cpu"), photos[0])
+    assert probability.shape == photos[0].shape[:2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["mit_b0", "tu-convnext_tiny"])
+def test_transformers_and_timm_models_can_be_exported(tmp_path, encoder):
+    agreement = export_onnx(unet(encoder), tmp_path / "model.onnx", described(encoder=encoder))
+    assert agreement.mask >= 0.999
