@@ -1,0 +1,183 @@
+"""The six commands: a signature, a sentence, one call each. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simclrseg import __version__
+from simclrseg.cli import console
+from simclrseg.cli.options import CommandGroup, command
+from simclrseg.cli.progress import FileProgress, TrainingProgress
+from simclrseg.errors import GateError, Interrupted, SimclrsegError
+
+if TYPE_CHECKING:
+    from simclrseg.config import (
+        EvaluateConfig,
+        ExportConfig,
+        FinetuneConfig,
+        PredictConfig,
+        PretrainConfig,
+        PullConfig,
+    )
+
+app = typer.Typer(
+    name="simclrseg",
+    cls=CommandGroup,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def simclrseg(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    show_completion: Annotated[
+        str | None,
+        typer.Option(metavar="<bash|zsh|fish|powershell>", help="Print the completion script of a shell."),
+    ] = None,
+) -> None:
+    """From unlabelled photos to a segmentation model: pretrain, fine-tune, predict."""
+    if version:
+        console.print_result(f"simclrseg {__version__}")
+    elif show_completion:
+        from simclrseg.cli.shells import script
+
+        console.print_result(script(show_completion))
+    elif ctx.invoked_subcommand is None:
+        console.print_result(ctx.get_help())
+    else:
+        return
+    raise typer.Exit
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg pretrain --dataset cats_vs_dogs --backbone resnet18 --epochs 50",
+        "simclrseg pretrain --dataset my_photos/ --batch-size 512 --micro-batch 64",
+    ),
+)
+def pretrain(config: PretrainConfig) -> None:
+    """Learn a backbone from photos without labels."""
+    from simclrseg.recipes.pretrain import pretrain as run
+
+    with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
+        console.print_result(run(config, observers=[progress]))
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg finetune --pretrained pets --data-ratio 0.5",
+        "simclrseg finetune --dataset my_set/ --pretrained pets --classes-file classes.yaml",
+    ),
+)
+def finetune(config: FinetuneConfig) -> None:
+    """Train a segmentation model on photos with masks, from a pretrained backbone."""
+    from simclrseg.recipes.finetune import finetune as run
+
+    with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
+        console.print_result(run(config, observers=[progress]))
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg evaluate",
+        "simclrseg evaluate oxford_pets-pets --split validation --json",
+    ),
+)
+def evaluate(config: EvaluateConfig) -> None:
+    """Score a fine-tuned model on photos with masks."""
+    from simclrseg.recipes.evaluate import evaluate as run
+
+    with console.session(quiet=config.console.quiet):
+        console.print_result(run(config), as_json=config.console.as_json)
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg predict image.jpg -o mask.png",
+        "simclrseg predict photos/ -o masks/ --model oxford_pets-pets",
+    ),
+)
+def predict(config: PredictConfig) -> None:
+    """Segment photos."""
+    from simclrseg.recipes.predict import predict as run
+
+    with console.session(quiet=config.console.quiet), FileProgress() as progress:
+        result = run(config, on_file=progress)
+    written = [row["mask"] for row in result["masks"]]
+    console.print_result(result if config.console.as_json else written, as_json=config.console.as_json)
+    if failed := len(result["failed"]):
+        raise GateError(f"{failed} of {failed + len(written)} photos could not be segmented; the warnings say why")
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg export",
+        "simclrseg export oxford_pets-pets -o pets.onnx",
+    ),
+)
+def export(config: ExportConfig) -> None:
+    """Write a fine-tuned model as ONNX, with its preprocessing inside."""
+    from simclrseg.recipes.export import export as run
+
+    with console.session(quiet=config.console.quiet):
+        console.print_result(run(config))
+
+
+@command(
+    app,
+    examples=(
+        "simclrseg pull",
+        "simclrseg pull --json",
+    ),
+)
+def pull(config: PullConfig) -> None:
+    """List published backbones, or fetch one."""
+    from simclrseg.recipes.pull import pull as run
+
+    with console.session(quiet=config.console.quiet):
+        console.print_result(run(config), as_json=config.console.as_json)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends in one line, a bug in a traceback."""
+    console.prepare_streams()
+    try:
+        code = app(args, prog_name="simclrseg", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # outside training, which saves and raises Interrupted
+        code = 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (SimclrsegError, typer.TyperException) as error:
+        if os.environ.get("SIMCLRSEG_DEBUG"):
+            traceback.print_exc()
+        console.print_error(("" if isinstance(error, Interrupted) else "error: ") + _one_line(error))
+        code = error.exit_code
+    sys.exit(code or 0)
+
+
+def _one_line(error: SimclrsegError | typer.TyperException) -> str:
+    if isinstance(error, SimclrsegError):
+        return " ".join(str(error).split())
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if near := getattr(error, "possibilities", None):  # of an unknown option
+        text = f"{error.message}: did you mean {near[0]}?"
+    elif not text.endswith("?"):
+        context = getattr(error, "ctx", None)
+        text += f": see {context.command_path if context else 'simclrseg'} --help"
+    return text[:1].lower() + text[1:]

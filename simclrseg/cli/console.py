@@ -1,0 +1,159 @@
+"""The one place that prints: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LOGGER = "simclrseg"
+
+
+def prepare_streams() -> None:
+    """Make sure that no character stops the output: an old Windows console cannot show them all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all: under torchrun, only rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class StderrHandler(logging.Handler):
+    """Facts as they are, warnings marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        # looked up each time: a progress bar puts a proxy here that writes above the bar
+        print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def session(*, quiet: bool) -> Iterator[None]:
+    """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only."""
+    logger = logging.getLogger(LOGGER)
+    before = logger.level, logger.propagate
+    handler = StderrHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet or not is_first_process() else logging.INFO)
+    logger.propagate = False  # a library that configures the root logger would print every line twice
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+def print_error(message: str) -> None:
+    """One line on stderr."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_result(result: Any, *, as_json: bool = False) -> None:
+    """Print what a command returned: text, lines, or a mapping of facts and metrics.
+
+    Args:
+        as_json: JSON on stdout and nothing else.
+    """
+    if not is_first_process():
+        return
+    if as_json:
+        print(json.dumps(_finite(result), indent=1, default=str))  # noqa: T201
+    elif isinstance(result, Mapping):
+        _print_mapping(result)
+    elif isinstance(result, str):
+        print(result)  # noqa: T201
+    else:
+        for line in result or ():
+            print(line)  # noqa: T201
+
+
+def _print_mapping(result: Mapping[str, Any]) -> None:
+    """Facts as lines, numbers as a table, rows as a table, and last the next command, which is no data."""
+    facts = {key: value for key, value in result.items() if not isinstance(value, Mapping | list) and key != "next"}
+    width = max(map(len, facts), default=0)
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")  # noqa: T201
+    columns = dict(_columns({key: value for key, value in result.items() if isinstance(value, Mapping)}))
+    if columns:
+        names = list(
+            dict.fromkeys(name for column in sorted(columns.values(), key=len, reverse=True) for name in column)
+        )
+        rows = [[name, *(_text(column.get(name, "")) for column in columns.values())] for name in names]
+        _print_table(["", *columns], rows)
+    for value in result.values():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            _print_table(list(value[0]), [[_text(cell) for cell in row.values()] for row in value])
+    if following := result.get("next"):
+        sys.stdout.flush()
+        print(f"next: {following}", file=sys.stderr)  # noqa: T201
+
+
+def _columns(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each group of numbers with its name, from however deep: ``test original`` -> {n, border, iou, …}."""
+    groups = {key: value for key, value in tree.items() if isinstance(value, Mapping)}
+    values = {key: value for key, value in tree.items() if key not in groups}
+    if path and "metrics" in groups:
+        values |= groups.pop("metrics")
+    if values:
+        yield " ".join(path), values
+    for key, group in groups.items():
+        yield from _columns(group, (*path, key))
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table: Table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, title in enumerate(header):
+        numbers = all(_is_number(row[place]) for row in rows)
+        table.add_column(Text(title), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # a table that is read by another program is not to be folded
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())  # noqa: T201
+
+
+def _is_number(text: str) -> bool:
+    if text in {"", "-"}:
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if not math.isnan(value) else "-"
+    return "-" if value is None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity as null: JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

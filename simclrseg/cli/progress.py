@@ -1,0 +1,157 @@
+"""How far a command is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from simclrseg.cli.console import LOGGER
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+
+EVERY = 30.0  # seconds between plain lines
+
+log = logging.getLogger(f"{LOGGER}.progress")
+
+
+class Bar:
+    """A bar at the bottom of the terminal, with log lines above it; nothing where stderr is no terminal, or quiet."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, total: int, done: int = 0) -> None:
+        if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+            redirect_stdout=False,  # results go where stdout goes
+            refresh_per_second=4,
+        )
+        self._bar.add_task("", total=total, completed=done, facts="")
+        self._bar.start()
+
+    @property
+    def shown(self) -> bool:
+        return self._bar is not None
+
+    def move(self, done: int, description: str, facts: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, description=description, facts=facts)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class TrainingProgress(Bar):
+    """An observer of the engine: loss, images/s, share of time spent waiting for data, and ETA of the whole run.
+
+    Each epoch ends with a line; without a terminal, long epochs give one every half minute too.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._images = self._seconds = self._waited = 0.0
+
+    def on_start(self, plan: Plan) -> None:
+        self._plan = plan
+        self._total = plan.epochs * plan.steps_per_epoch
+        self._first = self._done = plan.start_step
+        self._began = self._spoke = self._clock()
+        self.open(self._total, self._done)
+
+    def on_step(self, record: StepRecord) -> None:
+        self._done = record.step
+        self._images += record.images
+        self._seconds += record.seconds
+        self._waited += record.data_seconds
+        epoch = f"epoch {record.epoch}/{self._plan.epochs}"
+        if self.shown:
+            loss = {name: value for name, value in record.logs.items() if name == "loss"}
+            self.move(self._done, epoch, _facts(loss, self._speed()))
+        elif self._clock() - self._spoke >= EVERY:
+            step = f"step {self._done}/{self._total}"
+            self._say(f"{epoch}  {step}  {_facts(record.logs, self._speed())}")
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._done = record.step
+        score = {f"val_{name}": value for name, value in list(record.validation.items())[:1]}  # what picks the best
+        facts = _facts({**record.train, **score}, self._speed())
+        self._say(f"epoch {record.epoch}/{self._plan.epochs}  {facts}")
+        self._images = self._seconds = self._waited = 0.0
+
+    def on_end(self) -> None:
+        self.close()
+
+    def _say(self, line: str) -> None:
+        log.info(line)
+        self._spoke = self._clock()
+
+    def _speed(self) -> str:
+        """Of this epoch so far; the ETA is by the wall clock, so that validation counts too."""
+        rate = self._images / self._seconds if self._seconds else 0.0
+        waited = 100 * self._waited / self._seconds if self._seconds else 0.0
+        steps = self._done - self._first
+        left = (self._clock() - self._began) / steps * (self._total - self._done) if steps else 0.0
+        eta = timedelta(seconds=round(left)) if steps else "?"
+        return f"{_rate(rate)} {self._plan.unit}/s  data {waited:.0f}%  ETA {eta}"
+
+
+class FileProgress(Bar):
+    """How many files are done; nothing for a single one."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._began = self._spoke = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        if total < 2:
+            return
+        if done <= 1:
+            self.open(total)
+        now = self._clock()
+        rate = done / (now - self._began) if now > self._began else 0.0
+        facts = f"{_rate(rate)} images/s"
+        if rate:
+            facts += f"  ETA {timedelta(seconds=round((total - done) / rate))}"
+        self.move(done, f"{done}/{total}", facts)
+        if not self.shown and now - self._spoke >= EVERY:
+            log.info(f"{done}/{total}  {facts}")
+            self._spoke = now
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _facts(logs: Mapping[str, float], speed: str) -> str:
+    return "  ".join([*(f"{name} {value:.4g}" for name, value in logs.items()), speed])

@@ -1,0 +1,268 @@
+"""The command line as a whole: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from simclrseg import __version__
+from simclrseg.cli.app import app, main
+from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
+
+COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """Put a function in the place of a command's recipe."""
+
+    def replace(command, function):
+        module = ModuleType(f"simclrseg.recipes.{command}")
+        setattr(module, command, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return replace
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command line; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIMCLRSEG_DEBUG", raising=False)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as end:
+            main(list(args))
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+def fail_with(error):
+    def recipe(config, **_):
+        raise error
+
+    return recipe
+
+
+def test_there_are_six_commands(run):
+    assert [command.name for command in app.registered_commands] == COMMANDS
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+def test_help_comes_without_arguments_and_with_h(run):
+    assert run() == run("-h") == run("--help")
+
+
+def test_version(run):
+    assert run("--version") == (0, f"simclrseg {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_fits_on_80_columns_and_ends_with_two_examples(run, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    examples = out.partition("Examples:\n")[2].splitlines()
+    assert len(examples) == 2
+    assert all(line.startswith(f"  simclrseg {command}") for line in examples)
+
+
+def test_help_shows_panels_choices_ranges_and_defaults(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run("finetune", "-h")[1]
+    for title in ("Data", "Model", "Optimization", "Hardware", "Run", "Output"):
+        assert f"─ {title} ─" in out
+    assert "--data-ratio <float> 0<x<=1" in out
+    assert "<auto|cpu|cuda|mps>" in out
+    assert "[default: 1.0]" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_a_command_are_accepted(run, recipe, monkeypatch, command, tmp_path):
+    for folder in ("my_photos", "my_set"):
+        (tmp_path / folder).mkdir()
+    seen = []
+
+    def remember(config, **_):
+        seen.append(config)
+        return {"masks": [], "failed": []}
+
+    recipe(command, remember)
+    cls = next(registered.cls for registered in app.registered_commands if registered.name == command)
+    for example in cls.examples:
+        code, _, err = run(*example.split()[1:])
+        assert (code, err) == (0, "")
+    assert len(seen) == 2
+
+
+def test_a_recipe_gets_its_config_and_an_observer(run, recipe):
+    got = {}
+
+    def pretrain(config, *, observers):
+        got.update(config=config, observers=observers)
+        return {"run": "runs/pretrain/x", "metrics": {"loss": 1.25}, "next": "simclrseg finetune"}
+
+    recipe("pretrain", pretrain)
+    code, out, err = run("pretrain", "--dataset", "shapes", "--epochs", "3")
+    assert code == 0
+    assert got["config"].training.epochs == 3
+    assert hasattr(got["observers"][0], "on_epoch")
+    assert "runs/pretrain/x" in out
+    assert "1.25" in out
+    assert err == "next: simclrseg finetune\n"
+
+
+def test_json_is_all_that_stdout_holds(run, recipe):
+    recipe("evaluate", lambda config: {"run": "x", "metrics": {"iou": 0.5, "auroc": float("nan")}, "next": "y"})
+    code, out, _ = run("evaluate", "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": "x", "metrics": {"iou": 0.5, "auroc": None}, "next": "y"}
+
+
+def test_predict_prints_the_masks_it_wrote(run, recipe):
+    rows = [{"image": "a.jpg", "mask": "a.png"}, {"image": "b.jpg", "mask": "b.png"}]
+    recipe("predict", lambda config, on_file: {"model": "m.onnx", "masks": rows, "failed": []})
+    assert run("predict", "a.jpg", "b.jpg") == (0, "a.png\nb.png\n", "")
+
+
+def test_predict_ends_with_1_when_a_photo_failed(run, recipe):
+    result = {"model": "m.onnx", "masks": [], "failed": [{"image": "a.jpg", "reason": "cut off"}]}
+    recipe("predict", lambda config, on_file: result)
+    code, out, err = run("predict", "a.jpg", "--json")
+    assert code == 1
+    assert json.loads(out) == result
+    assert err.startswith("error: 1 of 1 photos could not be segmented")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DataError("no photos\nin x"), 2, "error: no photos in x"),
+        (DeviceError("no GPU"), 3, "error: no GPU"),
+        (TrainingError("the loss is nan"), 1, "error: the loss is nan"),
+        (Interrupted("resume with: simclrseg pretrain --resume x"), 130, "resume with: simclrseg pretrain --resume x"),
+        (Interrupted("saved", signum=15), 143, "saved"),
+    ],
+)
+def test_a_users_mistake_is_one_line(run, recipe, error, code, line):
+    recipe("pull", fail_with(error))
+    assert run("pull") == (code, "", f"{line}\n")
+
+
+def test_debug_shows_the_traceback(run, recipe, monkeypatch):
+    recipe("pull", fail_with(DataError("no photos")))
+    monkeypatch.setenv("SIMCLRSEG_DEBUG", "1")
+    code, _, err = run("pull")
+    assert code == 2
+    assert "Traceback" in err
+    assert err.endswith("error: no photos\n")
+
+
+def test_a_bug_is_a_traceback(recipe):
+    recipe("pull", fail_with(ZeroDivisionError("bug")))
+    with pytest.raises(ZeroDivisionError):
+        main(["pull"])
+
+
+def test_ctrl_c_outside_training_is_quiet(run, recipe):
+    recipe("pull", fail_with(KeyboardInterrupt()))
+    assert run("pull") == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["pretrian"], "error: no such command 'pretrian'. Did you mean 'pretrain'?"),
+        (["pretrain", "--epoch", "3"], "error: no such option: --epoch: did you mean --epochs?"),
+        (["pretrain", "--epochs"], "error: option '--epochs' requires an argument"),
+        (["pretrain", "x"], "error: got unexpected extra argument(s) (x): see simclrseg pretrain --help"),
+        (["--nothing"], "error: no such option: --nothing: see simclrseg --help"),
+        (["pretrain"], "error: --dataset is needed (or --config): photos"),
+        (["predict"], "error: INPUT is needed: photos"),
+        (["pretrain", "-d", "cats_vs_dog"], "error: --dataset: 'cats_vs_dog' is neither"),
+        (
+            ["pretrain", "-d", "shapes", "--backbone", "resnet5"],
+            "error: --backbone: 'resnet5' is not a",
+        ),
+        (
+            ["pretrain", "-d", "shapes", "--epochs", "3", "--warmup-epochs", "4"],
+            "error: warmup_epochs (4) must",
+        ),
+        (["pretrain", "-c", "pets_segmentation"], "error: "),
+        (["pretrain", "-c", "nothing"], "error: unknown preset 'nothing'"),
+        (["pretrain", "--resume", "x"], "error: no such run 'x' in runs/pretrain"),
+        (["pretrain", "--resume", "x", "-c", "simclr_pets"], "error: --resume takes the run's own configuration"),
+        (["pull", "--show-completion"], "error: no such option: --show-completion"),
+        (["--show-completion", "tcsh"], "error: unknown shell 'tcsh': choose from bash, zsh, fish, powershell"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_nothing_behind(run, tmp_path, args, line):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_reads_the_runs_own_config(run, recipe, tmp_path):
+    from simclrseg.config import PretrainConfig
+    from simclrseg.knobs import dump_config
+
+    stored = PretrainConfig.model_validate({"data": {"dataset": ["shapes"]}, "training": {"epochs": 7}})
+    folder = tmp_path / "elsewhere" / "pretrain" / "x"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(stored))
+    (folder / "environment.json").write_text("{}")
+    got = []
+    recipe("pretrain", lambda config, observers: got.append(config))
+    code, _, err = run("pretrain", "--resume", "x", "--runs", "elsewhere", "--workers", "3")
+    assert (code, err) == (0, "")
+    assert (got[0].training.epochs, got[0].hardware.workers, got[0].run.resume) == (7, 3, "x")
+
+
+def test_defaults_are_those_of_the_presets(run, recipe):
+    got = []
+    recipe("pretrain", lambda config, observers: got.append(config))
+    run("pretrain", "--dataset", "cats_vs_dogs", "--learning-rate", "0.3")
+    run("pretrain", "--config", "simclr_pets")
+    assert got[0] == got[1]
+    run("pretrain", "--dataset", "cats_vs_dogs")
+    assert got[2].training.scaled_rate == got[1].training.scaled_rate
+    recipe("finetune", lambda config, observers: got.append(config))
+    run("finetune", "--test-split", "random", "--loss", "bce")
+    run("finetune", "--config", "pets_segmentation")
+    assert got[3] == got[4]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_recipe(command):
+    pytest.importorskip("torch")
+    assert callable(getattr(importlib.import_module(f"simclrseg.recipes.{command}"), command))
+
+
+def test_only_the_first_process_prints_results(run, recipe, monkeypatch):
+    recipe("pull", lambda config: {"name": "x"})
+    monkeypatch.setenv("RANK", "1")
+    assert run("pull") == (0, "", "")
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    command = [sys.executable, "-m", "simclrseg", "pretrain", "--help"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")

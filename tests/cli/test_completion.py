@@ -1,0 +1,222 @@
+"""Tab: what is offered, in the protocol of each shell, and the scripts that ask."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclrseg import config
+from simclrseg.cli.app import app
+from simclrseg.cli.completion import COMPLETERS, complete, main, respond
+from simclrseg.cli.options import make_options
+from simclrseg.cli.shells import FILES, SCRIPTS, script
+from simclrseg.config import Completes
+from simclrseg.data.datasets import DATASETS
+from simclrseg.errors import UnknownName
+from simclrseg.hub import PUBLISHED
+from simclrseg.knobs import knobs_of
+from simclrseg.presets import PRESETS
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working folder with two runs."""
+    monkeypatch.chdir(tmp_path)
+    for path, facts in (("runs/pretrain/cats", {"finished": "2026-01-02T03:04:05"}), ("runs/finetune/cats-r0.5", {})):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "environment.json").write_text(json.dumps(facts))
+    return tmp_path
+
+
+def values(line: str) -> list[str]:
+    *words, incomplete = line.split(" ")
+    return [item.value for item in complete(words, incomplete)]
+
+
+def test_commands_are_offered():
+    assert values("")[:6] == COMMANDS
+    assert values("pre") == ["pretrain", "predict"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_offered(command):
+    model = getattr(config, f"{command.capitalize()}Config")
+    options = [option for option in make_options(model) if option.param_type_name == "option"]
+    long = {name for option in options for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
+    assert set(values(f"{command} --")) == long | {"--help"}
+
+
+def test_an_option_is_offered_once_unless_it_repeats():
+    assert "--epochs" not in values("pretrain --epochs 3 --")
+    assert "--dataset" in values("pretrain --dataset shapes --")
+
+
+def test_choices_are_offered():
+    assert values("pretrain --optimizer ") == ["lars", "adam", "adamw", "sgd"]
+    assert values("finetune --border=p") == ["--border=pet"]
+
+
+def test_names_are_offered():
+    assert values("pretrain -d ") == list(DATASETS)
+    assert values("finetune --dataset sh") == ["shapes"]
+    assert "resnet18" in values("finetune --backbone ")
+    assert values("pull ") == list(PUBLISHED)
+
+
+def test_runs_are_offered(folder):
+    assert values("finetune --pretrained ")[:2] == ["none", "cats"]
+    assert values("evaluate ") == ["cats-r0.5"]
+    assert values("export c") == ["cats-r0.5"]
+    assert values("pretrain --resume ") == ["cats"]
+    assert values("finetune --resume ") == ["cats-r0.5"]
+    assert complete(["finetune", "--pretrained"], "ca")[0].help == "finished 2026-01-02"
+    (folder / "runs").rename(folder / "mine")
+    assert values("evaluate ") == []
+    assert values("evaluate --runs mine ") == ["cats-r0.5"]
+
+
+def test_presets_and_yaml_files_are_offered(folder):
+    (folder / "mine.yaml").touch()
+    (folder / "sub").mkdir()
+    (folder / "sub" / "other.yaml").touch()
+    assert set(values("pretrain --config ")) == {*PRESETS, "mine.yaml"}
+    assert values("pretrain -c sub/") == ["sub/other.yaml"]
+
+
+def test_models_are_runs_and_onnx_files(folder):
+    (folder / "pets.onnx").touch()
+    assert values("predict --model ") == ["cats-r0.5", "pets.onnx"]
+
+
+def test_files_are_left_to_the_shell():
+    assert values("predict ") == []
+    assert values("predict -o ") == []
+    assert values("pretrain --dataset ./") == []
+
+
+def test_an_option_without_names_offers_nothing():
+    assert values("pretrain --epochs ") == []
+    assert values("nothing --ep") == []
+
+
+def test_every_completer_that_a_knob_names_exists():
+    for command in COMMANDS:
+        for knob in knobs_of(getattr(config, f"{command.capitalize()}Config")):
+            if completes := knob.marker(Completes):
+                assert completes.what in COMPLETERS, knob.key
+
+
+def test_bash():
+    words = {"_SIMCLRSEG_COMPLETE": "complete_bash", "COMP_WORDS": "simclrseg\npre", "COMP_CWORD": "1"}
+    assert respond(words) == "pretrain\npredict"
+
+
+def test_bash_cuts_an_option_at_its_equals_sign():
+    words = {"_SIMCLRSEG_COMPLETE": "complete_bash", "COMP_WORDS": "simclrseg finetune --border = p", "COMP_CWORD": "4"}
+    assert respond(words) == "pet"
+    assert respond(words | {"COMP_WORDS": "simclrseg finetune --border =", "COMP_CWORD": "3"}).split()[0] == "pet"
+
+
+def test_zsh():
+    answer = respond({"_SIMCLRSEG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "simclrseg pre"})
+    assert answer.splitlines()[0] == "pretrain:Learn a backbone from photos without labels."
+    answer = respond({"_SIMCLRSEG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "simclrseg pretrain -d "})
+    assert answer.splitlines()[0] == "shapes:"
+
+
+def test_fish():
+    answer = respond({"_SIMCLRSEG_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": "simclrseg pretrain --see"})
+    assert answer.startswith("--seed\tSeed of ")
+
+
+@pytest.mark.parametrize("shell", ["powershell", "pwsh"])
+def test_powershell(shell):
+    words = {
+        "_SIMCLRSEG_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "simclrseg pretrain --see",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "--see",
+    }
+    assert respond(words).startswith("--seed:::Seed of ")
+    words |= {"_TYPER_COMPLETE_ARGS": "simclrseg pretrain -d", "_TYPER_COMPLETE_WORD_TO_COMPLETE": ""}
+    assert respond(words).splitlines()[0] == "shapes::: "
+
+
+def test_an_open_quote_does_no_harm():
+    words = {"_SIMCLRSEG_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": "simclrseg predict 'my ph"}
+    assert respond(words) == ""
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_scripts_in_the_tree_are_fresh(shell):
+    file = ROOT / "completions" / FILES[shell]
+    assert file.read_text() == SCRIPTS[shell], "run python -m simclrseg.cli.completion"
+
+
+def test_the_scripts_can_be_written(folder):
+    main(str(folder))
+    assert {path.name for path in folder.iterdir() if path.is_file()} == set(FILES.values())
+
+
+def test_a_script_can_be_printed():
+    assert script("zsh").startswith("#compdef simclrseg\n")
+    with pytest.raises(UnknownName, match="'csh': did you mean 'zsh'"):
+        script("csh")
+
+
+@pytest.fixture
+def program(folder, monkeypatch):
+    """A `simclrseg` on the PATH."""
+    program = folder / "bin" / "simclrseg"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m simclrseg "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+
+def ask(shell: str, *args: str) -> str:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    return subprocess.run([shell, *args], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.usefixtures("program")
+def test_bash_completes_with_the_script():
+    code = (
+        f"source {ROOT}/completions/simclrseg.bash; COMP_WORDS=(simclrseg finetune --pretrained ''); COMP_CWORD=3; "
+        '_simclrseg_completion simclrseg; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert ask("bash", "--norc", "-c", code).split()[:2] == ["none", "cats"]
+
+
+@pytest.mark.usefixtures("program")
+def test_fish_completes_with_the_script():
+    code = f"source {ROOT}/completions/simclrseg.fish; complete -C 'simclrseg pretrain --see'"
+    assert ask("fish", "--no-config", "-c", code).startswith("--seed\tSeed of ")
+
+
+@pytest.mark.usefixtures("program")
+def test_fish_offers_files_where_there_are_no_names():
+    code = f"source {ROOT}/completions/simclrseg.fish; complete -C 'simclrseg predict ru'"
+    assert ask("fish", "--no-config", "-c", code) == "runs/\n"
+
+
+@pytest.mark.usefixtures("program")
+def test_zsh_completes_at_the_first_tab_from_fpath(folder):
+    terminal = f"""
+        zmodload zsh/zpty
+        zpty z 'zsh -f'
+        zpty -w z "fpath=({ROOT}/completions \\$fpath); autoload -Uz compinit; compinit -u -D; echo rea''dy"
+        zpty -r -m z out '*ready*'
+        zpty -w -n z $'simclrseg pretra\\t--dat\\tshap\\t'
+        zpty -r -m z out '*shapes*'
+        print -r -- "$out"
+    """
+    assert "shapes" in ask("zsh", "-f", "-c", terminal)

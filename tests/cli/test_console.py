@@ -1,0 +1,75 @@
+"""What is printed where: results on stdout, log lines on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from simclrseg.cli.console import print_result, session
+
+log = logging.getLogger("simclrseg.somewhere")
+
+
+def test_log_lines_go_to_stderr(capsys):
+    with session(quiet=False):
+        log.info("a fact")
+        log.warning("a surprise")
+        log.debug("a detail")
+    assert capsys.readouterr() == ("", "a fact\nwarning: a surprise\n")
+
+
+def test_quiet_leaves_warnings_only(capsys):
+    with session(quiet=True):
+        log.info("a fact")
+        log.warning("a surprise")
+    assert capsys.readouterr().err == "warning: a surprise\n"
+
+
+def test_other_processes_are_quiet(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    with session(quiet=False):
+        log.info("a fact")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_session_leaves_the_logger_as_it_was():
+    logger = logging.getLogger("simclrseg")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    with session(quiet=True):
+        assert not logger.propagate
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_numbers_become_a_table_with_a_column_a_group(capsys):
+    original = {"split": "test", "n": 74, "border": "pet", "metrics": {"iou": 0.123456, "f1": float("nan")}}
+    print_result({"run": "runs/x", "validation": {"iou": 0.5}, "test": {"original": original}, "next": "go on"})
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["run", "runs/x"]
+    assert lines[1] == ["validation", "test", "original"]
+    assert ["iou", "0.5", "0.1235"] in lines
+    assert ["border", "pet"] in lines
+    assert ["f1", "-"] in lines
+    assert err == "next: go on\n"
+
+
+def test_rows_become_a_table(capsys):
+    print_result({"published": [{"name": "pets", "epochs": 20}, {"name": "cifar", "epochs": None}]})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["name", "epochs"], ["pets", "20"], ["cifar", "-"]]
+
+
+def test_long_rows_are_not_cut_where_there_is_no_terminal(capsys):
+    print_result({"published": [{"name": "x" * 150, "file": "y" * 150}]})
+    assert f"{'x' * 150}  {'y' * 150}" in capsys.readouterr().out
+
+
+def test_json_holds_paths_as_text_and_no_nan(capsys):
+    print_result({"file": Path("a/b"), "values": (1.0, float("inf"))}, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"file": "a/b", "values": [1.0, None]}
+
+
+def test_nothing_is_printed_for_nothing(capsys):
+    print_result(None)
+    assert capsys.readouterr() == ("", "")

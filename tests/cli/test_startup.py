@@ -1,0 +1,79 @@
+"""The command line answers at once: nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = [
+    "torch",
+    "torchvision",
+    "numpy",
+    "segmentation_models_pytorch",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "huggingface_hub",
+    "datasets",
+    "matplotlib",
+    "PIL",
+    "cv2",
+    "safetensors",
+]
+CODE = """
+import sys
+from simclrseg.__main__ import main
+sys.argv = ["simclrseg", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def modules_after(*args: str, **environment: str) -> set[str]:
+    command = [sys.executable, "-c", CODE, *args]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    return set(done.stderr.split())
+
+
+def completing(words: str) -> dict[str, str]:
+    return {
+        "_SIMCLRSEG_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["pretrain", "--help"], ["predict", "-h"]])
+def test_help_imports_nothing_heavy(args):
+    assert not modules_after(*args).intersection(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "simclrseg pre",
+        "simclrseg pretrain --da",
+        "simclrseg pretrain --dataset ",
+        "simclrseg finetune --pretrained ",
+        "simclrseg finetune --backbone ",
+        "simclrseg pretrain --config ",
+        "simclrseg pull ",
+    ],
+)
+def test_a_completion_imports_nothing_heavy(words):
+    assert not modules_after(**completing(words)).intersection(HEAVY)
+
+
+def test_the_options_of_a_command_are_completed_without_typer():
+    assert not {"typer", "rich", "yaml"} & modules_after(**completing("simclrseg pretrain --da"))
+
+
+def test_help_of_all_commands_reads_no_config_model():
+    assert not {"pydantic", "simclrseg.config"} & modules_after("--help")
