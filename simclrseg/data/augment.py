@@ -1,0 +1,233 @@
+"""The two views of SimCLR: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import permutations
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
+_IDENTITY = np.eye(3)
+_ORDERS = tuple(permutations(range(4)))
+_CROP_ATTEMPTS = 10
+_MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear interpolation; see resample
+
+VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
+"""Random numbers that one view takes."""
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Ranges and probabilities of the augmentations, with torchvision's meaning of each.
+
+    The order is that of Chen et al. 2020, appendix A: crop, flip, colour jitter, greyscale, blur.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the photo's area that a crop covers."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width / height of a crop."""
+    flip_probability: float = 0.5
+    """Horizontal flip."""
+    jitter_probability: float = 0.8
+    """Of the four colour changes together, in random order."""
+    brightness: float = 0.8
+    """Factor from [1 - x, 1 + x], not below 0; so for contrast and saturation."""
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    """Shift from [-x, x], in turns of the colour circle; at most 0.5."""
+    grayscale_probability: float = 0.2
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """In pixels of the view."""
+
+
+_PAPER = Strengths()
+
+STRENGTHS = {
+    "paper": _PAPER,  # Chen et al. 2020 for ImageNet: s = 1
+    # Their CIFAR variant: s = 0.5, no blur.
+    "cifar": replace(_PAPER, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_probability=0.0),
+    # Milder crops and colours, from the project that this one continues.
+    "seed": replace(_PAPER, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+}
+
+
+class View(NamedTuple):
+    """Parameters of one view."""
+
+    box: tuple[int, int, int, int]
+    """Crop as (top, left, height, width), in pixels of the photo."""
+    flip: bool
+    order: tuple[int, ...]
+    """Order of brightness 0, contrast 1, saturation 2, hue 3."""
+    factors: tuple[float, float, float, float]
+    """Of brightness, contrast, saturation and hue; (1, 1, 1, 0) changes nothing."""
+    grayscale: bool
+    sigma: float
+    """Of the blur, in pixels; 0 is none."""
+
+
+def sample_view(u: Sequence[float], height: int, width: int, strengths: Strengths) -> View:
+    """Turn random numbers into the parameters of one view, with the distribution of torchvision's transforms.
+
+    Plain floats rather than arrays: for a handful of photos that is faster than numpy, and no photo has to wait for
+    the size of another.
+
+    Args:
+        u: VIEW_COLUMNS numbers in [0, 1).
+        height, width: of the photo, in pixels.
+    """
+    s = strengths
+    box = _sample_box(u, height, width, s)
+    flip, jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = u[2 * _CROP_ATTEMPTS + 2 :]
+    factors = (1.0, 1.0, 1.0, 0.0)
+    if jitter < s.jitter_probability:
+        factors = (
+            _between(max(0.0, 1 - s.brightness), 1 + s.brightness, brightness),
+            _between(max(0.0, 1 - s.contrast), 1 + s.contrast, contrast),
+            _between(max(0.0, 1 - s.saturation), 1 + s.saturation, saturation),
+            _between(-s.hue, s.hue, hue),
+        )
+    return View(
+        box=box,
+        flip=flip < s.flip_probability,
+        order=_ORDERS[int(order * len(_ORDERS))],
+        factors=factors,
+        grayscale=gray < s.grayscale_probability,
+        sigma=_between(*s.blur_sigma, sigma) if blur < s.blur_probability else 0.0,
+    )
+
+
+def render_view(image: np.ndarray, view: View, out: np.ndarray) -> None:
+    """Write one view of a photo.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        out: (S, S, 3) uint8, contiguous; overwritten.
+    """
+    top, left, height, width = view.box
+    resample(image[top : top + height, left : left + width], out)
+    if view.flip:
+        cv2.flip(out, 1, dst=out)
+    for operation in view.order:
+        _COLOUR[operation](out, view.factors[operation])
+    if view.grayscale:
+        adjust_saturation(out, 0.0)
+    if view.sigma > 0:
+        gaussian_blur(out, view.sigma)
+
+
+def resample(image: np.ndarray, out: np.ndarray) -> None:
+    """Squash an image into ``out`` (S, S, 3) with nearly the antialiased bilinear filter of torchvision and Pillow.
+
+    Their filter is a triangle as wide as two output pixels: in pixels of the image, at a shrink of s, its variance is
+    s²/6. Linear interpolation alone has 1/6, so a 3-tap kernel with the missing (s² - 1)/6 goes before it. That is
+    closer than INTER_AREA and about three times as fast. Axes that shrink by more than 2.2 are halved first, which
+    may cost a last odd row or column.
+    """
+    size = out.shape[0]
+    limit = _MAX_SHRINK * size
+    height, width = image.shape[:2]
+    done_y = done_x = 0.0  # variance that halving has already given, in pixels of the current image
+    while height > limit or width > limit:
+        y, x = 1 + (height > limit), 1 + (width > limit)
+        height, width = height // y, width // x
+        image = cv2.resize(image[: height * y, : width * x], (width, height), interpolation=cv2.INTER_AREA)
+        done_y = done_y / 4 + 1 / 16 if y == 2 else done_y
+        done_x = done_x / 4 + 1 / 16 if x == 2 else done_x
+    sigma_y = _three_tap_sigma(((height / size) ** 2 - 1) / 6 - done_y)
+    sigma_x = _three_tap_sigma(((width / size) ** 2 - 1) / 6 - done_x)
+    if sigma_x or sigma_y:
+        taps = (3 if sigma_x else 1, 3 if sigma_y else 1)
+        smooth = np.empty_like(image)  # made here: cv2 would have to ask for the GIL, and wait, to make it
+        image = cv2.GaussianBlur(
+            image, taps, sigma_x or 1.0, dst=smooth, sigmaY=sigma_y or 1.0, borderType=cv2.BORDER_REPLICATE
+        )
+    cv2.resize(image, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> None:
+    """Scale all channels, in place; as torchvision's adjust_brightness, but rounding where it cuts off."""
+    if factor != 1:
+        cv2.transform(image, _IDENTITY * factor, dst=image)
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> None:
+    """Scale the distance from the mean luma, in place."""
+    if factor != 1:
+        mean = float(_LUMA @ cv2.mean(image)[:3])
+        offset = (1 - factor) * mean
+        matrix = np.array([[factor, 0, 0, offset], [0, factor, 0, offset], [0, 0, factor, offset]])
+        cv2.transform(image, matrix, dst=image)
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> None:
+    """Scale the distance of each pixel from its luma, in place; 0 makes it grey."""
+    if factor != 1:
+        cv2.transform(image, _IDENTITY * factor + (1 - factor) * _LUMA, dst=image)
+
+
+def adjust_hue(image: np.ndarray, turns: float) -> None:
+    """Turn the hue in HSV, in place; ``turns`` in [-0.5, 0.5], resolved to 1/256 turn."""
+    shift = round(turns * 256) % 256
+    if shift:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL, dst=np.empty_like(image))
+        rows = hsv.reshape(len(hsv), -1)
+        np.add(rows, _hue_row(shift, image.shape[1]), out=rows)  # wraps at 256, which is the full turn
+        cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=image)
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> None:
+    """Blur in place, with at most the paper's kernel of a tenth of the side (23 taps at 224 px).
+
+    Taps beyond 3 sigma weigh under 0.3 % together and are left out.
+    """
+    radius = min(math.ceil(3 * sigma), max(1, image.shape[0] // 20))
+    cv2.GaussianBlur(image, (2 * radius + 1, 2 * radius + 1), sigma, dst=image)
+
+
+_COLOUR = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+
+
+def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:
+    """A crop as RandomResizedCrop.get_params draws it: ten attempts, then the largest central crop of legal shape."""
+    area = height * width
+    log_low, log_high = math.log(s.crop_ratio[0]), math.log(s.crop_ratio[1])
+    for attempt in range(0, 2 * _CROP_ATTEMPTS, 2):
+        target = area * _between(*s.crop_scale, u[attempt])
+        ratio = math.exp(_between(log_low, log_high, u[attempt + 1]))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = u[2 * _CROP_ATTEMPTS : 2 * _CROP_ATTEMPTS + 2]
+            return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
+    h, w = height, width
+    if width / height < s.crop_ratio[0]:
+        h = round(width / s.crop_ratio[0])
+    elif width / height > s.crop_ratio[1]:
+        w = round(height * s.crop_ratio[1])
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@lru_cache(maxsize=512)
+def _hue_row(shift: int, width: int) -> np.ndarray:
+    return np.tile(np.array([shift, 0, 0], np.uint8), width)
+
+
+def _three_tap_sigma(variance: float) -> float:
+    """Sigma of the sampled Gaussian whose taps (e, 1, e) / (1 + 2e) have this variance; 0 where none is needed."""
+    if variance < 0.01:
+        return 0.0
+    e = variance / (2 * (1 - variance))
+    return math.sqrt(-0.5 / math.log(e))
+
+
+def _between(low: float, high: float, u: float) -> float:
+    return low + (high - low) * u

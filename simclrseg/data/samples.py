@@ -1,0 +1,195 @@
+"""What a batch is made of: two views for pretraining, photo and mask for segmentation, plain photos for embeddings."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import cv2
+import numpy as np
+
+from simclrseg.data.augment import VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.randomness import uniform
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images import resize_image, resize_mask
+
+if TYPE_CHECKING:
+    from simclrseg.data.datasets.base import Dataset
+
+log = logging.getLogger(__name__)
+
+Fields = dict[str, tuple[tuple[int, ...], type[np.generic]]]
+"""Shape and type of one sample's arrays, by name."""
+
+T = TypeVar("T")
+
+
+class _Samples:
+    """Chosen photos of a dataset, with a rule for those that cannot be read.
+
+    An unreadable photo is replaced by the next readable one, so that batch sizes never change; it is named once in the
+    log and counted in ``skipped``. The random numbers stay those of the photo that was asked for, so that the
+    replacement is not an exact copy of its own turn.
+
+    Args:
+        dataset: where photos come from; its ``image`` may be called from several threads at once.
+        indices: the chosen photos, as indices in the dataset.
+        image_size: side S of the square samples, in pixels.
+        strict: raise ImageError instead of replacing.
+    """
+
+    fields: Fields
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool) -> None:
+        self.dataset = dataset
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.image_size = image_size
+        self.strict = strict
+        self.fields = {"index": ((), np.int64)}
+        self._unreadable: dict[int, str] = {}  # by position
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def skipped(self) -> list[str]:
+        """One line for each photo that could not be read so far: its name and the reason."""
+        with self._lock:
+            return [self._unreadable[position] for position in sorted(self._unreadable)]
+
+    def _read(self, position: int, read: Callable[[int], T]) -> tuple[int, T]:
+        """Index and content of the photo at ``position``, or of the next one that can be read.
+
+        Raises:
+            ImageError: if it cannot be read and ``strict``.
+            DataError: if none can be read.
+        """
+        for step in range(len(self)):
+            candidate = (position + step) % len(self)
+            if candidate in self._unreadable:
+                continue
+            index = int(self.indices[candidate])
+            try:
+                return index, read(index)
+            except ImageError as error:
+                if self.strict:
+                    raise
+                self._skip(candidate, str(error))
+        raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
+
+    def _skip(self, position: int, reason: str) -> None:
+        with self._lock:
+            if position in self._unreadable:
+                return
+            self._unreadable[position] = reason
+        log.warning("skipped %s", reason)
+
+
+class TwoViews(_Samples):
+    """Two augmented views of each photo: ``image`` (2, S, S, 3) and ``index``.
+
+    Args:
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        image_size: int,
+        strengths: Strengths,
+        seed: int,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.strengths = strengths
+        self.seed = seed
+        self.fields |= {"image": ((2, image_size, image_size, 3), np.uint8)}
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        numbers = uniform(self.seed, epoch, self.indices[positions], 2 * VIEW_COLUMNS).tolist()
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            height, width = image.shape[:2]
+            for k in range(2):
+                u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
+                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k])
+
+
+class MaskPairs(_Samples):
+    """Photo and mask, squashed to a square: ``image`` (S, S, 3), ``mask`` (S, S) class ids and ``index``.
+
+    Args:
+        flip: probability of a horizontal flip of both together; 0 gives the bare pair, as evaluation needs it.
+        seed: of the flips.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        image_size: int,
+        flip: float = 0.0,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.flip = flip
+        self.seed = seed
+        self.fields |= {
+            "image": ((image_size, image_size, 3), np.uint8),
+            "mask": ((image_size, image_size), np.uint8),
+        }
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        flips = uniform(self.seed, epoch, self.indices[positions], 1)[:, 0] < self.flip
+        size = (self.image_size, self.image_size)
+        for row, position in enumerate(positions.tolist()):
+            index, (image, mask) = self._read(position, self._pair)
+            out["index"][row] = index
+            image, mask = resize_image(image, size), resize_mask(mask, size)
+            if flips[row]:
+                cv2.flip(image, 1, dst=out["image"][row])
+                cv2.flip(mask, 1, dst=out["mask"][row])
+            else:
+                out["image"][row] = image
+                out["mask"][row] = mask
+
+    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = self.dataset.image(index), self.dataset.mask(index)
+        ratio = image.shape[0] / image.shape[1] * mask.shape[1] / mask.shape[0]
+        if not 0.9 < ratio < 1.1:  # squashing would hide it; a mask that is only coarser is fine
+            sizes = " and ".join(f"{array.shape[1]}x{array.shape[0]}" for array in (image, mask))
+            raise DataError(
+                f"{self.dataset.keys[index]}: photo and mask are {sizes} pixels, which do not lie on each other: "
+                "is one of them turned?"
+            )
+        return image, mask
+
+
+class Photos(_Samples):
+    """Photos squashed to a square: ``image`` (S, S, 3), ``index``, and ``label`` where the dataset has labels."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool = False) -> None:
+        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.fields |= {"image": ((image_size, image_size, 3), np.uint8)}
+        if dataset.labels is not None:
+            self.fields |= {"label": ((), np.int64)}
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        size = (self.image_size, self.image_size)
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            out["image"][row] = resize_image(image, size)
+            if self.dataset.labels is not None:
+                out["label"][row] = self.dataset.labels[index]
