@@ -1,0 +1,232 @@
+"""The one training loop. It knows no task: what differs between tasks is in theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from simclrseg.engine.checkpoints import Checkpoints, TrainingState
+from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
+from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
+from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
+from simclrseg.engine.runtime import autocast
+from simclrseg.engine.signals import Stop, StopRequest, stop_requests
+from simclrseg.engine.task import Batch, Loader, Task, ValidatedTask
+from simclrseg.errors import DataError, Interrupted, TrainingError
+
+
+def fit(
+    task: Task,
+    train: Loader,
+    validation: Loader | None = None,
+    *,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    epochs: int,
+    device: torch.device,
+    precision: str = "fp32",
+    micro_batch: int | None = None,
+    clip: float | None = None,
+    observers: Sequence[Observer] = (),
+    checkpoints: Checkpoints | None = None,
+    start: TrainingState | None = None,
+    seed: int = 0,
+) -> FitResult:
+    """Train a task. Interrupted and started again, it ends as if nothing had happened, bit for bit on a CPU.
+
+    Args:
+        validation: batches to score each epoch on; the task must be a ``ValidatedTask``.
+        schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
+        micro_batch: samples per forward pass; the gradient stays that of the whole batch.
+        clip: largest norm of the gradient.
+        checkpoints: where the state is saved, after each epoch and when a signal comes.
+        start: state to go on from.
+        seed: of the random numbers inside forward passes, such as dropout's.
+
+    Returns:
+        The history. With validation and checkpoints the model ends with the weights of its best epoch, else its last.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM; the state has been saved.
+        TrainingError: if loss or weights are not finite, or the disk is full; the last checkpoint stands.
+    """
+    if len(train) == 0:
+        raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
+    model = task.model.to(device=device, memory_format=torch.channels_last)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    passes = Passes(device, precision, seed)
+    step, finished, history = 0, 0, []
+    meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
+    if start is not None:
+        step, finished, history = start.step, start.epoch, [EpochRecord(**record) for record in start.history]
+        meter.sums, meter.images = dict(start.sums), start.images
+        model.load_state_dict(start.model)
+        optimizer.load_state_dict(start.optimizer)
+        scaler.load_state_dict(start.scaler)
+
+    def settle() -> None:
+        """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
+        meter.flush()
+        _require_finite(model, step)
+
+    def save() -> None:
+        if checkpoints is not None:
+            states = model.state_dict(), optimizer.state_dict(), scaler.state_dict()
+            records = [dataclasses.asdict(record) for record in history]
+            checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records))
+
+    with _told(observers, Plan(epochs, len(train), step, finished, train.batch_size)):
+        try:
+            with stop_requests() as stop:
+                for epoch in range(finished, epochs):
+                    model.train()
+                    began = ended = time.perf_counter()
+                    for batch, waited in _timed(train.epoch(epoch, step - epoch * len(train))):
+                        rate = _set_learning_rate(optimizer, schedule(step))
+                        loss, logs = accumulate_gradient(
+                            task,
+                            _to_device(batch, device),
+                            step=step,
+                            micro_batch=micro_batch,
+                            passes=passes,
+                            scaler=scaler,
+                        )
+                        _update(model, optimizer, scaler, clip)
+                        step += 1
+                        seconds, ended = time.perf_counter() - ended, time.perf_counter()
+                        record = StepRecord(step, epoch + 1, rate, {}, batch_length(batch), seconds, waited)
+                        meter.add(record, {"loss": loss, **logs})
+                        stop.check()
+                    settle()
+                    scores = {}
+                    if validation is not None:
+                        scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
+                    finished += 1
+                    history.append(EpochRecord(finished, step, meter.take_means(), scores, time.perf_counter() - began))
+                    for observer in observers:
+                        observer.on_epoch(history[-1])
+                    if checkpoints is not None and FitResult(history).best_epoch == finished:
+                        checkpoints.save_best(model.state_dict(), score=_score(history[-1]), epoch=finished)
+                    save()
+        except Stop as request:
+            settle()
+            save()
+            raise Interrupted(_farewell(step, epochs * len(train), checkpoints), signum=request.signum) from None
+    if checkpoints is not None and FitResult(history).best_epoch is not None:
+        model.load_state_dict(checkpoints.load_best())
+    return FitResult(history)
+
+
+def evaluate(
+    task: Task, loader: Loader, *, device: torch.device, precision: str = "fp32", stop: StopRequest | None = None
+) -> dict[str, float]:
+    """The task's scores over a loader's batches, without gradients; the model's mode is left as it was."""
+    if not isinstance(task, ValidatedTask):
+        raise TypeError(f"{type(task).__name__} has no evaluate(): it cannot be validated")
+
+    def batches() -> Iterator[Batch]:
+        for batch in loader.epoch(0):
+            if stop is not None:
+                stop.check()
+            yield _to_device(batch, device)
+
+    training = task.model.training
+    task.model.eval()
+    try:
+        with torch.no_grad(), autocast(device, precision):
+            return task.evaluate(batches())
+    finally:
+        task.model.train(training)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What training came to."""
+
+    history: list[EpochRecord]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the highest first score, from 1; None without validation."""
+        scored = [record for record in self.history if record.validation]
+        return max(scored, key=_score).epoch if scored else None
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Scores of the best epoch; empty without validation."""
+        return self.history[self.best_epoch - 1].validation if self.best_epoch else {}
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Means of the last epoch's logs."""
+        return self.history[-1].train if self.history else {}
+
+
+def _score(record: EpochRecord) -> float:
+    score = next(iter(record.validation.values()))
+    return -math.inf if math.isnan(score) else score
+
+
+def _farewell(step: int, steps: int, checkpoints: Checkpoints | None) -> str:
+    saved = "nothing is saved" if checkpoints is None else f"the state is saved in {checkpoints.folder}"
+    return f"stopped after step {step} of {steps}; {saved}"
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+    return rate
+
+
+def _update(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip: float | None
+) -> None:
+    if clip is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    scaler.step(optimizer)  # under fp16 an infinite gradient skips the update; the step counts all the same
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch, and the seconds spent waiting for it."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - began
+
+
+@contextmanager
+def _told(observers: Sequence[Observer], plan: Plan) -> Iterator[None]:
+    """Tell observers of the start and, whatever happens, of the end."""
+    started: list[Observer] = []
+    try:
+        for observer in observers:
+            started.append(observer)
+            observer.on_start(plan)
+        yield
+    finally:
+        for observer in started:
+            observer.on_end()
+
+
+def _require_finite(model: nn.Module, step: int) -> None:
+    floats = [value for value in model.state_dict().values() if value.is_floating_point() and value.numel()]
+    if not torch.stack([value.abs().amax() for value in floats]).isfinite().all():
+        raise TrainingError(
+            f"the weights are not finite after step {step}: try a lower --learning-rate, --clip 1 or --precision fp32; "
+            "the last checkpoint stands"
+        )

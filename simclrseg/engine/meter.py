@@ -1,0 +1,77 @@
+"""Losses on their way from the device to whoever watches."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simclrseg.engine.history import Observer, StepRecord
+from simclrseg.engine.task import Logs
+from simclrseg.errors import TrainingError
+
+STEPS_ON_A_GPU = 10  # reading a number waits for the device: read those of several steps at once
+
+
+class Meter:
+    """Reads back what steps logged, stops a run whose loss is not finite, and keeps the means of the epoch.
+
+    On a GPU a few steps late; ``flush`` before anything is saved.
+
+    Args:
+        every: steps that are read at once.
+
+    Attributes:
+        sums, images: of the epoch so far: each log times the step's images, and the images.
+    """
+
+    def __init__(self, observers: Sequence[Observer], *, every: int) -> None:
+        self.sums: dict[str, float] = {}
+        self.images = 0
+        self._observers = observers
+        self._every = every
+        self._pending: list[tuple[StepRecord, Logs]] = []
+
+    def add(self, record: StepRecord, logs: Logs) -> None:
+        """Take a step's record, and its logs that are still on the device."""
+        self._pending.append((record, logs))
+        if len(self._pending) >= self._every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read all steps that are pending and tell the observers.
+
+        Raises:
+            TrainingError: at the first loss that is not finite.
+        """
+        pending, self._pending = self._pending, []
+        values = iter(_read([value for _, logs in pending for value in logs.values()]))
+        for record, logs in pending:
+            record = dataclasses.replace(record, logs={name: next(values) for name in logs})
+            if not math.isfinite(record.logs["loss"]):
+                raise TrainingError(
+                    f"the loss is {record.logs['loss']} at step {record.step} (epoch {record.epoch}, learning rate "
+                    f"{record.learning_rate:.3g}): try a lower --learning-rate, --clip 1 or --precision fp32; "
+                    "the last checkpoint stands"
+                )
+            self.images += record.images
+            for name, value in record.logs.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value * record.images
+            for observer in self._observers:
+                observer.on_step(record)
+
+    def take_means(self) -> dict[str, float]:
+        """The means of the epoch, each step weighted by its images; the next epoch starts from nothing."""
+        means = {name: total / self.images for name, total in self.sums.items()}
+        self.sums, self.images = {}, 0
+        return means
+
+
+def _read(values: list[Tensor | float]) -> list[float]:
+    """Numbers as floats, those that are tensors in one transfer."""
+    tensors = [value.detach().float() for value in values if isinstance(value, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(read) if isinstance(value, Tensor) else float(value) for value in values]

@@ -1,0 +1,120 @@
+"""Optimizers: parameter groups, LARS, and torch's own under one signature.
+
+To add one: a function of (groups, learning_rate, weight_decay) and its line in OPTIMIZERS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into weights and the rest: biases and the scales of norm layers, which have at most one axis.
+
+    The rest is neither decayed nor adapted by LARS (``adapt``), whatever the weight decay is.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    rest = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": weight_decay, "adapt": True},
+        {"params": rest, "weight_decay": 0.0, "adapt": False},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+Groups = Iterable[dict[str, Any]]
+
+
+def lars(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
+    """LARS with momentum 0.9 and η 0.001."""
+    return LARS(groups, learning_rate=learning_rate, weight_decay=weight_decay)
+
+
+def sgd(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
+    """SGD with momentum 0.9, not Nesterov's."""
+    return torch.optim.SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
+
+
+def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
+    """Adam; weight decay is part of the gradient."""
+    return torch.optim.Adam(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
+    """AdamW; weight decay is apart from the gradient."""
+    return torch.optim.AdamW(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017) as in SimCLR's tf2/lars_optimizer.py.
+
+    For a weight w with gradient g: d = g + weight_decay·w, v = momentum·v + (lr·η·‖w‖/‖d‖)·d, w = w - v. The
+    learning rate is inside v. Without ``adapt``, or where a norm is 0, the factor is lr.
+
+    Args:
+        groups: parameter groups; ``adapt`` in a group (default: True) says whether its layers are adapted.
+        learning_rate: lr, set anew at each step by a schedule.
+        weight_decay: of groups that do not bring their own.
+        eta: η, the trust coefficient.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        *,
+        learning_rate: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        eta: float = 0.001,
+    ) -> None:
+        defaults = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "adapt": True}
+        super().__init__(list(groups), defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._update(parameters, group)
+        return loss
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        directions = [parameter.grad for parameter in parameters if parameter.grad is not None]  # d
+        if group["weight_decay"]:
+            directions = list(torch._foreach_add(directions, parameters, alpha=group["weight_decay"]))
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]  # v
+        torch._foreach_mul_(buffers, group["momentum"])
+        if group["adapt"]:
+            rates = group["lr"] * _trust_ratios(parameters, directions, group["eta"])
+            _add_scaled(buffers, directions, rates)
+        else:
+            torch._foreach_add_(buffers, directions, alpha=group["lr"])
+        torch._foreach_sub_(parameters, buffers)
+
+
+def _trust_ratios(parameters: list[Tensor], directions: list[Tensor], eta: float) -> Tensor:
+    """η·‖w‖/‖d‖ of each layer, 1 where one of them is 0; they stay on the device."""
+    weights = torch.stack(torch._foreach_norm(parameters))
+    updates = torch.stack(torch._foreach_norm(directions))
+    return torch.where((weights > 0) & (updates > 0), eta * weights / updates, 1.0)
+
+
+def _add_scaled(buffers: list[Tensor], directions: list[Tensor], rates: Tensor) -> None:
+    if rates.device.type == "cpu":  # nothing to wait for: read the rates, and save a pass over the memory
+        for buffer, direction, rate in zip(buffers, directions, rates.tolist(), strict=True):
+            buffer.add_(direction, alpha=rate)
+    else:
+        torch._foreach_add_(buffers, torch._foreach_mul(directions, list(rates.unbind())))

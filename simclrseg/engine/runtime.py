@@ -1,0 +1,105 @@
+"""Where and in which number format a run computes."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from simclrseg.errors import DeviceError, UnknownName
+
+log = logging.getLogger(__name__)
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes a GPU where torch can use one.
+
+    Raises:
+        DeviceError: if the device is not there; the message says what would help.
+    """
+    if name not in DEVICES:
+        raise UnknownName("device", name, known=DEVICES)
+    if name == "auto":
+        name = "cuda" if _cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "cpu" and _has_nvidia_gpu():
+            log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
+    elif name == "cuda" and not _cuda():
+        raise DeviceError(f"--device cuda: {_cuda_remedy() if _has_nvidia_gpu() else 'there is no NVIDIA GPU here'}")
+    elif name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: there is no Apple GPU that this torch can use; try --device auto")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 where the hardware computes in it, and fp16 on older GPUs."""
+    if name not in PRECISIONS:
+        raise UnknownName("precision", name, known=PRECISIONS)
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which forward passes run."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, _DTYPES[precision])
+
+
+def describe(device: torch.device, precision: str) -> str:
+    """A command's first line: ``torch 2.15.0+cu132 on CPU (AMD EPYC, 4 threads), bf16``."""
+    where = {
+        "cuda": lambda: f"CUDA ({torch.cuda.get_device_name(device)})",
+        "mps": lambda: f"MPS ({_processor()})",
+        "cpu": lambda: f"CPU ({_processor()}, {torch.get_num_threads()} threads)",
+    }[device.type]()
+    return f"torch {torch.__version__} on {where}, {precision}"
+
+
+def _cuda() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a driver that is too old is reported by us, in one line
+        return torch.cuda.is_available()
+
+
+def _has_nvidia_gpu() -> bool:
+    """Asked only where torch finds none; the tool alone proves nothing, as containers have it without a GPU."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return False
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listing.returncode == 0 and "GPU" in listing.stdout
+
+
+def _cuda_remedy() -> str:
+    if torch.version.cuda is not None:
+        return f"torch {torch.__version__} needs a newer driver, or CUDA_VISIBLE_DEVICES hides the GPU; see nvidia-smi"
+    command = "pip install --force-reinstall torch torchvision"
+    if sys.platform == "win32":  # PyPI has builds without CUDA only
+        command += " --index-url https://download.pytorch.org/whl/cu130"
+    return f"torch {torch.__version__} is a build for the CPU; run: {command}"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies in bf16; elsewhere torch emulates it, slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _processor() -> str:
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())

@@ -1,0 +1,131 @@
+"""NT-Xent, the contrastive loss of SimCLR, in memory that grows with N and not with N²."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from simclrseg.errors import UsageError
+
+MIN_TEMPERATURE = 0.002
+# Below this, exp(±1/temperature) and its sums come near the ends of float32's range.
+_MIN_FLOAT32_TEMPERATURE = 0.02
+_WORKSPACE = {"cpu": 8 << 20, "cuda": 256 << 20}  # bytes of one block; the CPU's stays near its caches
+_MAX_ROWS = {"cpu": 256, "cuda": 2048}  # more rows: fewer launches, but less of the symmetry is used
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """Normalized temperature-scaled cross entropy (Chen et al. 2020, eq. 1), the mean over the 2N anchors.
+
+    Computed outside autocast in float32, in float64 for such embeddings and for τ < 0.02. The similarity matrix is
+    visited in strips of its upper triangle and never held as a whole.
+
+    Args:
+        z1, z2: (N, D) embeddings of the two views; row i of one is the positive of row i of the other.
+        temperature: τ, at least 0.002.
+
+    Returns:
+        The loss, a scalar. It can be differentiated once.
+    """
+    if temperature < MIN_TEMPERATURE:
+        raise UsageError(f"temperature {temperature:g}: exp(1/temperature) overflows; take {MIN_TEMPERATURE:g} or more")
+    with torch.autocast(z1.device.type, enabled=False):
+        z = _normalized(z1, z2, torch.float32 if temperature >= _MIN_FLOAT32_TEMPERATURE else torch.float64)  # (2N, D)
+        loss: Tensor = _NTXent.apply(z, temperature)
+        return loss.to(torch.promote_types(z1.dtype, torch.float32))
+
+
+@torch.no_grad()
+def contrastive_top1(z1: Tensor, z2: Tensor) -> Tensor:
+    """Share of the 2N anchors whose most similar other embedding is their positive, a scalar in [0, 1]."""
+    with torch.autocast(z1.device.type, enabled=False):
+        z = _normalized(z1, z2, torch.float32)
+        positive = _partners(torch.arange(len(z), device=z.device))
+        hits = z.new_zeros(())
+        for start, stop in _strips(z):
+            similarity = z[start:stop] @ z.T  # (rows, 2N)
+            similarity.diagonal(start).fill_(-math.inf)  # an anchor is not its own neighbour
+            hits += (similarity.argmax(1) == positive[start:stop]).sum()
+        return hits / len(z)
+
+
+def chance_level(n: int) -> float:
+    """The loss of an encoder that knows nothing: ln(2N - 1), every other embedding equally likely."""
+    return math.log(2 * n - 1)
+
+
+class _NTXent(torch.autograd.Function):
+    """Loss and gradient together, from unit vectors z (2N, D).
+
+    Let E_ij = exp(z_i·z_j / τ), but 0 for i = j and for positives, and n its row sums: the negatives. Then anchor i
+    loses softplus(x_i) with x_i = ln n_i - z_i·z_pos(i) / τ, and the gradient at z_i, times 2Nτ, is
+    Σ_j E_ij (1/r_i + 1/r_j) z_j - (σ(x_i) + σ(x_pos(i))) z_pos(i), with r_i = n_i + exp(z_i·z_pos(i) / τ). Positives
+    are kept apart because ln r - z·z/τ cancels to nothing in float32 once an encoder tells views apart.
+
+    E is symmetric and |z_i·z_j| <= 1: no running maximum is needed, and strips of the upper triangle serve rows and
+    columns at once. E is computed twice, for n and for the gradient: cheaper than keeping it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
+        negatives = z.new_zeros(len(z))  # n
+        for start, stop in _strips(z):
+            block = _exponentials(z, temperature, start, stop)
+            negatives[start:stop] += block.sum(1)
+            negatives[stop:] += block[:, stop - start :].sum(0)
+        positives = (z * _partners(z)).sum(1) / temperature  # z_i·z_pos(i) / τ
+        margins = negatives.log() - positives  # x
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(_gradient(z, temperature, margins, 1 / (negatives + positives.exp())))
+        return F.softplus(margins).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_output, None
+
+
+def _gradient(z: Tensor, temperature: float, margins: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of the loss at z, given x and weights 1/r, each (2N,)."""
+    pull = margins.sigmoid()
+    gradient = _partners(z) * -(pull + _partners(pull))[:, None]
+    for start, stop in _strips(z):
+        block = _exponentials(z, temperature, start, stop)
+        block.mul_(weights[start:stop, None] + weights[start:])
+        gradient[start:stop].addmm_(block, z[start:])
+        gradient[stop:].addmm_(block[:, stop - start :].T, z[start:stop])
+    return gradient.div_(len(z) * temperature)
+
+
+def _exponentials(z: Tensor, temperature: float, start: int, stop: int) -> Tensor:
+    """Rows start to stop of E from column start on, (stop - start, 2N - start)."""
+    block = ((z[start:stop] / temperature) @ z[start:].T).exp_()
+    n = len(z) // 2
+    for offset in (0, n, -n):  # neither an anchor nor its positive is a negative
+        block.diagonal(offset).zero_()
+    return block
+
+
+def _partners(rows: Tensor) -> Tensor:
+    """For each of 2N rows the row of its positive."""
+    return rows.roll(len(rows) // 2, 0)
+
+
+def _strips(z: Tensor) -> list[tuple[int, int]]:
+    """Row ranges so narrow that a strip (rows, 2N) stays inside the workspace."""
+    device = z.device.type if z.device.type in _WORKSPACE else "cpu"
+    rows = _WORKSPACE[device] // (len(z) * z.element_size())
+    rows = max(1, min(rows, _MAX_ROWS[device]))
+    return [(start, min(start + rows, len(z))) for start in range(0, len(z), rows)]
+
+
+def _normalized(z1: Tensor, z2: Tensor, dtype: torch.dtype) -> Tensor:
+    """Unit vectors of both views, (2N, D), in this dtype or a wider one."""
+    z = torch.cat([z1, z2])
+    return F.normalize(z.to(torch.promote_types(z.dtype, dtype)), dim=1)

@@ -1,0 +1,67 @@
+"""SimCLR: two views of a photo should be found among the views of all others (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from simclrseg.engine.task import Batch, Logs
+from simclrseg.losses.nt_xent import chance_level, contrastive_top1, nt_xent
+from simclrseg.models.backbones import feature_size, pooled_features
+from simclrseg.models.heads import ProjectionHead
+from simclrseg.tasks.normalize import Normalize
+
+
+class SimCLR:
+    """An encoder with a projection head, trained by NT-Xent.
+
+    Args:
+        backbone: the encoder, which is what remains of pretraining.
+        projection_hidden, projection_dim: width of the head's hidden layer and of its output D.
+        temperature: τ of the loss.
+        mean, std: of each channel, for pixels in [0, 1].
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        projection_hidden: int = 512,
+        projection_dim: int = 128,
+        temperature: float = 0.1,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self.model = ProjectedEncoder(backbone, projection_hidden, projection_dim)
+        self.temperature = temperature
+        self.normalize = Normalize(mean, std)
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """``image`` (N, 2, S, S, 3) uint8 -> NT-Xent of the batch."""
+        return self.batch_loss(self.embed(batch))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """``image`` (n, 2, S, S, 3) uint8 -> (n, 2, D); both views share a forward pass and its batch statistics."""
+        images = self.normalize(batch["image"].flatten(0, 1))  # (2n, 3, S, S)
+        embeddings: Tensor = self.model(images)  # (2n, D)
+        return embeddings.view(-1, 2, embeddings.shape[1])
+
+    def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
+        """(N, 2, D) -> the loss, with the contrastive accuracy and the loss of an encoder that knows nothing."""
+        z1, z2 = embeddings.unbind(1)
+        loss = nt_xent(z1, z2, self.temperature)
+        return loss, {"top1": contrastive_top1(z1, z2), "chance": chance_level(len(embeddings))}
+
+
+class ProjectedEncoder(nn.Module):
+    """An encoder, global average pooling and the projection head: (N, C, H, W) -> (N, D)."""
+
+    def __init__(self, backbone: nn.Module, hidden: int, out: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection_head = ProjectionHead(feature_size(backbone), hidden, out)
+
+    def forward(self, images: Tensor) -> Tensor:
+        projections: Tensor = self.projection_head(pooled_features(self.backbone, images))
+        return projections

@@ -1,0 +1,149 @@
+"""Micro-batches: their gradient is the whole batch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simclrseg.engine.gradients import Passes, accumulate_gradient
+from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task, ValidatedTask
+from tests.engine.small import CPU, Classification, Contrast, Images, network
+
+
+def group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(2, channels)
+
+
+def gradient(
+    task: Task, batch: Batch, micro_batch: int | None, *, scale: float | None = None, precision: str = "fp32"
+) -> tuple[Tensor, Tensor, Logs]:
+    task.model.zero_grad()
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+    loss, logs = accumulate_gradient(
+        task, batch, step=7, micro_batch=micro_batch, passes=Passes(CPU, precision, 3), scaler=scaler
+    )
+    return torch.cat([p.grad.flatten() for p in task.model.parameters()]), loss, logs
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def one_batch(size: int, *, views: int = 1) -> Batch:
+    return next(Images(1, size, views=views).epoch(0))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4, 10, 99])  # 10 = 3·3 + 1 = 2·4 + 2
+def test_accumulation_gives_the_gradient_of_the_mean_over_the_whole_batch(micro_batch: int) -> None:
+    task, batch = Classification(network(group_norm)), one_batch(10)
+    whole, loss, logs = gradient(task, batch, None)
+    parts, part_loss, part_logs = gradient(task, batch, micro_batch)
+    assert relative(parts, whole) < 1e-5
+    assert part_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert float(part_logs["accuracy"]) == pytest.approx(float(logs["accuracy"]))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+@pytest.mark.parametrize("norm", [group_norm, nn.BatchNorm2d], ids=["group norm", "batch norm in eval"])
+def test_caching_gives_the_gradient_of_the_whole_contrastive_batch(
+    norm: Callable[[int], nn.Module], micro_batch: int
+) -> None:
+    task, batch = Contrast(network(norm, out=8)), one_batch(10, views=2)
+    if norm is nn.BatchNorm2d:
+        task.model(torch.randn(16, 3, 8, 8))  # statistics of its own
+        task.model.eval()
+    whole, loss, logs = gradient(task, batch, None)
+    parts, part_loss, part_logs = gradient(task, batch, micro_batch)
+    assert relative(parts, whole) < 1e-5
+    assert part_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert part_logs == logs == {"rows": 10.0}
+
+
+def test_plain_accumulation_would_be_another_objective() -> None:
+    class Uncached:  # the same task without the capability
+        def __init__(self, task: Contrast) -> None:
+            self.model, self.training_loss = task.model, task.training_loss
+
+    task, batch = Contrast(network(group_norm, out=8)), one_batch(10, views=2)
+    whole, *_ = gradient(task, batch, None)
+    plain, *_ = gradient(Uncached(task), batch, 5)
+    assert relative(plain, whole) > 0.1
+
+
+def graph_of_micro_batches(task: Contrast, batch: Batch, size: int) -> Tensor:
+    """The gradient with the activations of all micro-batches in memory, and the same random numbers."""
+    task.model.zero_grad()
+    embeddings = []
+    for number in range(len(batch["image"]) // size):
+        with Passes(CPU, "fp32", 3).forward(7, number):
+            embeddings.append(task.embed({"image": batch["image"][number * size : (number + 1) * size]}))
+    task.batch_loss(torch.cat(embeddings))[0].backward()
+    return torch.cat([p.grad.flatten() for p in task.model.parameters()])
+
+
+def test_caching_equals_ghost_batch_norm_and_updates_its_statistics_once() -> None:
+    cached, reference = Contrast(network(dropout=0.4, out=8)), Contrast(network(dropout=0.4, out=8))
+    batch = one_batch(12, views=2)
+    expected = graph_of_micro_batches(reference, batch, 4)
+    got, *_ = gradient(cached, batch, 4)
+    assert relative(got, expected) < 1e-5
+    for (name, buffer), other in zip(cached.model.named_buffers(), reference.model.buffers(), strict=True):
+        assert torch.equal(buffer, other), name
+    assert cached.model[1].num_batches_tracked == 3
+
+
+def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches() -> None:
+    seen: list[Tensor] = []
+    task = Contrast(network(group_norm, out=8, dropout=0.5))
+    task.model[6].register_forward_hook(lambda module, inputs, output: seen.append(output == 0))
+    image = one_batch(1, views=2)["image"].expand(4, -1, -1, -1, -1)  # equal photos
+    gradient(task, {"image": image}, 2)
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_random_numbers_follow_from_seed_and_step() -> None:
+    def draw(seed: int, step: int) -> Tensor:
+        with Passes(CPU, "fp32", seed).forward(step, 0):
+            return torch.rand(4)
+
+    assert torch.equal(draw(1, 5), draw(1, 5))
+    assert not torch.equal(draw(1, 5), draw(1, 6))
+    assert not torch.equal(draw(1, 5), draw(2, 5))
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_a_scaled_loss_gives_a_scaled_gradient_and_an_unscaled_loss(views: int, micro_batch: int | None) -> None:
+    task = Contrast(network(group_norm)) if views == 2 else Classification(network(group_norm))
+    batch = one_batch(6, views=views)
+    plain, loss, _ = gradient(task, batch, micro_batch)
+    scaled, scaled_loss, _ = gradient(task, batch, micro_batch, scale=1024.0)
+    assert relative(scaled / 1024, plain) < 1e-5
+    assert scaled_loss == loss
+
+
+def test_cached_embeddings_of_bf16_are_compared_in_float32() -> None:
+    class Dtypes(Contrast):
+        def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
+            assert embeddings.dtype == torch.float32
+            return super().batch_loss(embeddings)
+
+    task, batch = Dtypes(network(group_norm, out=8)), one_batch(6, views=2)
+    half, *_ = gradient(task, batch, 2, precision="bf16")
+    full, *_ = gradient(task, batch, 2)
+    assert 0 < relative(half, full) < 0.1
+
+
+def test_what_a_task_can_do_is_told_by_its_methods() -> None:
+    ordinary, contrastive = Classification(network()), Contrast(network())
+    assert isinstance(ordinary, Task)
+    assert isinstance(ordinary, ValidatedTask)
+    assert not isinstance(ordinary, ContrastiveTask)
+    assert isinstance(contrastive, ContrastiveTask)
+    assert not isinstance(contrastive, ValidatedTask)

@@ -1,0 +1,361 @@
+"""The training loop: exact resume, signals, bad losses, the best epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from simclrseg.engine import OPTIMIZERS
+from simclrseg.engine.checkpoints import Checkpoints
+from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.loop import evaluate, fit
+from simclrseg.engine.optimizers import parameter_groups, sgd
+from simclrseg.engine.task import Batch, Logs
+from simclrseg.errors import DataError, Interrupted, TrainingError
+from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
+
+STEPS = 4  # an epoch
+
+
+class Watcher:
+    """An observer that remembers, and does something at a step or an epoch."""
+
+    def __init__(self, *, step: int = 0, epoch: int = 0, act: Callable[[], None] = lambda: None) -> None:
+        self.step, self.epoch, self.act = step, epoch, act
+        self.plans: list[Plan] = []
+        self.steps: list[StepRecord] = []
+        self.epochs: list[EpochRecord] = []
+        self.ended = 0
+
+    def on_start(self, plan: Plan) -> None:
+        self.plans.append(plan)
+
+    def on_step(self, record: StepRecord) -> None:
+        self.steps.append(record)
+        if record.step == self.step:
+            self.act()
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record)
+        if record.epoch == self.epoch:
+            self.act()
+
+    def on_end(self) -> None:
+        self.ended += 1
+
+
+class Crash(Exception):
+    pass
+
+
+def crash() -> None:
+    raise Crash
+
+
+def signal_self(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def without_times(records: list[EpochRecord]) -> list[EpochRecord]:
+    return [dataclasses.replace(record, seconds=0.0) for record in records]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = (Checkpoints(folder / "checkpoints").load_last() for folder in (a, b))
+    assert first is not None
+    assert second is not None
+    for part in ("epoch", "step", "model", "optimizer", "scaler", "sums", "images"):
+        assert same(getattr(first, part), getattr(second, part)), part
+    for name in ("metrics.csv", "metrics.jsonl"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("step", [1, 6, 8, 12])  # inside an epoch, before a validation, and after the last step
+def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, optimizer: str, step: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    options = {"optimizer": OPTIMIZERS[optimizer], "validation": Images(2), "epochs": 3, "clip": 1.0}
+    whole, _ = train(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted, match=f"after step {step} of 12") as stopped:
+        train(tmp_path / "parts", observers=(Watcher(step=step, act=signal_self(signal.SIGINT)),), **options)
+    assert stopped.value.exit_code == 130
+    watcher = Watcher()
+    parts, _ = train(tmp_path / "parts", observers=(watcher,), **options)
+    assert [record.step for record in watcher.steps] == list(range(step + 1, 13))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert without_times(whole.history) == without_times(parts.history)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        (lambda: Contrast(network(dropout=0.3, out=8)), {"data": Images(4, 6, views=2), "micro_batch": 2}),
+        (lambda: Contrast(network(dropout=0.3, out=8)), {"data": Images(4, 6, views=2), "precision": "bf16"}),
+        (lambda: Classification(network(dropout=0.3)), {"precision": "fp16", "micro_batch": 4}),
+    ],
+    ids=["cached", "bf16", "fp16"],
+)
+def test_resume_is_exact_with_micro_batches_and_half_precision(
+    tmp_path: Path, task: Callable[[], Classification], options: dict[str, object]
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", task=task(), epochs=2, **options)
+    with pytest.raises(Interrupted):
+        train(
+            tmp_path / "parts",
+            task=task(),
+            epochs=2,
+            observers=(Watcher(step=3, act=signal_self(signal.SIGTERM)),),
+            **options,
+        )
+    train(tmp_path / "parts", task=task(), epochs=2, **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("step", [5, 11])
+def test_a_run_that_died_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path, step: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", validation=Images(2))
+    with pytest.raises(Crash):  # lines of steps that were lost are in the files already
+        train(tmp_path / "parts", validation=Images(2), observers=(Watcher(step=step, act=crash),))
+    assert len((tmp_path / "parts/metrics.jsonl").read_text().splitlines()) > step
+    train(tmp_path / "parts", validation=Images(2))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_that_died_after_an_epochs_record_does_not_record_it_twice(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", validation=Images(2))
+    with pytest.raises(Interrupted):  # leaves the state before the validation of epoch 2
+        train(
+            tmp_path / "parts",
+            validation=Images(2),
+            observers=(Watcher(step=8, act=signal_self(signal.SIGINT)),),
+        )
+    with pytest.raises(Crash):
+        train(tmp_path / "parts", validation=Images(2), observers=(Watcher(epoch=2, act=crash),))
+    train(tmp_path / "parts", validation=Images(2))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_signal_during_validation_abandons_it_and_saves(tmp_path: Path) -> None:
+    class SignalledImages(Images):
+        def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+            for number, batch in enumerate(super().epoch(epoch, start_step)):
+                if number == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", validation=Images(3), epochs=2)
+    with pytest.raises(Interrupted) as stopped:
+        train(tmp_path / "parts", validation=SignalledImages(3), epochs=2)
+    assert stopped.value.exit_code == 143
+    state = Checkpoints(tmp_path / "parts/checkpoints").load_last()
+    assert state is not None
+    assert (state.epoch, state.step) == (0, STEPS)
+    train(tmp_path / "parts", validation=Images(3), epochs=2)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_second_signal_stops_at_once_and_the_handlers_come_back(tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    watcher = Watcher(step=2, act=twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, observers=(watcher,))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert Checkpoints(tmp_path / "checkpoints").load_last() is None
+    assert watcher.ended == 1
+
+
+class Broken(Classification):
+    """Becomes bad at one training step, from 1."""
+
+    def __init__(self, step: int, how: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(network())
+        self.step, self.how, self.steps = step, how, 0
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        loss, logs = super().training_loss(batch)
+        self.steps += 1
+        return (self.how(loss) if self.steps == self.step else loss), logs
+
+
+class InfiniteGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient * math.inf
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path, value: float) -> None:
+    watcher = Watcher()
+    with pytest.raises(TrainingError, match=r"step 6 \(epoch 2, learning rate 0.00167\)") as error:
+        train(tmp_path, task=Broken(6, lambda loss: loss * value), observers=(watcher,))
+    assert error.value.exit_code == 1
+    assert [record.step for record in watcher.steps] == [1, 2, 3, 4, 5]
+    assert watcher.ended == 1
+    state = Checkpoints(tmp_path / "checkpoints").load_last()
+    assert state is not None
+    assert (state.epoch, state.step) == (1, STEPS)
+    assert all(torch.isfinite(value).all() for value in state.model.values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    # the loss of the epoch's last step is finite, its gradient is not, and no step follows before the checkpoint
+    with pytest.raises(TrainingError, match="weights are not finite after step 8"):
+        train(tmp_path, task=Broken(8, InfiniteGradient.apply))
+    state = Checkpoints(tmp_path / "checkpoints").load_last()
+    assert state is not None
+    assert state.step == STEPS
+
+
+def test_under_fp16_an_infinite_gradient_only_skips_the_step(tmp_path: Path) -> None:
+    weights: list[Tensor] = []
+
+    class Weights(Watcher):
+        def on_step(self, record: StepRecord) -> None:
+            weights.append(task.model[0].weight.detach().clone())
+
+    task = Broken(2, InfiniteGradient.apply)
+    _, state = train(tmp_path, task=task, precision="fp16", epochs=1, observers=(Weights(),), optimizer=sgd)
+    assert torch.equal(weights[1], weights[0])
+    assert not torch.equal(weights[2], weights[1])
+    assert state.step == STEPS
+    assert state.scaler["scale"] == 2.0**15  # halved once
+
+
+class Scored(Classification):
+    """Scores that are given; a second one says otherwise."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__(network())
+        self.scores = iter(scores)
+        self.seen: list[Tensor] = []
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        assert not self.model.training
+        assert len(list(batches)) == 2
+        self.seen.append(self.model[0].weight.detach().clone())
+        score = next(self.scores)
+        return {"iou": score, "loss": -score}
+
+
+def test_the_first_score_picks_the_best_epoch_and_its_weights(tmp_path: Path) -> None:
+    task = Scored([0.2, 0.7, math.nan, 0.7, 0.1])
+    result, state = train(tmp_path, task=task, validation=Images(2), epochs=5)
+    assert result.best_epoch == 2
+    assert result.best == {"iou": 0.7, "loss": -0.7}
+    assert torch.equal(task.model[0].weight, task.seen[1])
+    assert torch.equal(state.model["0.weight"], task.seen[4])  # last is last
+    assert result.last == result.history[4].train
+
+
+def test_without_validation_there_is_no_best_epoch_and_the_last_weights_stay(tmp_path: Path) -> None:
+    task = Contrast(network(out=8))  # has no evaluate at all
+    result, state = train(tmp_path, task=task, data=Images(views=2))
+    assert result.best_epoch is None
+    assert result.best == {}
+    assert same(task.model.state_dict(), state.model)
+    assert not (tmp_path / "checkpoints/best").exists()
+
+
+def test_validation_of_a_task_that_cannot_be_scored_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"Contrast has no evaluate\(\)"):
+        evaluate(Contrast(network()), Images(views=2), device=CPU)
+
+
+def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:
+    first, _ = train(tmp_path, validation=Images(2))
+    watcher = Watcher()
+    again, _ = train(tmp_path, validation=Images(2), observers=(watcher,))
+    assert watcher.steps == []
+    assert again.history == first.history
+    assert again.best_epoch == first.best_epoch
+
+
+def test_the_task_learns(tmp_path: Path) -> None:
+    result, _ = train(tmp_path, task=Classification(network()), epochs=12, learning_rate=0.1)
+    assert result.history[-1].train["loss"] < 0.8 * result.history[0].train["loss"]
+
+
+def test_every_step_sets_the_learning_rate_of_every_group() -> None:
+    task = Classification(network())
+    groups = parameter_groups(task.model, 0.0)
+    groups[0]["lr_scale"] = 0.1
+    optimizer = sgd(groups, learning_rate=1.0)
+    rates: list[tuple[float, ...]] = []
+
+    class Rates(Watcher):
+        def on_step(self, record: StepRecord) -> None:
+            rates.append((record.learning_rate, *(group["lr"] for group in optimizer.param_groups)))
+
+    def schedule(step: int) -> float:
+        return (step + 1) / 1000
+
+    fit(task, Images(3), optimizer=optimizer, schedule=schedule, epochs=1, device=CPU, observers=[Rates()])
+    assert rates == [pytest.approx((rate, rate / 10, rate)) for rate in (0.001, 0.002, 0.003)]
+
+
+def test_records_tell_images_epochs_and_the_wait_for_data() -> None:
+    class SlowImages(Images):
+        def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+            for batch in super().epoch(epoch, start_step):
+                time.sleep(0.03)
+                yield batch
+
+    watcher = Watcher()
+    task = Classification(network())
+    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=0.1)
+    fit(task, SlowImages(2), optimizer=optimizer, schedule=lambda step: 0.1, epochs=2, device=CPU, observers=[watcher])
+    assert watcher.plans == [Plan(2, 2, 0, 0, 6)]
+    assert [(record.step, record.epoch, record.images) for record in watcher.steps] == [
+        (1, 1, 6),
+        (2, 1, 6),
+        (3, 2, 6),
+        (4, 2, 6),
+    ]
+    assert all(0.03 <= record.data_seconds <= record.seconds for record in watcher.steps)
+    assert all(list(record.logs) == ["loss", "accuracy"] for record in watcher.steps)
+    losses = [record.logs["loss"] for record in watcher.steps[:2]]
+    assert watcher.epochs[0].train["loss"] == pytest.approx(sum(losses) / 2)
+    assert [(record.epoch, record.step) for record in watcher.epochs] == [(1, 2), (2, 4)]
+
+
+def test_clipping_bounds_the_gradients_norm() -> None:
+    task = Classification(network())
+    before = {name: value.clone() for name, value in task.model.named_parameters()}
+    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=1.0)
+    fit(task, Images(1), optimizer=optimizer, schedule=lambda step: 1.0, epochs=1, device=CPU, clip=0.01)
+    change = [(value - before[name]).flatten() for name, value in task.model.named_parameters()]
+    assert torch.cat(change).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_no_batch_to_train_on_is_an_error() -> None:
+    task = Classification(network())
+    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=1.0)
+    with pytest.raises(DataError, match="one batch of 6"):
+        fit(task, Images(0), optimizer=optimizer, schedule=lambda step: 1.0, epochs=1, device=CPU)

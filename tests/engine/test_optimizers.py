@@ -1,0 +1,114 @@
+"""LARS against its formula, and which parameters are decayed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simclrseg.engine import OPTIMIZERS, optimizers
+from simclrseg.engine.optimizers import LARS, lars, parameter_groups, sgd
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1), nn.GroupNorm(2, 6), nn.Linear(6, 5))
+
+
+def give_gradients(model: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_biases_and_norm_layers_are_neither_decayed_nor_adapted() -> None:
+    model = network()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, rest = parameter_groups(model, 0.1)
+    assert [names[id(p)] for p in decayed["params"]] == ["0.weight", "2.weight", "4.weight"]
+    assert {names[id(p)] for p in rest["params"]} == set(names.values()) - {"0.weight", "2.weight", "4.weight"}
+    assert (decayed["weight_decay"], decayed["adapt"]) == (0.1, True)
+    assert (rest["weight_decay"], rest["adapt"]) == (0.0, False)
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    assert sum(len(group["params"]) for group in parameter_groups(model, 0.1)) == 8
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-4])  # without decay weights are adapted all the same
+def test_lars_follows_its_formula(weight_decay: float) -> None:
+    model = network()
+    optimizer = lars(parameter_groups(model, weight_decay), learning_rate=0.3, weight_decay=weight_decay)
+    expected = [parameter.detach().double() for parameter in model.parameters()]
+    momentum = [torch.zeros_like(value) for value in expected]
+    for step, rate in enumerate([0.3, 0.5, 0.1]):
+        give_gradients(model, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        for i, parameter in enumerate(model.parameters()):
+            gradient, scaled = parameter.grad.double(), rate
+            if parameter.ndim > 1:
+                gradient = gradient + weight_decay * expected[i]
+                scaled = rate * 0.001 * float(expected[i].norm() / gradient.norm())
+            momentum[i] = 0.9 * momentum[i] + scaled * gradient
+            expected[i] = expected[i] - momentum[i]
+            torch.testing.assert_close(parameter.detach().double(), expected[i], rtol=1e-5, atol=1e-7)
+
+
+def test_lars_takes_the_plain_rate_where_a_norm_is_zero() -> None:
+    zero = nn.Parameter(torch.zeros(2, 2))
+    still = nn.Parameter(torch.ones(2, 2))
+    zero.grad, still.grad = torch.ones(2, 2), torch.zeros(2, 2)
+    LARS([{"params": [zero, still]}], learning_rate=0.5).step()
+    assert torch.equal(zero, torch.full((2, 2), -0.5))
+    assert torch.equal(still, torch.ones(2, 2))
+
+
+def test_lars_is_the_same_on_a_device_that_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add_scaled(buffers: list[Tensor], directions: list[Tensor], rates: Tensor) -> None:
+        on_gpu = type("Rates", (), {"device": torch.device("cuda"), "unbind": rates.unbind})()
+        original(buffers, directions, on_gpu)
+
+    model, twin = network(), network()
+    original = optimizers._add_scaled
+    for net in (model, twin):
+        give_gradients(net, 0)
+        lars(parameter_groups(net, 1e-4), learning_rate=0.3).step()
+        monkeypatch.setattr(optimizers, "_add_scaled", add_scaled)
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sgd_has_momentum_and_is_not_nesterovs() -> None:
+    parameter = nn.Parameter(torch.zeros(1, 1))
+    optimizer = sgd([{"params": [parameter]}], learning_rate=1.0)
+    for _ in range(2):
+        parameter.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert parameter.item() == pytest.approx(-(1 + 1.9))
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_every_optimizer_takes_channels_last_weights_and_restores_its_state(name: str) -> None:
+    model = network().to(memory_format=torch.channels_last)
+    optimizer = OPTIMIZERS[name](parameter_groups(model, 0.01), learning_rate=0.1, weight_decay=0.01)
+    images = torch.randn(2, 3, 8, 8)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    model[:4](images).sum().backward()
+    optimizer.step()
+    assert not torch.equal(before[0], model[0].weight)
+    again = OPTIMIZERS[name](parameter_groups(model, 0.01), learning_rate=0.1, weight_decay=0.01)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    twin = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer.step()
+    after = [parameter.detach().clone() for parameter in model.parameters()]
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), twin, strict=True):
+            parameter.copy_(value)
+    again.step()
+    assert all(torch.equal(a, b) for a, b in zip(after, model.parameters(), strict=True))

@@ -1,0 +1,96 @@
+"""Choosing device and number format."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from simclrseg.engine import runtime
+from simclrseg.errors import DeviceError, UnknownName
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_auto_takes_the_cpu_where_there_is_nothing_else() -> None:
+    assert runtime.choose_device("auto") == CPU
+
+
+def test_auto_takes_cuda_before_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert runtime.choose_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert runtime.choose_device("auto").type == "mps"
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_exits_3(name: str) -> None:
+    with pytest.raises(DeviceError, match=f"--device {name}: there is no") as error:
+        runtime.choose_device(name)
+    assert error.value.exit_code == 3
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_gpu_beside_a_cpu_build_gets_the_command_that_helps(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(DeviceError, match="pip install --force-reinstall torch"):
+        runtime.choose_device("cuda")
+    with caplog.at_level(logging.WARNING):
+        assert runtime.choose_device("auto") == CPU
+    assert "pip install --force-reinstall torch" in caplog.text
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    with pytest.raises(DeviceError, match="driver"):
+        runtime.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"), [({}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")]
+)
+def test_bf16_is_the_default_only_where_the_cpu_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert runtime.choose_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_older_gpus_get_fp16(monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
+    assert runtime.choose_precision("auto", torch.device("cuda")) == expected
+
+
+def test_a_precision_that_was_asked_for_is_taken() -> None:
+    assert [runtime.choose_precision(name, CPU) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+
+
+def test_misspelt_names_get_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'cuda'"):
+        runtime.choose_device("cdua")
+    with pytest.raises(UnknownName, match="did you mean 'bf16'"):
+        runtime.choose_precision("bf61", CPU)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_computes_in_the_chosen_format(precision: str, dtype: torch.dtype) -> None:
+    with runtime.autocast(CPU, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_the_first_line_names_torch_device_and_precision() -> None:
+    line = runtime.describe(CPU, "fp32")
+    assert line.startswith(f"torch {torch.__version__} on CPU (")
+    assert line.endswith(f"{torch.get_num_threads()} threads), fp32")

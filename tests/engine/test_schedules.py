@@ -1,0 +1,44 @@
+"""Schedules at their corners, and against torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from simclrseg.engine import SCHEDULES
+from simclrseg.engine.schedules import constant, cosine, one_cycle
+
+
+def test_cosine_warms_up_linearly_and_falls_to_zero() -> None:
+    assert [cosine(step, 100, 10) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert cosine(55, 100, 10) == pytest.approx(0.5)
+    assert 0 < cosine(99, 100, 10) < 0.001
+
+
+def test_one_cycle_is_torchs() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=50)
+    for step in range(50):
+        assert one_cycle(step, 50) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+
+def test_one_cycle_rises_for_as_long_as_the_warm_up_says() -> None:
+    rates = [one_cycle(step, 50, 5) for step in range(50)]
+    assert rates.index(max(rates)) == 4
+
+
+def test_constant_stays_after_its_warm_up() -> None:
+    assert [constant(step, 10, 4) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert constant(0, 10) == 1
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0), (2, 0), (3, 3), (7, 2), (100, 10)])
+def test_every_schedule_stays_within_zero_and_one_and_never_wastes_its_first_step(
+    name: str, total: int, warmup: int
+) -> None:
+    factors = [SCHEDULES[name](step, total, warmup) for step in range(total)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors[0] > 0

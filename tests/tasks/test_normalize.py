@@ -1,0 +1,29 @@
+"""Normalisation against its formula."""
+
+from __future__ import annotations
+
+import torch
+
+from simclrseg.tasks.normalize import Normalize
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def test_pixels_are_normalised_by_channel() -> None:
+    images = torch.randint(0, 256, (3, 5, 7, 3), dtype=torch.uint8)
+    expected = (images.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    got = Normalize(MEAN, STD)(images)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_the_memory_keeps_its_order() -> None:
+    got = Normalize(MEAN, STD)(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
+    assert got.shape == (2, 3, 8, 8)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_batch_itself_is_left_as_it_was() -> None:
+    images = torch.full((1, 2, 2, 3), 9, dtype=torch.uint8)
+    Normalize(MEAN, STD)(images)
+    assert (images == 9).all()

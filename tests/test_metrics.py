@@ -1,0 +1,103 @@
+"""Metrics against sets of pixels counted one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simclrseg.errors import DataError
+from simclrseg.metrics import (
+    Counts,
+    binary_metrics,
+    confusion_matrix,
+    multiclass_metrics,
+    per_class_iou,
+    pixel_accuracy,
+    segmentation_metrics,
+)
+
+
+def pixels(classes: int, shape: tuple[int, ...] = (3, 8, 9)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    prediction = rng.integers(0, classes, shape, dtype=np.uint8)
+    mask = rng.integers(0, classes, shape, dtype=np.uint8)
+    mask[rng.random(shape) < 0.2] = 255
+    return prediction, mask
+
+
+def test_confusion_counts_pairs_of_true_and_predicted_class() -> None:
+    prediction, mask = pixels(4)
+    matrix = confusion_matrix(prediction, mask, 4)
+    for true in range(4):
+        for predicted in range(4):
+            assert matrix[true, predicted] == np.sum((mask == true) & (prediction == predicted))
+    assert matrix.sum() == np.sum(mask != 255)
+
+
+def test_counts_split_all_pixels_for_each_class() -> None:
+    prediction, mask = pixels(4)
+    counts = Counts.from_confusion(confusion_matrix(prediction, mask, 4))
+    counted = mask != 255
+    for k in range(4):
+        assert counts.tp[k] == np.sum((prediction == k) & (mask == k))
+        assert counts.fp[k] == np.sum((prediction == k) & (mask != k) & counted)
+        assert counts.fn[k] == np.sum((prediction != k) & (mask == k))
+        assert counts.tn[k] == np.sum((prediction != k) & (mask != k) & counted)
+
+
+def test_binary_metrics_follow_their_formulas() -> None:
+    metrics = binary_metrics(np.array([[50, 10], [5, 35]]))  # tn fp / fn tp
+    assert metrics == {
+        "iou": 35 / 50,
+        "f1": 70 / 85,
+        "dice": 70 / 85,
+        "precision": 35 / 45,
+        "recall": 35 / 40,
+        "accuracy": 85 / 100,
+    }
+    assert next(iter(metrics)) == "iou"
+
+
+def test_counts_of_parts_add_up_to_the_micro_average_of_the_whole() -> None:
+    prediction, mask = pixels(2)
+    parts = sum(confusion_matrix(p, m, 2) for p, m in zip(prediction, mask, strict=True))
+    whole = binary_metrics(confusion_matrix(prediction, mask, 2))
+    assert binary_metrics(parts) == whole
+    mean_of_ious = np.mean(
+        [binary_metrics(confusion_matrix(p, m, 2))["iou"] for p, m in zip(prediction, mask, strict=True)]
+    )
+    assert mean_of_ious != pytest.approx(whole["iou"], abs=1e-6)
+
+
+def test_nothing_to_find_and_nothing_found_is_perfect_and_a_false_find_is_not() -> None:
+    assert binary_metrics(np.array([[9, 0], [0, 0]]))["iou"] == 1.0
+    false_find = binary_metrics(np.array([[8, 1], [0, 0]]))
+    assert (false_find["iou"], false_find["precision"], false_find["recall"]) == (0.0, 0.0, 0.0)
+
+
+def test_mean_iou_is_over_the_classes_that_occur() -> None:
+    matrix = np.zeros((4, 4), np.int64)
+    matrix[0, 0], matrix[0, 1], matrix[1, 1] = 6, 2, 2  # classes 2 and 3 do not occur
+    iou = per_class_iou(matrix)
+    assert iou[:2].tolist() == [6 / 8, 2 / 4]
+    assert np.isnan(iou[2:]).all()
+    metrics = multiclass_metrics(matrix)
+    assert list(metrics) == ["miou", "accuracy"]
+    assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
+    assert metrics["accuracy"] == pixel_accuracy(matrix) == 8 / 10
+
+
+def test_a_mask_with_a_class_id_that_the_model_lacks_is_named() -> None:
+    with pytest.raises(DataError, match="class id 7"):
+        confusion_matrix(np.zeros((2, 2), np.uint8), np.array([[0, 1], [7, 255]], np.uint8), 2)
+
+
+def test_two_classes_get_the_foregrounds_metrics_and_more_get_the_mean() -> None:
+    assert segmentation_metrics(np.eye(2, dtype=np.int64))["iou"] == 1.0
+    assert segmentation_metrics(np.eye(3, dtype=np.int64))["miou"] == 1.0
+
+
+def test_a_mask_that_is_wholly_ignored_counts_nothing() -> None:
+    matrix = confusion_matrix(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8), 2)
+    assert matrix.sum() == 0
+    assert binary_metrics(matrix)["accuracy"] == 0.0
