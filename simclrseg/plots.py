@@ -1,0 +1,101 @@
+"""The pictures that a run leaves: curves, what the network sees, what it answers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simclrseg.files import replacing
+
+GAP = 4  # pixels between tiles
+OPACITY = 0.5  # of a class colour over its photo
+IGNORED = (255, 255, 255)
+
+
+def curves(metrics: Path, path: Path) -> None:
+    """Draw a run's ``metrics.csv`` over its epochs: a panel a quantity, training and validation in the same one.
+
+    Args:
+        metrics: one row an epoch; columns ``train_<name>`` and ``val_<name>``, empty cells are left out.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    with open(metrics, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = dict.fromkeys(name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_")))
+    names.pop("chance", None)  # a line in the panel of the loss
+    across = min(3, max(1, len(names)))
+    down = max(1, -(-len(names) // across))
+    figure = Figure(figsize=(4.2 * across, 2.8 * down), layout="constrained")
+    for number, name in enumerate(names, start=1):
+        axes = figure.add_subplot(down, across, number)
+        lines = {"training": f"train_{name}", "validation": f"val_{name}"}
+        if name == "loss":
+            lines["chance"] = "train_chance"
+        for label, column in lines.items():
+            points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+            if points:
+                style = ":" if label == "chance" else "-"
+                axes.plot(*zip(*points, strict=True), style, marker="." if len(points) == 1 else "", label=label)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def views(pairs: np.ndarray, path: Path) -> None:
+    """Show pairs of augmented views, a pair a column.
+
+    Args:
+        pairs: (n, 2, S, S, 3) uint8 RGB.
+        path: the PNG to write.
+    """
+    write_grid([list(pairs[:, view]) for view in range(pairs.shape[1])], path)
+
+
+def examples(
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    colours: Sequence[tuple[int, int, int]],
+    path: Path,
+) -> None:
+    """Show photo, truth and prediction side by side, an example a row.
+
+    Args:
+        rows: photo (S, S, 3) uint8, true and predicted class ids (S, S) uint8, 255 where ignored.
+        colours: RGB of each class; class 0 is left as it is.
+        path: the PNG to write.
+    """
+    write_grid([[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows], path)
+
+
+def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Blend class colours over a photo; class 0 stays bare and ignored pixels are white."""
+    table = np.full((256, 3), IGNORED, np.float32)
+    table[: len(colours)] = colours
+    opacity = np.full(256, OPACITY, np.float32)
+    opacity[0] = 0
+    weight = opacity[mask][..., None]
+    return (photo * (1 - weight) + table[mask] * weight).round().astype(np.uint8)
+
+
+def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path) -> None:
+    """Write rows of equally large RGB tiles as one PNG."""
+    from PIL import Image
+
+    height, width = tiles[0][0].shape[:2]
+    rows, columns = len(tiles), len(tiles[0])
+    grid = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            y, x = i * (height + GAP), j * (width + GAP)
+            grid[y : y + height, x : x + width] = tile
+    with replacing(path) as temporary:
+        Image.fromarray(grid).save(temporary, format="PNG")

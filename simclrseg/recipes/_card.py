@@ -1,0 +1,69 @@
+"""The model card that a pretraining run leaves as README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simclrseg.config import PretrainConfig
+from simclrseg.files import write_text
+from simclrseg.metadata import ModelMetadata
+
+CARD = """\
+# {name}
+
+A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset}, for {epochs} epochs.
+
+| | |
+|---|---|
+| photos | {photos:,} of {dataset}{test} |
+| image size | {image_size} px |
+| batch | {batch_size} photos, each contrasted with all others |
+| optimizer | {optimizer}, peak learning rate {rate:.4g}, {schedule} schedule |
+| temperature | {temperature} |
+| seed | {seed} |
+| last epoch | {metrics} |
+| simclrseg | {version}{commit} |
+
+## Use
+
+    simclrseg finetune --pretrained {file}
+
+The file holds the encoder's own keys. Pixels in [0, 1] are normalised with mean {mean} and std {std}.
+
+```python
+import segmentation_models_pytorch as smp
+from safetensors.torch import load_file
+
+model = smp.Unet("{encoder}", encoder_weights=None)
+model.encoder.load_state_dict(load_file("backbone.safetensors"))
+```
+
+The licence of the photos applies to what was learned from them.
+"""
+
+
+def write_card(folder: Path, metadata: ModelMetadata, *, config: PretrainConfig, photos: int) -> None:
+    """Write ``README.md`` beside ``backbone.safetensors``."""
+    text = CARD.format(
+        name=folder.name,
+        encoder=metadata.encoder,
+        method=metadata.method,
+        photos=photos,
+        dataset=metadata.dataset,
+        test=", published test photos among them" if metadata.include_test else "",
+        epochs=metadata.epochs,
+        image_size=metadata.image_size,
+        batch_size=config.training.batch_size,
+        optimizer=config.training.optimizer,
+        rate=config.training.scaled_rate,
+        schedule=config.training.schedule,
+        temperature=config.model.temperature,
+        seed=config.run.seed,
+        metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
+        version=metadata.version,
+        commit=f" at {metadata.commit[:10]}" if metadata.commit else "",
+        file=folder / "backbone.safetensors",
+        mean=metadata.mean,
+        std=metadata.std,
+    )
+    write_text(folder / "README.md", text)

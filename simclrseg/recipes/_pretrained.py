@@ -1,0 +1,79 @@
+"""What ``--pretrained`` means: NAME, file or folder -> a local weights file (design §5)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from simclrseg import hub, runs
+from simclrseg.errors import RunError, UsageError, suggestion
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "backbone.safetensors"
+SUFFIXES = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where the encoder's weights come from.
+
+    Attributes:
+        label: a short name, for run names and metadata.
+        file: the weights; None to start from scratch.
+    """
+
+    label: str
+    file: Path | None
+
+
+def find_pretrained(name: str, *, root: Path, allow_unfinished: bool = False) -> Pretrained:
+    """Resolve ``none``, a path, a run's name or a published name, in this order.
+
+    Args:
+        root: the folder of all runs.
+
+    Raises:
+        RunError: if nothing bears the name (the folder searched is named), or only an unfinished run does.
+    """
+    if name == "none":
+        return Pretrained("none", None)
+    path = Path(name)
+    if path.suffix in SUFFIXES or "/" in name or "\\" in name:
+        return _from_path(path)
+    run = runs.find_finished(root, "pretrain", name, holding=WEIGHTS, allow_unfinished=allow_unfinished)
+    if run is not None:
+        return Pretrained(name, _announced(run.folder / WEIGHTS, run))
+    if name in hub.PUBLISHED:
+        return Pretrained(name, hub.fetch(name))
+    known = ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
+    raise RunError(f"--pretrained {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: {suggestion(name, known)}")
+
+
+def _from_path(path: Path) -> Pretrained:
+    if path.is_dir():
+        for file in (path / WEIGHTS, path / "model.safetensors"):
+            if file.is_file():
+                return Pretrained(path.name, _announced(file, runs.Run(path)))
+        raise RunError(f"--pretrained {path}: the folder holds no {WEIGHTS}; finish that run first, or name another")
+    if not path.is_file():
+        raise UsageError(f"--pretrained {path}: there is no such file")
+    return Pretrained(path.stem, path)
+
+
+def _announced(file: Path, run: runs.Run) -> Path:
+    """Say which file it is: a name may stand for several runs."""
+    finished = run.finished
+    age = f", finished {_ago(finished)}" if finished else ""
+    log.info(f"pretrained weights: {file}{age}")
+    return file
+
+
+def _ago(moment: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "just now"

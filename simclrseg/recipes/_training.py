@@ -1,0 +1,205 @@
+"""What every training command does around the engine: the machine, the run folder, the optimizer, the pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import simclrseg
+from simclrseg import plots, runs
+from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training
+from simclrseg.data.loader import Loader
+from simclrseg.engine import OPTIMIZERS, SCHEDULES
+from simclrseg.engine.checkpoints import Checkpoints
+from simclrseg.engine.history import FileHistory, Observer
+from simclrseg.engine.loop import FitResult, fit
+from simclrseg.engine.optimizers import parameter_groups
+from simclrseg.engine.runtime import choose_device, choose_precision, describe
+from simclrseg.engine.task import Task
+from simclrseg.errors import DataError, Interrupted, RunError, UsageError
+from simclrseg.files import write_text
+from simclrseg.knobs import dump_config, knobs_of, look_up, parse_config_file
+
+log = logging.getLogger(__name__)
+
+TrainingConfig = PretrainConfig | FinetuneConfig
+
+# What may differ when a run is resumed: nothing that changes its result.
+RESUMABLE = {"hardware.workers", "console.runs", "console.quiet"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a run computes on."""
+
+    device: torch.device
+    precision: str
+    workers: int
+
+
+def prepare_machine(hardware: Hardware) -> Machine:
+    """Choose device and number format, and say so."""
+    device = choose_device(hardware.device)
+    precision = choose_precision(hardware.precision, device)
+    log.info(describe(device, precision))
+    return Machine(device, precision, hardware.workers or os.cpu_count() or 1)
+
+
+def check_batch(batch_size: int, photos: int, what: str) -> None:
+    if batch_size > photos:
+        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less")
+
+
+def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
+    """The run to continue, or None for a new one.
+
+    Raises:
+        RunError: if there is nothing to continue.
+        UsageError: if the configuration differs in a way that changes the result; the keys are named.
+    """
+    if config.run.resume is None:
+        return None
+    run = runs.find(Path(config.console.runs), kind, config.run.resume)
+    if run.finished:
+        raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume")
+    if not (run.folder / runs.CHECKPOINT).exists():
+        raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
+    stored, asked = parse_config_file(type(config), str(run.folder)).model_dump(), config.model_dump()
+    changed = [
+        knob.key
+        for knob in knobs_of(type(config))
+        if not knob.transient and knob.key not in RESUMABLE and look_up(stored, knob.path) != look_up(asked, knob.path)
+    ]
+    if changed:
+        raise UsageError(f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml")
+    return run
+
+
+@contextmanager
+def open_run(kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, **facts: Any) -> Iterator[runs.Run]:
+    """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
+
+    A new run that fails before its first checkpoint leaves no folder behind.
+
+    Args:
+        name: of a new run, where none was asked for.
+        facts: what was resolved from ``auto`` and is worth keeping.
+    """
+    run = resumed_run(kind, config)
+    resuming = run is not None
+    if run is None:
+        run = runs.claim(Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite)
+    try:
+        with runs.lock(run):
+            if not resuming:
+                write_text(run.folder / "config.yaml", dump_config(config))
+            runs.record(
+                run,
+                command=shlex.join(["simclrseg", *sys.argv[1:]]),
+                started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+                version=simclrseg.__version__,
+                commit=source_commit(),
+                python=platform.python_version(),
+                torch=torch.__version__,
+                device=str(machine.device),
+                precision=machine.precision,
+                threads=torch.get_num_threads(),
+                workers=machine.workers,
+                **facts,
+            )
+            log.info(f"{'resuming' if resuming else 'run'} {run.folder}")
+            yield run
+    finally:
+        runs.discard_unless_started(run)
+
+
+def train(
+    task: Task,
+    batches: Loader,
+    validation: Loader | None,
+    *,
+    run: runs.Run,
+    machine: Machine,
+    training: Training,
+    learning_rate: float,
+    micro_batch: int | None,
+    seed: int,
+    observers: Sequence[Observer],
+) -> FitResult:
+    """Run the engine in a run's folder, from its last checkpoint where it has one."""
+    checkpoints = Checkpoints(run.folder / "checkpoints")
+    start = checkpoints.load_last()
+    if start is not None:
+        threads = run.environment.get("threads")
+        if threads:
+            torch.set_num_threads(threads)  # sums depend on how they are split
+    optimizer = OPTIMIZERS[training.optimizer](
+        parameter_groups(task.model, training.weight_decay), learning_rate=learning_rate, weight_decay=training.weight_decay
+    )
+    steps = len(batches)
+    schedule = partial(
+        _rate, SCHEDULES[training.schedule], learning_rate, total=training.epochs * steps, warmup=round(training.warmup * steps)
+    )
+    try:
+        return fit(
+            task,
+            batches,
+            validation,
+            optimizer=optimizer,
+            schedule=schedule,
+            epochs=training.epochs,
+            device=machine.device,
+            precision=machine.precision,
+            micro_batch=micro_batch,
+            clip=training.clip,
+            observers=[FileHistory(run.folder), *observers],
+            checkpoints=checkpoints,
+            start=start,
+            seed=seed,
+        )
+    except Interrupted as stop:
+        runs_option = "" if run.folder.parents[1] == Path("runs") else f" --runs {run.folder.parents[1]}"
+        raise Interrupted(
+            f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
+        ) from None
+
+
+def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:
+    return peak * schedule(step, total, warmup)
+
+
+def finish_run(run: runs.Run) -> None:
+    """Draw the curves and mark the run finished."""
+    plots.curves(run.folder / "metrics.csv", run.folder / "curves.png")
+    runs.finish(run)
+
+
+def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state on the CPU, contiguous, as safetensors wants it."""
+    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+
+
+def source_commit() -> str | None:
+    """The commit of the source tree that runs, or None when it was installed as a package."""
+    folder = Path(simclrseg.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

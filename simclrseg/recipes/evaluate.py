@@ -1,0 +1,99 @@
+"""`simclrseg evaluate`: how good is a fine-tuned model, on its own test photos or on others?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from simclrseg import runs
+from simclrseg.config import EvaluateConfig, FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.splits import Split
+from simclrseg.errors import DataError
+from simclrseg.evaluation.segmentation import Resolution, Scores
+from simclrseg.files import replacing, write_text
+from simclrseg.knobs import dump_config, parse_config_file
+from simclrseg.metrics import segmentation_metrics
+from simclrseg.models.segmenters import load_segmenter
+from simclrseg.recipes._segmenter import MODEL, dataset_of, open_labelled, results, score_photos, segmenter_task
+from simclrseg.recipes._training import prepare_machine
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score a run's model.
+
+    Returns:
+        What the command prints: the run, the photos that were scored and the metrics.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend; nothing is written then.
+    """
+    machine = prepare_machine(config.hardware)
+    root = Path(config.console.runs)
+    run = model_run(root, config.data.run)
+    log.info(f"run {run.folder}")
+    model, metadata = load_segmenter(run.folder / MODEL)
+    dataset, split = photos_to_score(run, config)
+    if dataset.classes != metadata.classes:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes)}, "
+            f"but the model was trained for {', '.join(metadata.classes)}"
+        )
+    part = {"all": sorted((*split.train, *split.validation, *split.test))}
+    indices = part.get(config.data.split) or getattr(split, config.data.split)
+    if not indices:
+        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
+    scores = score_photos(
+        segmenter_task(model, metadata),
+        dataset,
+        indices,
+        metadata=metadata.model_copy(update={"border": dataset.border}),
+        machine=machine,
+        batch_size=config.data.batch_size,
+    )
+    scored = results(scores, split=config.data.split, metadata=metadata.model_copy(update={"border": dataset.border}))
+    result = {"run": str(run.folder), "dataset": dataset.name, **scored[config.data.at]}
+    report = runs.claim(root, "evaluate", run.name)
+    runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(run.folder))
+    write_text(report.folder / "config.yaml", dump_config(config))
+    write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+    write_per_image(report.folder / "per_image.csv", scores, config.data.at)
+    runs.finish(report)
+    return {**result, "report": str(report.folder)}
+
+
+def model_run(root: Path, name: str | None) -> runs.Run:
+    """The fine-tuned run of that name or folder, or the newest one."""
+    if name is None:
+        return runs.newest(root, "finetune", holding=MODEL, remedy="make one with `simclrseg finetune`")
+    run = runs.find(root, "finetune", name)
+    if not run.holds(MODEL):
+        raise DataError(f"run {run.name!r} holds no {MODEL}: resume it with `simclrseg finetune --resume {run.name}`")
+    return run
+
+
+def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
+    """The run's own dataset and split, or those of ``--dataset`` by the same rules."""
+    if config.data.dataset is None:
+        _, dataset, split = dataset_of(run)
+        return dataset, split
+    own = parse_config_file(FinetuneConfig, str(run.folder)).data
+    return open_labelled(own.model_copy(update={"dataset": config.data.dataset, "data_ratio": 1.0}))
+
+
+def write_per_image(path: Path, scores: Scores, resolution: Resolution) -> None:
+    """One row an image, in the order in which they were scored."""
+    rows = [
+        {"image": key, **segmentation_metrics(counts)}
+        for key, counts in zip(scores.keys, scores.counts[resolution], strict=True)
+    ]
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

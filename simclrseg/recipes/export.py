@@ -1,0 +1,46 @@
+"""`simclrseg export`: a fine-tuned run as one ONNX file that says the same as the network."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from simclrseg.config import ExportConfig
+from simclrseg.errors import SimclrsegError, UsageError
+from simclrseg.exporters.onnx import export_onnx
+from simclrseg.models.segmenters import load_segmenter
+from simclrseg.recipes._segmenter import MODEL, dataset_of
+from simclrseg.recipes.evaluate import model_run
+
+log = logging.getLogger(__name__)
+
+PHOTOS = 6
+
+
+def export(config: ExportConfig) -> dict[str, Any]:
+    """Export a run's model and check it against torch, on photos of its test split where they are at hand.
+
+    Returns:
+        What the command prints: the run, the file and the next command.
+
+    Raises:
+        GateError: if the file disagrees with the network; it is removed.
+    """
+    run = model_run(Path(config.console.runs), config.model.run)
+    path = Path(config.console.output) if config.console.output else run.folder / "model.onnx"
+    if path.suffix != ".onnx":
+        raise UsageError(f"-o {path}: the name of an ONNX file ends in .onnx")
+    if path.exists() and not config.console.overwrite:
+        raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}")
+    model, metadata = load_segmenter(run.folder / MODEL)
+    try:
+        _, dataset, split = dataset_of(run)
+        photos = [dataset.image(index) for index in split.test[:PHOTOS]]
+    except SimclrsegError as error:
+        log.warning(f"the check runs on generated images, the run's own photos are not at hand: {error}")
+        photos = []
+    export_onnx(model, path, metadata, opset=config.model.opset, photos=photos)
+    return {"run": str(run.folder), "onnx": str(path), "next": f"simclrseg predict photo.jpg -o mask.png --model {path}"}

@@ -1,0 +1,206 @@
+"""`simclrseg finetune`: photos with masks in, a segmentation model out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import simclrseg
+from simclrseg import plots
+from simclrseg.config import FinetuneConfig
+from simclrseg.data.loader import Loader
+from simclrseg.data.samples import MaskPairs
+from simclrseg.data.splits import split_json, test_hash
+from simclrseg.engine.history import Observer
+from simclrseg.errors import GateError, UsageError
+from simclrseg.exporters.onnx import export_onnx
+from simclrseg.files import write_text
+from simclrseg.losses import LOSSES
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.models import SEGMENTERS
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.recipes._pretrained import Pretrained, find_pretrained
+from simclrseg.recipes._segmenter import MODEL, open_labelled, example_rows, predictor, results, score_photos, segmenter_task
+from simclrseg.recipes._training import (
+    check_batch,
+    finish_run,
+    open_run,
+    prepare_machine,
+    resumed_run,
+    source_commit,
+    train,
+    weights_of,
+)
+
+log = logging.getLogger(__name__)
+
+ONNX = "model.onnx"
+DECODER = "unet"
+EXAMPLES = 6
+
+
+def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Train a U-Net on photos with masks, score its best epoch on the test photos once, export it.
+
+    Returns:
+        What the command prints: the run's folder, its files, the test scores, the next command.
+
+    Raises:
+        GateError: if everything worked but the exported model disagrees; the run is finished without it.
+        SimclrsegError: for everything else that a user can mend; a run that never began leaves nothing behind.
+    """
+    machine = prepare_machine(config.hardware)
+    resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    pretrained = find_pretrained(
+        config.model.pretrained,
+        root=Path(config.console.runs),
+        allow_unfinished=config.model.allow_unfinished,
+    )
+    source = read_metadata(pretrained.file) if pretrained.file else None
+    encoder = encoder_of(config, pretrained, source)
+    torch.manual_seed(config.run.seed)
+    backbone = build_backbone(encoder)
+    report = load_backbone(backbone, pretrained.file) if pretrained.file else None
+    if report is not None:
+        log.info(f"{pretrained.label}: {report}")
+
+    dataset, split = open_labelled(config.data)
+    check_batch(config.training.batch_size, len(split.train), "training photos")
+    classes = len(dataset.classes)
+    loss = config.training.loss or ("bce" if classes == 2 else "ce")
+    if loss == "bce" and classes > 2:
+        raise UsageError(f"--loss bce is for two classes, and {config.data.dataset} has {classes}: pass --loss ce")
+    outputs = 1 if classes == 2 and loss == "bce" else classes
+    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    metadata = ModelMetadata(
+        task="segmentation",
+        method=source.method if source else None,
+        encoder=encoder,
+        decoder=DECODER,
+        mean=source.mean if source else IMAGENET_MEAN,
+        std=source.std if source else IMAGENET_STD,
+        image_size=config.data.image_size,
+        classes=dataset.classes,
+        colours=dataset.colours,
+        threshold=0.5 if outputs == 1 else None,
+        border=dataset.border,
+        dataset=config.data.dataset,
+        split_seed=config.data.split_seed,
+        test_hash=test_hash(dataset, split.test),
+        pretrained=pretrained.label,
+        epochs=config.training.epochs,
+        version=simclrseg.__version__,
+        commit=source_commit(),
+    )
+    task = segmenter_task(model, metadata, LOSSES[loss])
+    samples = MaskPairs(
+        dataset,
+        split.train,
+        image_size=config.data.image_size,
+        flip=0.5 if config.data.augmentation == "flip" else 0.0,
+        seed=config.run.seed,
+        strict=config.data.strict,
+    )
+    batches = Loader(
+        samples,
+        batch_size=config.training.batch_size,
+        seed=config.run.seed,
+        shuffle=True,
+        drop_last=False,
+        threads=machine.workers,
+    )
+    validation = Loader(
+        MaskPairs(dataset, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict),
+        batch_size=config.training.batch_size,
+        shuffle=False,
+        drop_last=False,
+        threads=machine.workers,
+    )
+    with open_run(
+        "finetune",
+        config,
+        name=run_name(config, pretrained),
+        machine=machine,
+        learning_rate=config.training.peak_rate,
+        loss=loss,
+        encoder=encoder,
+        test_hash=metadata.test_hash,
+    ) as run:
+        write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
+        if report is not None:
+            write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+        result = train(
+            task,
+            batches,
+            validation,
+            run=run,
+            machine=machine,
+            training=config.training,
+            learning_rate=config.training.peak_rate,
+            micro_batch=config.training.micro_batch,
+            seed=config.run.seed,
+            observers=observers,
+        )
+        if samples.skipped:
+            log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
+        scores = score_photos(
+            task, dataset, split.test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
+        )
+        test = results(scores, split="test", metadata=metadata)
+        metadata = metadata.model_copy(update={"metrics": test["original"]["metrics"]})
+        weights = weights_of(model)
+        save_weights(run.folder / MODEL, weights, metadata)
+        write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
+        plots.examples(
+            example_rows(predictor(task, machine), dataset, split.test[:EXAMPLES], metadata),
+            dataset.colours,
+            run.folder / "examples.png",
+        )
+        problem: Exception | None = None
+        try:
+            photos = [dataset.image(index) for index in split.test[:EXAMPLES]]
+            export_onnx(model, run.folder / ONNX, metadata, photos=photos)
+        except (GateError, OSError) as error:  # a full disk, for one
+            problem = error
+        finish_run(run)
+    if problem is not None:
+        raise GateError(f"{problem}; the run is finished without {ONNX}: try `simclrseg export {run.name}` later") from problem
+    return {
+        "run": str(run.folder),
+        "model": str(run.folder / MODEL),
+        "onnx": str(run.folder / ONNX),
+        "best_epoch": result.best_epoch,
+        "validation": result.best,
+        "test": test,
+        "next": "simclrseg predict photo.jpg -o mask.png",
+    }
+
+
+def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMetadata | None) -> str:
+    """The encoder's name: the file's where it says one, else the command line's.
+
+    Raises:
+        UsageError: if the two contradict each other.
+    """
+    asked = config.model.backbone
+    if source is None:
+        if pretrained.file is not None and asked is None:
+            raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
+        return asked or "resnet50"
+    if asked is not None and asked != source.encoder:
+        raise UsageError(f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}")
+    return source.encoder
+
+
+def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
+    """``<dataset>-<pretrained>``, and ``-r0.5`` where only a share of the photos is used."""
+    dataset = config.data.dataset
+    name = f"{Path(dataset).resolve().name if Path(dataset).is_dir() else dataset}-{pretrained.label}"
+    return name if config.data.data_ratio == 1 else f"{name}-r{config.data.data_ratio:g}"

@@ -1,0 +1,164 @@
+"""`simclrseg pretrain`: unlabelled photos in, a backbone out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import simclrseg
+from simclrseg import plots
+from simclrseg.config import PretrainConfig
+from simclrseg.data.augment import STRENGTHS
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.loader import Loader
+from simclrseg.data.samples import TwoViews
+from simclrseg.engine.history import Observer
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import save_weights
+from simclrseg.recipes._card import write_card
+from simclrseg.recipes._training import (
+    check_batch,
+    finish_run,
+    open_run,
+    prepare_machine,
+    resumed_run,
+    source_commit,
+    train,
+    weights_of,
+)
+from simclrseg.tasks import METHODS
+
+log = logging.getLogger(__name__)
+
+# Runs named after what they are good for rather than after their dataset.
+EXAMPLES = 8
+RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
+
+
+def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Train a backbone without labels.
+
+    Returns:
+        What the command prints: the run's folder, its files, the last epoch's figures, the next command.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
+    """
+    machine = prepare_machine(config.hardware)
+    resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    torch.manual_seed(config.run.seed)
+    backbone = build_backbone(config.model.backbone)
+    task = METHODS[config.model.method](
+        backbone,
+        projection_hidden=config.model.projection_hidden,
+        projection_dim=config.model.projection_dim,
+        temperature=config.model.temperature,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
+    check_batch(config.training.batch_size, len(indices), "photos")
+    samples = TwoViews(
+        dataset,
+        indices,
+        image_size=config.data.image_size,
+        strengths=STRENGTHS[config.data.augmentation],
+        seed=config.run.seed,
+        strict=config.data.strict,
+    )
+    batches = Loader(
+        samples,
+        batch_size=config.training.batch_size,
+        seed=config.run.seed,
+        shuffle=True,
+        drop_last=True,
+        threads=machine.workers,
+    )
+    rate = config.training.scaled_rate
+    log.info(
+        f"{len(indices):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
+        f"{config.training.optimizer} at {rate:.4g}, chance level of the loss "
+        f"{math.log(2 * config.training.batch_size - 1):.2f}"
+    )
+    with open_run(
+        "pretrain", config, name=run_name(config.data.dataset), machine=machine, learning_rate=rate, photos=len(indices)
+    ) as run:
+        plots.views(first_views(samples), run.folder / "augmentations.png")
+        result = train(
+            task,
+            batches,
+            None,
+            run=run,
+            machine=machine,
+            training=config.training,
+            learning_rate=rate,
+            micro_batch=config.training.micro_batch,
+            seed=config.run.seed,
+            observers=observers,
+        )
+        if samples.skipped:
+            log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
+        metadata = ModelMetadata(
+            task="backbone",
+            method=config.model.method,
+            encoder=config.model.backbone,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            image_size=config.data.image_size,
+            dataset="+".join(config.data.dataset),
+            include_test=config.data.include_test,
+            metrics=result.last,
+            epochs=config.training.epochs,
+            version=simclrseg.__version__,
+            commit=source_commit(),
+        )
+        weights = run.folder / "backbone.safetensors"
+        save_weights(weights, weights_of(backbone), metadata)
+        write_card(run.folder, metadata, config=config, photos=len(indices))
+        finish_run(run)
+    return {
+        "run": str(run.folder),
+        "backbone": str(weights),
+        "metrics": result.last,
+        "next": f"simclrseg finetune --pretrained {run.name}",
+    }
+
+
+def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[Dataset, list[int]]:
+    """Open and join the datasets.
+
+    Returns:
+        The joined dataset and the photos to use: all but those of published test lists.
+    """
+    datasets = [open_dataset(name, DatasetOptions(masks=False)) for name in names]
+    for dataset in datasets:
+        for line in dataset.summary:
+            log.info(line)
+    joined = join(datasets)
+    held_out = set() if include_test else set(joined.official.get("test", ()))
+    if held_out:
+        log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
+    return joined, [index for index in range(len(joined)) if index not in held_out]
+
+
+def first_views(samples: TwoViews) -> np.ndarray:
+    """(n, 2, S, S, 3) uint8: what the network will see of the first photos."""
+    count = min(EXAMPLES, len(samples))
+    rows = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    samples.fill(0, np.arange(count), rows)
+    return rows["image"]
+
+
+def run_name(datasets: Sequence[str]) -> str:
+    """A run is named after its first dataset."""
+    first = datasets[0]
+    return RUN_NAMES.get(first, Path(first).resolve().name if Path(first).is_dir() else first)

@@ -1,0 +1,90 @@
+"""Scores are counts of pixels, image by image, at two resolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.errors import ImageError
+from simclrseg.evaluation.segmentation import score
+from simclrseg.metrics import binary_metrics, confusion_matrix
+
+
+class Halves(Dataset):
+    """Photos whose brightness is the truth: 255 in the foreground. The third cannot be read."""
+
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__("halves", [f"{i}.png" for i in range(5)], classes=[f"c{i}" for i in range(classes)])
+
+    def mask(self, index):
+        mask = np.zeros((40 + index, 60), np.uint8)
+        mask[:, : 12 * (index + 1)] = len(self.classes) - 1
+        mask[0] = 255
+        return mask
+
+    def image(self, index):
+        if index == 2:
+            raise ImageError("2.png: broken")
+        mask = np.where(self.mask(index) == 255, 0, self.mask(index))
+        return np.repeat(mask[..., None] * (255 // (len(self.classes) - 1)), 3, axis=2)
+
+
+def brightness(images):
+    return images[..., 0].astype(np.float32) / 255
+
+
+def scored(**options):
+    defaults = {"image_size": 32, "classes": 2, "threshold": 0.5, "batch_size": 2, "workers": 2}
+    return score(brightness, Halves(), range(5), **{**defaults, **options})
+
+
+def test_an_oracle_is_right_but_for_the_edges_that_resizing_blurs():
+    metrics = {name: binary_metrics(counts.sum(0)) for name, counts in scored().counts.items()}
+    assert metrics["training"]["iou"] > 0.97 and metrics["original"]["iou"] > 0.97
+
+
+def test_ignored_pixels_count_nowhere():
+    original = scored().counts["original"]
+    assert original.sum(axis=(1, 2)).tolist() == [(40 + index - 1) * 60 for index in (0, 1, 3, 4)]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 5}, {"workers": 1}])
+def test_batches_and_threads_change_nothing(options):
+    expected, other = scored(), scored(**options)
+    assert other.keys == expected.keys
+    assert all((other.counts[name] == expected.counts[name]).all() for name in expected.counts)
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_left_out():
+    scores = scored()
+    assert scores.keys == ("0.png", "1.png", "3.png", "4.png") and scores.skipped == ("2.png: broken",)
+
+
+def test_a_score_follows_from_its_confusion_matrix():
+    dataset = Halves()
+    scores = score(
+        lambda images: np.ones(images.shape[:3], np.float32),
+        dataset,
+        [0],
+        image_size=32,
+        classes=2,
+        threshold=0.5,
+        batch_size=1,
+        workers=1,
+    )
+    mask = dataset.mask(0)
+    assert (scores.counts["original"][0] == confusion_matrix(np.ones_like(mask), mask, 2)).all()
+    assert binary_metrics(scores.counts["original"][0])["iou"] == pytest.approx(12 / 60)
+
+
+def test_a_probability_a_class_is_decided_by_the_likeliest():
+    def three(images):
+        bright = images[..., 0].astype(np.float32) / 255
+        return np.stack([1 - bright, np.zeros_like(bright), bright], axis=1)
+
+    scores = score(
+        three, Halves(classes=3), [0, 1], image_size=32, classes=3, threshold=None, batch_size=2, workers=1
+    )
+    original = scores.counts["original"].sum(0)
+    assert np.trace(original) / original.sum() > 0.98 and original[1].sum() == 0 and original[2, 2] > 0

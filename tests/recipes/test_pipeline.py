@@ -1,0 +1,199 @@
+"""Photos to backbone to segmentation model to mask: each command takes what the one before it left."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from simclrseg.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, PretrainConfig
+from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.runs import Run
+from tests.recipes.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+
+
+def changed(config: dict, section: str, **values) -> dict:
+    config = copy.deepcopy(config)
+    config.setdefault(section, {}).update(values)
+    return config
+
+
+def photo(path: Path) -> Path:
+    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.locate import open_dataset
+
+    cv2.imwrite(str(path), open_dataset("shapes", DatasetOptions()).image(3)[:80, :, ::-1])
+    return path
+
+
+def test_pretraining_leaves_what_the_design_lists(pipeline):
+    run = Run(Path(pipeline.pretrained["run"]))
+    left = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "metrics.csv",
+        "timing.csv",
+        "curves.png",
+        "augmentations.png",
+        "backbone.safetensors",
+        "README.md",
+    } <= left
+    assert run.name == "shapes" and run.finished
+
+
+def test_finetuning_leaves_what_the_design_lists(pipeline):
+    run = Run(Path(pipeline.finetuned["run"]))
+    left = {path.name for path in run.folder.iterdir()}
+    assert {
+        "split.json",
+        "load_report.json",
+        "model.safetensors",
+        "model.onnx",
+        "examples.png",
+        "curves.png",
+        "test.json",
+    } <= left
+    assert run.name == "shapes-shapes-r0.25" and run.finished
+
+
+def test_every_tensor_of_the_backbone_is_loaded(pipeline):
+    report = json.loads((Path(pipeline.finetuned["run"]) / "load_report.json").read_text())
+    assert report["loaded"] == report["total"] > 100 and not report["missing"] and not report["mismatched"]
+
+
+def test_the_stored_configuration_is_what_was_requested(pipeline):
+    stored = yaml.safe_load((Path(pipeline.pretrained["run"]) / "config.yaml").read_text())
+    assert stored["command"] == "pretrain" and stored["data"]["image_size"] == 32
+    assert stored["run"]["name"] is None and not {"resume", "overwrite"} & set(stored["run"])
+
+
+def test_test_scores_are_kept_at_both_resolutions(pipeline):
+    test = json.loads((Path(pipeline.finetuned["run"]) / "test.json").read_text())
+    assert set(test) == {"training", "original"}
+    for resolution, result in test.items():
+        assert result["resolution"] == resolution and result["split"] == "test" and result["n"] > 0
+        assert 0 <= result["metrics"]["iou"] <= 1
+    assert pipeline.finetuned["test"] == test
+
+
+def test_evaluate_repeats_the_score_of_the_run(pipeline):
+    from simclrseg.recipes.evaluate import evaluate
+
+    config = {"hardware": SMALL_FINETUNE["hardware"], "console": {"runs": str(pipeline.runs)}}
+    result = evaluate(EvaluateConfig.model_validate(config))
+    expected = pipeline.finetuned["test"]["original"]["metrics"]
+    assert result["metrics"] == pytest.approx(expected, abs=1e-12)
+    report = Path(result["report"])
+    assert len((report / "per_image.csv").read_text().splitlines()) == result["n"] + 1
+    assert json.loads((report / "metrics.json").read_text())["metrics"] == result["metrics"]
+
+
+def test_evaluate_notices_that_the_classes_are_others(pipeline, tmp_path):
+    from simclrseg.recipes.evaluate import evaluate
+
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), rng.integers(0, 3, (32, 32), np.uint8))
+    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    with pytest.raises(DataError, match="but the model was trained for background"):
+        evaluate(EvaluateConfig.model_validate(config))
+
+
+def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
+    from simclrseg.recipes.predict import predict
+
+    source = photo(tmp_path / "photo.png")
+    config = {"input": {"inputs": [str(source)]}, "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)}}
+    result = predict(PredictConfig.model_validate(config))
+    mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == cv2.imread(str(source)).shape[:2] and set(np.unique(mask)) <= {0, 255}
+    assert result["failed"] == [] and result["masks"][0]["mask"] == str(tmp_path / "m.png")
+
+
+def test_predict_refuses_to_overwrite(pipeline, tmp_path):
+    from simclrseg.recipes.predict import predict
+
+    (tmp_path / "m.png").write_bytes(b"precious")
+    source = photo(tmp_path / "photo.png")
+    config = {"input": {"inputs": [str(source)]}, "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)}}
+    with pytest.raises(UsageError, match="--overwrite"):
+        predict(PredictConfig.model_validate(config))
+    assert (tmp_path / "m.png").read_bytes() == b"precious"
+
+
+def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
+    from simclrseg.recipes.export import export
+
+    console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
+    result = export(ExportConfig.model_validate({"console": console}))
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["onnx"] == str(tmp_path / "again.onnx")
+    with pytest.raises(UsageError, match="--overwrite"):
+        export(ExportConfig.model_validate({"console": console}))
+
+
+def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
+    from simclrseg.recipes.pretrain import pretrain
+
+    before = (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes()
+    config = changed(in_runs(SMALL_PRETRAIN, pipeline.runs), "run", name="shapes")
+    config = changed(config, "training", epochs=1, batch_size=256)
+    result = pretrain(PretrainConfig.model_validate(config))
+    assert Path(result["run"]).name == "shapes-2"
+    assert (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "error", "says"),
+    [
+        ("training", {"batch_size": 5000}, DataError, "larger than the"),
+        ("run", {"name": "../up"}, UsageError, "--name"),
+        ("run", {"resume": "nothing"}, RunError, "no such run 'nothing'"),
+    ],
+)
+def test_a_pretraining_that_cannot_start_leaves_nothing(tmp_path, section, values, error, says):
+    from simclrseg.recipes.pretrain import pretrain
+
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path / "runs"), section, **values)
+    with pytest.raises(error, match=says):
+        pretrain(PretrainConfig.model_validate(config))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "error", "says"),
+    [
+        ("model", {"pretrained": "pats"}, RunError, "pretrain"),
+        ("model", {"pretrained": "no/such/file.safetensors"}, UsageError, "no such file"),
+        ("training", {"batch_size": 5000}, DataError, "larger than the"),
+        ("data", {"dataset": "photos"}, DataError, "no masks"),
+    ],
+)
+def test_a_finetuning_that_cannot_start_leaves_nothing(tmp_path, monkeypatch, section, values, error, says):
+    from simclrseg.recipes.finetune import finetune
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    photo(tmp_path / "photos" / "a.png")
+    config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none")
+    config = changed(config, section, **values)
+    with pytest.raises(error, match=says):
+        finetune(FinetuneConfig.model_validate(config))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_contradicting_backbone_is_refused(pipeline):
+    from simclrseg.recipes.finetune import finetune
+
+    config = changed(in_runs(SMALL_FINETUNE, pipeline.runs), "model", backbone="resnet34")
+    with pytest.raises(UsageError, match="contradicts --pretrained shapes, which is a resnet18"):
+        finetune(FinetuneConfig.model_validate(config))

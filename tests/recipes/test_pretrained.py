@@ -1,0 +1,69 @@
+"""What --pretrained means: the order in which names are looked up, and what is said when nothing bears one."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from simclrseg import hub, runs
+from simclrseg.errors import RunError, UsageError
+from simclrseg.recipes._pretrained import WEIGHTS, find_pretrained
+
+
+def finished(root, name):
+    run = runs.claim(root, "pretrain", name)
+    (run.folder / WEIGHTS).touch()
+    runs.finish(run)
+    return run
+
+
+def test_none_is_no_file(tmp_path):
+    found = find_pretrained("none", root=tmp_path)
+    assert (found.label, found.file) == ("none", None)
+
+
+def test_a_name_is_a_run_before_it_is_published(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail("went to the Hub"))
+    run = finished(tmp_path, "pets")
+    with caplog.at_level(logging.INFO, logger="simclrseg"):
+        found = find_pretrained("pets", root=tmp_path)
+    assert found.file == run.folder / WEIGHTS and found.label == "pets"
+    assert str(found.file) in caplog.text and "finished just now" in caplog.text
+
+
+def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail("went to the Hub"))
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    runs.record(run, torch="2.15")
+    with pytest.raises(RunError, match="--resume pets"):
+        find_pretrained("pets", root=tmp_path)
+
+
+def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", lambda name: tmp_path / f"{name}.safetensors")
+    assert find_pretrained("pets", root=tmp_path).file == tmp_path / "pets.safetensors"
+
+
+def test_a_run_folder_and_a_file_are_taken_as_they_are(tmp_path):
+    run = finished(tmp_path, "cats")
+    assert find_pretrained(str(run.folder), root=tmp_path / "elsewhere").file == run.folder / WEIGHTS
+    assert find_pretrained(str(run.folder / WEIGHTS), root=tmp_path / "elsewhere").file == run.folder / WEIGHTS
+
+
+def test_no_such_run_names_the_folder_searched_and_the_nearest(tmp_path):
+    finished(tmp_path, "cats")
+    with pytest.raises(RunError, match=r"cat: no such run in .*pretrain.* did you mean 'cats'"):
+        find_pretrained("cat", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no.safetensors", "./no/folder", "no/folder.pth"])
+def test_a_path_that_is_not_there_is_said_so(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        find_pretrained(name, root=tmp_path)
+
+
+def test_a_folder_without_weights_is_said_so(tmp_path):
+    with pytest.raises(RunError, match="holds no backbone.safetensors"):
+        find_pretrained(f"{tmp_path}/", root=tmp_path)

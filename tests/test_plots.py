@@ -1,0 +1,43 @@
+"""The pictures that a run leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from simclrseg import plots
+
+
+def test_a_grid_has_every_tile_in_its_place(tmp_path):
+    tiles = [[np.full((4, 6, 3), 10 * (3 * i + j), np.uint8) for j in range(3)] for i in range(2)]
+    plots.write_grid(tiles, tmp_path / "grid.png")
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    step = plots.GAP
+    assert grid.shape == (2 * 4 + step, 3 * 6 + 2 * step, 3)
+    for i in range(2):
+        for j in range(3):
+            y, x = i * (4 + step), j * (6 + step)
+            assert (grid[y : y + 4, x : x + 6] == tiles[i][j]).all()
+
+
+def test_an_overlay_leaves_the_background_bare_and_ignored_pixels_light():
+    photo = np.full((1, 3, 3), 100, np.uint8)
+    mask = np.array([[0, 1, 255]], np.uint8)
+    blended = plots.overlay(photo, mask, ((0, 0, 0), (200, 0, 0)))
+    assert blended[0].tolist() == [[100, 100, 100], [150, 50, 50], [178, 178, 178]]
+
+
+def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,train_loss,train_chance,val_iou,val_loss\n1,10,2.5,4.8,,\n2,20,2.0,4.8,0.5,0.7\n"
+    )
+    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    image = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    assert image.shape[1] > image.shape[0] > 100
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # something was drawn
+
+
+def test_a_run_without_epochs_still_has_a_picture(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,train_loss\n")
+    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 0
