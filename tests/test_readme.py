@@ -1,0 +1,100 @@
+"""Every command of the README works as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+TREE = Path(__file__).parents[1]
+README = (TREE / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
+EXECUTABLE = Path(sys.executable).parent / "simclrseg"
+
+# Added to the card's commands, which are made for a GPU.
+SMALLER = {
+    "pretrain": "--backbone resnet18 --image-size 32 --epochs 1",
+    "finetune": "--image-size 64 --epochs 1",
+}
+
+
+def type_in(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    assert words[0] == "simclrseg", command
+    import os
+
+    return subprocess.run(
+        [str(EXECUTABLE), *words[1:]],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def commands_like(pattern: str) -> list[str]:
+    return [command for command in COMMANDS if re.match(pattern, command)]
+
+
+@pytest.fixture
+def installed() -> None:
+    if not EXECUTABLE.exists():
+        pytest.skip("the command `simclrseg` is not installed beside this Python")
+
+
+@pytest.mark.slow
+def test_the_first_command_does_the_whole_job(installed, tmp_path):
+    (command,) = commands_like(r"pip install \. &&")
+    (tmp_path / "tests" / "data").mkdir(parents=True)
+    (tmp_path / "tests" / "data" / "shapes.png").write_bytes((TREE / "tests" / "data" / "shapes.png").read_bytes())
+    for part in command.split(" && ")[1:]:
+        done = type_in(part, tmp_path)
+        assert done.returncode == 0, done.stderr
+    photo, mask = cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png")), cv2.imread(str(tmp_path / "mask.png"), -1)
+    assert mask.shape == photo.shape[:2] and 0.02 < (mask > 0).mean() < 0.9
+
+
+def test_the_second_command_is_the_one_that_ci_runs():
+    (command,) = commands_like(r"pip install .* && pytest")
+    pattern = re.search(r'grep -m 1 "(.*)" README.md', (TREE / ".ci" / "run").read_text())
+    assert pattern and re.search(pattern[1], command)
+
+
+@pytest.mark.slow
+def test_the_cards_commands_work_one_after_the_other(installed, tmp_path, real_data):
+    card = COMMANDS[COMMANDS.index("simclrseg pretrain --dataset cats_vs_dogs") :][:3]
+    (tmp_path / "image.jpg").write_bytes(next((real_data / "oxford_pets_unlabelled").rglob("*.jpg")).read_bytes())
+    for command in card:
+        smaller = SMALLER.get(command.split()[1], "")
+        done = type_in(f"{command} {smaller}", tmp_path, SIMCLRSEG_DATA=str(real_data))
+        assert done.returncode == 0, done.stderr
+    photo, mask = cv2.imread(str(tmp_path / "image.jpg")), cv2.imread(str(tmp_path / "mask.png"), -1)
+    assert mask.shape == photo.shape[:2]
+    assert (tmp_path / "runs" / "pretrain" / "pets").is_dir()
+    assert (tmp_path / "runs" / "finetune" / "oxford_pets-pets-r0.5").is_dir()
+
+
+def test_no_other_command_is_untested():
+    rest = [c for c in COMMANDS if not c.startswith(("pip install . &&", 'pip install ".[test]" &&'))]
+    card = rest[rest.index("simclrseg pretrain --dataset cats_vs_dogs") :][:3]
+    untested = [command for command in rest if command not in card and command not in EXTRA]
+    assert not untested
+
+
+# Further commands of the README, each run by the test named.
+EXTRA: set[str] = set()
+
+
+def test_the_tree_in_the_readme_is_the_tree():
+    listed = set(re.findall(r"^  ([a-z_]+(?:\.py|/))", README, flags=re.MULTILINE))
+    package = TREE / "simclrseg"
+    real = {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
+    real |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
+    assert listed == real
