@@ -89,6 +89,7 @@ class Interrupted(SimclrsegError):
 
     def __init__(self, message: str, *, signum: int = 2) -> None:
         super().__init__(message)
+        self.signum = signum
         self.exit_code = 128 + signum
 
 
