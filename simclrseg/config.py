@@ -6,6 +6,7 @@ field with a docstring: it appears in ``--help``, in completion, in YAML files a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -198,11 +199,12 @@ class PretrainTraining(Training):
     batch_size: Annotated[int, Ge(2)] = 120
     """Images that are contrasted with one another in a step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | None = None
-    """Images whose activations are in memory at once. The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer images."""
+    """Images whose activations are in memory at once. The gradient stays that of the whole batch (gradient caching);
+    plain accumulation would contrast fewer images."""
 
     @property
     def scaled_rate(self) -> float:
-        factor = {"none": 1.0, "linear": self.batch_size / 256, "sqrt": self.batch_size**0.5 / 4}
+        factor = {"none": 1.0, "linear": self.batch_size / 256, "sqrt": math.sqrt(self.batch_size) / 4}
         return self.peak_rate * factor[self.lr_scaling]
 
 

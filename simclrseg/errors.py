@@ -1,18 +1,18 @@
 """Errors that a user can cause. The CLI prints each as one line; anything else is a bug.
 
-    SimclrsegError          exit 2
-    ├── UsageError          a knob with an impossible value
-    │   └── UnknownName     a dataset, preset, backbone … that no table holds
-    ├── DataError           photos, masks or labels that do not fit
-    │   └── ImageError      one picture that cannot be read
-    ├── WeightsError        a weights file that cannot be read or does not match
-    ├── ModelFileError      an exported model that cannot be read or is not ours
-    ├── RunError            a run that does not exist, is unfinished or in the way
-    ├── HubError            a published backbone that cannot be fetched
-    ├── DeviceError         exit 3: the requested device is not there
-    ├── TrainingError       exit 1: training cannot go on (the loss is not finite)
-    ├── GateError           exit 1: a check was not met, or some inputs failed
-    └── Interrupted         exit 130 or 143: stopped by a signal, state saved
+SimclrsegError          exit 2
+├── UsageError          a knob with an impossible value
+│   └── UnknownName     a dataset, preset, backbone … that no table holds
+├── DataError           photos, masks or labels that do not fit
+│   └── ImageError      one picture that cannot be read
+├── WeightsError        a weights file that cannot be read or does not match
+├── ModelFileError      an exported model that cannot be read or is not ours
+├── RunError            a run that does not exist, is unfinished or in the way
+├── HubError            a published backbone that cannot be fetched
+├── DeviceError         exit 3: the requested device is not there
+├── TrainingError       exit 1: training cannot go on (the loss is not finite)
+├── GateError           exit 1: a check was not met, or some inputs failed
+└── Interrupted         exit 130 or 143: stopped by a signal, state saved
 """
 
 from __future__ import annotations

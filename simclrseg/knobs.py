@@ -228,7 +228,7 @@ def _docstrings(module: str) -> dict[tuple[str, str], str]:
         for attribute, below in pairwise(owner.body):
             match attribute, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[owner.name, name] = inspect.cleandoc(text)
+                    found[owner.name, name] = " ".join(text.split())
     return found
 
 

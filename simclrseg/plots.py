@@ -26,7 +26,9 @@ def curves(metrics: Path, path: Path) -> None:
 
     with open(metrics, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = dict.fromkeys(name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_")))
+    names = dict.fromkeys(
+        name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_"))
+    )
     names.pop("chance", None)  # a line in the panel of the loss
     across = min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
@@ -73,7 +75,9 @@ def examples(
         colours: RGB of each class; class 0 is left as it is.
         path: the PNG to write.
     """
-    write_grid([[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows], path)
+    write_grid(
+        [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows], path
+    )
 
 
 def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:

@@ -124,7 +124,9 @@ def lock(run: Run) -> Iterator[None]:
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise RunError(f"{run.folder} is being written by {holder}: wait for it, or choose another --name") from None
+            raise RunError(
+                f"{run.folder} is being written by {holder}: wait for it, or choose another --name"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()

@@ -24,9 +24,7 @@ LIGHT = [
     "simclrseg.registry",
     "simclrseg.errors",
     "simclrseg.files",
-    *sorted(
-        ".".join(path.parent.relative_to(TREE).parts) for path in (TREE / "simclrseg").glob("**/__init__.py")
-    ),
+    *sorted(".".join(path.parent.relative_to(TREE).parts) for path in (TREE / "simclrseg").glob("**/__init__.py")),
 ]
 HEAVY = {
     "torch", "torchvision", "segmentation_models_pytorch", "timm", "numpy", "cv2", "PIL", "onnx", "onnxruntime",
@@ -58,7 +56,9 @@ def test_the_visible_top_level_is_what_the_design_says():
     assert top == {"simclrseg", "tests", "completions", "pyproject.toml", "README.md", "LICENSE"}
 
 
-@pytest.mark.parametrize("package", sorted((TREE / "simclrseg").glob("**/__init__.py")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "package", sorted((TREE / "simclrseg").glob("**/__init__.py")), ids=lambda path: path.parent.name
+)
 def test_an_init_holds_a_table_or_nothing(package):
     if package.parent.name in {"simclrseg", "presets"}:
         return

@@ -34,7 +34,7 @@ def test_keys_of_a_newer_minor_version_are_left_alone():
 
 
 def test_a_newer_format_says_to_update():
-    with pytest.raises(ModelFileError, match="format 99.*pip install -U"):
+    with pytest.raises(ModelFileError, match=r"format 99.*pip install -U"):
         ModelMetadata.from_strings({**METADATA.to_strings(), "format_version": "99"})
 
 

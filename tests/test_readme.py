@@ -57,7 +57,10 @@ def test_the_first_command_does_the_whole_job(installed, tmp_path):
     for part in command.split(" && ")[1:]:
         done = type_in(part, tmp_path)
         assert done.returncode == 0, done.stderr
-    photo, mask = cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png")), cv2.imread(str(tmp_path / "mask.png"), -1)
+    photo, mask = (
+        cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png")),
+        cv2.imread(str(tmp_path / "mask.png"), -1),
+    )
     assert mask.shape == photo.shape[:2] and 0.02 < (mask > 0).mean() < 0.9
 
 

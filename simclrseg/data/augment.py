@@ -130,8 +130,8 @@ def resample(image: np.ndarray, out: np.ndarray) -> None:
 
     Their filter is a triangle as wide as two output pixels: in pixels of the image, at a shrink of s, its variance is
     s²/6. Linear interpolation alone has 1/6, so a 3-tap kernel with the missing (s² - 1)/6 goes before it. That is
-    closer than INTER_AREA and about three times as fast. Axes that shrink by more than 2.2 are halved first, which
-    may cost a last odd row or column.
+    about as close as INTER_AREA and two to three times as fast. Axes that shrink by more than 2.2 are halved first,
+    without a last odd row or column: as if the crop ended less than one output pixel earlier.
     """
     size = out.shape[0]
     limit = _MAX_SHRINK * size

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
-import subprocess
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from simclrseg.errors import DeviceError, UnknownName
+from simclrseg.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +30,12 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UnknownName("device", name, known=DEVICES)
     if name == "auto":
         name = "cuda" if _cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if name == "cpu" and _has_nvidia_gpu():
+        if name == "cpu" and nvidia_gpu_is_there():
             log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
     elif name == "cuda" and not _cuda():
-        raise DeviceError(f"--device cuda: {_cuda_remedy() if _has_nvidia_gpu() else 'there is no NVIDIA GPU here'}")
+        raise DeviceError(
+            f"--device cuda: {_cuda_remedy() if nvidia_gpu_is_there() else 'there is no NVIDIA GPU here'}"
+        )
     elif name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: there is no Apple GPU that this torch can use; try --device auto")
     return torch.device(name)
@@ -74,25 +75,13 @@ def _cuda() -> bool:
         return torch.cuda.is_available()
 
 
-def _has_nvidia_gpu() -> bool:
-    """Asked only where torch finds none; the tool alone proves nothing, as containers have it without a GPU."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return False
-    try:
-        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return listing.returncode == 0 and "GPU" in listing.stdout
-
-
 def _cuda_remedy() -> str:
     if torch.version.cuda is not None:
         return f"torch {torch.__version__} needs a newer driver, or CUDA_VISIBLE_DEVICES hides the GPU; see nvidia-smi"
-    command = "pip install --force-reinstall torch torchvision"
-    if sys.platform == "win32":  # PyPI has builds without CUDA only
-        command += " --index-url https://download.pytorch.org/whl/cu130"
-    return f"torch {torch.__version__} is a build for the CPU; run: {command}"
+    remedy = "run: pip install --force-reinstall torch torchvision"
+    if sys.platform == "win32":  # where pip's own builds have no CUDA
+        remedy = "choose CUDA at pytorch.org/get-started and run the command it shows, with --force-reinstall"
+    return f"torch {torch.__version__} is a build for the CPU; {remedy}"
 
 
 def _cpu_has_bf16() -> bool:

@@ -7,16 +7,15 @@ import io
 import logging
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
-from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
+from simclrseg.hardware import nvidia_gpu_is_there
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 
 log = logging.getLogger(__name__)
@@ -73,15 +72,6 @@ def open_model(path: Path, device: str = "auto") -> Model:
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
     return Model(session, metadata, session.get_providers()[0], path)
-
-
-def nvidia_gpu_is_there() -> bool:
-    """Whether the driver shows an NVIDIA GPU to this process; a hidden one does not count."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
-        return False
-    if sys.platform == "win32":
-        return find_library("nvcuda") is not None
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
 
 
 def _open_on_cuda(path: Path) -> tuple[onnxruntime.InferenceSession | None, str]:

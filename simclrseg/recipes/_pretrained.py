@@ -49,7 +49,10 @@ def find_pretrained(name: str, *, root: Path, allow_unfinished: bool = False) ->
     if name in hub.PUBLISHED:
         return Pretrained(name, hub.fetch(name))
     known = ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
-    raise RunError(f"--pretrained {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: {suggestion(name, known)}")
+    raise RunError(
+        f"--pretrained {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
+        f"{suggestion(name, known)}"
+    )
 
 
 def _from_path(path: Path) -> Pretrained:

@@ -21,9 +21,9 @@ from simclrseg.errors import DataError
 from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Scores, score
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask
+from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import segmentation_metrics
-from simclrseg.knobs import parse_config_file
 from simclrseg.recipes._training import Machine
 from simclrseg.tasks.segmentation import Segmentation
 
@@ -38,7 +38,9 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
     Raises:
         DataError: if there are no masks, or too few for a split.
     """
-    options = DatasetOptions(border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None)
+    options = DatasetOptions(
+        border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None
+    )
     dataset = open_dataset(config.dataset, options)
     for line in dataset.summary:
         log.info(line)

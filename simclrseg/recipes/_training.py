@@ -61,7 +61,9 @@ def prepare_machine(hardware: Hardware) -> Machine:
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
     if batch_size > photos:
-        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less")
+        raise DataError(
+            f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less"
+        )
 
 
 def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
@@ -90,7 +92,9 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
 
 
 @contextmanager
-def open_run(kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, **facts: Any) -> Iterator[runs.Run]:
+def open_run(
+    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, **facts: Any
+) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
     A new run that fails before its first checkpoint leaves no folder behind.
@@ -148,11 +152,17 @@ def train(
         if threads:
             torch.set_num_threads(threads)  # sums depend on how they are split
     optimizer = OPTIMIZERS[training.optimizer](
-        parameter_groups(task.model, training.weight_decay), learning_rate=learning_rate, weight_decay=training.weight_decay
+        parameter_groups(task.model, training.weight_decay),
+        learning_rate=learning_rate,
+        weight_decay=training.weight_decay,
     )
     steps = len(batches)
     schedule = partial(
-        _rate, SCHEDULES[training.schedule], learning_rate, total=training.epochs * steps, warmup=round(training.warmup * steps)
+        _rate,
+        SCHEDULES[training.schedule],
+        learning_rate,
+        total=training.epochs * steps,
+        warmup=round(training.warmup * steps),
     )
     try:
         return fit(
@@ -199,7 +209,9 @@ def source_commit() -> str | None:
     if not (folder / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -43,4 +43,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
         log.warning(f"the check runs on generated images, the run's own photos are not at hand: {error}")
         photos = []
     export_onnx(model, path, metadata, opset=config.model.opset, photos=photos)
-    return {"run": str(run.folder), "onnx": str(path), "next": f"simclrseg predict photo.jpg -o mask.png --model {path}"}
+    return {
+        "run": str(run.folder),
+        "onnx": str(path),
+        "next": f"simclrseg predict photo.jpg -o mask.png --model {path}",
+    }

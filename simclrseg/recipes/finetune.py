@@ -27,7 +27,15 @@ from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._pretrained import Pretrained, find_pretrained
-from simclrseg.recipes._segmenter import MODEL, open_labelled, example_rows, predictor, results, score_photos, segmenter_task
+from simclrseg.recipes._segmenter import (
+    MODEL,
+    example_rows,
+    open_labelled,
+    predictor,
+    results,
+    score_photos,
+    segmenter_task,
+)
 from simclrseg.recipes._training import (
     check_batch,
     finish_run,
@@ -117,7 +125,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         threads=machine.workers,
     )
     validation = Loader(
-        MaskPairs(dataset, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict),
+        MaskPairs(
+            dataset, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict
+        ),
         batch_size=config.training.batch_size,
         shuffle=False,
         drop_last=False,
@@ -171,7 +181,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             problem = error
         finish_run(run)
     if problem is not None:
-        raise GateError(f"{problem}; the run is finished without {ONNX}: try `simclrseg export {run.name}` later") from problem
+        raise GateError(
+            f"{problem}; the run is finished without {ONNX}: try `simclrseg export {run.name}` later"
+        ) from problem
     return {
         "run": str(run.folder),
         "model": str(run.folder / MODEL),

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(runtime, "nvidia_gpu_is_there", lambda: False)
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -45,7 +45,7 @@ def test_a_device_that_is_not_there_exits_3(name: str) -> None:
 def test_a_gpu_beside_a_cpu_build_gets_the_command_that_helps(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runtime, "_has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "nvidia_gpu_is_there", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(DeviceError, match="pip install --force-reinstall torch"):
         runtime.choose_device("cuda")

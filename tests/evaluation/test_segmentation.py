@@ -83,8 +83,6 @@ def test_a_probability_a_class_is_decided_by_the_likeliest():
         bright = images[..., 0].astype(np.float32) / 255
         return np.stack([1 - bright, np.zeros_like(bright), bright], axis=1)
 
-    scores = score(
-        three, Halves(classes=3), [0, 1], image_size=32, classes=3, threshold=None, batch_size=2, workers=1
-    )
+    scores = score(three, Halves(classes=3), [0, 1], image_size=32, classes=3, threshold=None, batch_size=2, workers=1)
     original = scores.counts["original"].sum(0)
     assert np.trace(original) / original.sum() > 0.98 and original[1].sum() == 0 and original[2, 2] > 0

@@ -113,7 +113,10 @@ def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
     from simclrseg.recipes.predict import predict
 
     source = photo(tmp_path / "photo.png")
-    config = {"input": {"inputs": [str(source)]}, "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)}}
+    config = {
+        "input": {"inputs": [str(source)]},
+        "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)},
+    }
     result = predict(PredictConfig.model_validate(config))
     mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == cv2.imread(str(source)).shape[:2] and set(np.unique(mask)) <= {0, 255}
@@ -125,7 +128,10 @@ def test_predict_refuses_to_overwrite(pipeline, tmp_path):
 
     (tmp_path / "m.png").write_bytes(b"precious")
     source = photo(tmp_path / "photo.png")
-    config = {"input": {"inputs": [str(source)]}, "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)}}
+    config = {
+        "input": {"inputs": [str(source)]},
+        "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)},
+    }
     with pytest.raises(UsageError, match="--overwrite"):
         predict(PredictConfig.model_validate(config))
     assert (tmp_path / "m.png").read_bytes() == b"precious"
@@ -136,7 +142,9 @@ def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
     result = export(ExportConfig.model_validate({"console": console}))
-    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["onnx"] == str(tmp_path / "again.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["onnx"] == str(
+        tmp_path / "again.onnx"
+    )
     with pytest.raises(UsageError, match="--overwrite"):
         export(ExportConfig.model_validate({"console": console}))
 

@@ -65,5 +65,5 @@ def test_a_path_that_is_not_there_is_said_so(tmp_path, monkeypatch, name):
 
 
 def test_a_folder_without_weights_is_said_so(tmp_path):
-    with pytest.raises(RunError, match="holds no backbone.safetensors"):
+    with pytest.raises(RunError, match=r"holds no backbone\.safetensors"):
         find_pretrained(f"{tmp_path}/", root=tmp_path)
