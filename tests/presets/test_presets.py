@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from simclrseg import config
+from simclrseg.config import FinetuneConfig, PretrainConfig
 from simclrseg.errors import UsageError
-from simclrseg.knobs import parse_config_file
+from simclrseg.knobs import parse_config, parse_config_file
 from simclrseg.presets import PRESETS, find_preset, load_preset
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_a_valid_config_of_its_command(name):
-    import yaml
-
-    command = yaml.safe_load(PRESETS[name].read_text())["command"]
-    parse_config_file(getattr(config, f"{command.capitalize()}Config"), name)
 
 
 def test_another_commands_file_is_refused():
@@ -61,3 +54,34 @@ def test_a_runs_folder_stands_for_its_config(tmp_path):
     (tmp_path / "config.yaml").write_text("command: pretrain\n")
     assert find_preset(str(tmp_path)) == tmp_path / "config.yaml"
     assert load_preset(str(tmp_path), "pretrain") == {}
+
+
+def resolved(config) -> dict:
+    """What a configuration comes to: a rate that was left to the optimizer is the optimizer's."""
+    tree = config.model_dump()
+    tree["training"]["learning_rate"] = config.training.peak_rate
+    return tree
+
+
+def test_the_defaults_of_pretrain_are_those_of_simclr_pets():
+    preset = parse_config_file(PretrainConfig, "simclr_pets")
+    defaults = parse_config(PretrainConfig, {"data": {"dataset": ["cats_vs_dogs"]}})
+    assert resolved(preset) == resolved(defaults)
+
+
+def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_random_split():
+    preset = resolved(parse_config_file(FinetuneConfig, "pets_segmentation"))
+    assert preset["data"].pop("test_split") == "random" and preset["training"].pop("loss") == "bce"
+    defaults = resolved(FinetuneConfig())
+    assert defaults["data"].pop("test_split") == "official"
+    assert defaults["training"].pop("loss") is None  # which is bce for two classes
+    assert preset == defaults
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_says_where_it_comes_from(name):
+    text = PRESETS[name].read_text()
+    models = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+    command = yaml.safe_load(text)["command"]
+    assert parse_config_file(models[command], name)
+    assert "# Source:" in text and f"# Run: simclrseg {command} --config {name}" in text
