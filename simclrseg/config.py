@@ -116,6 +116,7 @@ class Training(Section):
     """Optimization"""
 
     DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+    DEFAULT_WARMUPS: ClassVar[dict[str, float]] = {"one-cycle": 0.3}
 
     optimizer: Annotated[str, OPTIMIZERS]
     """Update rule."""
@@ -124,7 +125,7 @@ class Training(Section):
     schedule: Annotated[str, SCHEDULES] = "cosine"
     """How the learning rate moves, step by step."""
     warmup_epochs: Annotated[float, Ge(0)] | None = None
-    """Epochs of linear warm-up; by default a tenth of the run, at most 10."""
+    """Epochs of warm-up; by default a tenth of the run, at most 10, and three tenths of a one-cycle."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay; biases and normalisation layers have none."""
     clip: Annotated[float, Gt(0)] | None = None
@@ -141,7 +142,10 @@ class Training(Section):
     @property
     def warmup(self) -> float:
         """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
-        return self.warmup_epochs if self.warmup_epochs is not None else min(10.0, self.epochs / 10)
+        if self.warmup_epochs is not None:
+            return self.warmup_epochs
+        share = self.DEFAULT_WARMUPS.get(self.schedule)
+        return share * self.epochs if share else min(10.0, self.epochs / 10)
 
     @model_validator(mode="after")
     def _warmup_ends_before_training(self) -> Self:

@@ -12,6 +12,8 @@ from simclrseg.errors import ModelFileError
 
 ONNX_PREFIX = "simclrseg."
 FORMAT_VERSION = 1
+IGNORE = 255
+"""The mask value of pixels that neither train nor count, in every file and array."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

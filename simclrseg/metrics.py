@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simclrseg.errors import DataError
-
-IGNORE = 255
-"""The class id of pixels that count nowhere."""
+from simclrseg.metadata import IGNORE
 
 
 @dataclass(frozen=True)

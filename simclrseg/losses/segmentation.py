@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255
-"""The class id of pixels that count nowhere."""
+from simclrseg.metadata import IGNORE
 
 
 def bce(logits: Tensor, mask: Tensor) -> Tensor:

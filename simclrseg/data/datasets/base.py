@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, read_image, read_mask
 
-IGNORE = 255
-"""The mask value of pixels that neither train nor count."""
-
 Border = Literal["pet", "background", "ignore"]
 Colour = tuple[int, int, int]
 
@@ -51,8 +48,6 @@ class Dataset:
         border: the border rule in force; None where it has no meaning.
         summary: lines that say what was found, left out, and why.
     """
-
-    ignore_index = IGNORE
 
     def __init__(
         self,

@@ -19,8 +19,9 @@ from typing import Any
 
 import yaml
 
-from simclrseg.data.datasets.base import IGNORE, Colour
+from simclrseg.data.datasets.base import Colour
 from simclrseg.errors import DataError
+from simclrseg.metadata import IGNORE
 
 IGNORE_NAME = "ignore"
 MAX_CLASSES = 254

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.data.datasets.base import IGNORE, Colour, class_colours, some
+from simclrseg.data.datasets.base import Colour, class_colours, some
 from simclrseg.data.datasets.classes import MAX_CLASSES, Classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import Pixels, image_shape, read_mask
+from simclrseg.metadata import IGNORE
 
 BINARY = ("background", "foreground")
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes

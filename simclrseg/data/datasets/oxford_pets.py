@@ -8,10 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simclrseg.data.datasets.base import IGNORE, Border, DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset, some
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, list_images, read_mask
+from simclrseg.metadata import IGNORE
 
 _FOLDER = "oxford-iiit-pet"
 _SOURCE = Source(
