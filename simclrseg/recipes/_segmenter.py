@@ -17,7 +17,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import Split, make_split, test_hash
 from simclrseg.engine.runtime import autocast
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, ImageError
 from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Scores, score
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask
@@ -103,12 +103,30 @@ def predictor(task: Segmentation, machine: Machine) -> Predict:
 def example_rows(
     predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Photo, true and predicted mask of some photos, all squashed to the training size."""
+    """Photo, true and predicted mask of those photos that can be read, all squashed to the training size."""
     side = (metadata.image_size, metadata.image_size)
-    photos = np.stack([resize_image(dataset.image(index), side) for index in indices])
-    truths = [resize_mask(dataset.mask(index), side) for index in indices]
-    masks = [to_mask(probability, metadata.threshold) for probability in predict(photos)]
-    return list(zip(photos, truths, masks, strict=True))
+    pairs = []
+    for index in indices:
+        try:
+            pairs.append((resize_image(dataset.image(index), side), resize_mask(dataset.mask(index), side)))
+        except ImageError:  # scoring has named it
+            continue
+    if not pairs:
+        return []
+    probabilities = predict(np.stack([photo for photo, _ in pairs]))
+    masks = [to_mask(probability, metadata.threshold) for probability in probabilities]
+    return [(photo, truth, mask) for (photo, truth), mask in zip(pairs, masks, strict=True)]
+
+
+def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:
+    """Those of some photos that can be read, (H, W, 3) uint8 each."""
+    photos = []
+    for index in indices:
+        try:
+            photos.append(dataset.image(index))
+        except ImageError:  # scoring has named it
+            continue
+    return photos
 
 
 def score_photos(

@@ -203,6 +203,12 @@ def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
 
 
+def spread(indices: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of them, evenly: neighbours in a folder look alike."""
+    count = min(count, len(indices))
+    return [indices[place * len(indices) // count] for place in range(count)]
+
+
 def source_commit() -> str | None:
     """The commit of the source tree that runs, or None when it was installed as a package."""
     folder = Path(simclrseg.__file__).parents[1]

@@ -10,7 +10,8 @@ from simclrseg.config import ExportConfig
 from simclrseg.errors import SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import MODEL, dataset_of
+from simclrseg.recipes._segmenter import MODEL, dataset_of, readable_photos
+from simclrseg.recipes._training import spread
 from simclrseg.recipes.evaluate import model_run
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     model, metadata = load_segmenter(run.folder / MODEL)
     try:
         _, dataset, split = dataset_of(run)
-        photos = [dataset.image(index) for index in split.test[:PHOTOS]]
+        photos = readable_photos(dataset, spread(split.test, PHOTOS))
     except SimclrsegError as error:
         log.warning(f"the check runs on generated images, the run's own photos are not at hand: {error}")
         photos = []

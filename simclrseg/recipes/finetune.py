@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import simclrseg
-from simclrseg import plots
+from simclrseg import plots, runs
 from simclrseg.config import FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import split_json, test_hash
@@ -32,20 +34,24 @@ from simclrseg.recipes._segmenter import (
     example_rows,
     open_labelled,
     predictor,
+    readable_photos,
     results,
     score_photos,
     segmenter_task,
 )
 from simclrseg.recipes._training import (
+    Machine,
     check_batch,
     finish_run,
     open_run,
     prepare_machine,
     resumed_run,
     source_commit,
+    spread,
     train,
     weights_of,
 )
+from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
@@ -160,25 +166,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         )
         if samples.skipped:
             log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
-        scores = score_photos(
-            task, dataset, split.test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
-        )
-        test = results(scores, split="test", metadata=metadata)
+        test = score_test(run, task, dataset, split.test, metadata=metadata, machine=machine, config=config)
         metadata = metadata.model_copy(update={"metrics": test["original"]["metrics"]})
-        weights = weights_of(model)
-        save_weights(run.folder / MODEL, weights, metadata)
+        save_weights(run.folder / MODEL, weights_of(model), metadata)
         write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
-        plots.examples(
-            example_rows(predictor(task, machine), dataset, split.test[:EXAMPLES], metadata),
-            dataset.colours,
-            run.folder / "examples.png",
-        )
-        problem: Exception | None = None
-        try:
-            photos = [dataset.image(index) for index in split.test[:EXAMPLES]]
-            export_onnx(model, run.folder / ONNX, metadata, photos=photos)
-        except (GateError, OSError) as error:  # a full disk, for one
-            problem = error
+        problem = export_run(run, model, dataset, split.test, metadata)
         finish_run(run)
     if problem is not None:
         raise GateError(
@@ -193,6 +185,37 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "test": test,
         "next": "simclrseg predict photo.jpg -o mask.png",
     }
+
+
+def score_test(
+    run: runs.Run,
+    task: Segmentation,
+    dataset: Dataset,
+    test: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+    config: FinetuneConfig,
+) -> dict[str, dict[str, Any]]:
+    """Score the test photos, once, and show some of them in ``examples.png``."""
+    scores = score_photos(
+        task, dataset, test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
+    )
+    rows = example_rows(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata)
+    if rows:
+        plots.examples(rows, dataset.colours, run.folder / "examples.png")
+    return results(scores, split="test", metadata=metadata)
+
+
+def export_run(
+    run: runs.Run, model: nn.Module, dataset: Dataset, test: Sequence[int], metadata: ModelMetadata
+) -> Exception | None:
+    """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
+    try:
+        export_onnx(model, run.folder / ONNX, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
+    except (GateError, OSError) as error:  # OSError: a full disk, for one
+        return error
+    return None
 
 
 def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMetadata | None) -> str:

@@ -32,6 +32,7 @@ from simclrseg.recipes._training import (
     prepare_machine,
     resumed_run,
     source_commit,
+    spread,
     train,
     weights_of,
 )
@@ -151,10 +152,10 @@ def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[D
 
 
 def first_views(samples: TwoViews) -> np.ndarray:
-    """(n, 2, S, S, 3) uint8: what the network will see of the first photos."""
-    count = min(EXAMPLES, len(samples))
-    rows = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
-    samples.fill(0, np.arange(count), rows)
+    """(n, 2, S, S, 3) uint8: what the network will see of some photos in its first epoch."""
+    positions = np.array(spread(range(len(samples)), EXAMPLES))
+    rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    samples.fill(0, positions, rows)
     return rows["image"]
 
 

@@ -27,7 +27,7 @@ from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
 from simclrseg.recipes.finetune import finetune
-from tests.benchmarks._common import table
+from tests.benchmarks._common import machine, print_table
 
 SIZE, BATCH, RATE = 128, 16, 2e-3
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
@@ -125,7 +125,9 @@ def main(epochs: int = 20, seeds: int = 3) -> None:
             results["simclrseg"].append(ours(Path(folder), epochs, seed))
             print(seed, {name: values[-1] for name, values in results.items()}, flush=True)
     images = epochs * len(split.train)
-    table(
+    print(machine())
+    print_table(
+        [f"{epochs} epochs, {len(split.train)} photos", "IoU, mean", "each seed", "images/s, median"],
         [
             [
                 name,
@@ -135,7 +137,6 @@ def main(epochs: int = 20, seeds: int = 3) -> None:
             ]
             for name, values in results.items()
         ],
-        [f"{epochs} epochs, {len(split.train)} photos", "IoU, mean", "each seed", "images/s, median"],
     )
 
 
