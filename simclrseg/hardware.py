@@ -9,7 +9,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 # Where Linux keeps control groups: folder, limit, use, and the part of the use that gives way at once (files that were
-# read lately). By their name in /proc/self/cgroup: version 2 has none.
+# read lately). By their name in /proc/self/cgroup; version 2 has none.
 _GROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -26,7 +26,7 @@ def nvidia_gpu_is_there() -> bool:
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes of RAM that can be taken without swapping, a container's limit included; None where the system does not say.
+    """Bytes of RAM that can be taken without swapping or passing a container's limit; None where nobody says.
 
     Args:
         root: where ``proc`` and ``sys`` are.

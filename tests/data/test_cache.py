@@ -420,3 +420,19 @@ def test_a_cached_set_is_the_set_in_everything_else(photos: Path) -> None:
         assert getattr(kept, name) == getattr(plain, name)
     for name in ("has_mask", "path", "mask_path"):
         assert getattr(kept, name)(1) == getattr(plain, name)(1)
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_odd_photos_are_kept_as_they_are_decoded(real_data: Path, where: cache.Where) -> None:
+    root = real_data / "odd_images"
+    plain, source = open_set(root, masks=False), open_set(root, masks=False)
+    kept = cached(source, range(len(plain)), where=where)
+    for index in [*range(len(plain))] * 2:
+        try:
+            expected = plain.image(index)
+        except ImageError as error:
+            with pytest.raises(ImageError, match=re.escape(str(error))):
+                kept.image(index)
+        else:
+            assert np.array_equal(kept.image(index), expected)
+            assert source.reads.count(index) == 1, plain.keys[index]
