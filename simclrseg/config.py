@@ -166,8 +166,20 @@ class PretrainData(Section):
     """Side of the square crops, in pixels."""
     augmentation: Literal["paper", "cifar", "seed"] = "seed"
     """Strength of crops and colours: the paper's, its CIFAR variant, or the original project's milder one."""
+    crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
+    """Smallest share of the photo that a crop covers; by default the augmentation's."""
+    color_strength: Annotated[float, Ge(0), Le(2.5)] | None = None
+    """Strength s of the colour jitter: brightness, contrast and saturation 0.8s, hue 0.2s; by default the
+    augmentation's (paper 1, cifar and seed 0.5)."""
+    blur_probability: Annotated[float, Ge(0), Le(1)] | None = None
+    """Share of the views that are blurred; by default the augmentation's."""
+    grayscale_probability: Annotated[float, Ge(0), Le(1)] | None = None
+    """Share of the views that lose their colours; by default the augmentation's."""
     include_test: bool = False
     """Also learn from photos of a published test list; recorded in the weights."""
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    """Where decoded photos stay for the next epoch, with the same pixels; auto takes RAM where a quarter of the
+    free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
 
@@ -245,6 +257,9 @@ class LabelledData(Section):
     """What Oxford's border pixels count as."""
     classes_file: Annotated[str | None, Completes("files")] = None
     """YAML of class names and colours, for RGB masks and for names."""
+    cache: Literal["auto", "ram", "disk", "none"] = "auto"
+    """Where decoded photos and masks stay for the next epoch, with the same pixels; auto takes RAM where a quarter
+    of the free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
 

@@ -60,6 +60,32 @@ STRENGTHS = {
 }
 
 
+def adjusted(
+    strengths: Strengths,
+    *,
+    crop_scale: float | None = None,
+    color_strength: float | None = None,
+    blur_probability: float | None = None,
+    grayscale_probability: float | None = None,
+) -> Strengths:
+    """The same strengths but for those that are given.
+
+    Args:
+        crop_scale: smallest share of the photo's area that a crop covers.
+        color_strength: s of Chen et al. 2020, appendix A: jitter of 0.8s, 0.8s, 0.8s, 0.2s; at most 2.5.
+    """
+    if crop_scale is not None:
+        strengths = replace(strengths, crop_scale=(crop_scale, strengths.crop_scale[1]))
+    if color_strength is not None:
+        s = color_strength
+        strengths = replace(strengths, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s)
+    if blur_probability is not None:
+        strengths = replace(strengths, blur_probability=blur_probability)
+    if grayscale_probability is not None:
+        strengths = replace(strengths, grayscale_probability=grayscale_probability)
+    return strengths
+
+
 class View(NamedTuple):
     """Parameters of one view."""
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result.
-RESUMABLE = {"hardware.workers", "console.runs", "console.quiet"}
+RESUMABLE = {"data.cache", "hardware.workers", "console.runs", "console.quiet"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 import simclrseg
 from simclrseg import plots, runs
 from simclrseg.config import FinetuneConfig
+from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
@@ -114,8 +115,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         commit=source_commit(),
     )
     task = segmenter_task(model, metadata, LOSSES[loss])
+    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=True)
     samples = MaskPairs(
-        dataset,
+        pairs,
         split.train,
         image_size=config.data.image_size,
         flip=0.5 if config.data.augmentation == "flip" else 0.0,
@@ -132,7 +134,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     validation = Loader(
         MaskPairs(
-            dataset, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict
+            pairs, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict
         ),
         batch_size=config.training.batch_size,
         shuffle=False,

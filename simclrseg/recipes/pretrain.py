@@ -13,8 +13,9 @@ import torch
 
 import simclrseg
 from simclrseg import plots
-from simclrseg.config import PretrainConfig
-from simclrseg.data.augment import STRENGTHS
+from simclrseg.config import PretrainConfig, PretrainData
+from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
+from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
@@ -68,11 +69,12 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
     check_batch(config.training.batch_size, len(indices), "photos")
+    dataset = cached(dataset, indices, where=config.data.cache)
     samples = TwoViews(
         dataset,
         indices,
         image_size=config.data.image_size,
-        strengths=STRENGTHS[config.data.augmentation],
+        strengths=strengths_of(config.data),
         seed=config.run.seed,
         strict=config.data.strict,
     )
@@ -132,6 +134,17 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "metrics": result.last,
         "next": f"simclrseg finetune --pretrained {run.name}",
     }
+
+
+def strengths_of(data: PretrainData) -> Strengths:
+    """The chosen augmentation, with the strengths that are given beside it."""
+    return adjusted(
+        STRENGTHS[data.augmentation],
+        crop_scale=data.crop_scale,
+        color_strength=data.color_strength,
+        blur_probability=data.blur_probability,
+        grayscale_probability=data.grayscale_probability,
+    )
 
 
 def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[Dataset, list[int]]:

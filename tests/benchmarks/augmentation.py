@@ -21,6 +21,7 @@ from torchvision import io
 from torchvision.transforms import v2
 
 from simclrseg.data.augment import STRENGTHS
+from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.base import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
@@ -32,6 +33,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LIGHTLY = "lightly SimCLRTransform"
 TORCHVISION = "torchvision v2, PIL"
 OURS, OURS_FLOAT = "simclrseg, uint8", "simclrseg, uint8 to normalised floats"
+CACHED, CACHED_FLOAT = f"{OURS}, RAM cache", f"{OURS_FLOAT}, RAM cache"
 
 
 class Peer(torch.utils.data.Dataset[torch.Tensor]):
@@ -93,11 +95,11 @@ class Normalizer:
 
 def on_one_thread(files: Sequence[Path], *, rounds: int) -> Timings:
     """Everything on the calling thread, without a loader."""
-    samples, normalize = two_views(files), Normalizer()
-    out = {name: np.empty((BATCH, *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    decoding, kept, normalize = two_views(files), two_views(files, cache="ram"), Normalizer()
+    out = {name: np.empty((BATCH, *shape), dtype) for name, (shape, dtype) in kept.fields.items()}
     images = torch.from_numpy(out["image"])
 
-    def ours(consume: Callable[[torch.Tensor], None] | None) -> None:
+    def ours(samples: TwoViews, consume: Callable[[torch.Tensor], None] | None) -> None:
         for start in range(0, len(files), BATCH):
             samples.fill(0, np.arange(start, start + BATCH), out)
             if consume:
@@ -111,18 +113,23 @@ def on_one_thread(files: Sequence[Path], *, rounds: int) -> Timings:
         TORCHVISION: run(torchvision_views(tensors=False)),
         "torchvision v2, tensors": run(torchvision_views(tensors=True)),
         LIGHTLY: run(lightly_views()),
-        OURS_FLOAT: lambda: ours(normalize),
-        OURS: lambda: ours(None),
+        OURS_FLOAT: lambda: ours(decoding, normalize),
+        OURS: lambda: ours(decoding, None),
+        CACHED_FLOAT: lambda: ours(kept, normalize),
+        CACHED: lambda: ours(kept, None),
     }
     return interleave(variants, rounds=rounds, threads=1)
 
 
 def on_many_threads(files: Sequence[Path], *, threads: int, rounds: int) -> Timings:
     """Our loader's threads against as many worker processes of torch's DataLoader."""
-    loader = Loader(two_views(files), batch_size=BATCH, shuffle=True, drop_last=True, threads=threads)
+    decoding, kept = (
+        Loader(samples, batch_size=BATCH, shuffle=True, drop_last=True, threads=threads)
+        for samples in (two_views(files), two_views(files, cache="ram"))
+    )
     normalize = Normalizer()
 
-    def ours(consume: Callable[[torch.Tensor], None] | None) -> None:
+    def ours(loader: Loader, consume: Callable[[torch.Tensor], None] | None) -> None:
         for batch in loader.epoch(0):
             if consume:
                 consume(batch["image"])
@@ -137,14 +144,17 @@ def on_many_threads(files: Sequence[Path], *, threads: int, rounds: int) -> Timi
         TORCHVISION: run(torchvision_views(tensors=False)),
         "torchvision v2, tensors": run(torchvision_views(tensors=True)),
         LIGHTLY: run(lightly_views()),
-        OURS_FLOAT: lambda: ours(normalize),
-        OURS: lambda: ours(None),
+        OURS_FLOAT: lambda: ours(decoding, normalize),
+        OURS: lambda: ours(decoding, None),
+        CACHED_FLOAT: lambda: ours(kept, normalize),
+        CACHED: lambda: ours(kept, None),
     }
     return interleave(variants, rounds=rounds, threads=threads)
 
 
-def two_views(files: Sequence[Path]) -> TwoViews:
-    dataset = FileDataset("jpegs", files[0].parent, files)
+def two_views(files: Sequence[Path], *, cache: Where = "none") -> TwoViews:
+    """The samples; the warm-up round fills the cache, so that its rows are those of the second epoch and later."""
+    dataset = cached(FileDataset("jpegs", files[0].parent, files), range(len(files)), where=cache)
     return TwoViews(dataset, range(len(files)), image_size=SIZE, strengths=STRENGTHS["paper"], seed=0)
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from simclrseg.data import augment
-from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, View, render_view, resample, sample_view
+from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, View, adjusted, render_view, resample, sample_view
 from simclrseg.data.randomness import uniform
 from tests.data.fakes import photo
 
@@ -246,3 +246,19 @@ def test_tiny_photos_can_be_augmented(size: tuple[int, int]) -> None:
         out = np.empty((32, 32, 3), np.uint8)
         render_view(image, view, out)
         assert abs(int(out.max()) - int(out.min())) <= 255
+
+
+def test_a_strength_that_is_given_replaces_the_presets_and_leaves_the_others() -> None:
+    cifar = STRENGTHS["cifar"]
+    assert adjusted(cifar) == cifar
+    assert adjusted(cifar, crop_scale=0.5) == replace(cifar, crop_scale=(0.5, 1.0))
+    assert adjusted(cifar, blur_probability=0.25) == replace(cifar, blur_probability=0.25)
+    assert adjusted(cifar, grayscale_probability=0.0) == replace(cifar, grayscale_probability=0.0)
+
+
+def test_the_colour_strength_is_that_of_the_paper() -> None:
+    for name, s in (("paper", 1.0), ("cifar", 0.5), ("seed", 0.5)):
+        assert adjusted(STRENGTHS[name], color_strength=s) == STRENGTHS[name]
+    bare = adjusted(STRENGTHS["paper"], color_strength=0.0)
+    assert (bare.brightness, bare.contrast, bare.saturation, bare.hue) == (0, 0, 0, 0)
+    assert adjusted(STRENGTHS["paper"], color_strength=2.5).hue <= 0.5

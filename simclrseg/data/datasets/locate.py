@@ -16,8 +16,12 @@ def data_root() -> Path:
     """Where named sets lie: ``$SIMCLRSEG_DATA``, else the user's cache directory."""
     if folder := os.environ.get("SIMCLRSEG_DATA"):
         return Path(folder).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "simclrseg" / "data"
+    return user_cache() / "data"
+
+
+def user_cache() -> Path:
+    """Our folder among the user's caches: what lies there can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simclrseg"
 
 
 def check_dataset(name_or_path: str) -> None:

@@ -1,0 +1,383 @@
+"""Decoded pictures, kept in RAM or in a file while they are first read, so that no epoch decodes them again.
+
+The pixels are those of the decoder, wherever they come from. The file holds a slot for every picture of a set, and a
+checksum that is written after its pixels: what a kill or a full disk cut short counts as absent, and any number of
+threads and processes may fill one file, for all write the same bytes to the same place.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import math
+import os
+import random
+import re
+import shutil
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+import PIL
+
+from simclrseg import images
+from simclrseg.data import datasets
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.locate import user_cache
+from simclrseg.distributed import local_world_size
+from simclrseg.errors import DataError, ImageError
+from simclrseg.files import replacing
+from simclrseg.hardware import available_memory
+from simclrseg.images import Pixels, image_shape
+
+log = logging.getLogger(__name__)
+
+Where = Literal["auto", "ram", "disk", "none"]
+
+MEMORY_SHARE = {"auto": 1 / 4, "ram": 3 / 4}
+"""Of the free memory, shared by the processes of this machine, that pictures may take."""
+DISK_SHARE = {"auto": 1 / 2, "disk": 9 / 10}
+"""Of the free disk that pictures may take."""
+
+_SAMPLE = 2000  # headers that are read to estimate the size of all pictures
+_HEAD = b"simclrseg: decoded pictures, 1\n"
+_MARKED = 1 << 32  # in a slot's mark, above the checksum: a picture is there
+_SUFFIX = ".decoded"
+_ELSEWHERE = "set XDG_CACHE_HOME to a folder on another disk, or pass --cache none"
+
+
+def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool = False) -> Dataset:
+    """The same dataset, whose pictures are decoded once.
+
+    Args:
+        indices: the photos that will be read again and again; what they need decides where they are kept.
+        where: ``auto`` takes RAM where a quarter of the free memory holds them, else the disk where half of what is
+            free there does, else nothing.
+        masks: keep masks too.
+
+    Returns:
+        The dataset itself where there is nothing to keep: generated pictures and those already in memory.
+
+    Raises:
+        DataError: if they do not fit where they were asked to be.
+    """
+    photo_files = [dataset.path(index) for index in indices]
+    mask_files = [dataset.mask_path(index) for index in indices] if masks else []
+    if where == "none" or not any(photo_files):
+        return dataset
+    needed = _decoded_bytes(photo_files, 3) + _decoded_bytes(mask_files, 1)
+    what = f"{len(indices):,} photos take {_size(needed)} decoded"
+    if where in MEMORY_SHARE:
+        room = _memory_room(where)
+        if needed <= room.left:
+            log.info(f"{what}, kept in RAM as they are read (--cache {where})")
+            return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
+        if where == "ram":
+            raise DataError(f"--cache ram: {what}, and {_size(room.left)} of memory may be taken: pass --cache auto")
+    try:
+        return _on_disk(dataset, indices, where=where, masks=masks, what=what)
+    except DataError as error:
+        if where == "disk":
+            raise
+        log.warning(f"every epoch decodes its photos: {error}")
+        return dataset
+
+
+def _memory_room(where: Where) -> _Room:
+    """What pictures may take; where the system does not say what is free, what was asked for."""
+    free = available_memory()
+    if free is None:
+        return _Room(math.inf if where == "ram" else 0)
+    return _Room(free * MEMORY_SHARE[where] / local_world_size())
+
+
+def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool, what: str) -> Cached:
+    """Pictures in files below the user's cache folder.
+
+    Raises:
+        DataError: if they do not fit there, or it cannot be written.
+    """
+    try:
+        files = [_open(dataset, _paths(dataset, dataset.path), channels=3)]
+        if masks:
+            files.append(_open(dataset, _paths(dataset, dataset.mask_path), channels=1))
+        missing = sum(file.missing(indices) for file in files)
+        room = shutil.disk_usage(_folder()).free * DISK_SHARE[where]
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"--cache {where}: {error.filename or _folder()}: {reason}; {_ELSEWHERE}") from error
+    if missing > room:
+        for file in files:
+            file.discard_if_empty()
+        raise DataError(
+            f"--cache {where}: {what}, {_size(missing)} of it still to be written to {_folder()}, "
+            f"where {_size(room)} may be taken: make room there, or {_ELSEWHERE}"
+        )
+    log.info(f"{what}, kept in {_folder()} as they are read, {_size(missing)} still to come (--cache {where})")
+    return Cached(dataset, *files)
+
+
+class Cached(Dataset):
+    """A dataset in front of which a store stands: see ``cached``. Pictures are read-only."""
+
+    def __init__(self, dataset: Dataset, photos: Store, masks: Store | None = None) -> None:
+        super().__init__(
+            dataset.name,
+            dataset.keys,
+            classes=dataset.classes,
+            colours=dataset.colours,
+            labels=dataset.labels,
+            label_names=dataset.label_names,
+            official=dataset.official,
+            border=dataset.border,
+            summary=dataset.summary,
+        )
+        self._dataset = dataset
+        self._photos = photos
+        self._masks = masks
+
+    def has_mask(self, index: int) -> bool:
+        return self._dataset.has_mask(index)
+
+    def image(self, index: int) -> Pixels:
+        if self.path(index) is None:
+            return self._dataset.image(index)
+        return _kept(self._photos, index, self._dataset.image)
+
+    def mask(self, index: int) -> Pixels:
+        if self._masks is None or self.mask_path(index) is None:
+            return self._dataset.mask(index)
+        return _kept(self._masks, index, self._dataset.mask)
+
+    def path(self, index: int) -> Path | None:
+        return self._dataset.path(index)
+
+    def mask_path(self, index: int) -> Path | None:
+        return self._dataset.mask_path(index)
+
+
+class Store(Protocol):
+    """Pictures by index; several threads use it at once."""
+
+    def get(self, index: int) -> Pixels | None: ...
+
+    def put(self, index: int, picture: Pixels) -> None: ...
+
+
+def _kept(store: Store, index: int, decode: Callable[[int], Pixels]) -> Pixels:
+    picture = store.get(index)
+    if picture is None:
+        picture = decode(index)  # an unreadable one raises here, each time it is asked for
+        store.put(index, picture)
+    picture.flags.writeable = False  # whoever changed it would change it for all epochs
+    return picture
+
+
+class _Room:
+    """Bytes that may still be taken: the guard where sizes were estimated."""
+
+    def __init__(self, left: float) -> None:
+        self.left = left
+        self._lock = threading.Lock()
+        self._full = False
+
+    def take(self, count: int) -> bool:
+        with self._lock:
+            if count <= self.left and not self._full:
+                self.left -= count
+                return True
+            first, self._full = not self._full, True
+        if first:
+            log.warning("the cache in RAM is full: the other photos are decoded in each epoch (or take --cache disk)")
+        return False
+
+
+class _Memory:
+    """Pictures in RAM."""
+
+    def __init__(self, room: _Room) -> None:
+        self._pictures: dict[int, Pixels] = {}
+        self._room = room
+
+    def get(self, index: int) -> Pixels | None:
+        return self._pictures.get(index)
+
+    def put(self, index: int, picture: Pixels) -> None:
+        if index not in self._pictures and self._room.take(picture.nbytes):
+            self._pictures[index] = picture
+
+
+class _File:
+    """Pictures in a file: head, their sizes (n, 2) uint32, a mark (n,) uint64 for each, their pixels.
+
+    A mark is 0 for an absent picture, else the CRC-32 of its pixels and ``_MARKED``. The file is opened for each
+    access, so that another process may remove it at any time.
+    """
+
+    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int) -> None:
+        self.path = path
+        self._sizes = sizes  # (n, 2) height and width; 0 for a picture without a readable header
+        self._channels = channels
+        self._bytes = sizes.astype(np.int64).prod(axis=1) * channels
+        self._marks_at = len(_HEAD) + sizes.nbytes
+        start = self._marks_at + 8 * len(sizes)
+        self._starts = [start, *accumulate(self._bytes.tolist(), initial=start)][1:]
+        self._writable = True
+
+    @classmethod
+    def open(cls, path: Path, count: int, *, channels: int) -> _File | None:
+        """The file at ``path``, or None where there is none of ``count`` pictures."""
+        try:
+            with open(path, "rb") as stream:
+                head, raw = stream.read(len(_HEAD)), stream.read(8 * count)
+        except FileNotFoundError:
+            return None
+        if head != _HEAD or len(raw) < 8 * count:
+            return None
+        file = cls(path, np.frombuffer(raw, np.uint32).reshape(count, 2), channels=channels)
+        return file if path.stat().st_size == file._starts[-1] else None
+
+    def create(self) -> None:
+        """Put an empty file into place; its disk space is taken only when pictures are written."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary, open(temporary, "wb") as stream:
+            stream.write(_HEAD + self._sizes.tobytes())
+            stream.truncate(self._starts[-1])
+
+    def get(self, index: int) -> Pixels | None:
+        mark = np.zeros(1, np.uint64)
+        try:
+            with open(self.path, "rb", buffering=0) as stream:
+                stream.seek(self._marks_at + 8 * index)
+                stream.readinto(mark)
+                if not mark[0]:
+                    return None
+                picture = np.empty(self._shape(index), np.uint8)
+                stream.seek(self._starts[index])
+                stream.readinto(picture)
+        except OSError:
+            return None
+        return picture if mark[0] == _mark(picture) else None
+
+    def put(self, index: int, picture: Pixels) -> None:
+        if not self._writable or picture.shape != self._shape(index) or picture.dtype != np.uint8:
+            return
+        picture = np.ascontiguousarray(picture)
+        mark = np.array([_mark(picture)], np.uint64)
+        try:
+            with open(self.path, "r+b", buffering=0) as stream:
+                for place, data in ((self._starts[index], picture), (self._marks_at + 8 * index, mark)):
+                    stream.seek(place)
+                    if stream.write(data) < data.nbytes:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if self._writable:
+                log.warning(f"{self.path} takes no more ({error.strerror}): the other photos are decoded in each epoch")
+            self._writable = False
+
+    def missing(self, indices: Sequence[int]) -> int:
+        """Bytes that will be written when all of these have been read."""
+        marks = np.fromfile(self.path, np.uint64, len(self._sizes), offset=self._marks_at)
+        chosen = np.asarray(indices, np.int64)
+        return int(self._bytes[chosen][marks[chosen] == 0].sum())
+
+    def discard_if_empty(self) -> None:
+        if self.missing(range(len(self._sizes))) == self._bytes.sum():
+            self.path.unlink(missing_ok=True)
+
+    def _shape(self, index: int) -> tuple[int, ...]:
+        height, width = self._sizes[index].tolist()
+        return (height, width, self._channels) if self._channels > 1 else (height, width)
+
+
+def _open(dataset: Dataset, paths: Sequence[Path | None], *, channels: int) -> _File:
+    """The file of a dataset's photos or masks, for all of its indices so that every choice of photos shares it.
+
+    A file of the same set whose sources have changed is removed.
+    """
+    kind = "photos" if channels > 1 else "masks"
+    place = next((os.path.abspath(path.parent) for path in paths if path is not None), "")
+    name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
+    stem = f"{name}-{kind}-{_digest(dataset.name, place)[:8]}"
+    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else ""
+    key = _digest(_decoder(), meaning, *map(_state, paths))[:16]
+    path = _folder() / f"{stem}-{key}{_SUFFIX}"
+    for other in path.parent.glob(f"{stem}-*{_SUFFIX}"):
+        if other != path:
+            log.info(f"{other} is removed: its {kind} or their decoder have changed")
+            other.unlink(missing_ok=True)
+    file = _File.open(path, len(paths), channels=channels)
+    if file is None:
+        if len(paths) > _SAMPLE:
+            log.info(f"reading the sizes of {len(paths):,} {kind}")
+        file = _File(path, np.array(_sizes(paths), np.uint32).reshape(-1, 2), channels=channels)
+        file.create()
+    return file
+
+
+def _paths(dataset: Dataset, path_of: Callable[[int], Path | None]) -> list[Path | None]:
+    return [path_of(index) for index in range(len(dataset))]
+
+
+def _folder() -> Path:
+    return user_cache() / "decoded"
+
+
+def _decoded_bytes(paths: Sequence[Path | None], channels: int) -> int:
+    """What pictures take in memory, by their headers; from a sample of them where they are many."""
+    sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
+    if not sample:
+        return 0
+    return round(sum(height * width for height, width in _sizes(sample)) * channels * len(paths) / len(sample))
+
+
+def _sizes(paths: Sequence[Path | None]) -> list[tuple[int, int]]:
+    """(height, width) of each picture; 0 where it has no file or no readable header."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(_header, paths))
+
+
+def _header(path: Path | None) -> tuple[int, int]:
+    try:
+        return (0, 0) if path is None else image_shape(path)
+    except ImageError:
+        return 0, 0
+
+
+def _state(path: Path | None) -> str:
+    """What tells that a file has changed."""
+    if path is None:
+        return ""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{os.path.abspath(path)} missing"
+    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
+
+
+@cache
+def _decoder() -> str:
+    """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
+    sources = [Path(images.__file__), *sorted(Path(datasets.__file__).parent.glob("*.py"))]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    return f"{cv2.__version__} {PIL.__version__} {code}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _mark(picture: Pixels) -> int:
+    return _MARKED | zlib.crc32(picture)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
