@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from simclrseg import distributed
 from simclrseg.errors import DeviceError, UnknownName
 
 log = logging.getLogger(__name__)
@@ -30,14 +31,35 @@ def choose_device(name: str = "auto") -> torch.device:
     if name not in DEVICES:
         raise UnknownName("device", name, known=DEVICES)
     if name == "auto":
-        name = "cuda" if _cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if _cuda()
+            else "mps"
+            if torch.backends.mps.is_available() and distributed.world_size() == 1
+            else "cpu"
+        )
         if name == "cpu" and _has_nvidia_gpu():
             log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
     elif name == "cuda" and not _cuda():
         raise DeviceError(f"--device cuda: {_cuda_remedy() if _has_nvidia_gpu() else 'there is no NVIDIA GPU here'}")
     elif name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: there is no Apple GPU that this torch can use; try --device auto")
+    if distributed.world_size() > 1:
+        return _device_of_this_process(name)
     return torch.device(name)
+
+
+def _device_of_this_process(name: str) -> torch.device:
+    """One GPU for each process of a machine."""
+    if name == "mps":
+        raise DeviceError("--device mps: an Apple GPU serves one process; leave out --devices")
+    if name == "cpu":
+        return torch.device(name)
+    processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
+    if processes > gpus:
+        raise DeviceError(f"{processes} processes need as many GPUs, and there are {gpus}: pass --devices {gpus}")
+    torch.cuda.set_device(distributed.local_rank())
+    return torch.device("cuda", distributed.local_rank())
 
 
 def choose_precision(name: str, device: torch.device) -> str:

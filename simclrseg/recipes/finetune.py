@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import simclrseg
-from simclrseg import plots
+from simclrseg import distributed, plots
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
@@ -33,6 +33,7 @@ from simclrseg.recipes._training import (
     finish_run,
     open_run,
     prepare_machine,
+    report_skipped,
     resumed_run,
     source_commit,
     train,
@@ -71,7 +72,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
 
-    dataset, split = open_labelled(config.data)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, split = open_labelled(config.data)
     check_batch(config.training.batch_size, len(split.train), "training photos")
     classes = len(dataset.classes)
     loss = config.training.loss or ("bce" if classes == 2 else "ce")
@@ -115,6 +117,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         shuffle=True,
         drop_last=False,
         threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     validation = Loader(
         MaskPairs(dataset, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict),
@@ -122,6 +126,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         shuffle=False,
         drop_last=False,
         threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     with open_run(
         "finetune",
@@ -133,8 +139,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         encoder=encoder,
         test_hash=metadata.test_hash,
     ) as run:
-        write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
-        if report is not None:
+        if distributed.is_main():
+            write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
+        if report is not None and distributed.is_main():
             write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
         result = train(
             task,
@@ -148,8 +155,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             seed=config.run.seed,
             observers=observers,
         )
-        if samples.skipped:
-            log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
+        report_skipped(samples.skipped)
+        if not distributed.dismiss():
+            return {}
         scores = score_photos(
             task, dataset, split.test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
         )
