@@ -99,7 +99,8 @@ def first_failure(code: int) -> tuple[bool, int]:
         first = _store.add("simclrseg/failed", 1) == 1
         if first:
             _store.set("simclrseg/code", str(code))
-        elif _store.check(["simclrseg/code"]):
+        else:
+            _store.wait(["simclrseg/code"], _FAREWELL)
             code = int(_store.get("simclrseg/code"))
         if dist.is_initialized():
             dist.destroy_process_group()  # whoever waits for this process sees that it is gone
