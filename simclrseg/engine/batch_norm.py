@@ -73,17 +73,19 @@ class SynchronizedBatchNorm(nn.SyncBatchNorm):
         everyone = numbers.sum(0)
         mean = (numbers * means).sum(0) / everyone
         squares = (squares + numbers * (means - mean).square()).sum(0)
-        self._track(mean.detach(), squares.detach() / (everyone - 1).clamp(min=1))
+        self._track(mean, squares / (everyone - 1).clamp(min=1))
         scale = torch.rsqrt(squares / everyone + self.eps)
         shift = -mean * scale
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         return (wide * self._along(scale, x) + self._along(shift, x)).to(x.dtype)
 
+    @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         if not self.track_running_stats:
             return
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()

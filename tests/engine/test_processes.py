@@ -57,6 +57,7 @@ def assert_same(results: list[Any], expected: Any) -> None:
         assert result["logs"] == pytest.approx(expected["logs"], rel=1e-5)
         assert relative(result["gradient"], expected["gradient"]) < 1e-5
         for name, buffer in expected["buffers"].items():
+            assert not result["buffers"][name].requires_grad
             torch.testing.assert_close(result["buffers"][name], buffer, rtol=1e-5, atol=1e-6)
 
 
