@@ -90,6 +90,13 @@ class Hardware(Section):
     """Threads that read and augment images; by default one per CPU core."""
 
 
+class TrainingHardware(Hardware):
+    """Hardware"""
+
+    devices: Annotated[int, Ge(1)] | None = None
+    """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
+
+
 class Console(Section):
     """Output"""
 
@@ -230,7 +237,7 @@ class PretrainConfig(Section):
     data: PretrainData
     model: PretrainModel = Field(default_factory=PretrainModel)
     training: PretrainTraining = Field(default_factory=PretrainTraining)
-    hardware: Hardware = Field(default_factory=Hardware)
+    hardware: TrainingHardware = Field(default_factory=TrainingHardware)
     run: TrainingRun = Field(default_factory=TrainingRun)
     console: Console = Field(default_factory=Console)
 
@@ -298,7 +305,7 @@ class FinetuneConfig(Section):
     data: LabelledData = Field(default_factory=LabelledData)
     model: FinetuneModel = Field(default_factory=FinetuneModel)
     training: FinetuneTraining = Field(default_factory=FinetuneTraining)
-    hardware: Hardware = Field(default_factory=Hardware)
+    hardware: TrainingHardware = Field(default_factory=TrainingHardware)
     run: TrainingRun = Field(default_factory=TrainingRun)
     console: Console = Field(default_factory=Console)
 

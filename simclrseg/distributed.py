@@ -1,8 +1,28 @@
-"""Which process of several this is, as torchrun tells it. Torch-free, so that anything may ask."""
+"""Several processes that train as one, as torchrun starts them; alone, everything here does nothing.
+
+``meet`` and ``start`` join the processes, ``dismiss`` ends that. In between each process has its share of every batch,
+and the loss of the whole is the sum of the processes' losses, each weighted by its share: gradients are summed.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from simclrseg.errors import UsageError
+
+_PATIENCE = timedelta(hours=2)  # others wait while the first process downloads a dataset
+_FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
+_BUCKET = 64 << 20  # bytes that are summed over processes at once
+_store: dist.Store | None = None
 
 
 def rank() -> int:
@@ -15,6 +35,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_rank() -> int:
+    """Number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def local_world_size() -> int:
     """Number of those processes that run on this machine and share its memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -23,3 +48,185 @@ def local_world_size() -> int:
 def is_main() -> bool:
     """Whether this process writes files and lines: the first does, for all."""
     return rank() == 0
+
+
+def meet() -> None:
+    """Find the other processes, if there are any: from here on each hears of the others' failures.
+
+    Raises:
+        UsageError: if the environment names several processes but no way to find them.
+    """
+    global _store
+    if world_size() == 1 or _store is not None:
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise UsageError(f"WORLD_SIZE is {world_size()}, but MASTER_ADDR is not set: start the processes with torchrun")
+    _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+
+
+def start(device: torch.device) -> None:
+    """Join the processes: over NCCL between GPUs, and over gloo for what lies in the RAM."""
+    meet()
+    if _store is not None and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store, rank=rank(), world_size=world_size(), timeout=_PATIENCE)
+
+
+def dismiss() -> bool:
+    """End the processes' work together.
+
+    Returns:
+        Whether this process goes on alone: the first does.
+    """
+    global _store
+    if dist.is_initialized():
+        barrier()  # nobody leaves before all have come here
+        dist.destroy_process_group()
+    _store = None
+    return is_main()
+
+
+def first_failure(code: int) -> tuple[bool, int]:
+    """Tell the other processes that this one fails, and let them fail too.
+
+    Returns:
+        Whether this process is the first, whose line the user should see; and the exit code of the first, with which
+        all end.
+    """
+    if _store is None:  # before they met, where the processes of a machine fail alike
+        return local_rank() == 0, code
+    try:
+        first = _store.add("simclrseg/failed", 1) == 1
+        if first:
+            _store.set("simclrseg/code", str(code))
+        else:
+            _store.wait(["simclrseg/code"], _FAREWELL)
+            code = int(_store.get("simclrseg/code"))
+        if dist.is_initialized():
+            dist.destroy_process_group()  # whoever waits for this process sees that it is gone
+        # torchrun kills the others as soon as one has ended: let them end by themselves
+        if _store.add("simclrseg/ended", 1) == world_size():
+            _store.set("simclrseg/all", "")
+        _store.wait(["simclrseg/all"], _FAREWELL)
+    except RuntimeError:  # the store or another process is gone
+        pass
+    return first, code
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes; one that lies in the RAM waits for no GPU."""
+    if dist.is_initialized():
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def count(number: int) -> int:
+    """The sum over all processes."""
+    return int(total(torch.tensor(number))) if dist.is_initialized() else number
+
+
+def largest(number: int) -> int:
+    """The largest over all processes."""
+    if not dist.is_initialized():
+        return number
+    values = torch.tensor(number)
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return int(values)
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    count(0)
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Let the first process go through the block before the others, as when a dataset is downloaded."""
+    if not is_main():
+        barrier()
+    yield
+    if is_main():
+        barrier()
+
+
+def shared(text: str | None) -> str:
+    """What the first process says; the others pass None."""
+    texts = [text]
+    if dist.is_initialized():
+        dist.broadcast_object_list(texts, device=torch.device("cpu"))
+    assert texts[0] is not None
+    return texts[0]
+
+
+def union(texts: Iterable[str]) -> list[str]:
+    """The different texts of all processes, sorted."""
+    mine = list(texts)
+    gathered: list[Any] = [mine]
+    if dist.is_initialized():
+        gathered = [None] * world_size()
+        dist.all_gather_object(gathered, mine)
+    return sorted({text for texts in gathered for text in texts})
+
+
+def copy_from_main(tensors: Iterable[Tensor]) -> None:
+    """Overwrite the tensors by those of the first process."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dense = tensor.detach().contiguous()
+            dist.broadcast(dense, 0)
+            tensor.detach().copy_(dense)
+
+
+def sum_in_place(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, many in one message."""
+    if not dist.is_initialized():
+        return
+    pending = []
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        pending.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in pending:
+        work.wait()
+        for tensor, values in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(values.view(tensor.shape))
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, those of one type together while they fit."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        length = tensor.numel() * tensor.element_size()
+        if bucket and (size + length > _BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += length
+    if bucket:
+        yield bucket
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The rows of all processes, (n, ...) -> (processes·n, ...) by rank; n is the same everywhere.
+
+    It can be differentiated: each process gets the gradient of the sum of all losses.
+    """
+    if not dist.is_initialized():
+        return rows
+    gathered: Tensor = _Gather.apply(rows)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]

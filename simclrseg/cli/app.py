@@ -11,6 +11,7 @@ import typer
 
 from simclrseg import __version__
 from simclrseg.cli import console
+from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import FileProgress, TrainingProgress
 from simclrseg.errors import GateError, Interrupted, SimclrsegError
@@ -67,6 +68,7 @@ def simclrseg(
 )
 def pretrain(config: PretrainConfig) -> None:
     """Learn a backbone from photos without labels."""
+    launch(config.hardware.devices)
     from simclrseg.recipes.pretrain import pretrain as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
@@ -82,6 +84,7 @@ def pretrain(config: PretrainConfig) -> None:
 )
 def finetune(config: FinetuneConfig) -> None:
     """Train a segmentation model on photos with masks, from a pretrained backbone."""
+    launch(config.hardware.devices)
     from simclrseg.recipes.finetune import finetune as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
@@ -159,15 +162,20 @@ def main(args: list[str] | None = None) -> None:
         code = app(args, prog_name="simclrseg", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:  # outside training, which saves and raises Interrupted
-        code = 130
+        _, code = first_failure(130)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except (SimclrsegError, typer.TyperException) as error:
+        first, code = first_failure(error.exit_code)
         if os.environ.get("SIMCLRSEG_DEBUG"):
             traceback.print_exc()
-        console.print_error(("" if isinstance(error, Interrupted) else "error: ") + _one_line(error))
-        code = error.exit_code
+        if first:
+            console.print_error(("" if isinstance(error, Interrupted) else "error: ") + _one_line(error))
+    except Exception:  # a bug, or another process has failed
+        first, code = first_failure(1)
+        if first:
+            raise
     sys.exit(code or 0)
 
 

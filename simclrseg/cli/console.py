@@ -46,7 +46,10 @@ def session(*, quiet: bool) -> Iterator[None]:
     before = logger.level, logger.propagate
     handler = StderrHandler()
     logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet or not is_first_process() else logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not is_first_process():  # the first says what all would say; each knows of its own photos only
+        logger.setLevel(logging.ERROR)
+        logging.getLogger(f"{LOGGER}.data").setLevel(logging.WARNING)
     logger.propagate = False  # a library that configures the root logger would print every line twice
     try:
         yield

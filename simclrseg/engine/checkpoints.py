@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simclrseg import distributed
 from simclrseg.errors import RunError, TrainingError
 from simclrseg.files import replacing
 
@@ -37,7 +38,7 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The last state and the best model of a run, in its ``checkpoints`` folder.
+    """The last state and the best model of a run, in its ``checkpoints`` folder; of several processes the first writes.
 
     Raises:
         TrainingError: if a file cannot be written; the one before stands.
@@ -66,6 +67,8 @@ class Checkpoints:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
+    if not distributed.is_main():
+        return
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def accumulate_gradient(
     """Add the gradient of the batch's loss to the parameters.
 
     A loss that is a mean over samples adds up from its micro-batches, each weighted by its length. One that couples
-    samples does not: it takes the cached gradient.
+    samples does not: it takes the cached gradient. Each of several processes has its share of the batch: losses are
+    weighted by it, and their gradients summed.
 
     Args:
         step: optimizer step, from 0.
@@ -53,24 +55,26 @@ def accumulate_gradient(
     Returns:
         The loss of the batch and what to log.
     """
-    size = batch_length(batch)
-    parts = _split(batch, micro_batch or size)
+    size = distributed.count(batch_length(batch))
+    parts = _split(batch, micro_batch or size, longest=math.ceil(size / distributed.world_size()))
     if len(parts) > 1 and isinstance(task, ContrastiveTask):
-        return _cached(task, parts, step=step, passes=passes, scaler=scaler)
-    total: Logs = {}
-    for number, part in enumerate(parts):
-        weight = batch_length(part) / size
-        with passes.forward(step, number):
-            loss, logs = task.training_loss(part)
-        scaler.scale(loss * weight).backward()
-        for name, value in {"loss": loss.detach(), **logs}.items():
-            total[name] = total.get(name, 0.0) + value * weight
+        total = _cached(task, parts, size, step=step, passes=passes, scaler=scaler)
+    else:
+        total = {}
+        for number, part in enumerate(parts):
+            weight = batch_length(part) / size
+            with passes.forward(step, number):
+                loss, logs = task.training_loss(part)
+            scaler.scale(loss * weight).backward()
+            _add(total, {"loss": loss.detach(), **logs}, weight)
+    distributed.sum_in_place([parameter.grad for parameter in task.model.parameters() if parameter.grad is not None])
+    total = _over_processes(total, passes.device)
     return total.pop("loss"), total  # type: ignore[return-value]
 
 
 def _cached(
-    task: ContrastiveTask, parts: list[Batch], *, step: int, passes: Passes, scaler: torch.amp.GradScaler
-) -> tuple[Tensor, Logs]:
+    task: ContrastiveTask, parts: list[Batch], size: int, *, step: int, passes: Passes, scaler: torch.amp.GradScaler
+) -> Logs:
     """Gradient caching (Gao et al. 2021, §3): the whole batch's gradient with one micro-batch's activations.
 
     Embed all without a graph, differentiate the loss by the embeddings, then embed each micro-batch again, with the
@@ -84,13 +88,30 @@ def _cached(
                 embeddings.append(_widened(task.embed(part)))
     leaf = torch.cat(embeddings).requires_grad_()  # (N, 2, D)
     loss, logs = task.batch_loss(leaf)
-    (gradient,) = torch.autograd.grad(scaler.scale(loss), leaf)
+    weight = len(leaf) / size
+    (gradient,) = torch.autograd.grad(scaler.scale(loss * weight), leaf)
     shares = gradient.split([batch_length(part) for part in parts])
     for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
         with passes.forward(step, number):
             again = _widened(task.embed(part))
         again.backward(share)
-    return loss.detach(), logs
+    total: Logs = {}
+    _add(total, {"loss": loss.detach(), **logs}, weight)
+    return total
+
+
+def _add(total: Logs, logs: Logs, weight: float) -> None:
+    for name, value in logs.items():
+        # the mean over no samples is not a number
+        total[name] = total.get(name, 0.0) + (value * weight if weight else 0.0)
+
+
+def _over_processes(total: Logs, device: torch.device) -> Logs:
+    """The sums over all processes, still on the device."""
+    if distributed.world_size() == 1:
+        return total
+    values = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in total.values()])
+    return dict(zip(total, distributed.total(values), strict=True))
 
 
 def batch_length(batch: Batch) -> int:
@@ -98,9 +119,12 @@ def batch_length(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _split(batch: Batch, size: int) -> list[Batch]:
+def _split(batch: Batch, size: int, *, longest: int) -> list[Batch]:
+    """Micro-batches, as many as the longest share of a process has: batch norm lets them wait for one another."""
     columns = [tensor.split(size) for tensor in batch.values()]
-    return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
+    parts = [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
+    nothing = {name: tensor[:0] for name, tensor in batch.items()}
+    return parts + [nothing] * (math.ceil(longest / size) - len(parts))
 
 
 def _widened(embeddings: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from simclrseg import distributed
+from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
@@ -39,6 +41,8 @@ def fit(
     seed: int = 0,
 ) -> FitResult:
     """Train a task. Interrupted and started again, it ends as if nothing had happened, bit for bit on a CPU.
+
+    Several processes train as one, each on its share of every batch; the first writes and tells.
 
     Args:
         validation: batches to score each epoch on; the task must be a ``ValidatedTask``.
@@ -69,6 +73,7 @@ def fit(
         model.load_state_dict(start.model)
         optimizer.load_state_dict(start.optimizer)
         scaler.load_state_dict(start.scaler)
+    distributed.copy_from_main(model.state_dict().values())
 
     def settle() -> None:
         """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
@@ -81,7 +86,7 @@ def fit(
             records = [dataclasses.asdict(record) for record in history]
             checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records))
 
-    with _told(observers, Plan(epochs, len(train), step, finished, train.batch_size)):
+    with synchronized(model), _told(observers, Plan(epochs, len(train), step, finished, train.batch_size)):
         try:
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):
@@ -99,8 +104,9 @@ def fit(
                         )
                         _update(model, optimizer, scaler, clip)
                         step += 1
+                        images = distributed.count(batch_length(batch))
                         seconds, ended = time.perf_counter() - ended, time.perf_counter()
-                        record = StepRecord(step, epoch + 1, rate, {}, batch_length(batch), seconds, waited)
+                        record = StepRecord(step, epoch + 1, rate, {}, images, seconds, waited)
                         meter.add(record, {"loss": loss, **logs})
                         stop.check()
                     settle()
@@ -117,7 +123,9 @@ def fit(
         except Stop as request:
             settle()
             save()
+            distributed.barrier()  # it is saved before anyone says so
             raise Interrupted(_farewell(step, epochs * len(train), checkpoints), signum=request.signum) from None
+    distributed.barrier()
     if checkpoints is not None and FitResult(history).best_epoch is not None:
         model.load_state_dict(checkpoints.load_best())
     return FitResult(history)

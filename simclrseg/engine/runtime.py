@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from simclrseg import distributed
 from simclrseg.errors import DeviceError, UnknownName
 from simclrseg.hardware import nvidia_gpu_is_there
 
@@ -29,7 +30,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if name not in DEVICES:
         raise UnknownName("device", name, known=DEVICES)
     if name == "auto":
-        name = "cuda" if _cuda() else "mps" if torch.backends.mps.is_available() else "cpu"
+        mps = torch.backends.mps.is_available() and distributed.world_size() == 1
+        name = "cuda" if _cuda() else "mps" if mps else "cpu"
         if name == "cpu" and nvidia_gpu_is_there():
             log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
     elif name == "cuda" and not _cuda():
@@ -38,7 +40,22 @@ def choose_device(name: str = "auto") -> torch.device:
         )
     elif name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: there is no Apple GPU that this torch can use; try --device auto")
+    if distributed.world_size() > 1:
+        return _device_of_this_process(name)
     return torch.device(name)
+
+
+def _device_of_this_process(name: str) -> torch.device:
+    """One GPU for each process of a machine."""
+    if name == "mps":
+        raise DeviceError("--device mps: an Apple GPU serves one process; leave out --devices")
+    if name == "cpu":
+        return torch.device(name)
+    processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
+    if processes > gpus:
+        raise DeviceError(f"{processes} processes need as many GPUs, and there are {gpus}: pass --devices {gpus}")
+    torch.cuda.set_device(distributed.local_rank())
+    return torch.device("cuda", distributed.local_rank())
 
 
 def choose_precision(name: str, device: torch.device) -> str:

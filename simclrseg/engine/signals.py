@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from simclrseg import distributed
+
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,13 +31,13 @@ class StopRequest:
         self.signum: int | None = None
 
     def check(self) -> None:
-        """Called where the state is consistent.
+        """Called where the state is consistent, by all processes: they stop at the same place.
 
         Raises:
-            Stop: if a signal has come.
+            Stop: if a signal has come to one of them.
         """
-        if self.signum is not None:
-            raise Stop(self.signum)
+        if signum := distributed.largest(self.signum or 0):
+            raise Stop(signum)
 
 
 @contextmanager
@@ -57,7 +59,8 @@ def stop_requests() -> Iterator[StopRequest]:
     def note(number: int, frame: FrameType | None) -> None:
         request.signum = number
         restore()
-        log.warning("stopping after this step, then saving; once more stops at once and saves nothing")
+        if distributed.is_main():
+            log.warning("stopping after this step, then saving; once more stops at once and saves nothing")
 
     for number in SIGNALS:
         signal.signal(number, note)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from simclrseg import distributed
 from simclrseg.errors import UsageError
 
 MIN_TEMPERATURE = 0.002
@@ -25,6 +26,9 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     Computed outside autocast in float32, in float64 for such embeddings and for τ < 0.02. The similarity matrix is
     visited in strips of its upper triangle and never held as a whole.
 
+    Several processes contrast their samples with those of all. Each has the mean over its own anchors, of which there
+    are as many everywhere, and the gradient at its own embeddings of the sum of all these losses.
+
     Args:
         z1, z2: (N, D) embeddings of the two views; row i of one is the positive of row i of the other.
         temperature: τ, at least 0.002.
@@ -36,7 +40,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         raise UsageError(f"temperature {temperature:g}: exp(1/temperature) overflows; take {MIN_TEMPERATURE:g} or more")
     with torch.autocast(z1.device.type, enabled=False):
         z = _normalized(z1, z2, torch.float32 if temperature >= _MIN_FLOAT32_TEMPERATURE else torch.float64)  # (2N, D)
-        loss: Tensor = _NTXent.apply(z, temperature)
+        function = _NTXent if distributed.world_size() == 1 else _NTXentOfAll
+        loss: Tensor = function.apply(z, temperature)
         return loss.to(torch.promote_types(z1.dtype, torch.float32))
 
 
@@ -45,11 +50,12 @@ def contrastive_top1(z1: Tensor, z2: Tensor) -> Tensor:
     """Share of the 2N anchors whose most similar other embedding is their positive, a scalar in [0, 1]."""
     with torch.autocast(z1.device.type, enabled=False):
         z = _normalized(z1, z2, torch.float32)
-        positive = _partners(torch.arange(len(z), device=z.device))
+        everyone = distributed.gather(z)  # (2N, D)
+        first, positive = _first(z), _places(z)[1]
         hits = z.new_zeros(())
-        for start, stop in _strips(z):
-            similarity = z[start:stop] @ z.T  # (rows, 2N)
-            similarity.diagonal(start).fill_(-math.inf)  # an anchor is not its own neighbour
+        for start, stop in _strips(z, len(everyone)):
+            similarity = z[start:stop] @ everyone.T  # (rows, 2N)
+            similarity.diagonal(first + start).fill_(-math.inf)  # an anchor is not its own neighbour
             hits += (similarity.argmax(1) == positive[start:stop]).sum()
         return hits / len(z)
 
@@ -91,6 +97,59 @@ class _NTXent(torch.autograd.Function):
         return gradient * grad_output, None
 
 
+class _NTXentOfAll(torch.autograd.Function):
+    """The same over several processes: the anchors z (2n, D) of this one, in rectangular blocks against all 2N.
+
+    E is symmetric, so the rows of this process's anchors give the whole gradient at z once 1/r of all anchors is
+    known: what the anchors of others do to z needs no second exchange of embeddings.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
+        everyone = distributed.gather(z)  # (2N, D)
+        negatives = torch.cat(
+            [_all_exponentials(z, everyone, temperature, *rows).sum(1) for rows in _strips(z, len(everyone))]
+        )
+        positives = (z * _partners(z)).sum(1) / temperature
+        margins = negatives.log() - positives
+        if ctx.needs_input_grad[0]:
+            weights = 1 / (negatives + positives.exp())
+            all_weights = distributed.gather(weights)
+            pull = margins.sigmoid()
+            gradient = _partners(z) * -(pull + _partners(pull))[:, None]
+            for start, stop in _strips(z, len(everyone)):
+                block = _all_exponentials(z, everyone, temperature, start, stop)
+                block.mul_(weights[start:stop, None] + all_weights)
+                gradient[start:stop].addmm_(block, everyone)
+            ctx.save_for_backward(gradient.div_(len(z) * temperature))
+        return F.softplus(margins).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_output, None
+
+
+def _all_exponentials(z: Tensor, everyone: Tensor, temperature: float, start: int, stop: int) -> Tensor:
+    """Rows of E that belong to this process's anchors start to stop, all columns: (stop - start, 2N)."""
+    block = ((z[start:stop] / temperature) @ everyone.T).exp_()
+    for places in _places(z):
+        block.scatter_(1, places[start:stop, None], 0.0)
+    return block
+
+
+def _places(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Where this process's anchors and their positives lie among those of all, each (2n,)."""
+    own = torch.arange(_first(z), _first(z) + len(z), device=z.device)
+    return own, _partners(own)
+
+
+def _first(z: Tensor) -> int:
+    """Where this process's anchors begin among those of all."""
+    return distributed.rank() * len(z)
+
+
 def _gradient(z: Tensor, temperature: float, margins: Tensor, weights: Tensor) -> Tensor:
     """The gradient of the loss at z, given x and weights 1/r, each (2N,)."""
     pull = margins.sigmoid()
@@ -117,10 +176,10 @@ def _partners(rows: Tensor) -> Tensor:
     return rows.roll(len(rows) // 2, 0)
 
 
-def _strips(z: Tensor) -> list[tuple[int, int]]:
-    """Row ranges so narrow that a strip (rows, 2N) stays inside the workspace."""
+def _strips(z: Tensor, columns: int | None = None) -> list[tuple[int, int]]:
+    """Row ranges so narrow that a strip (rows, columns), by default (rows, 2N), stays inside the workspace."""
     device = z.device.type if z.device.type in _WORKSPACE else "cpu"
-    rows = _WORKSPACE[device] // (len(z) * z.element_size())
+    rows = _WORKSPACE[device] // ((columns or len(z)) * z.element_size())
     rows = max(1, min(rows, _MAX_ROWS[device]))
     return [(start, min(start + rows, len(z))) for start in range(0, len(z), rows)]
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import simclrseg
-from simclrseg import plots, runs
+from simclrseg import distributed, plots, runs
 from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training
 from simclrseg.data.loader import Loader
 from simclrseg.engine import OPTIMIZERS, SCHEDULES
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result.
-RESUMABLE = {"data.cache", "hardware.workers", "console.runs", "console.quiet"}
+RESUMABLE = {"data.cache", "hardware.workers", "hardware.devices", "console.runs", "console.quiet"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +52,15 @@ class Machine:
 
 
 def prepare_machine(hardware: Hardware) -> Machine:
-    """Choose device and number format, and say so."""
+    """Meet the other processes, if there are any, choose device and number format, and say so."""
+    distributed.meet()
     device = choose_device(hardware.device)
     precision = choose_precision(hardware.precision, device)
-    log.info(describe(device, precision))
-    return Machine(device, precision, hardware.workers or os.cpu_count() or 1)
+    distributed.start(device)
+    several = f", one of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
+    log.info(describe(device, precision) + several)
+    cores = max(1, (os.cpu_count() or 1) // distributed.local_world_size())
+    return Machine(device, precision, hardware.workers or cores)
 
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
@@ -97,12 +101,16 @@ def open_run(
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
-    A new run that fails before its first checkpoint leaves no folder behind.
+    A new run that fails before its first checkpoint leaves no folder behind. Of several processes the first does all
+    this, and tells the others which folder it is.
 
     Args:
         name: of a new run, where none was asked for.
         facts: what was resolved from ``auto`` and is worth keeping.
     """
+    if not distributed.is_main():
+        yield runs.Run(Path(distributed.shared(None)))
+        return
     run = resumed_run(kind, config)
     resuming = run is not None
     if run is None:
@@ -111,6 +119,8 @@ def open_run(
         with runs.lock(run):
             if not resuming:
                 write_text(run.folder / "config.yaml", dump_config(config))
+            elif run.environment.get("processes") == distributed.world_size():
+                torch.set_num_threads(run.environment["threads"])  # sums depend on how they are split
             runs.record(
                 run,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
@@ -123,9 +133,11 @@ def open_run(
                 precision=machine.precision,
                 threads=torch.get_num_threads(),
                 workers=machine.workers,
+                processes=distributed.world_size(),
                 **facts,
             )
             log.info(f"{'resuming' if resuming else 'run'} {run.folder}")
+            distributed.shared(str(run.folder))
             yield run
     finally:
         runs.discard_unless_started(run)
@@ -147,10 +159,6 @@ def train(
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
     checkpoints = Checkpoints(run.folder / "checkpoints")
     start = checkpoints.load_last()
-    if start is not None:
-        threads = run.environment.get("threads")
-        if threads:
-            torch.set_num_threads(threads)  # sums depend on how they are split
     optimizer = OPTIMIZERS[training.optimizer](
         parameter_groups(task.model, training.weight_decay),
         learning_rate=learning_rate,
@@ -176,7 +184,7 @@ def train(
             precision=machine.precision,
             micro_batch=micro_batch,
             clip=training.clip,
-            observers=[FileHistory(run.folder), *observers],
+            observers=[FileHistory(run.folder), *observers] if distributed.is_main() else (),
             checkpoints=checkpoints,
             start=start,
             seed=seed,
@@ -186,6 +194,12 @@ def train(
         raise Interrupted(
             f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
         ) from None
+
+
+def report_skipped(skipped: Sequence[str]) -> None:
+    """Warn of the photos that any process could not read."""
+    if lines := distributed.union(skipped):
+        log.warning(f"{len(lines)} unreadable photos were skipped, the first is {lines[0]}")
 
 
 def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:

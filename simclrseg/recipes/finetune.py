@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import simclrseg
-from simclrseg import plots, runs
+from simclrseg import distributed, plots, runs
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
@@ -46,6 +46,7 @@ from simclrseg.recipes._training import (
     finish_run,
     open_run,
     prepare_machine,
+    report_skipped,
     resumed_run,
     source_commit,
     spread,
@@ -86,7 +87,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
 
-    dataset, split = open_labelled(config.data)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, split = open_labelled(config.data)
     check_batch(config.training.batch_size, len(split.train), "training photos")
     classes = len(dataset.classes)
     loss = config.training.loss or ("bce" if classes == 2 else "ce")
@@ -131,6 +133,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         shuffle=True,
         drop_last=False,
         threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     validation = Loader(
         MaskPairs(
@@ -140,6 +144,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         shuffle=False,
         drop_last=False,
         threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     with open_run(
         "finetune",
@@ -151,8 +157,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         encoder=encoder,
         test_hash=metadata.test_hash,
     ) as run:
-        write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
-        if report is not None:
+        if distributed.is_main():
+            write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
+        if report is not None and distributed.is_main():
             write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
         result = train(
             task,
@@ -166,8 +173,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             seed=config.run.seed,
             observers=observers,
         )
-        if samples.skipped:
-            log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
+        report_skipped(samples.skipped)
+        if not distributed.dismiss():
+            return {}
         test = score_test(run, task, dataset, split.test, metadata=metadata, machine=machine, config=config)
         metadata = metadata.model_copy(update={"metrics": test["original"]["metrics"]})
         save_weights(run.folder / MODEL, weights_of(model), metadata)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import simclrseg
-from simclrseg import plots
+from simclrseg import distributed, plots
 from simclrseg.config import PretrainConfig, PretrainData
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
@@ -31,6 +31,7 @@ from simclrseg.recipes._training import (
     finish_run,
     open_run,
     prepare_machine,
+    report_skipped,
     resumed_run,
     source_commit,
     spread,
@@ -67,7 +68,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
-    dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
     check_batch(config.training.batch_size, len(indices), "photos")
     dataset = cached(dataset, indices, where=config.data.cache)
     samples = TwoViews(
@@ -85,6 +87,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         shuffle=True,
         drop_last=True,
         threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     rate = config.training.scaled_rate
     log.info(
@@ -95,7 +99,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     with open_run(
         "pretrain", config, name=run_name(config.data.dataset), machine=machine, learning_rate=rate, photos=len(indices)
     ) as run:
-        plots.views(first_views(samples), run.folder / "augmentations.png")
+        if distributed.is_main():
+            plots.views(first_views(samples), run.folder / "augmentations.png")
         result = train(
             task,
             batches,
@@ -108,8 +113,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             seed=config.run.seed,
             observers=observers,
         )
-        if samples.skipped:
-            log.warning(f"{len(samples.skipped)} unreadable photos were skipped, the first is {samples.skipped[0]}")
+        report_skipped(samples.skipped)
+        if not distributed.dismiss():
+            return {}
         metadata = ModelMetadata(
             task="backbone",
             method=config.model.method,

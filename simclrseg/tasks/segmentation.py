@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from simclrseg import distributed
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.metrics import confusion_matrix, segmentation_metrics
 from simclrseg.tasks.normalize import Normalize
@@ -45,15 +46,19 @@ class Segmentation:
         return self._loss(self.logits(batch["image"]), batch["mask"]), {}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Micro averages over all pixels of the batches, IoU first, and the mean loss."""
+        """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         total, photos = 0.0, 0
         for batch in batches:
+            if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
+                continue
             logits = self.logits(batch["image"])
             prediction = self.decide(_probabilities(logits))
             matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
             total += self._loss(logits, batch["mask"]).item() * len(logits)
             photos += len(logits)
+        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+        total, photos = distributed.total(torch.tensor([total, photos], dtype=torch.float64)).tolist()
         return {**segmentation_metrics(matrix), "loss": total / photos}
 
     def logits(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from simclrseg import distributed
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.losses.nt_xent import chance_level, contrastive_top1, nt_xent
 from simclrseg.models.backbones import feature_size, pooled_features
@@ -48,10 +49,16 @@ class SimCLR:
         return embeddings.view(-1, 2, embeddings.shape[1])
 
     def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
-        """(N, 2, D) -> the loss, with the contrastive accuracy and the loss of an encoder that knows nothing."""
+        """(N, 2, D) -> the loss, with the contrastive accuracy and the loss of an encoder that knows nothing.
+
+        Of several processes, each has the mean over its own samples, contrasted with those of all.
+        """
         z1, z2 = embeddings.unbind(1)
         loss = nt_xent(z1, z2, self.temperature)
-        return loss, {"top1": contrastive_top1(z1, z2), "chance": chance_level(len(embeddings))}
+        return loss, {
+            "top1": contrastive_top1(z1, z2),
+            "chance": chance_level(len(embeddings) * distributed.world_size()),
+        }
 
 
 class ProjectedEncoder(nn.Module):

@@ -94,3 +94,18 @@ def test_the_first_line_names_torch_device_and_precision() -> None:
     line = runtime.describe(CPU, "fp32")
     assert line.startswith(f"torch {torch.__version__} on CPU (")
     assert line.endswith(f"{torch.get_num_threads()} threads), fp32")
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert runtime.choose_device("cpu") == torch.device("cpu")
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert runtime.choose_device("auto") == torch.device("cuda", 1)
+    assert chosen == [1]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match="4 processes need as many GPUs, and there are 2: pass --devices 2"):
+        runtime.choose_device("cuda")

@@ -1,0 +1,42 @@
+"""`--devices N`: the command again, in N processes under torchrun, which ends as they end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
+
+
+def launch(devices: int | None) -> None:
+    """Run this command line in as many processes and leave with their exit code; return where there is no need.
+
+    A process that torchrun has started goes on: its number of processes holds.
+    """
+    if devices in (None, 1) or "WORLD_SIZE" in os.environ:
+        return
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    logging.disable()  # torchrun's report of what the processes have said themselves
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    options = ["--standalone", "--nproc-per-node", str(devices), "--shutdown-timeout", str(LONGEST_SAVE)]
+    try:
+        torchrun([*options, "-m", "simclrseg", *sys.argv[1:]])
+    except ChildFailedError as error:
+        codes = [failure.exitcode for failure in error.failures.values()]
+        sys.exit(max(codes, default=1) if max(codes, default=1) > 0 else 1)  # negative where torchrun killed one
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
+    sys.exit(0)
+
+
+def first_failure(code: int) -> tuple[bool, int]:
+    """Whether of several processes this is the first that fails, and the exit code with which all end."""
+    if "WORLD_SIZE" not in os.environ:
+        return True, code
+    from simclrseg import distributed
+
+    return distributed.first_failure(code)

@@ -1,0 +1,60 @@
+"""`--devices`: the command in several processes, whose exit code and lines are those of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclrseg.cli.launch import launch
+
+
+def simclrseg(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    tree = Path(__file__).parents[2]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "simclrseg", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+
+
+PRETRAIN = (
+    *("pretrain", "--dataset", "shapes", "--backbone", "resnet18", "--image-size", "32", "--epochs", "1"),
+    *("--precision", "fp32", "--device", "cpu", "--workers", "1", "--devices", "2"),
+)
+
+
+def test_two_processes_leave_one_run_and_speak_with_one_voice(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    from simclrseg.models.backbones import build_backbone
+
+    done = simclrseg(*PRETRAIN, "--batch-size", "256", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "pretrain").iterdir()
+    assert (folder / "metrics.csv").read_text().count("\n") == 2  # the header and one epoch
+    with safe_open(folder / "backbone.safetensors", "pt") as weights:
+        assert set(weights.keys()) == set(build_backbone("resnet18").state_dict())
+    assert done.stdout.count("backbone") == 2  # its name and its path
+    assert done.stderr.count("epoch 1/1") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_is_told_once_and_the_exit_code_is_its_own(tmp_path: Path) -> None:
+    done = simclrseg(*PRETRAIN, "--batch-size", "255", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: batch size 255 cannot be shared out over 2 processes: take 256"
+    assert done.stderr.count("error") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("devices", [None, 1])
+def test_one_process_needs_no_torchrun(devices: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    launch(devices)  # returns
+
+
+def test_a_process_of_torchrun_does_not_start_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch(4)  # returns
