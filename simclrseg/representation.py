@@ -40,7 +40,7 @@ def uniformity(z: Tensor) -> Tensor:
         A scalar up to 0, where all are one point; near -4 where they are spread evenly in many dimensions.
     """
     z = _normalized(z)
-    exponents = 4 * (z @ z.T) - 4  # -2 |zi - zj|² of unit vectors
+    exponents = 4 * _products(z, z) - 4  # -2 |zi - zj|² of unit vectors
     exponents.fill_diagonal_(-math.inf)  # the mean is over pairs
     return exponents.flatten().logsumexp(0) - math.log(len(z) * (len(z) - 1))
 
@@ -99,11 +99,17 @@ def knn_accuracy(
     rows = max(1, _WORKSPACE // (len(bank) * bank.element_size()))
     for start in range(0, len(queries), rows):
         block, truth = queries[start : start + rows], query_labels[start : start + rows]
-        similarity, nearest = (block @ bank.T).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
+        similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
         votes = block.new_zeros(len(block), classes)
         votes.scatter_add_(1, bank_labels[nearest], ((similarity - 1) / temperature).exp())
         hits += int((votes.argmax(1) == truth).sum())
     return hits / len(queries)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """All inner products of rows, (len(a), len(b)), in their own format: half of one would hide small differences."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T
 
 
 def _normalized(z: Tensor) -> Tensor:

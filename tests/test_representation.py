@@ -93,3 +93,11 @@ def test_near_neighbours_outvote_many_far_ones() -> None:
     query, truth = torch.tensor([[1.0, 0.1]]), torch.tensor([0])
     assert knn_accuracy(bank, labels, query, truth) == 1
     assert knn_accuracy(bank, labels, query, truth, temperature=10.0) == 0
+
+
+def test_autocast_changes_nothing() -> None:
+    bank, queries = normal(60, 8), normal(30, 8, seed=1)
+    labels, truth = torch.arange(60) % 3, torch.arange(30) % 3
+    plain = uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)) == plain
