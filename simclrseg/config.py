@@ -110,7 +110,7 @@ class TrainingRun(Section):
     """Continue this interrupted run, with its own configuration."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
-    log: list[Annotated[str, LOGGERS]] = Field(default_factory=list)
+    log: list[Annotated[str, LOGGERS]] = []
     """Also send the numbers to this tool; repeat it for both."""
 
 
