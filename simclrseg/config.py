@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from simclrseg.data.datasets import DATASETS
-from simclrseg.engine import OPTIMIZERS, SCHEDULES
+from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
 from simclrseg.losses import LOSSES
 from simclrseg.models import BACKBONES
@@ -117,6 +117,8 @@ class TrainingRun(Section):
     """Continue this interrupted run, with its own configuration."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
+    log: list[Annotated[str, LOGGERS]] = []
+    """Also send the numbers to this tool; repeat it for both."""
 
 
 class Training(Section):
@@ -231,6 +233,13 @@ class PretrainTraining(Training):
         return self.peak_rate * factor[self.lr_scaling]
 
 
+class PretrainRun(TrainingRun):
+    """Run"""
+
+    knn_every: Annotated[int, Ge(0)] = 5
+    """Epochs between k-NN accuracies, where photos have labels; the last epoch has one too, and 0 means none."""
+
+
 class PretrainConfig(Section):
     """pretrain"""
 
@@ -238,7 +247,7 @@ class PretrainConfig(Section):
     model: PretrainModel = Field(default_factory=PretrainModel)
     training: PretrainTraining = Field(default_factory=PretrainTraining)
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
-    run: TrainingRun = Field(default_factory=TrainingRun)
+    run: PretrainRun = Field(default_factory=PretrainRun)
     console: Console = Field(default_factory=Console)
 
 

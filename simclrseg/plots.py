@@ -42,11 +42,14 @@ def curves(metrics: Path, path: Path) -> None:
             points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
             if points:
                 style = ":" if label == "chance" else "-"
-                axes.plot(*zip(*points, strict=True), style, marker="." if len(points) == 1 else "", label=label)
+                sparse = len(points) == 1 or len(points) < len(rows)  # some scores come every few epochs only
+                axes.plot(*zip(*points, strict=True), style, marker="." if sparse else "", label=label)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(rows) > 1:
+            axes.set_xlim(int(rows[0]["epoch"]) - 0.5, int(rows[-1]["epoch"]) + 0.5)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     with replacing(path) as temporary:

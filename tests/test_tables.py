@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from simclrseg.data.datasets import DATASETS
-from simclrseg.engine import OPTIMIZERS, SCHEDULES
+from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import UnknownName
 from simclrseg.exporters import EXPORTERS
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from simclrseg.tasks import METHODS
 
-TABLES = [DATASETS, EXPORTERS, LOSSES, METHODS, OPTIMIZERS, SCHEDULES, SEGMENTERS]
+TABLES = [DATASETS, EXPORTERS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, SCHEDULES, SEGMENTERS]
 
 
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table in TABLES for name in table])

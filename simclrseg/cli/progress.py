@@ -80,6 +80,7 @@ class TrainingProgress(Bar):
         super().__init__()
         self._clock = clock
         self._images = self._seconds = self._waited = 0.0
+        self._logs: dict[str, float] = {}
 
     def on_start(self, plan: Plan) -> None:
         self._plan = plan
@@ -93,13 +94,14 @@ class TrainingProgress(Bar):
         self._images += record.images
         self._seconds += record.seconds
         self._waited += record.data_seconds
+        self._logs |= record.logs  # some are measured every few steps only
         epoch = f"epoch {record.epoch}/{self._plan.epochs}"
         if self.shown:
             loss = {name: value for name, value in record.logs.items() if name == "loss"}
             self.move(self._done, epoch, _facts(loss, self._speed()))
         elif self._clock() - self._spoke >= EVERY:
             step = f"step {self._done}/{self._total}"
-            self._say(f"{epoch}  {step}  {_facts(record.logs, self._speed())}")
+            self._say(f"{epoch}  {step}  {_facts(self._logs, self._speed())}")
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._done = record.step

@@ -11,6 +11,13 @@ OPTIMIZERS = Registry(
         "sgd": "simclrseg.engine.optimizers:sgd",
     },
 )
+LOGGERS = Registry(
+    "logger",
+    {
+        "tensorboard": "simclrseg.engine.loggers:tensorboard",
+        "wandb": "simclrseg.engine.loggers:wandb",
+    },
+)
 SCHEDULES = Registry(
     "schedule",
     {

@@ -31,8 +31,8 @@ class TrainingState:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     sums: dict[str, float]
-    """Sums of the logs of the epoch under way, and over how many images."""
-    images: int
+    """Sums of the logs of the epoch under way, and over how many images each."""
+    images: dict[str, int]
     history: list[dict[str, Any]]
     """The epoch records so far."""
 

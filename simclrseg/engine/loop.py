@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,8 +20,10 @@ from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast
 from simclrseg.engine.signals import Stop, StopRequest, stop_requests
-from simclrseg.engine.task import Batch, Loader, Task, ValidatedTask
+from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
 from simclrseg.errors import DataError, Interrupted, TrainingError
+
+MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 
 
 def fit(
@@ -28,6 +31,8 @@ def fit(
     train: Loader,
     validation: Loader | None = None,
     *,
+    validate_every: int = 1,
+    keep: Literal["best", "last"] = "best",
     optimizer: torch.optim.Optimizer,
     schedule: Callable[[int], float],
     epochs: int,
@@ -45,7 +50,9 @@ def fit(
     Several processes train as one, each on its share of every batch; the first writes and tells.
 
     Args:
-        validation: batches to score each epoch on; the task must be a ``ValidatedTask``.
+        validation: batches to score on; the task must be a ``ValidatedTask``.
+        validate_every: epochs between validations; the last epoch always has one.
+        keep: whether the model ends with the weights of its best validation, which needs checkpoints, or its last ones.
         schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
         micro_batch: samples per forward pass; the gradient stays that of the whole batch.
         clip: largest norm of the gradient.
@@ -54,7 +61,7 @@ def fit(
         seed: of the random numbers inside forward passes, such as dropout's.
 
     Returns:
-        The history. With validation and checkpoints the model ends with the weights of its best epoch, else its last.
+        The history.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; the state has been saved.
@@ -69,7 +76,7 @@ def fit(
     meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
     if start is not None:
         step, finished, history = start.step, start.epoch, [EpochRecord(**record) for record in start.history]
-        meter.sums, meter.images = dict(start.sums), start.images
+        meter.sums, meter.images = dict(start.sums), dict(start.images)
         model.load_state_dict(start.model)
         optimizer.load_state_dict(start.optimizer)
         scaler.load_state_dict(start.scaler)
@@ -102,6 +109,7 @@ def fit(
                             passes=passes,
                             scaler=scaler,
                         )
+                        logs |= _measured(task, step % len(train))
                         _update(model, optimizer, scaler, clip)
                         step += 1
                         images = distributed.count(batch_length(batch))
@@ -111,13 +119,13 @@ def fit(
                         stop.check()
                     settle()
                     scores = {}
-                    if validation is not None:
+                    if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
                         scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
                     finished += 1
                     history.append(EpochRecord(finished, step, meter.take_means(), scores, time.perf_counter() - began))
                     for observer in observers:
                         observer.on_epoch(history[-1])
-                    if checkpoints is not None and FitResult(history).best_epoch == finished:
+                    if checkpoints is not None and keep == "best" and FitResult(history).best_epoch == finished:
                         checkpoints.save_best(model.state_dict(), score=_score(history[-1]), epoch=finished)
                     save()
         except Stop as request:
@@ -126,7 +134,7 @@ def fit(
             distributed.barrier()  # it is saved before anyone says so
             raise Interrupted(_farewell(step, epochs * len(train), checkpoints), signum=request.signum) from None
     distributed.barrier()
-    if checkpoints is not None and FitResult(history).best_epoch is not None:
+    if checkpoints is not None and keep == "best" and FitResult(history).best_epoch is not None:
         model.load_state_dict(checkpoints.load_best())
     return FitResult(history)
 
@@ -184,6 +192,11 @@ def _score(record: EpochRecord) -> float:
 def _farewell(step: int, steps: int, checkpoints: Checkpoints | None) -> str:
     saved = "nothing is saved" if checkpoints is None else f"the state is saved in {checkpoints.folder}"
     return f"stopped after step {step} of {steps}; {saved}"
+
+
+def _measured(task: Task, step: int) -> Logs:
+    """What a task measures at this step of an epoch, from 0."""
+    return task.measure() if step % MEASURE_EVERY == 0 and isinstance(task, MeasuredTask) else {}
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:

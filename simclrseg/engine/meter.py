@@ -25,12 +25,13 @@ class Meter:
         every: steps that are read at once.
 
     Attributes:
-        sums, images: of the epoch so far: each log times the step's images, and the images.
+        sums, images: of the epoch so far, by log: the log times the step's images, and the images of the steps that
+            had it.
     """
 
     def __init__(self, observers: Sequence[Observer], *, every: int) -> None:
         self.sums: dict[str, float] = {}
-        self.images = 0
+        self.images: dict[str, int] = {}
         self._observers = observers
         self._every = every
         self._pending: list[tuple[StepRecord, Logs]] = []
@@ -57,16 +58,16 @@ class Meter:
                     f"{record.learning_rate:.3g}): try a lower --learning-rate, --clip 1 or --precision fp32; "
                     "the last checkpoint stands"
                 )
-            self.images += record.images
             for name, value in record.logs.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value * record.images
+                self.images[name] = self.images.get(name, 0) + record.images
             for observer in self._observers:
                 observer.on_step(record)
 
     def take_means(self) -> dict[str, float]:
         """The means of the epoch, each step weighted by its images; the next epoch starts from nothing."""
-        means = {name: total / self.images for name, total in self.sums.items()}
-        self.sums, self.images = {}, 0
+        means = {name: total / self.images[name] for name, total in self.sums.items()}
+        self.sums, self.images = {}, {}
         return means
 
 

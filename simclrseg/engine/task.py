@@ -49,6 +49,15 @@ class ContrastiveTask(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class MeasuredTask(Task, Protocol):
+    """A task with something to log that costs more than a loss, or waits for the device."""
+
+    def measure(self) -> Logs:
+        """Asked every few steps, after the forward pass of a step and about it."""
+        ...
+
+
 class Loader(Protocol):
     """Batches whose order and contents are functions of epoch and step alone, so that training can go on anywhere."""
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,9 +23,10 @@ import simclrseg
 from simclrseg import distributed, plots, runs
 from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training
 from simclrseg.data.loader import Loader
-from simclrseg.engine import OPTIMIZERS, SCHEDULES
+from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.history import FileHistory, Observer
+from simclrseg.engine.loggers import MakeLogger
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result.
-RESUMABLE = {"data.cache", "hardware.workers", "hardware.devices", "console.runs", "console.quiet"}
+RESUMABLE = {"data.cache", "hardware.workers", "hardware.devices", "console.runs", "console.quiet", "run.log"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,23 @@ def prepare_machine(hardware: Hardware) -> Machine:
     log.info(describe(device, precision) + several)
     cores = max(1, (os.cpu_count() or 1) // distributed.local_world_size())
     return Machine(device, precision, hardware.workers or cores)
+
+
+def find_loggers(config: TrainingConfig) -> list[MakeLogger]:
+    """The tools that get the numbers too.
+
+    Raises:
+        UsageError: if one of them is not installed.
+    """
+    return [LOGGERS[name]() for name in dict.fromkeys(config.run.log)]
+
+
+def make_loggers(makers: Sequence[MakeLogger], run: runs.Run, config: TrainingConfig) -> list[Observer]:
+    if not distributed.is_main():
+        return []
+    values = config.model_dump(mode="json")
+    knobs = {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
+    return [make(run.folder, knobs) for make in makers]
 
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
@@ -155,6 +173,8 @@ def train(
     micro_batch: int | None,
     seed: int,
     observers: Sequence[Observer],
+    validate_every: int = 1,
+    keep: Literal["best", "last"] = "best",
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
     checkpoints = Checkpoints(run.folder / "checkpoints")
@@ -177,6 +197,8 @@ def train(
             task,
             batches,
             validation,
+            validate_every=validate_every,
+            keep=keep,
             optimizer=optimizer,
             schedule=schedule,
             epochs=training.epochs,

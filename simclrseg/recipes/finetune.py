@@ -43,7 +43,9 @@ from simclrseg.recipes._segmenter import (
 from simclrseg.recipes._training import (
     Machine,
     check_batch,
+    find_loggers,
     finish_run,
+    make_loggers,
     open_run,
     prepare_machine,
     report_skipped,
@@ -73,6 +75,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         SimclrsegError: for everything else that a user can mend; a run that never began leaves nothing behind.
     """
     machine = prepare_machine(config.hardware)
+    loggers = find_loggers(config)
     resumed_run("finetune", config)  # refuses a changed configuration before anything is read
     pretrained = find_pretrained(
         config.model.pretrained,
@@ -171,7 +174,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             learning_rate=config.training.peak_rate,
             micro_batch=config.training.micro_batch,
             seed=config.run.seed,
-            observers=observers,
+            observers=[*observers, *make_loggers(loggers, run, config)],
         )
         report_skipped(samples.skipped)
         if not distributed.dismiss():

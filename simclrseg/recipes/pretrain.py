@@ -26,9 +26,12 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import save_weights
 from simclrseg.recipes._card import write_card
+from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
 from simclrseg.recipes._training import (
     check_batch,
+    find_loggers,
     finish_run,
+    make_loggers,
     open_run,
     prepare_machine,
     report_skipped,
@@ -57,6 +60,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
     """
     machine = prepare_machine(config.hardware)
+    loggers = find_loggers(config)
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(config.model.backbone)
@@ -90,6 +94,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
+    probe = knn_batches(dataset, indices, config, threads=machine.workers)
     rate = config.training.scaled_rate
     log.info(
         f"{len(indices):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
@@ -104,18 +109,28 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         result = train(
             task,
             batches,
-            None,
+            probe,
+            validate_every=config.run.knn_every,
+            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels
             run=run,
             machine=machine,
             training=config.training,
             learning_rate=rate,
             micro_batch=config.training.micro_batch,
             seed=config.run.seed,
-            observers=observers,
+            observers=[
+                *observers,
+                CollapseWarning(
+                    lowest_rank(backbone, config.training.micro_batch or config.training.batch_size),
+                    warmup=config.training.warmup,
+                ),
+                *make_loggers(loggers, run, config),
+            ],
         )
         report_skipped(samples.skipped)
         if not distributed.dismiss():
             return {}
+        metrics = result.last | result.history[-1].validation
         metadata = ModelMetadata(
             task="backbone",
             method=config.model.method,
@@ -125,7 +140,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             image_size=config.data.image_size,
             dataset="+".join(config.data.dataset),
             include_test=config.data.include_test,
-            metrics=result.last,
+            metrics=metrics,
             epochs=config.training.epochs,
             version=simclrseg.__version__,
             commit=source_commit(),
@@ -137,7 +152,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     return {
         "run": str(run.folder),
         "backbone": str(weights),
-        "metrics": result.last,
+        "metrics": metrics,
         "next": f"simclrseg finetune --pretrained {run.name}",
     }
 

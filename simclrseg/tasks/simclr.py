@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from simclrseg import distributed
+from simclrseg import distributed, representation
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.losses.nt_xent import chance_level, contrastive_top1, nt_xent
 from simclrseg.models.backbones import feature_size, pooled_features
 from simclrseg.models.heads import ProjectionHead
+from simclrseg.representation import VIEWS
 from simclrseg.tasks.normalize import Normalize
 
 
@@ -49,20 +51,53 @@ class SimCLR:
         return embeddings.view(-1, 2, embeddings.shape[1])
 
     def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
-        """(N, 2, D) -> the loss, with the contrastive accuracy and the loss of an encoder that knows nothing.
+        """(N, 2, D) -> the loss, and what tells whether the encoder learns.
 
         Of several processes, each has the mean over its own samples, contrasted with those of all.
+
+        ``top1`` is the contrastive accuracy and ``chance`` the loss of an encoder that knows nothing. ``alignment`` and
+        ``uniformity``, of at most 128 photos, are the two things that lower the loss (Wang & Isola 2020, theorem 1).
         """
         z1, z2 = embeddings.unbind(1)
         loss = nt_xent(z1, z2, self.temperature)
+        some1, some2 = z1[: VIEWS // 2], z2[: VIEWS // 2]
         return loss, {
             "top1": contrastive_top1(z1, z2),
             "chance": chance_level(len(embeddings) * distributed.world_size()),
+            "alignment": representation.alignment(some1, some2),
+            "uniformity": (representation.uniformity(some1) + representation.uniformity(some2)) / 2,
         }
+
+    def measure(self) -> Logs:
+        """``effective_rank`` of the backbone's features in the last forward pass.
+
+        Of what remains of pretraining, not of the projections: the head ends in batch norm, which spreads out whatever
+        it gets, even the rounding errors of features that are all the same.
+        """
+        return {"effective_rank": representation.effective_rank(self.model.features)}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """``image`` (n, S, S, 3) uint8 and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
+
+        Every fifth photo asks the others.
+        """
+        features, labels = [], []
+        for batch in batches:
+            features.append(pooled_features(self.model.backbone, self.normalize(batch["image"])).float())
+            labels.append(batch["label"])
+        x, y = torch.cat(features), torch.cat(labels)
+        asks = torch.arange(len(x), device=x.device) % representation.QUERY_EVERY == 0
+        return {"knn": representation.knn_accuracy(x[~asks], y[~asks], x[asks], y[asks])}
 
 
 class ProjectedEncoder(nn.Module):
-    """An encoder, global average pooling and the projection head: (N, C, H, W) -> (N, D)."""
+    """An encoder, global average pooling and the projection head: (N, C, H, W) -> (N, D).
+
+    Attributes:
+        features: (n, F) what the head got in the last forward pass, of at most ``VIEWS`` views.
+    """
+
+    features: Tensor
 
     def __init__(self, backbone: nn.Module, hidden: int, out: int) -> None:
         super().__init__()
@@ -70,5 +105,7 @@ class ProjectedEncoder(nn.Module):
         self.projection_head = ProjectionHead(feature_size(backbone), hidden, out)
 
     def forward(self, images: Tensor) -> Tensor:
-        projections: Tensor = self.projection_head(pooled_features(self.backbone, images))
+        features = pooled_features(self.backbone, images)
+        self.features = features.detach()[:VIEWS]
+        projections: Tensor = self.projection_head(features)
         return projections

@@ -96,6 +96,25 @@ def test_a_long_epoch_gives_a_line_every_half_minute(capsys):
     ]
 
 
+def test_what_is_logged_every_few_steps_stays_on_the_line(capsys):
+    clock = Clock()
+
+    def step(number, **logs):
+        clock.now += EVERY
+        return SimpleNamespace(
+            step=number, epoch=1, learning_rate=0.1, logs=logs, images=10, seconds=EVERY, data_seconds=0.0
+        )
+
+    with session(quiet=False), TrainingProgress(clock) as progress:
+        progress.on_start(SimpleNamespace(epochs=1, steps_per_epoch=2, start_step=0, batch_size=10, unit="images"))
+        progress.on_step(step(1, loss=0.5, effective_rank=30.0))
+        progress.on_step(step(2, loss=0.25))
+        progress.on_end()
+    first, second = capsys.readouterr().err.splitlines()
+    assert "loss 0.5  effective_rank 30" in first
+    assert "loss 0.25  effective_rank 30" in second
+
+
 def test_a_resumed_run_estimates_from_its_own_steps(capsys):
     clock = Clock()
     with session(quiet=False), TrainingProgress(clock) as progress:

@@ -123,6 +123,31 @@ def test_resume_is_exact_with_micro_batches_and_half_precision(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+class Measured(Classification):
+    """Measures what the last forward pass left."""
+
+    def measure(self) -> Logs:
+        return {"norm": self.model[-1].weight.norm()}
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 8])
+def test_what_is_measured_every_few_steps_survives_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr("simclrseg.engine.loop.MEASURE_EVERY", 2)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    options = {"validation": Images(2), "validate_every": 2, "keep": "last"}
+    watcher = Watcher()
+    train(tmp_path / "whole", task=Measured(network()), observers=(watcher,), **options)
+    assert [record.step for record in watcher.steps if "norm" in record.logs] == [1, 3, 5, 7, 9, 11]
+    stopper = Watcher(step=step, act=signal_self(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", task=Measured(network()), observers=(stopper,), **options)
+    train(tmp_path / "parts", task=Measured(network()), **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 @pytest.mark.parametrize("step", [5, 11])
 def test_a_run_that_died_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path, step: int) -> None:
     (tmp_path / "whole").mkdir()
@@ -272,6 +297,21 @@ def test_the_first_score_picks_the_best_epoch_and_its_weights(tmp_path: Path) ->
     assert torch.equal(task.model[0].weight, task.seen[1])
     assert torch.equal(state.model["0.weight"], task.seen[4])  # last is last
     assert result.last == result.history[4].train
+
+
+def test_the_last_weights_stay_where_the_best_are_not_asked_for(tmp_path: Path) -> None:
+    task = Scored([0.7, 0.1])
+    result, state = train(tmp_path, task=task, validation=Images(2), epochs=2, keep="last")
+    assert result.best_epoch == 1
+    assert same(task.model.state_dict(), state.model)
+    assert not (tmp_path / "checkpoints/best").exists()
+
+
+def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path: Path) -> None:
+    task = Scored([0.1, 0.2, 0.3])
+    result, _ = train(tmp_path, task=task, validation=Images(2), epochs=5, validate_every=2)
+    assert [record.validation.get("iou") for record in result.history] == [None, 0.1, None, 0.2, 0.3]
+    assert result.best_epoch == 5
 
 
 def test_without_validation_there_is_no_best_epoch_and_the_last_weights_stay(tmp_path: Path) -> None:

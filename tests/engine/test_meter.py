@@ -54,3 +54,10 @@ def test_a_bad_loss_among_pending_steps_is_named_after_the_good_ones_were_told()
     with pytest.raises(TrainingError, match="nan at step 3"):
         meter.flush()
     assert [r.step for r in told.steps] == [1, 2]
+
+
+def test_what_some_steps_log_is_averaged_over_those_steps() -> None:
+    meter = Meter([], every=1)
+    meter.add(record(1, images=6), {"loss": torch.tensor(1.0), "rank": 30.0})
+    meter.add(record(2, images=2), {"loss": torch.tensor(5.0)})
+    assert meter.take_means() == {"loss": 2.0, "rank": 30.0}

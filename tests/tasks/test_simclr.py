@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from simclrseg.engine.task import Batch, ContrastiveTask, ValidatedTask
+from simclrseg.engine.loop import evaluate
+from simclrseg.engine.task import Batch, ContrastiveTask, MeasuredTask, ValidatedTask
 from simclrseg.losses.nt_xent import nt_xent
-from simclrseg.models.backbones import build_backbone
+from simclrseg.models.backbones import build_backbone, pooled_features
+from simclrseg.representation import alignment, effective_rank, knn_accuracy, uniformity
 from simclrseg.tasks import METHODS
 from simclrseg.tasks.simclr import SimCLR
-from tests.engine.small import Images, train
+from tests.engine.small import CPU, Images, train
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -42,9 +44,10 @@ def batch(size: int = 6) -> Batch:
     return next(Images(1, size, views=2).epoch(0))
 
 
-def test_simclr_is_contrastive_and_needs_no_labels() -> None:
+def test_simclr_is_contrastive_and_can_be_measured_and_validated() -> None:
     assert isinstance(task(), ContrastiveTask)
-    assert not isinstance(task(), ValidatedTask)
+    assert isinstance(task(), MeasuredTask)
+    assert isinstance(task(), ValidatedTask)
     assert METHODS["simclr"] is SimCLR
 
 
@@ -83,7 +86,8 @@ def test_training_takes_the_loss_below_chance_and_finds_views_again(tmp_path: Pa
     data = Colours(4, 8, views=2)
     result, _ = train(tmp_path, task=task(temperature=0.5), data=data, epochs=8, learning_rate=0.05)
     first, last = result.history[0].train, result.last
-    assert list(last) == ["loss", "top1", "chance"]
+    assert list(last) == ["loss", "top1", "chance", "alignment", "uniformity", "effective_rank"]
+    assert last["alignment"] < first["alignment"]
     assert last["loss"] < first["loss"]
     assert last["loss"] < 0.8 * last["chance"]
     assert last["chance"] == pytest.approx(math.log(15))
@@ -99,3 +103,47 @@ def test_a_real_encoder_is_trained_through_its_head() -> None:
     loss.backward()
     assert all(parameter.grad is not None for parameter in simclr.model.parameters())
     assert backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_alignment_and_uniformity_are_those_of_the_projections() -> None:
+    simclr, data = task(), batch()
+    simclr.model.eval()
+    z1, z2 = simclr.embed(data).unbind(1)
+    _, logs = simclr.batch_loss(torch.stack([z1, z2], dim=1))
+    assert float(logs["alignment"]) == pytest.approx(float(alignment(z1, z2)))
+    assert float(logs["uniformity"]) == pytest.approx(float(uniformity(z1) + uniformity(z2)) / 2)
+
+
+def test_effective_rank_is_that_of_the_backbones_features() -> None:
+    simclr, data = task(), batch()
+    simclr.training_loss(data)
+    same = task()
+    features = pooled_features(same.model.backbone, same.normalize(data["image"].flatten(0, 1)))
+    assert float(simclr.measure()["effective_rank"]) == pytest.approx(float(effective_rank(features)), rel=1e-4)
+    assert not simclr.model.features.requires_grad
+
+
+def test_features_that_are_all_the_same_are_seen_though_the_head_spreads_them() -> None:
+    simclr = task()
+    for parameter in simclr.model.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.ones_(simclr.model.backbone.stage[1].bias)
+    loss, _ = simclr.training_loss(batch())
+    assert loss.isfinite()
+    assert float(simclr.measure()["effective_rank"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_knn_lets_every_fifth_photo_ask_the_others_and_leaves_the_model_as_it_was() -> None:
+    simclr, data = task(), Images(5, 7)
+    before = {name: value.clone() for name, value in simclr.model.state_dict().items()}
+    scores = evaluate(simclr, data, device=CPU)
+    assert simclr.model.training
+    assert all(torch.equal(value, before[name]) for name, value in simclr.model.state_dict().items())
+    simclr.model.eval()
+    batches = list(data.epoch(0))
+    images, labels = (torch.cat([each[name] for each in batches]) for name in ("image", "label"))
+    features = pooled_features(simclr.model.backbone, simclr.normalize(images)).detach()
+    bank = [place for place in range(35) if place % 5]
+    expected = knn_accuracy(features[bank], labels[bank], features[::5], labels[::5])
+    assert scores == {"knn": pytest.approx(expected)}
+    assert expected > 0.6  # brightness is the label, and a random network sees it

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, read_image, read_mask
 
+UNLABELLED = -1
+"""The label of a photo that has none, in a set where others have one."""
+
 Border = Literal["pet", "background", "ignore"]
 Colour = tuple[int, int, int]
 
@@ -42,7 +45,7 @@ class Dataset:
         keys: a stable name of each photo, unique in the set: its relative path with ``/``.
         classes: names of the mask classes, by id; empty where there are no masks.
         colours: an RGB colour for each of them.
-        labels: (N,) int64 class of each photo, or None.
+        labels: (N,) int64 class of each photo, -1 where it has none; None where no photo has one.
         label_names: their names, by id.
         official: published lists of indices, among "train", "validation", "test" and "trainval".
         border: the border rule in force; None where it has no meaning.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.images import Pixels
 
 
@@ -21,15 +21,18 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
 class Joined(Dataset):
     """The photos of several datasets, one set after the other.
 
-    Published lists are joined too. Labels are kept where every part has them under the same names. Masks are not.
+    Published lists are joined too. Labels are those of the first part that has any and of the parts that name theirs
+    alike; the other photos have none. Masks are not kept.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
         self._parts = tuple(parts)
         self._starts = (0, *accumulate(len(part) for part in parts))
-        names = {part.label_names for part in parts}
-        labels = [part.labels for part in parts]
-        alike = len(names) == 1 and all(label is not None for label in labels)
+        names = next((part.label_names for part in parts if part.labels is not None), ())
+        labels = [
+            part.labels if part.labels is not None and part.label_names == names else np.full(len(part), UNLABELLED)
+            for part in parts
+        ]
         official: dict[str, list[int]] = {}
         for start, part in zip(self._starts, parts, strict=False):
             for split, indices in part.official.items():
@@ -37,8 +40,8 @@ class Joined(Dataset):
         super().__init__(
             "+".join(part.name for part in parts),
             [f"{number}/{part.name}/{key}" for number, part in enumerate(parts) for key in part.keys],
-            labels=np.concatenate([label for label in labels if label is not None]) if alike else None,
-            label_names=names.pop() if alike else (),
+            labels=np.concatenate(labels) if names else None,
+            label_names=names,
             official=official,
         )
 

@@ -37,9 +37,13 @@ def test_published_lists_are_joined_at_their_new_places():
     assert joined.official["test"] == (1, 2, 4)
 
 
-def test_labels_are_kept_only_where_they_mean_the_same():
+def test_labels_are_kept_where_they_mean_what_the_first_ones_mean():
     cats = Flat("a", [1, 2], labels=np.array([0, 1]), label_names=("cat", "dog"))
     more = Flat("b", [3], labels=np.array([1]), label_names=("cat", "dog"))
     cars = Flat("c", [4], labels=np.array([0]), label_names=("car",))
     assert join([cats, more]).labels.tolist() == [0, 1, 1]
-    assert join([cats, cars]).labels is None and join([cats, Flat("d", [5])]).labels is None
+    joined = join([Flat("d", [5, 6]), cats, cars])
+    assert joined.labels.tolist() == [-1, -1, 0, 1, -1]
+    assert joined.labels.dtype == np.int64
+    assert joined.label_names == ("cat", "dog")
+    assert join([Flat("d", [5]), Flat("e", [6])]).labels is None

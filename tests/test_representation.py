@@ -1,0 +1,103 @@
+"""Figures of embeddings, against closed forms and spelled-out references."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from simclrseg import representation
+from simclrseg.representation import alignment, effective_rank, knn_accuracy, uniformity
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_alignment_is_zero_for_equal_views_and_four_for_opposite_ones() -> None:
+    z = normal(7, 5)
+    assert alignment(z, 3 * z).item() == pytest.approx(0, abs=1e-6)  # lengths do not count
+    assert alignment(z, -z).item() == pytest.approx(4)
+
+
+def test_alignment_of_unrelated_views_is_two() -> None:
+    assert alignment(normal(4000, 64), normal(4000, 64, seed=1)).item() == pytest.approx(2, abs=0.02)
+
+
+def test_uniformity_equals_its_definition() -> None:
+    z = normal(9, 4)
+    unit = (z / z.norm(dim=1, keepdim=True)).tolist()
+    pairs = [math.exp(-2 * math.dist(a, b) ** 2) for i, a in enumerate(unit) for b in unit[:i]]
+    assert uniformity(z).item() == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
+
+
+def test_uniformity_of_one_point_and_of_opposite_points() -> None:
+    assert uniformity(torch.ones(5, 3)).item() == pytest.approx(0, abs=1e-5)
+    assert uniformity(torch.tensor([[1.0, 0], [-2, 0]])).item() == pytest.approx(-8)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_effective_rank_of_equal_singular_values_is_their_number(rank: int) -> None:
+    q, _ = torch.linalg.qr(normal(40, rank))
+    basis, _ = torch.linalg.qr(normal(16, rank, seed=1))
+    assert effective_rank(5 * q @ basis.T).item() == pytest.approx(rank, rel=1e-3)
+    assert effective_rank((5 * q @ basis.T).T).item() == pytest.approx(rank, rel=1e-3)
+
+
+def test_effective_rank_equals_its_definition() -> None:
+    x = normal(30, 12) * torch.logspace(0, -3, 12)
+    values = np.linalg.svd(x.double().numpy(), compute_uv=False)
+    share = values / values.sum()
+    assert effective_rank(x).item() == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-6)
+
+
+def test_effective_rank_of_features_that_are_all_the_same_is_one() -> None:
+    assert effective_rank(normal(1, 512).expand(256, 512)).item() == pytest.approx(1, abs=1e-3)
+    assert effective_rank(torch.zeros(8, 4)).item() == 0
+
+
+def test_effective_rank_of_what_is_not_finite_is_nan() -> None:
+    assert math.isnan(effective_rank(torch.tensor([[1.0, math.nan]])).item())
+
+
+def reference_knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: int, temperature: float) -> np.ndarray:
+    """One query and one neighbour after the other."""
+    bank = bank / np.linalg.norm(bank, axis=1, keepdims=True)
+    answers = []
+    for query in queries / np.linalg.norm(queries, axis=1, keepdims=True):
+        similarity = bank @ query
+        votes = np.zeros(labels.max() + 1)
+        for nearest in np.argsort(-similarity)[:k]:
+            votes[labels[nearest]] += math.exp(similarity[nearest] / temperature)
+        answers.append(int(votes.argmax()))
+    return np.array(answers)
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 1.0), (500, 0.1)])
+def test_knn_equals_a_loop_over_queries_and_neighbours(monkeypatch, k: int, temperature: float) -> None:
+    bank, queries = normal(150, 6).double(), normal(40, 6, seed=1).double()
+    labels, truth = (torch.randint(0, 4, (n,), generator=torch.Generator().manual_seed(2)) for n in (150, 40))
+    answers = reference_knn(bank.numpy(), labels.numpy(), queries.numpy(), k, temperature)
+    for workspace in (64 << 20, 7 * 150 * 8):  # in one block, and in blocks of 7 that do not divide 40
+        monkeypatch.setattr(representation, "_WORKSPACE", workspace)
+        accuracy = knn_accuracy(bank, labels, queries, truth, neighbours=k, temperature=temperature)
+        assert accuracy == (answers == truth.numpy()).mean()
+
+
+def test_near_neighbours_outvote_many_far_ones() -> None:
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1, 1])
+    query, truth = torch.tensor([[1.0, 0.1]]), torch.tensor([0])
+    assert knn_accuracy(bank, labels, query, truth) == 1
+    assert knn_accuracy(bank, labels, query, truth, temperature=10.0) == 0
+
+
+def test_autocast_changes_nothing() -> None:
+    bank, queries = normal(60, 8), normal(30, 8, seed=1)
+    labels, truth = torch.arange(60) % 3, torch.arange(30) % 3
+    plain = uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)) == plain
