@@ -109,6 +109,14 @@ class TrainingRun(Section):
     """Continue this interrupted run, with its own configuration."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
+    checkpoint_steps: Annotated[int, Ge(1)] | None = None
+    """Save the training state every so many steps too, besides after each epoch."""
+    checkpoint_minutes: Annotated[float, Gt(0)] | None = None
+    """Save the training state whenever so many minutes have passed, besides after each epoch."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 1
+    """How many of the last training states to keep."""
+    dry_run: Annotated[bool, Transient()] = False
+    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
 
 
 class Training(Section):
@@ -197,8 +205,18 @@ class PretrainTraining(Training):
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 120
     """Images that are contrasted with one another in a step, over all processes."""
-    micro_batch: Annotated[int, Ge(1)] | None = None
-    """Images whose activations are in memory at once. The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer images."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images in memory at once, a divisor of the batch; auto takes the largest that fits. The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer images."""
+
+    @model_validator(mode="after")
+    def _micro_batch_divides_the_batch(self) -> Self:
+        if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
+            divisors = [str(number) for number in range(1, self.batch_size + 1) if self.batch_size % number == 0]
+            raise ValueError(
+                f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size}): "
+                f"take {', '.join(divisors[:-1])} or {divisors[-1]}"
+            )
+        return self
 
     @property
     def scaled_rate(self) -> float:
@@ -267,8 +285,8 @@ class FinetuneTraining(Training):
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 32
     """Images per optimizer step, over all processes."""
-    micro_batch: Annotated[int, Ge(1)] | None = None
-    """Images per forward pass; the gradient is that of the whole batch (accumulation)."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images per forward pass; auto takes what fits. The gradient is that of the whole batch (accumulation)."""
 
 
 class FinetuneConfig(Section):

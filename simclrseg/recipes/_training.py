@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 import simclrseg
 from simclrseg import plots, runs
-from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training
+from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
@@ -33,13 +33,21 @@ from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, knobs_of, look_up, parse_config_file
+from simclrseg.recipes._memory import fitting_micro_batch
 
 log = logging.getLogger(__name__)
 
 TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result.
-RESUMABLE = {"hardware.workers", "console.runs", "console.quiet"}
+RESUMABLE = {
+    "hardware.workers",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.keep_checkpoints",
+    "console.runs",
+    "console.quiet",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,17 +144,27 @@ def train(
     machine: Machine,
     training: Training,
     learning_rate: float,
-    micro_batch: int | None,
-    seed: int,
+    micro_batch: int | Literal["auto"],
+    saving: TrainingRun,
     observers: Sequence[Observer],
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
-    checkpoints = Checkpoints(run.folder / "checkpoints")
+    checkpoints = Checkpoints(
+        run.folder / "checkpoints",
+        keep=saving.keep_checkpoints,
+        every_steps=saving.checkpoint_steps,
+        every_minutes=saving.checkpoint_minutes,
+    )
     start = checkpoints.load_last()
     if start is not None:
         threads = run.environment.get("threads")
         if threads:
             torch.set_num_threads(threads)  # sums depend on how they are split
+    if micro_batch == "auto":
+        micro_batch = run.environment.get("micro_batch") or fitting_micro_batch(
+            task, batches, machine.device, machine.precision
+        )
+    runs.record(run, micro_batch=micro_batch)
     optimizer = OPTIMIZERS[training.optimizer](
         parameter_groups(task.model, training.weight_decay), learning_rate=learning_rate, weight_decay=training.weight_decay
     )
@@ -169,7 +187,7 @@ def train(
             observers=[FileHistory(run.folder), *observers],
             checkpoints=checkpoints,
             start=start,
-            seed=seed,
+            seed=saving.seed,
         )
     except Interrupted as stop:
         runs_option = "" if run.folder.parents[1] == Path("runs") else f" --runs {run.folder.parents[1]}"

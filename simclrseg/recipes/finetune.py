@@ -145,7 +145,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             training=config.training,
             learning_rate=config.training.peak_rate,
             micro_batch=config.training.micro_batch,
-            seed=config.run.seed,
+            saving=config.run,
             observers=observers,
         )
         if samples.skipped:

@@ -102,7 +102,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             training=config.training,
             learning_rate=rate,
             micro_batch=config.training.micro_batch,
-            seed=config.run.seed,
+            saving=config.run,
             observers=observers,
         )
         if samples.skipped:

@@ -1,0 +1,56 @@
+"""How much RAM this process may still take, its container's limit included. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Where Linux keeps control groups: folder, limit, use, and the part of the use that gives way at once (files that were
+# read lately). By their name in /proc/self/cgroup: version 2 has none.
+_GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that can be taken without swapping; None where the system does not say.
+
+    Args:
+        root: where ``proc`` and ``sys`` are.
+    """
+    meminfo = root / "proc/meminfo"
+    if meminfo.is_file():
+        return max(0, min([_table(meminfo)["MemAvailable:"] * 1024, *_left_in_groups(root)]))
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS says at least how much there is
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What the control groups of this process, from its own up to the topmost, have left of their limits."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for name in _GROUPS.keys() & controllers.split(","):
+            base, limit, use, reclaimable = _GROUPS[name]
+            own = Path(path.lstrip("/"))
+            for group in (own, *own.parents):
+                folder = root / base / group
+                try:
+                    most = int((folder / limit).read_text())
+                    used = int((folder / use).read_text()) - _table(folder / "memory.stat").get(reclaimable, 0)
+                except (OSError, ValueError):  # "max"; and in a container, groups of the host that cannot be seen
+                    continue
+                yield most - used
+
+
+def _table(file: Path) -> dict[str, int]:
+    """The first number of each line, by its first word."""
+    rows = (line.split() for line in file.read_text().splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
