@@ -136,6 +136,8 @@ class Training(Section):
     """Weight decay; biases and normalisation layers have none."""
     clip: Annotated[float, Gt(0)] | None = None
     """Clip the gradient to this norm."""
+    compile: bool = False
+    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
     epochs: Annotated[int, Ge(1)]
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)]
@@ -182,6 +184,10 @@ class PretrainModel(Section):
     """Self-supervised objective."""
     backbone: BackboneName = "resnet50"
     """Encoder, by its name in segmentation-models-pytorch."""
+    stem: Literal["auto", "imagenet", "cifar"] = "auto"
+    """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
+    init: Annotated[str, Completes("pretrained")] = "none"
+    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     projection_hidden: Annotated[int, Ge(1)] = 512
     """Width of the projection head's hidden layer."""
     projection_dim: Annotated[int, Ge(2)] = 128
@@ -265,7 +271,7 @@ class FinetuneModel(Section):
     """Model"""
 
     pretrained: Annotated[str, Completes("pretrained")] = "none"
-    """Weights to start from: none, a pretraining run's name, or a file or run folder."""
+    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
     allow_unfinished: bool = False

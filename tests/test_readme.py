@@ -19,7 +19,7 @@ EXECUTABLE = Path(sys.executable).parent / "simclrseg"
 
 # Added to the card's commands, which are made for a GPU.
 SMALLER = {
-    "pretrain": "--backbone resnet18 --image-size 32 --epochs 1",
+    "pretrain": "--backbone resnet18 --stem imagenet --image-size 32 --epochs 1",
     "finetune": "--image-size 64 --epochs 1",
 }
 

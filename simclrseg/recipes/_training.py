@@ -25,14 +25,23 @@ from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training,
 from simclrseg.data.loader import Loader
 from simclrseg.engine import OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.history import FileHistory, Observer
+from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import parameter_groups
-from simclrseg.engine.runtime import choose_device, choose_precision, describe
+from simclrseg.engine.runtime import choose_device, choose_precision, compiled, describe
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, knobs_of, look_up, parse_config_file
+from simclrseg.recipes._forecast import (
+    DRY_STEPS,
+    DRY_STEPS_ON_A_GPU,
+    FirstSteps,
+    Forecast,
+    Rehearsal,
+    findings,
+    suggested,
+)
 from simclrseg.recipes._memory import fitting_micro_batch
 
 log = logging.getLogger(__name__)
@@ -146,6 +155,7 @@ def train(
     learning_rate: float,
     micro_batch: int | Literal["auto"],
     saving: TrainingRun,
+    suggestion: Callable[[float], str] | None,
     observers: Sequence[Observer],
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
@@ -165,35 +175,73 @@ def train(
             task, batches, machine.device, machine.precision
         )
     runs.record(run, micro_batch=micro_batch)
-    optimizer = OPTIMIZERS[training.optimizer](
-        parameter_groups(task.model, training.weight_decay), learning_rate=learning_rate, weight_decay=training.weight_decay
-    )
+    optimizer = _optimizer(task, training, learning_rate)
     steps = len(batches)
     schedule = partial(
         _rate, SCHEDULES[training.schedule], learning_rate, total=training.epochs * steps, warmup=round(training.warmup * steps)
     )
     try:
-        return fit(
-            task,
-            batches,
-            validation,
-            optimizer=optimizer,
-            schedule=schedule,
-            epochs=training.epochs,
-            device=machine.device,
-            precision=machine.precision,
-            micro_batch=micro_batch,
-            clip=training.clip,
-            observers=[FileHistory(run.folder), *observers],
-            checkpoints=checkpoints,
-            start=start,
-            seed=saving.seed,
-        )
+        with compiled(task.model, enabled=training.compile):
+            return fit(
+                task,
+                batches,
+                validation,
+                optimizer=optimizer,
+                schedule=schedule,
+                epochs=training.epochs,
+                device=machine.device,
+                precision=machine.precision,
+                micro_batch=micro_batch,
+                clip=training.clip,
+                observers=[FileHistory(run.folder), Forecast(suggestion=suggestion), *observers],
+                checkpoints=checkpoints,
+                start=start,
+                seed=saving.seed,
+            )
     except Interrupted as stop:
         runs_option = "" if run.folder.parents[1] == Path("runs") else f" --runs {run.folder.parents[1]}"
         raise Interrupted(
             f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
         ) from None
+
+
+def rehearse(
+    task: Task, batches: Loader, *, config: TrainingConfig, machine: Machine, learning_rate: float
+) -> dict[str, Any]:
+    """Take a few steps, write nothing, and say what the whole run would take."""
+    training = config.training
+    if config.run.name is not None:
+        runs.check_name(config.run.name)
+    micro_batch = training.micro_batch
+    if micro_batch == "auto":
+        micro_batch = fitting_micro_batch(task, batches, machine.device, machine.precision)
+    steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
+    plan = Plan(training.epochs, len(batches), 0, 0, batches.batch_size)
+    rehearsal = Rehearsal(plan, steps=steps, suggestion=suggested(config, machine.device))
+    with compiled(task.model, enabled=training.compile):
+        fit(
+            task,
+            FirstSteps(batches, steps),
+            optimizer=_optimizer(task, training, learning_rate),
+            schedule=lambda step: 0.0,
+            epochs=1,
+            device=machine.device,
+            precision=machine.precision,
+            micro_batch=micro_batch,
+            clip=training.clip,
+            observers=[rehearsal],
+            seed=config.run.seed,
+        )
+    return findings(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
+
+
+def _optimizer(task: Task, training: Training, learning_rate: float) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[training.optimizer](
+        parameter_groups(task.model, training.weight_decay),
+        learning_rate=learning_rate,
+        weight_decay=training.weight_decay,
+    )
+    return optimizer
 
 
 def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:

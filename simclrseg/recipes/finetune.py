@@ -26,13 +26,15 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
-from simclrseg.recipes._pretrained import Pretrained, find_pretrained
+from simclrseg.recipes._forecast import suggested
+from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
 from simclrseg.recipes._segmenter import MODEL, open_labelled, example_rows, predictor, results, score_photos, segmenter_task
 from simclrseg.recipes._training import (
     check_batch,
     finish_run,
     open_run,
     prepare_machine,
+    rehearse,
     resumed_run,
     source_commit,
     train,
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 ONNX = "model.onnx"
 DECODER = "unet"
+DEFAULT_BACKBONE = "resnet50"
 EXAMPLES = 6
 
 
@@ -61,6 +64,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
+        encoder=config.model.backbone or DEFAULT_BACKBONE,
         allow_unfinished=config.model.allow_unfinished,
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
@@ -70,6 +74,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     report = load_backbone(backbone, pretrained.file) if pretrained.file else None
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
+    if source is not None and source.stem == "cifar":
+        log.warning(
+            f"{pretrained.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
+            "so its early features change"
+        )
 
     dataset, split = open_labelled(config.data)
     check_batch(config.training.batch_size, len(split.train), "training photos")
@@ -123,6 +132,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         drop_last=False,
         threads=machine.workers,
     )
+    if config.run.dry_run:
+        return rehearse(task, batches, config=config, machine=machine, learning_rate=config.training.peak_rate)
     with open_run(
         "finetune",
         config,
@@ -146,6 +157,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             learning_rate=config.training.peak_rate,
             micro_batch=config.training.micro_batch,
             saving=config.run,
+            suggestion=suggested(config, machine.device),
             observers=observers,
         )
         if samples.skipped:
@@ -191,9 +203,9 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
     """
     asked = config.model.backbone
     if source is None:
-        if pretrained.file is not None and asked is None:
+        if pretrained.file is not None and pretrained.label != IMAGENET and asked is None:
             raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
-        return asked or "resnet50"
+        return asked or DEFAULT_BACKBONE
     if asked is not None and asked != source.encoder:
         raise UsageError(f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}")
     return source.encoder
