@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import OPTIMIZERS, SCHEDULES
@@ -62,6 +62,19 @@ def _known_backbone(name: str) -> str:
     if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
         return name
     raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
+
+
+def _warm_enough(value: Any) -> Any:
+    try:
+        cold = float(value) < 0.01
+    except (TypeError, ValueError):
+        return value  # what it must be is said elsewhere
+    if cold:
+        raise ValueError(
+            f"{value} is too low: cosines divided by less than 0.01 differ by hundreds, so that each image learns from "
+            "its nearest neighbour alone; take 0.01 or more, as 0.1"
+        )
+    return value
 
 
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
@@ -192,7 +205,7 @@ class PretrainModel(Section):
     """Width of the projection head's hidden layer."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding in which views are compared."""
-    temperature: Annotated[float, Ge(0.01), Le(10)] = 0.1
+    temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
     """Temperature of the contrastive loss."""
 
 
@@ -226,7 +239,7 @@ class PretrainTraining(Training):
 
     @property
     def scaled_rate(self) -> float:
-        factor = {"none": 1.0, "linear": self.batch_size / 256, "sqrt": self.batch_size**0.5 / 4}
+        factor: dict[str, float] = {"none": 1.0, "linear": self.batch_size / 256, "sqrt": self.batch_size**0.5 / 4}
         return self.peak_rate * factor[self.lr_scaling]
 
 

@@ -204,9 +204,9 @@ def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     yield Item("none", "from scratch")
-    yield Item("imagenet", "supervised weights")
     yield from _runs("pretrain")(words, incomplete)
     yield from _published(words, incomplete)
+    yield Item("imagenet", "supervised weights")
 
 
 def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:

@@ -120,7 +120,8 @@ class TestCompiled:
         from torch._inductor.exc import InvalidCxxCompiler
 
         model = network()
-        with pytest.raises(TrainingError, match=r"--compile does not work here .*leave it out") as error, compiled(model):
+        says = r"--compile does not work here .*leave it out"
+        with pytest.raises(TrainingError, match=says) as error, compiled(model):
             raise InvalidCxxCompiler
         assert "\n" not in str(error.value)
         assert model._compiled_call_impl is None

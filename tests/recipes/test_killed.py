@@ -46,7 +46,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
         time.sleep(0.01)
     time.sleep(random.uniform(0, 2))
     killed.kill()
-    killed.wait()
+    killed.communicate()
     assert not (parts / "backbone.safetensors").exists(), "it had finished"
     finish(start("pretrain", "--resume", "parts", "--workers", "3", folder=tmp_path))
 
