@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
@@ -63,6 +63,19 @@ def _known_backbone(name: str) -> str:
     if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
         return name
     raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
+
+
+def _warm_enough(value: Any) -> Any:
+    try:
+        cold = float(value) < 0.01
+    except (TypeError, ValueError):
+        return value  # what it must be is said elsewhere
+    if cold:
+        raise ValueError(
+            f"{value} is too low: cosines divided by less than 0.01 differ by hundreds, so that each image learns from "
+            "its nearest neighbour alone; take 0.01 or more, as 0.1"
+        )
+    return value
 
 
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
@@ -119,6 +132,14 @@ class TrainingRun(Section):
     """Replace the run of that name."""
     log: list[Annotated[str, LOGGERS]] = []
     """Also send the numbers to this tool; repeat it for both."""
+    checkpoint_steps: Annotated[int, Ge(1)] | None = None
+    """Save the training state every so many steps too, besides after each epoch."""
+    checkpoint_minutes: Annotated[float, Gt(0)] | None = None
+    """Save the training state whenever so many minutes have passed, besides after each epoch."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 1
+    """How many of the last training states to keep."""
+    dry_run: Annotated[bool, Transient()] = False
+    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
 
 
 class Training(Section):
@@ -139,6 +160,8 @@ class Training(Section):
     """Weight decay; biases and normalisation layers have none."""
     clip: Annotated[float, Gt(0)] | None = None
     """Clip the gradient to this norm."""
+    compile: bool = False
+    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
     epochs: Annotated[int, Ge(1)]
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)]
@@ -200,11 +223,15 @@ class PretrainModel(Section):
     """Self-supervised objective."""
     backbone: BackboneName = "resnet50"
     """Encoder, by its name in segmentation-models-pytorch."""
+    stem: Literal["auto", "imagenet", "cifar"] = "auto"
+    """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
+    init: Annotated[str, Completes("pretrained")] = "none"
+    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     projection_hidden: Annotated[int, Ge(1)] = 512
     """Width of the projection head's hidden layer."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding in which views are compared."""
-    temperature: Annotated[float, Ge(0.01), Le(10)] = 0.1
+    temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
     """Temperature of the contrastive loss."""
 
 
@@ -223,9 +250,19 @@ class PretrainTraining(Training):
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 120
     """Images that are contrasted with one another in a step, over all processes."""
-    micro_batch: Annotated[int, Ge(1)] | None = None
-    """Images whose activations are in memory at once. The gradient stays that of the whole batch (gradient caching);
-    plain accumulation would contrast fewer images."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images in memory at once, a divisor of the batch; auto takes the largest that fits. The gradient stays that of
+    the whole batch (gradient caching); plain accumulation would contrast fewer images."""
+
+    @model_validator(mode="after")
+    def _micro_batch_divides_the_batch(self) -> Self:
+        if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
+            divisors = [str(number) for number in range(1, self.batch_size + 1) if self.batch_size % number == 0]
+            raise ValueError(
+                f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size}): "
+                f"take {', '.join(divisors[:-1])} or {divisors[-1]}"
+            )
+        return self
 
     @property
     def scaled_rate(self) -> float:
@@ -284,7 +321,7 @@ class FinetuneModel(Section):
     """Model"""
 
     pretrained: Annotated[str, Completes("pretrained")] = "none"
-    """Weights to start from: none, a pretraining run's name, or a file or run folder."""
+    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
     allow_unfinished: bool = False
@@ -304,8 +341,8 @@ class FinetuneTraining(Training):
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 32
     """Images per optimizer step, over all processes."""
-    micro_batch: Annotated[int, Ge(1)] | None = None
-    """Images per forward pass; the gradient is that of the whole batch (accumulation)."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images per forward pass; auto takes what fits. The gradient is that of the whole batch (accumulation)."""
 
 
 class FinetuneConfig(Section):

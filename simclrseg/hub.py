@@ -29,6 +29,7 @@ class Published:
 
     Attributes:
         repo: repository without its namespace.
+        namespace: of the repository, where it is not ours.
         revision: a commit hash once it is uploaded, so that a cached file needs no request.
         sha256: of the file; None while it is not uploaded.
         uploaded: False while nobody has put it there: it must not be listed as if it could be fetched.
@@ -44,6 +45,7 @@ class Published:
     dataset: str
     epochs: int
     make: str
+    namespace: str | None = None
     file: str = "backbone.safetensors"
     revision: str = "main"
     sha256: str | None = None
@@ -56,7 +58,7 @@ class Published:
     @property
     def repo_id(self) -> str:
         """Namespace and repository; the namespace is ours unless SIMCLRSEG_HUB_NAMESPACE names another."""
-        return f"{_namespace()}/{self.repo}"
+        return f"{self.namespace or _namespace()}/{self.repo}"
 
 
 def _namespace() -> str:
@@ -127,12 +129,7 @@ def cached_path(name: str) -> Path | None:
         UnknownName: if no backbone of that name is published.
         HubError: if SIMCLRSEG_HUB_NAMESPACE cannot be a namespace.
     """
-    from huggingface_hub import try_to_load_from_cache
-
-    entry = find(name)
-    with _one_line(entry):
-        found = try_to_load_from_cache(entry.repo_id, entry.file, revision=entry.revision)
-    return Path(found) if isinstance(found, str) else None
+    return _cached(find(name))
 
 
 def fetch(name: str) -> Path:
@@ -142,8 +139,42 @@ def fetch(name: str) -> Path:
         UnknownName: if no backbone of that name is published.
         HubError: if it cannot be fetched, or is not the file that was announced.
     """
-    entry = find(name)
-    path = cached_path(name)
+    return _fetch(find(name))
+
+
+def fetch_imagenet(encoder: str, repo_id: str, revision: str) -> Path:
+    """The weights that segmentation-models-pytorch publishes for an encoder, as ``fetch``.
+
+    Raises:
+        HubError: if they cannot be fetched, or are not the file that was announced.
+    """
+    namespace, _, repo = repo_id.partition("/")
+    return _fetch(
+        Published(
+            name=f"imagenet weights of {encoder}",
+            namespace=namespace,
+            repo=repo,
+            revision=revision,
+            file="model.safetensors",
+            encoder=encoder,
+            method="supervised",
+            dataset="imagenet",
+            epochs=0,
+            make="simclrseg pretrain --dataset cats_vs_dogs",
+        )
+    )
+
+
+def _cached(entry: Published) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    with _one_line(entry):
+        found = try_to_load_from_cache(entry.repo_id, entry.file, revision=entry.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _fetch(entry: Published) -> Path:
+    path = _cached(entry)
     if path is None:
         path, announced = _download(entry)
         _check(path, entry.sha256 or announced)

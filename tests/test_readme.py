@@ -25,7 +25,7 @@ CARD = [
 ]
 # Added to commands that are made for a GPU, or for an evening.
 SMALLER = {
-    "pretrain": "--backbone resnet18 --image-size 32 --epochs 1",
+    "pretrain": "--backbone resnet18 --stem imagenet --image-size 32 --epochs 1",
     "finetune": "--image-size 64 --epochs 1",
 }
 

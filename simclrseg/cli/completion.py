@@ -206,6 +206,7 @@ def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     yield Item("none", "from scratch")
     yield from _runs("pretrain")(words, incomplete)
     yield from _published(words, incomplete)
+    yield Item("imagenet", "supervised weights")
 
 
 def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:

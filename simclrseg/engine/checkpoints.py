@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,22 +43,63 @@ class TrainingState:
 class Checkpoints:
     """The last state and the best model of a run, in its ``checkpoints`` folder; of several processes the first writes.
 
+    Args:
+        keep: how many last states stay: beside ``last/state.pt`` there is then a ``last/state-<step>.pt`` for each of
+            them, the newest included; to go back to one, copy it over ``state.pt``.
+        every_steps, every_minutes: how often a state is due in the middle of an epoch.
+
     Raises:
         TrainingError: if a file cannot be written; the one before stands.
         RunError: if a file cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 1,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
+        self._keep = keep
+        self._every_steps = every_steps
+        self._every_minutes = every_minutes
+        self._clock = clock
+        self._saved = clock()
         self._last = folder / "last" / "state.pt"
         self._best = folder / "best" / "model.pt"
 
+    def due(self, step: int) -> bool:
+        """Whether the state is to be saved after this step, in the middle of an epoch."""
+        if self._every_steps is not None and step % self._every_steps == 0:
+            return True
+        return self._every_minutes is not None and self._clock() - self._saved >= 60 * self._every_minutes
+
     def save_last(self, state: TrainingState) -> None:
         _save(self._last, {field.name: getattr(state, field.name) for field in fields(state)})
+        self._saved = self._clock()
+        if self._keep > 1 and distributed.is_main():
+            self._keep_last(state.step)
 
     def load_last(self) -> TrainingState | None:
         """The state to go on from, on the CPU; None when there is none."""
         return TrainingState(**_load(self._last)) if self._last.exists() else None
+
+    def _keep_last(self, step: int) -> None:
+        """Give the last state a name that stays, and delete the oldest; those of later steps were abandoned."""
+        with _writing(self._last):
+            link = self._last.with_name(f"state-{step:09d}.pt")
+            link.unlink(missing_ok=True)
+            try:
+                os.link(self._last, link)
+            except OSError:  # a file system without links
+                shutil.copyfile(self._last, link)
+            kept = sorted(self._last.parent.glob("state-*.pt"))
+            past = [path for path in kept if path <= link]
+            for path in set(kept) - set(past[-self._keep :]):
+                path.unlink()
 
     def save_best(self, model: dict[str, Tensor], *, score: float, epoch: int) -> None:
         _save(self._best, {"model": model, "score": score, "epoch": epoch})

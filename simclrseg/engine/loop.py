@@ -15,6 +15,7 @@ from torch import nn
 from simclrseg import distributed
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
+from simclrseg.engine.footprint import explained_shortage
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
@@ -56,7 +57,7 @@ def fit(
         schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
         micro_batch: samples per forward pass; the gradient stays that of the whole batch.
         clip: largest norm of the gradient.
-        checkpoints: where the state is saved, after each epoch and when a signal comes.
+        checkpoints: where the state is saved: after each epoch, when a signal comes, and as often as it says.
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
 
@@ -65,7 +66,7 @@ def fit(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; the state has been saved.
-        TrainingError: if loss or weights are not finite, or the disk is full; the last checkpoint stands.
+        TrainingError: if loss or weights are not finite, or disk or memory is full; the last checkpoint stands.
     """
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
@@ -93,7 +94,9 @@ def fit(
             records = [dataclasses.asdict(record) for record in history]
             checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records))
 
-    with synchronized(model), _told(observers, Plan(epochs, len(train), step, finished, train.batch_size)):
+    local_batch = train.batch_size // distributed.world_size()
+    told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
+    with synchronized(model), told, explained_shortage(micro_batch or local_batch, local_batch):
         try:
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):
@@ -117,6 +120,9 @@ def fit(
                         record = StepRecord(step, epoch + 1, rate, {}, images, seconds, waited)
                         meter.add(record, {"loss": loss, **logs})
                         stop.check()
+                        if checkpoints is not None and checkpoints.due(step):
+                            settle()
+                            save()
                     settle()
                     scores = {}
                     if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):

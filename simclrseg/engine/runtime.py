@@ -6,12 +6,14 @@ import logging
 import platform
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 
 from simclrseg import distributed
-from simclrseg.errors import DeviceError, UnknownName
+from simclrseg.errors import DeviceError, TrainingError, UnknownName
 from simclrseg.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,31 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, _DTYPES[precision])
+
+
+@contextmanager
+def compiled(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
+    """Run the model through torch.compile inside the block; its keys stay as they are.
+
+    Raises:
+        TrainingError: if it cannot be compiled, as where there is no C++ compiler.
+    """
+    if not enabled:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # a second to import
+    from torch._inductor.exc import InductorError, InvalidCxxCompiler
+
+    model.compile()
+    try:
+        yield
+    except (TorchDynamoException, InductorError, InvalidCxxCompiler) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainingError(
+            f"--compile does not work here ({reason[:160]}): leave it out, or install a C++ compiler such as g++"
+        ) from error
+    finally:
+        model._compiled_call_impl = None
 
 
 def describe(device: torch.device, precision: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.files import replacing
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models import stems
 
 PICKLES = (".ckpt", ".pth", ".pt", ".bin")
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
@@ -101,7 +102,9 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> L
     Raises:
         WeightsError: if the file cannot be read or too little of it matches.
     """
-    tensors, _ = read_weights(path)
+    tensors, metadata = read_weights(path)
+    if metadata is not None and metadata.stem == "cifar" and stems.has_cifar_stem(backbone):
+        tensors = stems.restored(tensors)
     own = backbone.state_dict()
     prefix = _best_prefix(tensors, own)
     theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

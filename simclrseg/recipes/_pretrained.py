@@ -1,4 +1,4 @@
-"""What ``--pretrained`` means: NAME, file or folder -> a local weights file (design §5)."""
+"""What ``--pretrained`` and ``--init`` mean: NAME, file or folder -> a local weights file (design §5)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 
 from simclrseg import hub, runs
 from simclrseg.errors import RunError, UsageError, suggestion
+from simclrseg.models.backbones import imagenet_weights
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = "backbone.safetensors"
+IMAGENET = "imagenet"
 SUFFIXES = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"}
 
 
@@ -29,40 +31,51 @@ class Pretrained:
     file: Path | None
 
 
-def find_pretrained(name: str, *, root: Path, allow_unfinished: bool = False) -> Pretrained:
-    """Resolve ``none``, a path, a run's name or a published name, in this order.
+def find_pretrained(
+    name: str,
+    *,
+    root: Path,
+    encoder: str = "resnet50",
+    allow_unfinished: bool = False,
+    option: str = "--pretrained",
+) -> Pretrained:
+    """Resolve ``none``, ``imagenet``, a path, a run's name or a published name, in this order.
 
     Args:
         root: the folder of all runs.
+        encoder: whose ImageNet weights are meant.
+        option: how messages call it.
 
     Raises:
         RunError: if nothing bears the name (the folder searched is named), or only an unfinished run does.
     """
     if name == "none":
         return Pretrained("none", None)
+    if name == IMAGENET:
+        return Pretrained(IMAGENET, hub.fetch_imagenet(encoder, *imagenet_weights(encoder)))
     path = Path(name)
     if path.suffix in SUFFIXES or "/" in name or "\\" in name:
-        return _from_path(path)
+        return _from_path(path, option)
     run = runs.find_finished(root, "pretrain", name, holding=WEIGHTS, allow_unfinished=allow_unfinished)
     if run is not None:
         return Pretrained(name, _announced(run.folder / WEIGHTS, run))
     if name in hub.PUBLISHED:
         return Pretrained(name, hub.fetch(name))
-    known = ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
+    known = ["none", IMAGENET, *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
     raise RunError(
-        f"--pretrained {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
+        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
         f"{suggestion(name, known)}"
     )
 
 
-def _from_path(path: Path) -> Pretrained:
+def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
         for file in (path / WEIGHTS, path / "model.safetensors"):
             if file.is_file():
                 return Pretrained(path.name, _announced(file, runs.Run(path)))
-        raise RunError(f"--pretrained {path}: the folder holds no {WEIGHTS}; finish that run first, or name another")
+        raise RunError(f"{option} {path}: the folder holds no {WEIGHTS}; finish that run first, or name another")
     if not path.is_file():
-        raise UsageError(f"--pretrained {path}: there is no such file")
+        raise UsageError(f"{option} {path}: there is no such file")
     return Pretrained(path.stem, path)
 
 

@@ -21,26 +21,46 @@ from torch import nn
 
 import simclrseg
 from simclrseg import distributed, plots, runs
-from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training
+from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.history import FileHistory, Observer
+from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import parameter_groups
-from simclrseg.engine.runtime import choose_device, choose_precision, describe
+from simclrseg.engine.runtime import choose_device, choose_precision, compiled, describe
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, knobs_of, look_up, parse_config_file
+from simclrseg.recipes._forecast import (
+    DRY_STEPS,
+    DRY_STEPS_ON_A_GPU,
+    FirstSteps,
+    Forecast,
+    Rehearsal,
+    findings,
+    suggested,
+)
+from simclrseg.recipes._memory import fitting_micro_batch
 
 log = logging.getLogger(__name__)
 
 TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result.
-RESUMABLE = {"data.cache", "hardware.workers", "hardware.devices", "console.runs", "console.quiet", "run.log"}
+RESUMABLE = {
+    "data.cache",
+    "hardware.workers",
+    "hardware.devices",
+    "run.log",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.keep_checkpoints",
+    "console.runs",
+    "console.quiet",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,20 +190,25 @@ def train(
     machine: Machine,
     training: Training,
     learning_rate: float,
-    micro_batch: int | None,
-    seed: int,
+    micro_batch: int,
+    saving: TrainingRun,
+    suggestion: Callable[[float], str] | None,
     observers: Sequence[Observer],
     validate_every: int = 1,
     keep: Literal["best", "last"] = "best",
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
-    checkpoints = Checkpoints(run.folder / "checkpoints")
-    start = checkpoints.load_last()
-    optimizer = OPTIMIZERS[training.optimizer](
-        parameter_groups(task.model, training.weight_decay),
-        learning_rate=learning_rate,
-        weight_decay=training.weight_decay,
+    checkpoints = Checkpoints(
+        run.folder / "checkpoints",
+        keep=saving.keep_checkpoints,
+        every_steps=saving.checkpoint_steps,
+        every_minutes=saving.checkpoint_minutes,
     )
+    start = checkpoints.load_last()
+    watchers: list[Observer] = []
+    if distributed.is_main():
+        watchers = [FileHistory(run.folder), Forecast(suggestion=suggestion), *observers]
+    optimizer = _optimizer(task, training, learning_rate)
     steps = len(batches)
     schedule = partial(
         _rate,
@@ -193,24 +218,25 @@ def train(
         warmup=round(training.warmup * steps),
     )
     try:
-        return fit(
-            task,
-            batches,
-            validation,
-            validate_every=validate_every,
-            keep=keep,
-            optimizer=optimizer,
-            schedule=schedule,
-            epochs=training.epochs,
-            device=machine.device,
-            precision=machine.precision,
-            micro_batch=micro_batch,
-            clip=training.clip,
-            observers=[FileHistory(run.folder), *observers] if distributed.is_main() else (),
-            checkpoints=checkpoints,
-            start=start,
-            seed=seed,
-        )
+        with compiled(task.model, enabled=training.compile):
+            return fit(
+                task,
+                batches,
+                validation,
+                validate_every=validate_every,
+                keep=keep,
+                optimizer=optimizer,
+                schedule=schedule,
+                epochs=training.epochs,
+                device=machine.device,
+                precision=machine.precision,
+                micro_batch=micro_batch,
+                clip=training.clip,
+                observers=watchers,
+                checkpoints=checkpoints,
+                start=start,
+                seed=saving.seed,
+            )
     except Interrupted as stop:
         runs_option = "" if run.folder.parents[1] == Path("runs") else f" --runs {run.folder.parents[1]}"
         raise Interrupted(
@@ -218,10 +244,62 @@ def train(
         ) from None
 
 
+def choose_micro_batch(
+    asked: int | Literal["auto"], task: Task, batches: Loader, *, machine: Machine, run: runs.Run | None = None
+) -> int:
+    """Images of a process that are in memory at once; a resumed run keeps what it began with."""
+    micro_batch = asked
+    if micro_batch == "auto" and run is not None and run.environment.get("processes") == distributed.world_size():
+        micro_batch = run.environment.get("micro_batch", "auto")
+    if micro_batch == "auto":
+        fits = fitting_micro_batch(task, batches, machine.device, machine.precision)
+        micro_batch = -distributed.largest(-fits)  # the same for all processes
+    if run is not None and distributed.is_main():
+        runs.record(run, micro_batch=micro_batch)
+    return micro_batch
+
+
 def report_skipped(skipped: Sequence[str]) -> None:
     """Warn of the photos that any process could not read."""
     if lines := distributed.union(skipped):
         log.warning(f"{len(lines)} unreadable photos were skipped, the first is {lines[0]}")
+
+
+def rehearse(
+    task: Task, batches: Loader, *, config: TrainingConfig, machine: Machine, learning_rate: float
+) -> dict[str, Any]:
+    """Take a few steps, write nothing, and say what the whole run would take."""
+    training = config.training
+    if config.run.name is not None:
+        runs.check_name(config.run.name)
+    micro_batch = choose_micro_batch(training.micro_batch, task, batches, machine=machine)
+    steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
+    plan = Plan(training.epochs, len(batches), 0, 0, batches.batch_size)
+    rehearsal = Rehearsal(plan, steps=steps, suggestion=suggested(config, machine.device))
+    with compiled(task.model, enabled=training.compile):
+        fit(
+            task,
+            FirstSteps(batches, steps),
+            optimizer=_optimizer(task, training, learning_rate),
+            schedule=lambda step: 0.0,
+            epochs=1,
+            device=machine.device,
+            precision=machine.precision,
+            micro_batch=micro_batch,
+            clip=training.clip,
+            observers=[rehearsal],
+            seed=config.run.seed,
+        )
+    return findings(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
+
+
+def _optimizer(task: Task, training: Training, learning_rate: float) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer = OPTIMIZERS[training.optimizer](
+        parameter_groups(task.model, training.weight_decay),
+        learning_rate=learning_rate,
+        weight_decay=training.weight_decay,
+    )
+    return optimizer
 
 
 def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:

@@ -29,7 +29,8 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
-from simclrseg.recipes._pretrained import Pretrained, find_pretrained
+from simclrseg.recipes._forecast import suggested
+from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
 from simclrseg.recipes._segmenter import (
     MODEL,
     example_rows,
@@ -43,11 +44,13 @@ from simclrseg.recipes._segmenter import (
 from simclrseg.recipes._training import (
     Machine,
     check_batch,
+    choose_micro_batch,
     find_loggers,
     finish_run,
     make_loggers,
     open_run,
     prepare_machine,
+    rehearse,
     report_skipped,
     resumed_run,
     source_commit,
@@ -61,6 +64,7 @@ log = logging.getLogger(__name__)
 
 ONNX = "model.onnx"
 DECODER = "unet"
+DEFAULT_BACKBONE = "resnet50"
 EXAMPLES = 6
 
 
@@ -80,6 +84,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
+        encoder=config.model.backbone or DEFAULT_BACKBONE,
         allow_unfinished=config.model.allow_unfinished,
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
@@ -89,6 +94,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     report = load_backbone(backbone, pretrained.file) if pretrained.file else None
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
+    if source is not None and source.stem == "cifar":
+        log.warning(
+            f"{pretrained.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
+            "so its early features change"
+        )
 
     with distributed.main_first():  # it may have to be downloaded
         dataset, split = open_labelled(config.data)
@@ -150,6 +160,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
+    if config.run.dry_run:
+        return rehearse(task, batches, config=config, machine=machine, learning_rate=config.training.peak_rate)
     with open_run(
         "finetune",
         config,
@@ -164,6 +176,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
         if report is not None and distributed.is_main():
             write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+        micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
@@ -172,8 +185,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             machine=machine,
             training=config.training,
             learning_rate=config.training.peak_rate,
-            micro_batch=config.training.micro_batch,
-            seed=config.run.seed,
+            micro_batch=micro_batch,
+            saving=config.run,
+            suggestion=suggested(config, machine.device),
             observers=[*observers, *make_loggers(loggers, run, config)],
         )
         report_skipped(samples.skipped)
@@ -239,9 +253,9 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
     """
     asked = config.model.backbone
     if source is None:
-        if pretrained.file is not None and asked is None:
+        if pretrained.file is not None and pretrained.label != IMAGENET and asked is None:
             raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
-        return asked or "resnet50"
+        return asked or DEFAULT_BACKBONE
     if asked is not None and asked != source.encoder:
         raise UsageError(f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}")
     return source.encoder

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import simclrseg
 from simclrseg import distributed, plots
@@ -22,18 +23,24 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
+from simclrseg.errors import UsageError
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.weights import save_weights
+from simclrseg.models.stems import choose_stem, set_cifar_stem, stored
+from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._card import write_card
+from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
+from simclrseg.recipes._pretrained import find_pretrained
 from simclrseg.recipes._training import (
     check_batch,
+    choose_micro_batch,
     find_loggers,
     finish_run,
     make_loggers,
     open_run,
     prepare_machine,
+    rehearse,
     report_skipped,
     resumed_run,
     source_commit,
@@ -63,7 +70,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     loggers = find_loggers(config)
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
     torch.manual_seed(config.run.seed)
-    backbone = build_backbone(config.model.backbone)
+    backbone, stem, init = starting_backbone(config)
     task = METHODS[config.model.method](
         backbone,
         projection_hidden=config.model.projection_hidden,
@@ -101,11 +108,20 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         f"{config.training.optimizer} at {rate:.4g}, chance level of the loss "
         f"{math.log(2 * config.training.batch_size - 1):.2f}"
     )
+    if config.run.dry_run:
+        return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
     with open_run(
-        "pretrain", config, name=run_name(config.data.dataset), machine=machine, learning_rate=rate, photos=len(indices)
+        "pretrain",
+        config,
+        name=run_name(config.data.dataset),
+        machine=machine,
+        learning_rate=rate,
+        photos=len(indices),
+        stem=stem,
     ) as run:
         if distributed.is_main():
             plots.views(first_views(samples), run.folder / "augmentations.png")
+        micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
@@ -116,14 +132,12 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             machine=machine,
             training=config.training,
             learning_rate=rate,
-            micro_batch=config.training.micro_batch,
-            seed=config.run.seed,
+            micro_batch=micro_batch,
+            saving=config.run,
+            suggestion=suggested(config, machine.device),
             observers=[
                 *observers,
-                CollapseWarning(
-                    lowest_rank(backbone, config.training.micro_batch or config.training.batch_size),
-                    warmup=config.training.warmup,
-                ),
+                CollapseWarning(lowest_rank(backbone, micro_batch), warmup=config.training.warmup),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -135,6 +149,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             task="backbone",
             method=config.model.method,
             encoder=config.model.backbone,
+            stem=stem,
+            pretrained=init,
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             image_size=config.data.image_size,
@@ -146,7 +162,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             commit=source_commit(),
         )
         weights = run.folder / "backbone.safetensors"
-        save_weights(weights, weights_of(backbone), metadata)
+        state = weights_of(backbone)
+        save_weights(weights, stored(state) if stem == "cifar" else state, metadata)
         write_card(run.folder, metadata, config=config, photos=len(indices))
         finish_run(run)
     return {
@@ -166,6 +183,33 @@ def strengths_of(data: PretrainData) -> Strengths:
         blur_probability=data.blur_probability,
         grayscale_probability=data.grayscale_probability,
     )
+
+
+def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | None]:
+    """The encoder with the weights that it starts from.
+
+    Returns:
+        The encoder, its stem, and what the weights are called; None where they are random.
+
+    Raises:
+        UsageError: if the weights are another encoder's, or it cannot have the stem.
+    """
+    name = config.model.backbone
+    init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
+    source = read_metadata(init.file) if init.file else None
+    if source is not None and source.encoder != name:
+        raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
+    backbone = build_backbone(name)
+    asked = config.model.stem
+    if asked == "auto" and init.file is not None:
+        asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
+    stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)
+    if stem == "cifar":
+        set_cifar_stem(backbone)
+    if init.file is None:
+        return backbone, stem, None
+    log.info(f"{init.label}: {load_backbone(backbone, init.file)}")
+    return backbone, stem, init.label
 
 
 def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[Dataset, list[int]]:

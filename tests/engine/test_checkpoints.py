@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,32 @@ def test_a_checkpoint_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(RunError, match=r"state\.pt.*--overwrite"):
         checkpoints.load_last()
+
+
+def test_the_last_states_are_kept_and_can_be_gone_back_to(tmp_path: Path) -> None:
+    folder = tmp_path / "last"
+    Checkpoints(tmp_path).save_last(state(4))
+    assert [path.name for path in folder.iterdir()] == ["state.pt"]
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (8, 12, 12, 16):
+        checkpoints.save_last(state(step))
+    assert sorted(path.name for path in folder.iterdir()) == ["state-000000012.pt", "state-000000016.pt", "state.pt"]
+    shutil.copyfile(folder / "state-000000012.pt", folder / "state.pt.new")
+    (folder / "state.pt.new").replace(folder / "state.pt")
+    back = checkpoints.load_last()
+    assert back is not None
+    assert back.step == 12
+    checkpoints.save_last(state(14))
+    assert sorted(path.name for path in folder.iterdir()) == ["state-000000012.pt", "state-000000014.pt", "state.pt"]
+
+
+def test_a_state_is_due_by_steps_or_by_minutes(tmp_path: Path) -> None:
+    now = [0.0]
+    by_steps = Checkpoints(tmp_path, every_steps=3)
+    by_minutes = Checkpoints(tmp_path, every_minutes=0.5, clock=lambda: now[0])
+    assert [by_steps.due(step) for step in range(1, 7)] == [False, False, True, False, False, True]
+    assert not Checkpoints(tmp_path).due(3)
+    now[0] = 29.0
+    assert not by_minutes.due(1)
+    now[0] = 30.0
+    assert by_minutes.due(1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import pytest
 import torch
 
 from simclrseg.engine import runtime
-from simclrseg.errors import DeviceError, UnknownName
+from simclrseg.engine.runtime import compiled
+from simclrseg.errors import DeviceError, TrainingError, UnknownName
+from tests.engine.small import network
 
 CPU = torch.device("cpu")
 
@@ -109,3 +112,36 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match="4 processes need as many GPUs, and there are 2: pass --devices 2"):
         runtime.choose_device("cuda")
+
+
+class TestCompiled:
+    """torch.compile around a model whose keys stay."""
+
+    @pytest.mark.slow
+    def test_the_outputs_and_the_keys_stay(self) -> None:
+        model = network()
+        images = torch.randn(4, 3, 8, 8)
+        model.eval()
+        before, keys = model(images), list(model.state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own
+            with compiled(model):
+                assert model._compiled_call_impl is not None
+                assert torch.allclose(model(images), before, atol=1e-5)
+                assert list(model.state_dict()) == keys
+        assert model._compiled_call_impl is None
+
+    def test_a_missing_compiler_is_one_line(self) -> None:
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        model = network()
+        says = r"--compile does not work here .*leave it out"
+        with pytest.raises(TrainingError, match=says) as error, compiled(model):
+            raise InvalidCxxCompiler
+        assert "\n" not in str(error.value)
+        assert model._compiled_call_impl is None
+
+    def test_without_it_nothing_is_compiled(self) -> None:
+        model = network()
+        with compiled(model, enabled=False):
+            assert model._compiled_call_impl is None

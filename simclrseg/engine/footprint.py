@@ -1,0 +1,172 @@
+"""What an image takes in memory while the network learns from it, and the micro-batch that fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from simclrseg.distributed import local_world_size
+from simclrseg.engine.gradients import Passes
+from simclrseg.engine.task import Batch, ContrastiveTask, Task
+from simclrseg.errors import TrainingError
+from simclrseg.hardware import available_memory
+
+SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
+BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25
+SIZES = (2, 4)  # images of the two steps whose difference is measured; batch norm needs more than one value
+
+Fields = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
+"""Shape and type of one sample's arrays, by name."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory of a training step, in bytes."""
+
+    fixed: int
+    """Whatever the micro-batch is: gradients, the optimizer's state, batches that wait."""
+    image: int
+    """For each image of a micro-batch."""
+
+
+def measure_footprint(task: Task, fields: Fields, *, batch_size: int, passes: Passes) -> Footprint:
+    """Measure on small steps of the real network in the real number format; the task is left as it was.
+
+    On a GPU they are computed, and its allocator says what they took. Elsewhere only shapes go through the network, and
+    what it keeps for the backward pass is counted: the process's own peak says little, as memory is reused.
+
+    Args:
+        fields: of the samples that batches are made of.
+        batch_size: of this process.
+    """
+    parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+    row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
+    fixed = 3 * sum(map(_bytes, parameters)) + 2 * row * batch_size  # Adam keeps two numbers a parameter
+    training = task.model.training
+    task.model.train()
+    try:
+        with _buffers_untouched(task):
+            if passes.device.type == "cuda":
+                _peak(task, fields, SIZES[1], passes)  # libraries take their own memory the first time
+                small, large = (_peak(task, fields, size, passes) for size in SIZES)
+            else:
+                small, large = (math.ceil(BACKWARD * _kept(task, fields, size, passes)) for size in SIZES)
+    finally:
+        task.model.train(training)
+    return Footprint(fixed, max(1, math.ceil((large - small) / (SIZES[1] - SIZES[0]))))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take on the device; None where the system does not say."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    free = available_memory()
+    return None if free is None else free // local_world_size()
+
+
+def largest_micro_batch(batch_size: int, footprint: Footprint, free: int) -> int:
+    """The largest divisor of the batch that fits; 1 where not even one image does, as that may be wrong by a little."""
+    fitting = (SHARE * free - footprint.fixed) / footprint.image
+    return max(divisor for divisor in divisors(batch_size) if divisor == 1 or divisor <= fitting)
+
+
+def divisors(number: int) -> list[int]:
+    """All of them, in order."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+@contextmanager
+def explained_shortage(micro_batch: int, batch_size: int) -> Iterator[None]:
+    """Turn torch's being out of memory into one line that names the next micro-batch.
+
+    Raises:
+        TrainingError: in its place.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_shortage(error):
+            raise
+        smaller = [divisor for divisor in divisors(batch_size) if divisor <= micro_batch / 2] or [1]
+        remedy = f"try --micro-batch {smaller[-1]}" if micro_batch > 1 else "try a smaller --image-size or --backbone"
+        raise TrainingError(
+            f"out of memory with micro-batch {micro_batch}: {remedy}; the last checkpoint stands"
+        ) from error
+
+
+def _is_shortage(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # of a CPU
+
+
+def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:
+    """Most bytes that a step with so many images takes on the GPU."""
+    batch = _blank(fields, size, passes.device)
+    torch.cuda.reset_peak_memory_stats(passes.device)
+    before = torch.cuda.memory_allocated(passes.device)
+    _forward(task, batch, passes).float().sum().backward()
+    peak = torch.cuda.max_memory_allocated(passes.device) - before
+    for parameter in task.model.parameters():
+        parameter.grad = None
+    return peak
+
+
+def _kept(task: Task, fields: Fields, size: int, passes: Passes) -> int:
+    """Bytes that a forward pass with so many images keeps for the backward pass."""
+    try:
+        return _counted(task, fields, size, passes, FakeTensorMode(allow_non_fake_inputs=True))
+    except Exception:  # an operation that cannot say its output's shape; each says so in another way
+        return _counted(task, fields, size, passes, nullcontext())
+
+
+def _counted(task: Task, fields: Fields, size: int, passes: Passes, mode: AbstractContextManager[Any]) -> int:
+    kept: dict[int, Tensor] = {}  # by storage: several tensors may share one
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with mode, saved_tensors_hooks(keep, lambda tensor: tensor):
+        _forward(task, _blank(fields, size, passes.device), passes)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _forward(task: Task, batch: Batch, passes: Passes) -> Tensor:
+    with passes.forward(0, 0):
+        # the loss of a task that couples samples is that of the whole batch: it is no part of a micro-batch
+        return task.embed(batch) if isinstance(task, ContrastiveTask) else task.training_loss(batch)[0]
+
+
+def _blank(fields: Fields, size: int, device: torch.device) -> Batch:
+    def kind(dtype: type[np.generic]) -> torch.dtype:
+        return torch.from_numpy(np.empty(0, dtype)).dtype
+
+    kinds = {name: kind(dtype) for name, (_, dtype) in fields.items()}
+    return {name: torch.zeros((size, *shape), dtype=kinds[name], device=device) for name, (shape, _) in fields.items()}
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+@contextmanager
+def _buffers_untouched(task: Task) -> Iterator[None]:
+    """Undo what forward passes do to buffers, such as batch norm's running statistics."""
+    before = [buffer.clone() for buffer in task.model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(task.model.buffers(), before, strict=True):
+                buffer.copy_(value)

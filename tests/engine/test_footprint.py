@@ -1,0 +1,182 @@
+"""What fits the memory: the measurement, the arithmetic, and the line when it was wrong."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from simclrseg.engine import footprint as module
+from simclrseg.engine.footprint import Footprint, explained_shortage, largest_micro_batch, measure_footprint
+from simclrseg.engine.gradients import Passes
+from simclrseg.errors import TrainingError
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.models.backbones import build_backbone
+from simclrseg.tasks.simclr import SimCLR
+from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
+
+GB = 10**9
+MB = 10**6
+
+
+def fields(size: int, views: int = 2) -> dict:
+    return {"index": ((), np.int64), "image": ((views, size, size, 3), np.uint8)}
+
+
+def simclr(encoder: str = "resnet18") -> SimCLR:
+    task = SimCLR(build_backbone(encoder), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    task.model.to(memory_format=torch.channels_last)
+    return task
+
+
+def test_the_count_is_that_of_a_network_known_by_hand() -> None:
+    class Task:
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.Sigmoid())
+
+        def training_loss(self, batch):
+            return self.model(batch["image"].permute(0, 3, 1, 2).float()).mean(), {}
+
+    measured = measure_footprint(
+        Task(), {"image": ((16, 16, 3), np.uint8)}, batch_size=10, passes=Passes(CPU, "fp32", 0)
+    )
+    kept = 4 * 16 * 16 * (3 + 8)  # the convolution's input and the sigmoid's output
+    assert measured.image == math.ceil(module.BACKWARD * kept)
+    assert measured.fixed == 3 * 4 * 8 * 27 + 2 * 10 * 16 * 16 * 3
+
+
+def test_measuring_takes_no_arithmetic_and_leaves_the_task_as_it_was() -> None:
+    task = simclr()
+    task.model.eval()
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    small = measure_footprint(task, fields(64), batch_size=8, passes=Passes(CPU, "fp32", 0))
+    large = measure_footprint(task, fields(128), batch_size=8, passes=Passes(CPU, "fp32", 0))
+    assert same(task.model.state_dict(), before)
+    assert not task.model.training
+    assert all(parameter.grad is None for parameter in task.model.parameters())
+    assert large.image == pytest.approx(4 * small.image, rel=0.01)
+    assert 3 * MB < small.image < 6 * MB
+
+
+def test_half_precision_halves_the_activations() -> None:
+    full, half = (
+        measure_footprint(simclr(), fields(64), batch_size=8, passes=Passes(CPU, precision, 0)).image
+        for precision in ("fp32", "bf16")
+    )
+    assert 0.45 < half / full < 0.65
+
+
+def test_a_network_whose_shapes_depend_on_its_data_is_measured_in_earnest() -> None:
+    class Task(Classification):
+        def training_loss(self, batch):
+            assert batch["image"].float().sum().item() == 0  # shapes alone cannot answer this
+            return self.model(batch["image"].permute(0, 3, 1, 2).float()).sum(), {}
+
+    measured = measure_footprint(
+        Task(network()), {"image": ((8, 8, 3), np.uint8)}, batch_size=4, passes=Passes(CPU, "fp32", 0)
+    )
+    assert measured.image > 4 * 8 * 8 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_a_real_step_takes_what_was_measured() -> None:
+    program = """
+import torch
+from tests.engine.test_footprint import simclr
+task = simclr()
+task.model.train()
+def peak(name): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1e3
+images = torch.randint(0, 256, ({n}, 2, 64, 64, 3), dtype=torch.uint8)
+before = peak("VmRSS")
+task.embed({{"image": images}}).sum().backward()
+print(peak("VmHWM") - before)
+"""
+    few, many = (
+        float(
+            subprocess.run(
+                [sys.executable, "-c", program.format(n=n)], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for n in (8, 72)
+    )
+    measured = measure_footprint(simclr(), fields(64), batch_size=8, passes=Passes(CPU, "fp32", 0))
+    assert (many - few) / 64 == pytest.approx(measured.image / MB, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "image", "free", "micro_batch"),
+    [
+        (120, 215 * MB, 8 * GB, 30),  # the card's own command on a machine with 8 GB
+        (120, 215 * MB, 40 * GB, 120),
+        (4096, 215 * MB, 80 * GB, 256),
+        (127, 215 * MB, 8 * GB, 1),  # a prime number
+        (120, 215 * MB, 100 * MB, 1),
+    ],
+)
+def test_the_micro_batch_is_the_largest_divisor_that_fits(batch: int, image: int, free: int, micro_batch: int) -> None:
+    taken = largest_micro_batch(batch, Footprint(300 * MB, image), free)
+    assert taken == micro_batch
+    assert batch % taken == 0
+
+
+def test_the_cards_own_command_fits_a_machine_with_8_gb() -> None:
+    measured = measure_footprint(simclr("resnet50"), fields(224), batch_size=120, passes=Passes(CPU, "fp32", 0))
+    assert measured.fixed + 120 * measured.image > 20 * GB
+    micro_batch = largest_micro_batch(120, measured, 8 * GB)
+    assert micro_batch >= 20
+    assert measured.fixed + micro_batch * measured.image < 7 * GB
+
+
+class Full(Contrast):
+    """Runs out of memory at one micro-batch, from 1."""
+
+    def __init__(self, at: int, error: Exception) -> None:
+        super().__init__(network(out=8))
+        self.at, self.error, self.passes = at, error, 0
+
+    def embed(self, batch):
+        self.passes += 1
+        if self.passes == self.at:
+            raise self.error
+        return super().embed(batch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_one_line_and_the_last_checkpoint_stands(tmp_path, error: Exception) -> None:
+    task = Full(5 * 2 * 2 + 1, error)  # in the sixth step, each of two micro-batches in two passes
+    with pytest.raises(
+        TrainingError, match=r"out of memory with micro-batch 6: try --micro-batch 3; the last"
+    ) as caught:
+        train(tmp_path, task=task, data=Images(4, 12, views=2), micro_batch=6)
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "checkpoints/last/state.pt").exists()
+    again, _ = train(tmp_path, task=Contrast(network(out=8)), data=Images(4, 12, views=2), micro_batch=6)
+    assert [record.epoch for record in again.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("micro", "batch", "remedy"), [(120, 120, "60"), (40, 120, "20"), (7, 7, "1"), (5, 12, "2")])
+def test_the_next_micro_batch_is_a_divisor_of_at_most_half(micro: int, batch: int, remedy: str) -> None:
+    with pytest.raises(TrainingError, match=f"try --micro-batch {remedy};"), explained_shortage(micro, batch):
+        raise torch.OutOfMemoryError("full")
+
+
+def test_where_one_image_is_too_much_the_image_is_to_be_smaller() -> None:
+    with pytest.raises(TrainingError, match="try a smaller --image-size"), explained_shortage(1, 8):
+        raise torch.OutOfMemoryError("full")
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explained_shortage(1, 8):
+        raise RuntimeError("shapes do not match")

@@ -1,0 +1,94 @@
+"""How long a run takes: the line after its first steps, the smaller run that is suggested, and the dry run."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.engine.history import Plan, StepRecord
+from simclrseg.knobs import parse_config
+from simclrseg.recipes._forecast import Forecast, in_words, smaller_command
+from tests.recipes.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+from tests.recipes.test_pipeline import changed
+
+
+def drive(forecast: Forecast, *, steps: int, seconds: float, start: int = 0) -> None:
+    forecast.on_start(Plan(10, 100, start, start // 100, 120))
+    for step in range(start + 1, start + steps + 1):
+        slow = 30.0 if step - start <= 2 else seconds
+        forecast.on_step(StepRecord(step, 1, 0.1, {"loss": 1.0}, 120, slow, 0.0))
+
+
+@pytest.mark.parametrize("start", [0, 250])
+def test_after_twenty_steps_one_line_says_how_long_the_whole_run_takes(caplog, start):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(), steps=60, seconds=2.0, start=start)
+    assert caplog.messages == ["about 33 min for the whole run: 60 images/s, 2 s a step"]
+
+
+def test_a_run_of_fewer_steps_needs_no_forecast(caplog):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(), steps=19, seconds=2.0)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(7.0, 1), (8.0, 2)])  # 1,000 steps: 1 h 57 min and 2 h 13 min
+def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(suggestion=lambda whole: f"simclrseg pretrain --epochs {whole:.0f}"), steps=60, seconds=seconds)
+    assert len(caplog.messages) == lines
+    assert caplog.messages[1:] == ["a smaller run: simclrseg pretrain --epochs 8000"][: lines - 1]
+
+
+@pytest.mark.parametrize(
+    ("model", "tree", "command"),
+    [
+        (
+            PretrainConfig,
+            {"data": {"dataset": ["shapes", "cifar10"]}},
+            "simclrseg pretrain --dataset shapes --dataset cifar10 --backbone resnet18 --image-size 96 --epochs 20",
+        ),
+        (
+            PretrainConfig,
+            {"data": {"dataset": "shapes", "image_size": 64}, "model": {"backbone": "resnet18"}},
+            "simclrseg pretrain --dataset shapes --backbone resnet18 --image-size 64 --epochs 10",
+        ),
+        (
+            FinetuneConfig,
+            {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}},
+            "simclrseg finetune --dataset shapes --pretrained pets --image-size 128 --epochs 60",
+        ),
+    ],
+)
+def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, command):
+    assert smaller_command(parse_config(model, tree), 4 * 3600) == command
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(40, "40 s"), (720, "12 min"), (3600, "1 h"), (12000, "3 h 20 min"), (439200, "5 days 2 h"), (3599, "1 h")],
+)
+def test_times_are_in_words(seconds, words):
+    assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_dry_run_says_what_the_run_would_take_and_leaves_nothing(tmp_path, command):
+    from simclrseg.recipes.finetune import finetune
+    from simclrseg.recipes.pretrain import pretrain
+
+    runs = tmp_path / "runs"
+    if command == "pretrain":
+        config = changed(in_runs(SMALL_PRETRAIN, runs), "training", batch_size=8)
+        result = pretrain(PretrainConfig.model_validate(changed(config, "run", dry_run=True)))
+    else:
+        config = changed(in_runs(SMALL_FINETUNE, runs), "model", pretrained="none", backbone="resnet18")
+        config = changed(config, "training", batch_size=8)
+        result = finetune(FinetuneConfig.model_validate(changed(config, "run", dry_run=True)))
+    assert not runs.exists()
+    assert result["micro_batch"] == 8
+    assert result["images_per_second"] > 0
+    assert result["memory"].endswith(" GB")
+    assert result["whole_run"]

@@ -1,0 +1,63 @@
+"""A run that is killed at a random moment, and goes on, ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simclrseg.engine.checkpoints import Checkpoints
+from tests.engine.small import same
+
+COMMAND = (
+    "pretrain --dataset shapes --image-size 32 --stem imagenet --backbone resnet18 --batch-size 16 --micro-batch 8 "
+    "--epochs 2 --device cpu --precision fp32 --checkpoint-steps 3 --keep-checkpoints 2 --quiet"
+)
+
+
+def start(*more: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "simclrseg", *more],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
+    finish(start(*COMMAND.split(), "--name", "whole", "--workers", "1", folder=tmp_path))
+    killed = start(*COMMAND.split(), "--name", "parts", "--workers", "2", folder=tmp_path)
+    whole, parts = (tmp_path / "runs/pretrain" / name for name in ("whole", "parts"))
+    while not (parts / "checkpoints/last/state.pt").exists():
+        assert killed.poll() is None, killed.communicate()[1]
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 2))
+    killed.kill()
+    killed.communicate()
+    assert not (parts / "backbone.safetensors").exists(), "it had finished"
+    finish(start("pretrain", "--resume", "parts", "--workers", "3", folder=tmp_path))
+
+    states = [Checkpoints(folder / "checkpoints").load_last() for folder in (whole, parts)]
+    for name in ("epoch", "step", "model", "optimizer", "scaler"):
+        assert same(*(getattr(state, name) for state in states)), name
+    for name in ("metrics.csv", "metrics.jsonl"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    from safetensors.torch import load_file
+
+    assert same(*(load_file(folder / "backbone.safetensors") for folder in (whole, parts)))
+    kept = [sorted(path.name for path in (folder / "checkpoints/last").glob("state-*")) for folder in (whole, parts)]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2

@@ -1,0 +1,142 @@
+"""Where pretraining starts from: the stem, and the weights of --init."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from simclrseg import hub
+from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.errors import HubError, UsageError
+from simclrseg.knobs import parse_config
+from simclrseg.models.backbones import build_backbone, imagenet_weights
+from simclrseg.models.stems import has_cifar_stem
+from simclrseg.models.weights import read_metadata
+from simclrseg.recipes.finetune import finetune
+from simclrseg.recipes.pretrain import pretrain, starting_backbone
+
+
+def config(root, *, size: int = 32, name: str = "small", dry: bool = False, **model) -> PretrainConfig:
+    tree = {
+        "data": {"dataset": "shapes", "image_size": size},
+        "model": {"backbone": "resnet18", **model},
+        "training": {"batch_size": 256, "micro_batch": 8, "epochs": 1},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {"name": name, "dry_run": dry},
+        "console": {"runs": str(root)},
+    }
+    return parse_config(PretrainConfig, tree)
+
+
+@pytest.fixture(scope="module")
+def small_pictures(tmp_path_factory):
+    """A run on 32 px, of two photos a batch and one step."""
+    from simclrseg.recipes import pretrain as recipe
+
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        full = recipe.photos_to_learn_from
+        patch.setattr(recipe, "photos_to_learn_from", lambda *a, **k: (full(*a, **k)[0], list(range(4))))
+        asked = config(root)
+        pretrain(
+            asked.model_copy(update={"training": asked.training.model_copy(update={"batch_size": 4, "micro_batch": 2})})
+        )
+    return root
+
+
+def test_small_pictures_get_the_cifar_stem_and_the_file_loads_everywhere(small_pictures):
+    weights = small_pictures / "pretrain/small/backbone.safetensors"
+    metadata = read_metadata(weights)
+    assert metadata is not None
+    assert metadata.stem == "cifar"
+    torch.nn.Module.load_state_dict(build_backbone("resnet18"), load_file(weights), strict=True)
+
+
+def test_our_own_pretraining_goes_on_with_the_stem_of_the_file(small_pictures):
+    backbone, stem, init = starting_backbone(config(small_pictures, size=224, init="small"))
+    assert (stem, init) == ("cifar", "small")
+    assert has_cifar_stem(backbone)
+    stored = load_file(small_pictures / "pretrain/small/backbone.safetensors")["conv1.weight"]
+    assert torch.equal(backbone.conv1.weight, stored[:, :, 2:5, 2:5])
+
+
+def test_fine_tuning_says_that_early_features_change(small_pictures, caplog):
+    tree = {
+        "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.1},
+        "model": {"pretrained": "small"},
+        "training": {"batch_size": 4, "epochs": 1},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {"dry_run": True},
+        "console": {"runs": str(small_pictures)},
+    }
+    finetune(parse_config(FinetuneConfig, tree))
+    (line,) = [line for line in caplog.messages if "CIFAR stem" in line]
+    assert "stride 2 and max-pool come back" in line
+    assert "early features change" in line
+
+
+def test_weights_of_another_encoder_are_refused(small_pictures):
+    asked = config(small_pictures, init="small", backbone="resnet34")
+    with pytest.raises(UsageError, match="--init small is a resnet18: pass --backbone resnet18"):
+        starting_backbone(asked)
+
+
+def test_an_unknown_name_is_named_by_its_option(tmp_path):
+    with pytest.raises(Exception, match="--init nobody: no such run"):
+        starting_backbone(config(tmp_path, init="nobody"))
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """smp's published file, which has the classifier too."""
+    torch.manual_seed(5)
+    source = build_backbone("resnet18")
+    state = {**source.state_dict(), "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    save_file(state, tmp_path / "model.safetensors")
+
+    def fetch(encoder, repo_id, revision):
+        assert (encoder, repo_id, len(revision)) == ("resnet18", "smp-hub/resnet18.imagenet", 40)
+        return tmp_path / "model.safetensors"
+
+    monkeypatch.setattr(hub, "fetch_imagenet", fetch)
+    return source
+
+
+def test_imagenet_weights_are_loaded_and_their_stem_stays(tmp_path, imagenet, caplog):
+    caplog.set_level(logging.INFO, "simclrseg")
+    backbone, stem, init = starting_backbone(config(tmp_path, init="imagenet"))
+    assert (stem, init) == ("imagenet", "imagenet")
+    assert torch.equal(backbone.conv1.weight, imagenet.conv1.weight)
+    assert any(line.startswith("imagenet: loaded ") and "left out: fc" in line for line in caplog.messages)
+
+
+def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
+    caplog.set_level(logging.INFO, "simclrseg")
+    tree = {
+        "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.1},
+        "model": {"pretrained": "imagenet", "backbone": "resnet18"},
+        "training": {"batch_size": 4, "epochs": 1},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {"dry_run": True},
+        "console": {"runs": str(tmp_path)},
+    }
+    finetune(parse_config(FinetuneConfig, tree))
+    assert any(line.startswith("imagenet: loaded ") for line in caplog.messages)
+
+
+def test_an_encoder_without_imagenet_weights_is_a_usage_error():
+    with pytest.raises(UsageError, match="nobody publishes imagenet weights for backbone 'tu-convnext_tiny'"):
+        imagenet_weights("tu-convnext_tiny")
+
+
+def test_no_network_is_one_line(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(HubError, match="imagenet weights of resnet18 is not in the cache") as error:
+        starting_backbone(config(tmp_path, init="imagenet"))
+    assert "\n" not in str(error.value)
