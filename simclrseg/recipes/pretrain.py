@@ -200,7 +200,7 @@ def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | Non
     if source is not None and source.encoder != name:
         raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
     backbone = build_backbone(name)
-    asked = config.model.stem
+    asked: str = config.model.stem
     if asked == "auto" and init.file is not None:
         asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)

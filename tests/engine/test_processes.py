@@ -54,7 +54,9 @@ def relative(a: Tensor, b: Tensor) -> float:
 def assert_same(results: list[Any], expected: Any) -> None:
     for result in results:
         assert result["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-        assert result["logs"] == pytest.approx(expected["logs"], rel=1e-5)
+        # uniformity looks at pairs within a process only
+        exact = {name: value for name, value in expected["logs"].items() if name != "uniformity"}
+        assert {name: result["logs"][name] for name in exact} == pytest.approx(exact, rel=1e-5)
         assert relative(result["gradient"], expected["gradient"]) < 1e-5
         for name, buffer in expected["buffers"].items():
             assert not result["buffers"][name].requires_grad
