@@ -7,6 +7,7 @@ field with a docstring: it appears in ``--help``, in completion, in YAML files a
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -19,6 +20,7 @@ from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
 from simclrseg.losses import LOSSES
 from simclrseg.models import BACKBONES
+from simclrseg.runs import NAME
 from simclrseg.tasks import METHODS
 
 
@@ -51,9 +53,19 @@ class Transient:
     """Belongs to one call, not to the experiment: never written into a run's ``config.yaml``."""
 
 
+def _path(text: str) -> str:
+    """A path as it was typed, with the user's folder for a leading ``~``."""
+    if not text.strip():
+        raise ValueError("is empty: name a file or a folder")
+    return os.path.expanduser(text)
+
+
 def _known_dataset(name: str) -> str:
-    if name in DATASETS or Path(name).is_dir():
-        return name
+    path = _path(name)
+    if name in DATASETS or Path(path).is_dir():
+        return path
+    if Path(path).exists():
+        raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
     if any(mark in name for mark in "/\\.~"):
         raise ValueError(f"there is no folder {name!r}")
     raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")
@@ -63,6 +75,12 @@ def _known_backbone(name: str) -> str:
     if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
         return name
     raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
+
+
+def _run_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
+    return name
 
 
 def _warm_enough(value: Any) -> Any:
@@ -78,6 +96,7 @@ def _warm_enough(value: Any) -> Any:
     return value
 
 
+PathText = Annotated[str, AfterValidator(_path)]
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
 BackboneName = Annotated[str, AfterValidator(_known_backbone), Completes("backbones")]
 
@@ -86,7 +105,7 @@ class Section(BaseModel):
     """A group of knobs: one block of the YAML file, one panel of ``--help``."""
 
     # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
 
 # Sections that several commands share.
@@ -97,8 +116,6 @@ class Hardware(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes the GPU when there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
     workers: Annotated[int, Ge(1)] | None = None
     """Threads that read and augment images; by default one per CPU core."""
 
@@ -106,6 +123,8 @@ class Hardware(Section):
 class TrainingHardware(Hardware):
     """Hardware"""
 
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
     devices: Annotated[int, Ge(1)] | None = None
     """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
 
@@ -113,7 +132,7 @@ class TrainingHardware(Hardware):
 class Console(Section):
     """Output"""
 
-    runs: Annotated[str, Completes("folders")] = "runs"
+    runs: Annotated[PathText, Completes("folders")] = "runs"
     """Folder of all runs."""
     quiet: Annotated[bool, Flag("-q"), Transient()] = False
     """Only warnings and errors on stderr."""
@@ -122,7 +141,7 @@ class Console(Section):
 class TrainingRun(Section):
     """Run"""
 
-    name: str | None = None
+    name: Annotated[str, AfterValidator(_run_name)] | None = None
     """Name of the run; derived from its data by default, and numbered when it is taken."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of initial weights, order and augmentation; splits do not depend on it."""
@@ -169,7 +188,7 @@ class Training(Section):
 
     @property
     def peak_rate(self) -> float:
-        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES[self.optimizer]
+        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES.get(self.optimizer, 1e-3)
 
     @property
     def warmup(self) -> float:
@@ -225,7 +244,7 @@ class PretrainModel(Section):
     """Encoder, by its name in segmentation-models-pytorch."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
-    init: Annotated[str, Completes("pretrained")] = "none"
+    init: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     projection_hidden: Annotated[int, Ge(1)] = 512
     """Width of the projection head's hidden layer."""
@@ -308,7 +327,7 @@ class LabelledData(Section):
     """Seed of the split; nothing else changes it."""
     border: Literal["pet", "background", "ignore"] = "pet"
     """What Oxford's border pixels count as."""
-    classes_file: Annotated[str | None, Completes("files")] = None
+    classes_file: Annotated[PathText | None, Completes("files")] = None
     """YAML of class names and colours, for RGB masks and for names."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
     """Where decoded photos and masks stay for the next epoch, with the same pixels; auto takes RAM where a quarter
@@ -320,7 +339,7 @@ class LabelledData(Section):
 class FinetuneModel(Section):
     """Model"""
 
-    pretrained: Annotated[str, Completes("pretrained")] = "none"
+    pretrained: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
@@ -362,7 +381,7 @@ class FinetuneConfig(Section):
 class EvaluateData(Section):
     """Data"""
 
-    run: Annotated[str | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
+    run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
     dataset: Annotated[DatasetName | None, Flag("-d")] = None
     """Score on these photos and masks instead of the run's own."""
@@ -395,9 +414,9 @@ class EvaluateConfig(Section):
 class PredictInput(Section):
     """Input"""
 
-    inputs: Annotated[list[str], Positional("INPUT..."), Completes("files"), Transient()]
+    inputs: Annotated[list[PathText], Positional("INPUT..."), Completes("files"), Transient()]
     """Photos, or folders of photos."""
-    model: Annotated[str | None, Flag("-m"), Completes("models")] = None
+    model: Annotated[PathText | None, Flag("-m"), Completes("models")] = None
     """A fine-tuned run or an exported .onnx file; the newest finished run by default."""
     threshold: Annotated[float, Gt(0), Lt(1)] | None = None
     """Probability above which a pixel is foreground; the model's own by default."""
@@ -415,7 +434,7 @@ class PredictHardware(Section):
 class PredictOutput(Console):
     """Output"""
 
-    output: Annotated[str | None, Flag("-o"), Completes("files"), Transient()] = None
+    output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
     """Mask to write, or a folder for many; by default <photo>.mask.png beside each photo."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace masks that exist."""
@@ -437,7 +456,7 @@ class PredictConfig(Section):
 class ExportModel(Section):
     """Model"""
 
-    run: Annotated[str | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
+    run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
     """Version of the ONNX operators."""
@@ -446,7 +465,7 @@ class ExportModel(Section):
 class ExportOutput(Console):
     """Output"""
 
-    output: Annotated[str | None, Flag("-o"), Completes("files"), Transient()] = None
+    output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
     """File to write; by default model.onnx in the run's folder."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace a file that exists."""

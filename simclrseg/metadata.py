@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from simclrseg.errors import ModelFileError
 
+BACKBONE_FILE = "backbone.safetensors"
+MODEL_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+"""What runs call the files that hold their models."""
 ONNX_PREFIX = "simclrseg."
 FORMAT_VERSION = 1
 IGNORE = 255

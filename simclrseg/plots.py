@@ -11,6 +11,8 @@ import numpy as np
 from simclrseg.files import replacing
 
 GAP = 4  # pixels between tiles
+SMALLEST = 96  # side of a tile that is worth looking at
+HEADING = 14  # height of a line of text
 OPACITY = 0.5  # of a class colour over its photo
 IGNORED = (255, 255, 255)
 
@@ -30,6 +32,7 @@ def curves(metrics: Path, path: Path) -> None:
         name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_"))
     )
     names.pop("chance", None)  # a line in the panel of the loss
+    names.pop("dice", None)  # the same number as f1
     across = min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
     figure = Figure(figsize=(4.2 * across, 2.8 * down), layout="constrained")
@@ -78,9 +81,8 @@ def examples(
         colours: RGB of each class; class 0 is left as it is.
         path: the PNG to write.
     """
-    write_grid(
-        [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows], path
-    )
+    tiles = [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows]
+    write_grid(tiles, path, headings=("photo", "truth", "prediction"))
 
 
 def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
@@ -93,16 +95,26 @@ def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, in
     return (photo * (1 - weight) + table[mask] * weight).round().astype(np.uint8)
 
 
-def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path) -> None:
-    """Write rows of equally large RGB tiles as one PNG."""
-    from PIL import Image
+def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: Sequence[str] = ()) -> None:
+    """Write rows of equally large RGB tiles as one PNG, small tiles enlarged.
+
+    Args:
+        headings: a word above each column.
+    """
+    from PIL import Image, ImageDraw
 
     height, width = tiles[0][0].shape[:2]
+    times = max(1, SMALLEST // width)
+    height, width = times * height, times * width
     rows, columns = len(tiles), len(tiles[0])
-    grid = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    top = HEADING if headings else 0
+    size = (columns * (width + GAP) - GAP, top + rows * (height + GAP) - GAP)
+    grid = Image.new("RGB", size, "white")
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
-            y, x = i * (height + GAP), j * (width + GAP)
-            grid[y : y + height, x : x + width] = tile
+            enlarged = tile.repeat(times, axis=0).repeat(times, axis=1)
+            grid.paste(Image.fromarray(enlarged), (j * (width + GAP), top + i * (height + GAP)))
+    for j, word in enumerate(headings):
+        ImageDraw.Draw(grid).text((j * (width + GAP), 1), word, fill="black")
     with replacing(path) as temporary:
-        Image.fromarray(grid).save(temporary, format="PNG")
+        grid.save(temporary, format="PNG")

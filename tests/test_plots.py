@@ -9,15 +9,15 @@ from simclrseg import plots
 
 
 def test_a_grid_has_every_tile_in_its_place(tmp_path):
-    tiles = [[np.full((4, 6, 3), 10 * (3 * i + j), np.uint8) for j in range(3)] for i in range(2)]
+    tiles = [[np.full((96, 100, 3), 10 * (3 * i + j), np.uint8) for j in range(3)] for i in range(2)]
     plots.write_grid(tiles, tmp_path / "grid.png")
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
     step = plots.GAP
-    assert grid.shape == (2 * 4 + step, 3 * 6 + 2 * step, 3)
+    assert grid.shape == (2 * 96 + step, 3 * 100 + 2 * step, 3)
     for i in range(2):
         for j in range(3):
-            y, x = i * (4 + step), j * (6 + step)
-            assert (grid[y : y + 4, x : x + 6] == tiles[i][j]).all()
+            y, x = i * (96 + step), j * (100 + step)
+            assert (grid[y : y + 96, x : x + 100] == tiles[i][j]).all()
 
 
 def test_an_overlay_leaves_the_background_bare_and_ignored_pixels_light():
@@ -41,3 +41,12 @@ def test_a_run_without_epochs_still_has_a_picture(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss\n")
     plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_small_tiles_are_enlarged_and_columns_can_have_headings(tmp_path):
+    tiles = [[np.full((32, 32, 3), 100, np.uint8)] * 2]
+    plots.write_grid(tiles, tmp_path / "grid.png", headings=("photo", "truth"))
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert grid.shape == (plots.HEADING + 96, 2 * 96 + plots.GAP, 3)
+    assert (grid[plots.HEADING :, :96] == 100).all()
+    assert grid[: plots.HEADING].min() < 100  # there is something to read

@@ -119,7 +119,7 @@ def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
     return hashlib.sha256(f"{dataset.border}\n{''.join(digests)}".encode()).hexdigest()
 
 
-def split_json(dataset: Dataset, split: Split) -> dict[str, Any]:
+def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict[str, Any]:
     """What a run's split.json holds: the keys of each part, and how they were chosen."""
     return {
         "dataset": dataset.name,
@@ -128,7 +128,7 @@ def split_json(dataset: Dataset, split: Split) -> dict[str, Any]:
         "data_ratio": split.data_ratio,
         "development": split.development,
         "border": dataset.border,
-        "test_hash": test_hash(dataset, split.test),
+        "test_hash": hash_of_test,
         "train": [dataset.keys[index] for index in split.train],
         "validation": [dataset.keys[index] for index in split.validation],
         "test": [dataset.keys[index] for index in split.test],

@@ -121,7 +121,8 @@ def batch_length(batch: Batch) -> int:
 
 def _split(batch: Batch, size: int, *, longest: int) -> list[Batch]:
     """Micro-batches, as many as the longest share of a process has: batch norm lets them wait for one another."""
-    columns = [tensor.split(size) for tensor in batch.values()]
+    count = math.ceil(batch_length(batch) / size)
+    columns = [tensor.tensor_split(count) for tensor in batch.values()] if count else []  # evenly: none is left alone
     parts = [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
     nothing = {name: tensor[:0] for name, tensor in batch.items()}
     return parts + [nothing] * (math.ceil(longest / size) - len(parts))

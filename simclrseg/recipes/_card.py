@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simclrseg.config import PretrainConfig
 from simclrseg.files import write_text
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 
 CARD = """\
 # {name}
@@ -16,7 +16,7 @@ A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset},
 | | |
 |---|---|
 | photos | {photos:,} of {dataset}{test} |
-| image size | {image_size} px |
+| image size | {image_size} px, {stem} stem |
 | batch | {batch_size} photos, each contrasted with all others |
 | optimizer | {optimizer}, peak learning rate {rate:.4g}, {schedule} schedule |
 | temperature | {temperature} |
@@ -53,6 +53,7 @@ def write_card(folder: Path, metadata: ModelMetadata, *, config: PretrainConfig,
         test=", published test photos among them" if metadata.include_test else "",
         epochs=metadata.epochs,
         image_size=metadata.image_size,
+        stem=metadata.stem,
         batch_size=config.training.batch_size,
         optimizer=config.training.optimizer,
         rate=config.training.scaled_rate,
@@ -62,7 +63,7 @@ def write_card(folder: Path, metadata: ModelMetadata, *, config: PretrainConfig,
         metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
         version=metadata.version,
         commit=f" at {metadata.commit[:10]}" if metadata.commit else "",
-        file=folder / "backbone.safetensors",
+        file=folder / BACKBONE_FILE,
         mean=metadata.mean,
         std=metadata.std,
     )

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from simclrseg import hub, runs
 from simclrseg.errors import RunError, UsageError, suggestion
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.models.backbones import imagenet_weights
+from simclrseg.models.weights import read_metadata
+from simclrseg.recipes._backbone import save_unfinished
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "backbone.safetensors"
 IMAGENET = "imagenet"
 SUFFIXES = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"}
 
@@ -53,12 +55,14 @@ def find_pretrained(
         return Pretrained("none", None)
     if name == IMAGENET:
         return Pretrained(IMAGENET, hub.fetch_imagenet(encoder, *imagenet_weights(encoder)))
+    if name.startswith("hf:"):
+        raise UsageError(f"{option} {name}: addresses of the Hub are not fetched; download the file and pass its path")
     path = Path(name)
     if path.suffix in SUFFIXES or "/" in name or "\\" in name:
         return _from_path(path, option)
-    run = runs.find_finished(root, "pretrain", name, holding=WEIGHTS, allow_unfinished=allow_unfinished)
+    run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
     if run is not None:
-        return Pretrained(name, _announced(run.folder / WEIGHTS, run))
+        return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
     if name in hub.PUBLISHED:
         return Pretrained(name, hub.fetch(name))
     known = ["none", IMAGENET, *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
@@ -70,10 +74,10 @@ def find_pretrained(
 
 def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
-        for file in (path / WEIGHTS, path / "model.safetensors"):
+        for file in (path / BACKBONE_FILE, path / MODEL_FILE):
             if file.is_file():
                 return Pretrained(path.name, _announced(file, runs.Run(path)))
-        raise RunError(f"{option} {path}: the folder holds no {WEIGHTS}; finish that run first, or name another")
+        raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")
     if not path.is_file():
         raise UsageError(f"{option} {path}: there is no such file")
     return Pretrained(path.stem, path)
@@ -81,9 +85,10 @@ def _from_path(path: Path, option: str) -> Pretrained:
 
 def _announced(file: Path, run: runs.Run) -> Path:
     """Say which file it is: a name may stand for several runs."""
-    finished = run.finished
-    age = f", finished {_ago(finished)}" if finished else ""
-    log.info(f"pretrained weights: {file}{age}")
+    metadata = read_metadata(file)
+    epochs = f", {metadata.epochs} epochs" if metadata else ""
+    age = f"finished {_ago(run.finished)}" if run.finished else "of a run that was interrupted"
+    log.info(f"pretrained weights: {file}{epochs}, {age}")
     return file
 
 

@@ -16,7 +16,6 @@ from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import Split, make_split, test_hash
-from simclrseg.engine.runtime import autocast
 from simclrseg.errors import DataError, ImageError
 from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Scores, score
 from simclrseg.images import resize_image, resize_mask
@@ -29,8 +28,6 @@ from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-MODEL = "model.safetensors"
-
 
 def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
     """Open photos with masks and split them.
@@ -42,15 +39,11 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
         border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None
     )
     dataset = open_dataset(config.dataset, options)
-    for line in dataset.summary:
-        log.info(line)
     if not dataset.has_masks:
         raise DataError(
             f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or oxford_pets"
         )
     usable = [index for index in range(len(dataset)) if dataset.has_mask(index)]
-    if len(usable) < len(dataset):
-        log.info(f"{dataset.name}: {len(dataset) - len(usable):,} photos without a mask are skipped")
     split = make_split(
         dataset.keys,
         official=dataset.official,
@@ -59,7 +52,6 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
         seed=config.split_seed,
         data_ratio=config.data_ratio,
     )
-    log.info(split.line)
     for part in ("train", "validation", "test"):
         if not getattr(split, part):
             raise DataError(
@@ -67,6 +59,16 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
                 "add photos, or raise --data-ratio"
             )
     return dataset, split
+
+
+def tell(dataset: Dataset, split: Split) -> None:
+    """Say what was understood of the photos, which are left out, and how they are split."""
+    for line in dataset.summary:
+        log.info(line)
+    bare = sum(not dataset.has_mask(index) for index in range(len(dataset)))
+    if bare:
+        log.info(f"{dataset.name}: {bare:,} photos without a mask are skipped")
+    log.info(split.line)
 
 
 def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
@@ -87,15 +89,13 @@ def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
 
 
 def predictor(task: Segmentation, machine: Machine) -> Predict:
-    """The network as a function of uint8 photos, for scoring."""
+    """The network as a function of uint8 photos, for scoring: in float32, as the exported model computes."""
     task.model.to(machine.device).eval()
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(images).to(machine.device)
-        with autocast(machine.device, machine.precision):
-            probabilities = task.probabilities(batch)
-        return probabilities.float().cpu().numpy()
+        return task.probabilities(batch).cpu().numpy()
 
     return predict
 

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -72,11 +73,11 @@ class Machine:
     workers: int
 
 
-def prepare_machine(hardware: Hardware) -> Machine:
+def prepare_machine(hardware: Hardware, precision: str = "auto") -> Machine:
     """Meet the other processes, if there are any, choose device and number format, and say so."""
     distributed.meet()
     device = choose_device(hardware.device)
-    precision = choose_precision(hardware.precision, device)
+    precision = choose_precision(precision, device)
     distributed.start(device)
     several = f", one of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
     log.info(describe(device, precision) + several)
@@ -99,6 +100,12 @@ def make_loggers(makers: Sequence[MakeLogger], run: runs.Run, config: TrainingCo
     values = config.model_dump(mode="json")
     knobs = {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
     return [make(run.folder, knobs) for make in makers]
+
+
+def dataset_label(dataset: str) -> str:
+    """What a run's derived name calls a dataset: its name, or its folder's as far as a run's name can hold it."""
+    name = Path(dataset).resolve().name if Path(dataset).is_dir() else dataset
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
 
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:

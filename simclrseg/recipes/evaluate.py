@@ -17,9 +17,10 @@ from simclrseg.errors import DataError
 from simclrseg.evaluation.segmentation import Resolution, Scores
 from simclrseg.files import replacing, write_text
 from simclrseg.knobs import dump_config, parse_config_file
+from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.metrics import segmentation_metrics
 from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import MODEL, dataset_of, open_labelled, results, score_photos, segmenter_task
+from simclrseg.recipes._segmenter import dataset_of, open_labelled, results, score_photos, segmenter_task, tell
 from simclrseg.recipes._training import prepare_machine
 
 log = logging.getLogger(__name__)
@@ -34,47 +35,68 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         SimclrsegError: for everything that a user can mend; nothing is written then.
     """
-    machine = prepare_machine(config.hardware)
+    machine = prepare_machine(config.hardware, "fp32")  # as the exported model computes
     root = Path(config.console.runs)
     run = model_run(root, config.data.run)
     log.info(f"run {run.folder}")
-    model, metadata = load_segmenter(run.folder / MODEL)
+    model, metadata = load_segmenter(run.folder / MODEL_FILE)
     dataset, split = photos_to_score(run, config)
-    if dataset.classes != metadata.classes:
-        raise DataError(
-            f"{dataset.name} has the classes {', '.join(dataset.classes)}, "
-            f"but the model was trained for {', '.join(metadata.classes)}"
-        )
+    tell(dataset, split)
+    check_classes(dataset, metadata)
     part = {"all": sorted((*split.train, *split.validation, *split.test))}
     indices = part.get(config.data.split) or getattr(split, config.data.split)
     if not indices:
         raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
-    scores = score_photos(
-        segmenter_task(model, metadata),
-        dataset,
-        indices,
-        metadata=metadata.model_copy(update={"border": dataset.border}),
-        machine=machine,
-        batch_size=config.data.batch_size,
-    )
-    scored = results(scores, split=config.data.split, metadata=metadata.model_copy(update={"border": dataset.border}))
-    result = {"run": str(run.folder), "dataset": dataset.name, **scored[config.data.at]}
     report = runs.claim(root, "evaluate", run.name)
-    runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(run.folder))
-    write_text(report.folder / "config.yaml", dump_config(config))
-    write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
-    write_per_image(report.folder / "per_image.csv", scores, config.data.at)
-    runs.finish(report)
+    try:
+        runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(run.folder))
+        write_text(report.folder / "config.yaml", dump_config(config))
+        metadata = metadata.model_copy(update={"border": dataset.border})
+        scores = score_photos(
+            segmenter_task(model, metadata),
+            dataset,
+            indices,
+            metadata=metadata,
+            machine=machine,
+            batch_size=config.data.batch_size,
+        )
+        scored = results(scores, split=config.data.split, metadata=metadata)[config.data.at]
+        result = {"run": str(run.folder), "dataset": dataset.name, **scored}
+        write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+        write_per_image(report.folder / "per_image.csv", scores, config.data.at)
+        runs.finish(report)
+    except BaseException:
+        runs.discard_unless_started(report)
+        raise
     return {**result, "report": str(report.folder)}
+
+
+def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:
+    """Refuse a dataset whose class ids mean other things; of two classes the second is the foreground by any name.
+
+    Raises:
+        DataError: if the classes are others.
+    """
+    if dataset.classes == metadata.classes:
+        return
+    theirs, ours = ", ".join(dataset.classes), ", ".join(metadata.classes)
+    if len(dataset.classes) != len(metadata.classes) or len(metadata.classes) > 2:
+        raise DataError(
+            f"{dataset.name} has the classes {theirs}, but the model was trained for {ours}: "
+            "score it on a dataset with the same classes"
+        )
+    log.warning(f"{dataset.name} calls its classes {theirs}, the model {ours}: the second is the foreground of both")
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
     """The fine-tuned run of that name or folder, or the newest one."""
     if name is None:
-        return runs.newest(root, "finetune", holding=MODEL, remedy="make one with `simclrseg finetune`")
+        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy="`simclrseg finetune` makes one")
     run = runs.find(root, "finetune", name)
-    if not run.holds(MODEL):
-        raise DataError(f"run {run.name!r} holds no {MODEL}: resume it with `simclrseg finetune --resume {run.name}`")
+    if not run.holds(MODEL_FILE):
+        raise DataError(
+            f"run {run.name!r} holds no {MODEL_FILE}: resume it with `simclrseg finetune --resume {run.name}`"
+        )
     return run
 
 

@@ -6,11 +6,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from simclrseg.config import ExportConfig
+from simclrseg.engine.runtime import describe
 from simclrseg.errors import SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
+from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import MODEL, dataset_of, readable_photos
+from simclrseg.recipes._segmenter import dataset_of, readable_photos
 from simclrseg.recipes._training import spread
 from simclrseg.recipes.evaluate import model_run
 
@@ -28,15 +32,16 @@ def export(config: ExportConfig) -> dict[str, Any]:
     Raises:
         GateError: if the file disagrees with the network; it is removed.
     """
+    log.info(describe(torch.device("cpu"), "fp32"))
     run = model_run(Path(config.console.runs), config.model.run)
-    path = Path(config.console.output) if config.console.output else run.folder / "model.onnx"
+    path = Path(config.console.output) if config.console.output else run.folder / ONNX_FILE
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: the name of an ONNX file ends in .onnx")
     if path.exists() and not config.console.overwrite:
         raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
     if not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}")
-    model, metadata = load_segmenter(run.folder / MODEL)
+    model, metadata = load_segmenter(run.folder / MODEL_FILE)
     try:
         _, dataset, split = dataset_of(run)
         photos = readable_photos(dataset, spread(split.test, PHOTOS))

@@ -25,14 +25,13 @@ from simclrseg.errors import GateError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
 from simclrseg.losses import LOSSES
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
 from simclrseg.recipes._segmenter import (
-    MODEL,
     example_rows,
     open_labelled,
     predictor,
@@ -40,11 +39,13 @@ from simclrseg.recipes._segmenter import (
     results,
     score_photos,
     segmenter_task,
+    tell,
 )
 from simclrseg.recipes._training import (
     Machine,
     check_batch,
     choose_micro_batch,
+    dataset_label,
     find_loggers,
     finish_run,
     make_loggers,
@@ -62,7 +63,6 @@ from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-ONNX = "model.onnx"
 DECODER = "unet"
 DEFAULT_BACKBONE = "resnet50"
 EXAMPLES = 6
@@ -78,7 +78,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         GateError: if everything worked but the exported model disagrees; the run is finished without it.
         SimclrsegError: for everything else that a user can mend; a run that never began leaves nothing behind.
     """
-    machine = prepare_machine(config.hardware)
+    machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("finetune", config)  # refuses a changed configuration before anything is read
     pretrained = find_pretrained(
@@ -102,6 +102,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
 
     with distributed.main_first():  # it may have to be downloaded
         dataset, split = open_labelled(config.data)
+    tell(dataset, split)
     check_batch(config.training.batch_size, len(split.train), "training photos")
     classes = len(dataset.classes)
     loss = config.training.loss or ("bce" if classes == 2 else "ce")
@@ -144,7 +145,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         batch_size=config.training.batch_size,
         seed=config.run.seed,
         shuffle=True,
-        drop_last=False,
+        # batch norm has nothing to learn from a batch of one
+        drop_last=len(split.train) % config.training.batch_size == 1,
         threads=machine.workers,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
@@ -173,7 +175,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         test_hash=metadata.test_hash,
     ) as run:
         if distributed.is_main():
-            write_text(run.folder / "split.json", json.dumps(split_json(dataset, split), indent=1) + "\n")
+            write_text(
+                run.folder / "split.json", json.dumps(split_json(dataset, split, metadata.test_hash), indent=1) + "\n"
+            )
         if report is not None and distributed.is_main():
             write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
@@ -195,18 +199,18 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             return {}
         test = score_test(run, task, dataset, split.test, metadata=metadata, machine=machine, config=config)
         metadata = metadata.model_copy(update={"metrics": test["original"]["metrics"]})
-        save_weights(run.folder / MODEL, weights_of(model), metadata)
+        save_weights(run.folder / MODEL_FILE, weights_of(model), metadata)
         write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
         problem = export_run(run, model, dataset, split.test, metadata)
         finish_run(run)
     if problem is not None:
         raise GateError(
-            f"{problem}; the run is finished without {ONNX}: try `simclrseg export {run.name}` later"
+            f"{problem}; the run is finished without {ONNX_FILE}: try `simclrseg export {run.name}` later"
         ) from problem
     return {
         "run": str(run.folder),
-        "model": str(run.folder / MODEL),
-        "onnx": str(run.folder / ONNX),
+        "model": str(run.folder / MODEL_FILE),
+        "onnx": str(run.folder / ONNX_FILE),
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
@@ -239,7 +243,7 @@ def export_run(
 ) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
     try:
-        export_onnx(model, run.folder / ONNX, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
+        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
     except (GateError, OSError) as error:  # OSError: a full disk, for one
         return error
     return None
@@ -263,6 +267,5 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
     """``<dataset>-<pretrained>``, and ``-r0.5`` where only a share of the photos is used."""
-    dataset = config.data.dataset
-    name = f"{Path(dataset).resolve().name if Path(dataset).is_dir() else dataset}-{pretrained.label}"
+    name = f"{dataset_label(config.data.dataset)}-{dataset_label(pretrained.label)}"
     return name if config.data.data_ratio == 1 else f"{name}-r{config.data.data_ratio:g}"

@@ -14,10 +14,9 @@ from simclrseg.images import read_image, write_png
 from simclrseg.inference.files import plan_outputs
 from simclrseg.inference.masks import predict_mask
 from simclrseg.inference.session import open_model
+from simclrseg.metadata import ONNX_FILE
 
 log = logging.getLogger(__name__)
-
-ONNX = "model.onnx"
 
 
 def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
@@ -36,6 +35,8 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     model = open_model(path, device=config.hardware.device)
     log.info(model.describe())
     log.info(f"model {path}")
+    if config.input.threshold is not None and model.metadata.threshold is None:
+        raise UsageError(f"--threshold: {path} gives a probability a class and takes the likeliest; leave it out")
     masks, failed = [], []
     for done, (source, target) in enumerate(jobs, start=1):
         try:
@@ -53,13 +54,15 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
 def find_model(root: Path, name: str | None) -> Path:
     """The model file: a path, a run's name or folder, or the newest finished run's."""
     if name is None:
-        run = runs.newest(root, "finetune", holding=ONNX, remedy="make one with `simclrseg finetune`, or pass --model")
-        return run.folder / ONNX
+        run = runs.newest(
+            root, "finetune", holding=ONNX_FILE, remedy="make one with `simclrseg finetune`, or pass --model"
+        )
+        return run.folder / ONNX_FILE
     if Path(name).suffix == ".onnx":
         if not Path(name).is_file():
             raise UsageError(f"--model {name}: there is no such file")
         return Path(name)
     run = runs.find(root, "finetune", name)
-    if not run.holds(ONNX):
-        raise UsageError(f"run {run.name!r} holds no {ONNX}: write it with `simclrseg export {run.name}`")
-    return run.folder / ONNX
+    if not run.holds(ONNX_FILE):
+        raise UsageError(f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}`")
+    return run.folder / ONNX_FILE

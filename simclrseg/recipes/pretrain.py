@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import simclrseg
 from simclrseg import distributed, plots
 from simclrseg.config import PretrainConfig, PretrainData
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
@@ -24,10 +23,11 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
 from simclrseg.errors import UsageError
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.stems import choose_stem, set_cifar_stem, stored
-from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.models.stems import choose_stem, set_cifar_stem
+from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.recipes._backbone import save_backbone
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
@@ -35,6 +35,7 @@ from simclrseg.recipes._pretrained import find_pretrained
 from simclrseg.recipes._training import (
     check_batch,
     choose_micro_batch,
+    dataset_label,
     find_loggers,
     finish_run,
     make_loggers,
@@ -43,7 +44,6 @@ from simclrseg.recipes._training import (
     rehearse,
     report_skipped,
     resumed_run,
-    source_commit,
     spread,
     train,
     weights_of,
@@ -52,8 +52,8 @@ from simclrseg.tasks import METHODS
 
 log = logging.getLogger(__name__)
 
-# Runs named after what they are good for rather than after their dataset.
 EXAMPLES = 8
+# Runs named after what they are good for rather than after their dataset.
 RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 
 
@@ -66,7 +66,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     Raises:
         SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
     """
-    machine = prepare_machine(config.hardware)
+    machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
     torch.manual_seed(config.run.seed)
@@ -118,6 +118,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         learning_rate=rate,
         photos=len(indices),
         stem=stem,
+        init=init,
     ) as run:
         if distributed.is_main():
             plots.views(first_views(samples), run.folder / "augmentations.png")
@@ -145,30 +146,20 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         if not distributed.dismiss():
             return {}
         metrics = result.last | result.history[-1].validation
-        metadata = ModelMetadata(
-            task="backbone",
-            method=config.model.method,
-            encoder=config.model.backbone,
+        metadata = save_backbone(
+            run.folder,
+            weights_of(backbone),
+            config,
             stem=stem,
-            pretrained=init,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            image_size=config.data.image_size,
-            dataset="+".join(config.data.dataset),
-            include_test=config.data.include_test,
-            metrics=metrics,
+            init=init,
             epochs=config.training.epochs,
-            version=simclrseg.__version__,
-            commit=source_commit(),
+            metrics=metrics,
         )
-        weights = run.folder / "backbone.safetensors"
-        state = weights_of(backbone)
-        save_weights(weights, stored(state) if stem == "cifar" else state, metadata)
         write_card(run.folder, metadata, config=config, photos=len(indices))
         finish_run(run)
     return {
         "run": str(run.folder),
-        "backbone": str(weights),
+        "backbone": str(run.folder / BACKBONE_FILE),
         "metrics": metrics,
         "next": f"simclrseg finetune --pretrained {run.name}",
     }
@@ -239,5 +230,4 @@ def first_views(samples: TwoViews) -> np.ndarray:
 
 def run_name(datasets: Sequence[str]) -> str:
     """A run is named after its first dataset."""
-    first = datasets[0]
-    return RUN_NAMES.get(first, Path(first).resolve().name if Path(first).is_dir() else first)
+    return RUN_NAMES.get(datasets[0], dataset_label(datasets[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ import yaml
 
 from simclrseg.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, PretrainConfig
 from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import Run
 from tests.recipes.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
@@ -86,7 +89,7 @@ def test_test_scores_are_kept_at_both_resolutions(pipeline):
 def test_evaluate_repeats_the_score_of_the_run(pipeline):
     from simclrseg.recipes.evaluate import evaluate
 
-    config = {"hardware": SMALL_FINETUNE["hardware"], "console": {"runs": str(pipeline.runs)}}
+    config = {"hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(pipeline.runs)}}
     result = evaluate(EvaluateConfig.model_validate(config))
     expected = pipeline.finetuned["test"]["original"]["metrics"]
     assert result["metrics"] == pytest.approx(expected, abs=1e-12)
@@ -164,7 +167,6 @@ def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
     ("section", "values", "error", "says"),
     [
         ("training", {"batch_size": 5000}, DataError, "larger than the"),
-        ("run", {"name": "../up"}, UsageError, "--name"),
         ("run", {"resume": "nothing"}, RunError, "no such run 'nothing'"),
     ],
 )
@@ -205,3 +207,87 @@ def test_a_contradicting_backbone_is_refused(pipeline):
     config = changed(in_runs(SMALL_FINETUNE, pipeline.runs), "model", backbone="resnet34")
     with pytest.raises(UsageError, match="contradicts --pretrained shapes, which is a resnet18"):
         finetune(FinetuneConfig.model_validate(config))
+
+
+def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
+    from simclrseg.errors import Interrupted
+    from simclrseg.recipes._pretrained import find_pretrained
+    from simclrseg.recipes.pretrain import pretrain
+
+    class CtrlC:
+        """An observer that interrupts after the first epoch."""
+
+        def on_start(self, plan): ...
+
+        def on_step(self, record): ...
+
+        def on_epoch(self, record):
+            signal.raise_signal(signal.SIGINT)
+
+        def on_end(self): ...
+
+    config = PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, tmp_path))
+    with pytest.raises(Interrupted, match=r"simclrseg pretrain --resume shapes"):
+        pretrain(config, observers=[CtrlC()])
+    with pytest.raises(RunError, match="--allow-unfinished"):
+        find_pretrained("shapes", root=tmp_path)
+    found = find_pretrained("shapes", root=tmp_path, allow_unfinished=True)
+    metadata = read_metadata(found.file)
+    assert metadata.epochs == 1 and metadata.encoder == "resnet18"
+    report = load_backbone(build_backbone("resnet18"), found.file)
+    assert report.loaded == report.total
+
+
+def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
+    from simclrseg.recipes._training import dataset_label
+
+    assert dataset_label("shapes") == "shapes"
+    assert dataset_label("my set ü/?") == "my-set"
+
+
+@pytest.mark.parametrize("batch_size", [16, 17])
+def test_a_last_batch_of_one_photo_stops_nothing(tmp_path, batch_size):
+    from simclrseg.recipes.finetune import finetune
+
+    config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="resnet18")
+    config = changed(config, "data", image_size=32, data_ratio=0.09)  # 36 photos, 33 to train
+    config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=8)
+    assert finetune(FinetuneConfig.model_validate(config))["best_epoch"] == 1
+
+
+def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path, caplog):
+    from simclrseg.recipes.evaluate import evaluate
+
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), 255 * rng.integers(0, 2, (32, 32), np.uint8))
+    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    with caplog.at_level("WARNING", logger="simclrseg"):
+        assert evaluate(EvaluateConfig.model_validate(config))["n"] > 0
+    assert "the second is the foreground of both" in caplog.text
+
+
+def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
+    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.locate import open_dataset
+    from simclrseg.metrics import binary_metrics, confusion_matrix
+    from simclrseg.recipes.evaluate import evaluate
+    from simclrseg.recipes.predict import predict
+
+    shapes = open_dataset("shapes", DatasetOptions())
+    hardware = {"device": "cpu"}
+    report = Path(evaluate(EvaluateConfig.model_validate(in_runs({"hardware": hardware}, pipeline.runs)))["report"])
+    rows = (report / "per_image.csv").read_text().splitlines()[1:4]
+    for row in rows:
+        key, iou, *_ = row.split(",")
+        index = shapes.keys.index(key)
+        source, target = tmp_path / f"{index}.png", tmp_path / f"{index}.mask.png"
+        cv2.imwrite(str(source), shapes.image(index)[:, :, ::-1])
+        config = {"input": {"inputs": [str(source)]}, "console": {"output": str(target), "runs": str(pipeline.runs)}}
+        predict(PredictConfig.model_validate(config))
+        mask = cv2.imread(str(target), cv2.IMREAD_UNCHANGED) // 255
+        found = binary_metrics(confusion_matrix(mask, shapes.mask(index), 2))["iou"]
+        assert found == pytest.approx(float(iou), abs=1e-3)  # a pixel at the threshold may fall either way

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 
 from simclrseg import hub, runs
 from simclrseg.errors import RunError, UsageError
-from simclrseg.recipes._pretrained import WEIGHTS, find_pretrained
+from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.models.weights import save_weights
+from simclrseg.recipes._pretrained import find_pretrained
+
+METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)
 
 
 def finished(root, name):
     run = runs.claim(root, "pretrain", name)
-    (run.folder / WEIGHTS).touch()
+    save_weights(run.folder / BACKBONE_FILE, {"weight": torch.zeros(1)}, METADATA)
     runs.finish(run)
     return run
 
@@ -28,8 +33,8 @@ def test_a_name_is_a_run_before_it_is_published(tmp_path, monkeypatch, caplog):
     run = finished(tmp_path, "pets")
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         found = find_pretrained("pets", root=tmp_path)
-    assert found.file == run.folder / WEIGHTS and found.label == "pets"
-    assert str(found.file) in caplog.text and "finished just now" in caplog.text
+    assert found.file == run.folder / BACKBONE_FILE and found.label == "pets"
+    assert str(found.file) in caplog.text and "7 epochs, finished just now" in caplog.text
 
 
 def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, monkeypatch):
@@ -47,8 +52,10 @@ def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, monkeypatch)
 
 def test_a_run_folder_and_a_file_are_taken_as_they_are(tmp_path):
     run = finished(tmp_path, "cats")
-    assert find_pretrained(str(run.folder), root=tmp_path / "elsewhere").file == run.folder / WEIGHTS
-    assert find_pretrained(str(run.folder / WEIGHTS), root=tmp_path / "elsewhere").file == run.folder / WEIGHTS
+    assert find_pretrained(str(run.folder), root=tmp_path / "elsewhere").file == run.folder / BACKBONE_FILE
+    assert (
+        find_pretrained(str(run.folder / BACKBONE_FILE), root=tmp_path / "elsewhere").file == run.folder / BACKBONE_FILE
+    )
 
 
 def test_no_such_run_names_the_folder_searched_and_the_nearest(tmp_path):
@@ -67,3 +74,8 @@ def test_a_path_that_is_not_there_is_said_so(tmp_path, monkeypatch, name):
 def test_a_folder_without_weights_is_said_so(tmp_path):
     with pytest.raises(RunError, match=r"holds no backbone\.safetensors"):
         find_pretrained(f"{tmp_path}/", root=tmp_path)
+
+
+def test_a_hub_address_is_not_taken_for_a_path(tmp_path):
+    with pytest.raises(UsageError, match="download the file"):
+        find_pretrained("hf:owner/repo", root=tmp_path)

@@ -9,7 +9,6 @@ from simclrseg.data.datasets import DATASETS
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, UnknownName
-from simclrseg.images import iterate_images
 
 
 def data_root() -> Path:
@@ -22,20 +21,6 @@ def data_root() -> Path:
 def user_cache() -> Path:
     """Our folder among the user's caches: what lies there can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simclrseg"
-
-
-def check_dataset(name_or_path: str) -> None:
-    """See that a dataset's name is known or its folder holds a picture, without opening it.
-
-    Raises:
-        UnknownName: for a name that is neither a set nor a folder.
-        DataError: for a path that is no folder, or a folder without pictures.
-    """
-    if name_or_path in DATASETS:
-        return
-    folder = _folder(name_or_path)
-    if next(iterate_images(folder), None) is None:
-        raise DataError(f"{folder} holds no photos: give a folder of JPEG, PNG, WebP, TIFF or other pictures")
 
 
 def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:

@@ -148,7 +148,9 @@ def _scan(photo: Path, mask: Path, *, table: Pixels | None) -> _Scan:
 def _understand_values(masks: Sequence[Path], values: list[frozenset[int]], classes: Classes | None) -> MaskReading:
     """Meaning of masks with one value a pixel: 0/255, 0/1 or class ids."""
     union = frozenset().union(*values)
-    if union <= {0, 255} and 255 in union and (classes is None or len(classes.names) == 2):
+    if len(union) == 1 and classes is None:
+        raise DataError(f"{masks[0].parent}: the masks hold {_list(union)} only: there is nothing to learn")
+    if union == {0, 255} and (classes is None or len(classes.names) == 2):
         table = np.full(256, IGNORE, np.uint8)
         table[[0, 255]] = 0, 1
         names = classes.names if classes else BINARY
@@ -180,7 +182,7 @@ def _check_unnamed(masks: Sequence[Path], values: list[frozenset[int]], union: f
             f"0 and 255 only: {_remedy(masks[odd[0]], 'correct it, or name the classes in a --classes-file')}"
         )
     ids = union - {IGNORE}
-    if not ids or max(ids) == 0:
+    if max(ids) == 0:
         raise DataError(f"{masks[0].parent}: the masks hold {_list(union)} only: there is nothing to learn")
     gaps = sorted(set(range(max(ids))) - ids)
     if gaps or len(ids) > _MOST_UNNAMED:
