@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def main() -> None:
     """Answer the shell's request for completions, or run the command line."""
-    if os.environ.get("_SIMCLRSEG_COMPLETE"):  # before Typer is imported: a shell waits
-        from simclrseg.cli.completion import respond
+    try:
+        if os.environ.get("_SIMCLRSEG_COMPLETE"):  # before Typer is imported: a shell waits
+            from simclrseg.cli.completion import respond
 
-        print(respond(os.environ))  # noqa: T201
-        return
-    from simclrseg.cli.app import main as run
+            print(respond(os.environ))  # noqa: T201
+            return
+        from simclrseg.cli.app import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while modules are imported, or once more at the end
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ SimclrsegError          exit 2
 ├── WeightsError        a weights file that cannot be read or does not match
 ├── ModelFileError      an exported model that cannot be read or is not ours
 ├── RunError            a run that does not exist, is unfinished or in the way
+├── OutputError         a file or folder that cannot be written
 ├── HubError            a published backbone that cannot be fetched
 ├── DeviceError         exit 3: the requested device is not there
 ├── TrainingError       exit 1: training cannot go on (the loss is not finite)
@@ -56,6 +57,18 @@ class ModelFileError(SimclrsegError):
 
 class RunError(SimclrsegError):
     """A run that does not exist, is unfinished or in the way."""
+
+
+class OutputError(SimclrsegError):
+    """A file or folder that cannot be written.
+
+    Args:
+        reason: the system's, such as "No space left on device".
+    """
+
+    def __init__(self, path: str, reason: str, *, remedy: str = "choose another folder") -> None:
+        super().__init__(f"{path} cannot be written ({reason}): {remedy}")
+        self.reason = reason
 
 
 class HubError(SimclrsegError):

@@ -1,34 +1,117 @@
-"""Writing files safely: a whole file or none, whatever happens in between."""
+"""Writing files safely: a whole file or none, whatever happens in between, and one line where the disk is full."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from simclrseg.errors import OutputError, SimclrsegError
+
+FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+"""What systems call a disk that takes no more."""
+UNWRITABLE = FULL | {errno.EROFS}
+"""What goes wrong in writing only, whatever was being done."""
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file, fsync, rename."""
+    """Write a whole file or nothing: temporary file, fsync, rename.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well, and is gone when not."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
+    """Give a temporary path beside ``path`` that takes its place when the block ends well, and is gone when not.
+
+    Raises:
+        OutputError: if it cannot be written; what ``path`` held before stands.
+    """
+    with writing(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        except (SimclrsegError, OSError):
+            raise
+        except Exception as error:
+            _raise_os_error(error, temporary)
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line why a file or folder cannot be written.
+
+    Raises:
+        OutputError: in the place of an OSError.
+    """
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def output_error(path: Path | str, error: OSError) -> OutputError:
+    """What to tell the user of a file that cannot be written."""
+    remedy = "free some space or choose another folder" if error.errno in FULL else "choose another folder"
+    return OutputError(str(path), error.strerror or str(error), remedy=remedy)
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Create a folder and those above it.
+
+    Returns:
+        Those that were missing, the deepest first: what ``remove_empty`` takes.
+
+    Raises:
+        OutputError: if one cannot be created; there is none of them then.
+    """
+    missing = []
+    while not folder.exists() and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    try:
+        for path in reversed(missing):
+            with writing(path):
+                path.mkdir(exist_ok=True)
+    except OutputError:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that hold nothing; give the deepest first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _raise_os_error(error: Exception, path: Path) -> None:
+    """Raise the OSError behind an error of a library's own, if there is one: its number, or a write that fails too."""
+    if number := _RUST.search(str(error)):  # safetensors
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    with open(path, "ab") as file:  # torch hides the number
+        file.write(bytes(1 << 16))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _umask() -> int:

@@ -213,7 +213,7 @@ def write_png(path: str | Path, array: NDArray[Any]) -> None:
     """Write (H, W) or (H, W, 3|4) RGB(A), uint8 or uint16, as PNG; the file appears whole or not at all.
 
     Raises:
-        OSError: if it cannot be written.
+        OutputError: if it cannot be written.
     """
     path = Path(path)
     if array.ndim == 3:

@@ -8,19 +8,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from simclrseg.errors import RunError, UsageError, suggestion
-from simclrseg.files import write_text
+from simclrseg.errors import OutputError, RunError, UsageError, suggestion
+from simclrseg.files import make_folder, remove_empty, write_text, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
 ENVIRONMENT = "environment.json"
-CHECKPOINT = Path("checkpoints", "last")
+CHECKPOINT = Path("checkpoints", "last", "state.pt")
+"""What a run has once it has something to lose, and can be resumed."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -29,6 +30,8 @@ class Run:
     """One run's folder."""
 
     folder: Path
+    created: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    """Folders above it that were made for it, the deepest first."""
 
     @property
     def name(self) -> str:
@@ -40,17 +43,27 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Facts about the run that are not its configuration; empty when it never got that far."""
+        """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled."""
         try:
-            facts: dict[str, Any] = json.loads((self.folder / ENVIRONMENT).read_text())
-        except (OSError, json.JSONDecodeError):
+            facts = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):  # json's and the decoder's errors are ValueErrors
             return {}
-        return facts
+        return facts if isinstance(facts, dict) else {}
 
     @property
     def finished(self) -> str | None:
         """When the run finished (ISO 8601, UTC), or None."""
-        return self.environment.get("finished")
+        moment: str | None = self.environment.get("finished")
+        try:
+            datetime.fromisoformat(moment)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+        return moment
+
+    @property
+    def started(self) -> bool:
+        """Whether it has a checkpoint, so that it can be resumed."""
+        return self.holds(str(CHECKPOINT))
 
     def holds(self, file: str) -> bool:
         return (self.folder / file).is_file()
@@ -69,22 +82,32 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
     """
     check_name(name)
     folder = root / kind / name
+    created: list[Path] = []
     try:
         if overwrite and folder.exists():
-            with lock(Run(folder)):
-                pass
-            shutil.rmtree(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+            _delete(Run(folder))
+        created = make_folder(folder.parent)
         number = 1
         while True:
             try:
                 folder.mkdir()  # two processes cannot both succeed
-                return Run(folder)
+                return Run(folder, tuple(created))
             except FileExistsError:
                 number += 1
                 folder = root / kind / f"{name}-{number}"
-    except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}; choose another folder with --runs") from error
+    except (OSError, OutputError) as error:
+        remove_empty(created)
+        reason = error.reason if isinstance(error, OutputError) else error.strerror
+        raise RunError(f"cannot create {folder}: {reason}; choose another folder with --runs") from error
+
+
+def _delete(run: Run) -> None:
+    """Delete a run that nobody else is writing."""
+    with lock(run):
+        shutil.rmtree(run.folder, ignore_errors=True)  # Windows keeps the lock's file as long as it is open
+        left = run.folder.exists()
+    if left:
+        shutil.rmtree(run.folder)
 
 
 def check_name(name: str) -> None:
@@ -107,8 +130,9 @@ def finish(run: Run) -> None:
 
 def discard_unless_started(run: Run) -> None:
     """Remove the folder of a run that failed before it had anything to lose."""
-    if not (run.folder / CHECKPOINT).exists():
+    if not run.started:
         shutil.rmtree(run.folder, ignore_errors=True)
+        remove_empty(run.created)
 
 
 @contextmanager
@@ -117,8 +141,12 @@ def lock(run: Run) -> Iterator[None]:
 
     Raises:
         RunError: if another process holds it.
+        OutputError: if its file cannot be written.
     """
-    with open(run.folder / ".lock", "a+") as file:
+    path = run.folder / ".lock"
+    with writing(path):
+        file = open(path, "a+", errors="replace")  # noqa: SIM115
+    with file:
         try:
             _lock_file(file.fileno())
         except OSError:
@@ -127,9 +155,9 @@ def lock(run: Run) -> Iterator[None]:
             raise RunError(
                 f"{run.folder} is being written by {holder}: wait for it, or choose another --name"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        with writing(path):
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()}".encode())  # unbuffered: closing would try once more
         yield
 
 
@@ -167,34 +195,66 @@ def find(root: Path, kind: Kind, name: str) -> Run:
     """A run by its name or its folder, finished or not.
 
     Raises:
-        RunError: if there is none; the message names the folder that was searched.
+        RunError: if there is none, or it is of another kind; the message names the folder that was searched.
     """
     for folder in (root / kind / name, Path(name)):
         if folder.is_dir() and (folder / ENVIRONMENT).is_file():
-            return Run(folder)
+            run = Run(folder)
+            if run.kind != kind and run.kind in get_args(Kind):
+                raise RunError(f"{folder} is {_a(run.kind)} run, and {_a(kind)} run is needed: {_remedy(kind, run)}")
+            return run
+    for other in get_args(Kind):
+        if other != kind and (root / other / name / ENVIRONMENT).is_file():
+            run = Run(root / other / name)
+            raise RunError(f"no such run {name!r} in {root / kind}, only {_a(other)} run: {_remedy(kind, run)}")
     known = [run.name for run in list_runs(root, kind)]
     hint = suggestion(name, known) if known else "there are no runs there yet; --runs names another folder"
     raise RunError(f"no such run {name!r} in {root / kind}: {hint}")
 
 
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "evaluate" else f"a {kind}"
+
+
+def _remedy(kind: str, run: Run) -> str:
+    """How to come from a run of another kind to one of this."""
+    if kind == "finetune" and run.kind == "pretrain":
+        return f"make one with `simclrseg finetune --pretrained {run.name}`"
+    if scored := run.environment.get("scored"):
+        return f"name the run that was scored, {scored}"
+    return f"make one with `simclrseg {kind}`, or name another"
+
+
 def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfinished: bool = False) -> Run | None:
     """The newest finished run among ``name``, ``name-2``, …; None when no run bears the name.
 
+    Args:
+        holding: a file that the run must have when it is finished.
+        allow_unfinished: take the run with the newest checkpoint where none is finished.
+
     Raises:
-        RunError: if only unfinished runs bear it, with the command that resumes.
+        RunError: if no run that bears it is finished and has the file; the message gives the command that helps.
     """
     numbered = re.compile(re.escape(name) + r"(-\d+)?")
-    runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name) and run.environment]
-    exact = [run for run in runs if run.finished and run.holds(holding)]
-    if exact:
-        return exact[0]
-    started = [run for run in runs if (run.folder / CHECKPOINT).exists()]
-    if allow_unfinished and started:
-        return max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)
-    if runs:
-        run = runs[0]
+    runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name) and run.holds(ENVIRONMENT)]
+    whole = [run for run in runs if run.finished and run.holds(holding)]
+    if whole:
+        return whole[0]
+    started = [run for run in runs if run.started and not run.finished]
+    if started:
+        run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)
+        if allow_unfinished:
+            return run
         raise RunError(
             f"run {run.name!r} in {root / kind} is not finished: "
             f"resume it with `simclrseg {kind} --resume {run.name}`, or take it as it is with --allow-unfinished"
+        )
+    if runs:
+        run = runs[0]
+        lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
+        config = f" --config {run.folder}" if run.holds("config.yaml") else ""
+        raise RunError(
+            f"run {run.name!r} in {root / kind} {lack}: "
+            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite`"
         )
     return None

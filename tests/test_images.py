@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from simclrseg.errors import ImageError
+from simclrseg.errors import ImageError, OutputError
 from simclrseg.images import (
     image_shape,
     list_images,
@@ -304,7 +304,7 @@ def test_a_png_is_written_whole_and_reads_back(tmp_path):
 
 def test_a_png_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "x.png").mkdir()
-    with pytest.raises(OSError, match=r"x\.png"):
+    with pytest.raises(OutputError, match=r"x\.png"):
         write_png(tmp_path / "x.png", photo())
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 

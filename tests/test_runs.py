@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simclrseg import runs
-from simclrseg.errors import RunError, UsageError
+from simclrseg.errors import OutputError, RunError, UsageError
 
 
 def finished(root: Path, name: str, *, kind: runs.Kind = "pretrain", holding: str = "backbone.safetensors") -> runs.Run:
@@ -22,7 +22,8 @@ def finished(root: Path, name: str, *, kind: runs.Kind = "pretrain", holding: st
 def checkpointed(root: Path, name: str) -> runs.Run:
     run = runs.claim(root, "pretrain", name)
     runs.record(run, torch="2.15")
-    (run.folder / runs.CHECKPOINT).mkdir(parents=True)
+    (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)
+    (run.folder / runs.CHECKPOINT).touch()
     return run
 
 
@@ -98,6 +99,53 @@ def test_an_unfinished_run_is_never_taken_silently(tmp_path):
     assert found == run
 
 
+def test_a_run_without_a_checkpoint_is_started_again_and_never_taken(tmp_path):
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    runs.record(run, torch="2.15")
+    (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)  # the disk was full when the first was to be written
+    for allow_unfinished in (False, True):
+        with pytest.raises(RunError, match=r"no checkpoint: start it again .* --name pets --overwrite") as error:
+            runs.find_finished(tmp_path, "pretrain", "pets", holding="a", allow_unfinished=allow_unfinished)
+        assert "--allow-unfinished" not in str(error.value) and "--resume" not in str(error.value)
+
+
+def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
+    run = finished(tmp_path, "pets", holding="other.file")
+    (run.folder / "config.yaml").touch()
+    again = rf"is finished but lacks backbone.safetensors: start it again .* --config {run.folder} --name pets"
+    with pytest.raises(RunError, match=again):
+        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
+
+
+@pytest.mark.parametrize("name", ["a", "{root}/pretrain/a"])
+def test_a_run_of_another_kind_says_what_it_is_and_what_is_needed(tmp_path, name):
+    finished(tmp_path, "a")
+    with pytest.raises(RunError, match=r"a pretrain run.*`simclrseg finetune --pretrained a`"):
+        runs.find(tmp_path, "finetune", name.format(root=tmp_path))
+
+
+def test_a_report_names_the_run_that_was_scored(tmp_path):
+    run = finished(tmp_path, "a", kind="evaluate")
+    runs.record(run, scored="runs/finetune/b")
+    with pytest.raises(RunError, match=r"is an evaluate run, and a finetune run is needed: .*runs/finetune/b"):
+        runs.find(tmp_path, "finetune", str(run.folder))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[1]", b"\xff\xfe", b"null", b'{"finished": 3}', b"[" * 100_000])
+def test_a_garbled_environment_is_that_of_an_unfinished_run(tmp_path, garbage):
+    run = finished(tmp_path, "pets")
+    (run.folder / runs.ENVIRONMENT).write_bytes(garbage)
+    again = runs.Run(run.folder)
+    assert again.finished is None
+    assert runs.list_runs(tmp_path, "pretrain") == [again] == [runs.find(tmp_path, "pretrain", "pets")]
+    with pytest.raises(RunError, match="no finished run"):
+        runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="-")
+    with pytest.raises(RunError, match="no checkpoint"):
+        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+    runs.record(again, torch="2.15")
+    assert again.environment["torch"] == "2.15"
+
+
 def test_an_unknown_name_is_left_to_the_caller(tmp_path):
     assert runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors") is None
 
@@ -132,3 +180,40 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_nothing(tmp_path):
     for run in (lost, kept):
         runs.discard_unless_started(run)
     assert not lost.folder.exists() and kept.folder.exists()
+
+
+def test_a_run_that_leaves_nothing_takes_the_folders_made_for_it_along(tmp_path):
+    for root in (tmp_path / "deep" / "runs", tmp_path):
+        run = runs.claim(root, "pretrain", "a")
+        runs.discard_unless_started(run)
+        assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_were_there_or_hold_another_run_stay(tmp_path):
+    (tmp_path / "runs").mkdir()
+    first, second = (runs.claim(tmp_path / "runs", "pretrain", "a") for _ in range(2))
+    runs.discard_unless_started(first)
+    assert second.folder.is_dir()
+    runs.discard_unless_started(second)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_run_to_overwrite_is_held_while_it_is_removed(tmp_path, monkeypatch):
+    run = finished(tmp_path, "pets")
+    remove = runs.shutil.rmtree
+
+    def rmtree(folder, **options):
+        with pytest.raises(RunError, match="is being written"), runs.lock(run):
+            pass
+        remove(folder, **options)
+
+    monkeypatch.setattr(runs.shutil, "rmtree", rmtree)
+    assert runs.claim(tmp_path, "pretrain", "pets", overwrite=True).name == "pets"
+    assert not run.holds("backbone.safetensors")
+
+
+def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    (run.folder / ".lock").mkdir()
+    with pytest.raises(OutputError, match=r"\.lock cannot be written"), runs.lock(run):
+        pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,9 @@ from simclrseg.cli import console
 from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import FileProgress, TrainingProgress
+from simclrseg.cli.stopping import INTERRUPTED, TERMINATED, Terminated, terminable
 from simclrseg.errors import GateError, Interrupted, SimclrsegError
+from simclrseg.files import UNWRITABLE, output_error
 
 if TYPE_CHECKING:
     from simclrseg.config import (
@@ -159,12 +163,17 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one line, a bug in a traceback."""
     console.prepare_streams()
     try:
-        code = app(args, prog_name="simclrseg", standalone_mode=False)
-        sys.stdout.flush()
-    except KeyboardInterrupt:  # outside training, which saves and raises Interrupted
-        _, code = first_failure(130)
+        with terminable(), _full_disk_in_one_line():
+            code = app(args, prog_name="simclrseg", standalone_mode=False)
+            sys.stdout.flush()
+        if code == INTERRUPTED:  # Typer's word for Ctrl-C
+            raise KeyboardInterrupt
+    except (KeyboardInterrupt, Terminated) as stop:  # outside training, which saves and raises Interrupted
+        first, code = first_failure(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        if first:
+            console.print_error("interrupted")
     except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.drop_unwritable()
         code = 1
     except (SimclrsegError, typer.TyperException) as error:
         first, code = first_failure(error.exit_code)
@@ -177,6 +186,18 @@ def main(args: list[str] | None = None) -> None:
         if first:
             raise
     sys.exit(code or 0)
+
+
+@contextmanager
+def _full_disk_in_one_line() -> Iterator[None]:
+    """The last net, for what is written by libraries and to stdout; our own files are written by ``files``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        console.drop_unwritable()
+        raise output_error(error.filename or "the output", error) from error
 
 
 def _one_line(error: SimclrsegError | typer.TyperException) -> str:

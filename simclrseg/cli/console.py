@@ -19,10 +19,21 @@ LOGGER = "simclrseg"
 
 
 def prepare_streams() -> None:
-    """Make sure that no character stops the output: an old Windows console cannot show them all."""
+    """Make sure that nothing stops the output: an old Windows console lacks characters, and streams may be closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def drop_unwritable() -> None:
+    """Lose what stdout still holds where nobody takes it: Python would try once more at the end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_first_process() -> bool:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from simclrseg import distributed
-from simclrseg.errors import RunError, TrainingError
-from simclrseg.files import replacing
+from simclrseg.errors import OutputError, RunError, TrainingError
+from simclrseg.files import replacing, writing
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Checkpoints:
         return self._every_minutes is not None and self._clock() - self._saved >= 60 * self._every_minutes
 
     def save_last(self, state: TrainingState) -> None:
-        _save(self._last, {field.name: getattr(state, field.name) for field in fields(state)})
+        self._save(self._last, {field.name: getattr(state, field.name) for field in fields(state)})
         self._saved = self._clock()
         if self._keep > 1 and distributed.is_main():
             self._keep_last(state.step)
@@ -89,7 +89,7 @@ class Checkpoints:
 
     def _keep_last(self, step: int) -> None:
         """Give the last state a name that stays, and delete the oldest; those of later steps were abandoned."""
-        with _writing(self._last):
+        with self._writing(self._last):
             link = self._last.with_name(f"state-{step:09d}.pt")
             link.unlink(missing_ok=True)
             try:
@@ -102,21 +102,30 @@ class Checkpoints:
                 path.unlink()
 
     def save_best(self, model: dict[str, Tensor], *, score: float, epoch: int) -> None:
-        _save(self._best, {"model": model, "score": score, "epoch": epoch})
+        self._save(self._best, {"model": model, "score": score, "epoch": epoch})
 
     def load_best(self) -> dict[str, Tensor]:
         """State of the best epoch's model, on the CPU."""
         model: dict[str, Tensor] = _load(self._best)["model"]
         return model
 
+    def _save(self, path: Path, content: dict[str, Any]) -> None:
+        if not distributed.is_main():
+            return
+        with self._writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                torch.save(content, temporary)
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    if not distributed.is_main():
-        return
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(content, temporary)
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        try:
+            with writing(path):
+                yield
+        except (OutputError, RuntimeError) as error:
+            reason = error.reason if isinstance(error, OutputError) else str(error).splitlines()[0]
+            left = "the last checkpoint stands" if self._last.exists() else "there is no checkpoint yet"
+            raise TrainingError(f"{path} cannot be written ({reason}): {left}; free some space") from error
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -126,14 +135,3 @@ def _load(path: Path) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"cannot read {path} ({reason}): start the run again, with --overwrite") from error
     return content
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # torch's writer wraps a full disk into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainingError(
-            f"{path} cannot be written ({reason}): the last checkpoint stands; free some space"
-        ) from error

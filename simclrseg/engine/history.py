@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from simclrseg.files import write_text
+from simclrseg.files import write_text, writing
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class FileHistory:
     def on_start(self, plan: Plan) -> None:
         self._metrics.cut(plan.start_epoch)
         self._timing.cut(plan.start_epoch)
-        lines = self._lines.read_text("utf-8").splitlines() if self._lines.exists() else []
+        lines = self._lines.read_text("utf-8", "replace").splitlines() if self._lines.exists() else []
         write_text(self._lines, "".join(f"{line}\n" for line in lines if _is_past(line, plan)))
 
     def on_step(self, record: StepRecord) -> None:
@@ -116,7 +117,7 @@ class FileHistory:
         pass
 
     def _append(self, record: dict[str, Any]) -> None:
-        with open(self._lines, "a", encoding="utf-8", newline="\n") as file:
+        with writing(self._lines), open(self._lines, "a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(record) + "\n")
 
 
@@ -128,11 +129,11 @@ class _Table:
         self._rows: list[dict[str, str]] = []
 
     def cut(self, epochs: int) -> None:
-        """Take up the rows that the file has up to that epoch."""
+        """Take up the rows that the file has up to that epoch; those that cannot be read are left out."""
         if not self._path.exists():
             return
-        with open(self._path, newline="", encoding="utf-8") as file:
-            self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
+        with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
+            self._rows = [row for row in csv.DictReader(file) if (_epoch(row) or math.inf) <= epochs]
         self._write()
 
     def append(self, values: dict[str, float]) -> None:
@@ -149,12 +150,22 @@ class _Table:
         write_text(self._path, text.getvalue())
 
 
+def _epoch(row: dict[str, str]) -> int | None:
+    """The epoch of a CSV's row; None where the row is garbled."""
+    try:
+        for value in row.values():
+            float(value if value != "" else "nan")  # empty where the column came later
+        return int(row["epoch"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _is_past(line: str, plan: Plan) -> bool:
     """Whether a line of metrics.jsonl tells of what happened before the plan begins."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:  # cut short when the process was killed
+        if "train" in record:
+            return bool(record["epoch"] <= plan.start_epoch)
+        return bool(record["step"] <= plan.start_step)
+    except (KeyError, TypeError, ValueError):  # cut short when the process was killed
         return False
-    if "train" in record:
-        return bool(record["epoch"] <= plan.start_epoch)
-    return bool(record["step"] <= plan.start_step)

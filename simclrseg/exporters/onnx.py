@@ -107,6 +107,7 @@ def export_onnx(
 
     Raises:
         GateError: if the network cannot be exported, or the file and the network disagree; there is no file then.
+        OutputError: if the file cannot be written.
     """
     network = _portable(model, metadata)
     example = torch.zeros(2, 2 * STRIDE + 1, 3 * STRIDE + 1, metadata.in_channels, dtype=torch.uint8)

@@ -47,7 +47,11 @@ class LoadReport:
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
-    """Write weights and metadata as one safetensors file, whole or not at all."""
+    """Write weights and metadata as one safetensors file, whole or not at all.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
     # clones, because safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with replacing(path) as temporary:

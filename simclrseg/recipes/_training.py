@@ -127,7 +127,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
     if run.finished:
         raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume")
-    if not (run.folder / runs.CHECKPOINT).exists():
+    if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
     stored, asked = parse_config_file(type(config), str(run.folder)).model_dump(), config.model_dump()
     changed = [
@@ -160,12 +160,13 @@ def open_run(
     resuming = run is not None
     if run is None:
         run = runs.claim(Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite)
-    try:
-        with runs.lock(run):
+    with runs.lock(run):
+        try:
             if not resuming:
                 write_text(run.folder / "config.yaml", dump_config(config))
             elif run.environment.get("processes") == distributed.world_size():
-                torch.set_num_threads(run.environment["threads"])  # sums depend on how they are split
+                # sums depend on how they are split
+                torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
             runs.record(
                 run,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
@@ -184,8 +185,8 @@ def open_run(
             log.info(f"{'resuming' if resuming else 'run'} {run.folder}")
             distributed.shared(str(run.folder))
             yield run
-    finally:
-        runs.discard_unless_started(run)
+        finally:
+            runs.discard_unless_started(run)
 
 
 def train(

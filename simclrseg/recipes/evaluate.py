@@ -13,7 +13,7 @@ from simclrseg import runs
 from simclrseg.config import EvaluateConfig, FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, RunError
 from simclrseg.evaluation.segmentation import Resolution, Scores
 from simclrseg.files import replacing, write_text
 from simclrseg.knobs import dump_config, parse_config_file
@@ -94,9 +94,10 @@ def model_run(root: Path, name: str | None) -> runs.Run:
         return runs.newest(root, "finetune", holding=MODEL_FILE, remedy="`simclrseg finetune` makes one")
     run = runs.find(root, "finetune", name)
     if not run.holds(MODEL_FILE):
-        raise DataError(
-            f"run {run.name!r} holds no {MODEL_FILE}: resume it with `simclrseg finetune --resume {run.name}`"
-        )
+        command = f"simclrseg finetune --config {run.folder}"
+        if run.started and not run.finished:
+            command = f"simclrseg finetune --resume {run.name}"
+        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
     return run
 
 

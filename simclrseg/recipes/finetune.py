@@ -21,7 +21,7 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import split_json, test_hash
 from simclrseg.engine.history import Observer
-from simclrseg.errors import GateError, UsageError
+from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
 from simclrseg.losses import LOSSES
@@ -244,7 +244,7 @@ def export_run(
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
     try:
         export_onnx(model, run.folder / ONNX_FILE, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
-    except (GateError, OSError) as error:  # OSError: a full disk, for one
+    except (GateError, OutputError) as error:
         return error
     return None
 

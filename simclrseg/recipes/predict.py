@@ -10,6 +10,7 @@ from typing import Any
 from simclrseg import runs
 from simclrseg.config import PredictConfig
 from simclrseg.errors import ImageError, UsageError
+from simclrseg.files import make_folder, remove_empty
 from simclrseg.images import read_image, write_png
 from simclrseg.inference.files import plan_outputs
 from simclrseg.inference.masks import predict_mask
@@ -38,16 +39,20 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     if config.input.threshold is not None and model.metadata.threshold is None:
         raise UsageError(f"--threshold: {path} gives a probability a class and takes the likeliest; leave it out")
     masks, failed = [], []
-    for done, (source, target) in enumerate(jobs, start=1):
-        try:
-            image = read_image(source, max_pixels=int(config.input.max_pixels))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_png(target, predict_mask(model, image, threshold=config.input.threshold))
-            masks.append({"image": str(source), "mask": str(target)})
-        except ImageError as error:
-            log.warning(str(error))
-            failed.append({"image": str(source), "reason": str(error)})
-        on_file(done, len(jobs))
+    made: list[Path] = []
+    try:
+        for done, (source, target) in enumerate(jobs, start=1):
+            try:
+                image = read_image(source, max_pixels=int(config.input.max_pixels))
+                made = make_folder(target.parent) + made
+                write_png(target, predict_mask(model, image, threshold=config.input.threshold))
+                masks.append({"image": str(source), "mask": str(target)})
+            except ImageError as error:
+                log.warning(str(error))
+                failed.append({"image": str(source), "reason": str(error)})
+            on_file(done, len(jobs))
+    finally:
+        remove_empty(made)
     return {"model": str(path), "masks": masks, "failed": failed}
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from types import ModuleType
 
 import pytest
 
 from simclrseg import __version__
 from simclrseg.cli.app import app, main
+from simclrseg.cli.stopping import terminable
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
 
 COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
@@ -175,9 +180,60 @@ def test_a_bug_is_a_traceback(recipe):
         main(["pull"])
 
 
-def test_ctrl_c_outside_training_is_quiet(run, recipe):
+def test_ctrl_c_outside_training_is_one_line(run, recipe):
     recipe("pull", fail_with(KeyboardInterrupt()))
-    assert run("pull") == (130, "", "")
+    assert run("pull") == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGTERM")
+def test_sigterm_outside_training_cleans_up_as_ctrl_c_does(run, recipe):
+    cleaned = []
+
+    def wait(config):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    recipe("pull", wait)
+    assert run("pull") == (143, "", "interrupted\n")
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no fork")
+def test_a_forked_process_ends_by_sigterm_as_it_would_without_us():
+    with terminable():
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line():
+    code = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "simclrseg.cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from simclrseg.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_one_line_wherever_it_shows(run, recipe, number):
+    recipe("pull", fail_with(OSError(number, os.strerror(number), "masks/a.png")))
+    code, out, err = run("pull")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: masks/a.png cannot be written ({os.strerror(number)}): ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -266,3 +322,19 @@ def test_a_reader_that_has_gone_is_no_error():
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a POSIX shell and /dev/full")
+@pytest.mark.parametrize(
+    ("redirection", "code", "line"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 2, "error: the output cannot be written (No space left on device): "),
+    ],
+)
+def test_a_stdout_that_takes_nothing_gives_no_traceback(redirection, code, line):
+    command = f"{shlex.quote(sys.executable)} -m simclrseg --version {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == bool(line)

@@ -49,12 +49,28 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match="No space left on device"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*the last checkpoint stands"):
         checkpoints.save_last(state(2))
+    with pytest.raises(TrainingError, match="the last checkpoint stands"):
+        checkpoints.save_best(state(2).model, score=0.5, epoch=1)
     last = checkpoints.load_last()
     assert last is not None
     assert last.step == 1
     assert [path.name for path in (tmp_path / "last").iterdir()] == ["state.pt"]
+
+
+def test_a_full_disk_at_the_first_checkpoint_promises_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def save(content: object, path: Path) -> None:
+        monkeypatch.setattr("os.fsync", full)
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(TrainingError, match=r"\(No space left on device\): there is no checkpoint yet"):
+        Checkpoints(tmp_path).save_last(state(1))
+    assert not (tmp_path / "last" / "state.pt").exists()
 
 
 def test_a_checkpoint_that_is_cut_short_is_one_line(tmp_path: Path) -> None:

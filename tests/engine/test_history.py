@@ -6,7 +6,10 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord
+from simclrseg.errors import OutputError
 
 
 def step(number: int, epoch: int, loss: float = 0.1) -> StepRecord:
@@ -83,3 +86,32 @@ def test_a_run_that_starts_anew_leaves_nothing_of_another(tmp_path: Path) -> Non
     write(tmp_path)
     assert lines(tmp_path) == []
     assert rows(tmp_path / "metrics.csv") == []
+
+
+def test_rows_that_cannot_be_read_are_left_out_when_a_run_goes_on(tmp_path: Path) -> None:
+    write(tmp_path, step(1, 1), step(2, 1), epoch(1, 2, iou=0.5), step(3, 2), step(4, 2), epoch(2, 4, iou=0.6))
+    for name in ("metrics.csv", "timing.csv"):
+        with open(tmp_path / name, "ab") as file:
+            file.write(b"2,4\n2,x,1,2,3,4,5\n\xff\xfe,1\n1,2,?,0.5\n")
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b'3\n{"step": "x"}\n{}\n[]\n\xff\n')
+    write(tmp_path, start=plan(4, 2))
+    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["1", "2"]
+    assert [row["epoch"] for row in rows(tmp_path / "timing.csv")] == ["1", "2"]
+    assert len(lines(tmp_path)) == 6
+
+
+def test_a_table_without_its_header_begins_anew(tmp_path: Path) -> None:
+    for name in ("metrics.csv", "timing.csv"):
+        (tmp_path / name).write_bytes(b"\x00\xff,\n1,2\n")
+    write(tmp_path, epoch(2, 4, iou=0.5), start=plan(2, 1))
+    assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["2"]
+    assert [row["epoch"] for row in rows(tmp_path / "timing.csv")] == ["2"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    history = FileHistory(tmp_path)
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"metrics\.jsonl cannot be written \(No space left on device\)"):
+        history.on_step(step(1, 1))
