@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -95,3 +96,10 @@ def test_the_tree_in_the_readme_is_the_tree():
     real = {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
     real |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
     assert listed == real
+
+
+def test_the_install_for_a_cpu_leaves_no_dependency_out():
+    (line,) = re.findall(r"^    pip install (onnxruntime .*)$", README, flags=re.MULTILINE)
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    assert set(line.split()) == needed - {"torch", "torchvision", "onnxruntime-gpu"}
