@@ -53,21 +53,22 @@ class StderrHandler(logging.Handler):
 @contextmanager
 def session(*, quiet: bool) -> Iterator[None]:
     """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only."""
-    logger = logging.getLogger(LOGGER)
-    before = logger.level, logger.propagate
+    logger, data = logging.getLogger(LOGGER), logging.getLogger(f"{LOGGER}.data")
+    before = logger.level, data.level, logger.propagate
     handler = StderrHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     if not is_first_process():  # the first says what all would say; each knows of its own photos only
         logger.setLevel(logging.ERROR)
-        logging.getLogger(f"{LOGGER}.data").setLevel(logging.WARNING)
+        data.setLevel(logging.WARNING)
     logger.propagate = False  # a library that configures the root logger would print every line twice
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
-        logger.propagate = before[1]
+        data.setLevel(before[1])
+        logger.propagate = before[2]
 
 
 def print_error(message: str) -> None:

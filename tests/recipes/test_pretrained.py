@@ -41,6 +41,9 @@ def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, monkeypatch
     monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail("went to the Hub"))
     run = runs.claim(tmp_path, "pretrain", "pets")
     runs.record(run, torch="2.15")
+    checkpoint = run.folder / runs.CHECKPOINT
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
     with pytest.raises(RunError, match="--resume pets"):
         find_pretrained("pets", root=tmp_path)
 
