@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
+from simclrseg.exporters import EXPORTERS
 from simclrseg.losses import LOSSES
 from simclrseg.models import BACKBONES
 from simclrseg.runs import NAME
@@ -458,6 +459,8 @@ class ExportModel(Section):
 
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
+    format: Annotated[str, EXPORTERS] = "onnx"
+    """Kind of file."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
     """Version of the ONNX operators."""
 

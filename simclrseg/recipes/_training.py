@@ -95,6 +95,7 @@ def find_loggers(config: TrainingConfig) -> list[MakeLogger]:
 
 
 def make_loggers(makers: Sequence[MakeLogger], run: runs.Run, config: TrainingConfig) -> list[Observer]:
+    """Their observers, who are told the configuration; one process tells for all."""
     if not distributed.is_main():
         return []
     values = config.model_dump(mode="json")
@@ -278,8 +279,6 @@ def rehearse(
 ) -> dict[str, Any]:
     """Take a few steps, write nothing, and say what the whole run would take."""
     training = config.training
-    if config.run.name is not None:
-        runs.check_name(config.run.name)
     micro_batch = choose_micro_batch(training.micro_batch, task, batches, machine=machine)
     steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
     plan = Plan(training.epochs, len(batches), 0, 0, batches.batch_size)

@@ -43,8 +43,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     dataset, split = photos_to_score(run, config)
     tell(dataset, split)
     check_classes(dataset, metadata)
-    part = {"all": sorted((*split.train, *split.validation, *split.test))}
-    indices = part.get(config.data.split) or getattr(split, config.data.split)
+    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
+    indices = sorted(index for part in parts for index in getattr(split, part))
     if not indices:
         raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
     report = runs.claim(root, "evaluate", run.name)

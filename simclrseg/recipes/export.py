@@ -11,7 +11,7 @@ import torch
 from simclrseg.config import ExportConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import SimclrsegError, UsageError
-from simclrseg.exporters.onnx import export_onnx
+from simclrseg.exporters import EXPORTERS
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.models.segmenters import load_segmenter
 from simclrseg.recipes._segmenter import dataset_of, readable_photos
@@ -48,7 +48,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     except SimclrsegError as error:
         log.warning(f"the check runs on generated images, the run's own photos are not at hand: {error}")
         photos = []
-    export_onnx(model, path, metadata, opset=config.model.opset, photos=photos)
+    EXPORTERS[config.model.format](model, path, metadata, opset=config.model.opset, photos=photos)
     return {
         "run": str(run.folder),
         "onnx": str(path),
