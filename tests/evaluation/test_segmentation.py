@@ -86,3 +86,19 @@ def test_a_probability_a_class_is_decided_by_the_likeliest():
     scores = score(three, Halves(classes=3), [0, 1], image_size=32, classes=3, threshold=None, batch_size=2, workers=1)
     original = scores.counts["original"].sum(0)
     assert np.trace(original) / original.sum() > 0.98 and original[1].sum() == 0 and original[2, 2] > 0
+
+
+@pytest.mark.parametrize(("probability", "foreground"), [(0.52, True), (0.48, False)])
+def test_both_resolutions_decide_at_the_same_threshold(probability, foreground):
+    scores = score(
+        lambda images: np.full(images.shape[:3], probability, np.float32),
+        Halves(),
+        [0],
+        image_size=32,
+        classes=2,
+        threshold=0.5,
+        batch_size=1,
+        workers=1,
+    )
+    for counts in scores.counts.values():
+        assert counts[0][:, int(not foreground)].sum() == 0

@@ -224,3 +224,16 @@ def test_a_unet_agrees_on_real_photos_and_predicts_as_torch_does(tmp_path, real_
 def test_transformers_and_timm_models_can_be_exported(tmp_path, encoder):
     agreement = export_onnx(unet(encoder), tmp_path / "model.onnx", described(encoder=encoder))
     assert agreement.mask >= 0.999
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (33, 47), (5, 100)])
+def test_padding_moves_no_pixel(height, width):
+    pixelwise = nn.Conv2d(3, 1, 1)  # what it says of a pixel depends on that pixel alone
+    metadata = described()
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8))
+    with torch.no_grad():
+        probability, mask = Deploy(pixelwise, metadata)(image)
+        x = (image / 255 - torch.tensor(metadata.mean)) / torch.tensor(metadata.std)
+        expected = torch.sigmoid(pixelwise(x.permute(0, 3, 1, 2))[:, 0])
+    torch.testing.assert_close(probability, expected)
+    assert torch.equal(mask, (probability > metadata.threshold).to(torch.uint8))
