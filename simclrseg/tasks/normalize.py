@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_PIECE = 1 << 19  # values that are computed at once: as floats they stay in the cores' caches
+
 
 class Normalize:
     """(x / 255 - mean) / std by channel, from uint8 with channels last to float32 in torch's order.
 
-    The memory keeps its order, which is torch's channels_last: nothing is moved. On a CPU whole rows are computed at
-    once, several times faster than channel by channel.
+    The memory keeps its order, which is torch's channels_last: nothing is moved. On a CPU the result lies in memory
+    that the next call takes again, since fresh memory costs several times the arithmetic: use a result before the next
+    one is asked for. Autograd refuses to go back through one that is gone.
 
     Args:
         mean, std: of each channel, for pixels in [0, 1].
@@ -21,12 +24,27 @@ class Normalize:
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self._scale = 1 / (255 * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
+        self._memory = torch.empty(0)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 -> (N, C, H, W) float32."""
         if self._scale.device != images.device:
             self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
-        width = images.shape[2]
-        rows = images.flatten(2).float()  # (N, H, W·C)
-        rows.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
-        return rows.view(images.shape).permute(0, 3, 1, 2)
+        if images.device.type == "cpu":
+            return self._by_rows(images).permute(0, 3, 1, 2)
+        return images.float().mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
+
+    def _by_rows(self, images: Tensor) -> Tensor:
+        """The same with whole rows at once, which is several times faster there than channel by channel."""
+        number, height, width, channels = images.shape
+        if self._memory.numel() < images.numel():
+            with torch.inference_mode(False):  # memory of inference mode is of no use to training
+                self._memory = torch.empty(images.numel())
+        result = self._memory[: images.numel()].view(images.shape)
+        scale, shift = self._scale.repeat(width), self._shift.repeat(width)
+        step = max(1, _PIECE // (height * width * channels))
+        for start in range(0, number, step):
+            rows = result[start : start + step].view(-1, height, width * channels)
+            rows.copy_(images[start : start + step].flatten(2))
+            torch.addcmul(shift, rows, scale, out=rows)
+        return result

@@ -6,6 +6,8 @@ import gc
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +113,27 @@ def _cpu_use() -> tuple[int, int, int]:
         ours |= grown
     idle = ticks[3] + ticks[4]
     return sum(ticks), sum(ticks) - idle, sum(used.get(process, 0) for process in ours)
+
+
+def peak_memory(module: str, name: str, *arguments: str) -> str:
+    """Most memory in MB that a variant adds to a fresh process, by ``module``'s ``--memory-of``; Linux only."""
+    if not (_PROC / "self" / "clear_refs").exists():
+        return "-"
+    command = [sys.executable, "-m", module, "--memory-of", name, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def print_added_memory(run: Callable[[], object]) -> None:
+    """What ``peak_memory`` reads: the peak of this process during a run, less what it had before."""
+
+    def status(key: str) -> int:
+        lines = (_PROC / "self" / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+    (_PROC / "self" / "clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    run()
+    print(f"{(status('VmHWM') - before) / 1024:.0f}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Two 224 px views from 500x375 JPEGs, decoding included: ours against lightly and torchvision.
+"""Two 224 px views from 500x375 JPEGs, decoding included: ours against lightly, torchvision and albumentations.
 
 Run it on a quiet machine: ``python -m tests.benchmarks.augmentation``. It needs the ``bench`` extra; with
 SIMCLRSEG_TEST_DATA set, the JPEGs are made from real photos.
@@ -7,6 +7,7 @@ SIMCLRSEG_TEST_DATA set, the JPEGs are made from real photos.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.base import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
+from simclrseg.tasks.normalize import Normalize
 from tests.benchmarks._common import Timings, interleave, machine, make_jpegs, print_table
 
 SIZE = 224
@@ -32,6 +34,7 @@ BATCH = 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LIGHTLY = "lightly SimCLRTransform"
 TORCHVISION = "torchvision v2, PIL"
+ALBUMENTATIONS = "albumentations, OpenCV"
 OURS, OURS_FLOAT = "simclrseg, uint8", "simclrseg, uint8 to normalised floats"
 CACHED, CACHED_FLOAT = f"{OURS}, RAM cache", f"{OURS_FLOAT}, RAM cache"
 
@@ -80,30 +83,17 @@ def torchvision_views(*, tensors: bool) -> Callable[[Path], list[torch.Tensor]]:
     return views
 
 
-class Normalizer:
-    """What a training step does with our batches on a CPU: uint8 (N, 2, S, S, 3) to floats, into reused memory."""
-
-    def __init__(self) -> None:
-        self.mean = 255 * torch.tensor(MEAN).view(3, 1, 1)
-        self.factor = 1 / (255 * torch.tensor(STD)).view(3, 1, 1)
-        self.buffer = torch.empty(2 * BATCH, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
-
-    def __call__(self, images: torch.Tensor) -> None:
-        for i, views in enumerate(images.permute(0, 1, 4, 2, 3)):  # photo by photo, so that it stays in the cache
-            self.buffer[2 * i : 2 * i + 2].copy_(views).sub_(self.mean).mul_(self.factor)
-
-
 def on_one_thread(files: Sequence[Path], *, rounds: int) -> Timings:
     """Everything on the calling thread, without a loader."""
-    decoding, kept, normalize = two_views(files), two_views(files, cache="ram"), Normalizer()
+    decoding, kept, normalize = two_views(files), two_views(files, cache="ram"), Normalize(MEAN, STD)
     out = {name: np.empty((BATCH, *shape), dtype) for name, (shape, dtype) in kept.fields.items()}
     images = torch.from_numpy(out["image"])
 
-    def ours(samples: TwoViews, consume: Callable[[torch.Tensor], None] | None) -> None:
+    def ours(samples: TwoViews, consume: Normalize | None) -> None:
         for start in range(0, len(files), BATCH):
             samples.fill(0, np.arange(start, start + BATCH), out)
             if consume:
-                consume(images)
+                consume(images.flatten(0, 1))
 
     def run(views: Callable[[Path], list[torch.Tensor]]) -> Callable[[], object]:
         peer = Peer(files, views)
@@ -113,6 +103,7 @@ def on_one_thread(files: Sequence[Path], *, rounds: int) -> Timings:
         TORCHVISION: run(torchvision_views(tensors=False)),
         "torchvision v2, tensors": run(torchvision_views(tensors=True)),
         LIGHTLY: run(lightly_views()),
+        ALBUMENTATIONS: run(albumentations_views()),
         OURS_FLOAT: lambda: ours(decoding, normalize),
         OURS: lambda: ours(decoding, None),
         CACHED_FLOAT: lambda: ours(kept, normalize),
@@ -127,12 +118,12 @@ def on_many_threads(files: Sequence[Path], *, threads: int, rounds: int) -> Timi
         Loader(samples, batch_size=BATCH, shuffle=True, drop_last=True, threads=threads)
         for samples in (two_views(files), two_views(files, cache="ram"))
     )
-    normalize = Normalizer()
+    normalize = Normalize(MEAN, STD)
 
-    def ours(loader: Loader, consume: Callable[[torch.Tensor], None] | None) -> None:
+    def ours(loader: Loader, consume: Normalize | None) -> None:
         for batch in loader.epoch(0):
             if consume:
-                consume(batch["image"])
+                consume(batch["image"].flatten(0, 1))
 
     def run(views: Callable[[Path], list[torch.Tensor]]) -> Callable[[], object]:
         batches = DataLoader(
@@ -144,12 +135,38 @@ def on_many_threads(files: Sequence[Path], *, threads: int, rounds: int) -> Timi
         TORCHVISION: run(torchvision_views(tensors=False)),
         "torchvision v2, tensors": run(torchvision_views(tensors=True)),
         LIGHTLY: run(lightly_views()),
+        ALBUMENTATIONS: run(albumentations_views()),
         OURS_FLOAT: lambda: ours(decoding, normalize),
         OURS: lambda: ours(decoding, None),
         CACHED_FLOAT: lambda: ours(kept, normalize),
         CACHED: lambda: ours(kept, None),
     }
     return interleave(variants, rounds=rounds, threads=threads)
+
+
+def albumentations_views() -> Callable[[Path], list[torch.Tensor]]:
+    """Its own cropping, without antialiasing, is what its users get."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for a newer version while it is imported
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    transform = A.Compose(
+        [
+            A.RandomResizedCrop((SIZE, SIZE), scale=(0.08, 1.0)),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter((0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8),
+            A.ToGray(p=0.2),
+            A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5),
+            A.Normalize(MEAN, STD),
+            ToTensorV2(),
+        ]
+    )
+
+    def views(file: Path) -> list[torch.Tensor]:
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        return [transform(image=image)["image"], transform(image=image)["image"]]
+
+    return views
 
 
 def two_views(files: Sequence[Path], *, cache: Where = "none") -> TwoViews:
@@ -166,10 +183,11 @@ def report(title: str, timings: Timings, views: int) -> None:
             f"{views / timings.median(name):.0f}",
             f"{timings.ratio(name, LIGHTLY):.2f}x",
             f"{timings.ratio(name, TORCHVISION):.2f}x",
+            f"{timings.ratio(name, ALBUMENTATIONS):.2f}x",
         ]
         for name in timings.seconds
     ]
-    print_table(["pipeline", "views/s", "to lightly", "to torchvision"], rows)
+    print_table(["pipeline", "views/s", "to lightly", "to torchvision", "to albumentations"], rows)
     print(timings.note())
 
 

@@ -7,10 +7,7 @@ Linux only.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +15,7 @@ from lightly.loss import NTXentLoss
 from torch import Tensor
 
 from simclrseg.losses.nt_xent import nt_xent
-from tests.benchmarks._common import interleave, machine, print_table
+from tests.benchmarks._common import interleave, machine, peak_memory, print_added_memory, print_table
 
 SIZE, TEMPERATURE = 128, 0.1
 LIGHTLY, WHOLE, OURS = "lightly NTXentLoss", "one matrix, cross_entropy", "simclrseg nt_xent"
@@ -50,27 +47,6 @@ def variant(name: str, n: int) -> Callable[[], Tensor]:
     return run
 
 
-def peak_memory(name: str, n: int, threads: int) -> str:
-    """Most memory that a pass adds to a fresh process, in MB."""
-    if not Path("/proc/self/clear_refs").exists():
-        return "-"
-    command = [sys.executable, "-m", "tests.benchmarks.nt_xent", "--memory-of", name, str(n), "--threads", str(threads)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def print_memory(name: str, n: int) -> None:
-    def status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(key))
-
-    variant(name, 64)()  # code paths and threads
-    run = variant(name, n)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = status("VmRSS")
-    run()
-    print(f"{(status('VmHWM') - before) / 1024:.0f}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[120, 512, 2048, 4096], help="numbers of pairs N")
@@ -80,7 +56,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
-        print_memory(arguments.memory_of[0], int(arguments.memory_of[1]))
+        name, n = arguments.memory_of[0], int(arguments.memory_of[1])
+        variant(name, 64)()  # code paths and threads
+        print_added_memory(variant(name, n))
         return
     print(machine())
     for n in arguments.sizes:
@@ -93,7 +71,7 @@ def main() -> None:
                 name,
                 f"{1e3 * timings.median(name):.1f}",
                 f"{timings.ratio(name, LIGHTLY):.2f}x",
-                peak_memory(name, n, arguments.threads),
+                peak_memory("tests.benchmarks.nt_xent", name, str(n), "--threads", str(arguments.threads)),
             ]
             for name in variants
         ]

@@ -1,15 +1,21 @@
 """A training step of SimCLR on the CPU: ours against lightly's example loop, and what the engine itself costs.
 
 Run it on a quiet machine: ``python -m tests.benchmarks.train_step``. It needs the ``bench`` extra. lightly's loop gets
-float images for nothing; ours starts from uint8 batches and normalises them. The last table trains whole epochs
-through ``fit``, records and observers included, against a bare loop of forward, backward and step.
+float images for nothing; ours starts from uint8 batches and normalises them. One table trains an epoch through ``fit``,
+records and observers included, against a bare loop of forward, backward and step; one line says how long ``fit`` waits
+for the loader where it reads JPEGs. Memory is measured on Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
+import os
+import statistics
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 import torchvision
@@ -17,19 +23,26 @@ from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from torch import nn
 
+from simclrseg.data.augment import STRENGTHS
+from simclrseg.data.cache import Where, cached
+from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.loader import Loader
+from simclrseg.data.samples import TwoViews
 from simclrseg.engine.gradients import Passes, accumulate_gradient
+from simclrseg.engine.history import FileHistory
 from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import LARS, parameter_groups, sgd
 from simclrseg.engine.runtime import autocast, choose_precision
-from simclrseg.engine.task import Batch, Loader
+from simclrseg.engine.task import Batch
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
 from simclrseg.tasks.simclr import SimCLR
-from tests.benchmarks._common import interleave, machine, print_table
+from tests.benchmarks._common import interleave, machine, make_jpegs, peak_memory, print_added_memory, print_table
 
-BATCH, RATE = 32, 1e-3
+BATCH, STEPS, RATE = 32, 25, 1e-3
 CPU = torch.device("cpu")
 LIGHTLY = "lightly's example loop, fp32"
+PLAIN, CACHED = "plain micro-batches", "gradient caching"
 
 
 @dataclasses.dataclass
@@ -134,6 +147,35 @@ def engine_epoch(backbone: str, data: Loader, *, precision: str) -> Callable[[],
     return run
 
 
+def gradient_step(name: str, micro_batch: int, batch: int, *, size: int, precision: str) -> Callable[[], None]:
+    return engine_step(
+        "resnet18", views(size, batch), precision=precision, micro_batch=micro_batch, plain=name == PLAIN
+    )
+
+
+def waiting_for_data(folder: Path, *, where: Where, size: int, precision: str) -> float:
+    """Share of the time of ResNet-18's epochs, with as many loader threads as cores."""
+    files = make_jpegs(folder, 10 * BATCH)
+    dataset = cached(FileDataset("jpegs", folder, files), range(len(files)), where=where)
+    samples = TwoViews(dataset, range(len(files)), image_size=size, strengths=STRENGTHS["paper"], seed=0)
+    loader = Loader(samples, batch_size=BATCH, shuffle=True, drop_last=True, threads=os.cpu_count() or 1)
+    task = simclr("resnet18")
+    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=RATE)
+    fit(
+        task,
+        loader,
+        optimizer=optimizer,
+        schedule=lambda step: RATE,
+        epochs=3,
+        device=CPU,
+        precision=precision,
+        observers=[FileHistory(folder)],
+    )
+    with open(folder / "timing.csv", newline="") as file:
+        rows = list(csv.DictReader(file))[1:]  # the first epoch reads every photo for the first time
+    return statistics.mean(float(row["data_seconds"]) / float(row["seconds"]) for row in rows)
+
+
 def optimizer_steps() -> dict[str, Callable[[], object]]:
     from lightly.utils.lars import LARS as LightlyLARS
 
@@ -166,8 +208,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="side of the images, in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        precision = choose_precision("auto", CPU)
+        gradient_step(arguments.memory_of, 8, 16, size=arguments.size, precision=precision)()  # code paths and threads
+        print_added_memory(gradient_step(arguments.memory_of, 64, 512, size=arguments.size, precision=precision))
+        return
     times = {"rounds": arguments.rounds, "threads": arguments.threads}
     precision = choose_precision("auto", CPU)
     print(f"{machine()}; the default on this CPU is {precision}")
@@ -179,19 +227,22 @@ def main() -> None:
             "simclrseg, bf16": engine_step(backbone, batch, precision="bf16"),
         }
         compare(f"{backbone}, {arguments.size} px, batch {BATCH} x 2 views", variants, **times)
-    batch = views(arguments.size, 128)
-    variants = {
-        "plain micro-batches": engine_step("resnet18", batch, precision=precision, micro_batch=16, plain=True),
-        "gradient caching": engine_step("resnet18", batch, precision=precision, micro_batch=16),
-        "the whole batch": engine_step("resnet18", batch, precision=precision),
-    }
-    compare(f"resnet18, {arguments.size} px, batch 128, micro-batch 16", variants, **times)
-    data = Ready(views(arguments.size), 5, BATCH)
+    large = {"size": arguments.size, "precision": precision}
+    variants = {name: gradient_step(name, 64, 512, **large) for name in (PLAIN, CACHED)}
+    compare(f"resnet18, {arguments.size} px, batch 512, micro-batch 64", variants, **times)
+    for name in variants:
+        options = ["--size", str(arguments.size), "--threads", str(arguments.threads)]
+        print(f"peak memory of {name}: {peak_memory('tests.benchmarks.train_step', name, *options)} MB")
+    data = Ready(views(arguments.size), STEPS, BATCH)
     variants = {
         "bare loop": bare_epoch("resnet18", data, precision=precision),
         "fit": engine_epoch("resnet18", data, precision=precision),
     }
-    compare(f"resnet18, {arguments.size} px, 5 steps of batch {BATCH} x 2 views", variants, **times)
+    compare(f"resnet18, {arguments.size} px, an epoch of {STEPS} steps of batch {BATCH} x 2 views", variants, **times)
+    for where in ("none", "ram"):
+        with tempfile.TemporaryDirectory() as folder:
+            share = waiting_for_data(Path(folder), where=where, **large)
+        print(f"resnet18, {arguments.size} px, 500x375 JPEGs, --cache {where}: {share:.1%} of the time waits for data")
     compare("step of the optimizer, ResNet-50 and head", optimizer_steps(), **times)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from simclrseg.tasks.normalize import Normalize
@@ -27,3 +28,31 @@ def test_the_batch_itself_is_left_as_it_was() -> None:
     images = torch.full((1, 2, 2, 3), 9, dtype=torch.uint8)
     Normalize(MEAN, STD)(images)
     assert (images == 9).all()
+
+
+def test_a_large_batch_is_computed_in_pieces_and_a_smaller_one_after_it_too() -> None:
+    normalize = Normalize(MEAN, STD)
+    for number in (9, 2):
+        images = torch.randint(0, 256, (number, 256, 200, 3), dtype=torch.uint8)
+        expected = (images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        torch.testing.assert_close(normalize(images), expected.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_going_back_through_a_result_that_is_gone_is_an_error() -> None:
+    normalize = Normalize(MEAN, STD)
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    first = convolution(normalize(images)).sum()
+    normalize(images)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        first.backward()
+
+
+def test_what_was_computed_in_inference_mode_does_not_keep_training_from_it() -> None:
+    normalize = Normalize(MEAN, STD)
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        normalize(images)
+    convolution(normalize(images)).sum().backward()
+    assert convolution.weight.grad is not None and convolution.weight.grad.abs().sum() > 0
