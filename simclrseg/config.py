@@ -340,6 +340,8 @@ class LabelledData(Section):
 class FinetuneModel(Section):
     """Model"""
 
+    task: Literal["segment"] = "segment"
+    """What is learned: a class for each pixel."""
     pretrained: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None

@@ -13,8 +13,8 @@ from simclrseg.engine.runtime import describe
 from simclrseg.errors import SimclrsegError, UsageError
 from simclrseg.exporters import EXPORTERS
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
-from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import dataset_of, readable_photos
+from simclrseg.recipes._labelled import readable_photos
+from simclrseg.recipes._tasks import dataset_of, task_of
 from simclrseg.recipes._training import spread
 from simclrseg.recipes.evaluate import model_run
 
@@ -41,7 +41,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
     if not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}")
-    model, metadata = load_segmenter(run.folder / MODEL_FILE)
+    model, metadata = task_of(run).load_model(run.folder / MODEL_FILE)
     try:
         _, dataset, split = dataset_of(run)
         photos = readable_photos(dataset, spread(split.test, PHOTOS))
