@@ -340,8 +340,10 @@ class LabelledData(Section):
 class FinetuneModel(Section):
     """Model"""
 
-    task: Literal["segment"] = "segment"
-    """What is learned: a class for each pixel."""
+    task: Literal["segment", "classify"] = "segment"
+    """What is learned: a class for each pixel from masks, or one for each photo from labels."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
     pretrained: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
@@ -355,6 +357,8 @@ class FinetuneTraining(Training):
 
     loss: Annotated[str, LOSSES] | None = None
     """Loss; by default bce for two classes and ce for more."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of a label that is spread over all classes, in classification."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
     learning_rate: Annotated[float, Gt(0)] = 1e-4

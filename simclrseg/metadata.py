@@ -29,12 +29,14 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     task: str
-    """What the weights do: ``backbone`` or ``segmentation``."""
+    """What the weights do: ``backbone``, ``segmentation`` or ``classification``."""
     method: str | None = None
     """How they were pretrained: ``simclr``, ..."""
     encoder: str
     """Name in segmentation-models-pytorch's vocabulary."""
     decoder: str | None = None
+    dropout: float = 0.0
+    """Rate of the dropout before the head, in training."""
     in_channels: int = 3
     stem: str = "imagenet"
     mean: tuple[float, ...] = IMAGENET_MEAN

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +14,20 @@ from simclrseg.config import LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
+from simclrseg.files import replacing
 
 log = logging.getLogger(__name__)
 
 
-def split_dataset(config: LabelledData, dataset: Dataset, usable: Sequence[int], *, what: str) -> Split:
+def split_dataset(
+    config: LabelledData, dataset: Dataset, usable: Sequence[int], *, what: str, strata: Sequence[int] | None = None
+) -> Split:
     """Split the photos that can be learned from.
 
     Args:
         usable: those with a mask, or with a label.
         what: they are called in messages, as "photos with masks".
+        strata: class of each photo, where parts should hold classes in proportion.
 
     Raises:
         DataError: if they are too few for a split.
@@ -32,6 +39,7 @@ def split_dataset(config: LabelledData, dataset: Dataset, usable: Sequence[int],
         test_split=config.test_split,
         seed=config.split_seed,
         data_ratio=config.data_ratio,
+        strata=strata,
     )
     for part in ("train", "validation", "test"):
         if not getattr(split, part):
@@ -54,6 +62,14 @@ def tell(dataset: Dataset, split: Split, *, bare: int, without: str) -> None:
     if bare:
         log.info(f"{dataset.name}: {bare:,} photos without {without} are skipped")
     log.info(split.line)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same columns as CSV."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import MaskPairs
-from simclrseg.data.splits import Split
+from simclrseg.data.splits import Split, test_hash
 from simclrseg.errors import DataError, ImageError, UsageError
 from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, score
 from simclrseg.images import resize_image, resize_mask
@@ -25,6 +25,7 @@ from simclrseg.losses import LOSSES
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import segmentation_metrics
 from simclrseg.models import SEGMENTERS
+from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import load_segmenter
 from simclrseg.recipes import _labelled
 from simclrseg.recipes._training import Machine, spread
@@ -35,8 +36,10 @@ log = logging.getLogger(__name__)
 DECODER = "unet"
 EXAMPLES = 6
 MASKS = True  # are read
+NEXT = "simclrseg predict photo.jpg -o mask.png"
 
 load_model = load_segmenter
+hash_of_test = test_hash
 
 
 def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
@@ -95,12 +98,15 @@ def build_model(
     facts = {
         "task": "segmentation",
         "decoder": DECODER,
+        "dropout": config.model.dropout,
         "classes": dataset.classes,
         "colours": dataset.colours,
         "threshold": 0.5 if outputs == 1 else None,
         "border": dataset.border,
     }
-    return SEGMENTERS[DECODER](backbone, encoder, outputs), facts
+    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    add_dropout(model, config.model.dropout)
+    return model, facts
 
 
 def training_task(config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, loss: str) -> Segmentation:
@@ -228,12 +234,13 @@ def headline(result: dict[str, dict[str, Any]], at: Resolution = "original") -> 
     return result[at]
 
 
-def image_rows(scores: Scores, at: Resolution) -> list[dict[str, Any]]:
-    """One row an image for ``per_image.csv``, in the order in which they were scored."""
-    return [
+def write_scores(folder: Path, scores: Scores, *, metadata: ModelMetadata, at: Resolution) -> None:
+    """Write ``per_image.csv``: one row an image, in the order in which they were scored."""
+    rows = [
         {"image": key, **segmentation_metrics(counts)}
         for key, counts in zip(scores.keys, scores.counts[at], strict=True)
     ]
+    _labelled.write_rows(folder / "per_image.csv", rows)
 
 
 def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:

@@ -7,12 +7,12 @@ from types import ModuleType
 from simclrseg import runs
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.splits import Split, test_hash
+from simclrseg.data.splits import Split
 from simclrseg.errors import DataError
 from simclrseg.knobs import parse_config_file
-from simclrseg.recipes import _segmenter
+from simclrseg.recipes import _classifier, _segmenter
 
-TASKS: dict[str, ModuleType] = {"segment": _segmenter}
+TASKS: dict[str, ModuleType] = {"segment": _segmenter, "classify": _classifier}
 
 
 def task_of(run: runs.Run) -> ModuleType:
@@ -27,9 +27,10 @@ def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
         DataError: if the test photos or what is true of them have changed since.
     """
     config = parse_config_file(FinetuneConfig, str(run.folder))
-    dataset, split = TASKS[config.model.task].open_labelled(config.data)
+    recipe = TASKS[config.model.task]
+    dataset, split = recipe.open_labelled(config.data)
     stored = run.environment.get("test_hash")
-    if stored and test_hash(dataset, split.test) != stored:
+    if stored and recipe.hash_of_test(dataset, split.test) != stored:
         raise DataError(
             f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: "
             "they changed on the disk; restore them, or fine-tune again"

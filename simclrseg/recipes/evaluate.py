@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from simclrseg.config import EvaluateConfig, FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError
-from simclrseg.files import replacing, write_text
+from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, parse_config_file
 from simclrseg.metadata import MODEL_FILE
 from simclrseg.recipes._tasks import TASKS, dataset_of, task_of
@@ -62,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         scored = recipe.headline(recipe.results(scores, split=config.data.split, metadata=metadata), at=config.data.at)
         result = {"run": str(run.folder), "dataset": dataset.name, **scored}
         write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
-        write_rows(report.folder / "per_image.csv", recipe.image_rows(scores, config.data.at))
+        recipe.write_scores(report.folder, scores, metadata=metadata, at=config.data.at)
         runs.finish(report)
     except BaseException:
         runs.discard_unless_started(report)
@@ -92,10 +90,3 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
     data = own.data.model_copy(update={"dataset": config.data.dataset, "data_ratio": 1.0})
     dataset, split = TASKS[own.model.task].open_labelled(data)
     return dataset, split
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""`simclrseg finetune`: photos with masks in, a segmentation model out."""
+"""`simclrseg finetune`: photos with masks or labels in, a segmentation or classification model out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simclrseg.config import FinetuneConfig
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
-from simclrseg.data.splits import split_json, test_hash
+from simclrseg.data.splits import split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
@@ -55,7 +55,7 @@ CHECKED = 6  # test photos that the exported model is checked on
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
-    """Train a U-Net on photos with masks, score its best epoch on the test photos once, export it.
+    """Train a network on labelled photos, score its best epoch on the test photos once, export it.
 
     Returns:
         What the command prints: the run's folder, its files, the test scores, the next command.
@@ -98,7 +98,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         image_size=config.data.image_size,
         dataset=config.data.dataset,
         split_seed=config.data.split_seed,
-        test_hash=test_hash(dataset, split.test),
+        test_hash=recipe.hash_of_test(dataset, split.test),
         pretrained=pretrained.label,
         epochs=config.training.epochs,
         version=simclrseg.__version__,
@@ -184,7 +184,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
-        "next": "simclrseg predict photo.jpg -o mask.png",
+        "next": recipe.NEXT,
     }
 
 
