@@ -369,6 +369,36 @@ class FinetuneTraining(Training):
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass; auto takes what fits. The gradient is that of the whole batch (accumulation)."""
+    unfreeze: Literal["all", "head", "progressive"] = "all"
+    """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
+    the encoder's last stage too, then everything."""
+    unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
+    """When progressive adds the last stage and when everything: a share of the run, or an epoch count from 1 on."""
+    encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
+    """The encoder learns at this share of the learning rate."""
+    layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each stage of the encoder learns at this share of the rate of the one above it."""
+
+    @property
+    def unfreeze_epochs(self) -> tuple[int, int]:
+        """Epochs of training after which the last stage, and then everything, joins in."""
+        first, second = (round(at * self.epochs) if at < 1 else int(at) for at in self.unfreeze_at)
+        return first, second
+
+    @model_validator(mode="after")
+    def _everything_is_unfrozen_in_the_end(self) -> Self:
+        if self.unfreeze != "progressive":
+            return self
+        for at in self.unfreeze_at:
+            if at > 1 and at != int(at):
+                raise ValueError(f"unfreeze_at ({at:g}) is neither a share below 1 nor a whole number of epochs")
+        first, second = self.unfreeze_epochs
+        if not first <= second < self.epochs:
+            raise ValueError(
+                f"unfreeze_at: the last stage joins after epoch {first} and everything after epoch {second} of "
+                f"{self.epochs}: the second must not come first, and both must come before the end"
+            )
+        return self
 
 
 class FinetuneConfig(Section):

@@ -90,8 +90,10 @@ def make_split(
         train, validation = _share(train, data_ratio), _share(validation, data_ratio)
     else:
         some = _share(train, data_ratio)
-        validation = _every_tenth(some, kept=_firsts(some, strata) if strata is not None else set())
-        train = [index for index in some if index not in set(validation)]
+        last = VALIDATION_EVERY - 1 if len(some) >= VALIDATION_EVERY else len(some) - 1
+        validation = some[last::VALIDATION_EVERY] if strata is None else _tenth_of_each(some, strata)
+        held = set(validation)
+        train = [index for index in some if index not in held]
     if not train or not validation:
         raise DataError(
             f"{development:,} development photos at data ratio {data_ratio:g} leave {len(train)} to train and "
@@ -166,21 +168,21 @@ def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[
     return sorted(order, key=lambda index: place.get(index, 1.0))
 
 
-def _firsts(indices: Sequence[int], strata: Sequence[int]) -> set[int]:
-    """The first photo of each class."""
-    return set({strata[index]: index for index in reversed(indices)}.values())
+def _tenth_of_each(indices: Sequence[int], strata: Sequence[int]) -> list[int]:
+    """A tenth of each class, never its first photo; of small classes every second or third gives one.
 
-
-def _every_tenth(indices: Sequence[int], *, kept: set[int]) -> list[int]:
-    """Every tenth photo, or the last of fewer; where that one is to be kept, the next that is not."""
-    last = VALIDATION_EVERY - 1 if len(indices) >= VALIDATION_EVERY else len(indices) - 1
-    chosen, due = [], 0
-    for place, index in enumerate(indices):
-        due += place % VALIDATION_EVERY == last
-        if due and index not in kept:
+    What is chosen of a list is also chosen of a longer one that begins with it.
+    """
+    seen: Counter[int] = Counter()
+    chosen, spare = [], []
+    for index in indices:
+        turn = 1 + (4 * strata[index] + 3) % 9  # spread over the classes: 4, 8, 3, 7, 2, ...
+        if seen[strata[index]] % VALIDATION_EVERY == turn:
             chosen.append(index)
-            due -= 1
-    return chosen
+        elif seen[strata[index]]:
+            spare.append(index)
+        seen[strata[index]] += 1
+    return chosen or spare[-1:]
 
 
 def _share(indices: list[int], ratio: float) -> list[int]:

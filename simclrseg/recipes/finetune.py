@@ -47,6 +47,7 @@ from simclrseg.recipes._training import (
     train,
     weights_of,
 )
+from simclrseg.recipes._unfreezing import freezing_of, scales_of
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         **facts,
     )
     task = recipe.training_task(config, model, metadata, loss)
+    scales = scales_of(config.training, backbone)
+    freezing = freezing_of(config.training, model, backbone)
     pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
     samples = recipe.training_samples(config, pairs, split.train)
     batches = Loader(
@@ -156,6 +159,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             training=config.training,
             learning_rate=config.training.peak_rate,
             micro_batch=micro_batch,
+            freezing=freezing,
+            scales=scales,
             saving=config.run,
             suggestion=suggested(config, machine.device),
             observers=[*observers, *make_loggers(loggers, run, config)],
