@@ -118,15 +118,24 @@ def example_rows(
     return [(photo, truth, mask) for (photo, truth), mask in zip(pairs, masks, strict=True)]
 
 
-def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:
-    """Those of some photos that can be read, (H, W, 3) uint8 each."""
-    photos = []
+def readable_photos(
+    dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Those of some photos that can be read, squashed to (height, width), and their masks where all of them have one.
+
+    Returns:
+        (H, W, bands) each, and (H, W) each or an empty list.
+    """
+    photos, masks = [], []
+    masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:
         try:
-            photos.append(dataset.image(index))
+            photo = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
+            masks += [resize_mask(dataset.mask(index), size)] if masked else []
+            photos.append(photo)
         except ImageError:  # scoring has named it
             continue
-    return photos
+    return photos, masks
 
 
 def score_photos(
@@ -138,15 +147,36 @@ def score_photos(
     machine: Machine,
     batch_size: int,
 ) -> Scores:
-    scores = score(
+    """Score a network; ``score_predictions`` does an exported one."""
+    return score_predictions(
         predictor(task, machine),
+        dataset,
+        indices,
+        metadata=metadata,
+        workers=machine.workers,
+        batch_size=batch_size,
+    )
+
+
+def score_predictions(
+    predict: Predict,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    workers: int,
+    batch_size: int,
+) -> Scores:
+    """Compare what ``predict`` says with the masks, and name the photos that could not be read."""
+    scores = score(
+        predict,
         dataset,
         indices,
         image_size=metadata.image_size,
         classes=len(metadata.classes),
         threshold=metadata.threshold,
         batch_size=batch_size,
-        workers=machine.workers,
+        workers=workers,
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")

@@ -24,6 +24,7 @@ from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
+from simclrseg.knobs import stored_values
 from simclrseg.losses import LOSSES
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
@@ -123,6 +124,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         threshold=0.5 if outputs == 1 else None,
         border=dataset.border,
         dataset=config.data.dataset,
+        data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
         test_hash=test_hash(dataset, split.test),
         pretrained=pretrained.label,
@@ -242,8 +244,10 @@ def export_run(
     run: runs.Run, model: nn.Module, dataset: Dataset, test: Sequence[int], metadata: ModelMetadata
 ) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
+    side = (metadata.image_size, metadata.image_size)
     try:
-        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
+        photos, masks = readable_photos(dataset, spread(test, EXAMPLES), side)
+        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
     except (GateError, OutputError) as error:
         return error
     return None
