@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
-from simclrseg.exporters import EXPORTERS
+from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.losses import LOSSES
 from simclrseg.models import BACKBONES
 from simclrseg.runs import NAME
@@ -418,8 +418,8 @@ class FinetuneConfig(Section):
 class EvaluateData(Section):
     """Data"""
 
-    run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
-    """A fine-tuned run, by name or folder; the newest by default."""
+    run: Annotated[PathText | None, Positional("[RUN]"), Completes("models"), Transient()] = None
+    """A fine-tuned run, by name or folder, or an exported .onnx file; the newest run by default."""
     dataset: Annotated[DatasetName | None, Flag("-d")] = None
     """Score on these photos and masks instead of the run's own."""
     split: Literal["train", "validation", "test", "all"] = "test"
@@ -496,24 +496,42 @@ class ExportModel(Section):
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
     format: Annotated[str, EXPORTERS] = "onnx"
-    """Kind of file."""
+    """Kind of file: ONNX for any runtime, a torch.export program (.pt2), or weights."""
+    precision: Annotated[str, PRECISIONS] = "fp32"
+    """What the file computes with; int8 is calibrated on the run's training photos."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
     """Version of the ONNX operators."""
+    fixed_shape: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None
+    """Only this number of photos, height and width, for runtimes that want one shape; any by default."""
+
+
+class ExportCheck(Section):
+    """Check"""
+
+    calibrate: Annotated[DatasetName | None, Completes("datasets")] = None
+    """Photos to calibrate and check on instead of the run's own, with masks or without."""
+    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.005
+    """How much of the IoU fp16 and int8 may cost, on photos."""
 
 
 class ExportOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
-    """File to write; by default model.onnx in the run's folder."""
+    """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace a file that exists."""
+    inspect: Annotated[PathText | None, Completes("models"), Transient()] = None
+    """Print what this exported file takes, gives and says of itself, and export nothing."""
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print everything as JSON on stdout."""
 
 
 class ExportConfig(Section):
     """export"""
 
     model: ExportModel = Field(default_factory=ExportModel)
+    check: ExportCheck = Field(default_factory=ExportCheck)
     console: ExportOutput = Field(default_factory=ExportOutput)
 
 

@@ -133,15 +133,17 @@ def predict(config: PredictConfig) -> None:
     app,
     examples=(
         "simclrseg export",
-        "simclrseg export oxford_pets-pets -o pets.onnx",
+        "simclrseg export oxford_pets-pets --precision int8 -o pets.onnx",
     ),
 )
 def export(config: ExportConfig) -> None:
-    """Write a fine-tuned model as ONNX, with its preprocessing inside."""
-    from simclrseg.recipes.export import export as run
-
+    """Write a fine-tuned model for other runtimes, with its preprocessing inside."""
+    if config.console.inspect:  # without PyTorch
+        from simclrseg.recipes.inspect import inspect as run
+    else:
+        from simclrseg.recipes.export import export as run
     with console.session(quiet=config.console.quiet):
-        console.print_result(run(config))
+        console.print_result(run(config), as_json=config.console.as_json)
 
 
 @command(

@@ -146,14 +146,30 @@ def score_photos(
     machine: Machine,
     batch_size: int,
 ) -> Scores:
+    """Score a network; ``score_predictions`` does an exported one."""
+    return score_predictions(
+        predictor(task, machine), dataset, indices, metadata=metadata, workers=machine.workers, batch_size=batch_size
+    )
+
+
+def score_predictions(
+    predict: Predict,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    workers: int,
+    batch_size: int,
+) -> Scores:
+    """Compare what ``predict`` says with the labels, and name the photos that could not be read."""
     scores = score(
-        predictor(task, machine),
+        predict,
         dataset,
         indices,
         classes=metadata.classes,
         image_size=metadata.image_size,
         batch_size=batch_size,
-        workers=machine.workers,
+        workers=workers,
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")

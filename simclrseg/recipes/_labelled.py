@@ -15,6 +15,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
+from simclrseg.images import resize_image, resize_mask
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,21 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:
-    """Those of some photos that can be read, (H, W, 3) uint8 each."""
-    photos = []
+def readable_photos(
+    dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Those of some photos that can be read, squashed to (height, width), and their masks where all of them have one.
+
+    Returns:
+        (H, W, bands) each, and (H, W) each or an empty list.
+    """
+    photos, masks = [], []
+    masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:
         try:
-            photos.append(dataset.image(index))
+            photo = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
+            masks += [resize_mask(dataset.mask(index), size)] if masked else []
+            photos.append(photo)
         except ImageError:  # scoring has named it
             continue
-    return photos
+    return photos, masks

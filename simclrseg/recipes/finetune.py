@@ -23,6 +23,7 @@ from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
+from simclrseg.knobs import stored_values
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
@@ -98,6 +99,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         std=source.std if source else IMAGENET_STD,
         image_size=config.data.image_size,
         dataset=config.data.dataset,
+        data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
         test_hash=recipe.hash_of_test(dataset, split.test),
         pretrained=pretrained.label,
@@ -197,8 +199,10 @@ def export_run(
     run: runs.Run, model: nn.Module, dataset: Dataset, test: Sequence[int], metadata: ModelMetadata
 ) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
+    side = (metadata.image_size, metadata.image_size)
     try:
-        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=readable_photos(dataset, spread(test, CHECKED)))
+        photos, masks = readable_photos(dataset, spread(test, CHECKED), side)
+        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
     except (GateError, OutputError) as error:
         return error
     return None
