@@ -62,7 +62,7 @@ def lars(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> 
 
 def sgd(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """SGD with momentum 0.9, not Nesterov's."""
-    return torch.optim.SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
+    return _SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
 
 
 def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
@@ -73,6 +73,19 @@ def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> 
 def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """AdamW; weight decay is apart from the gradient."""
     return torch.optim.AdamW(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+class _SGD(torch.optim.SGD):
+    """torch's, whose fused kernel fails where parameters of a group join after others: they begin at momentum 0."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for group in self.param_groups:
+            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+            new = [parameter for parameter in learning if self.state[parameter].get("momentum_buffer") is None]
+            if len(new) < len(learning):
+                for parameter in new:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return super().step(closure)
 
 
 class LARS(Optimizer):

@@ -19,7 +19,7 @@ def add_dropout(model: nn.Module, rate: float) -> None:
         rate: share of the channels, in [0, 1).
     """
     if rate:
-        model.dropout = nn.Dropout2d(rate)
+        model.dropout = nn.Dropout2d(rate).train(model.training)
         model.segmentation_head.register_forward_pre_hook(partial(_drop, model.dropout))  # type: ignore[union-attr]
 
 
