@@ -315,7 +315,7 @@ class LabelledData(Section):
     """Data"""
 
     dataset: Annotated[DatasetName, Flag("-d")] = "oxford_pets"
-    """Photos with masks: a name or a folder with images/ and masks/."""
+    """Labelled photos: a name, or a folder with images/ and masks/, or with one folder a class."""
     data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256

@@ -84,10 +84,11 @@ def pretrain(config: PretrainConfig) -> None:
     examples=(
         "simclrseg finetune --pretrained pets --data-ratio 0.5",
         "simclrseg finetune --dataset my_set/ --pretrained pets --classes-file classes.yaml",
+        "simclrseg finetune --task classify --dataset cifar10 --pretrained cifar --unfreeze head",
     ),
 )
 def finetune(config: FinetuneConfig) -> None:
-    """Train a segmentation model on photos with masks, from a pretrained backbone."""
+    """Train a segmentation or classification model on labelled photos, from a pretrained backbone."""
     launch(config.hardware.devices)
     from simclrseg.recipes.finetune import finetune as run
 
@@ -103,7 +104,7 @@ def finetune(config: FinetuneConfig) -> None:
     ),
 )
 def evaluate(config: EvaluateConfig) -> None:
-    """Score a fine-tuned model on photos with masks."""
+    """Score a fine-tuned model on labelled photos."""
     from simclrseg.recipes.evaluate import evaluate as run
 
     with console.session(quiet=config.console.quiet):
