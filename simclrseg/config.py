@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
-from simclrseg.exporters import EXPORTERS
+from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.losses import LOSSES
 from simclrseg.models import BACKBONES
 from simclrseg.runs import NAME
@@ -315,7 +315,7 @@ class LabelledData(Section):
     """Data"""
 
     dataset: Annotated[DatasetName, Flag("-d")] = "oxford_pets"
-    """Photos with masks: a name or a folder with images/ and masks/."""
+    """Labelled photos: a name, or a folder with images/ and masks/, or with one folder a class."""
     data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256
@@ -340,6 +340,10 @@ class LabelledData(Section):
 class FinetuneModel(Section):
     """Model"""
 
+    task: Literal["segment", "classify"] = "segment"
+    """What is learned: a class for each pixel from masks, or one for each photo from labels."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
     pretrained: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
@@ -353,6 +357,8 @@ class FinetuneTraining(Training):
 
     loss: Annotated[str, LOSSES] | None = None
     """Loss; by default bce for two classes and ce for more."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of a label that is spread over all classes, in classification."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
     learning_rate: Annotated[float, Gt(0)] = 1e-4
@@ -363,6 +369,36 @@ class FinetuneTraining(Training):
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass; auto takes what fits. The gradient is that of the whole batch (accumulation)."""
+    unfreeze: Literal["all", "head", "progressive"] = "all"
+    """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
+    the encoder's last stage too, then everything."""
+    unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
+    """When progressive adds the last stage and when everything: a share of the run, or an epoch count from 1 on."""
+    encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
+    """The encoder learns at this share of the learning rate."""
+    layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each stage of the encoder learns at this share of the rate of the one above it."""
+
+    @property
+    def unfreeze_epochs(self) -> tuple[int, int]:
+        """Epochs of training after which the last stage, and then everything, joins in."""
+        first, second = (round(at * self.epochs) if at < 1 else int(at) for at in self.unfreeze_at)
+        return first, second
+
+    @model_validator(mode="after")
+    def _everything_is_unfrozen_in_the_end(self) -> Self:
+        if self.unfreeze != "progressive":
+            return self
+        for at in self.unfreeze_at:
+            if at > 1 and at != int(at):
+                raise ValueError(f"unfreeze_at ({at:g}) is neither a share below 1 nor a whole number of epochs")
+        first, second = self.unfreeze_epochs
+        if not first <= second < self.epochs:
+            raise ValueError(
+                f"unfreeze_at: the last stage joins after epoch {first} and everything after epoch {second} of "
+                f"{self.epochs}: the second must not come first, and both must come before the end"
+            )
+        return self
 
 
 class FinetuneConfig(Section):
@@ -382,8 +418,8 @@ class FinetuneConfig(Section):
 class EvaluateData(Section):
     """Data"""
 
-    run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
-    """A fine-tuned run, by name or folder; the newest by default."""
+    run: Annotated[PathText | None, Positional("[RUN]"), Completes("models"), Transient()] = None
+    """A fine-tuned run, by name or folder, or an exported .onnx file; the newest run by default."""
     dataset: Annotated[DatasetName | None, Flag("-d")] = None
     """Score on these photos and masks instead of the run's own."""
     split: Literal["train", "validation", "test", "all"] = "test"
@@ -460,24 +496,42 @@ class ExportModel(Section):
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
     format: Annotated[str, EXPORTERS] = "onnx"
-    """Kind of file."""
+    """Kind of file: ONNX for any runtime, a torch.export program (.pt2), or weights."""
+    precision: Annotated[str, PRECISIONS] = "fp32"
+    """What the file computes with; int8 is calibrated on the run's training photos."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
     """Version of the ONNX operators."""
+    fixed_shape: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None
+    """Only this number of photos, height and width, for runtimes that want one shape; any by default."""
+
+
+class ExportCheck(Section):
+    """Check"""
+
+    calibrate: Annotated[DatasetName | None, Completes("datasets")] = None
+    """Photos to calibrate and check on instead of the run's own, with masks or without."""
+    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.005
+    """How much of the IoU fp16 and int8 may cost, on photos."""
 
 
 class ExportOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
-    """File to write; by default model.onnx in the run's folder."""
+    """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace a file that exists."""
+    inspect: Annotated[PathText | None, Completes("models"), Transient()] = None
+    """Print what this exported file takes, gives and says of itself, and export nothing."""
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print everything as JSON on stdout."""
 
 
 class ExportConfig(Section):
     """export"""
 
     model: ExportModel = Field(default_factory=ExportModel)
+    check: ExportCheck = Field(default_factory=ExportCheck)
     console: ExportOutput = Field(default_factory=ExportOutput)
 
 

@@ -241,12 +241,18 @@ def dump_config(config: BaseModel) -> str:
     """A config as a YAML file that ``--config`` takes; transient knobs are left out."""
     import yaml
 
+    tree = {"command": command_of(type(config)), **stored_values(config)}
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def stored_values(config: BaseModel) -> dict[str, Any]:
+    """The values of a config by section and key, without those of transient knobs."""
     values = config.model_dump(mode="json")
-    tree: dict[str, Any] = {"command": command_of(type(config))}
+    tree: dict[str, Any] = {}
     for knob in knobs_of(type(config)):
         if not knob.transient:
             put(tree, knob.path, look_up(values, knob.path))
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return tree
 
 
 def parse_config_file(model: type[Config], name_or_path: str) -> Config:

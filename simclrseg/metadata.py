@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,8 +13,11 @@ from simclrseg.errors import ModelFileError
 BACKBONE_FILE = "backbone.safetensors"
 MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
+PROGRAM_FILE = "model.pt2"
 """What runs call the files that hold their models."""
 ONNX_PREFIX = "simclrseg."
+PROGRAM_ENTRY = "simclrseg.json"
+"""Where a ``.pt2`` file keeps its metadata."""
 FORMAT_VERSION = 1
 IGNORE = 255
 """The mask value of pixels that neither train nor count, in every file and array."""
@@ -29,12 +32,14 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     task: str
-    """What the weights do: ``backbone`` or ``segmentation``."""
+    """What the weights do: ``backbone``, ``segmentation`` or ``classification``."""
     method: str | None = None
     """How they were pretrained: ``simclr``, ..."""
     encoder: str
     """Name in segmentation-models-pytorch's vocabulary."""
     decoder: str | None = None
+    dropout: float = 0.0
+    """Rate of the dropout before the head, in training."""
     in_channels: int = 3
     stem: str = "imagenet"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -52,6 +57,8 @@ class ModelMetadata(BaseModel):
     dataset: str = ""
     include_test: bool = False
     """Whether photos of a published test list were learned from."""
+    data: dict[str, Any] = {}
+    """The data section of the configuration that it was fine-tuned with: what its dataset and split follow from."""
     split_seed: int | None = None
     test_hash: str | None = None
     metrics: dict[str, float] = {}
@@ -59,6 +66,12 @@ class ModelMetadata(BaseModel):
     """Where the encoder's weights came from."""
     epochs: int = 0
     """Epochs of the training that wrote this file."""
+    precision: str = "fp32"
+    """What an exported file computes with."""
+    sides_multiple_of: int = 1
+    """Pictures go in with height and width that are multiples of this; where it is not 1, of at least twice it."""
+    checks: dict[str, float | int | str] = {}
+    """How far an exported file was found to agree with the network (``Agreement.facts``)."""
     version: str = ""
     commit: str | None = None
 

@@ -1,4 +1,4 @@
-"""Segmentation metrics: pixels are counted over the whole split first, ratios are taken after."""
+"""Metrics: pixels or photos are counted over the whole split first, ratios are taken after."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
 
+TOP = 5  # a photo whose true class is among so many likeliest ones is a hit
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels by class, each (C,) int64: found, wrongly found, missed, and rightly left."""
+    """Pixels, or photos, by class, each (C,) int64: found, wrongly found, missed, and rightly left."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -77,6 +79,37 @@ def multiclass_metrics(matrix: np.ndarray) -> dict[str, float]:
     iou = per_class_iou(matrix)
     occurs = ~np.isnan(iou)
     return {"miou": float(iou[occurs].mean()) if occurs.any() else 0.0, "accuracy": pixel_accuracy(matrix)}
+
+
+def classification_metrics(matrix: np.ndarray, *, top: float | None = None) -> dict[str, float]:
+    """Of photos; ``accuracy`` comes first.
+
+    Args:
+        matrix: (K, K) photos by true class (row) and predicted class (column).
+        top: share of the photos whose true class is among the five likeliest; None where there are no more classes.
+    """
+    f1 = per_class_f1(matrix)
+    occurs = ~np.isnan(f1)
+    metrics = {"accuracy": pixel_accuracy(matrix), "macro_f1": float(f1[occurs].mean()) if occurs.any() else 0.0}
+    return metrics if top is None else {**metrics, "top5": top}
+
+
+def per_class_f1(matrix: np.ndarray) -> np.ndarray:
+    """F1 of each class, (K,); NaN where a class is neither true nor predicted."""
+    counts = Counts.from_confusion(matrix)
+    total = 2 * counts.tp + counts.fp + counts.fn
+    return np.where(total > 0, 2 * counts.tp / np.maximum(total, 1), np.nan)
+
+
+def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
+    """How many photos have their true class among the k highest scores; of equal ones the first counts, as in argmax.
+
+    Args:
+        scores: (N, K), probabilities or logits.
+        labels: (N,) true class ids.
+    """
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return int((ranked == labels[:, None]).any(axis=1).sum())
 
 
 def per_class_iou(matrix: np.ndarray) -> np.ndarray:

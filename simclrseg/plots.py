@@ -15,6 +15,7 @@ SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
 OPACITY = 0.5  # of a class colour over its photo
 IGNORED = (255, 255, 255)
+NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
 def curves(metrics: Path, path: Path) -> None:
@@ -83,6 +84,37 @@ def examples(
     """
     tiles = [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows]
     write_grid(tiles, path, headings=("photo", "truth", "prediction"))
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: each row is a true class and shows where its photos went.
+
+    Args:
+        matrix: (K, K) photos by true class (row) and predicted class (column).
+        classes: their names.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(classes)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(20.0, 3 + 0.45 * count)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    small = 8 if count <= NUMBERED else 5
+    axes.set_xticks(range(count), classes, rotation=90, fontsize=small)
+    axes.set_yticks(range(count), classes, fontsize=small)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if count <= NUMBERED:
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:

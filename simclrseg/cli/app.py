@@ -84,10 +84,11 @@ def pretrain(config: PretrainConfig) -> None:
     examples=(
         "simclrseg finetune --pretrained pets --data-ratio 0.5",
         "simclrseg finetune --dataset my_set/ --pretrained pets --classes-file classes.yaml",
+        "simclrseg finetune --task classify --dataset cifar10 --pretrained cifar --unfreeze head",
     ),
 )
 def finetune(config: FinetuneConfig) -> None:
-    """Train a segmentation model on photos with masks, from a pretrained backbone."""
+    """Train a segmentation or classification model on labelled photos, from a pretrained backbone."""
     launch(config.hardware.devices)
     from simclrseg.recipes.finetune import finetune as run
 
@@ -103,7 +104,7 @@ def finetune(config: FinetuneConfig) -> None:
     ),
 )
 def evaluate(config: EvaluateConfig) -> None:
-    """Score a fine-tuned model on photos with masks."""
+    """Score a fine-tuned model on labelled photos."""
     from simclrseg.recipes.evaluate import evaluate as run
 
     with console.session(quiet=config.console.quiet):
@@ -133,15 +134,17 @@ def predict(config: PredictConfig) -> None:
     app,
     examples=(
         "simclrseg export",
-        "simclrseg export oxford_pets-pets -o pets.onnx",
+        "simclrseg export oxford_pets-pets --precision int8 -o pets.onnx",
     ),
 )
 def export(config: ExportConfig) -> None:
-    """Write a fine-tuned model as ONNX, with its preprocessing inside."""
-    from simclrseg.recipes.export import export as run
-
+    """Write a fine-tuned model for other runtimes, with its preprocessing inside."""
+    if config.console.inspect:  # without PyTorch
+        from simclrseg.recipes.inspect import inspect as run
+    else:
+        from simclrseg.recipes.export import export as run
     with console.session(quiet=config.console.quiet):
-        console.print_result(run(config))
+        console.print_result(run(config), as_json=config.console.as_json)
 
 
 @command(

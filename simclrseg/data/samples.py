@@ -1,4 +1,4 @@
-"""What a batch is made of: two views for pretraining, photo and mask for segmentation, plain photos for embeddings."""
+"""What a batch is made of: two views for pretraining, photo and mask for segmentation, single photos for the rest."""
 
 from __future__ import annotations
 
@@ -176,20 +176,38 @@ class MaskPairs(_Samples):
 
 
 class Photos(_Samples):
-    """Photos squashed to a square: ``image`` (S, S, 3), ``index``, and ``label`` where the dataset has labels."""
+    """Photos squashed to a square: ``image`` (S, S, 3), ``index``, and ``label`` where the dataset has labels.
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool = False) -> None:
+    Args:
+        flip: probability of a horizontal flip.
+        seed: of the flips.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        image_size: int,
+        flip: float = 0.0,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.flip = flip
+        self.seed = seed
         self.fields |= {"image": ((image_size, image_size, 3), np.uint8)}
         if dataset.labels is not None:
             self.fields |= {"label": ((), np.int64)}
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        flips = uniform(self.seed, epoch, self.indices[positions], 1)[:, 0] < self.flip
         size = (self.image_size, self.image_size)
         for row, position in enumerate(positions.tolist()):
             index, image = self._read(position, self.dataset.image)
             out["index"][row] = index
-            out["image"][row] = resize_image(image, size)
+            image = resize_image(image, size)
+            out["image"][row] = image[:, ::-1] if flips[row] else image
             if self.dataset.labels is not None:
                 out["label"][row] = self.dataset.labels[index]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ def make_split(
     test_split: TestSplit = "official",
     seed: int = 0,
     data_ratio: float = 1.0,
+    strata: Sequence[int] | None = None,
 ) -> Split:
     """Split a dataset.
 
@@ -61,12 +63,16 @@ def make_split(
             test and development.
         test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
+        strata: class of each photo, where parts should hold classes in proportion: the order then takes turns among
+            them, and the first development photo of each class is for training.
 
     Raises:
         DataError: if fewer than two photos are left to train and validate with.
     """
     taken = set(range(len(keys)) if usable is None else usable)
     order = sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
+    if strata is not None:
+        order = _in_turns(order, strata, taken)
     lists = dict(official) if test_split == "official" else {}
     test_split = "official" if "test" in lists else "random"
 
@@ -85,8 +91,9 @@ def make_split(
     else:
         some = _share(train, data_ratio)
         last = VALIDATION_EVERY - 1 if len(some) >= VALIDATION_EVERY else len(some) - 1
-        validation = some[last::VALIDATION_EVERY]
-        train = [index for place, index in enumerate(some) if place % VALIDATION_EVERY != last]
+        validation = some[last::VALIDATION_EVERY] if strata is None else _tenth_of_each(some, strata)
+        held = set(validation)
+        train = [index for index in some if index not in held]
     if not train or not validation:
         raise DataError(
             f"{development:,} development photos at data ratio {data_ratio:g} leave {len(train)} to train and "
@@ -114,9 +121,12 @@ def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
 
     Two runs with the same hash were scored on the same pixels.
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        digests = list(pool.map(lambda index: _digest(dataset, index), sorted(test, key=lambda i: dataset.keys[i])))
-    return hashlib.sha256(f"{dataset.border}\n{''.join(digests)}".encode()).hexdigest()
+    return _hash(f"{dataset.border}\n", dataset, test, _digest)
+
+
+def labelled_test_hash(dataset: Dataset, test: Sequence[int]) -> str:
+    """The same for classes: a hash of the test photos' keys and files, and of the names of their classes."""
+    return _hash("", dataset, test, _labelled_digest)
 
 
 def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict[str, Any]:
@@ -143,9 +153,47 @@ def _development(lists: Mapping[str, Sequence[int]], count: int) -> tuple[set[in
     return everything - validation, validation
 
 
+def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[int]:
+    """The same photos, so that the first part of them, however long, holds classes in proportion.
+
+    Photo r of the n of its class stands at (r + 1/2) / n.
+    """
+    sizes = Counter(strata[index] for index in order if index in taken)
+    seen: Counter[int] = Counter()
+    place = {}
+    for index in order:
+        if index in taken:
+            place[index] = (seen[strata[index]] + 0.5) / sizes[strata[index]]
+            seen[strata[index]] += 1
+    return sorted(order, key=lambda index: place.get(index, 1.0))
+
+
+def _tenth_of_each(indices: Sequence[int], strata: Sequence[int]) -> list[int]:
+    """A tenth of each class, never its first photo; of small classes every second or third gives one.
+
+    What is chosen of a list is also chosen of a longer one that begins with it.
+    """
+    seen: Counter[int] = Counter()
+    chosen, spare = [], []
+    for index in indices:
+        turn = 1 + (4 * strata[index] + 3) % 9  # spread over the classes: 4, 8, 3, 7, 2, ...
+        if seen[strata[index]] % VALIDATION_EVERY == turn:
+            chosen.append(index)
+        elif seen[strata[index]]:
+            spare.append(index)
+        seen[strata[index]] += 1
+    return chosen or spare[-1:]
+
+
 def _share(indices: list[int], ratio: float) -> list[int]:
     """The first part of a list; 0.29 of 100 are 29, whatever 0.29 * 100 is in binary."""
     return indices[: math.floor(ratio * len(indices) + 1e-9)]
+
+
+def _hash(head: str, dataset: Dataset, test: Sequence[int], digest: Callable[[Dataset, int], str]) -> str:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        digests = list(pool.map(lambda index: digest(dataset, index), sorted(test, key=lambda i: dataset.keys[i])))
+    return hashlib.sha256(f"{head}{''.join(digests)}".encode()).hexdigest()
 
 
 def _digest(dataset: Dataset, index: int) -> str:
@@ -159,6 +207,14 @@ def _digest(dataset: Dataset, index: int) -> str:
     else:
         masked = ""
     return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{masked}\n"
+
+
+def _labelled_digest(dataset: Dataset, index: int) -> str:
+    """Key, photo and class of one test photo, as one line."""
+    assert dataset.labels is not None  # the caller has seen them
+    photo = dataset.path(index)
+    name = dataset.label_names[dataset.labels[index]]
+    return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{name}\n"
 
 
 def _file_digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from simclrseg import distributed
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.footprint import explained_shortage
+from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
@@ -41,6 +42,7 @@ def fit(
     precision: str = "fp32",
     micro_batch: int | None = None,
     clip: float | None = None,
+    freezing: Freezing | None = None,
     observers: Sequence[Observer] = (),
     checkpoints: Checkpoints | None = None,
     start: TrainingState | None = None,
@@ -57,6 +59,7 @@ def fit(
         schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
         micro_batch: samples per forward pass; the gradient stays that of the whole batch.
         clip: largest norm of the gradient.
+        freezing: which parts of the model learn in which epoch; without it all do.
         checkpoints: where the state is saved: after each epoch, when a signal comes, and as often as it says.
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
@@ -101,6 +104,8 @@ def fit(
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):
                     model.train()
+                    if freezing is not None:
+                        freezing.apply(epoch)
                     began = ended = time.perf_counter()
                     for batch, waited in _timed(train.epoch(epoch, step - epoch * len(train))):
                         rate = _set_learning_rate(optimizer, schedule(step))

@@ -5,7 +5,7 @@ To add one: a function of (groups, learning_rate, weight_decay) and its line in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,19 +13,43 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, scales: Mapping[nn.Parameter, float] | None = None
+) -> list[dict[str, Any]]:
     """Split parameters into weights and the rest: biases and the scales of norm layers, which have at most one axis.
 
-    The rest is neither decayed nor adapted by LARS (``adapt``), whatever the weight decay is.
+    The rest is neither decayed nor adapted by LARS (``adapt``), whatever the weight decay is. Parameters that learn
+    at another rate have groups of their own.
+
+    Args:
+        scales: factors of the learning rate (``lr_scale``), 1 for parameters that are not named.
     """
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in parameters if parameter.ndim > 1]
-    rest = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": weight_decay, "adapt": True},
-        {"params": rest, "weight_decay": 0.0, "adapt": False},
-    ]
-    return [group for group in groups if group["params"]]
+    for parameter in sorted(parameters, key=lambda parameter: parameter.ndim <= 1):  # weights first
+        scale, weight = (scales or {}).get(parameter, 1.0), parameter.ndim > 1
+        group = {"params": [], "weight_decay": weight_decay if weight else 0.0, "adapt": weight, "lr_scale": scale}
+        groups.setdefault((scale, weight), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def stage_scales(
+    stages: Sequence[Sequence[nn.Module]], *, encoder_factor: float, layer_factor: float
+) -> dict[nn.Parameter, float]:
+    """Factors of an encoder's learning rate: ``encoder_factor`` times ``layer_factor`` once for each stage down.
+
+    Layers near the pixels are the more general ones and should change less (Howard & Ruder 2018, §3.2). The last
+    stage is one below the head, whose factor is 1.
+
+    Args:
+        stages: modules from the first layers to the last.
+    """
+    return {
+        parameter: encoder_factor * layer_factor**depth
+        for depth, stage in enumerate(reversed(stages), start=1)
+        for module in stage
+        for parameter in module.parameters()
+    }
 
 
 Groups = Iterable[dict[str, Any]]
@@ -38,7 +62,7 @@ def lars(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> 
 
 def sgd(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """SGD with momentum 0.9, not Nesterov's."""
-    return torch.optim.SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
+    return _SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
 
 
 def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
@@ -49,6 +73,19 @@ def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> 
 def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """AdamW; weight decay is apart from the gradient."""
     return torch.optim.AdamW(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+class _SGD(torch.optim.SGD):
+    """torch's, whose fused kernel fails where parameters of a group join after others: they begin at momentum 0."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for group in self.param_groups:
+            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+            new = [parameter for parameter in learning if self.state[parameter].get("momentum_buffer") is None]
+            if len(new) < len(learning):
+                for parameter in new:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return super().step(closure)
 
 
 class LARS(Optimizer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import ImageError
+from simclrseg.evaluation.reading import read_ahead
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
 from simclrseg.metrics import confusion_matrix
@@ -79,7 +80,7 @@ def score(
         }
 
     with ThreadPoolExecutor(workers) as pool:
-        for chunk, loaded in _read_ahead(pool, load, indices, batch_size):
+        for chunk, loaded in read_ahead(pool, load, indices, batch_size):
             read = [(index, item) for index, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
             skipped += [item for item in loaded if isinstance(item, str)]
             if read:
@@ -92,18 +93,3 @@ def score(
     empty = np.zeros((0, classes, classes), np.int64)
     stacked = {resolution: np.stack(counts[resolution]) if keys else empty for resolution in RESOLUTIONS}
     return Scores(tuple(keys), stacked, tuple(skipped))
-
-
-def _read_ahead(
-    pool: ThreadPoolExecutor, load: Callable[[int], object], indices: Sequence[int], batch_size: int
-) -> Iterator[tuple[tuple[int, ...], list]]:
-    """Batches of loaded images; the next one is being read while the caller works on this one."""
-    waiting: tuple[tuple[int, ...], list] | None = None
-    for start in range(0, len(indices), batch_size):
-        chunk = tuple(indices[start : start + batch_size])
-        coming = (chunk, [pool.submit(load, index) for index in chunk])
-        if waiting is not None:
-            yield waiting[0], [future.result() for future in waiting[1]]
-        waiting = coming
-    if waiting is not None:
-        yield waiting[0], [future.result() for future in waiting[1]]

@@ -1,4 +1,4 @@
-"""A trained segmentation network as one ONNX file: photos in, masks out, checked against PyTorch.
+"""A trained network as one ONNX file: photos in, masks out, checked against PyTorch; see classification.py for labels.
 
 Shapes: N photos of H x W pixels, any of them; C classes.
 
@@ -15,44 +15,25 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simclrseg.errors import GateError
+from simclrseg.exporters import PRECISIONS
+from simclrseg.exporters.classification import DeployClassifier
+from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
 from simclrseg.files import replacing
-from simclrseg.images import resize_image
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 
-STRIDE = 32  # encoders halve the picture five times
-MINIMUM_AGREEMENT = 0.999  # share of the pixels
-MAXIMUM_DIFFERENCE = 1e-2  # in probability; the rounding of a network after two steps of training reached 0.002
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far an exported file and the network agree.
-
-    Attributes:
-        mask: share of the pixels with the same mask value.
-        probability: greatest difference of two probabilities.
-        pictures: number of pictures compared.
-    """
-
-    mask: float
-    probability: float
-    pictures: int
-
-    def __str__(self) -> str:
-        return (
-            f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures, "
-            f"probabilities to {self.probability:.1e}"
-        )
+INPUTS = ("image",)
+LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no larger messages
 
 
 class Deploy(nn.Module):
@@ -63,6 +44,7 @@ class Deploy(nn.Module):
         metadata: gives mean, std and threshold (None: several classes).
     """
 
+    OUTPUTS = ("probability", "mask")
     mean: Tensor
     std: Tensor
 
@@ -86,41 +68,121 @@ class Deploy(nn.Module):
             return probability, (probability > self.threshold).to(torch.uint8)
         return torch.softmax(logits, dim=1), logits.argmax(dim=1).to(torch.uint8)
 
+    @classmethod
+    def described(cls, metadata: ModelMetadata, shape: list[Any]) -> list[dict[str, Any]]:
+        """Name, type and shape of the outputs for pictures of a shape (N, H, W)."""
+        classes = [] if metadata.threshold is not None else [len(metadata.classes)]
+        return [
+            {"name": cls.OUTPUTS[0], "type": "float32", "shape": [shape[0], *classes, *shape[1:]]},
+            {"name": cls.OUTPUTS[1], "type": "uint8", "shape": shape},
+        ]
+
+
+GRAPHS: dict[str, type[Deploy | DeployClassifier]] = {"segmentation": Deploy, "classification": DeployClassifier}
+"""By the task in the metadata: the graph, with its outputs, of which the first is a probability and the second ids."""
+
 
 def export_onnx(
     model: nn.Module,
     path: Path,
     metadata: ModelMetadata,
     *,
+    precision: str = "fp32",
     photos: Sequence[np.ndarray] = (),
+    truths: Sequence[np.ndarray] = (),
+    calibration: Sequence[np.ndarray] = (),
+    tolerance: float = 0.005,
     opset: int = 18,
+    fixed_shape: tuple[int, int, int] | None = None,
 ) -> Agreement:
-    """Write the network as one ONNX file that holds its preprocessing and metadata, if it passes ``verify_onnx``.
+    """Write the network as one ONNX file that holds its preprocessing and metadata, if it passes a check.
 
-    The graph computes in float32 whatever device and precision the network was trained with; the network itself is
-    not changed.
+    The network itself is not changed, whatever device and precision it was trained with.
 
     Args:
         model: (N, bands, H, W) -> logits (N, 1, H, W) where the metadata has a threshold, else (N, C, H, W).
-        photos: real pictures (H, W, bands) uint8 to check the file on, besides generated ones.
+        precision: what the file computes with, of PRECISIONS; photos go in as they are for all of them.
+        photos: real pictures (H, W, bands) to check the file on, besides generated ones; squashed to the training size.
+        truths: their masks (H, W), or none.
+        calibration: pictures that are not among ``photos``, for a precision that needs them.
+        tolerance: by how much the IoU may change where the precision is not that of the network.
         opset: version of the ONNX operators.
+        fixed_shape: the only (N, H, W) that the file takes; any by default.
 
     Raises:
         GateError: if the network cannot be exported, or the file and the network disagree; there is no file then.
         OutputError: if the file cannot be written.
     """
-    network = _portable(model, metadata)
-    example = torch.zeros(2, 2 * STRIDE + 1, 3 * STRIDE + 1, metadata.in_channels, dtype=torch.uint8)
-    sizes = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
+    target = PRECISIONS[precision]
+    if target.calibrated and not calibration:
+        raise GateError(f"--precision {precision} is calibrated on photos, and there are none: pass --calibrate FOLDER")
+    network = portable(model, metadata)
+    program = _program(network, metadata, opset=opset, fixed_shape=fixed_shape)
+    with replacing(path) as temporary:
+        program.save(temporary, external_data=False)
+        shapes = shapes_to_check(metadata, fixed_shape)
+        with quietly():
+            target(temporary, [batch for batch, _ in in_batches(calibration, shapes[0])])
+        agreement = compare(
+            answer_of(network), _answer_of_file(temporary, network.OUTPUTS), metadata, shapes, photos, truths
+        )
+        if target.exact:
+            check_exact(agreement)
+        else:
+            check_rounded(agreement, tolerance)
+        _describe(temporary, metadata.model_copy(update={"precision": precision, "checks": agreement.facts()}))
+    return agreement
+
+
+def portable(model: nn.Module, metadata: ModelMetadata) -> Deploy | DeployClassifier:
+    """A float32 copy on the CPU, in evaluation mode; the original may go on training."""
+    return GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
+
+
+def answer_of(network: nn.Module) -> Answer:
+    """The network as a function of arrays, for ``compare``."""
+
+    def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            probability, ids = network(torch.from_numpy(images))
+        return probability.numpy(), ids.numpy()
+
+    return answer
+
+
+def shapes_to_check(
+    metadata: ModelMetadata, fixed_shape: tuple[int, int, int] | None = None
+) -> list[tuple[int, int, int]]:
+    """(N, H, W) of generated pictures: sizes that need no padding, some and much, one and three at a time."""
+    if fixed_shape:
+        return [fixed_shape]
+    side = metadata.image_size
+    sizes = ((side, side), (2 * STRIDE + 5, 3 * STRIDE + 7), (5 * STRIDE, STRIDE + 1))
+    return [(count, height, width) for height, width in sizes for count in (1, 3)]
+
+
+def _program(
+    network: Deploy | DeployClassifier, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
+) -> torch.onnx.ONNXProgram:
+    if sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) >= LARGEST:
+        raise GateError("the network has more than 2 GB of weights, and an ONNX file holds no more: use --format torch")
+    example = torch.zeros(
+        *(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels, dtype=torch.uint8
+    )
+    sizes = (
+        None
+        if fixed_shape
+        else {0: torch.export.Dim("batch"), 1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
+    )
     try:
-        with _quietly():
+        with quietly():
             program = torch.onnx.export(
                 network,
                 (example,),
                 dynamo=True,
-                input_names=["image"],
-                output_names=["probability", "mask"],
-                dynamic_shapes={"image": sizes},
+                input_names=INPUTS,
+                output_names=network.OUTPUTS,
+                dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes},
                 opset_version=opset,
                 verbose=False,
             )
@@ -128,28 +190,30 @@ def export_onnx(
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
     assert program is not None  # it is one whenever dynamo is True
-    program.model.metadata_props.update(metadata.to_strings(ONNX_PREFIX))
-    with replacing(path) as temporary:
-        program.save(temporary, external_data=False)
-        return _verify(temporary, network, metadata, photos)
+    return program
 
 
-def verify_onnx(path: Path, model: nn.Module, metadata: ModelMetadata, photos: Sequence[np.ndarray] = ()) -> Agreement:
-    """Compare an exported file with the network on generated pictures of three sizes, one and three at a time, and on
-    photos.
+def _answer_of_file(path: Path, outputs: Sequence[str]) -> Answer:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    Args:
-        photos: (H, W, bands) uint8; they are brought to the training size, as in prediction.
+    def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probability, ids = session.run(outputs, {INPUTS[0]: images})
+        return probability, ids
 
-    Raises:
-        GateError: if masks agree on less than 99.9 % of the pixels, or a probability differs by more than 0.01.
-    """
-    return _verify(path, _portable(model, metadata), metadata, photos)
+    return answer
+
+
+def _describe(path: Path, metadata: ModelMetadata) -> None:
+    """Put the metadata into the file."""
+    model = onnx.load(path)
+    others = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, others | metadata.to_strings(ONNX_PREFIX))
+    onnx.save(model, path)
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the exporter's notes off the terminal: deprecations of its own, and whole graphs when it fails."""
+def quietly() -> Iterator[None]:
+    """Keep an exporter's notes off the terminal: deprecations of its own, and whole graphs when it fails."""
     disabled = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
@@ -162,48 +226,3 @@ def _quietly() -> Iterator[None]:
             yield
         finally:
             logging.disable(disabled)
-
-
-def _portable(model: nn.Module, metadata: ModelMetadata) -> Deploy:
-    """A float32 copy on the CPU, in evaluation mode; the original may go on training."""
-    return Deploy(copy.deepcopy(model), metadata).cpu().float().eval()
-
-
-def _verify(path: Path, network: Deploy, metadata: ModelMetadata, photos: Sequence[np.ndarray]) -> Agreement:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    same = pixels = pictures = 0
-    difference = 0.0
-    for batch in _batches(metadata, photos):
-        with torch.inference_mode():
-            expected = [output.numpy() for output in network(torch.from_numpy(batch))]
-        probability, mask = session.run(["probability", "mask"], {"image": batch})
-        if probability.shape != expected[0].shape or mask.shape != expected[1].shape:
-            raise GateError(
-                f"the exported model does not say the same as the network: for pictures {batch.shape} it gives "
-                f"{probability.shape} and {mask.shape}, not {expected[0].shape} and {expected[1].shape}"
-            )
-        worst = float(np.abs(probability - expected[0]).max())
-        difference = max(difference, worst) if np.isfinite(worst) else float("inf")
-        same += int((mask == expected[1]).sum())
-        pixels += mask.size
-        pictures += len(batch)
-    agreement = Agreement(mask=same / pixels, probability=difference, pictures=pictures)
-    if agreement.mask < MINIMUM_AGREEMENT or agreement.probability > MAXIMUM_DIFFERENCE:
-        raise GateError(
-            f"the exported model does not say the same as the network: {agreement} (at least {MINIMUM_AGREEMENT:.1%} "
-            f"and at most {MAXIMUM_DIFFERENCE:g} are asked)"
-        )
-    return agreement
-
-
-def _batches(metadata: ModelMetadata, photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Generated pictures of sizes that need no padding, some and much, then the photos: (N, H, W, bands) uint8."""
-    generator = np.random.default_rng(0)
-    side = metadata.image_size
-    for height, width in ((side, side), (2 * STRIDE + 5, 3 * STRIDE + 7), (5 * STRIDE, STRIDE + 1)):
-        for count in (1, 3):
-            # large spots of colour rather than noise, which all networks see as the same grey
-            coarse = generator.integers(0, 256, (count, height // 8 + 1, width // 8 + 1, metadata.in_channels))
-            yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype(np.uint8)
-    for photo in photos:
-        yield np.ascontiguousarray(resize_image(photo, (side, side)))[None]

@@ -1,4 +1,4 @@
-"""Names of the encoders of segmentation-models-pytorch 0.6; timm's others are spelled ``tu-<name>``.
+"""Names of our encoders and those of segmentation-models-pytorch 0.6; timm's others are spelled ``tu-<name>``.
 
 To add a decoder: write its function in segmenters.py, add its line.
 """
@@ -19,7 +19,7 @@ BACKBONES: tuple[str, ...] = (
     "timm-efficientnet-l2", "timm-tf_efficientnet_lite0", "timm-tf_efficientnet_lite1",
     "timm-tf_efficientnet_lite2", "timm-tf_efficientnet_lite3", "timm-tf_efficientnet_lite4", "timm-skresnet18",
     "timm-skresnet34", "timm-skresnext50_32x4d", "mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5",
-    "mobileone_s0", "mobileone_s1", "mobileone_s2", "mobileone_s3", "mobileone_s4",
+    "mobileone_s0", "mobileone_s1", "mobileone_s2", "mobileone_s3", "mobileone_s4", "vit_b_16", "cnn",
 )
 # fmt: on
 

@@ -1,49 +1,60 @@
 """Encoders: building one by its name, and what it gives.
 
 An encoder returns a list of six feature maps at strides 1, 2, 4, 8, 16 and 32; the U-Net takes all of them,
-pretraining the last.
+pretraining the last. A vision transformer returns four maps of one size, for DPT.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 
 import segmentation_models_pytorch as smp
 import timm
+import timm.models
 import torch
 from torch import Tensor, nn
 
 from simclrseg.errors import UnknownName, UsageError
 from simclrseg.models import BACKBONES
+from simclrseg.models.cnn import CHANNELS, CNN
+from simclrseg.models.vit import FAMILIES, ViTEncoder
 
 DEPTH = 5
 TIMM_PREFIX = "tu-"
+ALIASES = {"vit_b_16": "tu-vit_base_patch16_224"}
+SMALLEST = 32  # side of the smallest pictures, in pixels
+SIDE = 64  # of pictures that encoders are tried with, in pixels
+
+smp.encoders.encoders["cnn"] = {"encoder": CNN, "pretrained_settings": {}, "params": {"out_channels": (3, *CHANNELS)}}
 
 
-def check_backbone(name: str, *, in_channels: int = 3) -> None:
-    """Refuse, before anything is created, an encoder that cannot be built or that no U-Net can stand on.
+def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = None) -> None:
+    """Refuse, before anything is created, an encoder that cannot be built or that no decoder can stand on.
 
     Args:
-        name: an encoder of segmentation-models-pytorch, or ``tu-`` and a model of timm.
+        name: an encoder of segmentation-models-pytorch, one of ours, or ``tu-`` and a model of timm.
         in_channels: number of bands of a picture.
+        image_size: side of the pictures, in pixels, where it is known.
 
     Raises:
         UnknownName: if there is no such encoder; the message offers the nearest name.
-        UsageError: if the encoder takes no other number of bands, lacks some of the five stages, or takes pictures of
-            one size only.
+        UsageError: if the encoder takes no other number of bands or no such pictures, lacks some of the five stages, or
+            takes pictures of one size only.
     """
     if in_channels != 3 and name.startswith("mit_"):
         raise UsageError(f"backbone {name!r} takes pictures of 3 bands, not {in_channels}: choose another, as resnet50")
-    if name in BACKBONES:
-        return
-    if not name.startswith(TIMM_PREFIX):
-        raise UnknownName("backbone", name, known=BACKBONES)
-    if not timm.is_model(name.removeprefix(TIMM_PREFIX)):
-        close = get_close_matches(name, [TIMM_PREFIX + known for known in timm.list_models()], n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else "`import timm; timm.list_models()` lists them"
-        raise UsageError(f"unknown backbone {name!r}: timm has no such model; {remedy}")
-    _check_stages(name, in_channels)
+    if name not in BACKBONES:
+        _check_timm(name, in_channels)
+    if image_size is not None and is_vit(name) and image_size % (patch := _vit(name, in_channels).output_stride):
+        below, above = image_size // patch * patch, (image_size // patch + 1) * patch
+        raise UsageError(
+            f"--image-size {image_size}: {name} cuts pictures into patches of {patch} px, so the side must be a "
+            f"multiple of {patch}: take {above}" + (f" or {below}" if below >= SMALLEST else "")
+        )
 
 
 def build_backbone(name: str, *, in_channels: int = 3) -> nn.Module:
@@ -56,6 +67,11 @@ def build_backbone(name: str, *, in_channels: int = 3) -> nn.Module:
     return _build(name, in_channels)
 
 
+def is_vit(name: str) -> bool:
+    """Whether the encoder of that name is a vision transformer, whose feature maps are all of one size."""
+    return bool(timm.models.is_model_in_modules(_timm_name(name), FAMILIES))
+
+
 def feature_size(backbone: nn.Module) -> int:
     """Number of channels of the encoder's last stage."""
     channels: list[int] = backbone.out_channels  # type: ignore[assignment]
@@ -63,7 +79,7 @@ def feature_size(backbone: nn.Module) -> int:
 
 
 def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Global average of the last stage: what pretraining contrasts and what probes look at.
+    """What pretraining contrasts and probes look at: the average of the last stage, or a transformer's class token.
 
     Args:
         images: (N, C, H, W), normalised.
@@ -71,8 +87,61 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     Returns:
         (N, feature_size(backbone)).
     """
+    if isinstance(backbone, ViTEncoder):
+        return backbone.pooled(images)
     features: Tensor = backbone(images)[-1]
     return features.mean(dim=(2, 3))
+
+
+def stages(backbone: nn.Module) -> list[list[nn.Module]]:
+    """An encoder cut from the first layers to the last, for unfreezing and for rates that differ by layer.
+
+    The stem comes first and the last stage last: of a ResNet conv1 and layer1 to layer4, of a vision transformer the
+    embedding and its blocks one by one, of a convolutional network what lies between two of its feature maps. Together
+    they hold every parameter once.
+    """
+    if isinstance(backbone, ViTEncoder):
+        return backbone.stages()
+    probe = copy.deepcopy(backbone).cpu().float().eval().requires_grad_()
+    bands: int = backbone._in_channels  # type: ignore[assignment]
+    twins = dict(zip(probe.parameters(), backbone.parameters(), strict=True))
+    left = {id(parameter) for parameter in backbone.parameters()}
+    parts: list[set[int]] = []
+    with torch.enable_grad():
+        maps = probe(torch.zeros(1, bands, SIDE, SIDE))[1:]
+    for features in maps:
+        used = {id(twins[parameter]) for parameter in _leaves(features)} & left
+        if used:  # there is a map of no channels where an encoder has none at stride 2
+            parts.append(used)
+            left -= used
+    parts[-1] |= left  # what no feature map depends on
+    return [list(_holders(backbone, part)) for part in parts]
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """The parameters that a tensor was computed from."""
+    waiting, seen = [tensor.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting.extend(before for before, _ in node.next_functions)
+
+
+def _holders(module: nn.Module, wanted: set[int]) -> Iterator[nn.Module]:
+    """The largest modules whose parameters are all among those wanted, in the order of the network."""
+    own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) in wanted]
+    inside = [id(parameter) for parameter in module.parameters()]
+    if inside and wanted.issuperset(inside):
+        yield module
+        return
+    if own:
+        yield nn.ParameterList(own)
+    for child in module.children():
+        yield from _holders(child, wanted)
 
 
 def imagenet_weights(name: str) -> tuple[str, str]:
@@ -88,11 +157,49 @@ def imagenet_weights(name: str) -> tuple[str, str]:
 
 
 def _build(name: str, in_channels: int) -> nn.Module:
+    if is_vit(name):
+        return ViTEncoder(_timm_name(name), in_channels=in_channels)
     with warnings.catch_warnings():
         # smp discourages its `timm-` names, which are still in its table and whose weights people have
         warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated", category=DeprecationWarning)
         encoder: nn.Module = smp.encoders.get_encoder(name, weights=None, in_channels=in_channels, depth=DEPTH)
     return encoder
+
+
+def _timm_name(name: str) -> str:
+    """Empty where the encoder is not timm's."""
+    name = ALIASES.get(name, name)
+    return name.removeprefix(TIMM_PREFIX) if name.startswith(TIMM_PREFIX) else ""
+
+
+@cache
+def _vit(name: str, in_channels: int) -> ViTEncoder:
+    """Without memory or arithmetic, on the meta device."""
+    with torch.device("meta"):
+        return ViTEncoder(_timm_name(name), in_channels=in_channels)
+
+
+def _check_timm(name: str, in_channels: int) -> None:
+    if not name.startswith(TIMM_PREFIX):
+        raise UnknownName("backbone", name, known=BACKBONES)
+    if not timm.is_model(name.removeprefix(TIMM_PREFIX)):
+        close = get_close_matches(name, [TIMM_PREFIX + known for known in timm.list_models()], n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "`import timm; timm.list_models()` lists them"
+        raise UsageError(f"unknown backbone {name!r}: timm has no such model; {remedy}")
+    if is_vit(name):
+        _check_patches(name, in_channels)
+    else:
+        _check_stages(name, in_channels)
+
+
+def _check_patches(name: str, in_channels: int) -> None:
+    try:
+        _vit(name, in_channels)
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"backbone {name!r} cannot be used: {_timm_name(name)} takes pictures of one size only; "
+            "choose one that takes any, as vit_b_16"
+        ) from error
 
 
 def _check_stages(name: str, in_channels: int) -> None:

@@ -15,6 +15,7 @@ from simclrseg.errors import WeightsError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import DEPTH, build_backbone
+from simclrseg.models.dropout import add_dropout
 from simclrseg.models.weights import read_weights
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
@@ -72,6 +73,7 @@ def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     model: nn.Module = SEGMENTERS[decoder](backbone, metadata.encoder, output_channels(metadata))
+    add_dropout(model, metadata.dropout)
     try:
         nn.Module.load_state_dict(model, tensors, strict=True)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What finetune, evaluate and export share: a segmentation run's dataset, model and scores."""
+"""Segmentation, as finetune, evaluate and export do it. ``_classifier`` offers the same functions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,35 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclrseg import runs
+from simclrseg import plots
 from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.splits import Split, make_split, test_hash
-from simclrseg.errors import DataError, ImageError
-from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Scores, score
+from simclrseg.data.samples import MaskPairs
+from simclrseg.data.splits import Split, test_hash
+from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, score
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask
-from simclrseg.knobs import parse_config_file
+from simclrseg.losses import LOSSES
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import segmentation_metrics
-from simclrseg.recipes._training import Machine
+from simclrseg.models import SEGMENTERS
+from simclrseg.models.dropout import add_dropout
+from simclrseg.models.segmenters import load_segmenter
+from simclrseg.recipes import _labelled
+from simclrseg.recipes._training import Machine, spread
 from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
+
+DECODER = "unet"
+EXAMPLES = 6
+MASKS = True  # are read
+NEXT = "simclrseg predict photo.jpg -o mask.png"
+
+load_model = load_segmenter
+hash_of_test = test_hash
 
 
 def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
@@ -44,48 +57,105 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
             f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or oxford_pets"
         )
     usable = [index for index in range(len(dataset)) if dataset.has_mask(index)]
-    split = make_split(
-        dataset.keys,
-        official=dataset.official,
-        usable=usable,
-        test_split=config.test_split,
-        seed=config.split_seed,
-        data_ratio=config.data_ratio,
-    )
-    for part in ("train", "validation", "test"):
-        if not getattr(split, part):
-            raise DataError(
-                f"{config.dataset}: {len(usable)} photos with masks leave none for the {part} part; "
-                "add photos, or raise --data-ratio"
-            )
-    return dataset, split
+    return dataset, _labelled.split_dataset(config, dataset, usable, what="photos with masks")
 
 
 def tell(dataset: Dataset, split: Split) -> None:
     """Say what was understood of the photos, which are left out, and how they are split."""
-    for line in dataset.summary:
-        log.info(line)
     bare = sum(not dataset.has_mask(index) for index in range(len(dataset)))
-    if bare:
-        log.info(f"{dataset.name}: {bare:,} photos without a mask are skipped")
-    log.info(split.line)
+    _labelled.tell(dataset, split, bare=bare, without="a mask")
 
 
-def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
-    """A run's configuration, and its dataset and split as they were, checked by the hash of the test photos.
+def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
+    """Give the encoder the stem that the network needs, before weights are loaded, and return its name."""
+    if source is not None and source.stem == "cifar":
+        log.warning(
+            f"{config.model.pretrained} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
+            "so its early features change"
+        )
+    return "imagenet"
+
+
+def loss_of(config: FinetuneConfig, dataset: Dataset) -> str:
+    """The name of the loss.
 
     Raises:
-        DataError: if the test photos or masks have changed since.
+        UsageError: if it cannot work on the dataset's classes.
     """
-    config = parse_config_file(FinetuneConfig, str(run.folder))
-    dataset, split = open_labelled(config.data)
-    stored = run.environment.get("test_hash")
-    if stored and test_hash(dataset, split.test) != stored:
-        raise DataError(
-            f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: "
-            "they changed on the disk; restore them, or fine-tune again"
-        )
-    return config, dataset, split
+    classes = len(dataset.classes)
+    loss = config.training.loss or ("bce" if classes == 2 else "ce")
+    if loss == "bce" and classes > 2:
+        raise UsageError(f"--loss bce is for two classes, and {config.data.dataset} has {classes}: pass --loss ce")
+    return loss
+
+
+def build_model(
+    config: FinetuneConfig, backbone: nn.Module, encoder: str, dataset: Dataset
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network around an encoder, and what its metadata say of this task."""
+    classes = len(dataset.classes)
+    outputs = 1 if classes == 2 and loss_of(config, dataset) == "bce" else classes
+    facts = {
+        "task": "segmentation",
+        "decoder": DECODER,
+        "dropout": config.model.dropout,
+        "classes": dataset.classes,
+        "colours": dataset.colours,
+        "threshold": 0.5 if outputs == 1 else None,
+        "border": dataset.border,
+    }
+    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    add_dropout(model, config.model.dropout)
+    return model, facts
+
+
+def training_task(config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, loss: str) -> Segmentation:
+    """The network with its loss."""
+    return _task(model, metadata, LOSSES[loss])
+
+
+def scoring_task(model: nn.Module, metadata: ModelMetadata) -> Segmentation:
+    """The network without a loss."""
+    return _task(model, metadata, None)
+
+
+def _task(model: nn.Module, metadata: ModelMetadata, loss: Any) -> Segmentation:
+    return Segmentation(
+        model, loss, classes=metadata.classes, mean=metadata.mean, std=metadata.std, threshold=metadata.threshold
+    )
+
+
+def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> MaskPairs:
+    """What the network learns from: augmented, anew each epoch."""
+    return MaskPairs(
+        dataset,
+        indices,
+        image_size=config.data.image_size,
+        flip=0.5 if config.data.augmentation == "flip" else 0.0,
+        seed=config.run.seed,
+        strict=config.data.strict,
+    )
+
+
+def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> MaskPairs:
+    """What the epochs are compared on: as it is."""
+    return MaskPairs(dataset, indices, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict)
+
+
+def draw_test(
+    folder: Path,
+    task: Segmentation,
+    dataset: Dataset,
+    test: Sequence[int],
+    scores: Scores,
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+) -> None:
+    """Show some test photos with their true and predicted masks in ``examples.png``."""
+    rows = example_rows(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata)
+    if rows:
+        plots.examples(rows, dataset.colours, folder / "examples.png")
 
 
 def predictor(task: Segmentation, machine: Machine) -> Predict:
@@ -118,17 +188,6 @@ def example_rows(
     return [(photo, truth, mask) for (photo, truth), mask in zip(pairs, masks, strict=True)]
 
 
-def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:
-    """Those of some photos that can be read, (H, W, 3) uint8 each."""
-    photos = []
-    for index in indices:
-        try:
-            photos.append(dataset.image(index))
-        except ImageError:  # scoring has named it
-            continue
-    return photos
-
-
 def score_photos(
     task: Segmentation,
     dataset: Dataset,
@@ -138,15 +197,36 @@ def score_photos(
     machine: Machine,
     batch_size: int,
 ) -> Scores:
-    scores = score(
+    """Score a network; ``score_predictions`` does an exported one."""
+    return score_predictions(
         predictor(task, machine),
+        dataset,
+        indices,
+        metadata=metadata,
+        workers=machine.workers,
+        batch_size=batch_size,
+    )
+
+
+def score_predictions(
+    predict: Predict,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    workers: int,
+    batch_size: int,
+) -> Scores:
+    """Compare what ``predict`` says with the masks, and name the photos that could not be read."""
+    scores = score(
+        predict,
         dataset,
         indices,
         image_size=metadata.image_size,
         classes=len(metadata.classes),
         threshold=metadata.threshold,
         batch_size=batch_size,
-        workers=machine.workers,
+        workers=workers,
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
@@ -170,7 +250,32 @@ def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str,
     }
 
 
-def segmenter_task(model: nn.Module, metadata: ModelMetadata, loss: Any = None) -> Segmentation:
-    return Segmentation(
-        model, loss, classes=metadata.classes, mean=metadata.mean, std=metadata.std, threshold=metadata.threshold
-    )
+def headline(result: dict[str, dict[str, Any]], at: Resolution = "original") -> dict[str, Any]:
+    """The part of ``results`` that is quoted."""
+    return result[at]
+
+
+def write_scores(folder: Path, scores: Scores, *, metadata: ModelMetadata, at: Resolution) -> None:
+    """Write ``per_image.csv``: one row an image, in the order in which they were scored."""
+    rows = [
+        {"image": key, **segmentation_metrics(counts)}
+        for key, counts in zip(scores.keys, scores.counts[at], strict=True)
+    ]
+    _labelled.write_rows(folder / "per_image.csv", rows)
+
+
+def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:
+    """Refuse a dataset whose class ids mean other things; of two classes the second is the foreground by any name.
+
+    Raises:
+        DataError: if the classes are others.
+    """
+    if dataset.classes == metadata.classes:
+        return
+    theirs, ours = ", ".join(dataset.classes), ", ".join(metadata.classes)
+    if len(dataset.classes) != len(metadata.classes) or len(metadata.classes) > 2:
+        raise DataError(
+            f"{dataset.name} has the classes {theirs}, but the model was trained for {ours}: "
+            "score it on a dataset with the same classes"
+        )
+    log.warning(f"{dataset.name} calls its classes {theirs}, the model {ours}: the second is the foreground of both")

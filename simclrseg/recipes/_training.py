@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training,
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
+from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
 from simclrseg.engine.loop import FitResult, fit
@@ -205,6 +206,8 @@ def train(
     observers: Sequence[Observer],
     validate_every: int = 1,
     keep: Literal["best", "last"] = "best",
+    freezing: Freezing | None = None,
+    scales: Mapping[nn.Parameter, float] | None = None,
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
     checkpoints = Checkpoints(
@@ -217,7 +220,7 @@ def train(
     watchers: list[Observer] = []
     if distributed.is_main():
         watchers = [FileHistory(run.folder), Forecast(suggestion=suggestion), *observers]
-    optimizer = _optimizer(task, training, learning_rate)
+    optimizer = _optimizer(task, training, learning_rate, scales)
     steps = len(batches)
     schedule = partial(
         _rate,
@@ -241,6 +244,7 @@ def train(
                 precision=machine.precision,
                 micro_batch=micro_batch,
                 clip=training.clip,
+                freezing=freezing,
                 observers=watchers,
                 checkpoints=checkpoints,
                 start=start,
@@ -300,9 +304,11 @@ def rehearse(
     return findings(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
 
 
-def _optimizer(task: Task, training: Training, learning_rate: float) -> torch.optim.Optimizer:
+def _optimizer(
+    task: Task, training: Training, learning_rate: float, scales: Mapping[nn.Parameter, float] | None = None
+) -> torch.optim.Optimizer:
     optimizer: torch.optim.Optimizer = OPTIMIZERS[training.optimizer](
-        parameter_groups(task.model, training.weight_decay),
+        parameter_groups(task.model, training.weight_decay, scales=scales),
         learning_rate=learning_rate,
         weight_decay=training.weight_decay,
     )

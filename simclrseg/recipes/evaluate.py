@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from datetime import UTC, datetime
@@ -14,13 +13,10 @@ from simclrseg.config import EvaluateConfig, FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError
-from simclrseg.evaluation.segmentation import Resolution, Scores
-from simclrseg.files import replacing, write_text
+from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, parse_config_file
-from simclrseg.metadata import MODEL_FILE, ModelMetadata
-from simclrseg.metrics import segmentation_metrics
-from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import dataset_of, open_labelled, results, score_photos, segmenter_task, tell
+from simclrseg.metadata import MODEL_FILE
+from simclrseg.recipes._tasks import TASKS, dataset_of, task_of
 from simclrseg.recipes._training import prepare_machine
 
 log = logging.getLogger(__name__)
@@ -39,10 +35,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     root = Path(config.console.runs)
     run = model_run(root, config.data.run)
     log.info(f"run {run.folder}")
-    model, metadata = load_segmenter(run.folder / MODEL_FILE)
+    recipe = task_of(run)
+    model, metadata = recipe.load_model(run.folder / MODEL_FILE)
     dataset, split = photos_to_score(run, config)
-    tell(dataset, split)
-    check_classes(dataset, metadata)
+    recipe.tell(dataset, split)
+    recipe.check_classes(dataset, metadata)
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = sorted(index for part in parts for index in getattr(split, part))
     if not indices:
@@ -52,40 +49,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(run.folder))
         write_text(report.folder / "config.yaml", dump_config(config))
         metadata = metadata.model_copy(update={"border": dataset.border})
-        scores = score_photos(
-            segmenter_task(model, metadata),
+        scores = recipe.score_photos(
+            recipe.scoring_task(model, metadata),
             dataset,
             indices,
             metadata=metadata,
             machine=machine,
             batch_size=config.data.batch_size,
         )
-        scored = results(scores, split=config.data.split, metadata=metadata)[config.data.at]
+        scored = recipe.headline(recipe.results(scores, split=config.data.split, metadata=metadata), at=config.data.at)
         result = {"run": str(run.folder), "dataset": dataset.name, **scored}
         write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
-        write_per_image(report.folder / "per_image.csv", scores, config.data.at)
+        recipe.write_scores(report.folder, scores, metadata=metadata, at=config.data.at)
         runs.finish(report)
     except BaseException:
         runs.discard_unless_started(report)
         raise
     return {**result, "report": str(report.folder)}
-
-
-def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:
-    """Refuse a dataset whose class ids mean other things; of two classes the second is the foreground by any name.
-
-    Raises:
-        DataError: if the classes are others.
-    """
-    if dataset.classes == metadata.classes:
-        return
-    theirs, ours = ", ".join(dataset.classes), ", ".join(metadata.classes)
-    if len(dataset.classes) != len(metadata.classes) or len(metadata.classes) > 2:
-        raise DataError(
-            f"{dataset.name} has the classes {theirs}, but the model was trained for {ours}: "
-            "score it on a dataset with the same classes"
-        )
-    log.warning(f"{dataset.name} calls its classes {theirs}, the model {ours}: the second is the foreground of both")
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
@@ -106,17 +86,7 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
     if config.data.dataset is None:
         _, dataset, split = dataset_of(run)
         return dataset, split
-    own = parse_config_file(FinetuneConfig, str(run.folder)).data
-    return open_labelled(own.model_copy(update={"dataset": config.data.dataset, "data_ratio": 1.0}))
-
-
-def write_per_image(path: Path, scores: Scores, resolution: Resolution) -> None:
-    """One row an image, in the order in which they were scored."""
-    rows = [
-        {"image": key, **segmentation_metrics(counts)}
-        for key, counts in zip(scores.keys, scores.counts[resolution], strict=True)
-    ]
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    own = parse_config_file(FinetuneConfig, str(run.folder))
+    data = own.data.model_copy(update={"dataset": config.data.dataset, "data_ratio": 1.0})
+    dataset, split = TASKS[own.model.task].open_labelled(data)
+    return dataset, split

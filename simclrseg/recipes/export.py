@@ -1,56 +1,196 @@
-"""`simclrseg export`: a fine-tuned run as one ONNX file that says the same as the network."""
+"""`simclrseg export`: a run as one file for other runtimes, which says the same as the network."""
 
 from __future__ import annotations
 
+import inspect
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from simclrseg.config import ExportConfig
+from simclrseg import runs
+from simclrseg.config import ExportConfig, FinetuneConfig
 from simclrseg.engine.runtime import describe
-from simclrseg.errors import SimclrsegError, UsageError
-from simclrseg.exporters import EXPORTERS
-from simclrseg.metadata import MODEL_FILE, ONNX_FILE
-from simclrseg.models.segmenters import load_segmenter
-from simclrseg.recipes._segmenter import dataset_of, readable_photos
-from simclrseg.recipes._training import spread
+from simclrseg.errors import DataError, RunError, UsageError, WeightsError
+from simclrseg.exporters import EXPORTERS, PRECISIONS, SUFFIXES
+from simclrseg.knobs import parse_config_file, stored_values
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
+from simclrseg.recipes._tasks import task_of
 from simclrseg.recipes.evaluate import model_run
 
 log = logging.getLogger(__name__)
 
-PHOTOS = 6
+NEXT = {
+    "onnx": "simclrseg predict photo.jpg -o mask.png --model {file}",
+    "torch": "simclrseg export --inspect {file}",
+    "safetensors": "simclrseg finetune --pretrained {file}",
+}
+# knob -> the argument of an exporter that it decides; not every format has every one
+OPTIONS = {
+    "precision": "precision",
+    "opset": "opset",
+    "fixed_shape": "fixed_shape",
+    "tolerance": "tolerance",
+    "calibrate": "photos",
+}
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
-    """Export a run's model and check it against torch, on photos of its test split where they are at hand.
+    """Write a run's model in another format and check it against torch, on photos where they are at hand.
 
     Returns:
-        What the command prints: the run, the file and the next command.
+        What the command prints: the run, the file, what the check found, and the next command.
 
     Raises:
-        GateError: if the file disagrees with the network; it is removed.
+        GateError: if the file disagrees with the network; there is no file then.
+        SimclrsegError: for what a user can mend; nothing is written then.
     """
+    exporter = EXPORTERS[config.model.format]
+    arguments = inspect.signature(exporter).parameters
+    check_options(config)
+    run = exported_run(config, backbones="photos" not in arguments)
+    path = output_of(config, run)
     log.info(describe(torch.device("cpu"), "fp32"))
-    run = model_run(Path(config.console.runs), config.model.run)
-    path = Path(config.console.output) if config.console.output else run.folder / ONNX_FILE
-    if path.suffix != ".onnx":
-        raise UsageError(f"-o {path}: the name of an ONNX file ends in .onnx")
+    log.info(f"run {run.folder}")
+    model, metadata = load_model(run)
+    options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
+    if "photos" in arguments:
+        found = photos_for(config, run, metadata)
+        options |= {"photos": found.check, "truths": found.masks}
+        options |= {"calibration": found.calibration} if "calibration" in arguments else {}
+    agreement = exporter(model, path, metadata, **options)
+    if agreement is not None:
+        log.info(str(agreement))
+    return {
+        "run": str(run.folder),
+        "file": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        **({"check": agreement.facts()} if agreement is not None else {}),
+        "next": NEXT[config.model.format].format(file=shlex.quote(str(path))),
+    }
+
+
+def knobs(config: ExportConfig) -> dict[str, Any]:
+    return {**config.model.model_dump(), **config.check.model_dump()}
+
+
+def check_options(config: ExportConfig) -> None:
+    """Refuse an option that the format has no use for.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    for knob, argument in OPTIONS.items():
+        fitting = [name for name in EXPORTERS if argument in inspect.signature(EXPORTERS[name]).parameters]
+        if knobs(config)[knob] != knobs(ExportConfig())[knob] and config.model.format not in fitting:
+            raise UsageError(
+                f"--{knob.replace('_', '-')} is not for --format {config.model.format}: it goes with "
+                f"{' and '.join(fitting)}"
+            )
+
+
+def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
+    """The run to export: a fine-tuned one, or where ``backbones`` allows it a pretraining run.
+
+    Raises:
+        RunError: if there is none, or it holds no weights.
+    """
+    root, name = Path(config.console.runs), config.model.run
+    try:
+        return model_run(root, name)
+    except RunError:
+        if name is None or not backbones:
+            raise
+        try:
+            run = runs.find(root, "pretrain", name)
+        except RunError:
+            run = None
+        if run is None:
+            raise
+    if not run.holds(BACKBONE_FILE):
+        raise RunError(
+            f"run {run.name!r} holds no {BACKBONE_FILE}: finish it with `simclrseg pretrain --resume {run.name}`"
+        )
+    return run
+
+
+def output_of(config: ExportConfig, run: runs.Run) -> Path:
+    """The file to write.
+
+    Raises:
+        UsageError: if it has another suffix, exists, is the run's own, or would lie in no folder.
+    """
+    format, suffix = config.model.format, SUFFIXES[config.model.format]
+    path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
+    if path.suffix != suffix:
+        raise UsageError(f"-o {path}: the name of a file of --format {format} ends in {suffix}")
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder: name a file")
+    if any(path.exists() and path.samefile(run.folder / own) for own in (MODEL_FILE, BACKBONE_FILE) if run.holds(own)):
+        raise UsageError(f"{path} is the run's own: pass -o FILE for a copy")
     if path.exists() and not config.console.overwrite:
         raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
     if not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}")
-    model, metadata = load_segmenter(run.folder / MODEL_FILE)
-    try:
-        _, dataset, split = dataset_of(run)
-        photos = readable_photos(dataset, spread(split.test, PHOTOS))
-    except SimclrsegError as error:
-        log.warning(f"the check runs on generated images, the run's own photos are not at hand: {error}")
-        photos = []
-    EXPORTERS[config.model.format](model, path, metadata, opset=config.model.opset, photos=photos)
-    return {
-        "run": str(run.folder),
-        "onnx": str(path),
-        "next": f"simclrseg predict photo.jpg -o mask.png --model {path}",
-    }
+    return path
+
+
+def default_name(config: ExportConfig) -> str:
+    """``model.onnx``, ``model.int8.onnx``, ``model.1x512x512.onnx``: `predict` takes the first where none is named."""
+    model = config.model
+    parts = ["model"]
+    parts += [] if PRECISIONS[model.precision].exact else [model.precision]
+    parts += ["x".join(map(str, model.fixed_shape))] if model.fixed_shape else []
+    return ".".join(parts) + SUFFIXES[model.format]
+
+
+def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
+    """The network of a fine-tuned run, or the encoder of a pretraining run, and its metadata.
+
+    Raises:
+        WeightsError: if the file cannot be read.
+    """
+    if run.holds(MODEL_FILE):
+        model, metadata = task_of(run).load_model(run.folder / MODEL_FILE)
+        data = metadata.data or stored_values(parse_config_file(FinetuneConfig, str(run.folder)))["data"]
+        return model, metadata.model_copy(update={"data": data})
+    file = run.folder / BACKBONE_FILE
+    metadata = read_metadata(file)
+    if metadata is None:
+        raise WeightsError(f"{file} holds no metadata of simclrseg: `simclrseg pretrain` makes one that does")
+    backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
+    load_backbone(backbone, file, minimum=1.0)
+    return backbone, metadata
+
+
+def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> Photos:
+    """Photos to check on, and to calibrate on where the precision asks for it.
+
+    Raises:
+        DataError: if the precision cannot do without, and there are none; or they are not what the model takes.
+    """
+    precision, shape = PRECISIONS[config.model.precision], config.model.fixed_shape
+    size = shape[1:] if shape else (metadata.image_size, metadata.image_size)
+    if shape and size != (metadata.image_size, metadata.image_size):
+        log.warning(
+            f"predict and evaluate bring photos to {metadata.image_size} x {metadata.image_size} pixels: "
+            f"they cannot use a file that takes {size[0]} x {size[1]} only"
+        )
+    if config.check.calibrate is not None:
+        found = photos_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
+    else:
+        needed_by = None if precision.exact else f"--precision {config.model.precision}"
+        found = photos_of_run(run, size, calibrated=precision.calibrated, needed_by=needed_by)
+    for photo in (*found.check, *found.calibration):
+        if photo.shape[2] != metadata.in_channels:
+            raise DataError(
+                f"the photos have {photo.shape[2]} bands, the model takes {metadata.in_channels}: "
+                "pass --calibrate FOLDER with photos like those it was trained on"
+            )
+    return found

@@ -1,4 +1,4 @@
-"""`simclrseg finetune`: photos with masks in, a segmentation model out."""
+"""`simclrseg finetune`: photos with masks or labels in, a segmentation or classification model out."""
 
 from __future__ import annotations
 
@@ -13,36 +13,25 @@ import torch
 from torch import nn
 
 import simclrseg
-from simclrseg import distributed, plots, runs
+from simclrseg import distributed, runs
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
-from simclrseg.data.samples import MaskPairs
-from simclrseg.data.splits import split_json, test_hash
+from simclrseg.data.splits import split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
-from simclrseg.losses import LOSSES
+from simclrseg.knobs import stored_values
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
-from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
+from simclrseg.recipes._labelled import readable_photos
 from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
-from simclrseg.recipes._segmenter import (
-    example_rows,
-    open_labelled,
-    predictor,
-    readable_photos,
-    results,
-    score_photos,
-    segmenter_task,
-    tell,
-)
+from simclrseg.recipes._tasks import TASKS
 from simclrseg.recipes._training import (
-    Machine,
     check_batch,
     choose_micro_batch,
     dataset_label,
@@ -59,17 +48,16 @@ from simclrseg.recipes._training import (
     train,
     weights_of,
 )
-from simclrseg.tasks.segmentation import Segmentation
+from simclrseg.recipes._unfreezing import freezing_of, scales_of
 
 log = logging.getLogger(__name__)
 
-DECODER = "unet"
 DEFAULT_BACKBONE = "resnet50"
-EXAMPLES = 6
+CHECKED = 6  # test photos that the exported model is checked on
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
-    """Train a U-Net on photos with masks, score its best epoch on the test photos once, export it.
+    """Train a network on labelled photos, score its best epoch on the test photos once, export it.
 
     Returns:
         What the command prints: the run's folder, its files, the test scores, the next command.
@@ -89,57 +77,42 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
+    recipe = TASKS[config.model.task]
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(encoder)
+    stem = recipe.set_stem(backbone, encoder, source, config)
     report = load_backbone(backbone, pretrained.file) if pretrained.file else None
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
-    if source is not None and source.stem == "cifar":
-        log.warning(
-            f"{pretrained.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
-            "so its early features change"
-        )
 
     with distributed.main_first():  # it may have to be downloaded
-        dataset, split = open_labelled(config.data)
-    tell(dataset, split)
+        dataset, split = recipe.open_labelled(config.data)
+    recipe.tell(dataset, split)
     check_batch(config.training.batch_size, len(split.train), "training photos")
-    classes = len(dataset.classes)
-    loss = config.training.loss or ("bce" if classes == 2 else "ce")
-    if loss == "bce" and classes > 2:
-        raise UsageError(f"--loss bce is for two classes, and {config.data.dataset} has {classes}: pass --loss ce")
-    outputs = 1 if classes == 2 and loss == "bce" else classes
-    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    loss = recipe.loss_of(config, dataset)
+    model, facts = recipe.build_model(config, backbone, encoder, dataset)
     metadata = ModelMetadata(
-        task="segmentation",
         method=source.method if source else None,
         encoder=encoder,
-        decoder=DECODER,
+        stem=stem,
         mean=source.mean if source else IMAGENET_MEAN,
         std=source.std if source else IMAGENET_STD,
         image_size=config.data.image_size,
-        classes=dataset.classes,
-        colours=dataset.colours,
-        threshold=0.5 if outputs == 1 else None,
-        border=dataset.border,
         dataset=config.data.dataset,
+        data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
-        test_hash=test_hash(dataset, split.test),
+        test_hash=recipe.hash_of_test(dataset, split.test),
         pretrained=pretrained.label,
         epochs=config.training.epochs,
         version=simclrseg.__version__,
         commit=source_commit(),
+        **facts,
     )
-    task = segmenter_task(model, metadata, LOSSES[loss])
-    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=True)
-    samples = MaskPairs(
-        pairs,
-        split.train,
-        image_size=config.data.image_size,
-        flip=0.5 if config.data.augmentation == "flip" else 0.0,
-        seed=config.run.seed,
-        strict=config.data.strict,
-    )
+    task = recipe.training_task(config, model, metadata, loss)
+    scales = scales_of(config.training, backbone)
+    freezing = freezing_of(config.training, model, backbone)
+    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
+    samples = recipe.training_samples(config, pairs, split.train)
     batches = Loader(
         samples,
         batch_size=config.training.batch_size,
@@ -152,9 +125,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         world_size=distributed.world_size(),
     )
     validation = Loader(
-        MaskPairs(
-            pairs, split.validation, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict
-        ),
+        recipe.validation_samples(config, pairs, split.validation),
         batch_size=config.training.batch_size,
         shuffle=False,
         drop_last=False,
@@ -190,6 +161,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             training=config.training,
             learning_rate=config.training.peak_rate,
             micro_batch=micro_batch,
+            freezing=freezing,
+            scales=scales,
             saving=config.run,
             suggestion=suggested(config, machine.device),
             observers=[*observers, *make_loggers(loggers, run, config)],
@@ -197,8 +170,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         report_skipped(samples.skipped)
         if not distributed.dismiss():
             return {}
-        test = score_test(run, task, dataset, split.test, metadata=metadata, machine=machine, config=config)
-        metadata = metadata.model_copy(update={"metrics": test["original"]["metrics"]})
+        scores = recipe.score_photos(
+            task, dataset, split.test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
+        )
+        test = recipe.results(scores, split="test", metadata=metadata)
+        recipe.draw_test(run.folder, task, dataset, split.test, scores, metadata=metadata, machine=machine)
+        metadata = metadata.model_copy(update={"metrics": recipe.headline(test)["metrics"]})
         save_weights(run.folder / MODEL_FILE, weights_of(model), metadata)
         write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
         problem = export_run(run, model, dataset, split.test, metadata)
@@ -214,36 +191,18 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
-        "next": "simclrseg predict photo.jpg -o mask.png",
+        "next": recipe.NEXT,
     }
-
-
-def score_test(
-    run: runs.Run,
-    task: Segmentation,
-    dataset: Dataset,
-    test: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    config: FinetuneConfig,
-) -> dict[str, dict[str, Any]]:
-    """Score the test photos, once, and show some of them in ``examples.png``."""
-    scores = score_photos(
-        task, dataset, test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
-    )
-    rows = example_rows(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata)
-    if rows:
-        plots.examples(rows, dataset.colours, run.folder / "examples.png")
-    return results(scores, split="test", metadata=metadata)
 
 
 def export_run(
     run: runs.Run, model: nn.Module, dataset: Dataset, test: Sequence[int], metadata: ModelMetadata
 ) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
+    side = (metadata.image_size, metadata.image_size)
     try:
-        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=readable_photos(dataset, spread(test, EXAMPLES)))
+        photos, masks = readable_photos(dataset, spread(test, CHECKED), side)
+        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
     except (GateError, OutputError) as error:
         return error
     return None

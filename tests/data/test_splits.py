@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets.base import Dataset, FileDataset
-from simclrseg.data.splits import make_split, split_json
+from simclrseg.data.splits import labelled_test_hash, make_split, split_json
 from simclrseg.data.splits import test_hash as hash_of_test
 from simclrseg.errors import DataError
 
@@ -165,3 +165,44 @@ def test_split_json_names_every_photo(pairs):
     assert sorted(content["train"] + content["validation"] + content["test"]) == sorted(dataset.keys)
     assert content["test_hash"] == "ab12"
     assert (content["border"], content["split_seed"], content["test_split"]) == ("pet", 0, "random")
+
+
+CLASSES = [3] * 7 + [index % 3 for index in range(540)] + [4] * 2 + [5] * 12
+
+
+def shares(indices):
+    return np.bincount([CLASSES[index] for index in indices], minlength=6)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
+def test_parts_hold_classes_in_proportion_where_they_are_known(ratio):
+    split = make_split(KEYS, official={}, strata=CLASSES, data_ratio=ratio)
+    assert np.ptp(shares(split.train)[:3]) <= 2 and np.ptp(shares(split.test)[:3]) <= 2
+    assert np.ptp(shares(split.validation)[:3]) <= 1
+    assert len(split.test) == 112 and abs(len(split.validation) - len(split.train) / 9) < 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_a_few_photos_is_among_those_to_train_with(seed):
+    split = make_split(KEYS, official={}, strata=CLASSES, seed=seed)
+    assert (shares(split.train) > 0).all()
+
+
+def test_the_classes_of_a_smaller_ratio_are_among_those_of_a_larger_one():
+    splits = [make_split(KEYS, official={}, strata=CLASSES, data_ratio=ratio) for ratio in RATIOS[1:]]
+    for small, large in pairwise(splits):
+        assert set(small.train) <= set(large.train) and set(small.validation) <= set(large.validation)
+        assert small.test == large.test
+
+
+def test_two_photos_a_class_still_train_and_validate():
+    split = make_split(KEYS[:8], official={"test": [0]}, strata=[0, 0, 1, 1, 0, 1, 0, 1])
+    assert split.validation and set(split.train) | set(split.validation) == set(range(1, 8))
+
+
+def test_a_class_that_was_renamed_changes_the_hash_of_the_labels():
+    def photos(*label_names):
+        return Dataset("photos", KEYS[:4], labels=np.array([0, 1, 0, 1]), label_names=label_names)
+
+    assert labelled_test_hash(photos("cat", "dog"), [1, 2]) == labelled_test_hash(photos("cat", "dog"), [2, 1])
+    assert labelled_test_hash(photos("cat", "dog"), [1, 2]) != labelled_test_hash(photos("cat", "cow"), [1, 2])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.engine import OPTIMIZERS, optimizers
-from simclrseg.engine.optimizers import LARS, lars, parameter_groups, sgd
+from simclrseg.engine.optimizers import LARS, lars, parameter_groups, sgd, stage_scales
 
 
 def network() -> nn.Module:
@@ -112,3 +112,22 @@ def test_every_optimizer_takes_channels_last_weights_and_restores_its_state(name
             parameter.copy_(value)
     again.step()
     assert all(torch.equal(a, b) for a, b in zip(after, model.parameters(), strict=True))
+
+
+def test_each_stage_of_an_encoder_learns_slower_than_the_one_above_it():
+    stages = [[nn.Linear(2, 2)], [nn.Linear(2, 2), nn.Linear(2, 2)], [nn.Linear(2, 2)]]
+    scales = stage_scales(stages, encoder_factor=0.5, layer_factor=0.1)
+    assert [scales[stage[-1].weight] for stage in stages] == pytest.approx([0.5e-3, 0.5e-2, 0.5e-1])
+    assert len(scales) == 8
+
+
+def test_parameters_with_a_rate_of_their_own_form_their_own_groups():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    groups = parameter_groups(model, 0.1, scales=dict.fromkeys(model[0].parameters(), 0.25))
+    found = {id(p): (g["lr_scale"], g["weight_decay"], g["adapt"]) for g in groups for p in g["params"]}
+    assert found == {
+        id(model[0].weight): (0.25, 0.1, True),
+        id(model[0].bias): (0.25, 0.0, False),
+        id(model[1].weight): (1.0, 0.1, True),
+        id(model[1].bias): (1.0, 0.0, False),
+    }

@@ -1,0 +1,105 @@
+"""The numbers that an ONNX file computes with: float32, float16, or 8-bit integers from calibration."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+PHOTOS = 64
+"""How many photos int8 is calibrated on; more move the ranges little."""
+
+# What is computed in integers. Preprocessing, normalisation layers, activations with curves and the last layers stay
+# in float32: they are cheap there, and their rounding costs most.
+INTEGER = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "Concat", "Resize")
+DECISIONS = frozenset({"Sigmoid", "Softmax", "ArgMax", "Greater"})
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a float32 file becomes one of another precision.
+
+    Attributes:
+        convert: rewrites the file in its place; calibration is batches of photos (N, H, W, bands) as the file takes.
+        exact: whether the file must say the same as the network, rather than about the same.
+        calibrated: whether it needs calibration photos.
+    """
+
+    convert: Callable[[Path, Sequence[np.ndarray]], None]
+    exact: bool = False
+    calibrated: bool = False
+
+    def __call__(self, path: Path, calibration: Sequence[np.ndarray] = ()) -> None:
+        self.convert(path, calibration)
+
+
+def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
+    """Weights and arithmetic in float16; the photo is normalised in float32, for 65535 is infinite in float16."""
+    model = onnx.load(path)
+    half = convert_float_to_float16(
+        model,
+        keep_io_types=True,
+        disable_shape_infer=True,
+        op_block_list=[*(op for op in DEFAULT_OP_BLOCK_LIST if op != "Resize"), *DECISIONS],
+        node_block_list=[node.name for node in _preprocessing(model.graph)],
+    )
+    onnx.save(half, path)
+
+
+def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
+    """Static quantization: weights by channel, activations by the range that they had on the calibration photos.
+
+    Weights take 7 bits: on CPUs without VNNI two products of 8 bits overflow the 16 bits that they are added in.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".calibration.") as folder:
+        prepared = Path(folder, "prepared.onnx")
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
+        quantize_static(
+            prepared,
+            path,
+            _Photos(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(INTEGER),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *_last_layers(graph))],
+        )
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
+    def __init__(self, batches: Sequence[np.ndarray]) -> None:
+        self._batches = iter([{"image": batch} for batch in batches])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+def _preprocessing(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """What stands between the photo and the first layer with weights to multiply."""
+    nodes, reached = [], {"image"}
+    for node in graph.node:  # in the order of computation
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "Shape") and reached & set(node.input):
+            reached |= set(node.output)
+            nodes.append(node)
+    return nodes
+
+
+def _last_layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The last layer with weights and what follows it."""
+    weighted = [place for place, node in enumerate(graph.node) if node.op_type in ("Conv", "Gemm", "MatMul")]
+    return list(graph.node[weighted[-1] :]) if weighted else []
+
+
+FP32 = Precision(lambda path, calibration: None, exact=True)
+FP16 = Precision(_to_fp16)
+INT8 = Precision(_to_int8, calibrated=True)

@@ -1,0 +1,80 @@
+"""A trained segmentation network as an ExportedProgram, for PyTorch without this tool and for its compilers.
+
+The program takes and gives what the ONNX file does (exporters/onnx.py), but H and W are multiples of 32 from 64 on:
+PyTorch cannot export the padding for other sizes. ``torch.export.load(path).module()`` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from simclrseg.errors import GateError
+from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, portable, quietly
+from simclrseg.exporters.verification import STRIDE, Agreement, check_exact, compare
+from simclrseg.files import replacing
+from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
+
+
+def export_program(
+    model: nn.Module,
+    path: Path,
+    metadata: ModelMetadata,
+    *,
+    photos: Sequence[np.ndarray] = (),
+    truths: Sequence[np.ndarray] = (),
+    fixed_shape: tuple[int, int, int] | None = None,
+) -> Agreement:
+    """Write the network as one ``.pt2`` file with its preprocessing and metadata, if it passes a check.
+
+    Args: as ``export_onnx``.
+
+    Raises:
+        GateError: if the network cannot be exported, or the file and the network disagree; there is no file then.
+        OutputError: if the file cannot be written.
+    """
+    network = portable(model, metadata)
+    shape = fixed_shape or ("batch", f"{STRIDE}*rows", f"{STRIDE}*columns")
+    example = torch.zeros(*(fixed_shape or (2, 3 * STRIDE, 4 * STRIDE)), metadata.in_channels, dtype=torch.uint8)
+    sizes: dict[int, object] = {
+        0: torch.export.Dim("batch"),
+        1: STRIDE * torch.export.Dim("rows", min=2),
+        2: STRIDE * torch.export.Dim("columns", min=2),
+    }
+    try:
+        with quietly():
+            program = torch.export.export(
+                network, (example,), dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes}, strict=False
+            )
+    except Exception as error:  # torch raises about anything for what it cannot trace
+        reason = " ".join(str(error).split())[:200]
+        raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
+    side = max(2 * STRIDE, metadata.image_size // STRIDE * STRIDE)
+    sides = ((side, side), (2 * STRIDE, 3 * STRIDE), (5 * STRIDE, 2 * STRIDE))
+    shapes = [fixed_shape] if fixed_shape else [(count, *size) for size in sides for count in (1, 3)]
+    metadata = metadata.model_copy(update={"sides_multiple_of": 1 if fixed_shape else STRIDE})
+    with replacing(path) as temporary:
+        _save(program, temporary, metadata, shape)
+        with quietly():
+            loaded = torch.export.load(temporary).module()
+        agreement = compare(answer_of(network), answer_of(loaded), metadata, shapes, photos, truths)
+        check_exact(agreement)
+        _save(program, temporary, metadata.model_copy(update={"checks": agreement.facts()}), shape)
+    return agreement
+
+
+def _save(program: torch.export.ExportedProgram, path: Path, metadata: ModelMetadata, shape: Sequence[object]) -> None:
+    """Write the program, and beside it in the file what ``export --inspect`` prints, which needs no PyTorch then."""
+    ids = [*shape[:3]]
+    tensors = {
+        "inputs": [{"name": INPUTS[0], "type": "uint8", "shape": [*ids, metadata.in_channels]}],
+        "outputs": GRAPHS[metadata.task].described(metadata, ids),
+    }
+    text = json.dumps({**tensors, "metadata": metadata.model_dump(mode="json")}, indent=1)
+    with quietly():
+        torch.export.save(program, path, extra_files={PROGRAM_ENTRY: text})

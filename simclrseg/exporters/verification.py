@@ -1,0 +1,180 @@
+"""Does an exported file say the same as the network? Both get the same pictures, and their answers are compared.
+
+Shapes: N pictures of H x W pixels; C classes. What both give is (probability, ids), as exporters/onnx.py has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simclrseg.errors import GateError
+from simclrseg.images import resize_image, resize_mask
+from simclrseg.metadata import ModelMetadata
+from simclrseg.metrics import confusion_matrix, segmentation_metrics
+
+STRIDE = 32  # encoders halve the picture five times
+MINIMUM_AGREEMENT = 0.999  # share of the pixels
+MAXIMUM_DIFFERENCE = 1e-2  # in probability; the rounding of a network after two steps of training reached 0.002
+MAXIMUM_CHANGE = 0.001  # of the IoU
+
+Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported file and the network agree.
+
+    Attributes:
+        mask: share of the pixels with the same mask value.
+        probability: greatest difference of two probabilities; infinite where one is no number.
+        pictures: number of pictures compared, generated ones and photos.
+        change: by how much the IoU (of several classes: its mean) on the photos differs, at most; None without photos.
+            Without true masks it is 1 - IoU of the two answers with each other. As 1 - IoU obeys the triangle
+            inequality (Lipkus 1999), the IoU with any true mask differs by no more.
+        photos: number of photos among the pictures.
+        against: what the IoU was measured against: ``masks``, or ``network`` where there are no masks.
+    """
+
+    mask: float
+    probability: float
+    pictures: int
+    change: float | None = None
+    photos: int = 0
+    against: str = "masks"
+
+    def __str__(self) -> str:
+        return (
+            f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures, "
+            f"probabilities to {self.probability:.1e}; {self._iou()}"
+        )
+
+    def _iou(self) -> str:
+        if self.change is None:
+            return "IoU not measured, for there are no photos"
+        if self.against == "network":
+            return f"IoU changes by at most {self.change:.4f} on {self.photos} photos (they have no masks)"
+        return f"IoU changes by {self.change:.4f} on {self.photos} photos"
+
+    def facts(self) -> dict[str, float | int | str]:
+        """What the file's metadata say of its check."""
+        facts: dict[str, float | int | str] = {"mask_agreement": self.mask, "probability_difference": self.probability}
+        if self.change is not None:
+            facts |= {"iou_change": self.change, "photos": self.photos, "iou_against": self.against}
+        return facts
+
+
+def compare(
+    network: Answer,
+    file: Answer,
+    metadata: ModelMetadata,
+    batches: Sequence[tuple[int, int, int]],
+    photos: Sequence[np.ndarray] = (),
+    truths: Sequence[np.ndarray] = (),
+) -> Agreement:
+    """Put generated pictures and photos through both.
+
+    Args:
+        batches: (N, H, W) of the generated pictures; the photos take the first of them, and are squashed to its size.
+        photos: (H, W, bands) each.
+        truths: for each photo its mask (H, W), 255 where it does not count; or none at all.
+
+    Raises:
+        GateError: if the two give arrays of different shapes, or other masks than (N, H, W).
+    """
+    same = pixels = 0
+    difference = 0.0
+    classes = max(len(metadata.classes), 2)
+    matrices = np.zeros((2, classes, classes), np.int64)
+
+    def both(batch: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal same, pixels, difference
+        (expected, ours), (given, theirs) = network(batch), file(batch)
+        if given.shape != expected.shape or theirs.shape != ours.shape:
+            raise GateError(
+                f"the exported model does not say the same as the network: for pictures {batch.shape} it gives "
+                f"{given.shape} and {theirs.shape}, not {expected.shape} and {ours.shape}"
+            )
+        worst = float(np.abs(given[:count] - expected[:count]).max())
+        difference = max(difference, worst) if np.isfinite(worst) else float("inf")
+        same += int((theirs[:count] == ours[:count]).sum())
+        pixels += ours[:count].size
+        return ours[:count], theirs[:count]
+
+    for batch in generated(batches, metadata.in_channels):
+        both(batch, len(batch))
+    done = 0
+    for batch, count in in_batches(photos, batches[0]):
+        answers = both(batch, count)
+        masks = answers[0]
+        if truths and masks.ndim == 3:  # a class for the whole picture is compared with the network's
+            masks = np.stack([resize_mask(truth, batches[0][1:]) for truth in truths[done : done + count]])
+        for place, ids in enumerate(answers):
+            matrices[place] += confusion_matrix(ids, masks, classes)
+        done += count
+    return Agreement(
+        mask=same / pixels,
+        probability=difference,
+        pictures=sum(batch[0] for batch in batches) + len(photos),
+        change=abs(_iou(matrices[0]) - _iou(matrices[1])) if photos else None,
+        photos=len(photos),
+        against="masks" if truths and masks.ndim == 3 else "network",
+    )
+
+
+def check_exact(agreement: Agreement) -> None:
+    """Hold a file that computes as the network does to what rounding explains.
+
+    Raises:
+        GateError: if masks agree on less than 99.9 % of the pixels, a probability differs by more than 0.01, or the
+            IoU changes by more than 0.001.
+    """
+    if (
+        agreement.mask < MINIMUM_AGREEMENT
+        or agreement.probability > MAXIMUM_DIFFERENCE
+        or (agreement.change or 0.0) > MAXIMUM_CHANGE
+    ):
+        raise GateError(
+            f"the exported model does not say the same as the network: {agreement} (at least {MINIMUM_AGREEMENT:.1%}, "
+            f"at most {MAXIMUM_DIFFERENCE:g} and at most {MAXIMUM_CHANGE:g} are asked)"
+        )
+
+
+def check_rounded(agreement: Agreement, tolerance: float) -> None:
+    """Hold a file of lower precision to the IoU that it may cost.
+
+    Raises:
+        GateError: if the IoU changes by more than ``tolerance`` or was not measured, or an answer is no number.
+    """
+    if not np.isfinite(agreement.probability):
+        raise GateError(f"the exported model gives values that are no numbers: {agreement}; take another --precision")
+    if agreement.change is None:
+        raise GateError("a file of lower precision is checked on photos, and there are none: pass --calibrate FOLDER")
+    if agreement.change > tolerance:
+        raise GateError(
+            f"the exported model costs more than --tolerance {tolerance:g} allows: {agreement}; "
+            "take another --precision, or a higher tolerance if that is good enough"
+        )
+
+
+def in_batches(photos: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, int]]:
+    """Photos as arrays of one shape (N, H, W), squashed, and how many each holds; the last repeats its last photo."""
+    count, height, width = shape
+    for first in range(0, len(photos), count):
+        some = [resize_image(photo, (height, width)) for photo in photos[first : first + count]]
+        yield np.stack([*some, *[some[-1]] * (count - len(some))]), len(some)
+
+
+def generated(batches: Sequence[tuple[int, int, int]], bands: int) -> Iterator[np.ndarray]:
+    """Pictures to compare on where there are no photos: (N, H, W, bands) uint8 for each (N, H, W)."""
+    generator = np.random.default_rng(0)
+    for count, height, width in batches:
+        # large spots of colour rather than noise, which all networks see as the same grey
+        coarse = generator.integers(0, 256, (count, height // 8 + 1, width // 8 + 1, bands))
+        yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype(np.uint8)
+
+
+def _iou(matrix: np.ndarray) -> float:
+    return next(iter(segmentation_metrics(matrix).values()))

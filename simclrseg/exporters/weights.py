@@ -1,0 +1,29 @@
+"""Weights as one safetensors file, for PyTorch everywhere; it is what runs keep, read back before it gets its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from simclrseg.errors import GateError
+from simclrseg.files import replacing
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.weights import read_weights, save_weights
+
+
+def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> None:
+    """Write a network's or an encoder's weights, if they come back from the file as they are.
+
+    Raises:
+        GateError: if they do not; there is no file then.
+        OutputError: if the file cannot be written.
+    """
+    state = model.state_dict()
+    with replacing(path) as temporary:
+        save_weights(temporary, state, metadata)
+        stored, described = read_weights(temporary)
+        same = stored.keys() == state.keys() and all(torch.equal(stored[key], state[key].cpu()) for key in state)
+        if not same or described != metadata:
+            raise GateError(f"{path}: the weights do not come back from the file as they were written; try again")

@@ -1,0 +1,112 @@
+"""The photos that an export is checked on, and that int8 is calibrated on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simclrseg import runs
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError, SimclrsegError
+from simclrseg.metadata import ModelMetadata
+from simclrseg.recipes._labelled import readable_photos
+from simclrseg.recipes._tasks import dataset_of
+from simclrseg.recipes._training import spread
+
+log = logging.getLogger(__name__)
+
+PHOTOS = 64
+"""How many to check on, and as many others to calibrate on; ranges of activations move little with more."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Pictures of one size, (H, W, bands) each.
+
+    Attributes:
+        check: pictures to compare the file and the network on; empty where there are none at hand.
+        masks: their masks (H, W), or empty.
+        calibration: other pictures; empty unless they were asked for.
+    """
+
+    check: list[np.ndarray] = field(default_factory=list)
+    masks: list[np.ndarray] = field(default_factory=list)
+    calibration: list[np.ndarray] = field(default_factory=list)
+
+
+def photos_of_run(run: runs.Run, size: tuple[int, int], *, calibrated: bool, needed_by: str | None) -> Photos:
+    """Test photos of a run to check on, and training photos to calibrate on.
+
+    Args:
+        size: (height, width) to bring them to.
+        needed_by: the option that cannot do without; None: there are none where they are not at hand, with a warning.
+
+    Raises:
+        DataError: if they are needed and not at hand.
+    """
+    try:
+        _, dataset, split = dataset_of(run)
+        found = _read(dataset, spread(split.test, PHOTOS), spread(split.train, PHOTOS) if calibrated else [], size)
+    except SimclrsegError as error:
+        if needed_by is not None:
+            raise DataError(
+                f"{needed_by} is measured on photos, and the run's own are not at hand ({error}): "
+                "pass --calibrate FOLDER with photos like them"
+            ) from error
+        log.warning(
+            f"IoU not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
+        )
+        return Photos()
+    log.info(_line(dataset, found, "test", "training "))
+    return found
+
+
+def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool) -> Photos:
+    """Photos of a dataset or folder, with their masks where these have the model's classes.
+
+    Where some are for calibration they are every second one, so that the check sees others.
+
+    Raises:
+        DataError: if there are no photos, or none can be read.
+    """
+    dataset = open_dataset(folder, DatasetOptions(masks=False))
+    try:
+        masked = open_dataset(folder, DatasetOptions(border=metadata.border or "pet"))  # type: ignore[arg-type]
+    except SimclrsegError as error:
+        log.warning(f"the masks of {folder} are left out: {error}")
+    else:
+        if len(masked.classes) == len(metadata.classes):
+            dataset = masked
+        elif masked.has_masks:
+            log.warning(
+                f"the masks of {folder} are left out: they have {len(masked.classes)} classes, "
+                f"the model has {len(metadata.classes)}"
+            )
+    indices = [index for index in range(len(dataset)) if dataset.has_mask(index)] or list(range(len(dataset)))
+    if not calibrated:
+        found = _read(dataset, spread(indices, PHOTOS), [], size)
+    elif len(indices) == 1:
+        log.warning(f"{folder} holds one photo: int8 is calibrated and checked on the same")
+        found = _read(dataset, indices, indices, size)
+    else:
+        some = spread(indices, 2 * PHOTOS)
+        found = _read(dataset, some[1::2], some[::2], size)
+    log.info(_line(dataset, found, "", ""))
+    return found
+
+
+def _read(dataset: Dataset, check: list[int], calibrate: list[int], size: tuple[int, int]) -> Photos:
+    photos, masks = readable_photos(dataset, check, size)
+    calibration, _ = readable_photos(dataset, calibrate, size)
+    if not photos or (calibrate and not calibration):
+        raise DataError(f"{dataset.name}: none of the photos could be read")
+    return Photos(photos, masks, calibration)
+
+
+def _line(dataset: Dataset, found: Photos, tested: str, trained: str) -> str:
+    masks = "" if found.masks else ", which have no masks"
+    line = f"checked on {len(found.check)} {tested} photos of {dataset.name}{masks}".replace("  ", " ")
+    return line + (f", calibrated on {len(found.calibration)} {trained}photos" if found.calibration else "")

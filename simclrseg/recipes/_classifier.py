@@ -1,0 +1,252 @@
+"""Classification, as finetune, evaluate and export do it. ``_segmenter`` offers the same functions."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from simclrseg import plots
+from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions, some
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.samples import Photos
+from simclrseg.data.splits import Split, labelled_test_hash
+from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.classification import Predict, Scores, score
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.classifiers import Classifier, load_classifier
+from simclrseg.models.stems import choose_stem, set_cifar_stem
+from simclrseg.recipes import _labelled
+from simclrseg.recipes._training import Machine
+from simclrseg.tasks.classification import Classification
+
+log = logging.getLogger(__name__)
+
+LOSS = "ce"
+MASKS = False  # are not read
+NEXT = "simclrseg predict photo.jpg"
+
+load_model = load_classifier
+hash_of_test = labelled_test_hash
+
+
+def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
+    """Open photos with labels and split them, classes in proportion.
+
+    Raises:
+        DataError: if there are no labels, fewer than two classes to learn, or too few photos for a split.
+    """
+    dataset = open_dataset(config.dataset, DatasetOptions(masks=False))
+    if dataset.labels is None or len(dataset.label_names) < 2:
+        found = "one class" if dataset.label_names else "no labels"
+        raise DataError(
+            f"{config.dataset} holds {found}: classification needs two or more, a folder with one folder a class, "
+            "or a named set such as cifar10"
+        )
+    labels = dataset.labels.tolist()
+    usable = [index for index, label in enumerate(labels) if label != UNLABELLED]
+    split = _labelled.split_dataset(config, dataset, usable, what="photos with labels", strata=labels)
+    if len(learned := {labels[index] for index in split.train}) < 2:
+        raise DataError(
+            f"{config.dataset}: all training photos are {dataset.label_names[learned.pop()]}, so there is nothing to "
+            "tell apart: add photos of other classes, or raise --data-ratio"
+        )
+    return dataset, split
+
+
+def tell(dataset: Dataset, split: Split) -> None:
+    """Say what was understood of the photos, which are left out, how they are split, and which classes are missing."""
+    assert dataset.labels is not None  # it was opened
+    _labelled.tell(dataset, split, bare=int((dataset.labels == UNLABELLED).sum()), without="a label")
+    counts = Counter(dataset.labels[list(split.train)].tolist())
+    log.info(
+        f"{len(dataset.label_names)} classes, {min(counts.values()):,} to {max(counts.values()):,} training photos each"
+    )
+    if missing := [name for label, name in enumerate(dataset.label_names) if label not in counts]:
+        log.warning(f"no training photo of {some(missing)}: the model cannot learn what that is")
+
+
+def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
+    """Give the encoder the stem of its weights, before they are loaded, and return its name.
+
+    Random weights get what pretraining would give them, so that the two can be compared.
+    """
+    asked = "auto" if config.model.pretrained == "none" else source.stem if source else "imagenet"
+    stem = choose_stem(asked, backbone, encoder, image_size=config.data.image_size)
+    if stem == "cifar":
+        set_cifar_stem(backbone)
+    return stem
+
+
+def loss_of(config: FinetuneConfig, dataset: Dataset) -> str:
+    """The name of the loss.
+
+    Raises:
+        UsageError: if another one was asked for.
+    """
+    if config.training.loss not in (None, LOSS):
+        raise UsageError(f"--loss {config.training.loss} is for masks: --task classify has {LOSS}, leave it out")
+    return LOSS
+
+
+def build_model(
+    config: FinetuneConfig, backbone: nn.Module, encoder: str, dataset: Dataset
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network around an encoder, and what its metadata say of this task."""
+    facts = {"task": "classification", "classes": dataset.label_names, "dropout": config.model.dropout}
+    return Classifier(backbone, len(dataset.label_names), dropout=config.model.dropout), facts
+
+
+def training_task(config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, loss: str) -> Classification:
+    """The network with its loss."""
+    return _task(model, metadata, label_smoothing=config.training.label_smoothing)
+
+
+def scoring_task(model: nn.Module, metadata: ModelMetadata) -> Classification:
+    """The network, to be asked only."""
+    return _task(model, metadata, label_smoothing=0.0)
+
+
+def _task(model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float) -> Classification:
+    return Classification(
+        model, classes=metadata.classes, mean=metadata.mean, std=metadata.std, label_smoothing=label_smoothing
+    )
+
+
+def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> Photos:
+    """What the network learns from: augmented, anew each epoch."""
+    return Photos(
+        dataset,
+        indices,
+        image_size=config.data.image_size,
+        flip=0.5 if config.data.augmentation == "flip" else 0.0,
+        seed=config.run.seed,
+        strict=config.data.strict,
+    )
+
+
+def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> Photos:
+    """What the epochs are compared on: as it is."""
+    return Photos(dataset, indices, image_size=config.data.image_size, strict=config.data.strict)
+
+
+def score_photos(
+    task: Classification,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+    batch_size: int,
+) -> Scores:
+    """Score a network; ``score_predictions`` does an exported one."""
+    return score_predictions(
+        predictor(task, machine), dataset, indices, metadata=metadata, workers=machine.workers, batch_size=batch_size
+    )
+
+
+def score_predictions(
+    predict: Predict,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    workers: int,
+    batch_size: int,
+) -> Scores:
+    """Compare what ``predict`` says with the labels, and name the photos that could not be read."""
+    scores = score(
+        predict,
+        dataset,
+        indices,
+        classes=metadata.classes,
+        image_size=metadata.image_size,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    if scores.skipped:
+        log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
+    if not scores.keys:
+        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read")
+    return scores
+
+
+def predictor(task: Classification, machine: Machine) -> Predict:
+    """The network as a function of uint8 photos, for scoring: in float32, as the exported model computes."""
+    task.model.to(machine.device).eval()
+
+    @torch.inference_mode()
+    def predict(images: np.ndarray) -> np.ndarray:
+        return task.probabilities(torch.from_numpy(images).to(machine.device)).cpu().numpy()
+
+    return predict
+
+
+def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str, Any]:
+    """What ``test.json`` holds."""
+    return {"split": split, "n": len(scores.keys), "metrics": scores.metrics}
+
+
+def headline(result: dict[str, Any], at: str = "original") -> dict[str, Any]:
+    """The part of ``results`` that is quoted: all of it, a label has no resolution."""
+    return result
+
+
+def draw_test(
+    folder: Path,
+    task: Classification,
+    dataset: Dataset,
+    test: Sequence[int],
+    scores: Scores,
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+) -> None:
+    """Show which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""
+    _confusion(folder, scores, metadata)
+
+
+def write_scores(folder: Path, scores: Scores, *, metadata: ModelMetadata, at: str) -> None:
+    """Write ``per_image.csv``, one row a photo in the order in which they were scored, and the confusion matrix."""
+    rows = [
+        {
+            "image": key,
+            "true": metadata.classes[label],
+            "predicted": metadata.classes[probability.argmax()],
+            "probability": float(probability.max()),
+            "correct": int(probability.argmax() == label),
+        }
+        for key, label, probability in zip(scores.keys, scores.labels, scores.probabilities, strict=True)
+    ]
+    _labelled.write_rows(folder / "per_image.csv", rows)
+    _confusion(folder, scores, metadata)
+
+
+def _confusion(folder: Path, scores: Scores, metadata: ModelMetadata) -> None:
+    matrix = scores.confusion
+    plots.confusion(matrix, metadata.classes, folder / "confusion.png")
+    rows = [
+        {"true": name, **dict(zip(metadata.classes, row, strict=True))}
+        for name, row in zip(metadata.classes, matrix.tolist(), strict=True)
+    ]
+    _labelled.write_rows(folder / "confusion.csv", rows)
+
+
+def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:
+    """Refuse photos of classes that the model does not know; their order and number may differ.
+
+    Raises:
+        DataError: if there are such.
+    """
+    if unknown := [name for name in dataset.label_names if name not in metadata.classes]:
+        raise DataError(
+            f"{dataset.name} has the classes {some(unknown)}, but the model was trained for "
+            f"{some(metadata.classes)}: score it on photos of its own classes"
+        )

@@ -1,0 +1,51 @@
+"""An exported classification network says the same as the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from simclrseg.exporters.onnx import export_onnx
+from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.classifiers import Classifier
+from simclrseg.tasks.normalize import Normalize
+
+DESCRIBED = ModelMetadata(task="classification", encoder="cnn", image_size=64, classes=("cat", "dog", "bird"))
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("cnn"), 3, dropout=0.5).train()
+    with torch.no_grad():
+        model(torch.randn(4, 3, 64, 64))  # batch norm has seen something
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def session(model, tmp_path_factory) -> onnxruntime.InferenceSession:
+    path = tmp_path_factory.mktemp("classifier") / "model.onnx"
+    truths = [np.zeros((64, 64), np.uint8)]  # a mask is of no use here
+    export_onnx(model, path, DESCRIBED, photos=[np.zeros((64, 64, 3), np.uint8)], truths=truths)
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 33, 50)])
+def test_a_file_gives_probabilities_and_the_likeliest_class(model, session, shape):
+    images = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    probability, label = session.run(["probability", "label"], {"image": images})
+    with torch.inference_mode():
+        expected = model(Normalize(DESCRIBED.mean, DESCRIBED.std)(torch.from_numpy(images))).softmax(1).numpy()
+    assert probability.shape == (shape[0], 3) and probability.dtype == np.float32
+    assert label.shape == (shape[0],) and label.dtype == np.int64
+    np.testing.assert_allclose(probability, expected, atol=1e-5)
+    np.testing.assert_array_equal(label, expected.argmax(1))
+
+
+def test_a_file_knows_the_names_of_its_classes(session):
+    header = session.get_modelmeta().custom_metadata_map
+    metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
+    assert metadata.task == "classification" and metadata.classes == ("cat", "dog", "bird")
