@@ -28,6 +28,7 @@ from simclrseg.losses import LOSSES
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.segmenters import check_pair, default_decoder
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
@@ -63,13 +64,12 @@ from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-DECODER = "unet"
 DEFAULT_BACKBONE = "resnet50"
 EXAMPLES = 6
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
-    """Train a U-Net on photos with masks, score its best epoch on the test photos once, export it.
+    """Train a segmentation network on photos with masks, score its best epoch on the test photos once, export it.
 
     Returns:
         What the command prints: the run's folder, its files, the test scores, the next command.
@@ -81,6 +81,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
+        decoder_of(config, config.model.backbone or DEFAULT_BACKBONE)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
@@ -89,6 +91,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
+    decoder = decoder_of(config, encoder)
+    if config.model.decoder is None and decoder != "unet":
+        log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(encoder)
     report = load_backbone(backbone, pretrained.file) if pretrained.file else None
@@ -109,12 +114,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     if loss == "bce" and classes > 2:
         raise UsageError(f"--loss bce is for two classes, and {config.data.dataset} has {classes}: pass --loss ce")
     outputs = 1 if classes == 2 and loss == "bce" else classes
-    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    model = SEGMENTERS[decoder](backbone, encoder, outputs)
     metadata = ModelMetadata(
         task="segmentation",
         method=source.method if source else None,
         encoder=encoder,
-        decoder=DECODER,
+        decoder=decoder,
         mean=source.mean if source else IMAGENET_MEAN,
         std=source.std if source else IMAGENET_STD,
         image_size=config.data.image_size,
@@ -263,6 +268,17 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
     if asked is not None and asked != source.encoder:
         raise UsageError(f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}")
     return source.encoder
+
+
+def decoder_of(config: FinetuneConfig, encoder: str) -> str:
+    """The decoder's name: the command line's, else the one that suits the encoder.
+
+    Raises:
+        UsageError: if it cannot stand on the encoder, or not with pictures of this size.
+    """
+    decoder = config.model.decoder or default_decoder(encoder)
+    check_pair(decoder, encoder, image_size=config.data.image_size)
+    return decoder
 
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
