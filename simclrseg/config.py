@@ -20,7 +20,7 @@ from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
 from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.losses import LOSSES
-from simclrseg.models import BACKBONES
+from simclrseg.models import BACKBONES, SEGMENTERS
 from simclrseg.runs import NAME
 from simclrseg.tasks import METHODS
 
@@ -95,6 +95,12 @@ def _warm_enough(value: Any) -> Any:
             "its nearest neighbour alone; take 0.01 or more, as 0.1"
         )
     return value
+
+
+def _widths(value: Any) -> Any:
+    """A number is a list of one, and 0 an empty one."""
+    widths = value if isinstance(value, list | tuple) else [value]
+    return [] if list(map(str, widths)) == ["0"] else widths
 
 
 PathText = Annotated[str, AfterValidator(_path)]
@@ -242,13 +248,13 @@ class PretrainModel(Section):
     method: Annotated[str, METHODS] = "simclr"
     """Self-supervised objective."""
     backbone: BackboneName = "resnet50"
-    """Encoder, by its name in segmentation-models-pytorch."""
+    """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
     init: Annotated[PathText, Completes("pretrained")] = "none"
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
-    projection_hidden: Annotated[int, Ge(1)] = 512
-    """Width of the projection head's hidden layer."""
+    projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
+    """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding in which views are compared."""
     temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
@@ -348,6 +354,8 @@ class FinetuneModel(Section):
     """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
+    decoder: Annotated[str, SEGMENTERS] | None = None
+    """What makes masks of the encoder's features; by default unet, and dpt for a vision transformer."""
     allow_unfinished: bool = False
     """Take the weights of a pretraining run that was interrupted."""
 

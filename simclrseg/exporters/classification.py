@@ -5,7 +5,7 @@
     label        (N,) int64, the likeliest class
 
 Photos are to be brought to the training size first, as in training: the network averages over the picture whatever its
-size, but knows its objects at that size.
+size, but knows its objects at that size. A vision transformer takes that size only, and the graph brings photos to it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models.vit import holds_vit
 
 
 class DeployClassifier(nn.Module):
@@ -35,10 +37,14 @@ class DeployClassifier(nn.Module):
         self.model = model
         self.register_buffer("mean", 255 * torch.tensor(metadata.mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.side = metadata.image_size if holds_vit(model) else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, bands) uint8 -> probability and label."""
-        logits = self.model((image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std)
+        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        if self.side is not None:
+            x = F.interpolate(x, size=(self.side, self.side), mode="bilinear")
+        logits = self.model(x)
         return torch.softmax(logits, dim=1), logits.argmax(dim=1)
 
     @classmethod

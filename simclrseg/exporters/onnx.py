@@ -31,6 +31,7 @@ from simclrseg.exporters.classification import DeployClassifier
 from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
 from simclrseg.files import replacing
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.models.vit import fix_size, holds_vit
 
 INPUTS = ("image",)
 LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no larger messages
@@ -39,9 +40,12 @@ LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no la
 class Deploy(nn.Module):
     """A network with its pre- and postprocessing: what the exported graph computes.
 
+    A convolutional network sees the picture padded to multiples of 32, a vision transformer the picture brought to the
+    size that it was trained at; its logits are brought back.
+
     Args:
         model: normalised (N, bands, H, W), H and W multiples of 32 -> logits (N, 1 or C, H, W).
-        metadata: gives mean, std and threshold (None: several classes).
+        metadata: gives mean, std, threshold (None: several classes) and the size of training.
     """
 
     OUTPUTS = ("probability", "mask")
@@ -52,21 +56,30 @@ class Deploy(nn.Module):
         super().__init__()
         self.model = model
         self.threshold = metadata.threshold
+        self.side = metadata.image_size if holds_vit(model) else None
         self.register_buffer("mean", 255 * torch.tensor(metadata.mean).view(1, -1, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(metadata.std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, bands) uint8 -> probability and mask."""
-        height, width = image.shape[1:3]
         x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
-        # written so, and not as -height % 32, because torch.export can bound this
-        below = (height + STRIDE - 1) // STRIDE * STRIDE - height
-        right = (width + STRIDE - 1) // STRIDE * STRIDE - width
-        logits = self.model(F.pad(x, (0, right, 0, below)))[:, :, :height, :width]
+        logits = self._padded(x) if self.side is None else self._resized(x, self.side)
         if self.threshold is not None:
             probability = torch.sigmoid(logits[:, 0])
             return probability, (probability > self.threshold).to(torch.uint8)
         return torch.softmax(logits, dim=1), logits.argmax(dim=1).to(torch.uint8)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        # written so, and not as -height % 32, because torch.export can bound this
+        below = (height + STRIDE - 1) // STRIDE * STRIDE - height
+        right = (width + STRIDE - 1) // STRIDE * STRIDE - width
+        logits: Tensor = self.model(F.pad(x, (0, right, 0, below)))
+        return logits[:, :, :height, :width]
+
+    def _resized(self, x: Tensor, side: int) -> Tensor:
+        logits = self.model(F.interpolate(x, size=(side, side), mode="bilinear"))
+        return F.interpolate(logits, size=x.shape[2:], mode="bilinear")
 
     @classmethod
     def described(cls, metadata: ModelMetadata, shape: list[Any]) -> list[dict[str, Any]]:
@@ -136,7 +149,9 @@ def export_onnx(
 
 def portable(model: nn.Module, metadata: ModelMetadata) -> Deploy | DeployClassifier:
     """A float32 copy on the CPU, in evaluation mode; the original may go on training."""
-    return GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
+    network = GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
+    fix_size(network, metadata.image_size)
+    return network
 
 
 def answer_of(network: nn.Module) -> Answer:

@@ -23,4 +23,10 @@ BACKBONES: tuple[str, ...] = (
 )
 # fmt: on
 
-SEGMENTERS = Registry("decoder", {"unet": "simclrseg.models.segmenters:build_unet"})
+SEGMENTERS = Registry(
+    "decoder",
+    {
+        name: f"simclrseg.models.segmenters:build_{name}"
+        for name in ("unet", "unetplusplus", "fpn", "deeplabv3plus", "dpt")
+    },
+)

@@ -16,6 +16,7 @@ import segmentation_models_pytorch as smp
 import timm
 import timm.models
 import torch
+from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
 from torch import Tensor, nn
 
 from simclrseg.errors import UnknownName, UsageError
@@ -26,6 +27,7 @@ from simclrseg.models.vit import FAMILIES, ViTEncoder
 DEPTH = 5
 TIMM_PREFIX = "tu-"
 ALIASES = {"vit_b_16": "tu-vit_base_patch16_224"}
+DILATED_STRIDE = 16
 SMALLEST = 32  # side of the smallest pictures, in pixels
 SIDE = 64  # of pictures that encoders are tried with, in pixels
 
@@ -50,11 +52,16 @@ def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = 
     if name not in BACKBONES:
         _check_timm(name, in_channels)
     if image_size is not None and is_vit(name) and image_size % (patch := _vit(name, in_channels).output_stride):
-        below, above = image_size // patch * patch, (image_size // patch + 1) * patch
         raise UsageError(
             f"--image-size {image_size}: {name} cuts pictures into patches of {patch} px, so the side must be a "
-            f"multiple of {patch}: take {above}" + (f" or {below}" if below >= SMALLEST else "")
+            f"multiple of {patch}: {nearest_multiples(image_size, patch)}"
         )
+
+
+def nearest_multiples(size: int, step: int) -> str:
+    """The remedy for a side, in pixels, that is no multiple of a step."""
+    below, above = size // step * step, (size // step + 1) * step
+    return f"take {above} or {below}" if below >= SMALLEST else f"take {above}"
 
 
 def build_backbone(name: str, *, in_channels: int = 3) -> nn.Module:
@@ -118,6 +125,23 @@ def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     return [list(_holders(backbone, part)) for part in parts]
 
 
+def dilate(backbone: nn.Module) -> None:
+    """Make an encoder's last stage keep the size of its maps, so that its stride is 16; the weights stay.
+
+    Raises:
+        AssertionError, AttributeError, NotImplementedError, TypeError, ValueError: if this encoder cannot be dilated.
+    """
+    if isinstance(backbone, TimmUniversalEncoder):  # strides are an argument of timm's constructors
+        dilated = TimmUniversalEncoder(
+            backbone.name, pretrained=False, in_channels=backbone._in_channels, output_stride=DILATED_STRIDE
+        )
+        dilated.model.load_state_dict(backbone.model.state_dict())
+        backbone.model = dilated.model
+    else:
+        backbone.make_dilated(DILATED_STRIDE)  # type: ignore[operator]
+    backbone._output_stride = DILATED_STRIDE  # type: ignore[assignment]
+
+
 def _leaves(tensor: Tensor) -> Iterator[Tensor]:
     """The parameters that a tensor was computed from."""
     waiting, seen = [tensor.grad_fn], set()
@@ -179,6 +203,7 @@ def _vit(name: str, in_channels: int) -> ViTEncoder:
         return ViTEncoder(_timm_name(name), in_channels=in_channels)
 
 
+@cache
 def _check_timm(name: str, in_channels: int) -> None:
     if not name.startswith(TIMM_PREFIX):
         raise UnknownName("backbone", name, known=BACKBONES)

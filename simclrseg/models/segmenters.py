@@ -1,6 +1,6 @@
 """Segmentation networks: around an encoder that exists already, and out of a file.
 
-To add one: write its function, add its line to SEGMENTERS.
+To add a decoder: write its function, add its line to SEGMENTERS.
 """
 
 from __future__ import annotations
@@ -8,45 +8,81 @@ from __future__ import annotations
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+import torch
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
 from torch import nn
 
-from simclrseg.errors import WeightsError
+from simclrseg.errors import UsageError, WeightsError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
-from simclrseg.models.backbones import DEPTH, build_backbone
+from simclrseg.models.backbones import (
+    DEPTH,
+    DILATED_STRIDE,
+    build_backbone,
+    check_backbone,
+    dilate,
+    is_vit,
+    nearest_multiples,
+)
 from simclrseg.models.dropout import add_dropout
+from simclrseg.models.vit import ViTEncoder
 from simclrseg.models.weights import read_weights
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
+ASPP_CHANNELS = DPT_CHANNELS = 256  # smp's
+STEP = 32  # the side of a picture in multiples of which every pair works, in pixels
 
 
-class Unet(smp.Unet):  # type: ignore[misc,unused-ignore]
-    """smp's U-Net with its own default decoder and head, around a given encoder.
+def default_decoder(encoder_name: str) -> str:
+    """DPT for a vision transformer, whose feature maps are all of one size, else the U-Net."""
+    return "dpt" if is_vit(encoder_name) else "unet"
 
-    smp.Unet would first build an encoder of its own, with random weights, only to have it replaced; its keys
-    (``encoder.*``, ``decoder.*``, ``segmentation_head.*``) and its forward pass are kept.
+
+def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_size: int | None = None) -> None:
+    """Refuse, before anything is created, a decoder that cannot stand on an encoder.
+
+    Both are built, and see one picture, without memory or arithmetic where that can be: on the meta device.
+
+    Args:
+        image_size: side of the pictures, in pixels, where it is known.
+
+    Raises:
+        UnknownName: if there is no such decoder or encoder.
+        UsageError: if the pair cannot work, or not on pictures of this size.
     """
-
-    def __init__(self, encoder: nn.Module, encoder_name: str, classes: int) -> None:
-        smp.base.SegmentationModel.__init__(self)
-        self.encoder = encoder
-        self.decoder = UnetDecoder(
-            encoder_channels=encoder.out_channels,
-            decoder_channels=DECODER_CHANNELS,
-            n_blocks=DEPTH,
-            add_center_block=encoder_name.startswith("vgg"),
+    check_backbone(encoder_name, in_channels=in_channels)
+    side = image_size or 2 * STEP
+    try:
+        fits = _fits(decoder, encoder_name, in_channels, side, device="meta")
+    except (NotImplementedError, RuntimeError):  # some encoders compute while they are built
+        fits = _fits(decoder, encoder_name, in_channels, side, device="cpu")
+    if not fits:
+        raise UsageError(
+            f"--image-size {side} does not work with --decoder {decoder} on {encoder_name}: "
+            f"the side must be a multiple of {STEP}: {nearest_multiples(side, STEP)}"
         )
-        self.segmentation_head = smp.base.SegmentationHead(DECODER_CHANNELS[-1], classes, kernel_size=3)
-        self.classification_head = None
-        self.name = f"u-{encoder_name}"
-        self.initialize()
 
 
-def build_unet(backbone: nn.Module, encoder_name: str, classes: int) -> smp.Unet:
-    """A U-Net whose ``encoder`` is ``backbone`` itself; the decoder and the head are new.
+def _fits(decoder: str, encoder_name: str, in_channels: int, side: int, *, device: str) -> bool:
+    """Whether logits come out as large as the picture."""
+    with torch.device(device), torch.no_grad():
+        model = SEGMENTERS[decoder](build_backbone(encoder_name, in_channels=in_channels), encoder_name, 1).eval()
+        try:
+            return bool(model(torch.zeros(1, in_channels, side, side)).shape[2:] == (side, side))
+        except (AssertionError, RuntimeError) as error:
+            if isinstance(error, NotImplementedError) or "meta tensors" in str(error):
+                raise
+            return False
 
-    Every encoder that ``check_backbone`` lets pass works, those without features at stride 2 (``mit_*``) too.
+
+def build_unet(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
+    """A U-Net (Ronneberger et al. 2015) whose ``encoder`` is ``backbone`` itself; the decoder and the head are new.
+
+    Every convolutional encoder works, those without features at stride 2 (``mit_*``) too.
 
     Args:
         encoder_name: what the encoder was built as.
@@ -54,8 +90,113 @@ def build_unet(backbone: nn.Module, encoder_name: str, classes: int) -> smp.Unet
 
     Returns:
         A module (N, C, H, W) -> logits (N, classes, H, W).
+
+    Raises:
+        UsageError: if the encoder's feature maps are not what the decoder needs; so do the builders below, which take
+            and give the same.
     """
-    return Unet(backbone, encoder_name, classes)
+    _refuse_vit(backbone, encoder_name, "unet")
+    decoder = UnetDecoder(
+        encoder_channels=backbone.out_channels,
+        decoder_channels=DECODER_CHANNELS,
+        n_blocks=DEPTH,
+        add_center_block=encoder_name.startswith("vgg"),
+    )
+    head = smp.base.SegmentationHead(DECODER_CHANNELS[-1], classes, kernel_size=3)
+    return _around(smp.Unet, backbone, decoder, head)
+
+
+def build_unetplusplus(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
+    """A U-Net++ (Zhou et al. 2018): the skip connections pass through convolutions of their own."""
+    _refuse_vit(backbone, encoder_name, "unetplusplus")
+    if 0 in backbone.out_channels:  # type: ignore[operator]
+        raise UsageError(
+            f"--decoder unetplusplus needs features at stride 2, and {encoder_name} has none: "
+            "pass --decoder unet or fpn"
+        )
+    decoder = UnetPlusPlusDecoder(
+        encoder_channels=backbone.out_channels,
+        decoder_channels=DECODER_CHANNELS,
+        n_blocks=DEPTH,
+        center=encoder_name.startswith("vgg"),
+    )
+    head = smp.base.SegmentationHead(DECODER_CHANNELS[-1], classes, kernel_size=3)
+    return _around(smp.UnetPlusPlus, backbone, decoder, head)
+
+
+def build_fpn(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
+    """A feature pyramid network (Kirillov et al. 2019), with smp's dropout of 0.2."""
+    _refuse_vit(backbone, encoder_name, "fpn")
+    decoder = FPNDecoder(encoder_channels=backbone.out_channels, encoder_depth=DEPTH)
+    head = smp.base.SegmentationHead(decoder.out_channels, classes, kernel_size=1, upsampling=4)
+    return _around(smp.FPN, backbone, decoder, head)
+
+
+def build_deeplabv3plus(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
+    """DeepLabV3+ (Chen et al. 2018), with smp's dropout of 0.5; the encoder's last stage is dilated, not halved."""
+    _refuse_vit(backbone, encoder_name, "deeplabv3plus")
+    try:
+        dilate(backbone)
+    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"--decoder deeplabv3plus needs an encoder whose last stage can be dilated, and that of {encoder_name} "
+            "cannot: pass --decoder unet or fpn"
+        ) from error
+    decoder = DeepLabV3PlusDecoder(
+        encoder_channels=backbone.out_channels,
+        encoder_depth=DEPTH,
+        out_channels=ASPP_CHANNELS,
+        atrous_rates=(12, 24, 36),
+        output_stride=DILATED_STRIDE,
+        aspp_separable=True,
+        aspp_dropout=0.5,
+    )
+    head = smp.base.SegmentationHead(ASPP_CHANNELS, classes, kernel_size=1, upsampling=4)
+    return _around(smp.DeepLabV3Plus, backbone, decoder, head)
+
+
+def build_dpt(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
+    """DPT (Ranftl et al. 2021) for vision transformers, whose class tokens join the maps of their blocks."""
+    if not isinstance(backbone, ViTEncoder):
+        raise UsageError(
+            f"--decoder dpt is for vision transformers, and {encoder_name} is none: pass --decoder unet, "
+            "or --backbone vit_b_16"
+        )
+    patch = backbone.output_stride
+    if patch not in (8, 16, 32):
+        raise UsageError(
+            f"--decoder dpt halves and doubles maps, and the patches of {encoder_name} are {patch} px: "
+            "choose a backbone with patches of 8, 16 or 32, as vit_b_16"
+        )
+    decoder = DPTDecoder(
+        encoder_out_channels=backbone.out_channels,
+        encoder_output_strides=backbone.output_strides,
+        encoder_has_prefix_tokens=backbone.has_prefix_tokens,
+        readout="cat" if backbone.has_prefix_tokens else "ignore",
+    )
+    head = DPTSegmentationHead(in_channels=DPT_CHANNELS, out_channels=classes, kernel_size=3, upsampling=2)
+    return _around(smp.DPT, backbone, decoder, head)
+
+
+def _around(kind: type[nn.Module], encoder: nn.Module, decoder: nn.Module, head: nn.Module) -> nn.Module:
+    """A network of smp, of its class, keys (``encoder.*``, ``decoder.*``, ``segmentation_head.*``) and forward pass.
+
+    Its own constructor would first build an encoder with random weights, only to have it replaced.
+    """
+    model = kind.__new__(kind)
+    smp.base.SegmentationModel.__init__(model)
+    model.encoder, model.decoder, model.segmentation_head = encoder, decoder, head
+    model.classification_head = None  # type: ignore[assignment]
+    model.initialize()  # type: ignore[operator]
+    return model
+
+
+def _refuse_vit(backbone: nn.Module, encoder_name: str, decoder: str) -> None:
+    if isinstance(backbone, ViTEncoder):
+        raise UsageError(
+            f"--decoder {decoder} needs feature maps of five sizes, and those of {encoder_name}, a vision transformer, "
+            "are all of one: pass --decoder dpt"
+        )
 
 
 def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:

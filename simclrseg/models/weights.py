@@ -109,7 +109,9 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> L
     tensors, metadata = read_weights(path)
     if metadata is not None and metadata.stem == "cifar" and stems.has_cifar_stem(backbone):
         tensors = stems.restored(tensors)
-    own = backbone.state_dict()
+    state = backbone.state_dict()
+    inner = timm_prefix(state)
+    own = {key.removeprefix(inner): tensor for key, tensor in state.items()}
     prefix = _best_prefix(tensors, own)
     theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     matching = {key: theirs[key] for key in own if key in theirs and theirs[key].shape == own[key].shape}
@@ -133,8 +135,13 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> L
             f"the encoder has {_few([key for key in wanted if key not in matching])}"
         )
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
-    nn.Module.load_state_dict(backbone, matching, strict=False)
+    nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
     return report
+
+
+def timm_prefix(state: Mapping[str, Tensor]) -> str:
+    """Where smp's encoders around a model of timm keep it: ``model.``; files hold timm's own keys. Else empty."""
+    return "model." if all(key.startswith("model.") for key in state) else ""
 
 
 def _best_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

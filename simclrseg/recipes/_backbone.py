@@ -14,7 +14,7 @@ from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models.stems import stored
-from simclrseg.models.weights import save_weights
+from simclrseg.models.weights import save_weights, timm_prefix
 from simclrseg.recipes._training import source_commit
 
 ENCODER = "backbone."  # where the encoder stands in the state of a pretraining's model
@@ -30,7 +30,7 @@ def save_backbone(
     epochs: int,
     metrics: Mapping[str, float],
 ) -> ModelMetadata:
-    """Write the encoder with what it says of itself into a run's folder.
+    """Write the encoder, under the keys of torchvision or timm, with what it says of itself into a run's folder.
 
     Args:
         encoder: its state, contiguous and on the CPU.
@@ -53,7 +53,9 @@ def save_backbone(
         version=simclrseg.__version__,
         commit=source_commit(),
     )
-    save_weights(folder / BACKBONE_FILE, stored(dict(encoder)) if stem == "cifar" else dict(encoder), metadata)
+    inner = timm_prefix(encoder)
+    tensors = {key.removeprefix(inner): tensor for key, tensor in encoder.items()}
+    save_weights(folder / BACKBONE_FILE, stored(tensors) if stem == "cifar" else tensors, metadata)
     return metadata
 
 

@@ -21,6 +21,7 @@ from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.classification import Predict, Scores, score
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.recipes import _labelled
@@ -71,6 +72,17 @@ def tell(dataset: Dataset, split: Split) -> None:
     )
     if missing := [name for label, name in enumerate(dataset.label_names) if label not in counts]:
         log.warning(f"no training photo of {some(missing)}: the model cannot learn what that is")
+
+
+def check_encoder(config: FinetuneConfig, encoder: str) -> None:
+    """Refuse what cannot be built, before anything is.
+
+    Raises:
+        UsageError: if the encoder does not take pictures of this size, or a decoder was asked for.
+    """
+    if config.model.decoder is not None:
+        raise UsageError(f"--decoder {config.model.decoder} is for masks: --task classify has none, leave it out")
+    check_backbone(encoder, image_size=config.data.image_size)
 
 
 def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:

@@ -26,14 +26,13 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import segmentation_metrics
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
-from simclrseg.models.segmenters import load_segmenter
+from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.recipes import _labelled
 from simclrseg.recipes._training import Machine, spread
 from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-DECODER = "unet"
 EXAMPLES = 6
 MASKS = True  # are read
 NEXT = "simclrseg predict photo.jpg -o mask.png"
@@ -66,6 +65,20 @@ def tell(dataset: Dataset, split: Split) -> None:
     _labelled.tell(dataset, split, bare=bare, without="a mask")
 
 
+def check_encoder(config: FinetuneConfig, encoder: str) -> None:
+    """Refuse what cannot be built, before anything is.
+
+    Raises:
+        UsageError: if the decoder cannot stand on the encoder, or not with pictures of this size.
+    """
+    check_pair(decoder_of(config, encoder), encoder, image_size=config.data.image_size)
+
+
+def decoder_of(config: FinetuneConfig, encoder: str) -> str:
+    """The decoder's name: the command line's, else the one that suits the encoder."""
+    return config.model.decoder or default_decoder(encoder)
+
+
 def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
     """Give the encoder the stem that the network needs, before weights are loaded, and return its name."""
     if source is not None and source.stem == "cifar":
@@ -93,18 +106,21 @@ def build_model(
     config: FinetuneConfig, backbone: nn.Module, encoder: str, dataset: Dataset
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network around an encoder, and what its metadata say of this task."""
+    decoder = decoder_of(config, encoder)
+    if config.model.decoder is None and decoder != "unet":
+        log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
     classes = len(dataset.classes)
     outputs = 1 if classes == 2 and loss_of(config, dataset) == "bce" else classes
     facts = {
         "task": "segmentation",
-        "decoder": DECODER,
+        "decoder": decoder,
         "dropout": config.model.dropout,
         "classes": dataset.classes,
         "colours": dataset.colours,
         "threshold": 0.5 if outputs == 1 else None,
         "border": dataset.border,
     }
-    model = SEGMENTERS[DECODER](backbone, encoder, outputs)
+    model = SEGMENTERS[decoder](backbone, encoder, outputs)
     add_dropout(model, config.model.dropout)
     return model, facts
 

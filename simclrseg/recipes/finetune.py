@@ -69,6 +69,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    recipe = TASKS[config.model.task]
+    if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
+        recipe.check_encoder(config, config.model.backbone or DEFAULT_BACKBONE)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
@@ -77,7 +80,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
-    recipe = TASKS[config.model.task]
+    recipe.check_encoder(config, encoder)
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(encoder)
     stem = recipe.set_stem(backbone, encoder, source, config)

@@ -24,7 +24,7 @@ from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
-from simclrseg.models.backbones import build_backbone
+from simclrseg.models.backbones import build_backbone, check_backbone
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._backbone import save_backbone
@@ -183,9 +183,10 @@ def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | Non
         The encoder, its stem, and what the weights are called; None where they are random.
 
     Raises:
-        UsageError: if the weights are another encoder's, or it cannot have the stem.
+        UsageError: if the weights are another encoder's, or it cannot have the stem or pictures of this size.
     """
     name = config.model.backbone
+    check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
     init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
     source = read_metadata(init.file) if init.file else None
     if source is not None and source.encoder != name:

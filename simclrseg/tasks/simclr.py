@@ -21,7 +21,7 @@ class SimCLR:
 
     Args:
         backbone: the encoder, which is what remains of pretraining.
-        projection_hidden, projection_dim: width of the head's hidden layer and of its output D.
+        projection_hidden, projection_dim: widths of the head's hidden layers and of its output D.
         temperature: τ of the loss.
         mean, std: of each channel, for pixels in [0, 1].
     """
@@ -30,7 +30,7 @@ class SimCLR:
         self,
         backbone: nn.Module,
         *,
-        projection_hidden: int = 512,
+        projection_hidden: Sequence[int] = (512,),
         projection_dim: int = 128,
         temperature: float = 0.1,
         mean: Sequence[float],
@@ -99,7 +99,7 @@ class ProjectedEncoder(nn.Module):
 
     features: Tensor
 
-    def __init__(self, backbone: nn.Module, hidden: int, out: int) -> None:
+    def __init__(self, backbone: nn.Module, hidden: Sequence[int], out: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.projection_head = ProjectionHead(feature_size(backbone), hidden, out)

@@ -21,6 +21,7 @@ from simclrseg.images import list_images, read_image
 from simclrseg.inference.masks import probabilities
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 
@@ -237,3 +238,65 @@ def test_padding_moves_no_pixel(height, width):
         expected = torch.sigmoid(pixelwise(x.permute(0, 3, 1, 2))[:, 0])
     torch.testing.assert_close(probability, expected)
     assert torch.equal(mask, (probability > metadata.threshold).to(torch.uint8))
+
+
+@pytest.fixture(scope="module")
+def transformer() -> nn.Module:
+    """Logits from a vision transformer, without DPT's many parameters."""
+
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = build_backbone("tu-vit_tiny_patch16_224")
+            self.head = nn.Conv2d(192, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features, _ = self.encoder(x)
+            return nn.functional.interpolate(self.head(features[-1]), scale_factor=16.0)
+
+    torch.manual_seed(0)
+    return Patches().eval()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 90), (128, 128)])
+def test_a_transformer_sees_the_size_of_training_and_its_masks_come_back(transformer, height, width):
+    metadata = described(encoder="tu-vit_tiny_patch16_224")
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8))
+    with torch.no_grad():
+        probability, _ = Deploy(transformer, metadata)(image)
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (metadata.mean, metadata.std))
+        x = (image.permute(0, 3, 1, 2) / 255 - mean) / std
+        logits = transformer(nn.functional.interpolate(x, size=(64, 64), mode="bilinear"))
+        expected = nn.functional.interpolate(logits, size=(height, width), mode="bilinear").sigmoid()[:, 0]
+    assert probability.shape == (2, height, width)
+    torch.testing.assert_close(probability, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_exported_transformer_agrees_and_leaves_the_network_at_any_size(transformer, tmp_path):
+    metadata = described(encoder="tu-vit_tiny_patch16_224")
+    positions = transformer.encoder.model.pos_embed.clone()
+    agreement = export_onnx(transformer, tmp_path / "model.onnx", metadata)
+    assert agreement.mask >= 0.999 and agreement.probability < 1e-4
+    assert torch.equal(transformer.encoder.model.pos_embed, positions)
+    assert {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node} >= {"Resize", "Softmax"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("decoder", "encoder"),
+    [
+        ("unet", "cnn"),
+        ("unetplusplus", "resnet18"),
+        ("fpn", "resnet18"),
+        ("deeplabv3plus", "resnet18"),
+        ("dpt", "tu-vit_tiny_patch16_224"),
+        ("dpt", "vit_b_16"),
+    ],
+)
+def test_every_decoder_can_be_exported(tmp_path, decoder, encoder):
+    torch.manual_seed(0)
+    model = SEGMENTERS[decoder](build_backbone(encoder), encoder, 1).train()
+    with torch.no_grad():
+        for _ in range(4):
+            model(torch.randn(4, 3, 64, 64))
+    assert export_onnx(model, tmp_path / "model.onnx", described(encoder=encoder)).mask >= 0.999

@@ -11,7 +11,7 @@ from torch import nn
 
 from simclrseg.errors import WeightsError
 from simclrseg.metadata import ModelMetadata
-from simclrseg.models.backbones import build_backbone
+from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata, read_weights, save_weights
 
@@ -87,6 +87,19 @@ def test_a_resnet_backbone_loads_strictly_elsewhere_with_identical_features(back
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(last_features(other, images), backbone(images)[-1])
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "encoder.model."])
+def test_a_transformer_loads_from_timms_keys_and_from_smps(prefix, tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224").eval()
+    tensors = {prefix + key: tensor for key, tensor in theirs.state_dict().items()}
+    save_weights(tmp_path / "vit.safetensors", tensors, METADATA)
+    ours = build_backbone("tu-vit_tiny_patch16_224").eval()
+    report = load_backbone(ours, tmp_path / "vit.safetensors")
+    assert report.loaded == report.total == 150 and len(report.left_out) == 2  # timm's classifier
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.allclose(pooled_features(ours, images), theirs.forward_features(images)[:, 0], atol=1e-5)
 
 
 def test_loading_reports_every_tensor(backbone, file):

@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 def task(**options: float) -> SimCLR:
     torch.manual_seed(0)
-    return SimCLR(Backbone(), projection_hidden=16, projection_dim=8, mean=HALF, std=HALF, **options)
+    return SimCLR(Backbone(), projection_hidden=[16], projection_dim=8, mean=HALF, std=HALF, **options)
 
 
 def batch(size: int = 6) -> Batch:
