@@ -99,7 +99,7 @@ def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
 
 def test_a_file_whose_test_photos_are_others_is_not_scored(pipeline, model, tmp_path):
     other = with_props(model, tmp_path / "m.onnx", test_hash="0" * 64)
-    with pytest.raises(DataError, match="are not those that .* was trained with"):
+    with pytest.raises(DataError, match=r"are not those that .* was trained with"):
         scoring(pipeline, tmp_path / "runs", run=str(other))
     assert not (tmp_path / "runs").exists()
 
