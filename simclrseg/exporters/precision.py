@@ -14,9 +14,6 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-PHOTOS = 64
-"""How many photos int8 is calibrated on; more move the ranges little."""
-
 # What is computed in integers. Preprocessing, normalisation layers, activations with curves and the last layers stay
 # in float32: they are cheap there, and their rounding costs most.
 INTEGER = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "Concat", "Resize")
