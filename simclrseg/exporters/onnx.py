@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -223,7 +224,14 @@ def _describe(path: Path, metadata: ModelMetadata) -> None:
     model = onnx.load(path)
     others = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, others | metadata.to_strings(ONNX_PREFIX))
+    for (
+        output
+    ) in model.graph.output:  # padded and cropped again, which torch writes as Min(height, 32*((height+31)//32))
+        for dim in output.type.tensor_type.shape.dim:
+            if cropped := re.match(r"Min\((\w+),", dim.dim_param):
+                dim.dim_param = cropped[1]
     onnx.save(model, path)
+    onnx.checker.check_model(path)  # other runtimes are stricter than ONNX Runtime
 
 
 @contextlib.contextmanager

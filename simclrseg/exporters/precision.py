@@ -12,9 +12,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-
-PHOTOS = 64
-"""How many photos int8 is calibrated on; more move the ranges little."""
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 # What is computed in integers. Preprocessing, normalisation layers, activations with curves and the last layers stay
 # in float32: they are cheap there, and their rounding costs most.
@@ -50,7 +48,28 @@ def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
         op_block_list=[*(op for op in DEFAULT_OP_BLOCK_LIST if op != "Resize"), *DECISIONS],
         node_block_list=[node.name for node in _preprocessing(model.graph)],
     )
+    _drop_round_trips(half.graph)
+    OnnxModel(half).topological_sort(is_deterministic=True)  # the converter puts its casts at the end
     onnx.save(half, path)
+
+
+def _drop_round_trips(graph: onnx.GraphProto) -> None:
+    """Join neighbours in float32, between which the converter puts a cast to float16 and one back."""
+    outputs = {output.name for output in graph.output}
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    rounding = {node.output[0]: node.input[0] for node in casts if node.name.endswith("_cast_to_fp16_node")}
+    restored = {}
+    for node in casts:
+        if node.attribute[0].i == onnx.TensorProto.FLOAT and node.input[0] in rounding:
+            node.input[0] = rounding[node.input[0]]  # float32 to float32: an output keeps its name so
+            if node.output[0] not in outputs:
+                restored[node.output[0]] = node.input[0]
+    for node in graph.node:
+        node.input[:] = [restored.get(name, name) for name in node.input]
+    used = outputs | {name for node in graph.node for name in node.input}
+    for node in casts:
+        if node.output[0] not in used:
+            graph.node.remove(node)
 
 
 def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:

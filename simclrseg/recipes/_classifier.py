@@ -31,6 +31,7 @@ from simclrseg.tasks.classification import Classification
 log = logging.getLogger(__name__)
 
 LOSS = "ce"
+TASK = "classification"
 MASKS = False  # are not read
 NEXT = "simclrseg predict photo.jpg"
 
@@ -112,7 +113,7 @@ def build_model(
     config: FinetuneConfig, backbone: nn.Module, encoder: str, dataset: Dataset
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network around an encoder, and what its metadata say of this task."""
-    facts = {"task": "classification", "classes": dataset.label_names, "dropout": config.model.dropout}
+    facts = {"task": TASK, "classes": dataset.label_names, "dropout": config.model.dropout}
     return Classifier(backbone, len(dataset.label_names), dropout=config.model.dropout), facts
 
 

@@ -34,6 +34,7 @@ from simclrseg.tasks.segmentation import Segmentation
 log = logging.getLogger(__name__)
 
 EXAMPLES = 6
+TASK = "segmentation"
 MASKS = True  # are read
 NEXT = "simclrseg predict photo.jpg -o mask.png"
 
@@ -112,7 +113,7 @@ def build_model(
     classes = len(dataset.classes)
     outputs = 1 if classes == 2 and loss_of(config, dataset) == "bce" else classes
     facts = {
-        "task": "segmentation",
+        "task": TASK,
         "decoder": decoder,
         "dropout": config.model.dropout,
         "classes": dataset.classes,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+
+import numpy as np
 
 from simclrseg import runs
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, ModelFileError
 from simclrseg.knobs import parse_config_file
+from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _classifier, _segmenter
+
+# uint8 images (N, S, S, bands) -> probabilities float32, in the shape of the task
+Predict = Callable[[np.ndarray], np.ndarray]
 
 TASKS: dict[str, ModuleType] = {"segment": _segmenter, "classify": _classifier}
 
@@ -18,6 +25,19 @@ TASKS: dict[str, ModuleType] = {"segment": _segmenter, "classify": _classifier}
 def task_of(run: runs.Run) -> ModuleType:
     """The functions for a run's task."""
     return TASKS[parse_config_file(FinetuneConfig, str(run.folder)).model.task]
+
+
+def task_of_model(metadata: ModelMetadata) -> ModuleType:
+    """The functions for a model file's task.
+
+    Raises:
+        ModelFileError: if it is no fine-tuned model.
+    """
+    for recipe in TASKS.values():
+        if metadata.task == recipe.TASK:
+            return recipe
+    known = " or ".join(recipe.TASK for recipe in TASKS.values())
+    raise ModelFileError(f"the model is for {metadata.task!r}, not for {known}: fine-tune it first")
 
 
 def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:

@@ -15,8 +15,7 @@ from torch import nn
 
 from simclrseg.errors import GateError
 from simclrseg.exporters import EXPORTERS
-from simclrseg.exporters import onnx as exporter
-from simclrseg.exporters.onnx import Deploy, export_onnx, verify_onnx
+from simclrseg.exporters.onnx import Deploy, export_onnx, shapes_to_check
 from simclrseg.images import list_images, read_image
 from simclrseg.inference.masks import probabilities
 from simclrseg.inference.session import open_model
@@ -84,8 +83,15 @@ def test_the_file_is_one_and_its_interface_is_the_documented_one(exported):
     assert {opset.domain: opset.version for opset in onnx.load(exported).opset_import}[""] == 18
 
 
-def test_the_metadata_come_back_from_the_file(exported):
-    assert open_model(exported, "cpu").metadata == described()
+def test_the_metadata_come_back_from_the_file_with_what_its_check_found(exported):
+    metadata = open_model(exported, "cpu").metadata
+    assert metadata.checks["mask_agreement"] > 0.999
+    assert metadata.model_copy(update={"checks": {}}) == described()
+
+
+def test_the_outputs_are_described_as_large_as_the_input(exported):
+    shapes = {output.name: output.shape for output in onnxruntime.InferenceSession(exported).get_outputs()}
+    assert shapes == {name: ["batch", "height", "width"] for name in ("probability", "mask")}
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 64), (2, 33, 95), (5, 7, 200)])
@@ -149,6 +155,8 @@ def test_photos_are_part_of_the_check(stubbed, tmp_path):
     assert with_photos.mask > 0.999
     assert with_photos.probability < 1e-5
     assert str(with_photos).startswith("masks agree on 100.000% of the pixels of 15 pictures, probabilities to ")
+    assert str(with_photos).endswith("IoU changes by at most 0.0000 on 3 photos (they have no masks)")
+    assert str(without).endswith("IoU not measured, for there are no photos")
 
 
 def test_a_file_that_says_something_else_fails_the_gate_and_is_gone(stubbed, tmp_path):
@@ -165,9 +173,9 @@ def test_a_failed_export_keeps_the_file_that_was_there(stubbed, tmp_path):
     assert (tmp_path / "model.onnx").read_bytes() == b"old"
 
 
-def test_outputs_of_another_shape_fail_the_gate(exported):
+def test_outputs_of_another_shape_fail_the_gate(stubbed, tmp_path):
     with pytest.raises(GateError, match=r"it gives .* not "):
-        verify_onnx(exported, small(3), described(classes=3))
+        export_onnx(small(3), tmp_path / "model.onnx", described(classes=3))
 
 
 def test_a_network_that_gives_no_number_fails_the_gate(stubbed, tmp_path):
@@ -190,9 +198,9 @@ def test_a_network_that_torch_cannot_export_fails_the_gate_in_one_line(tmp_path,
 
 
 def test_the_check_covers_three_sizes_and_two_numbers_of_pictures():
-    shapes = [batch.shape for batch in exporter._batches(described(), [])]
+    shapes = shapes_to_check(described())
     assert {shape[0] for shape in shapes} == {1, 3}
-    assert len({shape[1:3] for shape in shapes}) == 3
+    assert len({shape[1:] for shape in shapes}) == 3
 
 
 def test_exporting_says_nothing(tmp_path):

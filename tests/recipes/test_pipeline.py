@@ -145,7 +145,7 @@ def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
     result = export(ExportConfig.model_validate({"console": console}))
-    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["onnx"] == str(
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["file"] == str(
         tmp_path / "again.onnx"
     )
     with pytest.raises(UsageError, match="--overwrite"):

@@ -1,0 +1,86 @@
+"""An exported file in the place of a run: its predictions, and the dataset and split that it was trained with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.splits import Split
+from simclrseg.errors import DataError, ModelFileError, SimclrsegError
+from simclrseg.inference.session import Model, open_model
+from simclrseg.knobs import parse_config
+from simclrseg.metadata import ModelMetadata
+from simclrseg.recipes._tasks import Predict, task_of_model
+
+log = logging.getLogger(__name__)
+
+
+def open_exported(path: Path, device: str) -> tuple[Predict, ModelMetadata]:
+    """What an exported ONNX file says of photos, for scoring, and its metadata.
+
+    Raises:
+        ModelFileError: if it cannot be read, was not made by this tool, or takes no pictures of the training size.
+        DeviceError: if the device cannot be used.
+    """
+    model = open_model(path, device)
+    log.info(model.describe())
+    batch, height, width = model.session.get_inputs()[0].shape[:3]
+    side = model.metadata.image_size
+    if (isinstance(height, int) and height != side) or (isinstance(width, int) and width != side):
+        raise ModelFileError(
+            f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}: "
+            "export it without --fixed-shape"
+        )
+    return _predictor(model, batch if isinstance(batch, int) else None), model.metadata
+
+
+def _predictor(model: Model, batch: int | None) -> Predict:
+    """The session as a function of (N, S, S, bands) uint8, whatever number of pictures the file takes at once."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        probability: np.ndarray = model.session.run(["probability"], {"image": images})[0]
+        return probability
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if batch is None:
+            return run(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
+        parts = [run(filled[first : first + batch]) for first in range(0, len(filled), batch)]
+        return np.concatenate(parts)[: len(images)]
+
+    return predict
+
+
+def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:
+    """The dataset and split that the model was trained with, or those of another dataset by the same rules.
+
+    Raises:
+        DataError: if the model's own are not at hand, or its test photos or masks have changed.
+    """
+    recipe = task_of_model(metadata)
+    if other is not None:
+        return recipe.open_labelled(  # type: ignore[no-any-return]
+            _data(metadata.data | {"dataset": other, "data_ratio": 1.0})
+        )
+    if not metadata.data:
+        raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
+    try:
+        data = _data(metadata.data)
+        dataset, split = recipe.open_labelled(data)
+    except SimclrsegError as error:
+        raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error
+    if metadata.test_hash and recipe.hash_of_test(dataset, split.test) != metadata.test_hash:
+        raise DataError(
+            f"the test photos of {data.dataset} are not those that {path} was trained with: restore them, or name "
+            "others with --dataset"
+        )
+    return dataset, split
+
+
+def _data(values: dict[str, Any]) -> LabelledData:
+    return parse_config(FinetuneConfig, {"data": values}, source="metadata").data
