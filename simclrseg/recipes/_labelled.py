@@ -32,6 +32,8 @@ def split_dataset(config: LabelledData, dataset: Dataset, usable: Sequence[int],
         test_split=config.test_split,
         seed=config.split_seed,
         data_ratio=config.data_ratio,
+        fold=config.fold_numbers,
+        group_by=config.group_by,
     )
     for part in ("train", "validation", "test"):
         if not getattr(split, part):

@@ -205,6 +205,8 @@ def train(
     observers: Sequence[Observer],
     validate_every: int = 1,
     keep: Literal["best", "last"] = "best",
+    average: float | None = None,
+    patience: int | None = None,
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
     checkpoints = Checkpoints(
@@ -228,7 +230,7 @@ def train(
     )
     try:
         with compiled(task.model, enabled=training.compile):
-            return fit(
+            result = fit(
                 task,
                 batches,
                 validation,
@@ -241,6 +243,8 @@ def train(
                 precision=machine.precision,
                 micro_batch=micro_batch,
                 clip=training.clip,
+                average=average,
+                patience=patience,
                 observers=watchers,
                 checkpoints=checkpoints,
                 start=start,
@@ -251,6 +255,13 @@ def train(
         raise Interrupted(
             f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
         ) from None
+    if len(result.history) < training.epochs:
+        name = next(iter(result.best))
+        log.info(
+            f"stopped after epoch {len(result.history)} of {training.epochs}: no {name} better than that of epoch "
+            f"{result.best_epoch}, {result.best[name]:.4f}"
+        )
+    return result
 
 
 def choose_micro_batch(
