@@ -12,6 +12,7 @@ from simclrseg import plots
 from simclrseg.config import LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.chosen import choose_classes
+from simclrseg.data.datasets.classes import MAX_CLASSES
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
@@ -56,8 +57,17 @@ def open_masks(config: LabelledData) -> Dataset:
 
 
 def class_count(classes: Sequence[str]) -> int | None:
-    """The number that ``--classes`` gives; None where it gives names."""
-    return int(classes[0]) if len(classes) == 1 and classes[0].isdecimal() else None
+    """The number that ``--classes`` gives; None where it gives names.
+
+    Raises:
+        UsageError: for a number of classes that masks cannot hold.
+    """
+    if len(classes) != 1 or not classes[0].isdecimal():
+        return None
+    count = int(classes[0])
+    if not 2 <= count <= MAX_CLASSES:
+        raise UsageError(f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them")
+    return count
 
 
 def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> np.ndarray:

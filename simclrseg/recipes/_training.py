@@ -59,6 +59,7 @@ RESUMABLE = {
     "run.checkpoint_steps",
     "run.checkpoint_minutes",
     "run.keep_checkpoints",
+    "run.examples_every",
     "console.runs",
     "console.quiet",
 }

@@ -158,6 +158,8 @@ def test_classes_are_chosen_by_name_or_counted(tmp_path):
     assert open_masks(config_of(folder, data={"classes": ["6"]}).data).classes[-1] == "class_5"
     with pytest.raises(DataError, match="but there are 3 classes, ids 0 to 2"):
         open_masks(config_of(folder, data={"classes": ["3"]}).data)
+    with pytest.raises(UsageError, match="--classes 1: 2 to 254 classes are possible"):
+        open_masks(config_of(folder, data={"classes": ["1"]}).data)
     with pytest.raises(UsageError, match=r"--classes 5: shapes has 2 classes \(background, figure\): leave it out"):
         open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "classes": ["5"]}).data)
 
