@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def make_split(
     development photos every tenth is for validation, unless a list says otherwise. ``data_ratio`` takes the first
     part of that order, so that the photos of a smaller ratio are among those of a larger one.
 
-    Grouped photos follow one another in that order, and the fifth and the tenths are made of whole groups.
+    Grouped photos follow one another in that order, and every part is made of whole groups.
 
     Args:
         keys: of all photos.
@@ -70,8 +71,8 @@ def make_split(
             test and development.
         test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
-        fold: (k, n) takes for validation every n-th group of the development photos, beginning with the k-th; the test
-            photos stay as they are, and lists of training and validation photos are put together.
+        fold: (k, n) takes for validation the k-th of n parts of the development photos; the test photos stay as they
+            are, and lists of training and validation photos are put together.
         group_by: a regular expression; photos in whose keys it finds the same groups, or text, stay together.
 
     Raises:
@@ -105,10 +106,13 @@ def make_split(
         train, validation = _share(train, data_ratio), _share(validation, data_ratio)
     else:
         some = _share(train, data_ratio)
-        places = {group: place for place, group in enumerate(dict.fromkeys(groups[index] for index in some))}
-        part, parts = fold or (min(VALIDATION_EVERY, max(1, len(places))), VALIDATION_EVERY)
-        validation = [index for index in some if places[groups[index]] % parts == part - 1]
-        train = [index for index in some if places[groups[index]] % parts != part - 1]
+        sizes = Counter(groups[index] for index in some)
+        if group_by is not None and fold is None:
+            chosen = _last_share(sizes, len(some) / VALIDATION_EVERY)
+        else:
+            chosen = _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
+        validation = [index for index in some if groups[index] in chosen]
+        train = [index for index in some if groups[index] not in chosen]
     if not train or not validation:
         grouped = f" in {len({groups[index] for index in order if index in taken - test}):,} groups" if group_by else ""
         raise DataError(
@@ -181,6 +185,31 @@ def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
             "it must say the group of every photo"
         )
     return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
+
+
+def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
+    """The groups of one of some parts of about the same size: the largest first, each to the emptiest part.
+
+    Of single photos that is every ``parts``-th one.
+    """
+    totals = [0] * parts
+    chosen = set()
+    for group in sorted(sizes, key=lambda group: -sizes[group]):  # stable: equal ones stay in their random order
+        emptiest = totals.index(min(totals))
+        totals[emptiest] += sizes[group]
+        if emptiest == part - 1:
+            chosen.add(group)
+    return chosen
+
+
+def _last_share(sizes: Mapping[str, int], photos: float) -> set[str]:
+    """The last groups that hold at least so many photos: a tenth of the groups may be a few photos only."""
+    chosen: set[str] = set()
+    for group in reversed(list(sizes)):
+        if sum(sizes[name] for name in chosen) >= photos:
+            break
+        chosen.add(group)
+    return chosen
 
 
 def _check_groups(groups: Sequence[str], parts: Mapping[str, Iterable[int]]) -> None:

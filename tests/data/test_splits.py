@@ -205,8 +205,19 @@ def test_smaller_ratios_of_groups_are_nested_too():
 
 
 def test_each_photo_as_its_own_group_is_no_grouping():
-    grouped, plain = make_split(KEYS, official={}, group_by=".*"), make_split(KEYS, official={})
-    assert (grouped.train, grouped.validation, grouped.test) == (plain.train, plain.validation, plain.test)
+    for fold in ((1, 5), (5, 5)):
+        grouped, plain = (make_split(KEYS, official={}, group_by=pattern, fold=fold) for pattern in (".*", None))
+        assert (grouped.train, grouped.validation, grouped.test) == (plain.train, plain.validation, plain.test)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_of_very_different_sizes_still_leave_a_tenth_to_validate_with(seed):
+    keys = [f"breed{min(index // 70, 3 + index % 20)}/{index}.jpg" for index in range(400)]
+    split = make_split(keys, official={}, group_by="^[^/]+", seed=seed)
+    assert split.train and len(split.validation) >= split.development / 10
+    folds = [make_split(keys, official={}, group_by="^[^/]+", seed=seed, fold=(part, 3)) for part in (1, 2, 3)]
+    assert sum(len(fold.validation) for fold in folds) == split.development
+    assert min(len(fold.validation) for fold in folds) >= split.development / 6
 
 
 @pytest.mark.parametrize(
