@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -82,6 +83,45 @@ def _run_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
     return name
+
+
+def _known_losses(text: str) -> str:
+    names = text.split("+")
+    for name in names:
+        if name not in LOSSES:
+            raise ValueError(f"{name!r} is not a loss: {suggestion(name, LOSSES)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{text!r} names a loss twice")
+    if {"bce", "ce"} <= set(names):
+        raise ValueError(f"{text!r}: bce is for one logit a pixel and ce for one a class, take one of them")
+    return text
+
+
+def _class_weights(text: str) -> str:
+    if text == "auto":
+        return text
+    try:
+        weights = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} is neither auto nor numbers such as 0.5,2,1") from None
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"{text!r}: weights are 0 or more, and not all 0")
+    return text
+
+
+def _fold(text: str) -> str:
+    part, _, count = text.partition("/")
+    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count) and int(count) >= 2):
+        raise ValueError(f"{text!r} is not K/N, such as 1/5, with K from 1 to N and N at least 2")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
+    return text
 
 
 def _warm_enough(value: Any) -> Any:
@@ -326,14 +366,20 @@ class LabelledData(Section):
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256
     """Side to which photos are brought, in pixels; the aspect is not kept."""
-    augmentation: Literal["none", "flip"] = "flip"
-    """Random changes to photo and mask together."""
+    augmentation: Literal["none", "flip", "standard"] = "flip"
+    """Random changes to photo and mask together; standard adds crops (so scale and aspect) and colours to the flip."""
     test_split: Literal["official", "random"] = "official"
     """Take the published test list where there is one, or a random fifth."""
     split_seed: Annotated[int, Ge(0)] = 0
     """Seed of the split; nothing else changes it."""
-    border: Literal["pet", "background", "ignore"] = "pet"
-    """What Oxford's border pixels count as."""
+    fold: Annotated[str, AfterValidator(_fold)] | None = None
+    """K/N for cross-validation: validate on part K of N parts of the development photos."""
+    group_by: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Regular expression on a photo's path: photos that it finds the same text in stay in one part of the split."""
+    border: Literal["pet", "background", "ignore", "class"] = "pet"
+    """What Oxford's border pixels count as; class makes them a third one."""
+    classes: list[str] = []
+    """Learn this class, by name, and count the rest as background; repeat it. Or a number: how many the masks hold."""
     classes_file: Annotated[PathText | None, Completes("files")] = None
     """YAML of class names and colours, for RGB masks and for names."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
@@ -341,6 +387,14 @@ class LabelledData(Section):
     of the free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
+
+    @property
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """K and N of ``fold``."""
+        if self.fold is None:
+            return None
+        part, _, count = self.fold.partition("/")
+        return int(part), int(count)
 
 
 class FinetuneModel(Section):
@@ -363,10 +417,12 @@ class FinetuneModel(Section):
 class FinetuneTraining(Training):
     """Optimization"""
 
-    loss: Annotated[str, LOSSES] | None = None
-    """Loss; by default bce for two classes and ce for more."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a label that is spread over all classes, in classification."""
+    loss: Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None = None
+    """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
+    class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
+    """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
     learning_rate: Annotated[float, Gt(0)] = 1e-4
@@ -386,6 +442,10 @@ class FinetuneTraining(Training):
     """The encoder learns at this share of the learning rate."""
     layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     """Each stage of the encoder learns at this share of the rate of the one above it."""
+    patience: Annotated[int, Ge(1)] | None = None
+    """Stop after so many epochs without a better first validation score."""
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Average the weights over the steps with this decay, such as 0.999; validation and the model take the average."""
 
     @property
     def unfreeze_epochs(self) -> tuple[int, int]:
@@ -409,6 +469,13 @@ class FinetuneTraining(Training):
         return self
 
 
+class FinetuneRun(TrainingRun):
+    """Run"""
+
+    examples_every: Annotated[int, Ge(0)] = 5
+    """Epochs between pictures of some validation photos in examples.png, which ends with test photos; 0 means none."""
+
+
 class FinetuneConfig(Section):
     """finetune"""
 
@@ -416,7 +483,7 @@ class FinetuneConfig(Section):
     model: FinetuneModel = Field(default_factory=FinetuneModel)
     training: FinetuneTraining = Field(default_factory=FinetuneTraining)
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
-    run: TrainingRun = Field(default_factory=TrainingRun)
+    run: FinetuneRun = Field(default_factory=FinetuneRun)
     console: Console = Field(default_factory=Console)
 
 

@@ -190,10 +190,11 @@ def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def resize_mask(mask: Pixels, size: tuple[int, int]) -> Pixels:
-    """Bring class ids (H, W) to ``size`` = (height, width) by nearest neighbour."""
+    """Bring class ids (H, W) to ``size`` = (height, width): the pixel below the centre of each new one."""
     if mask.shape[:2] == tuple(size):
         return mask
-    return _as_pixels(cv2.resize(mask, tuple(size)[::-1], interpolation=cv2.INTER_NEAREST))
+    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their photos
+    return _as_pixels(cv2.resize(mask, tuple(size)[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -324,3 +324,10 @@ def test_damaged_pictures_of_any_kind_raise_nothing_but_our_error(tmp_path):
             except ImageError:
                 continue
             assert image.shape == (*image_shape(file), 3)
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (320, 240), (20, 90)])
+def test_a_resized_mask_takes_the_pixel_below_each_centre_and_so_lies_on_its_photo(shape):
+    mask = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    rows, columns = (np.floor((np.arange(32) + 0.5) * side / 32).astype(int) for side in shape)
+    np.testing.assert_array_equal(resize_mask(mask, (32, 32)), mask[np.ix_(rows, columns)])

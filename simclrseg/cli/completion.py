@@ -185,6 +185,14 @@ def _backbones(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     return map(Item, BACKBONES)
 
 
+def _losses(words: Sequence[str], incomplete: str) -> Iterator[Item]:
+    """One loss, or one more of a sum."""
+    from simclrseg.losses import LOSSES
+
+    begun, plus, _ = incomplete.rpartition("+")
+    return (Item(begun + plus + name) for name in LOSSES if name not in begun.split("+"))
+
+
 def _runs(kind: str) -> Callable[[Sequence[str], str], Iterator[Item]]:
     def completer(words: Sequence[str], incomplete: str) -> Iterator[Item]:
         from simclrseg import runs
@@ -223,6 +231,7 @@ def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:
 
 COMPLETERS: dict[str, Callable[[Sequence[str], str], Iterable[Item]]] = {
     "backbones": _backbones,
+    "losses": _losses,
     "datasets": _datasets,
     "files": _nothing,
     "finetune_runs": _runs("finetune"),

@@ -1,4 +1,4 @@
-"""The two views of SimCLR: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV."""
+"""Views of a photo: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from simclrseg.images import resize_image, resize_mask
+
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
 _IDENTITY = np.eye(3)
 _ORDERS = tuple(permutations(range(4)))
@@ -20,6 +22,8 @@ _MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear int
 
 VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
 """Random numbers that one view takes."""
+GRID = 1 << 12
+"""Steps of a photo's sides in which the crop of a pair is told."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,34 @@ STRENGTHS = {
     # Milder crops and colours, from the project that this one continues.
     "seed": replace(_PAPER, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
 }
+
+_STILL = replace(
+    _PAPER,
+    crop_scale=(1.0, 1.0),
+    crop_ratio=(1.0, 1.0),
+    flip_probability=0.0,
+    jitter_probability=0.0,
+    grayscale_probability=0.0,
+    blur_probability=0.0,
+)
+
+PAIR_STRENGTHS = {
+    "none": _STILL,
+    "flip": replace(_STILL, flip_probability=0.5),
+    # Zoom to twice the size, other aspects, flip and mild colours: what photos of one thing differ in.
+    "standard": replace(
+        _STILL,
+        crop_scale=(0.25, 1.0),
+        crop_ratio=(3 / 4, 4 / 3),
+        flip_probability=0.5,
+        jitter_probability=0.8,
+        brightness=0.3,
+        contrast=0.3,
+        saturation=0.3,
+        hue=0.05,
+    ),
+}
+"""For a photo and its mask together; none of them moves one against the other."""
 
 
 def adjusted(
@@ -143,6 +175,39 @@ def render_view(image: np.ndarray, view: View, out: np.ndarray) -> None:
     resample(image[top : top + height, left : left + width], out)
     if view.flip:
         cv2.flip(out, 1, dst=out)
+    _recolour(out, view)
+
+
+def render_pair(image: np.ndarray, mask: np.ndarray, view: View, out: np.ndarray, out_mask: np.ndarray) -> None:
+    """Write one view of a photo and its mask together; without a crop it is the geometry of evaluation.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (h, w) uint8 class ids, the photo's own size or a coarser one.
+        view: its box in ``GRID`` steps of the photo's sides, so that a crop has the photo's shape and not the square's.
+        out: (S, S, 3) uint8, contiguous; overwritten.
+        out_mask: (S, S) uint8, contiguous; overwritten.
+    """
+    size = out.shape[0], out.shape[1]
+    np.copyto(out, resize_image(_crop(image, view.box), size))
+    np.copyto(out_mask, resize_mask(_crop(mask, view.box), size))
+    if view.flip:
+        cv2.flip(out, 1, dst=out)
+        cv2.flip(out_mask, 1, dst=out_mask)
+    _recolour(out, view)
+
+
+def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A part of (H, W[, C]), contiguous; ``box`` in ``GRID`` steps of each side."""
+    (height, width), (top, left, tall, wide) = pixels.shape[:2], box
+    y, x = top * height // GRID, left * width // GRID
+    return np.ascontiguousarray(
+        pixels[y : max(y + 1, (top + tall) * height // GRID), x : max(x + 1, (left + wide) * width // GRID)]
+    )
+
+
+def _recolour(out: np.ndarray, view: View) -> None:
+    """Change colours and sharpness in place."""
     for operation in view.order:
         _COLOUR[operation](out, view.factors[operation])
     if view.grayscale:

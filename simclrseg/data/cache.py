@@ -138,6 +138,7 @@ class Cached(Dataset):
             label_names=dataset.label_names,
             official=dataset.official,
             border=dataset.border,
+            chosen=dataset.chosen,
             summary=dataset.summary,
         )
         self._dataset = dataset

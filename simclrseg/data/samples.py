@@ -7,13 +7,21 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import cv2
 import numpy as np
 
-from simclrseg.data.augment import VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.augment import (
+    GRID,
+    PAIR_STRENGTHS,
+    VIEW_COLUMNS,
+    Strengths,
+    render_pair,
+    render_view,
+    sample_view,
+)
+from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import resize_image, resize_mask
+from simclrseg.images import resize_image
 
 if TYPE_CHECKING:
     from simclrseg.data.datasets.base import Dataset
@@ -126,8 +134,8 @@ class MaskPairs(_Samples):
     """Photo and mask, squashed to a square: ``image`` (S, S, 3), ``mask`` (S, S) class ids and ``index``.
 
     Args:
-        flip: probability of a horizontal flip of both together; 0 gives the bare pair, as evaluation needs it.
-        seed: of the flips.
+        strengths: of the augmentation of both together; by default the bare pair, as evaluation needs it.
+        seed: of the augmentation.
     """
 
     def __init__(
@@ -136,12 +144,12 @@ class MaskPairs(_Samples):
         indices: Sequence[int],
         *,
         image_size: int,
-        flip: float = 0.0,
+        strengths: Strengths = PAIR_STRENGTHS["none"],
         seed: int = 0,
         strict: bool = False,
     ) -> None:
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.flip = flip
+        self.strengths = strengths
         self.seed = seed
         self.fields |= {
             "image": ((image_size, image_size, 3), np.uint8),
@@ -150,28 +158,16 @@ class MaskPairs(_Samples):
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        flips = uniform(self.seed, epoch, self.indices[positions], 1)[:, 0] < self.flip
-        size = (self.image_size, self.image_size)
+        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
         for row, position in enumerate(positions.tolist()):
             index, (image, mask) = self._read(position, self._pair)
             out["index"][row] = index
-            image, mask = resize_image(image, size), resize_mask(mask, size)
-            if flips[row]:
-                cv2.flip(image, 1, dst=out["image"][row])
-                cv2.flip(mask, 1, dst=out["mask"][row])
-            else:
-                out["image"][row] = image
-                out["mask"][row] = mask
+            view = sample_view(numbers[row], GRID, GRID, self.strengths)
+            render_pair(image, mask, view, out["image"][row], out["mask"][row])
 
     def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, mask = self.dataset.image(index), self.dataset.mask(index)
-        ratio = image.shape[0] / image.shape[1] * mask.shape[1] / mask.shape[0]
-        if not 0.9 < ratio < 1.1:  # squashing would hide it; a mask that is only coarser is fine
-            sizes = " and ".join(f"{array.shape[1]}x{array.shape[0]}" for array in (image, mask))
-            raise DataError(
-                f"{self.dataset.keys[index]}: photo and mask are {sizes} pixels, which do not lie on each other: "
-                "is one of them turned?"
-            )
+        check_aspects(self.dataset.keys[index], image.shape, mask.shape)
         return image, mask
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ class Split:
     Attributes:
         development: photos that are not test, before ``data_ratio`` took its share.
         test_split: where the test photos come from; ``random`` also where an official list was asked for and is none.
+        fold: part and number of parts, of a cross-validation.
+        group_by: what kept photos together.
         line: the same for the user.
     """
 
@@ -38,6 +41,8 @@ class Split:
     seed: int
     test_split: TestSplit
     line: str
+    fold: tuple[int, int] | None = None
+    group_by: str | None = None
 
 
 def make_split(
@@ -49,12 +54,16 @@ def make_split(
     seed: int = 0,
     data_ratio: float = 1.0,
     strata: Sequence[int] | None = None,
+    fold: tuple[int, int] | None = None,
+    group_by: str | None = None,
 ) -> Split:
     """Split a dataset.
 
     Photos are put into the order of a hash of seed and key. A random test split is the first fifth; of the
     development photos every tenth is for validation, unless a list says otherwise. ``data_ratio`` takes the first
     part of that order, so that the photos of a smaller ratio are among those of a larger one.
+
+    Grouped photos follow one another in that order, and every part is made of whole groups.
 
     Args:
         keys: of all photos.
@@ -64,13 +73,19 @@ def make_split(
         test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
         strata: class of each photo, where parts should hold classes in proportion: the order then takes turns among
-            them, and the first development photo of each class is for training.
+            them, and the first development photo of each class is for training. Groups come before classes.
+        fold: (k, n) takes for validation the k-th of n parts of the development photos; the test photos stay as they
+            are, and lists of training and validation photos are put together.
+        group_by: a regular expression; photos in whose keys it finds the same groups, or text, stay together.
 
     Raises:
-        DataError: if fewer than two photos are left to train and validate with.
+        DataError: if fewer than two photos are left to train and validate with, or photos cannot be kept together.
     """
     taken = set(range(len(keys)) if usable is None else usable)
-    order = sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
+    groups = _groups(keys, group_by)
+    order = sorted(range(len(keys)), key=lambda index: (_rank(seed, groups[index]), _rank(seed, keys[index])))
+    if group_by is not None:
+        strata = None
     if strata is not None:
         order = _in_turns(order, strata, taken)
     lists = dict(official) if test_split == "official" else {}
@@ -81,28 +96,44 @@ def make_split(
         test = set(lists["test"])
     else:  # of the training list only where there is one: the validation list stays as it is
         candidates = [index for index in order if index in pool]
-        test = set(candidates[: max(1, math.floor(TEST_SHARE * len(candidates)))] if len(candidates) > 2 else ())
+        share = max(1, math.floor(TEST_SHARE * len(candidates)))
+        while share < len(candidates) and groups[candidates[share]] == groups[candidates[share - 1]]:
+            share += 1  # to the end of the group
+        test = set(candidates[:share] if len(candidates) > 2 else ())
     train = [index for index in order if index in pool - test and index in taken]
     validation = [index for index in order if index in validation_list and index in taken]
+
+    if fold is not None:
+        train, validation = [index for index in order if index in {*train, *validation}], []
+    if group_by is not None:
+        _check_groups(groups, {"train": train, "validation": validation, "test": test & taken})
 
     development = len(train) + len(validation)
     if validation:
         train, validation = _share(train, data_ratio), _share(validation, data_ratio)
     else:
         some = _share(train, data_ratio)
-        last = VALIDATION_EVERY - 1 if len(some) >= VALIDATION_EVERY else len(some) - 1
-        validation = some[last::VALIDATION_EVERY] if strata is None else _tenth_of_each(some, strata)
-        held = set(validation)
-        train = [index for index in some if index not in held]
+        sizes = Counter(groups[index] for index in some)
+        if strata is not None and fold is None:
+            chosen = {groups[index] for index in _tenth_of_each(some, strata)}
+        elif group_by is not None and fold is None:
+            chosen = _last_share(sizes, len(some) / VALIDATION_EVERY)
+        else:
+            chosen = _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
+        validation = [index for index in some if groups[index] in chosen]
+        train = [index for index in some if groups[index] not in chosen]
     if not train or not validation:
+        grouped = f" in {len({groups[index] for index in order if index in taken - test}):,} groups" if group_by else ""
         raise DataError(
-            f"{development:,} development photos at data ratio {data_ratio:g} leave {len(train)} to train and "
+            f"{development:,} development photos{grouped} at data ratio {data_ratio:g} leave {len(train)} to train and "
             f"{len(validation)} to validate with: add photos, or raise --data-ratio"
         )
     used = len(train) + len(validation)
     line = (
         f"{data_ratio:g}: {used:,} of {development:,} development photos, "
         f"{len(train):,} train / {len(validation):,} validation"
+        + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
+        + (f"; {len(set(groups)):,} groups stay together" if group_by else "")
     )
     return Split(
         train=tuple(sorted(train)),
@@ -113,15 +144,18 @@ def make_split(
         seed=seed,
         test_split=test_split,
         line=line,
+        fold=fold,
+        group_by=group_by,
     )
 
 
 def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
-    """A hash of what a score on the test photos depends on: their keys and files, their masks, the border rule.
+    """A hash of what a score on the test photos depends on: keys, files, masks, border rule, chosen classes.
 
     Two runs with the same hash were scored on the same pixels.
     """
-    return _hash(f"{dataset.border}\n", dataset, test, _digest)
+    rule = f"{dataset.border}\n" + (f"{dataset.chosen}\n" if dataset.chosen else "")
+    return _hash(rule, dataset, test, _digest)
 
 
 def labelled_test_hash(dataset: Dataset, test: Sequence[int]) -> str:
@@ -136,6 +170,8 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
         "split_seed": split.seed,
         "test_split": split.test_split,
         "data_ratio": split.data_ratio,
+        "fold": split.fold,
+        "group_by": split.group_by,
         "development": split.development,
         "border": dataset.border,
         "test_hash": hash_of_test,
@@ -143,6 +179,61 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
         "validation": [dataset.keys[index] for index in split.validation],
         "test": [dataset.keys[index] for index in split.test],
     }
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+
+
+def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
+    """The group of each photo; each is its own where there is no pattern."""
+    if pattern is None:
+        return list(keys)
+    found = [re.search(pattern, key) for key in keys]
+    if not all(found):
+        bare = [key for key, match in zip(keys, found, strict=True) if not match]
+        raise DataError(
+            f"--group-by {pattern!r} finds nothing in {len(bare):,} of {len(keys):,} paths, such as {bare[0]}: "
+            "it must say the group of every photo"
+        )
+    return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
+
+
+def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
+    """The groups of one of some parts of about the same size: the largest first, each to the emptiest part.
+
+    Of single photos that is every ``parts``-th one.
+    """
+    totals = [0] * parts
+    chosen = set()
+    for group in sorted(sizes, key=lambda group: -sizes[group]):  # stable: equal ones stay in their random order
+        emptiest = totals.index(min(totals))
+        totals[emptiest] += sizes[group]
+        if emptiest == part - 1:
+            chosen.add(group)
+    return chosen
+
+
+def _last_share(sizes: Mapping[str, int], photos: float) -> set[str]:
+    """The last groups that hold at least so many photos: a tenth of the groups may be a few photos only."""
+    chosen: set[str] = set()
+    for group in reversed(list(sizes)):
+        if sum(sizes[name] for name in chosen) >= photos:
+            break
+        chosen.add(group)
+    return chosen
+
+
+def _check_groups(groups: Sequence[str], parts: Mapping[str, Iterable[int]]) -> None:
+    """Published lists may tear a group apart."""
+    homes: dict[str, str] = {}
+    for part, indices in parts.items():
+        for index in indices:
+            if homes.setdefault(groups[index], part) != part:
+                raise DataError(
+                    f"the lists put photos of the group {groups[index]!r} into {homes[groups[index]]} and {part}: "
+                    "pass --test-split random, or leave out --group-by"
+                )
 
 
 def _development(lists: Mapping[str, Sequence[int]], count: int) -> tuple[set[int], set[int]]:

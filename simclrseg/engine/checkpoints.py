@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class TrainingState:
     images: dict[str, int]
     history: list[dict[str, Any]]
     """The epoch records so far."""
+    average: dict[str, Any] = field(default_factory=dict)
+    """Of the weights; empty where none is kept."""
 
 
 class Checkpoints:
@@ -78,7 +80,7 @@ class Checkpoints:
         return self._every_minutes is not None and self._clock() - self._saved >= 60 * self._every_minutes
 
     def save_last(self, state: TrainingState) -> None:
-        self._save(self._last, {field.name: getattr(state, field.name) for field in fields(state)})
+        self._save(self._last, {part.name: getattr(state, part.name) for part in fields(state)})
         self._saved = self._clock()
         if self._keep > 1 and distributed.is_main():
             self._keep_last(state.step)

@@ -6,13 +6,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
 from torch import nn
 
 from simclrseg import distributed
+from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.footprint import explained_shortage
@@ -43,6 +44,8 @@ def fit(
     micro_batch: int | None = None,
     clip: float | None = None,
     freezing: Freezing | None = None,
+    average: float | None = None,
+    patience: int | None = None,
     observers: Sequence[Observer] = (),
     checkpoints: Checkpoints | None = None,
     start: TrainingState | None = None,
@@ -60,6 +63,9 @@ def fit(
         micro_batch: samples per forward pass; the gradient stays that of the whole batch.
         clip: largest norm of the gradient.
         freezing: which parts of the model learn in which epoch; without it all do.
+        average: decay of a moving average of the weights, which is then what validation, observers of an epoch and the
+            best checkpoint see, and what the model ends with; None keeps none.
+        patience: epochs without a better validation after which training stops.
         checkpoints: where the state is saved: after each epoch, when a signal comes, and as often as it says.
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
@@ -85,6 +91,9 @@ def fit(
         optimizer.load_state_dict(start.optimizer)
         scaler.load_state_dict(start.scaler)
     distributed.copy_from_main(model.state_dict().values())
+    averaged = None if average is None else WeightAverage(model, average)
+    if averaged is not None and start is not None:
+        averaged.load_state_dict(start.average)
 
     def settle() -> None:
         """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
@@ -95,7 +104,8 @@ def fit(
         if checkpoints is not None:
             states = model.state_dict(), optimizer.state_dict(), scaler.state_dict()
             records = [dataclasses.asdict(record) for record in history]
-            checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records))
+            means = {} if averaged is None else averaged.state_dict()
+            checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records, means))
 
     local_batch = train.batch_size // distributed.world_size()
     told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
@@ -103,6 +113,8 @@ def fit(
         try:
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):
+                    if patience is not None and FitResult(history).without_progress >= patience:
+                        break
                     model.train()
                     if freezing is not None:
                         freezing.apply(epoch)
@@ -120,6 +132,8 @@ def fit(
                         logs |= _measured(task, step % len(train))
                         _update(model, optimizer, scaler, clip)
                         step += 1
+                        if averaged is not None:
+                            averaged.update(step)
                         images = distributed.count(batch_length(batch))
                         seconds, ended = time.perf_counter() - ended, time.perf_counter()
                         record = StepRecord(step, epoch + 1, rate, {}, images, seconds, waited)
@@ -129,15 +143,17 @@ def fit(
                             settle()
                             save()
                     settle()
-                    scores = {}
-                    if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
-                        scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
-                    finished += 1
-                    history.append(EpochRecord(finished, step, meter.take_means(), scores, time.perf_counter() - began))
-                    for observer in observers:
-                        observer.on_epoch(history[-1])
-                    if checkpoints is not None and keep == "best" and FitResult(history).best_epoch == finished:
-                        checkpoints.save_best(model.state_dict(), score=_score(history[-1]), epoch=finished)
+                    with nullcontext() if averaged is None else averaged.applied():
+                        scores = {}
+                        if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
+                            scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
+                        finished += 1
+                        seconds = time.perf_counter() - began
+                        history.append(EpochRecord(finished, step, meter.take_means(), scores, seconds))
+                        for observer in observers:
+                            observer.on_epoch(history[-1])
+                        if checkpoints is not None and keep == "best" and FitResult(history).best_epoch == finished:
+                            checkpoints.save_best(model.state_dict(), score=_score(history[-1]), epoch=finished)
                     save()
         except Stop as request:
             settle()
@@ -147,6 +163,8 @@ def fit(
     distributed.barrier()
     if checkpoints is not None and keep == "best" and FitResult(history).best_epoch is not None:
         model.load_state_dict(checkpoints.load_best())
+    elif averaged is not None:
+        averaged.apply()
     return FitResult(history)
 
 
@@ -183,6 +201,11 @@ class FitResult:
         """The first epoch with the highest first score, from 1; None without validation."""
         scored = [record for record in self.history if record.validation]
         return max(scored, key=_score).epoch if scored else None
+
+    @property
+    def without_progress(self) -> int:
+        """Epochs since the best one."""
+        return 0 if self.best_epoch is None else self.history[-1].epoch - self.best_epoch
 
     @property
     def best(self) -> dict[str, float]:

@@ -7,5 +7,8 @@ LOSSES = Registry(
     {
         "bce": "simclrseg.losses.segmentation:bce",
         "ce": "simclrseg.losses.segmentation:ce",
+        "dice": "simclrseg.losses.segmentation:dice",
+        "focal": "simclrseg.losses.segmentation:focal",
+        "jaccard": "simclrseg.losses.segmentation:jaccard",
     },
 )

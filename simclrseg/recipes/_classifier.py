@@ -18,6 +18,7 @@ from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions, so
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos
 from simclrseg.data.splits import Split, labelled_test_hash
+from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.classification import Predict, Scores, score
 from simclrseg.metadata import ModelMetadata
@@ -117,7 +118,17 @@ def build_model(
     return Classifier(backbone, len(dataset.label_names), dropout=config.model.dropout), facts
 
 
-def training_task(config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, loss: str) -> Classification:
+def training_task(
+    config: FinetuneConfig,
+    model: nn.Module,
+    metadata: ModelMetadata,
+    loss: str,
+    *,
+    dataset: Dataset,
+    pairs: Dataset,
+    split: Split,
+    threads: int,
+) -> Classification:
     """The network with its loss."""
     return _task(model, metadata, label_smoothing=config.training.label_smoothing)
 
@@ -148,6 +159,20 @@ def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence
 def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> Photos:
     """What the epochs are compared on: as it is."""
     return Photos(dataset, indices, image_size=config.data.image_size, strict=config.data.strict)
+
+
+def watchers(
+    config: FinetuneConfig,
+    folder: Path,
+    task: Classification,
+    dataset: Dataset,
+    validation: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+) -> list[Observer]:
+    """Who draws pictures during training: nobody."""
+    return []
 
 
 def score_photos(

@@ -35,11 +35,11 @@ class Forecast:
 
     Attributes:
         step: seconds of one.
-        run: seconds of the whole run; 0 until it is known.
+        epoch, run: seconds of an epoch and of the whole run; 0 until they are known.
     """
 
     def __init__(self, *, steps: int = FIRST_STEPS, suggestion: Callable[[float], str] | None = None) -> None:
-        self.step = self.run = 0.0
+        self.step = self.epoch = self.run = 0.0
         self._steps = steps
         self._suggestion = suggestion
         self._timed: list[float] = []
@@ -55,7 +55,8 @@ class Forecast:
         if step < self._steps:
             return
         self.step = sum(self._timed) / len(self._timed)
-        self.run = self.step * self._plan.epochs * self._plan.steps_per_epoch
+        self.epoch = self.step * self._plan.steps_per_epoch
+        self.run = self.epoch * self._plan.epochs
         log.info(
             f"about {in_words(self.run)} for the whole run: "
             f"{self._plan.batch_size / self.step:,.3g} {self._plan.unit}/s, {self.step:.2g} s a step"
@@ -109,6 +110,7 @@ def findings(rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device:
         "micro_batch": micro_batch,
         "memory": f"{peak_memory(device) / 1e9:.1f} GB",
         "images_per_second": batch_size / rehearsal.step,
+        "epoch": in_words(rehearsal.epoch),
         "whole_run": in_words(rehearsal.run),
     }
 

@@ -41,6 +41,8 @@ def split_dataset(
         seed=config.split_seed,
         data_ratio=config.data_ratio,
         strata=strata,
+        fold=config.fold_numbers,
+        group_by=config.group_by,
     )
     for part in ("train", "validation", "test"):
         if not getattr(split, part):

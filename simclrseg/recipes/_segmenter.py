@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclrseg import plots
 from simclrseg.config import FinetuneConfig, LabelledData
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
-from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import Split, test_hash
-from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.engine.history import Observer
+from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, score
-from simclrseg.images import resize_image, resize_mask
-from simclrseg.inference.masks import to_mask
 from simclrseg.losses import LOSSES
+from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics import segmentation_metrics
+from simclrseg.metrics import per_class_iou, segmentation_metrics
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.recipes import _labelled
+from simclrseg.recipes._masks import Examples, class_weights, draw_examples, examine_masks, open_masks
 from simclrseg.recipes._training import Machine, spread
 from simclrseg.tasks.segmentation import Segmentation
 
@@ -48,14 +48,7 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
     Raises:
         DataError: if there are no masks, or too few for a split.
     """
-    options = DatasetOptions(
-        border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None
-    )
-    dataset = open_dataset(config.dataset, options)
-    if not dataset.has_masks:
-        raise DataError(
-            f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or oxford_pets"
-        )
+    dataset = open_masks(config)
     usable = [index for index in range(len(dataset)) if dataset.has_mask(index)]
     return dataset, _labelled.split_dataset(config, dataset, usable, what="photos with masks")
 
@@ -91,15 +84,18 @@ def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, co
 
 
 def loss_of(config: FinetuneConfig, dataset: Dataset) -> str:
-    """The name of the loss.
+    """The name of the loss, or of several with + between them.
 
     Raises:
         UsageError: if it cannot work on the dataset's classes.
     """
     classes = len(dataset.classes)
     loss = config.training.loss or ("bce" if classes == 2 else "ce")
-    if loss == "bce" and classes > 2:
-        raise UsageError(f"--loss bce is for two classes, and {config.data.dataset} has {classes}: pass --loss ce")
+    if "bce" in loss.split("+") and classes > 2:
+        remedy = loss.replace("bce", "ce")
+        raise UsageError(
+            f"--loss {loss}: bce is for two classes, and {config.data.dataset} has {classes}: pass --loss {remedy}"
+        )
     return loss
 
 
@@ -111,7 +107,7 @@ def build_model(
     if config.model.decoder is None and decoder != "unet":
         log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
     classes = len(dataset.classes)
-    outputs = 1 if classes == 2 and loss_of(config, dataset) == "bce" else classes
+    outputs = classes if classes > 2 or "ce" in loss_of(config, dataset).split("+") else 1
     facts = {
         "task": TASK,
         "decoder": decoder,
@@ -126,9 +122,29 @@ def build_model(
     return model, facts
 
 
-def training_task(config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, loss: str) -> Segmentation:
-    """The network with its loss."""
-    return _task(model, metadata, LOSSES[loss])
+def training_task(
+    config: FinetuneConfig,
+    model: nn.Module,
+    metadata: ModelMetadata,
+    loss: str,
+    *,
+    dataset: Dataset,
+    pairs: Dataset,
+    split: Split,
+    threads: int,
+) -> Segmentation:
+    """The network with its loss, after a look at all masks.
+
+    Args:
+        pairs: the dataset as training and validation read it.
+
+    Raises:
+        DataError: if a mask does not fit.
+        UsageError: if the class weights do not fit the classes.
+    """
+    counts = examine_masks(dataset, pairs, split, threads=threads)
+    weights = class_weights(config.training.class_weights, counts, dataset.classes)
+    return _task(model, metadata, total([LOSSES[name] for name in loss.split("+")], weights))
 
 
 def scoring_task(model: nn.Module, metadata: ModelMetadata) -> Segmentation:
@@ -148,7 +164,7 @@ def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence
         dataset,
         indices,
         image_size=config.data.image_size,
-        flip=0.5 if config.data.augmentation == "flip" else 0.0,
+        strengths=PAIR_STRENGTHS[config.data.augmentation],
         seed=config.run.seed,
         strict=config.data.strict,
     )
@@ -156,7 +172,7 @@ def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence
 
 def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> MaskPairs:
     """What the epochs are compared on: as it is."""
-    return MaskPairs(dataset, indices, image_size=config.data.image_size, flip=0.0, seed=0, strict=config.data.strict)
+    return MaskPairs(dataset, indices, image_size=config.data.image_size, strict=config.data.strict)
 
 
 def draw_test(
@@ -170,9 +186,35 @@ def draw_test(
     machine: Machine,
 ) -> None:
     """Show some test photos with their true and predicted masks in ``examples.png``."""
-    rows = example_rows(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata)
-    if rows:
-        plots.examples(rows, dataset.colours, folder / "examples.png")
+    path = folder / "examples.png"
+    draw_examples(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata=metadata, path=path)
+
+
+def watchers(
+    config: FinetuneConfig,
+    folder: Path,
+    task: Segmentation,
+    dataset: Dataset,
+    validation: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+) -> list[Observer]:
+    """Observers of the training: validation photos in ``examples.png`` every few epochs."""
+    if not config.run.examples_every:
+        return []
+    return [
+        Examples(
+            lambda images: predictor(task, machine)(
+                images
+            ),  # anew each time: training leaves the model in its own mode
+            dataset,
+            spread(validation, EXAMPLES),
+            every=config.run.examples_every,
+            metadata=metadata,
+            path=folder / "examples.png",
+        )
+    ]
 
 
 def predictor(task: Segmentation, machine: Machine) -> Predict:
@@ -185,24 +227,6 @@ def predictor(task: Segmentation, machine: Machine) -> Predict:
         return task.probabilities(batch).cpu().numpy()
 
     return predict
-
-
-def example_rows(
-    predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Photo, true and predicted mask of those photos that can be read, all squashed to the training size."""
-    side = (metadata.image_size, metadata.image_size)
-    pairs = []
-    for index in indices:
-        try:
-            pairs.append((resize_image(dataset.image(index), side), resize_mask(dataset.mask(index), side)))
-        except ImageError:  # scoring has named it
-            continue
-    if not pairs:
-        return []
-    probabilities = predict(np.stack([photo for photo, _ in pairs]))
-    masks = [to_mask(probability, metadata.threshold) for probability in probabilities]
-    return [(photo, truth, mask) for (photo, truth), mask in zip(pairs, masks, strict=True)]
 
 
 def score_photos(
@@ -253,7 +277,8 @@ def score_predictions(
 
 
 def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str, dict[str, Any]]:
-    """What ``test.json`` holds: per resolution, the metrics over all pixels of the split."""
+    """What ``test.json`` holds: per resolution, the metrics over the split, and of many classes the IoU of each."""
+    matrices = {resolution: scores.counts[resolution].sum(axis=0) for resolution in RESOLUTIONS}
     return {
         resolution: {
             "split": split,
@@ -261,10 +286,19 @@ def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str,
             "resolution": resolution,
             "border": metadata.border,
             "threshold": metadata.threshold,
-            "metrics": segmentation_metrics(scores.counts[resolution].sum(axis=0)),
+            "metrics": segmentation_metrics(matrices[resolution]),
+            **_by_class(matrices[resolution], metadata.classes),
         }
         for resolution in RESOLUTIONS
     }
+
+
+def _by_class(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """IoU of each of more than two classes; None, which JSON knows, where one is neither there nor predicted."""
+    if len(classes) <= 2:
+        return {}
+    scores = [None if np.isnan(value) else value for value in per_class_iou(matrix).tolist()]
+    return {"iou_by_class": dict(zip(classes, scores, strict=True))}
 
 
 def headline(result: dict[str, dict[str, Any]], at: Resolution = "original") -> dict[str, Any]:

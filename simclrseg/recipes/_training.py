@@ -60,6 +60,7 @@ RESUMABLE = {
     "run.checkpoint_steps",
     "run.checkpoint_minutes",
     "run.keep_checkpoints",
+    "run.examples_every",
     "console.runs",
     "console.quiet",
 }
@@ -208,6 +209,8 @@ def train(
     keep: Literal["best", "last"] = "best",
     freezing: Freezing | None = None,
     scales: Mapping[nn.Parameter, float] | None = None,
+    average: float | None = None,
+    patience: int | None = None,
 ) -> FitResult:
     """Run the engine in a run's folder, from its last checkpoint where it has one."""
     checkpoints = Checkpoints(
@@ -231,7 +234,7 @@ def train(
     )
     try:
         with compiled(task.model, enabled=training.compile):
-            return fit(
+            result = fit(
                 task,
                 batches,
                 validation,
@@ -245,6 +248,8 @@ def train(
                 micro_batch=micro_batch,
                 clip=training.clip,
                 freezing=freezing,
+                average=average,
+                patience=patience,
                 observers=watchers,
                 checkpoints=checkpoints,
                 start=start,
@@ -255,6 +260,13 @@ def train(
         raise Interrupted(
             f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
         ) from None
+    if len(result.history) < training.epochs:
+        name = next(iter(result.best))
+        log.info(
+            f"stopped after epoch {len(result.history)} of {training.epochs}: no {name} better than that of epoch "
+            f"{result.best_epoch}, {result.best[name]:.4f}"
+        )
+    return result
 
 
 def choose_micro_batch(

@@ -134,6 +134,8 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
         _, dataset, split = dataset_of(run)
         return dataset, split
     own = parse_config_file(FinetuneConfig, str(run.folder))
-    data = own.data.model_copy(update={"dataset": config.data.dataset, "data_ratio": 1.0})
+    data = own.data.model_copy(
+        update={"dataset": config.data.dataset, "data_ratio": 1.0, "fold": None, "group_by": None}
+    )
     dataset, split = TASKS[own.model.task].open_labelled(data)
     return dataset, split

@@ -111,10 +111,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         commit=source_commit(),
         **facts,
     )
-    task = recipe.training_task(config, model, metadata, loss)
+    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
+    task = recipe.training_task(
+        config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
+    )
     scales = scales_of(config.training, backbone)
     freezing = freezing_of(config.training, model, backbone)
-    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
     samples = recipe.training_samples(config, pairs, split.train)
     batches = Loader(
         samples,
@@ -168,7 +170,13 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             scales=scales,
             saving=config.run,
             suggestion=suggested(config, machine.device),
-            observers=[*observers, *make_loggers(loggers, run, config)],
+            average=config.training.ema,
+            patience=config.training.patience,
+            observers=[
+                *observers,
+                *recipe.watchers(config, run.folder, task, pairs, split.validation, metadata=metadata, machine=machine),
+                *make_loggers(loggers, run, config),
+            ],
         )
         report_skipped(samples.skipped)
         if not distributed.dismiss():
@@ -178,7 +186,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         )
         test = recipe.results(scores, split="test", metadata=metadata)
         recipe.draw_test(run.folder, task, dataset, split.test, scores, metadata=metadata, machine=machine)
-        metadata = metadata.model_copy(update={"metrics": recipe.headline(test)["metrics"]})
+        found = {"metrics": recipe.headline(test)["metrics"], "epochs": len(result.history)}
+        metadata = metadata.model_copy(update=found)
         save_weights(run.folder / MODEL_FILE, weights_of(model), metadata)
         write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
         problem = export_run(run, model, dataset, split.test, metadata)
@@ -228,6 +237,7 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
 
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """``<dataset>-<pretrained>``, and ``-r0.5`` where only a share of the photos is used."""
+    """``<dataset>-<pretrained>``; ``-r0.5`` says that a share of the photos is used, ``-fold1of5`` that a fold is."""
     name = f"{dataset_label(config.data.dataset)}-{dataset_label(pretrained.label)}"
-    return name if config.data.data_ratio == 1 else f"{name}-r{config.data.data_ratio:g}"
+    share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
+    return name + share + (f"-fold{config.data.fold.replace('/', 'of')}" if config.data.fold else "")

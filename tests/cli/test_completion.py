@@ -41,6 +41,12 @@ def values(line: str) -> list[str]:
     return [item.value for item in complete(words, incomplete)]
 
 
+def test_one_loss_is_offered_after_another():
+    assert values("finetune --loss d") == ["dice"]
+    assert values("finetune --loss bce+d") == ["bce+dice"]
+    assert "dice+dice" not in values("finetune --loss dice+")
+
+
 def test_commands_are_offered():
     assert values("")[:6] == COMMANDS
     assert values("pre") == ["pretrain", "predict"]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from simclrseg.data import cache
-from simclrseg.data.augment import STRENGTHS
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.joined import join
@@ -111,7 +111,9 @@ def test_batches_are_the_same_whatever_the_cache(photos: Path, where: cache.Wher
 @pytest.mark.parametrize("where", ["ram", "disk"])
 def test_pairs_of_photo_and_mask_are_the_same_and_decoded_once(photos: Path, where: cache.Where) -> None:
     def pairs(dataset: Dataset) -> list[np.ndarray]:
-        samples = MaskPairs(dataset, [i for i in range(N) if i != BROKEN], image_size=40, flip=0.5)
+        samples = MaskPairs(
+            dataset, [i for i in range(N) if i != BROKEN], image_size=40, strengths=PAIR_STRENGTHS["flip"]
+        )
         loader = Loader(samples, batch_size=4, shuffle=True, drop_last=False, threads=1)
         return [batch[name].numpy() for epoch in range(2) for batch in loader.epoch(epoch) for name in sorted(batch)]
 

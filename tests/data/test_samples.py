@@ -1,10 +1,11 @@
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, render_view, sample_view
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, render_view, sample_view
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import MaskPairs, Photos, TwoViews
 from simclrseg.errors import DataError, ImageError
@@ -12,6 +13,7 @@ from simclrseg.images import resize_image, resize_mask
 from tests.data.fakes import FakeDataset
 
 STRENGTH = STRENGTHS["paper"]
+FLIP = PAIR_STRENGTHS["flip"]
 
 
 def filled(samples: Any, positions: list[int], epoch: int = 0) -> dict[str, np.ndarray]:
@@ -109,7 +111,7 @@ def test_mask_pairs_are_squashed_and_untouched_without_flip() -> None:
 def test_photo_and_mask_are_flipped_together_with_the_given_probability() -> None:
     n = 200
     dataset = FakeDataset(n)
-    flipping = MaskPairs(dataset, range(n), image_size=8, flip=0.3, seed=5)
+    flipping = MaskPairs(dataset, range(n), image_size=8, strengths=replace(FLIP, flip_probability=0.3), seed=5)
     bare = filled(MaskPairs(dataset, range(n), image_size=8), list(range(n)))
     out = filled(flipping, list(range(n)), epoch=1)
     flipped = (out["image"] != bare["image"]).any(axis=(1, 2, 3))
@@ -120,7 +122,7 @@ def test_photo_and_mask_are_flipped_together_with_the_given_probability() -> Non
 
 
 def test_flips_change_from_epoch_to_epoch() -> None:
-    samples = MaskPairs(FakeDataset(32), range(32), image_size=8, flip=0.5)
+    samples = MaskPairs(FakeDataset(32), range(32), image_size=8, strengths=FLIP)
     first, second = (filled(samples, list(range(32)), epoch)["image"] for epoch in (0, 1))
     assert 4 < (first != second).any(axis=(1, 2, 3)).sum() < 28
 

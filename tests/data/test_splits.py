@@ -206,3 +206,69 @@ def test_a_class_that_was_renamed_changes_the_hash_of_the_labels():
 
     assert labelled_test_hash(photos("cat", "dog"), [1, 2]) == labelled_test_hash(photos("cat", "dog"), [2, 1])
     assert labelled_test_hash(photos("cat", "dog"), [1, 2]) != labelled_test_hash(photos("cat", "cow"), [1, 2])
+
+
+def test_folds_share_out_the_development_photos_and_leave_the_test_photos_alone():
+    plain = make_split(KEYS, official={})
+    folds = [make_split(KEYS, official={}, fold=(part, 5)) for part in range(1, 6)]
+    validated = [index for split in folds for index in split.validation]
+    assert sorted(validated) == sorted({*plain.train, *plain.validation})
+    assert all(split.test == plain.test for split in folds)
+    assert all(set(split.train) == set(validated) - set(split.validation) for split in folds)
+    assert {len(split.validation) for split in folds} <= {89, 90}
+    assert folds[1].line.endswith("(fold 2 of 5)")
+
+
+def test_folds_put_published_training_and_validation_lists_together():
+    official = {"train": range(100), "validation": range(100, 150), "test": range(150, 300)}
+    folds = [make_split(KEYS, official=official, fold=(part, 3)) for part in (1, 2, 3)]
+    assert sorted(index for split in folds for index in split.validation) == list(range(150))
+    assert all(split.test == tuple(range(150, 300)) for split in folds)
+
+
+GROUPED = [f"site{index % 23:02d}/{index}.jpg" for index in range(300)]
+
+
+@pytest.mark.parametrize("pattern", [r"^site\d+", r"(\d+)/", r"^(s)ite(\d+)"])
+@pytest.mark.parametrize("options", [{}, {"fold": (2, 4)}, {"data_ratio": 0.5}])
+def test_grouped_photos_stay_in_one_part(pattern, options):
+    split = make_split(GROUPED, official={}, group_by=pattern, **options)
+    sites = [{GROUPED[index][:6] for index in part} for part in (split.train, split.validation, split.test)]
+    assert all(sites) and sum(map(len, sites)) == len(set.union(*sites))
+    assert 60 <= len(split.test) <= 60 + 14
+    assert "23 groups stay together" in split.line
+
+
+def test_smaller_ratios_of_groups_are_nested_too():
+    small, large = (make_split(GROUPED, official={}, group_by="^site..", data_ratio=ratio) for ratio in (0.3, 0.8))
+    assert small.test == large.test
+    assert {*small.train, *small.validation} <= {*large.train, *large.validation}
+
+
+def test_each_photo_as_its_own_group_is_no_grouping():
+    for fold in ((1, 5), (5, 5)):
+        grouped, plain = (make_split(KEYS, official={}, group_by=pattern, fold=fold) for pattern in (".*", None))
+        assert (grouped.train, grouped.validation, grouped.test) == (plain.train, plain.validation, plain.test)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_of_very_different_sizes_still_leave_a_tenth_to_validate_with(seed):
+    keys = [f"breed{min(index // 70, 3 + index % 20)}/{index}.jpg" for index in range(400)]
+    split = make_split(keys, official={}, group_by="^[^/]+", seed=seed)
+    assert split.train and len(split.validation) >= split.development / 10
+    folds = [make_split(keys, official={}, group_by="^[^/]+", seed=seed, fold=(part, 3)) for part in (1, 2, 3)]
+    assert sum(len(fold.validation) for fold in folds) == split.development
+    assert min(len(fold.validation) for fold in folds) >= split.development / 6
+
+
+@pytest.mark.parametrize(
+    ("pattern", "official", "message"),
+    [
+        ("plot", {}, "finds nothing in 300 of 300 paths, such as site00/0.jpg"),
+        ("^site..", {"trainval": range(250), "test": range(250, 300)}, r"the group 'site\d\d' into train and test"),
+        ("^site", {}, "in 0 groups .* leave 0 to train"),
+    ],
+)
+def test_groups_that_cannot_stay_together_are_refused(pattern, official, message):
+    with pytest.raises(DataError, match=message):
+        make_split(GROUPED, official=official, group_by=pattern)

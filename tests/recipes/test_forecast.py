@@ -91,4 +91,4 @@ def test_a_dry_run_says_what_the_run_would_take_and_leaves_nothing(tmp_path, com
     assert result["micro_batch"] == 8
     assert result["images_per_second"] > 0
     assert result["memory"].endswith(" GB")
-    assert result["whole_run"]
+    assert result["epoch"] and result["whole_run"]

@@ -9,5 +9,6 @@ DATASETS = Registry(
         "cats_vs_dogs": "simclrseg.data.datasets.cats_vs_dogs:cats_vs_dogs",
         "cifar10": "simclrseg.data.datasets.cifar10:cifar10",
         "oxford_pets": "simclrseg.data.datasets.oxford_pets:oxford_pets",
+        "voc": "simclrseg.data.datasets.voc:voc",
     },
 )

@@ -16,7 +16,7 @@ from simclrseg.images import Pixels, read_image, read_mask
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
 
-Border = Literal["pet", "background", "ignore"]
+Border = Literal["pet", "background", "ignore", "class"]
 Colour = tuple[int, int, int]
 
 
@@ -25,16 +25,18 @@ class DatasetOptions:
     """What a user can ask of a dataset, whichever it is.
 
     Args:
-        border: what the border of Oxford's trimaps counts as.
+        border: what the border of Oxford's trimaps counts as; ``class`` makes it a third one.
         classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
         download: fetch a named set that is not there.
         masks: False leaves a folder's masks unread, as pretraining does.
+        class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
     """
 
     border: Border = "pet"
     classes_file: Path | None = None
     download: bool = True
     masks: bool = True
+    class_count: int | None = None
 
 
 class Dataset:
@@ -49,6 +51,7 @@ class Dataset:
         label_names: their names, by id.
         official: published lists of indices, among "train", "validation", "test" and "trainval".
         border: the border rule in force; None where it has no meaning.
+        chosen: classes that a user chose of those that the masks hold; empty where that is all of them.
         summary: lines that say what was found, left out, and why.
     """
 
@@ -63,6 +66,7 @@ class Dataset:
         label_names: Sequence[str] = (),
         official: Mapping[str, Sequence[int]] | None = None,
         border: Border | None = None,
+        chosen: Sequence[str] = (),
         summary: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -73,6 +77,7 @@ class Dataset:
         self.label_names = tuple(label_names)
         self.official = {split: tuple(indices) for split, indices in (official or {}).items()}
         self.border = border
+        self.chosen = tuple(chosen)
         self.summary = list(summary)
 
     def __len__(self) -> int:

@@ -24,6 +24,7 @@ from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
 
 IGNORE_NAME = "ignore"
+BINARY = ("background", "foreground")
 MAX_CLASSES = 254
 """Ids are bytes; 255 is ignored and 254 marks a colour that no class has."""
 
@@ -47,6 +48,11 @@ class Classes:
         """Colour -> class id."""
         ids = {colour: index for index, colour in enumerate(self.colours)}
         return ids if self.ignored is None else {**ids, self.ignored: IGNORE}
+
+
+def numbered_classes(count: int) -> Classes:
+    """Classes that have a number and no name: ``class_0``, ``class_1``, ..."""
+    return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
 
 
 def read_classes(path: Path) -> Classes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, some
-from simclrseg.data.datasets.classes import read_classes
+from simclrseg.data.datasets.classes import numbered_classes, read_classes
 from simclrseg.data.datasets.masks import pair_masks, understand_masks
 from simclrseg.errors import DataError
 from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images
@@ -100,7 +100,11 @@ def _masks(
     files = list_images(folder)
     if not files:
         raise DataError(f"{folder} holds no masks ({_other_files(folder) or 'it is empty'}): save them as PNG")
-    classes = None if options.classes_file is None else read_classes(options.classes_file)
+    classes = None
+    if options.classes_file is not None:
+        classes = read_classes(options.classes_file)
+    elif options.class_count is not None:
+        classes = numbered_classes(options.class_count)
     masks = pair_masks(photos, files, images=images, into=folder)
     pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
     reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Colour, class_colours, some
-from simclrseg.data.datasets.classes import MAX_CLASSES, Classes
+from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import Pixels, image_shape, read_mask
 from simclrseg.metadata import IGNORE
 
-BINARY = ("background", "foreground")
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
 
@@ -158,7 +157,7 @@ def _understand_values(masks: Sequence[Path], values: list[frozenset[int]], clas
     if classes is None:
         _check_unnamed(masks, values, union)
         count = max(union - {IGNORE}) + 1
-        names = BINARY if count == 2 else tuple(f"class_{index}" for index in range(count))
+        names = numbered_classes(count).names
     else:
         names = classes.names
         _check_named(masks, values, names)
@@ -200,8 +199,8 @@ def _check_named(masks: Sequence[Path], values: list[frozenset[int]], names: tup
         beyond = [value for value in sorted(held) if value >= len(names) and value != IGNORE]
         if beyond:
             raise DataError(
-                f"{mask} has values {_list(beyond)} but the --classes-file names {len(names)} classes, "
-                f"ids 0 to {len(names) - 1}: {_remedy(mask, 'name the others, or correct the mask (255 is ignored)')}"
+                f"{mask} has values {_list(beyond)} but there are {len(names)} classes, "
+                f"ids 0 to {len(names) - 1}: {_remedy(mask, 'add the others, or correct the mask (255 is ignored)')}"
             )
 
 

@@ -22,7 +22,7 @@ _SOURCE = Source(
     download=811_000_000,
     disk=1_700_000_000,
 )
-_BORDER = {"pet": 1, "background": 0, "ignore": IGNORE}
+_BORDER = {"pet": 1, "background": 0, "ignore": IGNORE, "class": 2}
 _BREED_NAMES = (
     "Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer "
     "British_Shorthair chihuahua Egyptian_Mau english_cocker_spaniel english_setter german_shorthaired great_pyrenees "
@@ -35,7 +35,7 @@ _BREEDS = tuple(_BREED_NAMES.split())
 
 
 def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
-    """Photos with the masks background and pet, the official lists, and breeds as labels.
+    """Photos with the masks background and pet (and border, if asked), the official lists, and breeds as labels.
 
     Raises:
         DataError: if it is not there and cannot be fetched, or a list or trimap does not fit.
@@ -60,7 +60,8 @@ def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
     counts = ", ".join(f"{len(indices):,} {split}" for split, indices in official.items())
     summary = [
         f"{base}: {len(stems):,} photos ({counts}), {sum(mask is not None for mask in masks):,} trimaps",
-        f"masks: background and pet, the trimaps' border counts as {options.border}",
+        "masks: background and pet, the trimaps' border "
+        + ("is a class of its own" if options.border == "class" else f"counts as {options.border}"),
     ]
     if absent := sorted(breeds.keys() - found.keys()):
         summary.append(f"{len(absent):,} photos of the lists are not there: {some(absent, shown=3)}")
@@ -72,7 +73,7 @@ def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
         [found[stem] for stem in stems],
         masks=masks,
         decode=partial(_read_trimap, border=options.border),
-        classes=("background", "pet"),
+        classes=("background", "pet", "border") if options.border == "class" else ("background", "pet"),
         labels=np.array([breeds[stem] - 1 for stem in stems], np.int64),
         label_names=_BREEDS,
         official=official,

@@ -185,7 +185,7 @@ def test_jpeg_masks_get_the_advice_that_helps(tmp_path):
 def test_an_id_beyond_the_classes_file_is_refused(tmp_path):
     file = tmp_path / "classes.yaml"
     file.write_text("- sky\n- road\n")
-    with pytest.raises(DataError, match=r"1\.png has values 2 but the --classes-file names 2 classes"):
+    with pytest.raises(DataError, match=r"1\.png has values 2 but there are 2 classes"):
         image_folder(pairs(tmp_path / "set", [0, 1], [0, 2]), DatasetOptions(classes_file=file))
 
 

@@ -114,6 +114,7 @@ def test_a_set_that_is_absent_is_one_line_with_folder_layout_and_address(tmp_pat
     monkeypatch.setenv("SIMCLRSEG_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(torchvision.datasets, "OxfordIIITPet", no_network)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", no_network)
+    monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", no_network)
     monkeypatch.setattr(cats_vs_dogs, "reach", no_network)
     for options in (DatasetOptions(), DatasetOptions(download=False)):
         with pytest.raises(DataError) as caught:

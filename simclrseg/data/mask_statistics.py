@@ -1,0 +1,91 @@
+"""How many pixels each class has, counted before the first step, when it is still cheap to find a wrong mask."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images import image_shape
+from simclrseg.metadata import IGNORE
+
+ASPECTS = 0.9, 1.1
+"""Bounds of the ratio between the aspects of a photo and its mask; a mask that is only coarser is fine."""
+
+
+def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> NDArray[np.int64]:
+    """Read the masks of some photos once.
+
+    Returns:
+        (N, C) pixels by photo and class, ignored ones left out; a row of zeros where a mask cannot be read.
+
+    Raises:
+        DataError: for a class id that no class has, or a mask that does not lie on its photo; it is named.
+    """
+    classes = len(dataset.classes)
+
+    def count(index: int) -> NDArray[np.int64]:
+        try:
+            mask = dataset.mask(index)
+        except ImageError:  # the loader names it
+            return np.zeros(classes, np.int64)
+        if (path := dataset.path(index)) is not None:
+            with contextlib.suppress(ImageError):  # named by the loader too
+                check_aspects(dataset.keys[index], image_shape(path), mask.shape)
+        pixels = np.bincount(mask.ravel(), minlength=256)
+        beyond = [value for value in np.flatnonzero(pixels[classes:IGNORE]) + classes]
+        if beyond:
+            values = ", ".join(map(str, beyond[:8]))
+            raise DataError(
+                f"{dataset.mask_path(index) or dataset.keys[index]} has values {values}; {dataset.name} has the class "
+                f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored: correct the mask"
+            )
+        return pixels[:classes]
+
+    with ThreadPoolExecutor(threads) as pool:
+        rows = list(pool.map(count, indices))
+    return np.array(rows, np.int64).reshape(-1, classes)
+
+
+def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:
+    """Refuse a mask of another shape than its photo, (height, width, ...) each: squashing would hide it.
+
+    Raises:
+        DataError: naming both sizes.
+    """
+    low, high = ASPECTS
+    if not low < photo[0] / photo[1] * mask[1] / mask[0] < high:
+        sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (photo, mask))
+        raise DataError(
+            f"{key}: photo and mask are {sizes} pixels, which do not lie on each other: is one of them turned?"
+        )
+
+
+def balancing_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:
+    """A weight for each class by median frequency balancing (Eigen & Fergus 2015, §6.3.2).
+
+    A class's frequency is its share of the pixels of those photos in which it occurs; its weight is the median of all
+    frequencies divided by its own. A class that occurs nowhere has weight 1.
+
+    Args:
+        counts: (N, C) pixels by photo and class.
+    """
+    pixels = counts.sum(0)
+    around = (counts.sum(1, keepdims=True) * (counts > 0)).sum(0)  # pixels of the photos in which it occurs
+    occurs = pixels > 0
+    frequency = pixels[occurs] / around[occurs]
+    weights = np.ones(counts.shape[1])
+    weights[occurs] = np.median(frequency) / frequency
+    return tuple(weights.tolist())
+
+
+def scaled_weights(weights: Sequence[float], counts: NDArray[np.int64]) -> tuple[float, ...]:
+    """The same weights, scaled so that the average counted pixel has weight 1: the learning rate keeps its meaning."""
+    pixels = counts.sum(0)
+    mean = float(np.dot(weights, pixels)) / max(1, int(pixels.sum()))
+    return tuple(weight / mean for weight in weights) if mean else tuple(weights)
