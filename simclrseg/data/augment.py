@@ -1,9 +1,13 @@
-"""The two views of SimCLR: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV."""
+"""The two views of SimCLR: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV.
+
+Pictures are (H, W, bands), uint8 or uint16. Hue, saturation and greyscale are of red, green and blue alone; all else
+is done to every band. A multispectral picture's colours change exactly as those of a photo.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import permutations
@@ -13,9 +17,10 @@ import cv2
 import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
-_IDENTITY = np.eye(3)
 _ORDERS = tuple(permutations(range(4)))
 _CROP_ATTEMPTS = 10
+_GROUP = 4  # bands that OpenCV works on at once
+_PHOTO = (0, 1, 2)
 _MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear interpolation; see resample
 
 VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
@@ -132,27 +137,44 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
     )
 
 
-def render_view(image: np.ndarray, view: View, out: np.ndarray) -> None:
-    """Write one view of a photo.
+def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
+    """Write one view of a photo, or of a picture of any bands.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        out: (S, S, 3) uint8, contiguous; overwritten.
+        image: (H, W, bands) uint8 or uint16.
+        out: (S, S, bands) of the same type, contiguous; overwritten.
+        colours: where red, green and blue stand among the bands; nothing where there are none.
     """
     top, left, height, width = view.box
-    resample(image[top : top + height, left : left + width], out)
+    crop = image[top : top + height, left : left + width]
+    if colours == _PHOTO and out.shape[2] == len(_PHOTO):
+        _render(crop, view, out, _COLOUR)
+        return
+    for bands in _groups(out.shape[2], colours):
+        depth = () if len(bands) == 1 else (len(bands),)
+        part = np.empty((*out.shape[:2], *depth), out.dtype)
+        chosen = np.ascontiguousarray(crop[:, :, bands]).reshape(*crop.shape[:2], *depth)
+        _render(chosen, view, part, _COLOUR if tuple(bands) == colours else _OTHER)
+        out[:, :, bands] = part.reshape(*out.shape[:2], len(bands))
+
+
+def _render(crop: np.ndarray, view: View, out: np.ndarray, operations: Sequence[_Operation | None]) -> None:
+    """Write one view of bands that OpenCV works on at once, (S, S[, 2 to 4])."""
+    resample(crop, out)
     if view.flip:
         cv2.flip(out, 1, dst=out)
-    for operation in view.order:
-        _COLOUR[operation](out, view.factors[operation])
-    if view.grayscale:
+    for number in view.order:
+        operation = operations[number]
+        if operation is not None:
+            operation(out, view.factors[number])
+    if view.grayscale and operations is _COLOUR:
         adjust_saturation(out, 0.0)
     if view.sigma > 0:
         gaussian_blur(out, view.sigma)
 
 
 def resample(image: np.ndarray, out: np.ndarray) -> None:
-    """Squash an image into ``out`` (S, S, 3) with nearly the antialiased bilinear filter of torchvision and Pillow.
+    """Squash an image into ``out`` (S, S[, 2 to 4]) with nearly torchvision's and Pillow's antialiased bilinear filter.
 
     Their filter is a triangle as wide as two output pixels: in pixels of the image, at a shrink of s, its variance is
     s²/6. Linear interpolation alone has 1/6, so a 3-tap kernel with the missing (s² - 1)/6 goes before it. That is
@@ -181,30 +203,38 @@ def resample(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> None:
-    """Scale all channels, in place; as torchvision's adjust_brightness, but rounding where it cuts off."""
+    """Scale all bands, in place; as torchvision's adjust_brightness, but rounding where it cuts off."""
     if factor != 1:
-        cv2.transform(image, _IDENTITY * factor, dst=image)
+        cv2.transform(image, np.eye(_bands(image)) * factor, dst=image)
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> None:
     """Scale the distance from the mean luma, in place."""
     if factor != 1:
         mean = float(_LUMA @ cv2.mean(image)[:3])
-        offset = (1 - factor) * mean
-        matrix = np.array([[factor, 0, 0, offset], [0, factor, 0, offset], [0, 0, factor, offset]])
-        cv2.transform(image, matrix, dst=image)
+        _scale_around(image, np.full(3, mean), factor)
+
+
+def adjust_contrast_of_bands(image: np.ndarray, factor: float) -> None:
+    """Scale the distance from each band's own mean, in place: bands other than colours have no luma in common."""
+    if factor != 1:
+        _scale_around(image, np.array(cv2.mean(image)[: _bands(image)]), factor)
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> None:
     """Scale the distance of each pixel from its luma, in place; 0 makes it grey."""
     if factor != 1:
-        cv2.transform(image, _IDENTITY * factor + (1 - factor) * _LUMA, dst=image)
+        cv2.transform(image, np.eye(3) * factor + (1 - factor) * _LUMA, dst=image)
 
 
 def adjust_hue(image: np.ndarray, turns: float) -> None:
     """Turn the hue in HSV, in place; ``turns`` in [-0.5, 0.5], resolved to 1/256 turn."""
     shift = round(turns * 256) % 256
-    if shift:
+    if shift and image.dtype != np.uint8:
+        hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
+        hsv[:, :, 0] = (hsv[:, :, 0] + shift * (360 / 256)) % 360
+        np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), out=image, casting="unsafe")
+    elif shift:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL, dst=np.empty_like(image))
         rows = hsv.reshape(len(hsv), -1)
         np.add(rows, _hue_row(shift, image.shape[1]), out=rows)  # wraps at 256, which is the full turn
@@ -220,7 +250,25 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> None:
     cv2.GaussianBlur(image, (2 * radius + 1, 2 * radius + 1), sigma, dst=image)
 
 
-_COLOUR = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+_Operation = Callable[[np.ndarray, float], None]
+_COLOUR: tuple[_Operation, ...] = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+_OTHER: tuple[_Operation | None, ...] = (adjust_brightness, adjust_contrast_of_bands, None, None)
+
+
+@lru_cache(maxsize=16)
+def _groups(count: int, colours: tuple[int, ...]) -> list[list[int]]:
+    """The colours in the order red, green, blue, then the other bands by four."""
+    others = [band for band in range(count) if band not in colours]
+    groups = [others[first : first + _GROUP] for first in range(0, len(others), _GROUP)]
+    return ([list(colours)] if colours else []) + groups
+
+
+def _bands(image: np.ndarray) -> int:
+    return 1 if image.ndim == 2 else image.shape[2]
+
+
+def _scale_around(image: np.ndarray, means: np.ndarray, factor: float) -> None:
+    cv2.transform(image, np.column_stack([np.eye(len(means)) * factor, (1 - factor) * means]), dst=image)
 
 
 def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from simclrseg.data.augment import VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.datasets.base import colour_bands
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import resize_image, resize_mask
@@ -54,6 +55,11 @@ class _Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def _image_field(self, *views: int) -> Fields:
+        """Square pictures of the dataset's bands and type."""
+        side = self.image_size
+        return {"image": ((*views, side, side, len(self.dataset.bands)), self.dataset.dtype)}
+
     @property
     def skipped(self) -> list[str]:
         """One line for each photo that could not be read so far: its name and the reason."""
@@ -89,7 +95,7 @@ class _Samples:
 
 
 class TwoViews(_Samples):
-    """Two augmented views of each photo: ``image`` (2, S, S, 3) and ``index``.
+    """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``.
 
     Args:
         seed: of the augmentation.
@@ -108,7 +114,8 @@ class TwoViews(_Samples):
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
         self.strengths = strengths
         self.seed = seed
-        self.fields |= {"image": ((2, image_size, image_size, 3), np.uint8)}
+        self.fields |= self._image_field(2)
+        self._colours = colour_bands(dataset.bands)
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
@@ -119,11 +126,11 @@ class TwoViews(_Samples):
             height, width = image.shape[:2]
             for k in range(2):
                 u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
-                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k])
+                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
 
 
 class MaskPairs(_Samples):
-    """Photo and mask, squashed to a square: ``image`` (S, S, 3), ``mask`` (S, S) class ids and ``index``.
+    """Photo and mask, squashed to a square: ``image`` (S, S, bands), ``mask`` (S, S) class ids and ``index``.
 
     Args:
         flip: probability of a horizontal flip of both together; 0 gives the bare pair, as evaluation needs it.
@@ -143,10 +150,7 @@ class MaskPairs(_Samples):
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
         self.flip = flip
         self.seed = seed
-        self.fields |= {
-            "image": ((image_size, image_size, 3), np.uint8),
-            "mask": ((image_size, image_size), np.uint8),
-        }
+        self.fields |= {**self._image_field(), "mask": ((image_size, image_size), np.uint8)}
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
@@ -176,11 +180,11 @@ class MaskPairs(_Samples):
 
 
 class Photos(_Samples):
-    """Photos squashed to a square: ``image`` (S, S, 3), ``index``, and ``label`` where the dataset has labels."""
+    """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool = False) -> None:
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.fields |= {"image": ((image_size, image_size, 3), np.uint8)}
+        self.fields |= self._image_field()
         if dataset.labels is not None:
             self.fields |= {"label": ((), np.int64)}
 

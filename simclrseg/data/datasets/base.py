@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, read_image, read_mask
+from simclrseg.metadata import RGB
 
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
@@ -45,6 +46,9 @@ class Dataset:
         keys: a stable name of each photo, unique in the set: its relative path with ``/``.
         classes: names of the mask classes, by id; empty where there are no masks.
         colours: an RGB colour for each of them.
+        bands: what each channel of a picture is: red, green and blue of a photo, or others by their names, among which
+            colours are found as "red", "green" and "blue".
+        full_scale: the stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own.
         labels: (N,) int64 class of each photo, -1 where it has none; None where no photo has one.
         label_names: their names, by id.
         official: published lists of indices, among "train", "validation", "test" and "trainval".
@@ -64,6 +68,8 @@ class Dataset:
         official: Mapping[str, Sequence[int]] | None = None,
         border: Border | None = None,
         summary: Sequence[str] = (),
+        bands: Sequence[str] = RGB,
+        full_scale: int = 255,
     ) -> None:
         self.name = name
         self.keys = tuple(keys)
@@ -74,9 +80,16 @@ class Dataset:
         self.official = {split: tuple(indices) for split, indices in (official or {}).items()}
         self.border = border
         self.summary = list(summary)
+        self.bands = tuple(bands)
+        self.full_scale = full_scale
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of the pixels: uint8, or uint16 where a byte is too small for them."""
+        return pixel_type(self.full_scale)
 
     @property
     def has_masks(self) -> bool:
@@ -86,7 +99,7 @@ class Dataset:
         return self.has_masks
 
     def image(self, index: int) -> Pixels:
-        """(H, W, 3) uint8 RGB.
+        """(H, W, bands) of ``dtype``: RGB, or what ``bands`` says.
 
         Raises:
             ImageError: if the picture cannot be read.
@@ -102,7 +115,7 @@ class Dataset:
         raise DataError(f"{self.keys[index]} of {self.name} has no mask")
 
     def path(self, index: int) -> Path | None:
-        """The file of a photo; None where it lies in no file of its own."""
+        """The file of a photo, one of them where it lies in several; None where it lies in no file of its own."""
         return None
 
     def mask_path(self, index: int) -> Path | None:
@@ -151,6 +164,21 @@ class FileDataset(Dataset):
 
     def mask_path(self, index: int) -> Path | None:
         return self._masks[index]
+
+
+def pixel_type(full_scale: int) -> type[np.generic]:
+    """The smallest type that holds values up to ``full_scale``."""
+    return np.uint8 if full_scale <= 255 else np.uint16
+
+
+def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
+    """Where red, green and blue stand among the bands; nothing where one of them is missing."""
+    return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
+
+
+def bands_text(dataset: Dataset) -> str:
+    """``3 bands of 8 bits``: what tells pictures apart that cannot be learned from together."""
+    return f"{len(dataset.bands)} bands of {8 * np.dtype(dataset.dtype).itemsize} bits"
 
 
 def class_colours(count: int) -> tuple[Colour, ...]:
