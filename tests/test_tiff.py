@@ -82,6 +82,7 @@ def test_many_bands_are_resized_as_each_alone(size: tuple[int, int]) -> None:
         (tiff(picture(5), sample_format=2), "negative samples"),
         (tiff(picture(5), predictor=3), r"compression \(TIFF 1, 3\)"),
     ],
+    ids=["end", "directory", "header", "kind", "long", "float", "signed", "predictor"],
 )
 def test_what_cannot_be_read_is_one_line(content: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:

@@ -130,7 +130,8 @@ class FileDataset(Dataset):
         root: the folder; keys are relative to it.
         photos: their files.
         masks: for each photo its file or None; empty where there are none at all.
-        decode: the contents of a mask file -> (H, W) class ids; given the file.
+        read: a photo's file -> its pixels.
+        decode: a mask's file -> its (H, W) class ids.
         details: further arguments of ``Dataset``.
     """
 
@@ -141,19 +142,21 @@ class FileDataset(Dataset):
         photos: Sequence[Path],
         *,
         masks: Sequence[Path | None] = (),
+        read: Callable[[Path], Pixels] = read_image,
         decode: Callable[[Path], Pixels] = read_mask,
         **details: Any,
     ) -> None:
         super().__init__(name, [photo.relative_to(root).as_posix() for photo in photos], **details)
         self._photos = tuple(photos)
         self._masks = tuple(masks) or (None,) * len(self.keys)
+        self._read = read
         self._decode = decode
 
     def has_mask(self, index: int) -> bool:
         return self._masks[index] is not None
 
     def image(self, index: int) -> Pixels:
-        return read_image(self._photos[index])
+        return self._read(self._photos[index])
 
     def mask(self, index: int) -> Pixels:
         file = self._masks[index]
