@@ -58,6 +58,8 @@ class ModelMetadata(BaseModel):
     dataset: str = ""
     include_test: bool = False
     """Whether photos of a published test list were learned from."""
+    seen: str = ""
+    """A record of the photos that were learned from: see data/seen.py."""
     split_seed: int | None = None
     test_hash: str | None = None
     metrics: dict[str, float] = {}

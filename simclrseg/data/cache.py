@@ -160,6 +160,9 @@ class Cached(Dataset):
             return self._dataset.mask(index)
         return _kept(self._masks, index, self._dataset.mask)
 
+    def content(self, index: int) -> bytes:
+        return self._dataset.content(index)
+
     def path(self, index: int) -> Path | None:
         return self._dataset.path(index)
 

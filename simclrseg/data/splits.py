@@ -66,7 +66,7 @@ def make_split(
         DataError: if fewer than two photos are left to train and validate with.
     """
     taken = set(range(len(keys)) if usable is None else usable)
-    order = sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
+    order = hashed_order(keys, seed)
     lists = dict(official) if test_split == "official" else {}
     test_split = "official" if "test" in lists else "random"
 
@@ -107,6 +107,11 @@ def make_split(
         test_split=test_split,
         line=line,
     )
+
+
+def hashed_order(keys: Sequence[str], seed: int) -> list[int]:
+    """All indices, in an order in which two photos stand alike whichever others there are."""
+    return sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
 
 
 def test_hash(dataset: Dataset, test: Sequence[int]) -> str:

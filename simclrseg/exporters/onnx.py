@@ -2,7 +2,7 @@
 
 Shapes: N photos of H x W pixels, any of them; C classes.
 
-    image        (N, H, W, bands)  uint8
+    image        (N, H, W, bands)  uint8, or uint16 where the full scale is above 255
     probability  (N, H, W) float32 of the foreground, or (N, C, H, W) of each class
     mask         (N, H, W) uint8: 1 where the probability exceeds the threshold, else 0; or the likeliest class
 """
@@ -70,11 +70,11 @@ class Deploy(nn.Module):
         super().__init__()
         self.model = model
         self.threshold = metadata.threshold
-        self.register_buffer("mean", 255 * torch.tensor(metadata.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.register_buffer("mean", metadata.full_scale * torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", metadata.full_scale * torch.tensor(metadata.std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, H, W, bands) uint8 -> probability and mask."""
+        """(N, H, W, bands) uint8 or uint16 -> probability and mask."""
         height, width = image.shape[1:3]
         x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
         # written so, and not as -height % 32, because torch.export can bound this
@@ -110,7 +110,8 @@ def export_onnx(
         OutputError: if the file cannot be written.
     """
     network = _portable(model, metadata)
-    example = torch.zeros(2, 2 * STRIDE + 1, 3 * STRIDE + 1, metadata.in_channels, dtype=torch.uint8)
+    pixel = torch.uint8 if metadata.full_scale <= 255 else torch.uint16
+    example = torch.zeros(2, 2 * STRIDE + 1, 3 * STRIDE + 1, metadata.in_channels, dtype=pixel)
     sizes = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
     try:
         with _quietly():
@@ -197,13 +198,14 @@ def _verify(path: Path, network: Deploy, metadata: ModelMetadata, photos: Sequen
 
 
 def _batches(metadata: ModelMetadata, photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Generated pictures of sizes that need no padding, some and much, then the photos: (N, H, W, bands) uint8."""
+    """Generated pictures of sizes that need no padding, some and much, then the photos: (N, H, W, bands)."""
     generator = np.random.default_rng(0)
-    side = metadata.image_size
+    side, full = metadata.image_size, metadata.full_scale
+    pixel = np.uint8 if full <= 255 else np.uint16
     for height, width in ((side, side), (2 * STRIDE + 5, 3 * STRIDE + 7), (5 * STRIDE, STRIDE + 1)):
         for count in (1, 3):
             # large spots of colour rather than noise, which all networks see as the same grey
-            coarse = generator.integers(0, 256, (count, height // 8 + 1, width // 8 + 1, metadata.in_channels))
-            yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype(np.uint8)
+            coarse = generator.integers(0, full + 1, (count, height // 8 + 1, width // 8 + 1, metadata.in_channels))
+            yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype(pixel)
     for photo in photos:
         yield np.ascontiguousarray(resize_image(photo, (side, side)))[None]

@@ -36,7 +36,11 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
         DataError: if there are no masks, or too few for a split.
     """
     options = DatasetOptions(
-        border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None
+        border=config.border,
+        classes_file=Path(config.classes_file) if config.classes_file else None,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        mask_column=config.mask_column,
     )
     dataset = open_dataset(config.dataset, options)
     if not dataset.has_masks:
@@ -119,7 +123,7 @@ def example_rows(
 
 
 def readable_photos(dataset: Dataset, indices: Sequence[int]) -> list[np.ndarray]:
-    """Those of some photos that can be read, (H, W, 3) uint8 each."""
+    """Those of some photos that can be read, (H, W, bands) each."""
     photos = []
     for index in indices:
         try:
@@ -172,5 +176,11 @@ def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str,
 
 def segmenter_task(model: nn.Module, metadata: ModelMetadata, loss: Any = None) -> Segmentation:
     return Segmentation(
-        model, loss, classes=metadata.classes, mean=metadata.mean, std=metadata.std, threshold=metadata.threshold
+        model,
+        loss,
+        classes=metadata.classes,
+        mean=metadata.mean,
+        std=metadata.std,
+        full_scale=metadata.full_scale,
+        threshold=metadata.threshold,
     )

@@ -16,21 +16,24 @@ import simclrseg
 from simclrseg import distributed, plots, runs
 from simclrseg.config import FinetuneConfig
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, colour_bands
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
+from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import split_json, test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
 from simclrseg.losses import LOSSES
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
+from simclrseg.recipes._normalization import choose_normalization
+from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained, tell_loaded
+from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._segmenter import (
     example_rows,
     open_labelled,
@@ -89,11 +92,6 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
-    torch.manual_seed(config.run.seed)
-    backbone = build_backbone(encoder)
-    report = load_backbone(backbone, pretrained.file) if pretrained.file else None
-    if report is not None:
-        log.info(f"{pretrained.label}: {report}")
     if source is not None and source.stem == "cifar":
         log.warning(
             f"{pretrained.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
@@ -104,6 +102,16 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         dataset, split = open_labelled(config.data)
     tell(dataset, split)
     check_batch(config.training.batch_size, len(split.train), "training photos")
+    warn_if_seen(dataset, split.test, source)
+    torch.manual_seed(config.run.seed)
+    backbone = build_backbone(encoder, in_channels=len(dataset.bands))
+    report = load_backbone(backbone, pretrained.file, bands=dataset.bands) if pretrained.file else None
+    if report is not None:
+        tell_loaded(pretrained.label, report)
+    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=True)
+    normalization = choose_normalization(
+        config.data.normalization, pairs, split.train, source=source, threads=machine.workers
+    )
     classes = len(dataset.classes)
     loss = config.training.loss or ("bce" if classes == 2 else "ce")
     if loss == "bce" and classes > 2:
@@ -115,14 +123,19 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         method=source.method if source else None,
         encoder=encoder,
         decoder=DECODER,
-        mean=source.mean if source else IMAGENET_MEAN,
-        std=source.std if source else IMAGENET_STD,
+        in_channels=len(dataset.bands),
+        bands=dataset.bands,
+        full_scale=dataset.full_scale,
+        mean=normalization.mean,
+        std=normalization.std,
         image_size=config.data.image_size,
         classes=dataset.classes,
         colours=dataset.colours,
         threshold=0.5 if outputs == 1 else None,
         border=dataset.border,
         dataset=config.data.dataset,
+        include_test=source.include_test if source else False,
+        seen=joined(source.seen if source else "", record(photo_hashes(dataset, [*split.train, *split.validation]))),
         split_seed=config.data.split_seed,
         test_hash=test_hash(dataset, split.test),
         pretrained=pretrained.label,
@@ -131,7 +144,6 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         commit=source_commit(),
     )
     task = segmenter_task(model, metadata, LOSSES[loss])
-    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=True)
     samples = MaskPairs(
         pairs,
         split.train,
@@ -234,6 +246,8 @@ def score_test(
     )
     rows = example_rows(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata)
     if rows:
+        colours = colour_bands(dataset.bands)
+        rows = [(plots.viewable(photo, colours), truth, mask) for photo, truth, mask in rows]
         plots.examples(rows, dataset.colours, run.folder / "examples.png")
     return results(scores, split="test", metadata=metadata)
 

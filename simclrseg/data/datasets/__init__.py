@@ -2,6 +2,9 @@
 
 from simclrseg.registry import Registry
 
+HUB = "hf:"
+"""What the name of a set of the Hugging Face Hub begins with."""
+
 DATASETS = Registry(
     "dataset",
     {

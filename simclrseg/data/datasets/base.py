@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from simclrseg.metadata import RGB
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
 
+_HEAD = 1 << 16  # bytes: enough to tell photos apart, and quick to read
+
 Border = Literal["pet", "background", "ignore"]
 Colour = tuple[int, int, int]
 
@@ -30,12 +33,16 @@ class DatasetOptions:
         classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
         download: fetch a named set that is not there.
         masks: False leaves a folder's masks unread, as pretraining does.
+        image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
     """
 
     border: Border = "pet"
     classes_file: Path | None = None
     download: bool = True
     masks: bool = True
+    image_column: str | None = None
+    label_column: str | None = None
+    mask_column: str | None = None
 
 
 class Dataset:
@@ -121,6 +128,18 @@ class Dataset:
     def mask_path(self, index: int) -> Path | None:
         """The file of a mask; None where there is none."""
         return None
+
+    def content(self, index: int) -> bytes:
+        """What tells a photo from all others: its file's size and beginning, or its pixels where it has no file.
+
+        Raises:
+            OSError, ImageError: if it cannot be read.
+        """
+        path = self.path(index)
+        if path is None:
+            return np.ascontiguousarray(self.image(index)).tobytes()
+        with open(path, "rb") as file:
+            return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
 
 
 class FileDataset(Dataset):

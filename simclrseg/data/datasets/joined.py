@@ -61,6 +61,10 @@ class Joined(Dataset):
         part, inner = self._at(index)
         return part.image(inner)
 
+    def content(self, index: int) -> bytes:
+        part, inner = self._at(index)
+        return part.content(inner)
+
     def path(self, index: int) -> Path | None:
         part, inner = self._at(index)
         return part.path(inner)
