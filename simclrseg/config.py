@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from simclrseg.data.datasets import DATASETS
+from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
 from simclrseg.exporters import EXPORTERS, PRECISIONS
@@ -64,7 +64,7 @@ def _path(text: str) -> str:
 
 def _known_dataset(name: str) -> str:
     path = _path(name)
-    if name in DATASETS or Path(path).is_dir():
+    if name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
     if Path(path).exists():
         raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
@@ -143,8 +143,17 @@ def _widths(value: Any) -> Any:
     return [] if list(map(str, widths)) == ["0"] else widths
 
 
+def _known_normalization(text: str) -> str:
+    names = ("imagenet", "dataset")
+    path = _path(text)
+    if text not in names and not Path(path).is_file():
+        raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
+    return path
+
+
 PathText = Annotated[str, AfterValidator(_path)]
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
+NormalizationName = Annotated[str, AfterValidator(_known_normalization), Completes("files")]
 BackboneName = Annotated[str, AfterValidator(_known_backbone), Completes("backbones")]
 
 
@@ -259,7 +268,7 @@ class PretrainData(Section):
     """Data"""
 
     dataset: Annotated[list[DatasetName], Flag("-d"), Completes("datasets")]
-    """Photos to learn from: a name or a folder; repeat it to join several."""
+    """Photos to learn from: a name, a folder or hf:owner/name; repeat it to join several."""
     image_size: Annotated[int, Ge(32), Le(1024)] = 224
     """Side of the square crops, in pixels."""
     augmentation: Literal["paper", "cifar", "seed"] = "seed"
@@ -275,6 +284,15 @@ class PretrainData(Section):
     """Share of the views that lose their colours; by default the augmentation's."""
     include_test: bool = False
     """Also learn from photos of a published test list; recorded in the weights."""
+    max_images: Annotated[int, Ge(2)] | None = None
+    """Learn from so many photos, chosen by the seed; fewer are among those of more."""
+    normalization: NormalizationName | None = None
+    """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of
+    the weights it starts from, else imagenet for photos and dataset for other bands."""
+    image_column: str | None = None
+    """Column of a set of the Hub that holds the photos; by default the only one of images."""
+    label_column: str | None = None
+    """Column of a set of the Hub that holds the classes; by default the only one of class labels."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
     """Where decoded photos stay for the next epoch, with the same pixels; auto takes RAM where a quarter of the
     free memory holds them, else the disk."""
@@ -361,7 +379,7 @@ class LabelledData(Section):
     """Data"""
 
     dataset: Annotated[DatasetName, Flag("-d")] = "oxford_pets"
-    """Labelled photos: a name, or a folder with images/ and masks/, or with one folder a class."""
+    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class."""
     data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256
@@ -382,6 +400,15 @@ class LabelledData(Section):
     """Learn this class, by name, and count the rest as background; repeat it. Or a number: how many the masks hold."""
     classes_file: Annotated[PathText | None, Completes("files")] = None
     """YAML of class names and colours, for RGB masks and for names."""
+    normalization: NormalizationName | None = None
+    """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of
+    the weights it starts from, else imagenet for photos and dataset for other bands."""
+    image_column: str | None = None
+    """Column of a set of the Hub that holds the photos; by default the only one of images."""
+    label_column: str | None = None
+    """Column of a set of the Hub that holds the classes; by default the only one of class labels."""
+    mask_column: str | None = None
+    """Column of a set of the Hub that holds the masks; by default the other one of images."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
     """Where decoded photos and masks stay for the next epoch, with the same pixels; auto takes RAM where a quarter
     of the free memory holds them, else the disk."""

@@ -34,9 +34,10 @@ from PIL import (
 
 from simclrseg.errors import ImageError
 from simclrseg.files import replacing
+from simclrseg.tiff import SIGNATURES, read_tiff, tiff_header
 
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB or (H, W), uint8."""
+Pixels = NDArray[np.uint8 | np.uint16]
+"""(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
 
 _SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -45,6 +46,7 @@ MAX_PIXELS = 178_956_970
 
 _ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _BITS_PER_SAMPLE = 258  # the TIFF tag
+_MOST_CHANNELS = 4  # that Pillow opens, and that most of OpenCV works on at once
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = {
     plugin.format: plugin
@@ -102,6 +104,26 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
         return _turn(image, orientation) if orient else image
 
 
+def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
+
+    Returns:
+        (H, W, bands) uint8 or uint16, contiguous.
+
+    Raises:
+        ImageError: if it cannot be read, or is no TIFF; the message names file and reason.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        _hush_pillow()
+        start = stream.read(64)
+        if not start.startswith(SIGNATURES):
+            raise ImageError(f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be")
+        header = tiff_header(stream)
+        _check_pixels(header.width, header.height, max_pixels, name)
+        return read_tiff(stream, name)
+
+
 def read_mask(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode a mask without any conversion of its values.
 
@@ -143,6 +165,8 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
     """
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(4) in SIGNATURES and (header := tiff_header(stream)).bands > _MOST_CHANNELS:
+            return header.height, header.width
         picture = _open_picture(stream, name)
         width, height = picture.size
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
@@ -181,6 +205,10 @@ def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
 
     This is the one geometry of training, evaluation and prediction.
     """
+    if image.ndim == 3 and image.shape[2] > _MOST_CHANNELS:
+        groups = (image[:, :, first : first + _MOST_CHANNELS] for first in range(0, image.shape[2], _MOST_CHANNELS))
+        resized = [resize_image(np.ascontiguousarray(group), size) for group in groups]
+        return np.concatenate([group.reshape(*size, -1) for group in resized], axis=2)
     shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
         image = _as_pixels(cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA))
@@ -203,10 +231,10 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
         return probability
     bands = probability.reshape(*probability.shape[:2], -1)
     resized = np.empty((*size, bands.shape[2]), np.float32)
-    for first in range(0, bands.shape[2], 4):  # OpenCV works on groups of at most 4 bands
-        group = np.ascontiguousarray(bands[:, :, first : first + 4], dtype=np.float32)
+    for first in range(0, bands.shape[2], _MOST_CHANNELS):
+        group = np.ascontiguousarray(bands[:, :, first : first + _MOST_CHANNELS], dtype=np.float32)
         part = cv2.resize(group, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)
-        resized[:, :, first : first + 4] = part.reshape(*size, -1)
+        resized[:, :, first : first + _MOST_CHANNELS] = part.reshape(*size, -1)
     return resized.reshape(*size, *probability.shape[2:])
 
 

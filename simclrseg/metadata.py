@@ -21,6 +21,8 @@ PROGRAM_ENTRY = "simclrseg.json"
 FORMAT_VERSION = 1
 IGNORE = 255
 """The mask value of pixels that neither train nor count, in every file and array."""
+RGB = ("red", "green", "blue")
+"""The bands of a photo, in their order."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -41,9 +43,13 @@ class ModelMetadata(BaseModel):
     dropout: float = 0.0
     """Rate of the dropout before the head, in training."""
     in_channels: int = 3
+    bands: tuple[str, ...] = RGB
+    """What each channel of the input is: names as ``Dataset.bands`` has them."""
+    full_scale: int = 255
+    """The stored value that is 1.0: 255 for 8-bit pixels; above that they have 16 bits."""
     stem: str = "imagenet"
     mean: tuple[float, ...] = IMAGENET_MEAN
-    """Channel means that the input is normalised with, for pixels in [0, 1]."""
+    """Channel means that the input is normalised with, for pixels divided by ``full_scale``."""
     std: tuple[float, ...] = IMAGENET_STD
     image_size: int
     """Side of the square training images, in pixels."""
@@ -59,6 +65,8 @@ class ModelMetadata(BaseModel):
     """Whether photos of a published test list were learned from."""
     data: dict[str, Any] = {}
     """The data section of the configuration that it was fine-tuned with: what its dataset and split follow from."""
+    seen: str = ""
+    """A record of the photos that were learned from: see data/seen.py."""
     split_seed: int | None = None
     test_hash: str | None = None
     metrics: dict[str, float] = {}

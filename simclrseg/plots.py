@@ -14,6 +14,7 @@ GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
 OPACITY = 0.5  # of a class colour over its photo
+STRETCH = (1, 99)  # percentiles of the values that become black and white
 IGNORED = (255, 255, 255)
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
@@ -58,6 +59,23 @@ def curves(metrics: Path, path: Path) -> None:
         axes.legend(fontsize=7)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
+    """Pictures of any bands as RGB: photos as they are, others stretched over their own range.
+
+    Args:
+        images: (..., bands) uint8 or uint16.
+        colours: where red, green and blue stand; nothing where there are none, and the first three are shown.
+
+    Returns:
+        (..., 3) uint8.
+    """
+    if images.shape[-1] == 3 and images.dtype == np.uint8:
+        return images
+    shown = images[..., list(colours) or [min(band, images.shape[-1] - 1) for band in range(3)]].astype(np.float32)
+    low, high = np.percentile(shown, STRETCH)
+    return ((shown - low) * (255 / max(high - low, 1))).clip(0, 255).astype(np.uint8)
 
 
 def views(pairs: np.ndarray, path: Path) -> None:

@@ -1,9 +1,13 @@
-"""Views of a photo: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV."""
+"""Views of a photo: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV.
+
+Pictures are (H, W, bands), uint8 or uint16. Hue, saturation and greyscale are of red, green and blue alone; all else
+is done to every band. A multispectral picture's colours change exactly as those of a photo.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import permutations
@@ -15,9 +19,10 @@ import numpy as np
 from simclrseg.images import resize_image, resize_mask
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
-_IDENTITY = np.eye(3)
 _ORDERS = tuple(permutations(range(4)))
 _CROP_ATTEMPTS = 10
+_GROUP = 4  # bands that OpenCV works on at once
+_PHOTO = (0, 1, 2)
 _MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear interpolation; see resample
 
 VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
@@ -164,37 +169,74 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
     )
 
 
-def render_view(image: np.ndarray, view: View, out: np.ndarray) -> None:
-    """Write one view of a photo.
+def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
+    """Write one view of a photo, or of a picture of any bands.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        out: (S, S, 3) uint8, contiguous; overwritten.
+        image: (H, W, bands) uint8 or uint16.
+        out: (S, S, bands) of the same type, contiguous; overwritten.
+        colours: where red, green and blue stand among the bands; nothing where there are none.
     """
     top, left, height, width = view.box
-    resample(image[top : top + height, left : left + width], out)
+    crop = image[top : top + height, left : left + width]
+    for bands, operations in _groups(out.shape[2], colours):
+        if bands is None:
+            _render(crop, view, out, operations)
+            continue
+        part = np.empty(out[:, :, bands].shape, out.dtype)
+        _render(np.ascontiguousarray(crop[:, :, bands]), view, part, operations)
+        out[:, :, bands] = part
+
+
+def _render(crop: np.ndarray, view: View, out: np.ndarray, operations: Sequence[_Operation | None]) -> None:
+    """Write one view of bands that OpenCV works on at once, (S, S[, 2 to 4])."""
+    resample(crop, out)
     if view.flip:
         cv2.flip(out, 1, dst=out)
-    _recolour(out, view)
+    _recolour(out, view, operations)
 
 
-def render_pair(image: np.ndarray, mask: np.ndarray, view: View, out: np.ndarray, out_mask: np.ndarray) -> None:
-    """Write one view of a photo and its mask together; without a crop it is the geometry of evaluation.
+def render_photo(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
+    """Write one view of a labelled photo; without a crop it is the geometry of evaluation.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (h, w) uint8 class ids, the photo's own size or a coarser one.
+        image: (H, W, bands) uint8 or uint16.
         view: its box in ``GRID`` steps of the photo's sides, so that a crop has the photo's shape and not the square's.
-        out: (S, S, 3) uint8, contiguous; overwritten.
+        out: (S, S, bands) of the same type, contiguous; overwritten.
+        colours: where red, green and blue stand among the bands; nothing where there are none.
+    """
+    np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
+    if view.flip:
+        np.copyto(out, out[:, ::-1].copy())
+    if not view.order and not view.grayscale and view.sigma == 0:
+        return
+    for bands, operations in _groups(out.shape[2], colours):
+        if bands is None:
+            _recolour(out, view, operations)
+            continue
+        part = np.ascontiguousarray(out[:, :, bands])
+        _recolour(part, view, operations)
+        out[:, :, bands] = part
+
+
+def render_pair(
+    image: np.ndarray,
+    mask: np.ndarray,
+    view: View,
+    out: np.ndarray,
+    out_mask: np.ndarray,
+    colours: tuple[int, ...] = _PHOTO,
+) -> None:
+    """Write one view of a photo and its mask together, as ``render_photo``.
+
+    Args:
+        mask: (h, w) uint8 class ids, the photo's own size or a coarser one.
         out_mask: (S, S) uint8, contiguous; overwritten.
     """
-    size = out.shape[0], out.shape[1]
-    np.copyto(out, resize_image(_crop(image, view.box), size))
-    np.copyto(out_mask, resize_mask(_crop(mask, view.box), size))
+    render_photo(image, view, out, colours)
+    np.copyto(out_mask, resize_mask(_crop(mask, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
-        cv2.flip(out, 1, dst=out)
         cv2.flip(out_mask, 1, dst=out_mask)
-    _recolour(out, view)
 
 
 def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -206,18 +248,20 @@ def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     )
 
 
-def _recolour(out: np.ndarray, view: View) -> None:
-    """Change colours and sharpness in place."""
-    for operation in view.order:
-        _COLOUR[operation](out, view.factors[operation])
-    if view.grayscale:
+def _recolour(out: np.ndarray, view: View, operations: Sequence[_Operation | None]) -> None:
+    """Change colours and sharpness in place, of bands that OpenCV works on at once."""
+    for number in view.order:
+        operation = operations[number]
+        if operation is not None:
+            operation(out, view.factors[number])
+    if view.grayscale and operations is _COLOUR:
         adjust_saturation(out, 0.0)
     if view.sigma > 0:
         gaussian_blur(out, view.sigma)
 
 
 def resample(image: np.ndarray, out: np.ndarray) -> None:
-    """Squash an image into ``out`` (S, S, 3) with nearly the antialiased bilinear filter of torchvision and Pillow.
+    """Squash an image into ``out`` (S, S[, 2 to 4]) with nearly torchvision's and Pillow's antialiased bilinear filter.
 
     Their filter is a triangle as wide as two output pixels: in pixels of the image, at a shrink of s, its variance is
     s²/6. Linear interpolation alone has 1/6, so a 3-tap kernel with the missing (s² - 1)/6 goes before it. That is
@@ -246,30 +290,38 @@ def resample(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> None:
-    """Scale all channels, in place; as torchvision's adjust_brightness, but rounding where it cuts off."""
+    """Scale all bands, in place; as torchvision's adjust_brightness, but rounding where it cuts off."""
     if factor != 1:
-        cv2.transform(image, _IDENTITY * factor, dst=image)
+        cv2.transform(image, np.eye(_bands(image)) * factor, dst=image)
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> None:
     """Scale the distance from the mean luma, in place."""
     if factor != 1:
         mean = float(_LUMA @ cv2.mean(image)[:3])
-        offset = (1 - factor) * mean
-        matrix = np.array([[factor, 0, 0, offset], [0, factor, 0, offset], [0, 0, factor, offset]])
-        cv2.transform(image, matrix, dst=image)
+        _scale_around(image, np.full(3, mean), factor)
+
+
+def adjust_contrast_of_bands(image: np.ndarray, factor: float) -> None:
+    """Scale the distance from each band's own mean, in place: bands other than colours have no luma in common."""
+    if factor != 1:
+        _scale_around(image, np.array(cv2.mean(image)[: _bands(image)]), factor)
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> None:
     """Scale the distance of each pixel from its luma, in place; 0 makes it grey."""
     if factor != 1:
-        cv2.transform(image, _IDENTITY * factor + (1 - factor) * _LUMA, dst=image)
+        cv2.transform(image, np.eye(3) * factor + (1 - factor) * _LUMA, dst=image)
 
 
 def adjust_hue(image: np.ndarray, turns: float) -> None:
     """Turn the hue in HSV, in place; ``turns`` in [-0.5, 0.5], resolved to 1/256 turn."""
     shift = round(turns * 256) % 256
-    if shift:
+    if shift and image.dtype != np.uint8:
+        hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
+        hsv[:, :, 0] = (hsv[:, :, 0] + shift * (360 / 256)) % 360
+        np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), out=image, casting="unsafe")
+    elif shift:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL, dst=np.empty_like(image))
         rows = hsv.reshape(len(hsv), -1)
         np.add(rows, _hue_row(shift, image.shape[1]), out=rows)  # wraps at 256, which is the full turn
@@ -285,7 +337,31 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> None:
     cv2.GaussianBlur(image, (2 * radius + 1, 2 * radius + 1), sigma, dst=image)
 
 
-_COLOUR = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+_Operation = Callable[[np.ndarray, float], None]
+_COLOUR: tuple[_Operation, ...] = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+_OTHER: tuple[_Operation | None, ...] = (adjust_brightness, adjust_contrast_of_bands, None, None)
+
+
+@lru_cache(maxsize=16)
+def _groups(count: int, colours: tuple[int, ...]) -> list[tuple[list[int] | int | None, Sequence[_Operation | None]]]:
+    """Bands that OpenCV works on at once, with what is done to them: the colours, then the others by four.
+
+    None stands for a photo as a whole, and a number for a single band, which OpenCV knows without its axis.
+    """
+    if colours == _PHOTO and count == len(_PHOTO):
+        return [(None, _COLOUR)]
+    others = [band for band in range(count) if band not in colours]
+    groups = [others[first : first + _GROUP] for first in range(0, len(others), _GROUP)]
+    singles = [(group if len(group) > 1 else group[0], _OTHER) for group in groups]
+    return [*([(list(colours), _COLOUR)] if colours else []), *singles]
+
+
+def _bands(image: np.ndarray) -> int:
+    return 1 if image.ndim == 2 else image.shape[2]
+
+
+def _scale_around(image: np.ndarray, means: np.ndarray, factor: float) -> None:
+    cv2.transform(image, np.column_stack([np.eye(len(means)) * factor, (1 - factor) * means]), dst=image)
 
 
 def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import PIL
 
-from simclrseg import images
+from simclrseg import images, tiff
 from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.locate import user_cache
@@ -73,7 +73,8 @@ def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: boo
     mask_files = [dataset.mask_path(index) for index in indices] if masks else []
     if where == "none" or not any(photo_files):
         return dataset
-    needed = _decoded_bytes(photo_files, 3) + _decoded_bytes(mask_files, 1)
+    pixel = len(dataset.bands) * np.dtype(dataset.dtype).itemsize
+    needed = _decoded_bytes(photo_files, pixel) + _decoded_bytes(mask_files, 1)
     what = f"{len(indices):,} photos take {_size(needed)} decoded"
     if where in MEMORY_SHARE:
         room = _memory_room(where)
@@ -106,7 +107,7 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
         DataError: if they do not fit there, or it cannot be written.
     """
     try:
-        files = [_open(dataset, _paths(dataset, dataset.path), channels=3)]
+        files = [_open(dataset, _paths(dataset, dataset.path), channels=len(dataset.bands), dtype=dataset.dtype)]
         if masks:
             files.append(_open(dataset, _paths(dataset, dataset.mask_path), channels=1))
         missing = sum(file.missing(indices) for file in files)
@@ -140,6 +141,8 @@ class Cached(Dataset):
             border=dataset.border,
             chosen=dataset.chosen,
             summary=dataset.summary,
+            bands=dataset.bands,
+            full_scale=dataset.full_scale,
         )
         self._dataset = dataset
         self._photos = photos
@@ -157,6 +160,9 @@ class Cached(Dataset):
         if self._masks is None or self.mask_path(index) is None:
             return self._dataset.mask(index)
         return _kept(self._masks, index, self._dataset.mask)
+
+    def content(self, index: int) -> bytes:
+        return self._dataset.content(index)
 
     def path(self, index: int) -> Path | None:
         return self._dataset.path(index)
@@ -223,18 +229,19 @@ class _File:
     access, so that another process may remove it at any time.
     """
 
-    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int) -> None:
+    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic] = np.uint8) -> None:
         self.path = path
         self._sizes = sizes  # (n, 2) height and width; 0 for a picture without a readable header
         self._channels = channels
-        self._bytes = sizes.astype(np.int64).prod(axis=1) * channels
+        self._dtype = np.dtype(dtype)
+        self._bytes = sizes.astype(np.int64).prod(axis=1) * channels * self._dtype.itemsize
         self._marks_at = len(_HEAD) + sizes.nbytes
         start = self._marks_at + 8 * len(sizes)
         self._starts = [start, *accumulate(self._bytes.tolist(), initial=start)][1:]
         self._writable = True
 
     @classmethod
-    def open(cls, path: Path, count: int, *, channels: int) -> _File | None:
+    def open(cls, path: Path, count: int, *, channels: int, dtype: type[np.generic] = np.uint8) -> _File | None:
         """The file at ``path``, or None where there is none of ``count`` pictures."""
         try:
             with open(path, "rb") as stream:
@@ -243,7 +250,7 @@ class _File:
             return None
         if head != _HEAD or len(raw) < 8 * count:
             return None
-        file = cls(path, np.frombuffer(raw, np.uint32).reshape(count, 2), channels=channels)
+        file = cls(path, np.frombuffer(raw, np.uint32).reshape(count, 2), channels=channels, dtype=dtype)
         return file if path.stat().st_size == file._starts[-1] else None
 
     def create(self) -> None:
@@ -261,7 +268,7 @@ class _File:
                 stream.readinto(mark)
                 if not mark[0]:
                     return None
-                picture = np.empty(self._shape(index), np.uint8)
+                picture = np.empty(self._shape(index), self._dtype)
                 stream.seek(self._starts[index])
                 stream.readinto(picture)
         except OSError:
@@ -269,7 +276,7 @@ class _File:
         return picture if mark[0] == _mark(picture) else None
 
     def put(self, index: int, picture: Pixels) -> None:
-        if not self._writable or picture.shape != self._shape(index) or picture.dtype != np.uint8:
+        if not self._writable or picture.shape != self._shape(index) or picture.dtype != self._dtype:
             return
         picture = np.ascontiguousarray(picture)
         mark = np.array([_mark(picture)], np.uint64)
@@ -299,7 +306,9 @@ class _File:
         return (height, width, self._channels) if self._channels > 1 else (height, width)
 
 
-def _open(dataset: Dataset, paths: Sequence[Path | None], *, channels: int) -> _File:
+def _open(
+    dataset: Dataset, paths: Sequence[Path | None], *, channels: int, dtype: type[np.generic] = np.uint8
+) -> _File:
     """The file of a dataset's photos or masks, for all of its indices so that every choice of photos shares it.
 
     A file of the same set whose sources have changed is removed.
@@ -308,18 +317,18 @@ def _open(dataset: Dataset, paths: Sequence[Path | None], *, channels: int) -> _
     place = next((os.path.abspath(path.parent) for path in paths if path is not None), "")
     name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
     stem = f"{name}-{kind}-{_digest(dataset.name, place)[:8]}"
-    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else ""
+    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else f"{dataset.bands}"
     key = _digest(_decoder(), meaning, *map(_state, paths))[:16]
     path = _folder() / f"{stem}-{key}{_SUFFIX}"
     for other in path.parent.glob(f"{stem}-*{_SUFFIX}"):
         if other != path:
             log.info(f"{other} is removed: its {kind} or their decoder have changed")
             other.unlink(missing_ok=True)
-    file = _File.open(path, len(paths), channels=channels)
+    file = _File.open(path, len(paths), channels=channels, dtype=dtype)
     if file is None:
         if len(paths) > _SAMPLE:
             log.info(f"reading the sizes of {len(paths):,} {kind}")
-        file = _File(path, np.array(_sizes(paths), np.uint32).reshape(-1, 2), channels=channels)
+        file = _File(path, np.array(_sizes(paths), np.uint32).reshape(-1, 2), channels=channels, dtype=dtype)
         file.create()
     return file
 
@@ -332,12 +341,12 @@ def _folder() -> Path:
     return user_cache() / "decoded"
 
 
-def _decoded_bytes(paths: Sequence[Path | None], channels: int) -> int:
-    """What pictures take in memory, by their headers; from a sample of them where they are many."""
+def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
+    """What pictures of so many bytes a pixel take in memory, by their headers; from a sample where they are many."""
     sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
     if not sample:
         return 0
-    return round(sum(height * width for height, width in _sizes(sample)) * channels * len(paths) / len(sample))
+    return round(sum(height * width for height, width in _sizes(sample)) * pixel * len(paths) / len(sample))
 
 
 def _sizes(paths: Sequence[Path | None]) -> list[tuple[int, int]]:
@@ -367,7 +376,7 @@ def _state(path: Path | None) -> str:
 @cache
 def _decoder() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    sources = [Path(images.__file__), *sorted(Path(datasets.__file__).parent.glob("*.py"))]
+    sources = [Path(images.__file__), Path(tiff.__file__), *sorted(Path(datasets.__file__).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"
 

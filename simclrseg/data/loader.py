@@ -34,8 +34,9 @@ class Samples(Protocol):
 class Loader:
     """Batches of samples, the same whatever the number of threads and from whichever step they start.
 
-    Each batch is a fresh dict of CPU tensors, by the names of ``samples.fields``: images and masks are uint8 with
-    channels last, ``image`` (B, S, S, 3) or (B, 2, S, S, 3). The threads belong to an iterator and end with it.
+    Each batch is a fresh dict of CPU tensors, by the names of ``samples.fields``: images and masks have
+    their dataset's type, as uint8, and channels last, ``image`` (B, S, S, bands) or (B, 2, S, S, bands). The threads
+    belong to an iterator and end with it.
 
     Args:
         batch_size: over all processes; each gets its contiguous share of every batch.

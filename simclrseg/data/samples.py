@@ -15,13 +15,14 @@ from simclrseg.data.augment import (
     VIEW_COLUMNS,
     Strengths,
     render_pair,
+    render_photo,
     render_view,
     sample_view,
 )
+from simclrseg.data.datasets.base import colour_bands
 from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import resize_image
 
 if TYPE_CHECKING:
     from simclrseg.data.datasets.base import Dataset
@@ -62,6 +63,11 @@ class _Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def _image_field(self, *views: int) -> Fields:
+        """Square pictures of the dataset's bands and type."""
+        side = self.image_size
+        return {"image": ((*views, side, side, len(self.dataset.bands)), self.dataset.dtype)}
+
     @property
     def skipped(self) -> list[str]:
         """One line for each photo that could not be read so far: its name and the reason."""
@@ -97,7 +103,7 @@ class _Samples:
 
 
 class TwoViews(_Samples):
-    """Two augmented views of each photo: ``image`` (2, S, S, 3) and ``index``.
+    """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``.
 
     Args:
         seed: of the augmentation.
@@ -116,7 +122,8 @@ class TwoViews(_Samples):
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
         self.strengths = strengths
         self.seed = seed
-        self.fields |= {"image": ((2, image_size, image_size, 3), np.uint8)}
+        self.fields |= self._image_field(2)
+        self._colours = colour_bands(dataset.bands)
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
@@ -127,11 +134,11 @@ class TwoViews(_Samples):
             height, width = image.shape[:2]
             for k in range(2):
                 u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
-                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k])
+                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
 
 
 class MaskPairs(_Samples):
-    """Photo and mask, squashed to a square: ``image`` (S, S, 3), ``mask`` (S, S) class ids and ``index``.
+    """Photo and mask, squashed to a square: ``image`` (S, S, bands), ``mask`` (S, S) class ids and ``index``.
 
     Args:
         strengths: of the augmentation of both together; by default the bare pair, as evaluation needs it.
@@ -151,10 +158,8 @@ class MaskPairs(_Samples):
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
         self.strengths = strengths
         self.seed = seed
-        self.fields |= {
-            "image": ((image_size, image_size, 3), np.uint8),
-            "mask": ((image_size, image_size), np.uint8),
-        }
+        self.fields |= {**self._image_field(), "mask": ((image_size, image_size), np.uint8)}
+        self._colours = colour_bands(dataset.bands)
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
@@ -163,7 +168,7 @@ class MaskPairs(_Samples):
             index, (image, mask) = self._read(position, self._pair)
             out["index"][row] = index
             view = sample_view(numbers[row], GRID, GRID, self.strengths)
-            render_pair(image, mask, view, out["image"][row], out["mask"][row])
+            render_pair(image, mask, view, out["image"][row], out["mask"][row], self._colours)
 
     def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, mask = self.dataset.image(index), self.dataset.mask(index)
@@ -172,11 +177,11 @@ class MaskPairs(_Samples):
 
 
 class Photos(_Samples):
-    """Photos squashed to a square: ``image`` (S, S, 3), ``index``, and ``label`` where the dataset has labels.
+    """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels.
 
     Args:
-        flip: probability of a horizontal flip.
-        seed: of the flips.
+        strengths: of the augmentation; by default none, as evaluation needs it.
+        seed: of the augmentation.
     """
 
     def __init__(
@@ -185,25 +190,24 @@ class Photos(_Samples):
         indices: Sequence[int],
         *,
         image_size: int,
-        flip: float = 0.0,
+        strengths: Strengths = PAIR_STRENGTHS["none"],
         seed: int = 0,
         strict: bool = False,
     ) -> None:
         super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.flip = flip
+        self.strengths = strengths
         self.seed = seed
-        self.fields |= {"image": ((image_size, image_size, 3), np.uint8)}
+        self.fields |= self._image_field()
+        self._colours = colour_bands(dataset.bands)
         if dataset.labels is not None:
             self.fields |= {"label": ((), np.int64)}
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        flips = uniform(self.seed, epoch, self.indices[positions], 1)[:, 0] < self.flip
-        size = (self.image_size, self.image_size)
+        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
         for row, position in enumerate(positions.tolist()):
             index, image = self._read(position, self.dataset.image)
             out["index"][row] = index
-            image = resize_image(image, size)
-            out["image"][row] = image[:, ::-1] if flips[row] else image
+            render_photo(image, sample_view(numbers[row], GRID, GRID, self.strengths), out["image"][row], self._colours)
             if self.dataset.labels is not None:
                 out["label"][row] = self.dataset.labels[index]

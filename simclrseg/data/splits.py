@@ -149,6 +149,11 @@ def make_split(
     )
 
 
+def hashed_order(keys: Sequence[str], seed: int) -> list[int]:
+    """All indices, in an order in which two photos stand alike whichever others there are."""
+    return sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
+
+
 def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
     """A hash of what a score on the test photos depends on: keys, files, masks, border rule, chosen classes.
 

@@ -1,6 +1,6 @@
 """What an exported classification network computes. Shapes: N photos of H x W pixels, any of them; K classes.
 
-    image        (N, H, W, bands)  uint8
+    image        (N, H, W, bands)  uint8, or uint16 where the full scale is above 255
     probability  (N, K) float32 of each class
     label        (N,) int64, the likeliest class
 
@@ -35,12 +35,12 @@ class DeployClassifier(nn.Module):
     def __init__(self, model: nn.Module, metadata: ModelMetadata) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", 255 * torch.tensor(metadata.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.register_buffer("mean", metadata.full_scale * torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", metadata.full_scale * torch.tensor(metadata.std).view(1, -1, 1, 1))
         self.side = metadata.image_size if holds_vit(model) else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, H, W, bands) uint8 -> probability and label."""
+        """(N, H, W, bands) uint8 or uint16 -> probability and label."""
         x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
         if self.side is not None:
             x = F.interpolate(x, size=(self.side, self.side), mode="bilinear")

@@ -2,7 +2,7 @@
 
 Shapes: N photos of H x W pixels, any of them; C classes.
 
-    image        (N, H, W, bands)  uint8
+    image        (N, H, W, bands)  uint8, or uint16 where the full scale is above 255
     probability  (N, H, W) float32 of the foreground, or (N, C, H, W) of each class
     mask         (N, H, W) uint8: 1 where the probability exceeds the threshold, else 0; or the likeliest class
 """
@@ -58,11 +58,11 @@ class Deploy(nn.Module):
         self.model = model
         self.threshold = metadata.threshold
         self.side = metadata.image_size if holds_vit(model) else None
-        self.register_buffer("mean", 255 * torch.tensor(metadata.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(metadata.std).view(1, -1, 1, 1))
+        self.register_buffer("mean", metadata.full_scale * torch.tensor(metadata.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", metadata.full_scale * torch.tensor(metadata.std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, H, W, bands) uint8 -> probability and mask."""
+        """(N, H, W, bands) uint8 or uint16 -> probability and mask."""
         x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
         logits = self._padded(x) if self.side is None else self._resized(x, self.side)
         if self.threshold is not None:
@@ -155,6 +155,11 @@ def portable(model: nn.Module, metadata: ModelMetadata) -> Deploy | DeployClassi
     return network
 
 
+def pixel_type(metadata: ModelMetadata) -> torch.dtype:
+    """What pictures are stored as: 16 bits where the full scale does not fit into 8."""
+    return torch.uint8 if metadata.full_scale <= 255 else torch.uint16
+
+
 def answer_of(network: nn.Module) -> Answer:
     """The network as a function of arrays, for ``compare``."""
 
@@ -183,7 +188,7 @@ def _program(
     if sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) >= LARGEST:
         raise GateError("the network has more than 2 GB of weights, and an ONNX file holds no more: use --format torch")
     example = torch.zeros(
-        *(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels, dtype=torch.uint8
+        *(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels, dtype=pixel_type(metadata)
     )
     sizes = (
         None

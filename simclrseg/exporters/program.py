@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from simclrseg.errors import GateError
-from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, portable, quietly
+from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, pixel_type, portable, quietly
 from simclrseg.exporters.verification import STRIDE, Agreement, check_exact, compare
 from simclrseg.files import replacing
 from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
@@ -40,7 +40,9 @@ def export_program(
     """
     network = portable(model, metadata)
     shape = fixed_shape or ("batch", f"{STRIDE}*rows", f"{STRIDE}*columns")
-    example = torch.zeros(*(fixed_shape or (2, 3 * STRIDE, 4 * STRIDE)), metadata.in_channels, dtype=torch.uint8)
+    example = torch.zeros(
+        *(fixed_shape or (2, 3 * STRIDE, 4 * STRIDE)), metadata.in_channels, dtype=pixel_type(metadata)
+    )
     sizes: dict[int, object] = {
         0: torch.export.Dim("batch"),
         1: STRIDE * torch.export.Dim("rows", min=2),
@@ -72,7 +74,13 @@ def _save(program: torch.export.ExportedProgram, path: Path, metadata: ModelMeta
     """Write the program, and beside it in the file what ``export --inspect`` prints, which needs no PyTorch then."""
     ids = [*shape[:3]]
     tensors = {
-        "inputs": [{"name": INPUTS[0], "type": "uint8", "shape": [*ids, metadata.in_channels]}],
+        "inputs": [
+            {
+                "name": INPUTS[0],
+                "type": str(pixel_type(metadata)).removeprefix("torch."),
+                "shape": [*ids, metadata.in_channels],
+            }
+        ],
         "outputs": GRAPHS[metadata.task].described(metadata, ids),
     }
     text = json.dumps({**tensors, "metadata": metadata.model_dump(mode="json")}, indent=1)

@@ -103,7 +103,7 @@ def compare(
         pixels += ours[:count].size
         return ours[:count], theirs[:count]
 
-    for batch in generated(batches, metadata.in_channels):
+    for batch in generated(batches, metadata):
         both(batch, len(batch))
     done = 0
     for batch, count in in_batches(photos, batches[0]):
@@ -167,13 +167,17 @@ def in_batches(photos: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Ite
         yield np.stack([*some, *[some[-1]] * (count - len(some))]), len(some)
 
 
-def generated(batches: Sequence[tuple[int, int, int]], bands: int) -> Iterator[np.ndarray]:
-    """Pictures to compare on where there are no photos: (N, H, W, bands) uint8 for each (N, H, W)."""
+def generated(batches: Sequence[tuple[int, int, int]], metadata: ModelMetadata) -> Iterator[np.ndarray]:
+    """Pictures to compare on where there are no photos: (N, H, W, bands) uint8 or uint16 for each (N, H, W)."""
     generator = np.random.default_rng(0)
+    full = metadata.full_scale
+    pixel = np.uint8 if full <= 255 else np.uint16
     for count, height, width in batches:
         # large spots of colour rather than noise, which all networks see as the same grey
-        coarse = generator.integers(0, 256, (count, height // 8 + 1, width // 8 + 1, bands))
-        yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype(np.uint8)
+        coarse = generator.integers(
+            0, full + 1, (count, height // 8 + 1, width // 8 + 1, metadata.in_channels), dtype=pixel
+        )
+        yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
 
 
 def _iou(matrix: np.ndarray) -> float:

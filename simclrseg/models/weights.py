@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.files import replacing
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import RGB, ModelMetadata
 from simclrseg.models import stems
+from simclrseg.models.bands import adapt_bands
 
 PICKLES = (".ckpt", ".pth", ".pt", ".bin")
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
@@ -33,11 +34,15 @@ class LoadReport:
     mismatched: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     prefix: str = ""
+    adapted: str = ""
+    """What was done to the first layer, where the file's network takes other bands."""
 
     def __str__(self) -> str:
         parts = [f"loaded {self.loaded} of {self.total} tensors"]
         if self.prefix:
             parts.append(f"prefix {self.prefix!r} removed")
+        if self.adapted:
+            parts.append(self.adapted)
         for what, keys in (("missing", self.missing), ("of another shape", self.mismatched)):
             if keys:
                 parts.append(f"{what}: {_few(keys)}")
@@ -95,12 +100,13 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> LoadReport:
+def load_backbone(backbone: nn.Module, path: Path, *, bands: Sequence[str] = RGB, minimum: float = 0.9) -> LoadReport:
     """Load an encoder's weights from a file of its own, or out of a whole model's.
 
     The prefix that matches most tensors is removed from the file's keys. The encoder is changed only if enough matched.
 
     Args:
+        bands: that the encoder takes; the first layer of a file for others is adapted to them.
         minimum: least share of the encoder's tensors that must match in name and shape, in [0, 1].
 
     Raises:
@@ -114,6 +120,7 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> L
     own = {key.removeprefix(inner): tensor for key, tensor in state.items()}
     prefix = _best_prefix(tensors, own)
     theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    theirs, adapted = adapt_bands(theirs, own, bands=metadata.bands if metadata else RGB, wanted=bands)
     matching = {key: theirs[key] for key in own if key in theirs and theirs[key].shape == own[key].shape}
     wanted = [key for key in own if key in matching or not key.endswith(COUNTER)]
     report = LoadReport(
@@ -127,6 +134,7 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9) -> L
         ],
         left_out=[key for key in tensors if not key.startswith(prefix) or key.removeprefix(prefix) not in own],
         prefix=prefix,
+        adapted=adapted,
     )
     if report.loaded < minimum * report.total:
         raise WeightsError(

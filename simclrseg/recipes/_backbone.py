@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 import simclrseg
 from simclrseg import runs
 from simclrseg.config import PretrainConfig
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import save_weights, timm_prefix
 from simclrseg.recipes._training import source_commit
 
+SEEN_FILE = "seen.txt"
+"""The record of the photos that a run learns from, which its weights will carry; see data/seen.py."""
 ENCODER = "backbone."  # where the encoder stands in the state of a pretraining's model
 
 
@@ -25,29 +29,35 @@ def save_backbone(
     encoder: Mapping[str, Tensor],
     config: PretrainConfig,
     *,
-    stem: str,
-    init: str | None,
     epochs: int,
     metrics: Mapping[str, float],
+    facts: Mapping[str, Any],
 ) -> ModelMetadata:
     """Write the encoder, under the keys of torchvision or timm, with what it says of itself into a run's folder.
 
     Args:
         encoder: its state, contiguous and on the CPU.
-        init: what its first weights are called; None where they were random.
         epochs: that it was trained for.
+        facts: the run's, as ``backbone_facts`` has them.
     """
+    stem = facts.get("stem", "imagenet")
+    bands = tuple(facts.get("bands", RGB))
+    seen = folder / SEEN_FILE
     metadata = ModelMetadata(
         task="backbone",
         method=config.model.method,
         encoder=config.model.backbone,
+        in_channels=len(bands),
+        bands=bands,
+        full_scale=facts.get("full_scale", 255),
         stem=stem,
-        pretrained=init,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        pretrained=facts.get("init"),
+        mean=facts.get("mean", IMAGENET_MEAN),
+        std=facts.get("std", IMAGENET_STD),
         image_size=config.data.image_size,
         dataset="+".join(config.data.dataset),
         include_test=config.data.include_test,
+        seen=seen.read_text() if seen.is_file() else "",
         metrics=dict(metrics),
         epochs=epochs,
         version=simclrseg.__version__,
@@ -59,6 +69,24 @@ def save_backbone(
     return metadata
 
 
+def backbone_facts(
+    dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], stem: str, init: str | None
+) -> dict[str, Any]:
+    """What a run keeps in its environment, so that weights can be written of it at any time.
+
+    Args:
+        init: what its first weights are called; None where they were random.
+    """
+    return {
+        "stem": stem,
+        "init": init,
+        "bands": dataset.bands,
+        "full_scale": dataset.full_scale,
+        "mean": mean,
+        "std": std,
+    }
+
+
 def save_unfinished(run: runs.Run) -> Path:
     """Write the encoder as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
@@ -67,14 +95,12 @@ def save_unfinished(run: runs.Run) -> Path:
     encoder = {
         key.removeprefix(ENCODER): value.contiguous() for key, value in state.model.items() if key.startswith(ENCODER)
     }
-    facts = run.environment
     save_backbone(
         run.folder,
         encoder,
         config,
-        stem=facts.get("stem", "imagenet"),
-        init=facts.get("init"),
         epochs=state.epoch,
         metrics=state.history[-1]["train"] if state.history else {},
+        facts=run.environment,
     )
     return run.folder / BACKBONE_FILE

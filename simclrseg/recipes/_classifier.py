@@ -14,6 +14,7 @@ from torch import nn
 
 from simclrseg import plots
 from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions, some
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos
@@ -46,7 +47,9 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
     Raises:
         DataError: if there are no labels, fewer than two classes to learn, or too few photos for a split.
     """
-    dataset = open_dataset(config.dataset, DatasetOptions(masks=False))
+    dataset = open_dataset(
+        config.dataset, DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+    )
     if dataset.labels is None or len(dataset.label_names) < 2:
         found = "one class" if dataset.label_names else "no labels"
         raise DataError(
@@ -140,7 +143,12 @@ def scoring_task(model: nn.Module, metadata: ModelMetadata) -> Classification:
 
 def _task(model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float) -> Classification:
     return Classification(
-        model, classes=metadata.classes, mean=metadata.mean, std=metadata.std, label_smoothing=label_smoothing
+        model,
+        classes=metadata.classes,
+        mean=metadata.mean,
+        std=metadata.std,
+        full_scale=metadata.full_scale,
+        label_smoothing=label_smoothing,
     )
 
 
@@ -150,7 +158,7 @@ def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence
         dataset,
         indices,
         image_size=config.data.image_size,
-        flip=0.5 if config.data.augmentation == "flip" else 0.0,
+        strengths=PAIR_STRENGTHS[config.data.augmentation],
         seed=config.run.seed,
         strict=config.data.strict,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from simclrseg import plots
 from simclrseg.config import LabelledData
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.chosen import choose_classes
 from simclrseg.data.datasets.classes import MAX_CLASSES
 from simclrseg.data.datasets.locate import open_dataset
@@ -39,7 +39,12 @@ def open_masks(config: LabelledData) -> Dataset:
     """
     count = class_count(config.classes)
     options = DatasetOptions(
-        border=config.border, classes_file=Path(config.classes_file) if config.classes_file else None, class_count=count
+        border=config.border,
+        classes_file=Path(config.classes_file) if config.classes_file else None,
+        class_count=count,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        mask_column=config.mask_column,
     )
     dataset = open_dataset(config.dataset, options)
     if not dataset.has_masks:
@@ -184,4 +189,6 @@ def draw_examples(
 ) -> None:
     """Draw those of some photos that can be read."""
     if rows := example_rows(predict, dataset, indices, metadata):
-        plots.examples(rows, dataset.colours, path)
+        colours = colour_bands(dataset.bands)
+        shown = [(plots.viewable(photo, colours), truth, mask) for photo, truth, mask in rows]
+        plots.examples(shown, dataset.colours, path)

@@ -11,7 +11,7 @@ from simclrseg import hub, runs
 from simclrseg.errors import RunError, UsageError, suggestion
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.models.backbones import imagenet_weights
-from simclrseg.models.weights import read_metadata
+from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.recipes._backbone import save_unfinished
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,13 @@ def find_pretrained(
         f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
         f"{suggestion(name, known)}"
     )
+
+
+def tell_loaded(label: str, report: LoadReport) -> None:
+    """Say what of the weights was loaded; what costs accuracy is a warning."""
+    log.info(f"{label}: {report}")
+    if report.adapted:
+        log.warning(f"{label} was trained on other bands: {report.adapted}, which costs accuracy")
 
 
 def _from_path(path: Path, option: str) -> Pretrained:

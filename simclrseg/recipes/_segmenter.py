@@ -154,7 +154,13 @@ def scoring_task(model: nn.Module, metadata: ModelMetadata) -> Segmentation:
 
 def _task(model: nn.Module, metadata: ModelMetadata, loss: Any) -> Segmentation:
     return Segmentation(
-        model, loss, classes=metadata.classes, mean=metadata.mean, std=metadata.std, threshold=metadata.threshold
+        model,
+        loss,
+        classes=metadata.classes,
+        mean=metadata.mean,
+        std=metadata.std,
+        full_scale=metadata.full_scale,
+        threshold=metadata.threshold,
     )
 
 

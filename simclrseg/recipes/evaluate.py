@@ -21,6 +21,7 @@ from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, parse_config_file
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
+from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine, prepare_machine
 
@@ -42,11 +43,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     metadata = scored.metadata
     dataset, split = scored.photos
     scored.recipe.tell(dataset, split)
+    check_bands(dataset, metadata)
     scored.recipe.check_classes(dataset, metadata)
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = sorted(index for part in parts for index in getattr(split, part))
     if not indices:
         raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
+    own = set() if config.data.dataset else {*split.train, *split.validation}
+    warn_if_seen(dataset, [index for index in indices if index not in own], metadata)
     report = runs.claim(root, "evaluate", scored.name)
     try:
         runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(scored.path))
@@ -70,6 +74,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         runs.discard_unless_started(report)
         raise
     return {**result, "report": str(report.folder)}
+
+
+def check_bands(dataset: Dataset, metadata: ModelMetadata) -> None:
+    """Refuse pictures that the model cannot look at.
+
+    Raises:
+        DataError: if they have other bands, or another full scale.
+    """
+    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
+        raise DataError(
+            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: score it on such pictures"
+        )
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:

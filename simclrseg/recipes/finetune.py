@@ -18,18 +18,21 @@ from simclrseg.config import FinetuneConfig
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
+from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_text
 from simclrseg.knobs import stored_values
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._labelled import readable_photos
-from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
+from simclrseg.recipes._normalization import choose_normalization
+from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained, tell_loaded
+from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TASKS
 from simclrseg.recipes._training import (
     check_batch,
@@ -81,27 +84,36 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
     recipe.check_encoder(config, encoder)
-    torch.manual_seed(config.run.seed)
-    backbone = build_backbone(encoder)
-    stem = recipe.set_stem(backbone, encoder, source, config)
-    report = load_backbone(backbone, pretrained.file) if pretrained.file else None
-    if report is not None:
-        log.info(f"{pretrained.label}: {report}")
-
     with distributed.main_first():  # it may have to be downloaded
         dataset, split = recipe.open_labelled(config.data)
     recipe.tell(dataset, split)
     check_batch(config.training.batch_size, len(split.train), "training photos")
     loss = recipe.loss_of(config, dataset)
+    warn_if_seen(dataset, split.test, source)
+    torch.manual_seed(config.run.seed)
+    backbone = build_backbone(encoder, in_channels=len(dataset.bands))
+    stem = recipe.set_stem(backbone, encoder, source, config)
+    report = load_backbone(backbone, pretrained.file, bands=dataset.bands) if pretrained.file else None
+    if report is not None:
+        tell_loaded(pretrained.label, report)
+    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
+    normalization = choose_normalization(
+        config.data.normalization, pairs, split.train, source=source, threads=machine.workers
+    )
     model, facts = recipe.build_model(config, backbone, encoder, dataset)
     metadata = ModelMetadata(
         method=source.method if source else None,
         encoder=encoder,
         stem=stem,
-        mean=source.mean if source else IMAGENET_MEAN,
-        std=source.std if source else IMAGENET_STD,
+        in_channels=len(dataset.bands),
+        bands=dataset.bands,
+        full_scale=dataset.full_scale,
+        mean=normalization.mean,
+        std=normalization.std,
         image_size=config.data.image_size,
         dataset=config.data.dataset,
+        include_test=source.include_test if source else False,
+        seen=joined(source.seen if source else "", record(photo_hashes(dataset, [*split.train, *split.validation]))),
         data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
         test_hash=recipe.hash_of_test(dataset, split.test),
@@ -111,7 +123,6 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         commit=source_commit(),
         **facts,
     )
-    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
     task = recipe.training_task(
         config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
     )

@@ -16,22 +16,26 @@ from simclrseg import distributed, plots
 from simclrseg.config import PretrainConfig, PretrainData
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
+from simclrseg.data.seen import photo_hashes, record
+from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
 from simclrseg.errors import UsageError
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.files import write_text
+from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.models.backbones import build_backbone, check_backbone
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.recipes._backbone import save_backbone
+from simclrseg.recipes._backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
-from simclrseg.recipes._pretrained import find_pretrained
+from simclrseg.recipes._normalization import choose_normalization
+from simclrseg.recipes._pretrained import Pretrained, find_pretrained, tell_loaded
 from simclrseg.recipes._training import (
     check_batch,
     choose_micro_batch,
@@ -69,20 +73,29 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    init = starting_weights(config)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
+    check_batch(config.training.batch_size, len(indices), "photos")
+    dataset = cached(dataset, indices, where=config.data.cache)
+    normalization = choose_normalization(
+        config.data.normalization,
+        dataset,
+        indices,
+        source=read_metadata(init.file) if init.file else None,
+        threads=machine.workers,
+    )
     torch.manual_seed(config.run.seed)
-    backbone, stem, init = starting_backbone(config)
+    backbone, stem = starting_backbone(config, init, dataset.bands)
     task = METHODS[config.model.method](
         backbone,
         projection_hidden=config.model.projection_hidden,
         projection_dim=config.model.projection_dim,
         temperature=config.model.temperature,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=normalization.mean,
+        std=normalization.std,
+        full_scale=dataset.full_scale,
     )
-    with distributed.main_first():  # it may have to be downloaded
-        dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
-    check_batch(config.training.batch_size, len(indices), "photos")
-    dataset = cached(dataset, indices, where=config.data.cache)
     samples = TwoViews(
         dataset,
         indices,
@@ -108,6 +121,13 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         f"{config.training.optimizer} at {rate:.4g}, chance level of the loss "
         f"{math.log(2 * config.training.batch_size - 1):.2f}"
     )
+    facts = backbone_facts(
+        dataset,
+        mean=normalization.mean,
+        std=normalization.std,
+        stem=stem,
+        init=init.label if init.file else None,
+    )
     if config.run.dry_run:
         return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
     with open_run(
@@ -117,10 +137,10 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         machine=machine,
         learning_rate=rate,
         photos=len(indices),
-        stem=stem,
-        init=init,
+        **facts,
     ) as run:
         if distributed.is_main():
+            write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, indices)))
             plots.views(first_views(samples), run.folder / "augmentations.png")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
@@ -150,10 +170,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             run.folder,
             weights_of(backbone),
             config,
-            stem=stem,
-            init=init,
             epochs=config.training.epochs,
             metrics=metrics,
+            facts=facts,
         )
         write_card(run.folder, metadata, config=config, photos=len(indices))
         finish_run(run)
@@ -176,14 +195,11 @@ def strengths_of(data: PretrainData) -> Strengths:
     )
 
 
-def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | None]:
-    """The encoder with the weights that it starts from.
-
-    Returns:
-        The encoder, its stem, and what the weights are called; None where they are random.
+def starting_weights(config: PretrainConfig) -> Pretrained:
+    """The weights that the encoder starts from.
 
     Raises:
-        UsageError: if the weights are another encoder's, or it cannot have the stem or pictures of this size.
+        UsageError: if they are another encoder's, or it cannot have pictures of this size.
     """
     name = config.model.backbone
     check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
@@ -191,42 +207,59 @@ def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | Non
     source = read_metadata(init.file) if init.file else None
     if source is not None and source.encoder != name:
         raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
-    backbone = build_backbone(name)
+    return init
+
+
+def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[str]) -> tuple[nn.Module, str]:
+    """The encoder with the weights that it starts from, and its stem.
+
+    Raises:
+        UsageError: if it cannot have the stem, or does not take so many bands.
+    """
+    name = config.model.backbone
+    source = read_metadata(init.file) if init.file else None
+    backbone = build_backbone(name, in_channels=len(bands))
     asked: str = config.model.stem
     if asked == "auto" and init.file is not None:
         asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)
     if stem == "cifar":
         set_cifar_stem(backbone)
-    if init.file is None:
-        return backbone, stem, None
-    log.info(f"{init.label}: {load_backbone(backbone, init.file)}")
-    return backbone, stem, init.label
+    if init.file is not None:
+        tell_loaded(init.label, load_backbone(backbone, init.file, bands=bands))
+    return backbone, stem
 
 
-def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[Dataset, list[int]]:
+def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
     """Open and join the datasets.
 
     Returns:
-        The joined dataset and the photos to use: all but those of published test lists.
+        The joined dataset and the photos to use: all but those of published test lists, or so many of them as are
+        asked for.
     """
-    datasets = [open_dataset(name, DatasetOptions(masks=False)) for name in names]
+    options = DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+    datasets = [open_dataset(name, options) for name in config.dataset]
     for dataset in datasets:
         for line in dataset.summary:
             log.info(line)
     joined = join(datasets)
-    held_out = set() if include_test else set(joined.official.get("test", ()))
+    held_out = set() if config.include_test else set(joined.official.get("test", ()))
     if held_out:
         log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
-    return joined, [index for index in range(len(joined)) if index not in held_out]
+    indices = [index for index in range(len(joined)) if index not in held_out]
+    if config.max_images is not None and config.max_images < len(indices):
+        log.info(f"{config.max_images:,} of {len(indices):,} photos are learned from, chosen by seed {seed}")
+        order = hashed_order([joined.keys[index] for index in indices], seed)
+        indices = sorted(indices[place] for place in order[: config.max_images])
+    return joined, indices
 
 
 def first_views(samples: TwoViews) -> np.ndarray:
-    """(n, 2, S, S, 3) uint8: what the network will see of some photos in its first epoch."""
+    """(n, 2, S, S, 3) uint8: what the network will see of some photos in its first epoch, in colours."""
     positions = np.array(spread(range(len(samples)), EXAMPLES))
     rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
     samples.fill(0, positions, rows)
-    return rows["image"]
+    return plots.viewable(rows["image"], colour_bands(samples.dataset.bands))
 
 
 def run_name(datasets: Sequence[str]) -> str:

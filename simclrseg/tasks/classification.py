@@ -22,6 +22,7 @@ class Classification:
         model: (N, 3, H, W) -> logits (N, K).
         classes: their K names, by id.
         mean, std: of each channel, for pixels in [0, 1].
+        full_scale: the stored value that is 1.
         label_smoothing: share ε of the target that is spread over all classes (Szegedy et al. 2016, §7), in [0, 1).
     """
 
@@ -32,12 +33,13 @@ class Classification:
         classes: Sequence[str],
         mean: Sequence[float],
         std: Sequence[float],
+        full_scale: int = 255,
         label_smoothing: float = 0.0,
     ) -> None:
         self.model = model
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
-        self.normalize = Normalize(mean, std)
+        self.normalize = Normalize(mean, std, full_scale)
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """``image`` (N, S, S, 3) uint8 and ``label`` (N,) int64 -> the smoothed loss, and the accuracy beside it."""

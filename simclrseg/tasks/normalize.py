@@ -11,7 +11,7 @@ _PIECE = 1 << 19  # values that are computed at once: as floats they stay in the
 
 
 class Normalize:
-    """(x / 255 - mean) / std by channel, from uint8 with channels last to float32 in torch's order.
+    """(x / full_scale - mean) / std by channel, from uint8 or uint16 with channels last to float32 in torch's order.
 
     The memory keeps its order, which is torch's channels_last: nothing is moved. On a CPU the result lies in memory
     that the next call takes again, since fresh memory costs several times the arithmetic: use a result before the next
@@ -19,15 +19,16 @@ class Normalize:
 
     Args:
         mean, std: of each channel, for pixels in [0, 1].
+        full_scale: the stored value that is 1: 255 for 8-bit photos, 10,000 for Sentinel-2's reflectances.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self._scale = 1 / (255 * torch.tensor(std))
+    def __init__(self, mean: Sequence[float], std: Sequence[float], full_scale: int = 255) -> None:
+        self._scale = 1 / (full_scale * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
         self._memory = torch.empty(0)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 -> (N, C, H, W) float32."""
+        """(N, H, W, C) uint8 or uint16 -> (N, C, H, W) float32."""
         if self._scale.device != images.device:
             self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
         if images.device.type == "cpu":

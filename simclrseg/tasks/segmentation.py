@@ -18,10 +18,11 @@ class Segmentation:
     """A segmentation network and its loss; pixels of id 255 count nowhere.
 
     Args:
-        model: (N, 3, H, W) -> logits (N, 1, H, W) of the foreground, or (N, C, H, W).
+        model: (N, bands, H, W) -> logits (N, 1, H, W) of the foreground, or (N, C, H, W).
         loss: (logits, mask (N, H, W) uint8) -> scalar, a mean over photos. None where only predictions are wanted.
         classes: names by id; with one logit there are two, background and foreground.
         mean, std: of each channel, for pixels in [0, 1].
+        full_scale: the stored value that is 1.
         threshold: probability above which a pixel is foreground; unused with a logit per class.
     """
 
@@ -33,16 +34,17 @@ class Segmentation:
         classes: Sequence[str],
         mean: Sequence[float],
         std: Sequence[float],
+        full_scale: int = 255,
         threshold: float | None = 0.5,
     ) -> None:
         self.model = model
         self.loss = loss
         self.classes = tuple(classes)
         self.threshold = threshold
-        self.normalize = Normalize(mean, std)
+        self.normalize = Normalize(mean, std, full_scale)
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """``image`` (N, S, S, 3) and ``mask`` (N, S, S), both uint8 -> the loss."""
+        """``image`` (N, S, S, bands) and ``mask`` (N, S, S) uint8 -> the loss."""
         return self._loss(self.logits(batch["image"]), batch["mask"]), {}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -62,12 +64,12 @@ class Segmentation:
         return {**segmentation_metrics(matrix), "loss": total / photos}
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, 1 or C, H, W)."""
+        """(N, H, W, bands) -> (N, 1 or C, H, W)."""
         logits: Tensor = self.model(self.normalize(images))
         return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> float32, (N, H, W) of the foreground or (N, C, H, W)."""
+        """(N, H, W, bands) -> float32, (N, H, W) of the foreground or (N, C, H, W)."""
         return _probabilities(self.logits(images))
 
     def decide(self, probabilities: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class SimCLR:
         projection_hidden, projection_dim: widths of the head's hidden layers and of its output D.
         temperature: τ of the loss.
         mean, std: of each channel, for pixels in [0, 1].
+        full_scale: the stored value that is 1.
     """
 
     def __init__(
@@ -35,18 +36,19 @@ class SimCLR:
         temperature: float = 0.1,
         mean: Sequence[float],
         std: Sequence[float],
+        full_scale: int = 255,
     ) -> None:
         self.model = ProjectedEncoder(backbone, projection_hidden, projection_dim)
         self.temperature = temperature
-        self.normalize = Normalize(mean, std)
+        self.normalize = Normalize(mean, std, full_scale)
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """``image`` (N, 2, S, S, 3) uint8 -> NT-Xent of the batch."""
+        """``image`` (N, 2, S, S, bands) -> NT-Xent of the batch."""
         return self.batch_loss(self.embed(batch))
 
     def embed(self, batch: Batch) -> Tensor:
-        """``image`` (n, 2, S, S, 3) uint8 -> (n, 2, D); both views share a forward pass and its batch statistics."""
-        images = self.normalize(batch["image"].flatten(0, 1))  # (2n, 3, S, S)
+        """``image`` (n, 2, S, S, bands) -> (n, 2, D); both views share a forward pass and its batch statistics."""
+        images = self.normalize(batch["image"].flatten(0, 1))  # (2n, bands, S, S)
         embeddings: Tensor = self.model(images)  # (2n, D)
         return embeddings.view(-1, 2, embeddings.shape[1])
 
@@ -77,7 +79,7 @@ class SimCLR:
         return {"effective_rank": representation.effective_rank(self.model.features)}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """``image`` (n, S, S, 3) uint8 and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
+        """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
 
         Every fifth photo asks the others.
         """

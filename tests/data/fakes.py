@@ -14,6 +14,8 @@ class FakeDataset:
 
     classes = ("background", "pet")
     has_masks = True
+    bands = ("red", "green", "blue")
+    dtype = np.uint8
 
     def __init__(self, n: int, *, broken: tuple[int, ...] = (), labels: bool = True) -> None:
         self.keys = tuple(f"photos/{i:03d}.png" for i in range(n))

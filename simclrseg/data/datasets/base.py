@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, read_image, read_mask
+from simclrseg.metadata import RGB
 
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
+
+_HEAD = 1 << 16  # bytes: enough to tell photos apart, and quick to read
 
 Border = Literal["pet", "background", "ignore", "class"]
 Colour = tuple[int, int, int]
@@ -30,6 +34,7 @@ class DatasetOptions:
         download: fetch a named set that is not there.
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
+        image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
     """
 
     border: Border = "pet"
@@ -37,6 +42,9 @@ class DatasetOptions:
     download: bool = True
     masks: bool = True
     class_count: int | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    mask_column: str | None = None
 
 
 class Dataset:
@@ -47,6 +55,9 @@ class Dataset:
         keys: a stable name of each photo, unique in the set: its relative path with ``/``.
         classes: names of the mask classes, by id; empty where there are no masks.
         colours: an RGB colour for each of them.
+        bands: what each channel of a picture is: red, green and blue of a photo, or others by their names, among which
+            colours are found as "red", "green" and "blue".
+        full_scale: the stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own.
         labels: (N,) int64 class of each photo, -1 where it has none; None where no photo has one.
         label_names: their names, by id.
         official: published lists of indices, among "train", "validation", "test" and "trainval".
@@ -68,6 +79,8 @@ class Dataset:
         border: Border | None = None,
         chosen: Sequence[str] = (),
         summary: Sequence[str] = (),
+        bands: Sequence[str] = RGB,
+        full_scale: int = 255,
     ) -> None:
         self.name = name
         self.keys = tuple(keys)
@@ -79,9 +92,16 @@ class Dataset:
         self.border = border
         self.chosen = tuple(chosen)
         self.summary = list(summary)
+        self.bands = tuple(bands)
+        self.full_scale = full_scale
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of the pixels: uint8, or uint16 where a byte is too small for them."""
+        return pixel_type(self.full_scale)
 
     @property
     def has_masks(self) -> bool:
@@ -91,7 +111,7 @@ class Dataset:
         return self.has_masks
 
     def image(self, index: int) -> Pixels:
-        """(H, W, 3) uint8 RGB.
+        """(H, W, bands) of ``dtype``: RGB, or what ``bands`` says.
 
         Raises:
             ImageError: if the picture cannot be read.
@@ -107,12 +127,24 @@ class Dataset:
         raise DataError(f"{self.keys[index]} of {self.name} has no mask")
 
     def path(self, index: int) -> Path | None:
-        """The file of a photo; None where it lies in no file of its own."""
+        """The file of a photo, one of them where it lies in several; None where it lies in no file of its own."""
         return None
 
     def mask_path(self, index: int) -> Path | None:
         """The file of a mask; None where there is none."""
         return None
+
+    def content(self, index: int) -> bytes:
+        """What tells a photo from all others: its file's size and beginning, or its pixels where it has no file.
+
+        Raises:
+            OSError, ImageError: if it cannot be read.
+        """
+        path = self.path(index)
+        if path is None:
+            return np.ascontiguousarray(self.image(index)).tobytes()
+        with open(path, "rb") as file:
+            return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
 
 
 class FileDataset(Dataset):
@@ -122,7 +154,8 @@ class FileDataset(Dataset):
         root: the folder; keys are relative to it.
         photos: their files.
         masks: for each photo its file or None; empty where there are none at all.
-        decode: the contents of a mask file -> (H, W) class ids; given the file.
+        read: a photo's file -> its pixels.
+        decode: a mask's file -> its (H, W) class ids.
         details: further arguments of ``Dataset``.
     """
 
@@ -133,19 +166,21 @@ class FileDataset(Dataset):
         photos: Sequence[Path],
         *,
         masks: Sequence[Path | None] = (),
+        read: Callable[[Path], Pixels] = read_image,
         decode: Callable[[Path], Pixels] = read_mask,
         **details: Any,
     ) -> None:
         super().__init__(name, [photo.relative_to(root).as_posix() for photo in photos], **details)
         self._photos = tuple(photos)
         self._masks = tuple(masks) or (None,) * len(self.keys)
+        self._read = read
         self._decode = decode
 
     def has_mask(self, index: int) -> bool:
         return self._masks[index] is not None
 
     def image(self, index: int) -> Pixels:
-        return read_image(self._photos[index])
+        return self._read(self._photos[index])
 
     def mask(self, index: int) -> Pixels:
         file = self._masks[index]
@@ -156,6 +191,21 @@ class FileDataset(Dataset):
 
     def mask_path(self, index: int) -> Path | None:
         return self._masks[index]
+
+
+def pixel_type(full_scale: int) -> type[np.generic]:
+    """The smallest type that holds values up to ``full_scale``."""
+    return np.uint8 if full_scale <= 255 else np.uint16
+
+
+def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
+    """Where red, green and blue stand among the bands; nothing where one of them is missing."""
+    return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
+
+
+def bands_text(dataset: Dataset) -> str:
+    """``3 bands of 8 bits``: what tells pictures apart that cannot be learned from together."""
+    return f"{len(dataset.bands)} bands of {8 * np.dtype(dataset.dtype).itemsize} bits"
 
 
 def class_colours(count: int) -> tuple[Colour, ...]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.datasets.base import UNLABELLED, Dataset, bands_text
+from simclrseg.errors import DataError
 from simclrseg.images import Pixels
 
 
@@ -23,9 +24,18 @@ class Joined(Dataset):
 
     Published lists are joined too. Labels are those of the first part that has any and of the parts that name theirs
     alike; the other photos have none. Masks are not kept.
+
+    Raises:
+        DataError: if they have different bands.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
+        first = parts[0]
+        for part in parts[1:]:
+            if (part.bands, part.full_scale) != (first.bands, first.full_scale):
+                raise DataError(
+                    f"{part.name} has {bands_text(part)} and {first.name} {bands_text(first)}: pretrain on one of them"
+                )
         self._parts = tuple(parts)
         self._starts = (0, *accumulate(len(part) for part in parts))
         names = next((part.label_names for part in parts if part.labels is not None), ())
@@ -43,11 +53,17 @@ class Joined(Dataset):
             labels=np.concatenate(labels) if names else None,
             label_names=names,
             official=official,
+            bands=first.bands,
+            full_scale=first.full_scale,
         )
 
     def image(self, index: int) -> Pixels:
         part, inner = self._at(index)
         return part.image(inner)
+
+    def content(self, index: int) -> bytes:
+        part, inner = self._at(index)
+        return part.content(inner)
 
     def path(self, index: int) -> Path | None:
         part, inner = self._at(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from simclrseg.data.datasets import DATASETS
+from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, UnknownName
@@ -24,7 +24,7 @@ def user_cache() -> Path:
 
 
 def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:
-    """Open a named set, fetching it where it is missing, or a folder.
+    """Open a named set or one of the Hub, fetching it where it is missing, or a folder.
 
     A folder that has the name of a set is reached as ``./name``.
 
@@ -38,6 +38,10 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
             raise DataError(f"--classes-file is for folders of masks; {name_or_path} brings its own classes")
         dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
         return dataset
+    if name_or_path.startswith(HUB):
+        from simclrseg.data.datasets.hub import hub_dataset
+
+        return hub_dataset(name_or_path, user_cache() / "hub", options)
     return image_folder(_folder(name_or_path), options)
 
 

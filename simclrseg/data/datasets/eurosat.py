@@ -1,0 +1,116 @@
+"""EuroSAT: 64 px patches of Sentinel-2 in 10 classes of land use, in colour and in all 13 bands.
+
+Helber et al., "EuroSAT: A Novel Dataset and Deep Learning Benchmark for Land Use and Land Cover Classification", 2019.
+It has no official split.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.fetch import Source, fetch, missing, reach
+from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
+from simclrseg.errors import ImageError
+from simclrseg.images import Pixels, list_images, read_bands
+
+_COLOUR = Source(
+    name="eurosat",
+    layout="eurosat/2750/ with a folder a class",
+    address="https://github.com/phelber/EuroSAT",
+    download=94_000_000,
+    disk=300_000_000,
+)
+_ALL_BANDS = Source(
+    name="eurosat_ms",
+    layout="one folder a class with .tif files of 13 bands, as EuroSATallBands.zip or EuroSAT_MS.zip unpacks to",
+    address="https://huggingface.co/datasets/torchgeo/eurosat",
+    download=2_067_725_275,
+    disk=6_000_000_000,
+)
+_REVISION = "8c86b35fe887a9db132f7d63ee359bc8e6fe78ea"
+_UNPACKED = Path("ds/images/remote_sensing/otherDatasets/sentinel_2/tif")  # in EuroSATallBands.zip
+_FOLDERS = (_UNPACKED, Path("EuroSAT_MS"), Path("."))
+_NAMES = "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential River SeaLake"
+_CLASSES = tuple(_NAMES.split())
+_ORDER = (*(name for name in BANDS if name != "B8A"), "B8A")
+"""Of the bands in a file: B8A comes last."""
+
+
+def eurosat(root: Path, options: DatasetOptions) -> FileDataset:
+    """Red, green and blue as JPEGs of 8 bits, stretched for viewing.
+
+    Raises:
+        DataError: if it is not there and cannot be fetched.
+    """
+    folder = root / "eurosat" / "2750"
+    if not folder.is_dir():
+        if not options.download:
+            raise missing(_COLOUR, root)
+        fetch(_COLOUR, root, _download_colour, entries=("eurosat",))
+    return _open(_COLOUR, root, folder)
+
+
+def eurosat_ms(root: Path, options: DatasetOptions) -> FileDataset:
+    """All 13 bands, reflectances at the top of the atmosphere (level 1C) as 16-bit numbers.
+
+    Raises:
+        DataError: if it is not there and cannot be fetched.
+    """
+    folder = next((root / folder for folder in _FOLDERS if (root / folder / _CLASSES[0]).is_dir()), None)
+    if folder is None:
+        if not options.download:
+            raise missing(_ALL_BANDS, root)
+        fetch(_ALL_BANDS, root, _download_all_bands, entries=(_UNPACKED.parts[0],))
+        folder = root / _UNPACKED
+    bands = [BANDS[name] for name in _ORDER]
+    return _open(_ALL_BANDS, root, folder, read=_read_13_bands, bands=bands, full_scale=FULL_SCALE)
+
+
+def _open(source: Source, root: Path, folder: Path, **details: Any) -> FileDataset:
+    photos = [(photo, label) for label, name in enumerate(_CLASSES) for photo in list_images(folder / name)]
+    if not photos:
+        raise missing(source, root, f"{folder} holds no pictures")
+    labels = np.array([label for _, label in photos], np.int64)
+    counts = ", ".join(f"{name} {(labels == label).sum():,}" for label, name in enumerate(_CLASSES))
+    return FileDataset(
+        source.name,
+        root,
+        [photo for photo, _ in photos],
+        labels=labels,
+        label_names=_CLASSES,
+        summary=[f"{folder}: {len(photos):,} photos of 64 px ({counts})"],
+        **details,
+    )
+
+
+def _read_13_bands(path: Path) -> Pixels:
+    samples = read_bands(path)
+    if samples.shape[2] != len(_ORDER) or samples.dtype != np.uint16:
+        count, bits = samples.shape[2], 8 * samples.itemsize
+        raise ImageError(f"{path}: {count} bands of {bits} bits, but those of EuroSAT are {len(_ORDER)} of 16")
+    return clip_reflectance(samples)
+
+
+def _download_colour(folder: Path) -> None:
+    from torchvision.datasets import EuroSAT
+
+    EuroSAT(str(folder), download=True)
+    (folder / "eurosat" / "EuroSAT.zip").unlink(missing_ok=True)
+
+
+def _download_all_bands(folder: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    archive = hf_hub_download(
+        "torchgeo/eurosat", "EuroSATallBands.zip", repo_type="dataset", revision=_REVISION, local_dir=folder / "archive"
+    )
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    Path(archive).unlink()

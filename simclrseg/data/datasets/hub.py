@@ -1,0 +1,247 @@
+"""Sets of the Hugging Face Hub: `hf:owner/name[/config][@revision]`, or `hf:folder` for what its library reads there.
+
+Columns are found by their types: photos in the only column of images, masks in the other one, classes in the only
+column of class labels. Where types do not tell, flags name them. Parts called train, validation and test are the
+published lists. Pictures that lie in tables are written to files, once, as they are: the rest of this tool then
+treats them as it treats all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.data.datasets import HUB
+from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.classes import read_classes
+from simclrseg.data.datasets.fetch import Source, fetch, reach
+from simclrseg.data.datasets.folder import SPLITS
+from simclrseg.data.datasets.masks import understand_masks
+from simclrseg.errors import DataError
+
+_PHOTO_NAMES = {"image", "images", "img", "photo", "picture", "pixel_values"}
+_MASK_NAMES = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask", "label", "labels"}
+_LABEL_NAMES = {"label", "labels"}
+_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
+
+
+def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
+    """Open a set of the Hub, fetching it where it is not in the library's own cache.
+
+    Args:
+        name: with its ``hf:``.
+        cache: folder for pictures that lie in tables.
+
+    Raises:
+        DataError: if it cannot be fetched, or its columns do not say what they are.
+    """
+    tables = _load(name, download=options.download)
+    features = next(iter(tables.values())).features
+    photo = _photo_column(name, features, options.image_column)
+    mask = _mask_column(name, features, photo, options.mask_column) if options.masks else None
+    label = _label_column(name, features, options.label_column)
+    files, root = _files(name, tables, [photo, *([mask] if mask else [])], cache)
+    details: dict[str, Any] = {}
+    summary = [f"{name}: {len(files[photo]):,} photos in column {photo!r}"]
+    if mask is not None:
+        pairs = [pair for pair in zip(files[photo], files[mask], strict=True) if pair[1] is not None]
+        classes = read_classes(options.classes_file) if options.classes_file else None
+        reading = understand_masks([pair[0] for pair in pairs], [pair[1] for pair in pairs], classes)
+        details = {"classes": reading.classes, "colours": reading.colours, "decode": reading.decode}
+        summary.append(f"{len(pairs):,} masks in column {mask!r}; {reading.line}")
+    if label is not None:
+        details["labels"], details["label_names"] = _labels(tables, features[label], label)
+        summary.append(f"{len(details['label_names'])} classes in column {label!r} ({some(details['label_names'])})")
+    official: dict[str, list[int]] = {}
+    start = 0
+    for split, table in tables.items():
+        if split in SPLITS:
+            official.setdefault(SPLITS[split], []).extend(range(start, start + len(table)))
+        summary.append(f"{split}: {len(table):,} photos")
+        start += len(table)
+    return FileDataset(
+        name,
+        root,
+        [file or root / "missing" for file in files[photo]],
+        masks=files[mask] if mask else (),
+        official=official if len(official) > 1 else {},
+        summary=summary,
+        **details,
+    )
+
+
+def _load(name: str, *, download: bool) -> dict[str, Any]:
+    """The library's tables by the name of their part."""
+    from datasets import Dataset, load_dataset
+
+    target, _, revision = name.removeprefix(HUB).partition("@")
+    folder = Path(name.removeprefix(HUB)).expanduser()
+    owner, _, rest = target.partition("/")
+    repository, _, configuration = rest.partition("/")
+    try:
+        if folder.is_dir():
+            loaded = load_dataset(str(folder))
+        elif not repository:
+            raise DataError(f"{name}: a set of the Hub is called hf:owner/name, and there is no such folder")
+        else:
+            with _offline_unless_it_answers(download):
+                loaded = load_dataset(f"{owner}/{repository}", configuration or None, revision=revision or None)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a network and the library can raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{name} cannot be opened ({reason}): check the name and the network; a set that was fetched before is "
+            "found without one"
+        ) from error
+    tables = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
+    tables = {split: table for split, table in tables.items() if len(table)}
+    if not tables:
+        raise DataError(f"{name} holds no rows")
+    return tables
+
+
+@contextlib.contextmanager
+def _offline_unless_it_answers(download: bool) -> Iterator[None]:
+    """Where the Hub does not answer, let its library look into its cache at once rather than try for half a minute."""
+    import datasets
+    import huggingface_hub
+
+    switches = (datasets.config, huggingface_hub.constants)
+    before = [switch.HF_HUB_OFFLINE for switch in switches]
+    answers = download and not any(before)
+    if answers:
+        try:
+            reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        except OSError:
+            answers = False
+    try:
+        for switch in switches:
+            switch.HF_HUB_OFFLINE = not answers
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.HF_HUB_OFFLINE = value
+
+
+def _photo_column(name: str, features: Mapping[str, Any], asked: str | None) -> str:
+    pictures = _pictures(features)
+    if asked is not None:
+        return _checked(name, features, asked, pictures, "--image-column", "images")
+    if not pictures:
+        raise DataError(
+            f"{name} has no column of images (it has {_columns(features)}): choose another set, or save that column "
+            "as images"
+        )
+    likely = [column for column in pictures if column.lower() in _PHOTO_NAMES]
+    return _only(name, likely if len(likely) == 1 else pictures, "--image-column", "photos")
+
+
+def _mask_column(name: str, features: Mapping[str, Any], photo: str, asked: str | None) -> str | None:
+    others = [column for column in _pictures(features) if column != photo]
+    if asked is not None:
+        return _checked(name, features, asked, others, "--mask-column", "masks")
+    likely = [column for column in others if column.lower() in _MASK_NAMES]
+    return _only(name, likely if len(likely) == 1 else others, "--mask-column", "masks") if others else None
+
+
+def _label_column(name: str, features: Mapping[str, Any], asked: str | None) -> str | None:
+    """The column of classes; None where there is none, or several of which none is plainly meant."""
+    from datasets import ClassLabel, Value
+
+    if asked is not None:
+        scalars = [column for column, feature in features.items() if isinstance(feature, ClassLabel | Value)]
+        return _checked(name, features, asked, scalars, "--label-column", "classes")
+    found = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
+    likely = found if len(found) == 1 else [column for column in found if column.lower() in _LABEL_NAMES]
+    return likely[0] if len(likely) == 1 else None
+
+
+def _pictures(features: Mapping[str, Any]) -> list[str]:
+    from datasets import Image
+
+    return [column for column, feature in features.items() if isinstance(feature, Image)]
+
+
+def _checked(name: str, features: Mapping[str, Any], asked: str, fitting: Sequence[str], flag: str, what: str) -> str:
+    if asked in fitting:
+        return asked
+    reason = "there is no such column" if asked not in features else f"that column holds no {what}"
+    raise DataError(f"{flag} {asked}: {reason}; {name} has {_columns(features)}")
+
+
+def _only(name: str, columns: Sequence[str], flag: str, what: str) -> str:
+    if len(columns) == 1:
+        return columns[0]
+    raise DataError(f"{name} has several columns of images ({', '.join(columns)}): name that of the {what} with {flag}")
+
+
+def _columns(features: Mapping[str, Any]) -> str:
+    kinds = {column: getattr(feature, "dtype", "") or type(feature).__name__ for column, feature in features.items()}
+    return some([f"{column} ({kind})" for column, kind in kinds.items()], shown=8)
+
+
+def _labels(tables: Mapping[str, Any], feature: Any, column: str) -> tuple[NDArray[np.int64], list[str]]:
+    """Class ids of all rows, and the classes' names: the column's own, else its sorted values."""
+    values = list(chain.from_iterable(table[column] for table in tables.values()))
+    if hasattr(feature, "names"):
+        return np.array([UNLABELLED if value is None else value for value in values], np.int64), list(feature.names)
+    kinds = sorted({value for value in values if value is not None})
+    ids = {value: index for index, value in enumerate(kinds)}
+    return np.array([ids.get(value, UNLABELLED) for value in values], np.int64), [str(kind) for kind in kinds]
+
+
+def _files(
+    name: str, tables: Mapping[str, Any], columns: Sequence[str], cache: Path
+) -> tuple[dict[str, list[Path | None]], Path]:
+    """The file of every picture by column, None for an empty cell, and the folder that all lie in."""
+    from datasets import Image
+
+    bare = {split: table.select_columns(list(columns)) for split, table in tables.items()}
+    for column in columns:
+        bare = {split: table.cast_column(column, Image(decode=False)) for split, table in bare.items()}
+    first = next((row[columns[0]] for table in bare.values() for row in table if row[columns[0]] is not None), None)
+    if first is None:
+        raise DataError(f"{name}: column {columns[0]!r} is empty")
+    if first["bytes"] is None:  # files already, wherever they lie
+        cells = {column: [cell for table in bare.values() for cell in table[column]] for column in columns}
+        paths = {column: [Path(cell["path"]) if cell else None for cell in cells[column]] for column in columns}
+        return paths, Path(os.path.commonpath([path.parent for path in paths[columns[0]] if path is not None]))
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", name.removeprefix(HUB))[-60:].strip("-")
+    root = cache / f"{label}-{_state(tables, columns)}"
+    if not root.is_dir():
+        size = sum(table.data.nbytes for table in bare.values())
+        fetch(Source(name, "its pictures", name, size, size), root, partial(_write, bare), entries=tuple(columns))
+    written = {(path.parts[-3], path.parts[-2], path.stem): path for path in root.glob("*/*/*")}
+    places = [(split, f"{number:07d}") for split, table in bare.items() for number in range(len(table))]
+    return {column: [written.get((column, *place)) for place in places] for column in columns}, root
+
+
+def _write(tables: Mapping[str, Any], folder: Path) -> None:
+    """Put pictures as they are into ``<column>/<part>/<number>.<suffix>``."""
+    for split, table in tables.items():
+        for column in table.column_names:
+            (folder / column / split).mkdir(parents=True)
+        for number, row in enumerate(table):
+            for column, cell in row.items():
+                if cell is not None:
+                    content = cell["bytes"] or Path(cell["path"]).read_bytes()
+                    suffix = next((end for start, end in _SUFFIXES.items() if content.startswith(start)), ".image")
+                    (folder / column / split / f"{number:07d}{suffix}").write_bytes(content)
+
+
+def _state(tables: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """What tells that the library's own files, or what is taken from them, have changed."""
+    files = [file["filename"] for table in tables.values() for file in table.cache_files]
+    state = [f"{file} {os.stat(file).st_size} {os.stat(file).st_mtime_ns}" for file in files]
+    return hashlib.sha256("\n".join([*tables, *columns, *state]).encode()).hexdigest()[:12]

@@ -1,0 +1,74 @@
+"""Which photos a network has learned from: a record small enough to travel in its weights file.
+
+A photo is known by a hash of its content. Of more than ``MOST`` photos the record holds the smallest hashes, which are
+a random sample: of other photos, only those with a hash below its largest can be judged (Cohen & Kaplan 2007, bottom-k
+sketches), and their share that was seen is the share of all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.errors import DataError, ImageError
+
+MOST = 10_000
+_BYTES = 6  # of a hash: two of a million photos agree by chance with a probability of 0.2 %
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many photos were seen among those that the record can judge."""
+
+    seen: int
+    judged: int
+
+
+def record(hashes: Iterable[bytes], *, most: int = MOST) -> str:
+    """The smallest ``most`` of some hashes, as text."""
+    smallest = sorted(set(hashes))[:most]
+    return base64.b64encode(b"".join(smallest)).decode()
+
+
+def joined(first: str, second: str, *, most: int = MOST) -> str:
+    """The record of what either has seen.
+
+    A record that is full says nothing of hashes above its largest, so no joint record reaches further.
+    """
+    parts = [_hashes(first), _hashes(second)]
+    limits = [part[-1] for part in parts if len(part) >= most]
+    return record((one for part in parts for one in part if not limits or one <= min(limits)), most=most)
+
+
+def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
+    """Of photos with these hashes: how many a record can judge, and how many of them it holds."""
+    held = _hashes(text)
+    judged = [one for one in hashes if len(held) < most or one <= held[-1]]
+    return Overlap(len(set(held) & set(judged)) if held else 0, len(judged))
+
+
+def photo_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
+    """A hash of each photo's ``content``; a photo that cannot be read has none."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(lambda index: _hash(dataset, index), indices))
+    return [one for one in found if one is not None]
+
+
+def _hash(dataset: Dataset, index: int) -> bytes | None:
+    try:
+        return hashlib.sha256(dataset.content(index)).digest()[:_BYTES]
+    except (OSError, ImageError):
+        return None
+
+
+def _hashes(text: str) -> list[bytes]:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise DataError("the weights' record of the photos they have seen is damaged") from error
+    return [content[start : start + _BYTES] for start in range(0, len(content), _BYTES)]

@@ -1,0 +1,25 @@
+"""Telling whether photos that are scored were learned from, by whatever weights went into a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.seen import overlap, photo_hashes
+from simclrseg.metadata import ModelMetadata
+
+log = logging.getLogger(__name__)
+
+
+def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata | None) -> None:
+    """Warn where a model, or the weights it began with, has learned from photos that are to be scored."""
+    if metadata is None or not metadata.seen:
+        return
+    found = overlap(metadata.seen, photo_hashes(dataset, indices))
+    if found.seen:
+        of = "photos to be scored" if found.judged == len(indices) else "photos to be scored that can be judged"
+        log.warning(
+            f"{found.seen:,} of {found.judged:,} {of} were seen in training, with or without labels "
+            f"({metadata.pretrained or metadata.dataset}): their scores say less of other photos"
+        )

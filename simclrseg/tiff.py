@@ -1,0 +1,119 @@
+"""TIFFs as they are stored: any number of bands, 8 or 16 bits, none of which Pillow or OpenCV reads beyond 4 bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import TiffImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from simclrseg.errors import ImageError
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""What a TIFF begins with; those with a plus are BigTIFFs."""
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_OFFSETS, _BANDS, _ROWS, _COUNTS = 273, 277, 278, 279
+_PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FORMAT = 284, 317, 322, 323, 324, 325, 339
+_PLAIN = 1
+_LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
+_UNSIGNED, _SIGNED = 1, 2
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """Size of a TIFF's first page."""
+
+    height: int
+    width: int
+    bands: int
+    bits: int
+    """Of a sample."""
+
+
+def tiff_header(stream: IO[bytes]) -> TiffHeader:
+    """What the first page holds, without reading a pixel; raises about anything where the file is damaged."""
+    return _header(_tags(stream)[0])
+
+
+def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
+    """The samples of the first page, without any conversion.
+
+    Strips and tiles, bands side by side or one after the other, with and without lossless compression and horizontal
+    prediction. Raises about anything where the file is damaged.
+
+    Args:
+        name: of the file, for messages.
+
+    Returns:
+        (H, W, bands) uint8 or uint16.
+
+    Raises:
+        ImageError: if its samples are neither, or its compression is another.
+    """
+    tags, order = _tags(stream)
+    header = _header(tags)
+    tiled = _TILE_OFFSETS in tags
+    offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
+    kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
+    if header.bits not in (8, 16) or kind not in (_UNSIGNED, _SIGNED):
+        what = {_UNSIGNED: "unsigned", _SIGNED: "signed", 3: "floating-point"}.get(kind, "unknown")
+        raise ImageError(f"{name}: its {header.bits}-bit {what} samples are not read: save it with 8 or 16 bits")
+    compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
+    if compression not in _LOSSLESS or predictor not in (1, 2):
+        raise ImageError(f"{name}: its compression (TIFF {compression}, {predictor}) is not read: save it with Deflate")
+    stored = np.dtype(f"{order}u{header.bits // 8}")
+    planes = header.bands if tags.get(_PLANAR, 1) == 2 else 1
+    depth = header.bands // planes
+    high = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, header.height), header.height)
+    wide = tags[_TILE_WIDTH] if tiled else header.width
+    down, across = -(-header.height // high), -(-header.width // wide)
+    if len(offsets) < planes * down * across:
+        raise ValueError("some of its blocks are missing")
+    picture = np.zeros((planes, header.height, header.width, depth), stored.newbyteorder("="))
+    for number in range(planes * down * across):
+        plane, place = divmod(number, down * across)
+        top, left = place // across * high, place % across * wide
+        rows = high if tiled else min(high, header.height - top)
+        stream.seek(offsets[number])
+        unpacked = _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize)
+        block = np.frombuffer(unpacked, stored, rows * wide * depth).reshape(rows, wide, depth)
+        if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
+            block = block.cumsum(axis=1, dtype=picture.dtype)
+        picture[plane, top : top + rows, left : left + wide] = block[: header.height - top, : header.width - left]
+    if kind == _SIGNED and (picture >> header.bits - 1).any():
+        raise ImageError(f"{name}: it has negative samples, which no pixel has here: shift it above zero")
+    return np.ascontiguousarray(picture.transpose(1, 2, 0, 3)).reshape(header.height, header.width, header.bands)
+
+
+def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
+    """The first directory, and the byte order as numpy writes it."""
+    stream.seek(0)
+    start = stream.read(8)
+    if start[2:4] in (b"+\0", b"\0+"):
+        start += stream.read(8)
+    tags = ImageFileDirectory_v2(start)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags, "<" if start[:1] == b"I" else ">"
+
+
+def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
+    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], tags.get(_BANDS, 1), max(tags.get(_BITS, (1,))))
+
+
+def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:
+    """The bytes of a strip or tile: libtiff, by way of Pillow, unpacks one that passes for a grey picture."""
+    if compression == _PLAIN:
+        return block
+    tags = ImageFileDirectory_v2()
+    tags.update({_WIDTH: row, _HEIGHT: rows, _BITS: 8, _COMPRESSION: compression, _PHOTOMETRIC: 1, _OFFSETS: 0})
+    tags.update({_BANDS: 1, _ROWS: rows, _COUNTS: len(block)})
+    file = BytesIO()
+    tags.save(file)
+    file.write(block)
+    file.seek(0)
+    return TiffImagePlugin.TiffImageFile(file, "").tobytes()

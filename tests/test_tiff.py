@@ -1,0 +1,95 @@
+"""TIFFs of any number of bands come back as they were written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.errors import ImageError
+from simclrseg.images import image_shape, read_bands, resize_image
+from tests.tiffs import tiff
+
+
+def picture(bands: int, dtype: type = np.uint16) -> np.ndarray:
+    return np.random.default_rng(bands).integers(0, np.iinfo(dtype).max, (21, 34, bands), endpoint=True).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"rows": 8},
+        {"planar": True, "rows": 5},
+        {"order": ">"},
+        {"deflate": True, "predictor": 2, "rows": 6},
+        {"deflate": True, "predictor": 2, "order": ">"},
+        {"tile": 16, "deflate": True},
+        {"tile": 16, "planar": True},
+    ],
+)
+def test_bands_come_back_as_they_were_stored(layout: dict, bands: int, dtype: type) -> None:
+    stored = picture(bands, dtype)
+    read = read_bands(tiff(stored, **layout))
+    assert read.dtype == dtype and read.flags.c_contiguous
+    np.testing.assert_array_equal(read, stored)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize(("bands", "dtype"), [(3, np.uint8), (1, np.uint16)])
+def test_what_pillow_writes_is_read_alike(compression: str | None, bands: int, dtype: type) -> None:
+    stored = picture(bands, dtype) // 7
+    file = io.BytesIO()
+    Image.fromarray(stored.squeeze()).save(file, "TIFF", compression=compression)
+    np.testing.assert_array_equal(read_bands(file.getvalue()), stored)
+
+
+def test_16_bits_are_those_that_opencv_reads(real_data: Path) -> None:
+    file = real_data / "odd_images" / "tiff_16bit_RGB.tiff"
+    read = read_bands(file)
+    assert read.dtype == np.uint16 and read.max() > 255
+    np.testing.assert_array_equal(read, cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[:, :, ::-1])
+
+
+def test_the_size_of_many_bands_is_read_from_the_header() -> None:
+    assert image_shape(tiff(picture(13))[:500]) == (21, 34)
+
+
+@pytest.mark.parametrize("size", [(8, 50), (16, 16), (60, 40)])
+def test_many_bands_are_resized_as_each_alone(size: tuple[int, int]) -> None:
+    stored = picture(13)
+    resized = resize_image(stored, size)
+    assert resized.shape == (*size, 13) and resized.dtype == np.uint16
+    for band in range(13):
+        np.testing.assert_array_equal(resized[:, :, band], resize_image(np.ascontiguousarray(stored[:, :, band]), size))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tiff(picture(13))[:-50], "damaged or cut short"),
+        (tiff(picture(13))[:100], "damaged or cut short"),
+        (b"II*\0", "damaged or cut short"),
+        (b"\x89PNG\r\n", "not a TIFF"),
+        (tiff(picture(5).astype(np.uint32)), "32-bit unsigned samples are not read"),
+        (tiff(picture(5), sample_format=3), "16-bit floating-point samples are not read"),
+        (tiff(picture(5), sample_format=2), "negative samples"),
+        (tiff(picture(5), predictor=3), r"compression \(TIFF 1, 3\)"),
+    ],
+    ids=["end", "directory", "header", "kind", "long", "float", "signed", "predictor"],
+)
+def test_what_cannot_be_read_is_one_line(content: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        read_bands(content)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_claims_too_many_pixels_is_refused_by_its_header() -> None:
+    with pytest.raises(ImageError, match="more than the 700 allowed"):
+        read_bands(tiff(picture(13)), max_pixels=700)
