@@ -1,4 +1,4 @@
-"""What a batch is made of: two views for pretraining, photo and mask for segmentation, plain photos for embeddings."""
+"""What a batch is made of: two views or a cut view for pretraining, photo and mask for segmentation, plain photos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from simclrseg.data.augment import VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.cutout import Cutout, cut
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import resize_image, resize_mask
@@ -120,6 +121,45 @@ class TwoViews(_Samples):
             for k in range(2):
                 u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
                 render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k])
+
+
+class CutViews(_Samples):
+    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, 3), and ``index``.
+
+    Args:
+        strengths: of the augmentation.
+        cutout: how much is cut.
+        seed: of both.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        image_size: int,
+        strengths: Strengths,
+        cutout: Cutout,
+        seed: int,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.strengths = strengths
+        self.cutout = cutout
+        self.seed = seed
+        shape = (image_size, image_size, 3)
+        self.fields |= {"image": (shape, np.uint8), "cut": (shape, np.bool_)}
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        columns = VIEW_COLUMNS + self.cutout.columns(self.image_size, bands=3)
+        numbers = uniform(self.seed, epoch, self.indices[positions], columns)
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), *image.shape[:2], self.strengths)
+            render_view(image, view, out["image"][row])
+            cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
 
 
 class MaskPairs(_Samples):

@@ -1,4 +1,4 @@
-"""Writing ``backbone.safetensors``: when a pretraining is done, or of one that was interrupted."""
+"""Writing what a pretraining has learned: when it is done, or of one that was interrupted."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from simclrseg import runs
 from simclrseg.config import PretrainConfig
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import save_weights
+from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._training import source_commit
-
-ENCODER = "backbone."  # where the encoder stands in the state of a pretraining's model
 
 
 def save_backbone(
     folder: Path,
-    encoder: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
     config: PretrainConfig,
     *,
     stem: str,
@@ -30,10 +29,10 @@ def save_backbone(
     epochs: int,
     metrics: Mapping[str, float],
 ) -> ModelMetadata:
-    """Write the encoder with what it says of itself into a run's folder.
+    """Write the encoder with what it says of itself into a run's folder, and the network where the method keeps it.
 
     Args:
-        encoder: its state, contiguous and on the CPU.
+        state: of the pretraining's model, contiguous and on the CPU.
         init: what its first weights are called; None where they were random.
         epochs: that it was trained for.
     """
@@ -53,22 +52,26 @@ def save_backbone(
         version=simclrseg.__version__,
         commit=source_commit(),
     )
-    save_weights(folder / BACKBONE_FILE, stored(dict(encoder)) if stem == "cifar" else dict(encoder), metadata)
+    method = METHOD_PARTS[config.model.method]
+    encoder = {
+        key.removeprefix(method.ENCODER): value for key, value in state.items() if key.startswith(method.ENCODER)
+    }
+    save_weights(folder / BACKBONE_FILE, stored(encoder) if stem == "cifar" else encoder, metadata)
+    if method.DECODER is not None:
+        whole = metadata.model_copy(update={"task": config.model.method, "decoder": method.DECODER})
+        save_weights(folder / MODEL_FILE, state, whole)
     return metadata
 
 
 def save_unfinished(run: runs.Run) -> Path:
-    """Write the encoder as the last checkpoint of an interrupted pretraining has it."""
+    """Write what was learned as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
     assert state is not None  # the caller has seen the checkpoint
     config = parse_config_file(PretrainConfig, str(run.folder))
-    encoder = {
-        key.removeprefix(ENCODER): value.contiguous() for key, value in state.model.items() if key.startswith(ENCODER)
-    }
     facts = run.environment
     save_backbone(
         run.folder,
-        encoder,
+        {key: value.contiguous() for key, value in state.model.items()},
         config,
         stem=facts.get("stem", "imagenet"),
         init=facts.get("init"),

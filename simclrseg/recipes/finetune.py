@@ -29,6 +29,7 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, ONNX_FIL
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
 from simclrseg.recipes._segmenter import (
@@ -130,6 +131,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         version=simclrseg.__version__,
         commit=source_commit(),
     )
+    decoder_report = load_decoder(model, pretrained) if config.model.init_decoder else None
     task = segmenter_task(model, metadata, LOSSES[loss])
     pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=True)
     samples = MaskPairs(
@@ -179,7 +181,10 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
                 run.folder / "split.json", json.dumps(split_json(dataset, split, metadata.test_hash), indent=1) + "\n"
             )
         if report is not None and distributed.is_main():
-            write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+            loaded = dataclasses.asdict(report)
+            if decoder_report is not None:
+                loaded["decoder"] = dataclasses.asdict(decoder_report)
+            write_text(run.folder / "load_report.json", json.dumps(loaded, indent=1) + "\n")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,

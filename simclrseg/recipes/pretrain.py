@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from simclrseg import distributed, plots
-from simclrseg.config import PretrainConfig, PretrainData
-from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
+from simclrseg.config import PretrainConfig, PretrainModel
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
-from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
@@ -30,7 +26,7 @@ from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._backbone import save_backbone
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
+from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._pretrained import find_pretrained
 from simclrseg.recipes._training import (
     check_batch,
@@ -44,11 +40,10 @@ from simclrseg.recipes._training import (
     rehearse,
     report_skipped,
     resumed_run,
-    spread,
     train,
     weights_of,
 )
-from simclrseg.tasks import METHODS
+from simclrseg.recipes._views import some_rows
 
 log = logging.getLogger(__name__)
 
@@ -71,26 +66,15 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
     torch.manual_seed(config.run.seed)
     backbone, stem, init = starting_backbone(config)
-    task = METHODS[config.model.method](
-        backbone,
-        projection_hidden=config.model.projection_hidden,
-        projection_dim=config.model.projection_dim,
-        temperature=config.model.temperature,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    )
+    method = METHOD_PARTS[config.model.method]
+    task = method.make_task(config, backbone, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data.dataset, include_test=config.data.include_test)
-    check_batch(config.training.batch_size, len(indices), "photos")
+    places = set(method.held_out(config, len(indices)).tolist())
+    learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
+    check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache)
-    samples = TwoViews(
-        dataset,
-        indices,
-        image_size=config.data.image_size,
-        strengths=strengths_of(config.data),
-        seed=config.run.seed,
-        strict=config.data.strict,
-    )
+    samples = method.make_samples(config, dataset, learned)
     batches = Loader(
         samples,
         batch_size=config.training.batch_size,
@@ -101,34 +85,35 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    probe = knn_batches(dataset, indices, config, threads=machine.workers)
+    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
     rate = config.training.scaled_rate
     log.info(
-        f"{len(indices):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
-        f"{config.training.optimizer} at {rate:.4g}, chance level of the loss "
-        f"{math.log(2 * config.training.batch_size - 1):.2f}"
+        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
+        f"{config.training.optimizer} at {rate:.4g}, {method.outlook(config)}"
     )
+    if held_out:
+        log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     if config.run.dry_run:
         return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
     with open_run(
         "pretrain",
         config,
-        name=run_name(config.data.dataset),
+        name=run_name(config),
         machine=machine,
         learning_rate=rate,
-        photos=len(indices),
+        photos=len(learned),
         stem=stem,
         init=init,
     ) as run:
         if distributed.is_main():
-            plots.views(first_views(samples), run.folder / "augmentations.png")
+            plots.views(method.first_views(some_rows(samples, EXAMPLES)), run.folder / "augmentations.png")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
-            probe,
+            validation,
             validate_every=config.run.knn_every,
-            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels
+            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels, and by PSNR one for painting
             run=run,
             machine=machine,
             training=config.training,
@@ -138,7 +123,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             suggestion=suggested(config, machine.device),
             observers=[
                 *observers,
-                CollapseWarning(lowest_rank(backbone, micro_batch), warmup=config.training.warmup),
+                *method.watchers(config, backbone, micro_batch=micro_batch),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -148,14 +133,16 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         metrics = result.last | result.history[-1].validation
         metadata = save_backbone(
             run.folder,
-            weights_of(backbone),
+            weights_of(task.model),
             config,
             stem=stem,
             init=init,
             epochs=config.training.epochs,
             metrics=metrics,
         )
-        write_card(run.folder, metadata, config=config, photos=len(indices))
+        shown = held_out or learned
+        method.draw_results(task, config, dataset, shown, device=machine.device, folder=run.folder)
+        write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
         finish_run(run)
     return {
         "run": str(run.folder),
@@ -163,17 +150,6 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "metrics": metrics,
         "next": f"simclrseg finetune --pretrained {run.name}",
     }
-
-
-def strengths_of(data: PretrainData) -> Strengths:
-    """The chosen augmentation, with the strengths that are given beside it."""
-    return adjusted(
-        STRENGTHS[data.augmentation],
-        crop_scale=data.crop_scale,
-        color_strength=data.color_strength,
-        blur_probability=data.blur_probability,
-        grayscale_probability=data.grayscale_probability,
-    )
 
 
 def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | None]:
@@ -220,14 +196,8 @@ def photos_to_learn_from(names: Sequence[str], *, include_test: bool) -> tuple[D
     return joined, [index for index in range(len(joined)) if index not in held_out]
 
 
-def first_views(samples: TwoViews) -> np.ndarray:
-    """(n, 2, S, S, 3) uint8: what the network will see of some photos in its first epoch."""
-    positions = np.array(spread(range(len(samples)), EXAMPLES))
-    rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
-    samples.fill(0, positions, rows)
-    return rows["image"]
-
-
-def run_name(datasets: Sequence[str]) -> str:
-    """A run is named after its first dataset."""
-    return RUN_NAMES.get(datasets[0], dataset_label(datasets[0]))
+def run_name(config: PretrainConfig) -> str:
+    """A run is named after its first dataset, and after its method where that is not the usual one."""
+    first, method = config.data.dataset[0], config.model.method
+    name = RUN_NAMES.get(first, dataset_label(first))
+    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"
