@@ -25,7 +25,7 @@ def load_decoder(model: nn.Module, pretrained: Pretrained) -> LoadReport:
         WeightsError: if it is of another kind, or made for another encoder.
     """
     file = network_file(pretrained)
-    report = load_backbone(model.decoder, file, what="decoder")  # type: ignore[arg-type]
+    report = load_backbone(model.decoder, file, minimum=1.0, what="decoder")  # type: ignore[arg-type]
     log.info(f"decoder of {pretrained.label}: {report}; the last layer is new")
     return report
 
