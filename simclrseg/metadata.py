@@ -29,7 +29,7 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     task: str
-    """What the weights do: ``backbone`` or ``segmentation``."""
+    """What the weights do: ``backbone``, ``segmentation``, or a pretraining's method where the network is whole."""
     method: str | None = None
     """How they were pretrained: ``simclr``, ..."""
     encoder: str

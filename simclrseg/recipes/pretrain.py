@@ -173,6 +173,8 @@ def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | Non
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)
     if stem == "cifar":
         set_cifar_stem(backbone)
+    elif source is not None and source.stem == "cifar":
+        log.warning(f"{init.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here")
     if init.file is None:
         return backbone, stem, None
     log.info(f"{init.label}: {load_backbone(backbone, init.file)}")
