@@ -104,7 +104,9 @@ def card_rows(config: PretrainConfig) -> dict[str, str]:
     }
 
 
-def _samples(config: PretrainConfig, dataset: Dataset, indices: Sequence[int], strengths: Strengths, **more: Any):
+def _samples(
+    config: PretrainConfig, dataset: Dataset, indices: Sequence[int], strengths: Strengths, **more: Any
+) -> CutViews:
     return CutViews(
         dataset,
         indices,
