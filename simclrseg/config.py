@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -231,6 +232,8 @@ class Training(Section):
     """How the learning rate moves, step by step."""
     warmup_epochs: Annotated[float, Ge(0)] | None = None
     """Epochs of warm-up; by default a tenth of the run, at most 10, and three tenths of a one-cycle."""
+    final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Where a falling schedule ends, as a share of the peak learning rate."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay; biases and normalisation layers have none."""
     clip: Annotated[float, Gt(0)] | None = None
@@ -271,8 +274,8 @@ class PretrainData(Section):
     """Photos to learn from: a name, a folder or hf:owner/name; repeat it to join several."""
     image_size: Annotated[int, Ge(32), Le(1024)] = 224
     """Side of the square crops, in pixels."""
-    augmentation: Literal["paper", "cifar", "seed"] = "seed"
-    """Strength of crops and colours: the paper's, its CIFAR variant, or the original project's milder one."""
+    augmentation: Literal["paper", "cifar", "seed", "whole"] = "seed"
+    """Strength of crops and colours: the paper's, its CIFAR variant, the original project's milder one, or no crops."""
     crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
     """Smallest share of the photo that a crop covers; by default the augmentation's."""
     color_strength: Annotated[float, Ge(0), Le(2.5)] | None = None
@@ -282,6 +285,12 @@ class PretrainData(Section):
     """Share of the views that are blurred; by default the augmentation's."""
     grayscale_probability: Annotated[float, Ge(0), Le(1)] | None = None
     """Share of the views that lose their colours; by default the augmentation's."""
+    cut_share: Annotated[float, Gt(0), Lt(1)] = 0.5
+    """For reconstruction: share of the pixels that are cut, about."""
+    cut_side: Annotated[int, Ge(2)] = 16
+    """For reconstruction: longest side of a cut rectangle, in pixels; the shortest is 2."""
+    held_out: Annotated[float, Ge(0), Le(0.5)] = 0.05
+    """For reconstruction: share of the photos, 500 at most, that are only painted, to see how well."""
     include_test: bool = False
     """Also learn from photos of a published test list; recorded in the weights."""
     max_images: Annotated[int, Ge(2)] | None = None
@@ -304,7 +313,8 @@ class PretrainModel(Section):
     """Model"""
 
     method: Annotated[str, METHODS] = "simclr"
-    """Self-supervised objective."""
+    """Self-supervised objective; reconstruction has defaults of its own: resnet34, 256 px, whole photos in batches of
+    32, adam at 0.003 down to 1 % of it, 1000 epochs."""
     backbone: BackboneName = "resnet50"
     """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
@@ -317,6 +327,8 @@ class PretrainModel(Section):
     """Size of the embedding in which views are compared."""
     temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
     """Temperature of the contrastive loss."""
+    loss_pixels: Literal["all", "cut"] = "all"
+    """For reconstruction: what the loss is over, all pixels or those that were cut."""
 
 
 class PretrainTraining(Training):
@@ -333,7 +345,7 @@ class PretrainTraining(Training):
     epochs: Annotated[int, Ge(1)] = 20
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 120
-    """Images that are contrasted with one another in a step, over all processes."""
+    """Images per optimizer step, over all processes; SimCLR contrasts them with one another."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images in memory at once, a divisor of the batch; auto takes the largest that fits. The gradient stays that of
     the whole batch (gradient caching); plain accumulation would contrast fewer images."""
@@ -358,11 +370,28 @@ class PretrainRun(TrainingRun):
     """Run"""
 
     knn_every: Annotated[int, Ge(0)] = 5
-    """Epochs between k-NN accuracies, where photos have labels; the last epoch has one too, and 0 means none."""
+    """Epochs between k-NN accuracies, where photos have labels, and scores of a reconstruction; the last epoch has
+    them too, and 0 means none."""
 
 
 class PretrainConfig(Section):
     """pretrain"""
+
+    # What a method has in place of the defaults, which are SimCLR's.
+    METHOD_DEFAULTS: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "reconstruction": {
+            "data": {"image_size": 256, "augmentation": "whole"},
+            "model": {"backbone": "resnet34", "stem": "imagenet"},
+            "training": {
+                "optimizer": "adam",
+                "learning_rate": 3e-3,
+                "final_rate": 0.01,
+                "weight_decay": 0.0,
+                "epochs": 1000,
+                "batch_size": 32,
+            },
+        }
+    }
 
     data: PretrainData
     model: PretrainModel = Field(default_factory=PretrainModel)
@@ -370,6 +399,29 @@ class PretrainConfig(Section):
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
     run: PretrainRun = Field(default_factory=PretrainRun)
     console: Console = Field(default_factory=Console)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_has_its_own_defaults(cls, tree: Any) -> Any:
+        model = tree.get("model") if isinstance(tree, Mapping) else None
+        method = model.get("method") if isinstance(model, Mapping) else None
+        for section, defaults in cls.METHOD_DEFAULTS.get(str(method), {}).items():
+            given = tree.get(section) or {}
+            if not isinstance(given, Mapping):
+                continue
+            if given.get("optimizer", defaults.get("optimizer")) != defaults.get("optimizer"):
+                defaults = {name: value for name, value in defaults.items() if name != "learning_rate"}
+            tree = {**tree, section: {**defaults, **given}}
+        return tree
+
+    @model_validator(mode="after")
+    def _reconstruction_has_a_decoder(self) -> Self:
+        if self.model.method == "reconstruction" and self.model.stem != "imagenet":
+            raise ValueError(
+                f"stem {self.model.stem} does not go with method reconstruction: its decoder needs the strides of "
+                "imagenet; leave it out"
+            )
+        return self
 
 
 # finetune
@@ -437,6 +489,8 @@ class FinetuneModel(Section):
     """Encoder; by default the pretrained one, or resnet50."""
     decoder: Annotated[str, SEGMENTERS] | None = None
     """What makes masks of the encoder's features; by default unet, and dpt for a vision transformer."""
+    init_decoder: bool = False
+    """Take the decoder of the pretrained network too, where it has one, as after reconstruction."""
     allow_unfinished: bool = False
     """Take the weights of a pretraining run that was interrupted."""
 

@@ -34,7 +34,8 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     task: str
-    """What the weights do: ``backbone``, ``segmentation`` or ``classification``."""
+    """What the weights do: ``backbone``, ``segmentation``, ``classification``, or a method of pretraining where they
+    are of its whole network."""
     method: str | None = None
     """How they were pretrained: ``simclr``, ..."""
     encoder: str

@@ -10,6 +10,7 @@ import numpy as np
 
 from simclrseg.files import replacing
 
+BASELINES = ("chance", "mean_fill")  # losses of networks that know nothing
 GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
@@ -33,7 +34,8 @@ def curves(metrics: Path, path: Path) -> None:
     names = dict.fromkeys(
         name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_"))
     )
-    names.pop("chance", None)  # a line in the panel of the loss
+    for name in BASELINES:
+        names.pop(name, None)  # a line in the panel of the loss
     names.pop("dice", None)  # the same number as f1
     across = min(3, max(1, len(names)))
     down = max(1, -(-len(names) // across))
@@ -42,11 +44,11 @@ def curves(metrics: Path, path: Path) -> None:
         axes = figure.add_subplot(down, across, number)
         lines = {"training": f"train_{name}", "validation": f"val_{name}"}
         if name == "loss":
-            lines["chance"] = "train_chance"
+            lines |= {name.replace("_", " "): f"train_{name}" for name in BASELINES}
         for label, column in lines.items():
             points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
             if points:
-                style = ":" if label == "chance" else "-"
+                style = ":" if column.removeprefix("train_") in BASELINES else "-"
                 sparse = len(points) == 1 or len(points) < len(rows)  # some scores come every few epochs only
                 axes.plot(*zip(*points, strict=True), style, marker="." if sparse else "", label=label)
         axes.set_title(name, fontsize=10)

@@ -50,3 +50,19 @@ def test_small_tiles_are_enlarged_and_columns_can_have_headings(tmp_path):
     assert grid.shape == (plots.HEADING + 96, 2 * 96 + plots.GAP, 3)
     assert (grid[plots.HEADING :, :96] == 100).all()
     assert grid[: plots.HEADING].min() < 100  # there is something to read
+
+
+def test_the_loss_of_knowing_nothing_is_a_line_in_the_panel_of_the_loss(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[str, str]] = []
+    plot = Axes.plot
+
+    def spy(axes, *args, label, **kwargs):
+        drawn.append((label, args[-1]))
+        return plot(axes, *args, label=label, **kwargs)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    (tmp_path / "metrics.csv").write_text("epoch,step,train_loss,train_mean_fill\n1,10,0.5,0.9\n2,20,0.4,0.9\n")
+    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert drawn == [("training", "-"), ("mean fill", ":")]

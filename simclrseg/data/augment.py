@@ -39,7 +39,7 @@ class Strengths:
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Share of the photo's area that a crop covers."""
+    """Share of the photo's area that a crop covers; (1, 1) is the whole photo, whatever its shape."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width / height of a crop."""
     flip_probability: float = 0.5
@@ -66,6 +66,17 @@ STRENGTHS = {
     "cifar": replace(_PAPER, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_probability=0.0),
     # Milder crops and colours, from the project that this one continues.
     "seed": replace(_PAPER, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    # The whole photo, flipped and recoloured: what a network should paint, as reconstruction has it.
+    "whole": replace(
+        _PAPER,
+        crop_scale=(1.0, 1.0),
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        grayscale_probability=0.0,
+        blur_probability=0.0,
+    ),
 }
 
 _STILL = replace(
@@ -366,6 +377,8 @@ def _scale_around(image: np.ndarray, means: np.ndarray, factor: float) -> None:
 
 def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:
     """A crop as RandomResizedCrop.get_params draws it: ten attempts, then the largest central crop of legal shape."""
+    if s.crop_scale[0] >= 1:
+        return 0, 0, height, width
     area = height * width
     log_low, log_high = math.log(s.crop_ratio[0]), math.log(s.crop_ratio[1])
     for attempt in range(0, 2 * _CROP_ATTEMPTS, 2):

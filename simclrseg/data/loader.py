@@ -132,4 +132,21 @@ class Loader:
         return min(_MAX_AHEAD, max(1, _AHEAD_BYTES // (row * self.batch_size // self.world_size)))
 
 
+class InTurn:
+    """The batches of several loaders, of one after the other."""
+
+    def __init__(self, *loaders: Loader) -> None:
+        self.loaders = loaders
+        self.batch_size = max(loader.batch_size for loader in loaders)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.loaders))
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of an epoch from ``start_step`` on."""
+        for loader in self.loaders:
+            yield from loader.epoch(epoch, min(start_step, len(loader)))
+            start_step = max(0, start_step - len(loader))
+
+
 _Batch = tuple[dict[str, np.ndarray], list["Future[None]"]]

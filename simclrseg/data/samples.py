@@ -1,4 +1,4 @@
-"""What a batch is made of: two views for pretraining, photo and mask for segmentation, single photos for the rest."""
+"""What a batch is made of: two views or a cut view for pretraining, photo and mask for segmentation, plain photos."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from simclrseg.data.augment import (
     render_view,
     sample_view,
 )
+from simclrseg.data.cutout import Cutout, cut
 from simclrseg.data.datasets.base import colour_bands
 from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.data.randomness import uniform
@@ -135,6 +136,46 @@ class TwoViews(_Samples):
             for k in range(2):
                 u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
                 render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
+
+
+class CutViews(_Samples):
+    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``.
+
+    Args:
+        strengths: of the augmentation.
+        cutout: how much is cut.
+        seed: of both.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        image_size: int,
+        strengths: Strengths,
+        cutout: Cutout,
+        seed: int,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.strengths = strengths
+        self.cutout = cutout
+        self.seed = seed
+        image = self._image_field()
+        self.fields |= {**image, "cut": (image["image"][0], np.bool_)}
+        self._colours = colour_bands(dataset.bands)
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        columns = VIEW_COLUMNS + self.cutout.columns(self.image_size, bands=len(self.dataset.bands))
+        numbers = uniform(self.seed, epoch, self.indices[positions], columns)
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), *image.shape[:2], self.strengths)
+            render_view(image, view, out["image"][row], self._colours)
+            cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
 
 
 class MaskPairs(_Samples):

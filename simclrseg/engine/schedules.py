@@ -7,6 +7,9 @@ warm-up when s >= warmup. The first step has a rate already: with 0 it would be 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+Schedule = Callable[[int, int, int], float]
 
 
 def cosine(step: int, total: int, warmup: int = 0) -> float:
@@ -32,6 +35,16 @@ def one_cycle(step: int, total: int, warmup: int = 0) -> float:
 def constant(step: int, total: int, warmup: int = 0) -> float:
     """Linear warm-up, then the peak rate."""
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+
+def ending_at(final: float, schedule: Schedule) -> Schedule:
+    """The same schedule, but what falls to 0 after its warm-up falls to ``final`` (η_min of Loshchilov & Hutter)."""
+
+    def raised(step: int, total: int, warmup: int = 0) -> float:
+        factor = schedule(step, total, warmup)
+        return factor if step < warmup else final + (1 - final) * factor
+
+    return raised
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

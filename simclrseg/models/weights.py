@@ -100,14 +100,17 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def load_backbone(backbone: nn.Module, path: Path, *, bands: Sequence[str] = RGB, minimum: float = 0.9) -> LoadReport:
-    """Load an encoder's weights from a file of its own, or out of a whole model's.
+def load_backbone(
+    backbone: nn.Module, path: Path, *, bands: Sequence[str] = RGB, minimum: float = 0.9, what: str = "encoder"
+) -> LoadReport:
+    """Load an encoder's weights from a file of its own, or out of a whole model's; or another part's, as a decoder's.
 
     The prefix that matches most tensors is removed from the file's keys. The encoder is changed only if enough matched.
 
     Args:
         bands: that the encoder takes; the first layer of a file for others is adapted to them.
         minimum: least share of the encoder's tensors that must match in name and shape, in [0, 1].
+        what: how messages call it.
 
     Raises:
         WeightsError: if the file cannot be read or too little of it matches.
@@ -138,9 +141,9 @@ def load_backbone(backbone: nn.Module, path: Path, *, bands: Sequence[str] = RGB
     )
     if report.loaded < minimum * report.total:
         raise WeightsError(
-            f"{path} does not fit this encoder: {report.loaded} of {report.total} tensors match, "
+            f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, "
             f"at least {minimum:.0%} must; the file has {_few(list(tensors))}, "
-            f"the encoder has {_few([key for key in wanted if key not in matching])}"
+            f"the {what} has {_few([key for key in wanted if key not in matching])}"
         )
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)

@@ -1,4 +1,4 @@
-"""Writing ``backbone.safetensors``: when a pretraining is done, or of one that was interrupted."""
+"""Writing what a pretraining has learned: when it is done, or of one that was interrupted."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from simclrseg.config import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import save_weights, timm_prefix
+from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._training import source_commit
 
 SEEN_FILE = "seen.txt"
 """The record of the photos that a run learns from, which its weights will carry; see data/seen.py."""
-ENCODER = "backbone."  # where the encoder stands in the state of a pretraining's model
 
 
 def save_backbone(
     folder: Path,
-    encoder: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
     config: PretrainConfig,
     *,
     epochs: int,
     metrics: Mapping[str, float],
     facts: Mapping[str, Any],
 ) -> ModelMetadata:
-    """Write the encoder, under the keys of torchvision or timm, with what it says of itself into a run's folder.
+    """Write the encoder, under the keys of torchvision or timm, and the network where the method keeps it.
+
+    Both say what they are, in a run's folder.
 
     Args:
-        encoder: its state, contiguous and on the CPU.
+        state: of the pretraining's model, contiguous and on the CPU.
         epochs: that it was trained for.
         facts: the run's, as ``backbone_facts`` has them.
     """
@@ -63,9 +65,16 @@ def save_backbone(
         version=simclrseg.__version__,
         commit=source_commit(),
     )
+    method = METHOD_PARTS[config.model.method]
+    encoder = {
+        key.removeprefix(method.ENCODER): value for key, value in state.items() if key.startswith(method.ENCODER)
+    }
     inner = timm_prefix(encoder)
-    tensors = {key.removeprefix(inner): tensor for key, tensor in encoder.items()}
-    save_weights(folder / BACKBONE_FILE, stored(tensors) if stem == "cifar" else tensors, metadata)
+    encoder = {key.removeprefix(inner): tensor for key, tensor in encoder.items()}
+    save_weights(folder / BACKBONE_FILE, stored(encoder) if stem == "cifar" else encoder, metadata)
+    if method.DECODER is not None:
+        whole = metadata.model_copy(update={"task": config.model.method, "decoder": method.DECODER})
+        save_weights(folder / MODEL_FILE, state, whole)
     return metadata
 
 
@@ -88,16 +97,13 @@ def backbone_facts(
 
 
 def save_unfinished(run: runs.Run) -> Path:
-    """Write the encoder as the last checkpoint of an interrupted pretraining has it."""
+    """Write what was learned as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
     assert state is not None  # the caller has seen the checkpoint
     config = parse_config_file(PretrainConfig, str(run.folder))
-    encoder = {
-        key.removeprefix(ENCODER): value.contiguous() for key, value in state.model.items() if key.startswith(ENCODER)
-    }
     save_backbone(
         run.folder,
-        encoder,
+        {key: value.contiguous() for key, value in state.model.items()},
         config,
         epochs=state.epoch,
         metrics=state.history[-1]["train"] if state.history else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from simclrseg.config import PretrainConfig
@@ -17,9 +18,8 @@ A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset},
 |---|---|
 | photos | {photos:,} of {dataset}{test} |
 | image size | {image_size} px, {stem} stem |
-| batch | {batch_size} photos, each contrasted with all others |
+{rows}
 | optimizer | {optimizer}, peak learning rate {rate:.4g}, {schedule} schedule |
-| temperature | {temperature} |
 | seed | {seed} |
 | last epoch | {metrics} |
 | simclrseg | {version}{commit} |
@@ -42,8 +42,14 @@ The licence of the photos applies to what was learned from them.
 """
 
 
-def write_card(folder: Path, metadata: ModelMetadata, *, config: PretrainConfig, photos: int) -> None:
-    """Write ``README.md`` beside ``backbone.safetensors``."""
+def write_card(
+    folder: Path, metadata: ModelMetadata, *, config: PretrainConfig, photos: int, rows: Mapping[str, str]
+) -> None:
+    """Write ``README.md`` beside ``backbone.safetensors``.
+
+    Args:
+        rows: what there is to say of the method.
+    """
     text = CARD.format(
         name=folder.name,
         encoder=metadata.encoder,
@@ -54,11 +60,10 @@ def write_card(folder: Path, metadata: ModelMetadata, *, config: PretrainConfig,
         epochs=metadata.epochs,
         image_size=metadata.image_size,
         stem=metadata.stem,
-        batch_size=config.training.batch_size,
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         optimizer=config.training.optimizer,
         rate=config.training.scaled_rate,
         schedule=config.training.schedule,
-        temperature=config.model.temperature,
         seed=config.run.seed,
         metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
         version=metadata.version,

@@ -137,6 +137,9 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     command = command_of(type(config))
     datasets = config.data.dataset if isinstance(config.data.dataset, list) else [config.data.dataset]
     words = ["simclrseg", command, *(word for name in datasets for word in ("--dataset", name))]
+    method = getattr(config.model, "method", None)
+    if method is not None and method != type(config.model).model_fields["method"].default:
+        words += ["--method", method]
     size = min(96 if command == "pretrain" else 128, config.data.image_size)
     pretrained = getattr(config.model, "pretrained", "none")
     if pretrained not in ("none", "imagenet"):

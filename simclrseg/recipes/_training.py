@@ -32,6 +32,7 @@ from simclrseg.engine.loggers import MakeLogger
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import choose_device, choose_precision, compiled, describe
+from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
@@ -227,7 +228,7 @@ def train(
     steps = len(batches)
     schedule = partial(
         _rate,
-        SCHEDULES[training.schedule],
+        ending_at(training.final_rate, SCHEDULES[training.schedule]),
         learning_rate,
         total=training.epochs * steps,
         warmup=round(training.warmup * steps),

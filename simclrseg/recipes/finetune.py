@@ -28,6 +28,7 @@ from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._labelled import readable_photos
 from simclrseg.recipes._normalization import choose_normalization
@@ -123,6 +124,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         commit=source_commit(),
         **facts,
     )
+    decoder_report = load_decoder(model, pretrained) if config.model.init_decoder else None
     task = recipe.training_task(
         config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
     )
@@ -166,7 +168,10 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
                 run.folder / "split.json", json.dumps(split_json(dataset, split, metadata.test_hash), indent=1) + "\n"
             )
         if report is not None and distributed.is_main():
-            write_text(run.folder / "load_report.json", json.dumps(dataclasses.asdict(report), indent=1) + "\n")
+            loaded = dataclasses.asdict(report)
+            if decoder_report is not None:
+                loaded["decoder"] = dataclasses.asdict(decoder_report)
+            write_text(run.folder / "load_report.json", json.dumps(loaded, indent=1) + "\n")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,

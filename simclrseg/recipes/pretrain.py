@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from simclrseg import distributed, plots
-from simclrseg.config import PretrainConfig, PretrainData
-from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
+from simclrseg.config import PretrainConfig, PretrainData, PretrainModel
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
-from simclrseg.data.samples import TwoViews
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
@@ -33,7 +29,7 @@ from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._monitor import CollapseWarning, knn_batches, lowest_rank
+from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import Pretrained, find_pretrained, tell_loaded
 from simclrseg.recipes._training import (
@@ -48,11 +44,10 @@ from simclrseg.recipes._training import (
     rehearse,
     report_skipped,
     resumed_run,
-    spread,
     train,
     weights_of,
 )
-from simclrseg.tasks import METHODS
+from simclrseg.recipes._views import some_rows
 
 log = logging.getLogger(__name__)
 
@@ -76,34 +71,24 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     init = starting_weights(config)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
-    check_batch(config.training.batch_size, len(indices), "photos")
+    method = METHOD_PARTS[config.model.method]
+    places = set(method.held_out(config, len(indices)).tolist())
+    learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
+    check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache)
     normalization = choose_normalization(
         config.data.normalization,
         dataset,
-        indices,
+        learned,
         source=read_metadata(init.file) if init.file else None,
         threads=machine.workers,
     )
     torch.manual_seed(config.run.seed)
     backbone, stem = starting_backbone(config, init, dataset.bands)
-    task = METHODS[config.model.method](
-        backbone,
-        projection_hidden=config.model.projection_hidden,
-        projection_dim=config.model.projection_dim,
-        temperature=config.model.temperature,
-        mean=normalization.mean,
-        std=normalization.std,
-        full_scale=dataset.full_scale,
+    task = method.make_task(
+        config, backbone, mean=normalization.mean, std=normalization.std, full_scale=dataset.full_scale
     )
-    samples = TwoViews(
-        dataset,
-        indices,
-        image_size=config.data.image_size,
-        strengths=strengths_of(config.data),
-        seed=config.run.seed,
-        strict=config.data.strict,
-    )
+    samples = method.make_samples(config, dataset, learned)
     batches = Loader(
         samples,
         batch_size=config.training.batch_size,
@@ -114,12 +99,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    probe = knn_batches(dataset, indices, config, threads=machine.workers)
+    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
     rate = config.training.scaled_rate
     log.info(
-        f"{len(indices):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
-        f"{config.training.optimizer} at {rate:.4g}, chance level of the loss "
-        f"{math.log(2 * config.training.batch_size - 1):.2f}"
+        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
+        f"{config.training.optimizer} at {rate:.4g}, {method.outlook(config)}"
     )
     facts = backbone_facts(
         dataset,
@@ -128,27 +112,30 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         stem=stem,
         init=init.label if init.file else None,
     )
+    if held_out:
+        log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     if config.run.dry_run:
         return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
     with open_run(
         "pretrain",
         config,
-        name=run_name(config.data.dataset),
+        name=run_name(config),
         machine=machine,
         learning_rate=rate,
-        photos=len(indices),
+        photos=len(learned),
         **facts,
     ) as run:
         if distributed.is_main():
-            write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, indices)))
-            plots.views(first_views(samples), run.folder / "augmentations.png")
+            write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
+            first = method.first_views(some_rows(samples, EXAMPLES))
+            plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
-            probe,
+            validation,
             validate_every=config.run.knn_every,
-            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels
+            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels, and by PSNR one for painting
             run=run,
             machine=machine,
             training=config.training,
@@ -158,7 +145,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             suggestion=suggested(config, machine.device),
             observers=[
                 *observers,
-                CollapseWarning(lowest_rank(backbone, micro_batch), warmup=config.training.warmup),
+                *method.watchers(config, backbone, micro_batch=micro_batch),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -168,13 +155,15 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         metrics = result.last | result.history[-1].validation
         metadata = save_backbone(
             run.folder,
-            weights_of(backbone),
+            weights_of(task.model),
             config,
             epochs=config.training.epochs,
             metrics=metrics,
             facts=facts,
         )
-        write_card(run.folder, metadata, config=config, photos=len(indices))
+        shown = held_out or learned
+        method.draw_results(task, config, dataset, shown, device=machine.device, folder=run.folder)
+        write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
         finish_run(run)
     return {
         "run": str(run.folder),
@@ -182,17 +171,6 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "metrics": metrics,
         "next": f"simclrseg finetune --pretrained {run.name}",
     }
-
-
-def strengths_of(data: PretrainData) -> Strengths:
-    """The chosen augmentation, with the strengths that are given beside it."""
-    return adjusted(
-        STRENGTHS[data.augmentation],
-        crop_scale=data.crop_scale,
-        color_strength=data.color_strength,
-        blur_probability=data.blur_probability,
-        grayscale_probability=data.grayscale_probability,
-    )
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:
@@ -225,6 +203,8 @@ def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)
     if stem == "cifar":
         set_cifar_stem(backbone)
+    elif source is not None and source.stem == "cifar":
+        log.warning(f"{init.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here")
     if init.file is not None:
         tell_loaded(init.label, load_backbone(backbone, init.file, bands=bands))
     return backbone, stem
@@ -254,14 +234,8 @@ def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, l
     return joined, indices
 
 
-def first_views(samples: TwoViews) -> np.ndarray:
-    """(n, 2, S, S, 3) uint8: what the network will see of some photos in its first epoch, in colours."""
-    positions = np.array(spread(range(len(samples)), EXAMPLES))
-    rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
-    samples.fill(0, positions, rows)
-    return plots.viewable(rows["image"], colour_bands(samples.dataset.bands))
-
-
-def run_name(datasets: Sequence[str]) -> str:
-    """A run is named after its first dataset."""
-    return RUN_NAMES.get(datasets[0], dataset_label(datasets[0]))
+def run_name(config: PretrainConfig) -> str:
+    """A run is named after its first dataset, and after its method where that is not the usual one."""
+    first, method = config.data.dataset[0], config.model.method
+    name = RUN_NAMES.get(first, dataset_label(first))
+    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"

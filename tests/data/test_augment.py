@@ -262,3 +262,11 @@ def test_the_colour_strength_is_that_of_the_paper() -> None:
     bare = adjusted(STRENGTHS["paper"], color_strength=0.0)
     assert (bare.brightness, bare.contrast, bare.saturation, bare.hue) == (0, 0, 0, 0)
     assert adjusted(STRENGTHS["paper"], color_strength=2.5).hue <= 0.5
+
+
+def test_a_crop_of_the_whole_area_is_the_whole_photo_whatever_its_shape() -> None:
+    for height, width in ((10, 400), (375, 500), (401, 11)):
+        u = np.random.default_rng(0).random(VIEW_COLUMNS).tolist()
+        assert sample_view(u, height, width, STRENGTHS["whole"]).box == (0, 0, height, width)
+        half = adjusted(STRENGTHS["whole"], crop_scale=0.5)
+        assert sample_view(u, height, width, half).box != (0, 0, height, width)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, FileDataset
 from simclrseg.data.datasets.joined import join
@@ -146,7 +146,9 @@ def test_16_bits_and_all_bands_stay_through_cache_and_loader(dataset: Bands, whe
 
 def test_every_kind_of_sample_has_the_datasets_bands_and_type(dataset: Bands) -> None:
     two = TwoViews(dataset, range(4), image_size=SIDE, strengths=STRENGTHS["seed"], seed=0)
-    pairs = MaskPairs(dataset, range(4), image_size=SIDE, flip=1.0)
+    pairs = MaskPairs(
+        dataset, range(4), image_size=SIDE, strengths=replace(PAIR_STRENGTHS["none"], flip_probability=1.0)
+    )
     for samples, shape in ((two, (2, SIDE, SIDE, 12)), (pairs, (SIDE, SIDE, 12))):
         assert samples.fields["image"] == (shape, np.uint16)
         batch = next(Loader(samples, batch_size=4, shuffle=False, drop_last=False, threads=1).epoch(0))

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, render_view, sample_view
+from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, Strengths, render_view, sample_view
+from simclrseg.data.cutout import Cutout
+from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
-from simclrseg.data.samples import MaskPairs, Photos, TwoViews
+from simclrseg.data.samples import CutViews, MaskPairs, Photos, TwoViews
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import resize_image, resize_mask
 from tests.data.fakes import FakeDataset
@@ -139,3 +141,49 @@ def test_photos_carry_labels_where_the_dataset_has_them() -> None:
     assert with_labels["label"].tolist() == [1, 1]
     assert with_labels["index"].tolist() == [4, 1]
     assert "label" not in Photos(FakeDataset(5, labels=False), [4, 1], image_size=8).fields
+
+
+def cut_views(dataset: FakeDataset, indices: Any, *, seed: int = 0, strengths: Strengths = STRENGTHS["whole"]) -> Any:
+    return CutViews(dataset, indices, image_size=32, strengths=strengths, cutout=Cutout(), seed=seed)
+
+
+def test_a_cut_view_is_the_photo_under_its_own_augmentation_and_the_cut_lies_beside_it() -> None:
+    dataset = FakeDataset(6)
+    out = filled(cut_views(dataset, range(6)), [4], epoch=3)
+    u = uniform(0, 3, np.array([4]), VIEW_COLUMNS)[0].tolist()
+    image, expected = dataset.image(4), np.empty((32, 32, 3), np.uint8)
+    view = sample_view(u, *image.shape[:2], STRENGTHS["whole"])
+    assert view.box == (0, 0, *image.shape[:2])
+    render_view(image, view, expected)
+    np.testing.assert_array_equal(out["image"][0], expected)
+    assert out["cut"].dtype == np.bool_
+    assert 0.3 < out["cut"].mean() < 0.7
+
+
+def test_cuts_depend_on_seed_epoch_and_photo_alone() -> None:
+    dataset = FakeDataset(6)
+    whole = filled(cut_views(dataset, range(6)), [0, 1, 2, 3, 4, 5])["cut"]
+    np.testing.assert_array_equal(filled(cut_views(dataset, [5, 4]), [1])["cut"][0], whole[4])
+    for other in (
+        filled(cut_views(dataset, range(6)), [4], epoch=1),
+        filled(cut_views(dataset, range(6), seed=1), [4]),
+        filled(cut_views(dataset, range(6)), [3]),
+    ):
+        assert (other["cut"][0] != whole[4]).any()
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_cut_views_are_the_same_for_any_number_of_threads(threads: int) -> None:
+    def batches(threads: int) -> list[dict[str, Any]]:
+        samples = cut_views(FakeDataset(30), range(30))
+        return list(Loader(samples, batch_size=8, shuffle=True, drop_last=True, threads=threads).epoch(2))
+
+    for one, many in zip(batches(1), batches(threads), strict=True):
+        assert all((one[name] == many[name]).all() for name in ("index", "image", "cut"))
+
+
+def test_a_bare_cut_view_changes_nothing_but_the_size() -> None:
+    dataset = FakeDataset(3)
+    out = filled(cut_views(dataset, range(3), strengths=PAIR_STRENGTHS["none"]), [2])["image"][0]
+    distance = np.abs(out.astype(int) - resize_image(dataset.image(2), (32, 32)))
+    assert distance.mean() < 1.5  # both smooth before they shrink, not with the same filter

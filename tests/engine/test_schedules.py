@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from simclrseg.engine import SCHEDULES
-from simclrseg.engine.schedules import constant, cosine, one_cycle
+from simclrseg.engine.schedules import constant, cosine, ending_at, one_cycle
 
 
 def test_cosine_warms_up_linearly_and_falls_to_zero() -> None:
@@ -32,6 +32,26 @@ def test_one_cycle_rises_for_as_long_as_the_warm_up_says() -> None:
 def test_constant_stays_after_its_warm_up() -> None:
     assert [constant(step, 10, 4) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     assert constant(0, 10) == 1
+
+
+def test_a_cosine_that_ends_above_zero_is_torchs_with_eta_min() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50, eta_min=0.01)
+    ours = ending_at(0.01, cosine)
+    for step in range(50):
+        assert ours(step + 10, 60, 10) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert ours(60, 60, 10) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_where_a_schedule_ends_leaves_its_warm_up_and_its_peak_alone(name: str) -> None:
+    plain, raised = SCHEDULES[name], ending_at(0.1, SCHEDULES[name])
+    assert [raised(step, 40, 8) for step in range(8)] == [plain(step, 40, 8) for step in range(8)]
+    assert max(raised(step, 40, 8) for step in range(40)) == pytest.approx(1)
+    assert all(raised(step, 40, 8) >= 0.1 for step in range(8, 40))
+    assert all(ending_at(0.0, plain)(step, 40, 8) == plain(step, 40, 8) for step in range(40))
 
 
 @pytest.mark.parametrize("name", list(SCHEDULES))

@@ -10,6 +10,9 @@ from simclrseg.errors import UsageError
 from simclrseg.knobs import parse_config, parse_config_file
 from simclrseg.presets import PRESETS, find_preset, load_preset
 
+STARTS = ("reconstruction", "none", "library")
+MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+
 
 def test_another_commands_file_is_refused():
     with pytest.raises(UsageError, match="is for `simclrseg pretrain`, not for `simclrseg finetune`"):
@@ -81,7 +84,49 @@ def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_ran
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid_and_says_where_it_comes_from(name):
     text = PRESETS[name].read_text()
-    models = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
     command = yaml.safe_load(text)["command"]
-    assert parse_config_file(models[command], name)
+    assert parse_config_file(MODELS[command], name)
     assert "# Source:" in text and f"# Run: simclrseg {command} --config {name}" in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_a_step_at_a_reduced_size(name, tmp_path, monkeypatch):
+    """On generated photos, with the encoder, decoder, loss, optimizer and schedule that it names."""
+    from simclrseg.recipes import _forecast, _training
+    from simclrseg.recipes.finetune import finetune
+    from simclrseg.recipes.pretrain import pretrain
+
+    monkeypatch.setattr(_training, "DRY_STEPS", {"cpu": 1})
+    monkeypatch.setattr(_forecast, "WARM_UP", 0)
+    command = yaml.safe_load(PRESETS[name].read_text())["command"]
+    tree = load_preset(name, command)
+    tree["data"] |= {"dataset": ["shapes"] if command == "pretrain" else "shapes", "image_size": 32}
+    tree["training"] |= {"batch_size": 4, "micro_batch": 4}
+    tree.setdefault("model", {}).pop("init_decoder", None)
+    tree["model"] |= {"init": "none"} if command == "pretrain" else {"pretrained": "none"}
+    tree["hardware"] = {"device": "cpu", "precision": "fp32", "workers": 1}
+    tree |= {"run": {"dry_run": True}, "console": {"runs": str(tmp_path / "runs")}}
+    config = parse_config(MODELS[command], tree)
+    result = {"pretrain": pretrain, "finetune": finetune}[command](config)
+    assert result["images_per_second"] > 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_defaults_of_reconstruction_are_those_of_its_preset():
+    preset = parse_config_file(PretrainConfig, "voc_reconstruction_resunet")
+    tree = {"data": {"dataset": ["voc"]}, "model": {"method": "reconstruction"}}
+    defaults = parse_config(PretrainConfig, tree)
+    assert preset.training.warmup == defaults.training.warmup == 10
+    given = preset.training.model_copy(update={"warmup_epochs": None})
+    assert preset.model_copy(update={"training": given}) == defaults
+
+
+def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
+    from simclrseg.recipes.pretrain import run_name
+
+    pretraining = parse_config_file(PretrainConfig, "voc_reconstruction_resunet")
+    starts = {name: parse_config_file(FinetuneConfig, f"voc_resunet_pretrain_{name}") for name in STARTS}
+    assert [start.model.pretrained for start in starts.values()] == [run_name(pretraining), "none", "imagenet"]
+    assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
+    assert [start.model.init_decoder for start in starts.values()] == [True, False, False]
+    assert len({start.model_copy(update={"model": None}).model_dump_json() for start in starts.values()}) == 1

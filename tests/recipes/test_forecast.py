@@ -56,6 +56,12 @@ def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines)
             "simclrseg pretrain --dataset shapes --backbone resnet18 --image-size 64 --epochs 10",
         ),
         (
+            PretrainConfig,
+            {"data": {"dataset": "shapes"}, "model": {"method": "reconstruction"}},
+            "simclrseg pretrain --dataset shapes --method reconstruction --backbone resnet18 --image-size 96 "
+            "--epochs 1000",
+        ),
+        (
             FinetuneConfig,
             {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}},
             "simclrseg finetune --dataset shapes --pretrained pets --image-size 128 --epochs 60",

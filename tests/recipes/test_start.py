@@ -78,6 +78,12 @@ def test_fine_tuning_says_that_early_features_change(small_pictures, caplog):
     assert "early features change" in line
 
 
+def test_a_method_that_needs_the_usual_stem_says_that_strides_come_back(small_pictures, caplog):
+    backbone, stem, _ = starting_backbone(config(small_pictures, init="small", method="reconstruction"))
+    assert stem == "imagenet" and not has_cifar_stem(backbone)
+    assert "small was pretrained with the CIFAR stem: stride 2 and max-pool come back here" in caplog.messages
+
+
 def test_weights_of_another_encoder_are_refused(small_pictures):
     asked = config(small_pictures, init="small", backbone="resnet34")
     with pytest.raises(UsageError, match="--init small is a resnet18: pass --backbone resnet18"):
