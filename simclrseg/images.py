@@ -62,6 +62,22 @@ _FORMATS = {
     )
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
+_STRIP = 1 << 23  # pixels that are converted together
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture and what its file says of it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright.
+        orientation: EXIF's, 1 to 8; ``turn_back`` gives the stored one.
+        several: whether the file holds more frames or pages than this first one.
+    """
+
+    pixels: Pixels
+    orientation: int = 1
+    several: bool = False
 
 
 def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orient: bool = True) -> Pixels:
@@ -81,6 +97,12 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
     Raises:
         ImageError: if it cannot be read; the message names file and reason.
     """
+    picture = read_picture(source, max_pixels=max_pixels)
+    return picture.pixels if orient else turn_back(picture.pixels, picture.orientation)
+
+
+def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """As ``read_image``, with what else the file says."""
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
         if stream.read(3) == b"\xff\xd8\xff":
@@ -89,17 +111,17 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
             if header is not None:
                 _check_pixels(header.width, header.height, max_pixels, name)
                 if header.plain and data.endswith(b"\xff\xd9"):  # cv2 fills a cut JPEG with grey and says nothing
-                    image = _decode_plain_jpeg(data, header.orientation if orient else 1)
+                    image = _decode_plain_jpeg(data, header.orientation)
                     if image is not None:
-                        return image
+                        return Picture(image, header.orientation)
             stream = BytesIO(data)
         picture = _open_picture(stream, name)
         _check_pixels(*picture.size, max_pixels, name)
         orientation = _load(picture)
-        image = np.array(_to_rgb(picture, name), order="C")
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
-            return image if orient else _turn(image, _INVERSE.get(orientation, orientation))
-        return _turn(image, orientation) if orient else image
+        image = _to_array(picture, name)
+        if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            image = _turn(image, orientation)
+        return Picture(image, orientation, _holds_several(picture))
 
 
 def read_mask(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -209,6 +231,11 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
     return resized.reshape(*size, *probability.shape[2:])
 
 
+def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
+    return _turn(image, _INVERSE.get(orientation, orientation))
+
+
 def write_png(path: str | Path, array: NDArray[Any]) -> None:
     """Write (H, W) or (H, W, 3|4) RGB(A), uint8 or uint16, as PNG; the file appears whole or not at all.
 
@@ -299,11 +326,40 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     raise ImageError(f"{name}: {_guess(prefix)}")
 
 
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _to_array(picture: Image.Image, name: str) -> Pixels:
+    """The pixels of a loaded picture in sRGB; a large one is converted in strips, so that no third copy is made."""
+    width, height = picture.size
+    bits = _bits(picture)
+    rows = max(1, _STRIP // width)
+    if rows >= height:
+        return np.array(_to_rgb(picture, name, bits), order="C")
+    image = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        image[top : top + rows] = np.asarray(_to_rgb(strip, name, bits))
+    return image
+
+
+def _bits(picture: Image.Image) -> int:
+    """Of a grey value of more than 8."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return int(min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16))
+    return 16
+
+
+def _holds_several(picture: Image.Image) -> bool:
+    """Whether there are more frames or pages; a photo's own previews (MPO) do not count."""
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # what follows may be damaged, which does not concern the first
+        return False
+
+
+def _to_rgb(picture: Image.Image, name: str, bits: int) -> Image.Image:
     """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_to_8_bits(picture, name))
+        picture = Image.fromarray(_to_8_bits(picture, name, bits))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -317,16 +373,13 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _to_8_bits(picture: Image.Image, name: str) -> Pixels:
-    """Scale 16-bit (or 12-bit) grey, and floats in [0, 1], to 0..255."""
+def _to_8_bits(picture: Image.Image, name: str, bits: int) -> Pixels:
+    """Scale grey of 16 (or 12) bits, and floats in [0, 1], to 0..255."""
     values = np.asarray(picture)
     if picture.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise ImageError(f"{name}: its floating-point pixels are not all in [0, 1]: save it with 8 or 16 bits")
         return (values * 255 + 0.5).astype(np.uint8)
-    bits = 16
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        bits = min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16)
     top = 2**bits - 1
     if values.min() < 0 or values.max() > top:
         raise ImageError(f"{name}: its {values.itemsize * 8}-bit pixels have no known range: save it with 8 or 16 bits")

@@ -16,7 +16,7 @@ from simclrseg.inference.session import CPU, CUDA, open_model
 HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "onnxscript", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["session", "masks", "files"])
+@pytest.mark.parametrize("module", ["session", "masks", "tiles", "outputs", "predictor", "pipeline", "files"])
 def test_importing_inference_never_imports_torch(module):
     code = f"import sys, simclrseg.inference.{module}; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -28,8 +28,8 @@ def test_predicting_never_imports_torch_and_says_nothing(make_model):
 import sys, numpy as np
 from pathlib import Path
 from simclrseg.inference.session import open_model
-from simclrseg.inference.masks import predict_mask
-predict_mask(open_model(Path({str(make_model())!r})), np.zeros((20, 30, 3), np.uint8))
+from simclrseg.inference.predictor import Predictor
+list(Predictor(open_model(Path({str(make_model())!r}))).predict([np.zeros((20, 30, 3), np.uint8)])[0])
 assert not [m for m in {HEAVY} if m in sys.modules]
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
@@ -108,7 +108,7 @@ def test_mps_is_no_device_of_onnxruntime(make_model):
 
 
 def test_an_unknown_device_is_refused(make_model):
-    with pytest.raises(UsageError, match="'gpu': choose from auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="'gpu': choose from auto, cpu, cuda, tensorrt"):
         open_model(make_model(), "gpu")
 
 
