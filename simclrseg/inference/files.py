@@ -114,9 +114,8 @@ def plan_outputs(
             raise UsageError(f"-o {output} is one file, but there are {what}: name a folder")
         ((kind, ending),) = endings.items()
         if Path(output).suffix.lower() != ending:
-            raise UsageError(
-                f"-o {output}: this is written as {ending[1:].upper()}; name it {_renamed(output, ending)}"
-            )
+            fit = Path(output).with_suffix(ending)
+            raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}; name it {fit}")
         jobs = [Job(photos[0], {kind: Path(output)})]
     else:
         several = len(endings) > 1
