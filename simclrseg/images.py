@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,10 @@ _FORMATS = {
     )
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
-_STRIP = 1 << 23  # pixels that are converted together
+_STRIP = 1 << 21  # pixels that are converted together
+_LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sRGB"}
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,20 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
             if header is not None:
                 _check_pixels(header.width, header.height, max_pixels, name)
                 if header.plain and data.endswith(b"\xff\xd9"):  # cv2 fills a cut JPEG with grey and says nothing
-                    image = _decode_plain_jpeg(data, header.orientation)
+                    large = not isinstance(source, bytes) and header.height * header.width > _LARGE
+                    image = _decode_in_place(source, header.height, header.width) if large else _decode_plain_jpeg(data)
                     if image is not None:
-                        return Picture(image, header.orientation)
+                        return Picture(_turn(image, header.orientation), header.orientation)
             stream = BytesIO(data)
         picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, max_pixels, name)
+        width, height = picture.size
+        _check_pixels(width, height, max_pixels, name)
+        if width * height > _LARGE and not isinstance(source, bytes) and _is_plain_png(stream):
+            image_in_place = _decode_in_place(source, height, width)
+            if image_in_place is not None:
+                return Picture(image_in_place)
+            stream.seek(0)
+            picture = _open_picture(stream, name)
         orientation = _load(picture)
         image = _to_array(picture, name)
         if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
@@ -298,13 +310,42 @@ def _jpeg_header(data: bytes) -> _JpegHeader | None:
     return _JpegHeader(height, width, _exif_orientation(exif[0]) if exif else 1, plain and height > 0 and width > 0)
 
 
-def _decode_plain_jpeg(data: bytes, orientation: int) -> Pixels | None:
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+def _decode_plain_jpeg(data: bytes) -> Pixels | None:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
     except cv2.error:
         return None
-    return None if image is None else _turn(_as_pixels(image), orientation)
+    return None if image is None else _as_pixels(image)
+
+
+def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | None:
+    """Decode a plain file of a large picture without a second copy, which ``cv2.imdecode`` and Pillow make."""
+    image = np.empty((height, width, 3), np.uint8)
+    try:
+        decoded = cv2.imread(os.fspath(source), image, _AS_STORED)
+    except cv2.error:
+        return None
+    return image if decoded is image else None
+
+
+def _is_plain_png(stream: IO[bytes]) -> bool:
+    """Whether a file is a whole PNG of 8-bit RGB or grey, which OpenCV and Pillow decode to the same pixels.
+
+    OpenCV says nothing of what is damaged, so the check sums are looked at.
+    """
+    stream.seek(0)
+    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        content = stream.read(length)
+        if stream.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) or kind not in _PLAIN_CHUNKS:
+            return False
+        if kind == b"IHDR" and (content[8], content[9]) not in ((8, 0), (8, 2)):
+            return False
+        if kind == b"IEND":
+            return True
+    return False
 
 
 def _open_picture(stream: IO[bytes], name: str) -> Image.Image:

@@ -17,7 +17,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 """Pictures (N, H, W, bands) -> probabilities (N, H, W) or (N, C, H, W)."""
 
 
-STRIP = 1 << 22  # values in memory at once, of a large picture
+STRIP = 1 << 20  # values in memory at once, of a large picture
 
 
 def run(model: Model, batch: np.ndarray) -> np.ndarray:
