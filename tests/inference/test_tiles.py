@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -66,4 +68,4 @@ def test_tiles_cover_a_side_and_overlap_at_least_as_asked(length, overlap):
     tile = min(64, length)
     starts = tile_starts(length, tile, overlap)
     assert starts[0] == 0 and starts[-1] + tile == length
-    assert all(0 < b - a <= tile * (1 - overlap) + 1 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= tile * (1 - overlap) + 1 for a, b in pairwise(starts))
