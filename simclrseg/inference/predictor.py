@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from simclrseg.errors import DeviceError
+from simclrseg.errors import DeviceError, ImageError
 from simclrseg.files import replacing, writing
 from simclrseg.images import MAX_PIXELS, Picture, read_picture, turn_back
 from simclrseg.inference import OUTPUTS
@@ -56,6 +56,9 @@ class Predictor:
         """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
         source = photo.source if photo.source is not None else (stdin or sys.stdin.buffer).read()
         picture = read_picture(source, max_pixels=self.max_pixels)
+        bands, needed = picture.pixels.shape[2], self.model.metadata.in_channels
+        if bands != needed:
+            raise ImageError(f"{photo}: it is read with {bands} bands, and {self.model.path} takes {needed}")
         if picture.several:
             log.info(f"{photo}: several frames or pages, of which the first is taken")
         return picture

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -151,6 +152,17 @@ def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):  #
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     assert run(make_model(), [tmp_path / "bad.jpg"], tmp_path / "out" / "deep")["done"] == []
     assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):  # noqa: F811
+    model = onnx.load(make_model())
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "simclrseg.in_channels")
+    entry.value = "12"
+    onnx.save(model, tmp_path / "bands.onnx")
+    result = run(tmp_path / "bands.onnx", [save(tmp_path / "a.png")], tmp_path / "out")
+    assert "a.png: it is read with 3 bands, and" in result["failed"][0]["reason"]
+    with pytest.raises(UsageError, match="--as overlay shows photos of 3 bands"):
+        run(tmp_path / "bands.onnx", [tmp_path / "a.png"], tmp_path / "out", outputs=["overlay"])
 
 
 def test_stdin_to_stdout(make_model, tmp_path, monkeypatch):  # noqa: F811
