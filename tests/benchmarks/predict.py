@@ -77,7 +77,7 @@ def single(model: Path, weights: Path, photo: Path, folder: Path, *, side: int, 
 
 
 def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: int) -> None:
-    """Both in this process, so that start-up plays no part; the loop's session has all cores, as by default."""
+    """Both in this process and with a session of their own; the loop's has all cores for each photo."""
     from simclrseg.config import PredictConfig
     from simclrseg.images import read_image, resize_image, write_png
     from simclrseg.inference.masks import to_mask, to_picture, to_size
@@ -92,12 +92,12 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
         }
     )
     cores = len(os.sched_getaffinity(0))
-    opened = open_model(model, "cpu", threads=cores)
-    side = opened.metadata.image_size
     (folder / "loop").mkdir(exist_ok=True)
 
     def loop() -> None:
         cv2.setNumThreads(cores)
+        opened = open_model(model, "cpu", threads=cores)
+        side = opened.metadata.image_size
         for photo in photos:
             image = read_image(photo)
             found = opened.run(np.ascontiguousarray(resize_image(image, (side, side)))[None])[0]
@@ -105,7 +105,7 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
             write_png(folder / "loop" / f"{photo.stem}.png", to_picture(mask, opened.metadata))
 
     timings = interleave({"a loop": loop, "predict": lambda: predict(config)}, rounds=rounds, threads=cores)
-    print(f"\n{len(photos)} photos, ResNet-18 U-Net at {side} px, {cores} cores")
+    print(f"\n{len(photos)} photos, ResNet-18 U-Net, {cores} cores")
     rows = [
         [name, f"{len(photos) / timings.median(name):.1f}", f"{timings.ratio(name, 'a loop'):.2f}x"]
         for name in timings.seconds
@@ -122,7 +122,7 @@ def memory(model: Path, folder: Path, *, size: int) -> None:
     cv2.imwrite(str(picture.with_suffix(".png")), image)
     del image
     rows = []
-    cases: dict[str, list[str]] = {".jpg": [], ".png": [], ".jpg, --tile 1024": ["--tile", "1024", "--overlap", "0"]}
+    cases: dict[str, list[str]] = {".jpg": [], ".png": [], ".jpg, --tile 512": ["--tile", "512", "--overlap", "0"]}
     for name, options in cases.items():
         source = str(picture.with_suffix(name.partition(",")[0]))
         arguments = ["predict", source, "-o", str(folder / "mask.png"), "-m", str(model), "--overwrite", *options]
