@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") 
 """What systems call a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
 """What goes wrong in writing only, whatever was being done."""
+_ASKING = threading.Lock()  # the system tells the umask only to those who change it
 _RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -115,6 +117,7 @@ def _raise_os_error(error: Exception, path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _ASKING:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

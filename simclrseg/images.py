@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,25 @@ _FORMATS = {
     )
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
+_STRIP = 1 << 21  # pixels that are converted together
+_LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sRGB"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture and what its file says of it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright.
+        orientation: EXIF's, 1 to 8; ``turn_back`` gives the stored one.
+        several: whether the file holds more frames or pages than this first one.
+    """
+
+    pixels: Pixels
+    orientation: int = 1
+    several: bool = False
 
 
 def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orient: bool = True) -> Pixels:
@@ -83,6 +103,12 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
     Raises:
         ImageError: if it cannot be read; the message names file and reason.
     """
+    picture = read_picture(source, max_pixels=max_pixels)
+    return picture.pixels if orient else turn_back(picture.pixels, picture.orientation)
+
+
+def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """As ``read_image``, with what else the file says."""
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
         if stream.read(3) == b"\xff\xd8\xff":
@@ -91,17 +117,25 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
             if header is not None:
                 _check_pixels(header.width, header.height, max_pixels, name)
                 if header.plain and data.endswith(b"\xff\xd9"):  # cv2 fills a cut JPEG with grey and says nothing
-                    image = _decode_plain_jpeg(data, header.orientation if orient else 1)
+                    large = not isinstance(source, bytes) and header.height * header.width > _LARGE
+                    image = _decode_in_place(source, header.height, header.width) if large else _decode_plain_jpeg(data)
                     if image is not None:
-                        return image
+                        return Picture(_turn(image, header.orientation), header.orientation)
             stream = BytesIO(data)
         picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, max_pixels, name)
+        width, height = picture.size
+        _check_pixels(width, height, max_pixels, name)
+        if width * height > _LARGE and not isinstance(source, bytes) and _is_plain_png(stream):
+            image_in_place = _decode_in_place(source, height, width)
+            if image_in_place is not None:
+                return Picture(image_in_place)
+            stream.seek(0)
+            picture = _open_picture(stream, name)
         orientation = _load(picture)
-        image = np.array(_to_rgb(picture, name), order="C")
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
-            return image if orient else _turn(image, _INVERSE.get(orientation, orientation))
-        return _turn(image, orientation) if orient else image
+        image = _to_array(picture, name)
+        if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            image = _turn(image, orientation)
+        return Picture(image, orientation, _holds_several(picture))
 
 
 def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -238,6 +272,11 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
     return resized.reshape(*size, *probability.shape[2:])
 
 
+def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
+    return _turn(image, _INVERSE.get(orientation, orientation))
+
+
 def write_png(path: str | Path, array: NDArray[Any]) -> None:
     """Write (H, W) or (H, W, 3|4) RGB(A), uint8 or uint16, as PNG; the file appears whole or not at all.
 
@@ -300,13 +339,42 @@ def _jpeg_header(data: bytes) -> _JpegHeader | None:
     return _JpegHeader(height, width, _exif_orientation(exif[0]) if exif else 1, plain and height > 0 and width > 0)
 
 
-def _decode_plain_jpeg(data: bytes, orientation: int) -> Pixels | None:
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+def _decode_plain_jpeg(data: bytes) -> Pixels | None:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
     except cv2.error:
         return None
-    return None if image is None else _turn(_as_pixels(image), orientation)
+    return None if image is None else _as_pixels(image)
+
+
+def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | None:
+    """Decode a plain file of a large picture without a second copy, which ``cv2.imdecode`` and Pillow make."""
+    image = np.empty((height, width, 3), np.uint8)
+    try:
+        decoded = cv2.imread(os.fspath(source), image, _AS_STORED)
+    except cv2.error:
+        return None
+    return image if decoded is image else None
+
+
+def _is_plain_png(stream: IO[bytes]) -> bool:
+    """Whether a file is a whole PNG of 8-bit RGB or grey, which OpenCV and Pillow decode to the same pixels.
+
+    OpenCV says nothing of what is damaged, so the check sums are looked at.
+    """
+    stream.seek(0)
+    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        content = stream.read(length)
+        if stream.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) or kind not in _PLAIN_CHUNKS:
+            return False
+        if kind == b"IHDR" and (content[8], content[9]) not in ((8, 0), (8, 2)):
+            return False
+        if kind == b"IEND":
+            return True
+    return False
 
 
 def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
@@ -328,11 +396,40 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     raise ImageError(f"{name}: {_guess(prefix)}")
 
 
-def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _to_array(picture: Image.Image, name: str) -> Pixels:
+    """The pixels of a loaded picture in sRGB; a large one is converted in strips, so that no third copy is made."""
+    width, height = picture.size
+    bits = _bits(picture)
+    rows = max(1, _STRIP // width)
+    if rows >= height:
+        return np.array(_to_rgb(picture, name, bits), order="C")
+    image = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        image[top : top + rows] = np.asarray(_to_rgb(strip, name, bits))
+    return image
+
+
+def _bits(picture: Image.Image) -> int:
+    """Of a grey value of more than 8."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return int(min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16))
+    return 16
+
+
+def _holds_several(picture: Image.Image) -> bool:
+    """Whether there are more frames or pages; a photo's own previews (MPO) do not count."""
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # what follows may be damaged, which does not concern the first
+        return False
+
+
+def _to_rgb(picture: Image.Image, name: str, bits: int) -> Image.Image:
     """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_to_8_bits(picture, name))
+        picture = Image.fromarray(_to_8_bits(picture, name, bits))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -346,16 +443,13 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _to_8_bits(picture: Image.Image, name: str) -> Pixels:
-    """Scale 16-bit (or 12-bit) grey, and floats in [0, 1], to 0..255."""
+def _to_8_bits(picture: Image.Image, name: str, bits: int) -> Pixels:
+    """Scale grey of 16 (or 12) bits, and floats in [0, 1], to 0..255."""
     values = np.asarray(picture)
     if picture.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise ImageError(f"{name}: its floating-point pixels are not all in [0, 1]: save it with 8 or 16 bits")
         return (values * 255 + 0.5).astype(np.uint8)
-    bits = 16
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        bits = min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16)
     top = 2**bits - 1
     if values.min() < 0 or values.max() > top:
         raise ImageError(f"{name}: its {values.itemsize * 8}-bit pixels have no known range: save it with 8 or 16 bits")

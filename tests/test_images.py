@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from simclrseg import images
 from simclrseg.errors import ImageError, OutputError
 from simclrseg.images import (
     image_shape,
     list_images,
     read_image,
     read_mask,
+    read_picture,
     resize_image,
     resize_mask,
     resize_probability,
+    turn_back,
     write_png,
 )
 
@@ -331,3 +334,48 @@ def test_a_resized_mask_takes_the_pixel_below_each_centre_and_so_lies_on_its_pho
     mask = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
     rows, columns = (np.floor((np.arange(32) + 0.5) * side / 32).astype(int) for side in shape)
     np.testing.assert_array_equal(resize_mask(mask, (32, 32)), mask[np.ix_(rows, columns)])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_large_picture_is_decoded_in_place_to_the_same_pixels(tmp_path, monkeypatch, kind, grey):
+    pixels = photo()[:, :, 0] if grey else photo()
+    file = tmp_path / f"x.{kind.lower()}"
+    file.write_bytes(encoded(Image.fromarray(pixels), kind, exif=orientation_exif(6) if kind == "JPEG" else b""))
+    usual = read_image(file)
+    monkeypatch.setattr(images, "_LARGE", 100)
+    np.testing.assert_array_equal(read_image(file), usual)
+
+
+def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_LARGE", 100)
+    data = bytearray(encoded(Image.fromarray(photo()), "PNG"))
+    data[len(data) // 2] ^= 255
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "CMYK"])
+def test_a_picture_that_is_converted_in_strips_is_the_same(monkeypatch, mode):
+    data = encoded(Image.fromarray(photo()).convert(mode), "TIFF")
+    usual = read_image(data)
+    monkeypatch.setattr(images, "_STRIP", 7 * 60)
+    np.testing.assert_array_equal(read_image(data), usual)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_back_gives_what_the_file_stores(orientation):
+    data = encoded(Image.fromarray(photo()), "PNG", exif=orientation_exif(orientation))
+    found = read_picture(data)
+    assert found.orientation == orientation
+    np.testing.assert_array_equal(turn_back(found.pixels, orientation), photo())
+
+
+def test_several_frames_or_pages_are_noticed(real_data):
+    several = {"anim.webp", "apng_delay.png", "newtonscradle.gif", "multipage.tiff"}
+    for name in [*several, "chelsea.bmp", "sugarshack_mpo.jpg", "hopper.avif", "Abyssinian_34_is_gif.jpg"]:
+        assert read_picture(real_data / "odd_images" / name).several == (name in several), name

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -119,15 +119,14 @@ def evaluate(config: EvaluateConfig) -> None:
     ),
 )
 def predict(config: PredictConfig) -> None:
-    """Segment photos."""
+    """Segment or classify photos."""
     from simclrseg.recipes.predict import predict as run
 
     with console.session(quiet=config.console.quiet), FileProgress() as progress:
         result = run(config, on_file=progress)
-    written = [row["mask"] for row in result["masks"]]
-    console.print_result(result if config.console.as_json else written, as_json=config.console.as_json)
+    console.print_result(result if config.console.as_json else _lines(result["done"]), as_json=config.console.as_json)
     if failed := len(result["failed"]):
-        raise GateError(f"{failed} of {failed + len(written)} photos could not be segmented; the warnings say why")
+        raise GateError(f"{failed} of {result['photos']} photos failed; the warnings say why")
 
 
 @command(
@@ -160,6 +159,15 @@ def pull(config: PullConfig) -> None:
 
     with console.session(quiet=config.console.quiet):
         console.print_result(run(config), as_json=config.console.as_json)
+
+
+def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What predict did, for other programs: a path a line, or photo, label and score with tabs between."""
+    for row in rows:
+        if "label" in row:
+            yield f"{row['image']}\t{row['label']}\t{row['score']:.4f}"
+        else:
+            yield from (path for kind, path in row.items() if kind != "image" and path != "-")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,0 +1,15 @@
+"""What `predict` can write of a picture. To add one: write its class in outputs.py, add its line."""
+
+from simclrseg.registry import Registry
+
+OUTPUTS = Registry(
+    "output",
+    {
+        "mask": "simclrseg.inference.outputs:Mask",
+        "indexed": "simclrseg.inference.outputs:Indexed",
+        "overlay": "simclrseg.inference.outputs:Overlay",
+        "cutout": "simclrseg.inference.outputs:Cutout",
+        "probability": "simclrseg.inference.outputs:Probability",
+        "json": "simclrseg.inference.outputs:Json",
+    },
+)

@@ -1,123 +1,243 @@
-"""Which mask goes where: planned, and refused, before anything is written. Never imports torch."""
+"""Which photo gives which files: found, planned and refused before anything is written. Never imports torch."""
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError
 from simclrseg.images import IMAGE_SUFFIXES, list_images
+from simclrseg.inference import OUTPUTS
 
 log = logging.getLogger(__name__)
 
-BESIDE = ".mask.png"  # ending of a mask that lies beside its photo
+STREAM = "-"
+"""What users type for stdin, and for stdout."""
+# names of files that lie beside their photos, or that several outputs give
+_EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
+_FILE_SUFFIXES = IMAGE_SUFFIXES | {".json", ".npy"}
 
 
-def plan_outputs(
-    inputs: Sequence[str | Path], output: str | Path | None = None, *, overwrite: bool = False
-) -> list[tuple[Path, Path]]:
-    """Pair every photo with the mask to write; the folders need not exist yet.
+@dataclass(frozen=True)
+class Photo:
+    """A photo to predict.
 
-    One photo and ``-o mask.png`` give that file. Any other output is a folder: photos go to ``<folder>/<stem>.png``,
-    and the tree below a folder of photos is mirrored in it. Without an output the mask of ``a.jpg`` is ``a.mask.png``
-    beside it.
+    Attributes:
+        source: its file; None for stdin.
+        relative: its path below the folder that was given, which the outputs repeat.
+    """
+
+    source: Path | None
+    relative: Path
+
+    def __str__(self) -> str:
+        return STREAM if self.source is None else str(self.source)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo and the files to write for it.
+
+    Attributes:
+        targets: by output; None stands for stdout.
+        existing: files that are there already, and stay.
+    """
+
+    photo: Photo
+    targets: Mapping[str, Path | None]
+    existing: tuple[Path, ...] = ()
+
+
+def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]:
+    """Each photo once: files, folders (searched recursively), patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
 
     Args:
-        inputs: photos and folders of photos; folders are searched recursively.
-        output: a ``.png`` file or a folder; None for masks beside their photos.
-        overwrite: masks that exist may be replaced; inputs never are.
+        output: where results will go; photos are not looked for there.
 
     Raises:
-        DataError: if an input is missing or a folder holds no photo.
-        UsageError: if the output has not the form the inputs need, a mask exists, two photos would share one mask, or
-            a mask would replace a photo.
+        DataError: if an input is missing, or a folder or pattern gives no photo.
+        UsageError: if the output is the folder of the photos.
     """
     if not inputs:
         raise UsageError("no photo to predict: name a file or a folder")
-    target = None if output is None else Path(output)
-    photos = list(_photos([Path(given) for given in inputs], target))
-    one_file = len(inputs) == 1 and not Path(inputs[0]).is_dir()
-    if target is None:
-        plan = [(photo, photo.with_name(photo.stem + BESIDE)) for photo, _ in photos]
-    elif _names_a_file(str(output)):
-        if not one_file:
-            raise UsageError(f"-o {output} is one file, but there are several inputs or a folder: name a folder")
-        if target.suffix.lower() != ".png":
-            raise UsageError(f"-o {output}: masks are written as PNG; name it {target.with_suffix('.png')}")
-        plan = [(photos[0][0], target)]
-    else:
-        plan = [(photo, target / relative.with_suffix(".png")) for photo, relative in photos]
-    _refuse_clashes(plan, overwrite=overwrite)
-    return plan
-
-
-def _photos(inputs: Sequence[Path], output: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Each photo once, with its path below the folder that was given."""
-    seen: set[Path] = set()
+    photos: dict[Path | None, Photo] = {}
     for given in inputs:
-        if given.is_dir():
-            if output is not None and output.resolve() == given.resolve():
-                raise UsageError(f"-o {output} is the folder of the photos itself: name another folder for the masks")
-            found = [(photo, photo.relative_to(given)) for photo in _photos_below(given, output)]
-            if not found:
-                raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        elif given.exists():
-            found = [(given, Path(given.name))]
-        else:
-            raise DataError(f"{given}: no such file or folder")
-        for photo, relative in found:
-            if photo.resolve() not in seen:
-                seen.add(photo.resolve())
-                yield photo, relative
+        for photo in _photos(given, None if output in (None, STREAM) else Path(str(output))):
+            photos.setdefault(None if photo.source is None else photo.source.resolve(), photo)
+    return list(photos.values())
 
 
-def _photos_below(folder: Path, output: Path | None) -> list[Path]:
-    """The photos of a folder without the masks of an earlier call."""
-    pictures = list_images(folder)
+def plan_outputs(
+    photos: Sequence[Photo],
+    endings: Mapping[str, str],
+    output: str | None = None,
+    *,
+    one: bool = True,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> list[Job]:
+    """Pair every photo with the files to write; the folders need not exist yet.
+
+    One photo, one output and ``-o mask.png`` give that file; ``-o -``, and a photo from stdin without ``-o``, give
+    stdout. Any other ``-o`` is a folder: one output goes to ``<folder>/<stem>.png``, several to
+    ``<folder>/<stem>.<output>.png``, and the tree below a folder of photos is mirrored in it. Without ``-o`` the files
+    are ``<stem>.<output>.png`` beside the photo.
+
+    Args:
+        endings: of each output's file, such as ``{"mask": ".png"}``.
+        one: whether a single photo was named, not a folder of one.
+        overwrite: files that exist may be replaced; inputs never are.
+        skip_existing: leave files that exist as they are and write the others.
+
+    Raises:
+        UsageError: if the output has not the form the inputs need, a file exists, two photos would share one, or a
+            file would replace a photo.
+    """
+    single = one and len(photos) == 1
+    if output == STREAM or (output is None and [photo.source for photo in photos] == [None]):
+        if not single or len(endings) > 1:
+            raise UsageError("stdout takes one output of one photo: name a folder with -o")
+        return [Job(photos[0], dict.fromkeys(endings))]
+    if output is None:
+        if any(photo.source is None for photo in photos):
+            raise UsageError("- among other inputs: name a folder with -o")
+        jobs = [Job(photo, _names(_file(photo), endings, several=True)) for photo in photos]
+    elif _names_a_file(output):
+        if not single or len(endings) > 1:
+            what = "several outputs" if single else "several inputs or a folder"
+            raise UsageError(f"-o {output} is one file, but there are {what}: name a folder")
+        ((kind, ending),) = endings.items()
+        if Path(output).suffix.lower() != ending:
+            fit = Path(output).with_suffix(ending)
+            raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}; name it {fit}")
+        jobs = [Job(photos[0], {kind: Path(output)})]
+    else:
+        several = len(endings) > 1
+        jobs = [Job(photo, _names(Path(output) / photo.relative, endings, several=several)) for photo in photos]
+    _refuse_clashes(jobs)
+    return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
+
+
+def names_one_photo(inputs: Sequence[str]) -> bool:
+    """Whether the user named a single file, so that the output may be one too."""
+    return len(inputs) == 1 and (inputs[0] == STREAM or (Path(inputs[0]).exists() and not Path(inputs[0]).is_dir()))
+
+
+def _file(photo: Photo) -> Path:
+    assert photo.source is not None
+    return photo.source
+
+
+def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str, Path | None]:
+    return {
+        kind: path.with_name(f"{path.stem}{_mark(kind, ending) if several else ''}{ending}")
+        for kind, ending in endings.items()
+    }
+
+
+def _mark(kind: str, ending: str) -> str:
+    """What tells the outputs of one photo apart: ``.overlay``; nothing where the ending says it."""
+    return "" if ending == f".{kind}" else f".{kind}"
+
+
+def _photos(given: str, output: Path | None) -> Iterator[Photo]:
+    path = Path(given)
+    if given == STREAM:
+        yield Photo(None, Path("stdin"))
+    elif path.is_dir():
+        if output is not None and output.resolve() == path.resolve():
+            raise UsageError(f"-o {output} is the folder of the photos itself: name another folder for the results")
+        found = _without_earlier(path, list_images(path), output)
+        if not found:
+            raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        yield from (Photo(photo, photo.relative_to(path)) for photo in found)
+    elif path.exists():
+        yield Photo(path, Path(path.name))
+    elif glob.has_magic(given):
+        base = _fixed_part(path)
+        files = sorted(Path(match) for match in glob.iglob(given, recursive=True) if os.path.isfile(match))
+        found = _without_earlier(base, [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES], output)
+        if not found:
+            raise DataError(f"{given}: no photo has such a name")
+        yield from (Photo(photo, photo.relative_to(base)) for photo in found)
+    else:
+        raise DataError(f"{given}: no such file or folder")
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first part of a pattern that is not a plain name."""
+    fixed = Path(pattern.anchor)
+    for part in pattern.relative_to(pattern.anchor).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _without_earlier(where: Path, pictures: Collection[Path], output: Path | None) -> list[Path]:
+    """The photos among pictures, without what an earlier call wrote."""
     photos = [
         picture
         for picture in pictures
-        if not picture.name.endswith(BESIDE)
+        if not _EARLIER.fullmatch(picture.name)
         and (output is None or not picture.resolve().is_relative_to(output.resolve()))
     ]
     if len(photos) < len(pictures):
-        log.info("%s: %d masks of an earlier call are not taken for photos", folder, len(pictures) - len(photos))
+        log.info("%s: %d results of an earlier call are not taken for photos", where, len(pictures) - len(photos))
     return photos
 
 
 def _names_a_file(output: str) -> bool:
-    """Whether ``-o`` means a file: an image's suffix, and no folder of that name."""
-    return (
-        not output.endswith(("/", os.sep))
-        and Path(output).suffix.lower() in IMAGE_SUFFIXES
-        and not Path(output).is_dir()
-    )
+    """Whether ``-o`` means a file: a known suffix, and no folder of that name."""
+    is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
+    return not is_folder and Path(output).suffix.lower() in _FILE_SUFFIXES
 
 
-def _refuse_clashes(plan: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
-    inputs = {photo.resolve() for photo, _ in plan}
-    writer: dict[str, Path] = {}
-    existing = []
-    for photo, mask in plan:
-        if mask.resolve() in inputs:
-            raise UsageError(f"{mask} is itself an input: name another output")
-        name = str(mask.resolve())
+def _targets(jobs: Iterable[Job]) -> Iterator[tuple[Photo, Path]]:
+    return ((job.photo, target) for job in jobs for target in job.targets.values() if target is not None)
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    inputs = {job.photo.source.resolve() for job in jobs if job.photo.source is not None}
+    writer: dict[str, Photo] = {}
+    for photo, target in _targets(jobs):
+        if target.resolve() in inputs:
+            raise UsageError(f"{target} is itself an input: name another output")
+        name = str(target.resolve())
         # the file systems of macOS and Windows see no difference between upper and lower case
         other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, photo)
         if other is not photo:
-            raise UsageError(f"{other} and {photo} would both be written to {mask}: give them different outputs")
-        if mask.is_dir():
-            raise UsageError(f"{mask} is a folder: name another output")
-        if mask.exists():
-            existing.append(mask)
-    if existing and not overwrite:
-        which = f"{existing[0]} exists" if len(existing) == 1 else f"{existing[0]} and {len(existing) - 1} more exist"
-        raise UsageError(f"{which}: nothing is replaced without --overwrite")
-    for folder in {mask.parent for _, mask in plan}:
+            raise UsageError(
+                f"{other} and {photo} would both be written to {target}: rename one, or give them different outputs"
+            )
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder: name another output")
+    for folder in {target.parent for _, target in _targets(jobs)}:
         _check_writable(folder)
+
+
+def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list[Job]:
+    existing = [] if overwrite else [target for _, target in _targets(jobs) if target.exists()]
+    if not existing:
+        return list(jobs)
+    if not skip:
+        which = f"{existing[0]} exists" if len(existing) == 1 else f"{existing[0]} and {len(existing) - 1} more exist"
+        raise UsageError(f"{which}: nothing is replaced without --overwrite, and --skip-existing leaves it out")
+    there = set(existing)
+    return [
+        Job(
+            job.photo,
+            {kind: target for kind, target in job.targets.items() if target not in there},
+            tuple(target for target in job.targets.values() if target in there),
+        )
+        for job in jobs
+    ]
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,57 +1,74 @@
-"""From a picture to its mask, with an open model; the geometry is that of training. Never imports torch."""
+"""From pictures to probabilities and masks, with an open model; the geometry is that of training. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simclrseg.errors import DataError
 from simclrseg.images import resize_image, resize_probability
 from simclrseg.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from simclrseg.inference.session import Model
 
-
-def predict_mask(model: Model, image: np.ndarray, *, threshold: float | None = None) -> np.ndarray:
-    """The mask of a picture as it is written to a file, at the picture's own size.
-
-    Args:
-        image: (H, W, bands) uint8.
-        threshold: in (0, 1); the model's own by default.
-
-    Returns:
-        (H, W) uint8: 0 and 255 where there are two classes, else class ids.
-
-    Raises:
-        DataError: if the picture has not the model's number of bands.
-    """
-    mask = to_mask(probabilities(model, image), threshold or model.metadata.threshold)
-    return to_picture(mask, model.metadata)
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Pictures (N, H, W, bands) -> probabilities (N, H, W) or (N, C, H, W)."""
 
 
-def probabilities(model: Model, image: np.ndarray) -> np.ndarray:
-    """What the model thinks of each pixel, at the picture's own size.
+STRIP = 1 << 20  # values in memory at once, of a large picture
 
-    The picture is squashed to the model's training size and the probabilities are resized back.
+
+def run(model: Model, batch: np.ndarray) -> np.ndarray:
+    """Probabilities of pictures as they are.
 
     Args:
-        image: (H, W, bands) uint8.
+        batch: (N, H, W, bands), of the model's own type.
 
     Returns:
-        float32 in [0, 1]: (H, W) of the foreground, or (C, H, W) of each class.
-
-    Raises:
-        DataError: if the picture has not the model's number of bands.
+        float32 in [0, 1]: (N, H, W) of the foreground, or (N, C, H, W) of each class.
     """
-    height, width, bands = image.shape
-    if bands != model.metadata.in_channels:
-        raise DataError(f"the picture has {bands} bands, the model {model.path} takes {model.metadata.in_channels}")
-    side = model.metadata.image_size
-    small = np.ascontiguousarray(resize_image(image, (side, side)))
-    (batch,) = model.session.run(["probability"], {"image": small[None]})
-    return to_size(batch[0], (height, width))
+    return model.run(np.ascontiguousarray(batch)).astype(np.float32, copy=False)
+
+
+def mirrored(predict: Predict) -> Predict:
+    """The mean of a prediction and that of the mirror image, the one change that training knows too."""
+
+    def both(batch: np.ndarray) -> np.ndarray:
+        there, back = predict(batch), predict(batch[:, :, ::-1])
+        mean: np.ndarray = (there + (back[..., ::-1] if back.shape[-1] == batch.shape[2] else back)) / 2
+        return mean
+
+    return both
+
+
+def squash(image: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
+    """Bring a picture (H, W, bands) to the size of the training pictures (S, S, bands), as training does."""
+    return resize_image(image, (metadata.image_size, metadata.image_size))
+
+
+def strips(probability: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """As ``to_size``, in strips of whole rows where the result is large.
+
+    Yields:
+        Number of rows above, and the probabilities of the next rows.
+    """
+    height, width = size
+    classes = 1 if probability.ndim == 2 else len(probability)
+    count = max(1, STRIP // (classes * width))
+    if count >= height:
+        yield 0, to_size(probability, size)
+        return
+    last = probability.shape[-2] - 1
+    for top in range(0, height, count):
+        # rows by hand, as OpenCV does it, then columns by OpenCV
+        rows = (np.arange(top, min(top + count, height)) + 0.5) * ((last + 1) / height) - 0.5
+        above = np.clip(np.floor(rows).astype(int), 0, last)
+        share = np.clip(rows - above, 0, 1).astype(np.float32)[:, None]
+        below = np.minimum(above + 1, last)
+        tall = probability[..., above, :] * (1 - share) + probability[..., below, :] * share
+        yield top, to_size(tall, (len(rows), width))
 
 
 def to_size(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -8,14 +8,18 @@ import logging
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
+from simclrseg.files import make_folder
 from simclrseg.hardware import nvidia_gpu_is_there
+from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 
 log = logging.getLogger(__name__)
@@ -26,87 +30,195 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
 
 
+OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Model:
-    """An open model: ``session`` takes ``image`` and gives ``probability`` and ``mask`` (exporters/onnx.py)."""
+    """An open model: ``image`` in, ``probability`` and ``mask``, or ``label``, out (exporters/onnx.py)."""
 
     session: onnxruntime.InferenceSession
     metadata: ModelMetadata
     provider: str
     path: Path
+    cause: str = ""
+    """Why the GPU is not used, where that was to be expected."""
+    _buffers: dict[tuple[int, ...], _Buffers] = field(default_factory=dict, repr=False)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self) -> str:
         """The first line of a command: ``ONNX Runtime 1.31.1 on CPU``."""
-        device = "CPU" if self.provider == CPU else self.provider.removesuffix("ExecutionProvider")
-        return f"ONNX Runtime {onnxruntime.__version__} on {device}"
+        return f"ONNX Runtime {onnxruntime.__version__} on {self.device}"
+
+    @property
+    def device(self) -> str:
+        """Where it really computes: ``CPU``, ``CUDA``, ``Tensorrt``."""
+        return self.provider.removesuffix("ExecutionProvider")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it gives one label a picture rather than a mask."""
+        return "label" in {output.name for output in self.session.get_outputs()}
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels that it takes."""
+        return np.dtype(self.session.get_inputs()[0].type.removeprefix("tensor(").removesuffix(")"))
+
+    @property
+    def fixed(self) -> tuple[int | None, int | None, int | None]:
+        """(N, H, W) where it takes no other."""
+        count, height, width = (
+            size if isinstance(size, int) else None for size in self.session.get_inputs()[0].shape[:3]
+        )
+        return count, height, width
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """The output ``probability`` for pictures (N, H, W, bands).
+
+        On a GPU the pictures go through buffers there that are kept for the next batch of the same shape.
+
+        Raises:
+            MemoryError: if there is not enough for this batch.
+            ModelFileError: if the model fails on it otherwise.
+        """
+        try:
+            if self.provider == CPU:
+                probability: np.ndarray = self.session.run(["probability"], {"image": batch})[0]
+                return probability
+            with self._one_at_a_time:
+                if batch.shape not in self._buffers:
+                    self._buffers.clear()
+                    self._buffers[batch.shape] = _Buffers(self.session, batch, "cuda")
+                return self._buffers[batch.shape].run(batch)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+                raise MemoryError(_first_line(str(error))) from error
+            shape = " x ".join(map(str, batch.shape))
+            raise ModelFileError(f"{self.path} fails on pictures {shape} ({_first_line(str(error))})") from error
 
 
-def open_model(path: Path, device: str = "auto") -> Model:
+class _Buffers:
+    """Memory on the device for batches of one shape."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, batch: np.ndarray, device: str) -> None:
+        self._session = session
+        self._image = onnxruntime.OrtValue.ortvalue_from_shape_and_type(batch.shape, batch.dtype.type, device, 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input("image", self._image)
+        self._binding.bind_output("probability", device)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self._image.update_inplace(batch)
+        self._session.run_with_iobinding(self._binding)
+        probability: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
+        return probability
+
+
+def open_model(
+    path: Path,
+    device: str = "auto",
+    *,
+    threads: int | None = None,
+    largest: tensorrt.Shape | None = None,
+    cache: Path | None = None,
+) -> Model:
     """Open an exported model, and see which device it really got.
 
     ``auto`` takes the GPU when there is an NVIDIA one; if it cannot be used, one warning says why and the CPU is taken.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``tensorrt``.
+        threads: that compute one batch on the CPU; ONNX Runtime's own choice by default.
+        largest: batch that will come, for ``tensorrt``; by default 8 of the training size.
+        cache: folder below which ``tensorrt`` keeps its engines.
 
     Raises:
         ModelFileError: if the file cannot be read or was not exported by this tool.
-        DeviceError: if ``cuda`` was asked for and cannot be used, or ``mps``, which ONNX Runtime does not have.
+        DeviceError: if ``cuda`` or ``tensorrt`` was asked for and cannot be used, or ``mps``, which ONNX Runtime does
+            not have.
         UsageError: if there is no such device.
     """
     if device == "mps":
         raise DeviceError("ONNX Runtime has no device mps: use --device cpu, or auto")
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"unknown device {device!r}: choose from auto, cpu, cuda")
+    if device not in ("auto", "cpu", "cuda", "tensorrt"):
+        raise UsageError(f"unknown device {device!r}: choose from auto, cpu, cuda, tensorrt")
     if not path.is_file():
         raise ModelFileError(f"{path} is a folder, not a model" if path.is_dir() else f"{path}: no such file")
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
-    if device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
+    if device == "tensorrt":
+        session, cause = _open_on_tensorrt(path, largest, cache)
+    elif device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
         session, cause = _open_on_cuda(path)
-    if session is None and device == "cuda":
-        raise DeviceError(f"--device cuda cannot be used by ONNX Runtime: {cause}; use --device cpu, or auto")
+    if session is None and device in ("cuda", "tensorrt"):
+        raise DeviceError(f"--device {device} cannot be used by ONNX Runtime: {cause}; use --device cpu, or auto")
     if session is None:
-        session = _open_on_cpu(path)
+        session = _open_on_cpu(path, threads)
     metadata = _metadata(session, path)
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
-    return Model(session, metadata, session.get_providers()[0], path)
+    return Model(session, metadata, session.get_providers()[0], path, cause)
 
 
 def _open_on_cuda(path: Path) -> tuple[onnxruntime.InferenceSession | None, str]:
     """A session on the GPU, or None and the cause."""
-    if CUDA not in onnxruntime.get_available_providers():
+    return _open_on_gpu(path, [(CUDA, CUDA_OPTIONS)])
+
+
+def _open_on_tensorrt(
+    path: Path, largest: tensorrt.Shape | None, cache: Path | None
+) -> tuple[onnxruntime.InferenceSession | None, str]:
+    tensorrt.load_libraries()
+    metadata = _metadata(_open_on_cpu(path, 1), path)
+    side = metadata.image_size
+    cache = cache or Path(tempfile.gettempdir())
+    options = tensorrt.options(path, largest or (8, side, side, metadata.in_channels), cache)
+    folder = Path(options["trt_engine_cache_path"])
+    make_folder(folder)
+    if not any(folder.glob("*.engine")):
+        log.info("TensorRT builds an engine for this model and GPU, once: it can take minutes")
+    return _open_on_gpu(path, [(tensorrt.PROVIDER, options), (CUDA, CUDA_OPTIONS)])
+
+
+def _open_on_gpu(
+    path: Path, providers: list[tuple[str, dict[str, str]]]
+) -> tuple[onnxruntime.InferenceSession | None, str]:
+    """A session on the first of the providers, or None and the cause."""
+    first = providers[0][0]
+    if first not in onnxruntime.get_available_providers():
         return None, (
             f"this ONNX Runtime ({onnxruntime.__version__}) is built for the CPU only; "
             "`pip uninstall onnxruntime`, then `pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]'`"
         )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()
-    with _stderr_of_process() as said:
+    with _stderr_of_process() as said, contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.set_default_logger_severity(ERRORS)
         try:
-            session = onnxruntime.InferenceSession(path, _options(ERRORS), providers=[(CUDA, CUDA_OPTIONS), CPU])
+            session = onnxruntime.InferenceSession(path, _options(ERRORS), providers=[*providers, CPU])
         except Exception as error:  # ONNX Runtime's exceptions have no common base; a bad file fails again on the CPU
             return None, _first_line(str(error))
         finally:
             onnxruntime.set_default_logger_severity(SILENT)
-    if session.get_providers()[0] == CUDA:
+    if session.get_providers()[0] == first:
         return session, ""
     return None, _cause("".join(said))
 
 
-def _open_on_cpu(path: Path) -> onnxruntime.InferenceSession:
+def _open_on_cpu(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(path, _options(SILENT), providers=[CPU])
+        return onnxruntime.InferenceSession(path, _options(SILENT, threads), providers=[CPU])
     except Exception as error:  # as above
         reason = _first_line(str(error))
         raise ModelFileError(f"{path} is no ONNX model that can be read ({reason}): export it again") from error
 
 
-def _options(severity: int) -> onnxruntime.SessionOptions:
+def _options(severity: int, threads: int | None = None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = severity
+    if threads is not None:
+        options.intra_op_num_threads = threads
     return options
 
 
@@ -117,7 +229,7 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path) -> ModelMetadat
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
-    if metadata is None or not names >= {"image", "probability", "mask"}:
+    if metadata is None or not (names >= {"image", "probability"} and names & {"mask", "label"}):
         raise ModelFileError(f"{path} was not exported by simclrseg: `simclrseg export RUN` makes a model it can use")
     return metadata
 

@@ -101,7 +101,7 @@ def test_the_examples_of_a_command_are_accepted(run, recipe, monkeypatch, comman
 
     def remember(config, **_):
         seen.append(config)
-        return {"masks": [], "failed": []}
+        return {"done": [], "failed": []}
 
     recipe(command, remember)
     cls = next(registered.cls for registered in app.registered_commands if registered.name == command)
@@ -137,17 +137,23 @@ def test_json_is_all_that_stdout_holds(run, recipe):
 
 def test_predict_prints_the_masks_it_wrote(run, recipe):
     rows = [{"image": "a.jpg", "mask": "a.png"}, {"image": "b.jpg", "mask": "b.png"}]
-    recipe("predict", lambda config, on_file: {"model": "m.onnx", "masks": rows, "failed": []})
+    recipe("predict", lambda config, on_file: {"model": "m.onnx", "photos": 2, "done": rows, "failed": []})
     assert run("predict", "a.jpg", "b.jpg") == (0, "a.png\nb.png\n", "")
 
 
+def test_predict_prints_labels_with_their_scores(run, recipe):
+    rows = [{"image": "a.jpg", "label": "cat", "score": 0.75, "scores": {"cat": 0.75, "dog": 0.25}}]
+    recipe("predict", lambda config, on_file: {"model": "m.onnx", "photos": 1, "done": rows, "failed": []})
+    assert run("predict", "a.jpg") == (0, "a.jpg\tcat\t0.7500\n", "")
+
+
 def test_predict_ends_with_1_when_a_photo_failed(run, recipe):
-    result = {"model": "m.onnx", "masks": [], "failed": [{"image": "a.jpg", "reason": "cut off"}]}
+    result = {"model": "m.onnx", "photos": 1, "done": [], "failed": [{"image": "a.jpg", "reason": "cut off"}]}
     recipe("predict", lambda config, on_file: result)
     code, out, err = run("predict", "a.jpg", "--json")
     assert code == 1
     assert json.loads(out) == result
-    assert err.startswith("error: 1 of 1 photos could not be segmented")
+    assert err.startswith("error: 1 of 1 photos failed")
 
 
 @pytest.mark.parametrize(

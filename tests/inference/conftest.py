@@ -49,6 +49,45 @@ def brightness(classes: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def dominant_band() -> onnx.ModelProto:
+    """A classifier: the score of a class is the share of its band in all brightness."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "sides"], ["mean"], keepdims=0),
+        helper.make_node("ReduceSum", ["mean", "last"], ["all"], keepdims=1),
+        helper.make_node("Div", ["mean", "all"], ["probability"]),
+        helper.make_node("ArgMax", ["probability"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "dominant",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]),
+        ],
+        [
+            helper.make_tensor("sides", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("last", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def make_classifier(tmp_path: Path) -> MakeModel:
+    def make() -> Path:
+        model = dominant_band()
+        names = ("red", "green", "blue")
+        metadata = ModelMetadata(task="classification", encoder="resnet18", image_size=16, classes=names)
+        helper.set_model_props(model, metadata.to_strings(ONNX_PREFIX))
+        path = tmp_path / "classifier.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return make
+
+
 @pytest.fixture
 def make_model(tmp_path: Path) -> MakeModel:
     def make(*, classes: int = 2, image_size: int = 16, ours: bool = True) -> Path:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from simclrseg.errors import DataError, UsageError
-from simclrseg.inference.files import plan_outputs
+from simclrseg.inference.files import find_photos, names_one_photo, plan_outputs
 
 
 @pytest.fixture
@@ -21,8 +21,20 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
+MASK = {"mask": ".png"}
+
+
+def plan(inputs, output=None, endings=MASK, **options):
+    return plan_outputs(find_photos(inputs, output), endings, output, one=names_one_photo(inputs), **options)
+
+
 def planned(*arguments, **options) -> list[tuple[str, str]]:
-    return [(source.as_posix(), target.as_posix()) for source, target in plan_outputs(*arguments, **options)]
+    """Photo and file of every output."""
+    return [
+        (str(job.photo), "-" if target is None else target.as_posix())
+        for job in plan(*arguments, **options)
+        for target in job.targets.values()
+    ]
 
 
 def test_one_photo_goes_to_the_named_file(photos):
@@ -53,17 +65,17 @@ def test_a_folder_is_mirrored_recursively(photos):
 
 
 def test_without_an_output_masks_lie_beside_their_photos_and_are_no_photos_next_time(photos):
-    plan = planned(["photos"])
-    assert plan[0] == ("photos/a.jpg", "photos/a.mask.png")
+    first = planned(["photos"])
+    assert first[0] == ("photos/a.jpg", "photos/a.mask.png")
     (photos / "a.mask.png").touch()
-    assert planned(["photos"], overwrite=True) == plan
+    assert planned(["photos"], overwrite=True) == first
 
 
 def test_masks_below_the_folder_of_photos_are_no_photos_next_time(photos):
-    plan = planned(["photos"], "photos/masks")
+    first = planned(["photos"], "photos/masks")
     (photos / "masks").mkdir()
     (photos / "masks" / "a.png").touch()
-    assert planned(["photos"], "photos/masks", overwrite=True) == plan
+    assert planned(["photos"], "photos/masks", overwrite=True) == first
 
 
 def test_a_photo_given_twice_is_done_once(photos):
@@ -71,14 +83,14 @@ def test_a_photo_given_twice_is_done_once(photos):
 
 
 def test_nothing_is_created_by_planning(photos, tmp_path):
-    plan_outputs(["photos"], "masks")
+    plan(["photos"], "masks")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_an_existing_mask_is_refused_with_the_words_that_help(photos, tmp_path):
     (tmp_path / "mask.png").touch()
     with pytest.raises(UsageError, match=r"mask\.png exists: nothing is replaced without --overwrite"):
-        plan_outputs(["photos/a.jpg"], "mask.png")
+        plan(["photos/a.jpg"], "mask.png")
     assert planned(["photos/a.jpg"], "mask.png", overwrite=True)
 
 
@@ -86,68 +98,146 @@ def test_several_existing_masks_are_counted(photos, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     with pytest.raises(UsageError, match=r"a\.png and 1 more exist: .*--overwrite"):
-        plan_outputs(["photos/a.jpg", "photos/sub/b.png"], tmp_path)
+        plan(["photos/a.jpg", "photos/sub/b.png"], str(tmp_path))
 
 
 def test_an_input_is_never_an_output_not_even_with_overwrite(photos):
     with pytest.raises(UsageError, match="is itself an input"):
-        plan_outputs(["photos/sub/b.png"], "photos/sub/b.png", overwrite=True)
+        plan(["photos/sub/b.png"], "photos/sub/b.png", overwrite=True)
     with pytest.raises(UsageError, match="is itself an input"):
-        plan_outputs(["photos/a.jpg", "photos/sub/b.png"], "photos/sub", overwrite=True)
+        plan(["photos/a.jpg", "photos/sub/b.png"], "photos/sub", overwrite=True)
 
 
 def test_an_input_reached_through_a_link_is_recognised(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos / "sub")
     with pytest.raises(UsageError, match="is itself an input"):
-        plan_outputs(["photos/sub/b.png"], "link/b.png", overwrite=True)
+        plan(["photos/sub/b.png"], "link/b.png", overwrite=True)
 
 
 def test_the_folder_of_the_photos_is_no_folder_for_their_masks(photos):
     with pytest.raises(UsageError, match="the folder of the photos itself"):
-        plan_outputs(["photos"], "photos")
+        plan(["photos"], "photos")
 
 
 def test_two_photos_with_one_mask_are_both_named(photos):
     (photos / "a.png").touch()
     with pytest.raises(UsageError, match=r"photos/a\.jpg and photos/a\.png would both be written to masks/a\.png"):
-        plan_outputs(["photos"], "masks")
+        plan(["photos"], "masks")
 
 
 def test_a_missing_input_is_named(photos):
     with pytest.raises(DataError, match=r"photos/none\.jpg: no such file or folder"):
-        plan_outputs(["photos/a.jpg", "photos/none.jpg"], "masks")
+        plan(["photos/a.jpg", "photos/none.jpg"], "masks")
 
 
 def test_a_folder_without_photos_is_refused(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no photo"):
-        plan_outputs(["empty"], "masks")
+        plan(["empty"], "masks")
 
 
 @pytest.mark.parametrize("inputs", [["photos"], ["photos/a.jpg", "photos/sub/b.png"]])
 def test_one_file_cannot_take_several_masks(photos, inputs):
     with pytest.raises(UsageError, match="name a folder"):
-        plan_outputs(inputs, "mask.png")
+        plan(inputs, "mask.png")
 
 
 def test_a_mask_is_not_written_as_jpeg(photos):
-    with pytest.raises(UsageError, match=r"written as PNG; name it mask\.png"):
-        plan_outputs(["photos/a.jpg"], "mask.jpg")
+    with pytest.raises(UsageError, match=r"mask is written as PNG; name it mask\.png"):
+        plan(["photos/a.jpg"], "mask.jpg")
 
 
 def test_a_file_in_the_way_of_the_output_folder_is_named(photos, tmp_path):
     (tmp_path / "masks").touch()
     with pytest.raises(UsageError, match="masks is a file"):
-        plan_outputs(["photos"], "masks")
+        plan(["photos"], "masks")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_is_not_writable_is_named(photos, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
     with pytest.raises(UsageError, match="locked is not writable"):
-        plan_outputs(["photos"], "locked/masks")
+        plan(["photos"], "locked/masks")
 
 
 def test_no_input_is_a_usage_error():
     with pytest.raises(UsageError, match="no photo"):
-        plan_outputs([], "masks")
+        plan([], "masks")
+
+
+BOTH = {"mask": ".png", "overlay": ".png", "json": ".json"}
+
+
+def test_several_outputs_of_a_photo_are_told_apart_by_name(photos):
+    names = ["masks/a.mask.png", "masks/a.overlay.png", "masks/a.json"]
+    assert [target for _, target in planned(["photos/a.jpg"], "masks", BOTH)] == names
+    assert [target for _, target in planned(["photos/a.jpg"], None, BOTH)] == [
+        name.replace("masks", "photos") for name in names
+    ]
+
+
+def test_several_outputs_do_not_fit_in_one_file(photos):
+    with pytest.raises(UsageError, match="there are several outputs: name a folder"):
+        plan(["photos/a.jpg"], "mask.png", BOTH)
+
+
+def test_outputs_of_every_kind_beside_the_photos_are_no_photos_next_time(photos):
+    for name in ("a.mask.png", "a.overlay.png", "a.cutout.png", "a.probability.png", "a.indexed.png"):
+        (photos / name).touch()
+    assert [str(photo) for photo in find_photos(["photos"])] == [
+        "photos/a.jpg",
+        "photos/sub/b.png",
+        "photos/sub/deep/c.webp",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("photos/**/*.*", ["a.jpg", "sub/b.png", "sub/deep/c.webp"]),
+        ("photos/*/*.png", ["sub/b.png"]),
+        ("*/[ab].jpg", ["photos/a.jpg"]),
+    ],
+)
+def test_a_pattern_that_no_shell_expanded_finds_photos_and_is_mirrored(photos, pattern, found):
+    assert [photo.relative.as_posix() for photo in find_photos([pattern])] == found
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
+    (photos / "a[1].jpg").touch()
+    assert planned(["photos/a[1].jpg"], "m.png") == [("photos/a[1].jpg", "m.png")]
+
+
+def test_a_pattern_without_photos_is_named(photos):
+    with pytest.raises(DataError, match=r"photos/\*\.tif: no photo has such a name"):
+        find_photos(["photos/*.tif"])
+
+
+def test_stdin_goes_to_stdout_or_to_a_file(photos):
+    assert planned(["-"]) == [("-", "-")]
+    assert planned(["-"], "mask.png") == [("-", "mask.png")]
+    assert planned(["-"], "masks") == [("-", "masks/stdin.png")]
+    assert planned(["photos/a.jpg"], "-") == [("photos/a.jpg", "-")]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "endings"), [(["photos"], "-", MASK), (["-"], None, BOTH), (["photos/a.jpg", "-"], "-", MASK)]
+)
+def test_stdout_takes_one_output_of_one_photo(photos, inputs, output, endings):
+    with pytest.raises(UsageError, match="stdout takes one output of one photo"):
+        plan(inputs, output, endings)
+
+
+def test_what_exists_can_be_skipped_so_that_a_run_can_be_resumed(photos, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "b.png").touch()
+    jobs = plan(["photos/sub/b.png", "photos/a.jpg"], "masks", skip_existing=True)
+    assert [list(job.targets) for job in jobs] == [[], ["mask"]]
+    assert [path.name for path in jobs[0].existing] == ["b.png"]
+
+
+def test_of_several_outputs_only_those_that_are_missing_are_written(photos, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "a.overlay.png").touch()
+    (job,) = plan(["photos/a.jpg"], "masks", BOTH, skip_existing=True)
+    assert list(job.targets) == ["mask", "json"]

@@ -1,13 +1,14 @@
-"""Masks of pictures, with a model whose probability is the brightness of a pixel."""
+"""Probabilities and masks of pictures, with a model whose probability is the brightness of a pixel."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from simclrseg.errors import DataError
 from simclrseg.images import read_image
-from simclrseg.inference.masks import predict_mask, probabilities, to_mask
+from simclrseg.inference import masks
+from simclrseg.inference.masks import mirrored, strips, to_mask, to_size
+from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
 
 
@@ -18,18 +19,25 @@ def halves(height: int, width: int) -> np.ndarray:
     return image
 
 
+def probabilities(model, image: np.ndarray, **options) -> np.ndarray:
+    (found,) = Predictor(model, **options).predict([image])
+    return np.concatenate([rows for _, rows in found], axis=-2)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (40, 64), (7, 300), (1, 1)])
-def test_probabilities_have_the_size_of_the_picture(make_model, size):
-    probability = probabilities(open_model(make_model()), halves(*size))
+@pytest.mark.parametrize("options", [{}, {"tile": 64}, {"flips": True}])
+def test_probabilities_have_the_size_of_the_picture(make_model, size, options):
+    probability = probabilities(open_model(make_model()), halves(*size), **options)
     assert probability.shape == size
     assert probability.dtype == np.float32
 
 
 def test_the_mask_of_a_picture_lies_where_the_model_sees_the_foreground(make_model):
-    mask = predict_mask(open_model(make_model()), halves(40, 64))
+    model = open_model(make_model())
+    mask = to_mask(probabilities(model, halves(40, 64)), model.metadata.threshold)
     assert mask.dtype == np.uint8
     assert (mask[:, :28] == 0).all()
-    assert (mask[:, 36:] == 255).all()
+    assert (mask[:, 36:] == 1).all()
 
 
 def test_several_classes_give_a_map_each_and_a_mask_of_class_ids(make_model):
@@ -37,9 +45,9 @@ def test_several_classes_give_a_map_each_and_a_mask_of_class_ids(make_model):
     image = np.zeros((24, 48, 3), np.uint8)
     for band in range(3):
         image[:, 16 * band : 16 * (band + 1), band] = 200
-    assert probabilities(model, image).shape == (3, 24, 48)
-    mask = predict_mask(model, image)
-    assert [int(mask[12, column]) for column in (4, 24, 44)] == [0, 1, 2]
+    probability = probabilities(model, image)
+    assert probability.shape == (3, 24, 48)
+    assert [int(to_mask(probability, None)[12, column]) for column in (4, 24, 44)] == [0, 1, 2]
 
 
 def test_the_threshold_decides_and_can_be_changed(make_model):
@@ -49,13 +57,30 @@ def test_the_threshold_decides_and_can_be_changed(make_model):
     assert to_mask(probability, 0.3).tolist() == [[1, 1, 1]]
 
 
-def test_a_picture_of_other_bands_is_refused(make_model):
-    with pytest.raises(DataError, match="4 bands"):
-        probabilities(open_model(make_model()), np.zeros((8, 8, 4), np.uint8))
+@pytest.mark.parametrize("shape", [(16, 16), (4, 16, 16)])
+@pytest.mark.parametrize("size", [(200, 50), (9, 300), (16, 16), (1, 5)])
+def test_strips_of_a_large_picture_are_what_resizing_it_whole_gives(monkeypatch, shape, size):
+    probability = np.random.default_rng(0).random(shape, np.float32)
+    whole = to_size(probability, size)
+    monkeypatch.setattr(masks, "STRIP", 7 * size[1] * (shape[0] if len(shape) == 3 else 1))
+    parts = list(strips(probability, size))
+    assert [top for top, _ in parts] == list(range(0, size[0], 7))
+    np.testing.assert_allclose(np.concatenate([rows for _, rows in parts], axis=-2), whole, atol=1e-6)
+
+
+def test_flips_are_the_mean_of_the_picture_and_its_mirror_image():
+    ramp = np.broadcast_to(np.linspace(0, 1, 8, dtype=np.float32), (4, 8))  # more on the right, whatever it is
+    both = mirrored(lambda batch: np.stack([ramp] * len(batch)))
+    np.testing.assert_allclose(both(np.zeros((2, 4, 8, 3), np.uint8)), 0.5, atol=1e-6)
+
+
+def test_flips_change_nothing_for_a_model_that_sees_pixels_alone(make_model):
+    model, image = open_model(make_model()), halves(16, 16)
+    np.testing.assert_allclose(probabilities(model, image, flips=True), probabilities(model, image), atol=1e-6)
 
 
 def test_a_real_photo_gets_a_mask_of_its_size(make_model, real_data):
     photo = read_image(sorted((real_data / "cats_vs_dogs" / "cat").iterdir())[0])
-    mask = predict_mask(open_model(make_model(image_size=64)), photo)
-    assert mask.shape == photo.shape[:2]
-    assert 0 < (mask == 255).mean() < 1
+    probability = probabilities(open_model(make_model(image_size=64)), photo)
+    assert probability.shape == photo.shape[:2]
+    assert 0 < to_mask(probability, 0.5).mean() < 1

@@ -6,17 +6,18 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import onnxruntime
 import pytest
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
-from simclrseg.inference import session
+from simclrseg.inference import session, tensorrt
 from simclrseg.inference.session import CPU, CUDA, open_model
 
 HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "onnxscript", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["session", "masks", "files"])
+@pytest.mark.parametrize("module", ["session", "masks", "tiles", "outputs", "predictor", "pipeline", "files"])
 def test_importing_inference_never_imports_torch(module):
     code = f"import sys, simclrseg.inference.{module}; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -28,8 +29,8 @@ def test_predicting_never_imports_torch_and_says_nothing(make_model):
 import sys, numpy as np
 from pathlib import Path
 from simclrseg.inference.session import open_model
-from simclrseg.inference.masks import predict_mask
-predict_mask(open_model(Path({str(make_model())!r})), np.zeros((20, 30, 3), np.uint8))
+from simclrseg.inference.predictor import Predictor
+list(Predictor(open_model(Path({str(make_model())!r}))).predict([np.zeros((20, 30, 3), np.uint8)])[0])
 assert not [m for m in {HEAVY} if m in sys.modules]
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
@@ -96,6 +97,42 @@ def test_a_hidden_gpu_does_not_count(monkeypatch):
     assert not session.nvidia_gpu_is_there()
 
 
+def test_buffers_that_are_kept_give_what_a_plain_run_gives(make_model):
+    model = open_model(make_model(), "cpu")
+    batches = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 30, 3)).astype(np.uint8)
+    buffers = session._Buffers(model.session, batches[0], "cpu")
+    for batch in batches:
+        np.testing.assert_array_equal(buffers.run(batch), model.run(batch))
+
+
+def test_a_model_that_fails_on_a_picture_is_named(make_model):
+    path = make_model()
+    with pytest.raises(ModelFileError, match=r"model\.onnx fails on pictures 1 x 8 x 8 x 4 \("):
+        open_model(path, "cpu").run(np.zeros((1, 8, 8, 4), np.uint8))
+
+
+def test_tensorrt_that_is_not_installed_is_a_device_error_with_the_remedy(make_model):
+    with pytest.raises(DeviceError, match=r"TensorRT, which is not installed: `pip install 'simclrseg\[tensorrt\]'`"):
+        open_model(make_model(), "tensorrt")
+
+
+def test_engines_are_kept_by_model_gpu_and_version(make_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorrt, "gpu_name", lambda: "NVIDIA H100 80GB")
+    path = make_model()
+    options = tensorrt.options(path, (8, 512, 512, 3), tmp_path)
+    assert options["trt_profile_min_shapes"] == "image:1x512x512x3"
+    assert options["trt_profile_max_shapes"] == "image:8x512x512x3"
+    key = tensorrt.engine_key(path)
+    assert options["trt_engine_cache_path"] == str(tmp_path / "tensorrt" / key)
+    assert "NVIDIA_H100_80GB" in key and onnxruntime.__version__ in key
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert tensorrt.engine_key(path) != key
+
+
+def test_a_classifier_is_told_from_a_segmentation_model(make_model, make_classifier):
+    assert [open_model(path, "cpu").classifies for path in (make_model(), make_classifier())] == [False, True]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not session.nvidia_gpu_is_there(), reason="no NVIDIA GPU")
 def test_auto_takes_the_gpu(make_model):
@@ -108,7 +145,7 @@ def test_mps_is_no_device_of_onnxruntime(make_model):
 
 
 def test_an_unknown_device_is_refused(make_model):
-    with pytest.raises(UsageError, match="'gpu': choose from auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="'gpu': choose from auto, cpu, cuda, tensorrt"):
         open_model(make_model(), "gpu")
 
 

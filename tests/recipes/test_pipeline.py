@@ -123,7 +123,7 @@ def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
     result = predict(PredictConfig.model_validate(config))
     mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == cv2.imread(str(source)).shape[:2] and set(np.unique(mask)) <= {0, 255}
-    assert result["failed"] == [] and result["masks"][0]["mask"] == str(tmp_path / "m.png")
+    assert result["failed"] == [] and result["done"][0]["mask"] == str(tmp_path / "m.png")
 
 
 def test_predict_refuses_to_overwrite(pipeline, tmp_path):

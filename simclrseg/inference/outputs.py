@@ -1,0 +1,234 @@
+"""What is written of a picture: masks, overlays, cut-outs, probabilities, run lengths. Never imports torch.
+
+Each output is a class in the table OUTPUTS. It is given a file, then the picture in strips of whole rows from top to
+bottom, then it ends the file: large pictures need no second copy in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar, Protocol
+
+import cv2
+import numpy as np
+
+from simclrseg.inference.masks import to_picture
+from simclrseg.inference.png import PngWriter
+from simclrseg.inference.rle import encode_rle
+from simclrseg.metadata import ModelMetadata
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Whole rows of a picture and what the model says of them.
+
+    Attributes:
+        top: number of rows above.
+        image: (h, W, bands).
+        probability: (h, W) of the foreground, or (C, h, W) of each class, float32 in [0, 1].
+        mask: class ids, (h, W) uint8.
+    """
+
+    top: int
+    image: np.ndarray
+    probability: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an output is of.
+
+    Attributes:
+        name: of the picture.
+        size: (height, width), as written.
+        metadata: of the model.
+    """
+
+    name: str
+    size: tuple[int, int]
+    metadata: ModelMetadata
+
+
+class Output(Protocol):
+    """One file of one picture."""
+
+    in_colour: ClassVar[bool]
+    """Whether it shows the picture, which must have the three bands of a photo then."""
+
+    @staticmethod
+    def ending(metadata: ModelMetadata) -> str:
+        """Of the file's name, such as ``.png``."""
+
+    def __init__(self, file: BinaryIO, subject: Subject) -> None: ...
+
+    def add(self, strip: Strip) -> None: ...
+
+    def end(self) -> None:
+        """Write what is left; the file stays open."""
+
+
+class Picture:
+    """Base of the outputs that are one PNG."""
+
+    in_colour: ClassVar[bool] = False
+    bands: ClassVar[int] = 1
+    bits: ClassVar[int] = 8
+
+    @staticmethod
+    def ending(metadata: ModelMetadata) -> str:
+        return ".png"
+
+    def __init__(self, file: BinaryIO, subject: Subject) -> None:
+        self.metadata = subject.metadata
+        self._png = PngWriter(file, subject.size, bands=self.bands, bits=self.bits, palette=self.palette())
+
+    def palette(self) -> Sequence[Colour] | None:
+        return None
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        """What the PNG holds of a strip."""
+        raise NotImplementedError
+
+    def add(self, strip: Strip) -> None:
+        self._png.write(self.rows(strip))
+
+    def end(self) -> None:
+        self._png.end()
+
+
+class Mask(Picture):
+    """0 and 255 for two classes, class ids for more."""
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        return to_picture(strip.mask, self.metadata)
+
+
+class Indexed(Picture):
+    """Class ids as indexes into a palette of the classes' colours."""
+
+    def palette(self) -> Sequence[Colour]:
+        return class_colours(self.metadata)
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        return strip.mask
+
+
+class Overlay(Picture):
+    """The picture, half covered by the colours of the classes; where a class is black, the picture shows as it is."""
+
+    in_colour = True
+    bands = 3
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        colours = np.zeros((256, 3), np.uint8)
+        own = class_colours(self.metadata)
+        colours[: len(own)] = own
+        blended = cv2.addWeighted(strip.image, 0.5, colours[strip.mask], 0.5, 0)
+        return np.where(colours.any(axis=1)[strip.mask][:, :, None], blended, strip.image)
+
+
+class Cutout(Picture):
+    """The picture, transparent where the mask is class 0."""
+
+    in_colour = True
+    bands = 4
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        return np.dstack([strip.image, np.where(strip.mask > 0, 255, 0).astype(np.uint8)])
+
+
+class Probability(Picture):
+    """Probabilities times 65,535: of the foreground as a 16-bit PNG, of several classes as a (C, H, W) NumPy array."""
+
+    bits = 16
+
+    @staticmethod
+    def ending(metadata: ModelMetadata) -> str:
+        return ".png" if len(metadata.classes) <= 2 else ".npy"
+
+    def __init__(self, file: BinaryIO, subject: Subject) -> None:
+        self._file, self._size = file, subject.size
+        self._start: int | None = None  # of the array's values
+        if len(subject.metadata.classes) <= 2:
+            super().__init__(file, subject)
+        else:
+            shape = (len(subject.metadata.classes), *subject.size)
+            header = {"descr": "<u2", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            self._start = file.tell()
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        return (strip.probability * 65535 + 0.5).astype("<u2")
+
+    def add(self, strip: Strip) -> None:
+        if self._start is None:
+            super().add(strip)
+            return
+        height, width = self._size
+        for label, rows in enumerate(self.rows(strip)):
+            self._file.seek(self._start + 2 * width * (label * height + strip.top))
+            self._file.write(rows.tobytes())
+
+    def end(self) -> None:
+        if self._start is None:
+            super().end()
+
+
+class Json:
+    """COCO's annotations: each class that occurs with its area, box and run lengths; of two classes the second."""
+
+    in_colour: ClassVar[bool] = False
+
+    @staticmethod
+    def ending(metadata: ModelMetadata) -> str:
+        return ".json"
+
+    def __init__(self, file: BinaryIO, subject: Subject) -> None:
+        self._file, self._subject = file, subject
+        self._mask = np.empty(subject.size, np.uint8)  # whole, because run lengths go down the columns
+
+    def add(self, strip: Strip) -> None:
+        self._mask[strip.top : strip.top + len(strip.mask)] = strip.mask
+
+    def end(self) -> None:
+        height, width = self._subject.size
+        classes = self._subject.metadata.classes
+        binary = len(classes) <= 2
+        annotations = [
+            {"category_id": label, "category": classes[label] if label < len(classes) else str(label), **_shape(where)}
+            for label in range(1 if binary else 0, max(2, len(classes)))
+            if (where := self._mask == label).any()
+        ]
+        content = {"image": self._subject.name, "width": width, "height": height, "annotations": annotations}
+        self._file.write((json.dumps(content) + "\n").encode())
+
+
+def _shape(where: np.ndarray) -> dict[str, object]:
+    """Area, box and run lengths of what is True in (H, W)."""
+    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return {
+        "area": int(np.count_nonzero(where)),
+        "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+        "segmentation": {"size": list(where.shape), "counts": encode_rle(where)},
+    }
+
+
+def class_colours(metadata: ModelMetadata) -> list[Colour]:
+    """A colour a class: the model's own, else those of Pascal VOC, which begin with black."""
+    return list(metadata.colours) or [_voc_colour(label) for label in range(max(2, len(metadata.classes)))]
+
+
+def _voc_colour(label: int) -> Colour:
+    """Pascal VOC's colour of a class: its bits, spread over red, green and blue from the highest down."""
+    red = green = blue = 0
+    for place in range(8):
+        red |= (label >> 3 * place & 1) << 7 - place
+        green |= (label >> 3 * place + 1 & 1) << 7 - place
+        blue |= (label >> 3 * place + 2 & 1) << 7 - place
+    return red, green, blue

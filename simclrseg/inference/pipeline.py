@@ -1,0 +1,56 @@
+"""Many photos at once: while some are computed, others are read and written. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PIXELS_IN_FLIGHT = 1 << 28
+"""Pixels of all photos in work together, unless one alone has more."""
+
+
+def run_all(
+    work: Callable[[Sequence[Item]], Result],
+    batches: Sequence[Sequence[Item]],
+    *,
+    threads: int,
+    pixels: Callable[[Item], int],
+) -> Iterator[tuple[int, Result]]:
+    """Do the work of every batch on a pool of threads, in any order.
+
+    Each thread reads, computes and writes its own batch: decoders, encoders and ONNX Runtime all release Python's
+    lock, so reading and writing fill the time that computing leaves. Large photos wait until there is room for them.
+
+    Args:
+        work: must not raise for a bad photo; what it raises ends everything, once what has begun is done.
+        pixels: of an item, before it is read.
+
+    Yields:
+        Number of the batch and what ``work`` returned, as they get ready.
+    """
+    sizes: dict[Future[Result], int] = {}
+    numbers: dict[Future[Result], int] = {}
+    with ThreadPoolExecutor(threads, thread_name_prefix="photos") as pool:
+        try:
+            for number, batch in enumerate(batches):
+                size = sum(map(pixels, batch))
+                while sizes and (len(sizes) >= 2 * threads or sum(sizes.values()) + size > PIXELS_IN_FLIGHT):
+                    yield from _finished(sizes, numbers)
+                future = pool.submit(work, batch)
+                sizes[future], numbers[future] = size, number
+            while sizes:
+                yield from _finished(sizes, numbers)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(sizes: dict[Future[Result], int], numbers: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
+    """Wait for at least one batch."""
+    done, _ = wait(sizes, return_when=FIRST_COMPLETED)
+    for future in done:
+        del sizes[future]
+        yield numbers.pop(future), future.result()

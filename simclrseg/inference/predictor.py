@@ -1,0 +1,174 @@
+"""From a photo to its files: read, compute, compose, write. Never imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from simclrseg.errors import DeviceError, ImageError
+from simclrseg.files import replacing, writing
+from simclrseg.images import MAX_PIXELS, Picture, read_picture, turn_back
+from simclrseg.inference import OUTPUTS
+from simclrseg.inference.files import Job, Photo
+from simclrseg.inference.masks import Predict, mirrored, run, squash, strips, to_mask
+from simclrseg.inference.outputs import Strip, Subject
+from simclrseg.inference.session import Model
+from simclrseg.inference.tiles import predict_tiles
+
+log = logging.getLogger(__name__)
+
+TILE_BATCH = 8  # tiles computed together on a GPU
+SMALLEST_TILE = 64
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Everything but the photos.
+
+    Attributes:
+        tile: side of tiles in pixels; None for whole pictures at the training size.
+        overlap: share of a tile that its neighbour covers too.
+        flips: also predict the mirror image, and take the mean.
+        threshold: above which a pixel is foreground; None where the likeliest class is taken.
+        keep_orientation: write files as the photo's file is stored, not upright.
+    """
+
+    model: Model
+    tile: int | None = None
+    overlap: float = 0.5
+    flips: bool = False
+    threshold: float | None = None
+    max_pixels: int = MAX_PIXELS
+    keep_orientation: bool = False
+    _said: set[str] = field(default_factory=set, repr=False)
+
+    def read(self, photo: Photo, stdin: BinaryIO | None = None) -> Picture:
+        """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
+        source = photo.source if photo.source is not None else (stdin or sys.stdin.buffer).read()
+        picture = read_picture(source, max_pixels=self.max_pixels)
+        bands, needed = picture.pixels.shape[2], self.model.metadata.in_channels
+        if bands != needed:
+            raise ImageError(f"{photo}: it is read with {bands} bands, and {self.model.path} takes {needed}")
+        if picture.several:
+            log.info(f"{photo}: several frames or pages, of which the first is taken")
+        return picture
+
+    def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
+        """For each picture (H, W, bands) its probabilities, strip by strip (``strips``)."""
+        if not pictures:
+            return []
+        if self.tile is not None:
+            count = 1 if self.model.device == "CPU" else TILE_BATCH
+            tiles = partial(predict_tiles, self._probabilities, tile=self.tile, overlap=self.overlap, batch_size=count)
+            return [tiles(picture) for picture in pictures]
+        small = np.stack([squash(picture, self.model.metadata) for picture in pictures])
+        sizes = [picture.shape[:2] for picture in pictures]
+        return [strips(found, size) for found, size in zip(self._probabilities(small), sizes, strict=True)]
+
+    def classify(self, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """For each picture its ``label``, that label's ``score`` and the ``scores`` of all classes."""
+        if not pictures:
+            return []
+        found = self._probabilities(np.stack([squash(picture, self.model.metadata) for picture in pictures]))
+        names = self.model.metadata.classes or [str(label) for label in range(found.shape[1])]
+        rows = []
+        for scores in found:
+            best = int(scores.argmax())
+            by_name = {name: round(float(score), 6) for name, score in zip(names, scores, strict=True)}
+            rows.append({"label": names[best], "score": by_name[names[best]], "scores": by_name})
+        return rows
+
+    @property
+    def _probabilities(self) -> Predict:
+        predict: Predict = self._within_memory
+        return mirrored(predict) if self.flips else predict
+
+    def _within_memory(self, batch: np.ndarray) -> np.ndarray:
+        """Probabilities of a batch; where it does not fit in memory one by one, and then in tiles."""
+        try:
+            return run(self.model, batch)
+        except MemoryError as error:
+            if len(batch) > 1:
+                return np.concatenate([self._within_memory(image[None]) for image in batch])
+            height, width = batch.shape[1:3]
+            side = max(height, width) // 2 // 32 * 32
+            if side < SMALLEST_TILE or self.model.fixed[1] is not None:
+                raise DeviceError(
+                    f"{self.model.path} does not fit in the memory of the {self.model.device} even for "
+                    f"{width} x {height} pixels ({error}): use --device cpu"
+                ) from error
+            self._say_once(f"{width} x {height} pixels at once do not fit in memory: tiles of {side} are taken instead")
+            tiles = predict_tiles(self._within_memory, batch[0], side, self.overlap)
+            return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            log.warning(line)
+
+    def write(
+        self,
+        job: Job,
+        picture: Picture,
+        probabilities: Iterator[tuple[int, np.ndarray]],
+        stdout: BinaryIO | None = None,
+    ) -> None:
+        """Write all files of a photo.
+
+        Raises:
+            OutputError: if one cannot be written; there is nothing of it then.
+        """
+        found = self._strips(picture.pixels, probabilities)
+        size = picture.pixels.shape[:2]
+        if self.keep_orientation and picture.orientation != 1:
+            found, size = _turned_back(found, picture.orientation)
+        subject = Subject(job.photo.relative.name, size, self.model.metadata)
+        with contextlib.ExitStack() as stack:
+            outputs = []
+            for kind, target in job.targets.items():
+                path = stack.enter_context(_to_stdout(stdout) if target is None else replacing(target))
+                outputs.append(OUTPUTS[kind](stack.enter_context(path.open("wb")), subject))
+            for strip in found:
+                for output in outputs:
+                    output.add(strip)
+            for output in outputs:
+                output.end()
+
+    def _strips(self, image: np.ndarray, probabilities: Iterator[tuple[int, np.ndarray]]) -> Iterator[Strip]:
+        for top, probability in probabilities:
+            mask = to_mask(probability, self.threshold)
+            yield Strip(top, image[top : top + len(mask)], probability, mask)
+
+
+def _turned_back(found: Iterator[Strip], orientation: int) -> tuple[Iterator[Strip], tuple[int, int]]:
+    """All strips as one, turned as the photo's file is; whole, because rows become columns."""
+    parts = list(found)
+    probability = np.concatenate([part.probability for part in parts], axis=-2)
+    maps = probability if probability.ndim == 3 else probability[None]
+    turned = np.stack([turn_back(one, orientation) for one in maps])
+    mask = turn_back(np.concatenate([part.mask for part in parts]), orientation)
+    image = turn_back(np.concatenate([part.image for part in parts]), orientation)
+    strip = Strip(0, image, turned if probability.ndim == 3 else turned[0], mask)
+    return iter([strip]), (mask.shape[0], mask.shape[1])
+
+
+@contextlib.contextmanager
+def _to_stdout(stdout: BinaryIO | None) -> Iterator[Path]:
+    """A temporary path whose contents go to stdout when the block ends well."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "output"
+        yield path
+        with path.open("rb") as file, writing(Path("stdout")):
+            stream = stdout or sys.stdout.buffer
+            shutil.copyfileobj(file, stream)
+            stream.flush()

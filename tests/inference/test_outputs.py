@@ -1,0 +1,118 @@
+"""What is written of a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.inference import OUTPUTS
+from simclrseg.inference.masks import to_mask
+from simclrseg.inference.outputs import Strip, Subject, class_colours
+from simclrseg.metadata import ModelMetadata
+from tests.inference.test_rle import decoded
+
+BINARY = ModelMetadata(
+    task="segmentation", encoder="resnet18", image_size=16, classes=("background", "cat"), threshold=0.5
+)
+THREE = BINARY.model_copy(update={"classes": ("background", "cat", "dog"), "threshold": None})
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (12, 20, 3)).astype(np.uint8)
+SCENES = {
+    "two": (BINARY, RNG.random((12, 20), np.float32)),
+    "three": (THREE, RNG.dirichlet([1, 1, 1], (12, 20)).transpose(2, 0, 1).astype(np.float32)),
+}
+
+
+def written(kind: str, scene: str, *, rows: int = 5) -> tuple[bytes, np.ndarray]:
+    """The file, and the mask that was written."""
+    metadata, probability = SCENES[scene]
+    mask = to_mask(probability, metadata.threshold)
+    file = io.BytesIO()
+    output = OUTPUTS[kind](file, Subject("a.jpg", mask.shape, metadata))
+    for top in range(0, 12, rows):
+        below = slice(top, top + rows)
+        output.add(Strip(top, IMAGE[below], probability[..., below, :], mask[below]))
+    output.end()
+    return file.getvalue(), mask
+
+
+def picture(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as opened:
+        return np.asarray(opened)
+
+
+@pytest.mark.parametrize("kind", list(OUTPUTS))
+@pytest.mark.parametrize("scene", list(SCENES))
+def test_the_strips_do_not_matter(kind, scene):
+    in_pieces, whole = (written(kind, scene, rows=rows)[0] for rows in (5, 12))
+    if whole.startswith(b"\x89PNG"):
+        np.testing.assert_array_equal(picture(in_pieces), picture(whole))
+    else:
+        assert in_pieces == whole
+
+
+def test_a_mask_is_0_and_255_for_two_classes_and_ids_for_more():
+    content, mask = written("mask", "two")
+    np.testing.assert_array_equal(picture(content), 255 * mask)
+    content, mask = written("mask", "three")
+    np.testing.assert_array_equal(picture(content), mask)
+
+
+def test_an_indexed_mask_has_ids_and_the_colours_of_pascal_voc():
+    content, mask = written("indexed", "three")
+    with Image.open(io.BytesIO(content)) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), mask)
+        assert opened.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+def test_the_colours_are_the_models_own_where_it_has_some():
+    own = ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    assert class_colours(THREE.model_copy(update={"colours": own})) == list(own)
+    assert class_colours(THREE.model_copy(update={"classes": tuple("abcdefghijk")}))[10] == (64, 128, 0)
+
+
+def test_an_overlay_is_half_colour_and_the_photo_itself_where_a_class_is_black():
+    content, mask = written("overlay", "three")
+    shown = picture(content).astype(int)
+    np.testing.assert_array_equal(shown[mask == 0], IMAGE[mask == 0])
+    for label, colour in [(1, (128, 0, 0)), (2, (0, 128, 0))]:
+        assert np.abs(shown[mask == label] - (IMAGE[mask == label] + np.array(colour)) / 2).max() <= 1
+
+
+def test_a_cutout_keeps_the_photo_and_is_transparent_around_it():
+    content, mask = written("cutout", "two")
+    shown = picture(content)
+    np.testing.assert_array_equal(shown[:, :, :3], IMAGE)
+    np.testing.assert_array_equal(shown[:, :, 3], 255 * mask)
+
+
+def test_probabilities_have_sixteen_bits():
+    shown = picture(written("probability", "two")[0])
+    assert shown.dtype == np.uint16
+    np.testing.assert_allclose(shown / 65535, SCENES["two"][1], atol=0.6 / 65535)
+
+
+def test_probabilities_of_several_classes_are_an_array():
+    content, _ = written("probability", "three")
+    assert OUTPUTS["probability"].ending(THREE) == ".npy"
+    maps = np.load(io.BytesIO(content))
+    np.testing.assert_allclose(maps / 65535, SCENES["three"][1], atol=0.6 / 65535)
+
+
+@pytest.mark.parametrize(("scene", "labels"), [("two", [1]), ("three", [0, 1, 2])])
+def test_json_holds_each_class_with_its_run_lengths(scene, labels):
+    content, mask = written("json", scene)
+    found = json.loads(content)
+    assert (found["image"], found["height"], found["width"]) == ("a.jpg", 12, 20)
+    assert [one["category_id"] for one in found["annotations"]] == labels
+    for one in found["annotations"]:
+        where = mask == one["category_id"]
+        np.testing.assert_array_equal(decoded(one["segmentation"]["counts"], (12, 20)), where)
+        assert one["area"] == where.sum()
+        rows, columns = np.nonzero(where)
+        box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert one["bbox"] == box and one["category"] == SCENES[scene][0].classes[one["category_id"]]
