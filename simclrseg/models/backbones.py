@@ -75,18 +75,6 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     return features.mean(dim=(2, 3))
 
 
-def imagenet_weights(name: str) -> tuple[str, str]:
-    """Repository and revision of the ImageNet weights that segmentation-models-pytorch publishes for an encoder.
-
-    Raises:
-        UsageError: if there are none.
-    """
-    settings = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
-    if "imagenet" not in settings:
-        raise UsageError(f"nobody publishes imagenet weights for backbone {name!r} here: choose another, as resnet50")
-    return settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-
-
 def _build(name: str, in_channels: int) -> nn.Module:
     with warnings.catch_warnings():
         # smp discourages its `timm-` names, which are still in its table and whose weights people have

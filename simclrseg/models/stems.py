@@ -5,7 +5,7 @@ Chen et al. 2020, §B.9: for CIFAR the 7×7 convolution of stride 2 becomes a 3�
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch.nn.functional as F
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
@@ -53,3 +53,33 @@ def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What ``stored`` was given."""
     return {**state, KERNEL: state[KERNEL][:, :, 2:5, 2:5].contiguous()}
+
+
+def fit_bands(kernel: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A first convolution for another number of bands: its bands in turn, scaled as
+    segmentation-models-pytorch does.
+
+    Args:
+        kernel: (O, I, h, w).
+        shape: of the one that is needed.
+
+    Returns:
+        (O, shape[1], h, w); None where the bands do not differ.
+    """
+    old, new = kernel.shape[1], shape[1]
+    if old == new or kernel.shape[0] != shape[0]:
+        return None
+    if new == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    return kernel[:, [band % old for band in range(new)]] * (old / new)
+
+
+def fit_stem(kernel: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A 3×3 first convolution centred in a 7×7 one; None where it is of another size."""
+    if tuple(kernel.shape[2:]) != (3, 3) or tuple(shape[2:]) != (7, 7) or kernel.shape[0] != shape[0]:
+        return None
+    return F.pad(kernel, (2, 2, 2, 2))
+
+
+ADAPTERS: dict[str, Callable[[Tensor, Sequence[int]], Tensor | None]] = {"stem": fit_stem, "bands": fit_bands}
+"""What ``--adapt`` takes: first convolution and the shape that is needed -> the adapted one, or None."""
