@@ -31,7 +31,7 @@ from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained
+from simclrseg.recipes._pretrained import Pretrained, find_pretrained
 from simclrseg.recipes._segmenter import (
     example_rows,
     open_labelled,
@@ -92,7 +92,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     encoder = encoder_of(config, pretrained, source)
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(encoder)
-    report = load_backbone(backbone, pretrained.file) if pretrained.file else None
+    report = load_backbone(backbone, pretrained.file, adapt=config.model.adapt) if pretrained.file else None
     if report is not None:
         log.info(f"{pretrained.label}: {report}")
     if source is not None and source.stem == "cifar":
@@ -261,7 +261,7 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
     """
     asked = config.model.backbone
     if source is None:
-        if pretrained.file is not None and pretrained.label != IMAGENET and asked is None:
+        if pretrained.file is not None and asked is None:
             raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
         return asked or DEFAULT_BACKBONE
     if asked is not None and asked != source.encoder:

@@ -199,7 +199,7 @@ def starting_backbone(config: PretrainConfig) -> tuple[nn.Module, str, str | Non
         set_cifar_stem(backbone)
     if init.file is None:
         return backbone, stem, None
-    log.info(f"{init.label}: {load_backbone(backbone, init.file)}")
+    log.info(f"{init.label}: {load_backbone(backbone, init.file, adapt=config.model.adapt)}")
     return backbone, stem, init.label
 
 
