@@ -1,8 +1,6 @@
 """Files of the Hub: taken from the cache without a request, else downloaded, verified and kept.
 
-huggingface_hub's own cache is read first and never written. What is fetched lies in
-``$HF_HOME/simclrseg/<owner>/<repo>/<commit>/`` beside its checksum: huggingface_hub does not check what it downloads
-over plain HTTP, and a download of its own that was killed begins anew.
+huggingface_hub does not check what it downloads over plain HTTP, and a download of its own that was killed begins anew.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import http
 import logging
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -19,18 +16,16 @@ from pathlib import Path
 
 from simclrseg.errors import HubError
 from simclrseg.files import make_folder, output_error, write_text, writing
+from simclrseg.hub.store import COMMIT, SHA256, USUAL_FILES, cached, checksum_file, home, is_intact, sha256_of
 from simclrseg.hub.table import Source
 from simclrseg.hub.trouble import offline, one_line, place_of
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.metadata import WEIGHTS
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for the first answer
 PATIENCE = 3  # attempts that brought nothing, one after the other
 PAUSE = 1.0  # seconds before another attempt
-USUAL_FILES = (BACKBONE_FILE, MODEL_FILE)  # the second is timm's and transformers' name too
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and those of the whole file."""
@@ -77,29 +72,6 @@ def fetch(
     return _download(remote, token=token, force=force, progress=progress)
 
 
-def cached(source: Source) -> Path | None:
-    """The file where it lies already, verified; None where it does not. No request is made."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in [source.file] if source.file else USUAL_FILES:
-        found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
-        if isinstance(found, str) and _is_intact(Path(found), source.sha256):
-            return Path(found)
-        home = folder(source)
-        if home is not None and _is_ours_and_intact(home / name, source.sha256):
-            return home / name
-    return None
-
-
-def is_cached(source: Source) -> bool:
-    """Whether the file lies in a cache; it is not verified, and no request is made."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(source.repo_id, source.file or "", revision=source.revision)
-    home = folder(source)
-    return isinstance(found, str) or (home is not None and (home / (source.file or "")).is_file())
-
-
 def look(source: Source, *, token: str | None = None, local_only: bool = False) -> Remote:
     """Ask the Hub for a file's commit, size and checksum.
 
@@ -119,9 +91,9 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
         url = huggingface_hub.hf_hub_url(source.repo_id, source.file or "", revision=source.revision)
         found = huggingface_hub.get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
     commit, etag = found.commit_hash or "", found.etag or ""
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit): check HF_ENDPOINT")
-    if source.sha256 and _SHA256.fullmatch(etag) and etag != source.sha256:
+    if source.sha256 and SHA256.fullmatch(etag) and etag != source.sha256:
         raise HubError(
             f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…): "
             "update simclrseg (pip install -U simclrseg)"
@@ -156,20 +128,20 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
 
     source = remote.source
     assert source.file is not None
-    target = _store(source) / remote.commit / source.file
+    target = home(source) / remote.commit / source.file
     try:
         make_folder(target.parent)
         with WeakFileLock(target.with_name(f".{target.name}.lock")):
-            if not force and _is_ours_and_intact(target, source.sha256):  # another process has fetched it meanwhile
+            if not force and is_intact(target, source.sha256):  # another process has fetched it meanwhile
                 return target
             part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
             _check_space(target.parent, remote.size)
             _receive(remote, part, token=token, progress=progress)
             sha256 = _verified(part, remote)
             with writing(target):
-                write_text(_checksum(target), f"{sha256}  {target.name}\n")
+                write_text(checksum_file(target), f"{sha256}  {target.name}\n")
                 part.replace(target)
-            refs = _store(source) / "refs" / source.revision
+            refs = home(source) / "refs" / source.revision
             make_folder(refs.parent)
             write_text(refs, remote.commit)
     except OSError as error:
@@ -186,7 +158,7 @@ def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progres
         have = 0
     if have:
         log.info(f"going on at {have / 1e6:.1f} MB")
-    elif size:
+    elif size and size > 1e5:
         log.info(f"fetching {size / 1e6:.1f} MB")
     while size is None or have < size:
         with one_line(remote.source):
@@ -238,11 +210,11 @@ def _verified(part: Path, remote: Remote) -> str:
     Raises:
         HubError: if it is another file; it is gone then.
     """
-    sha256 = _sha256(part)
+    sha256 = sha256_of(part)
     announced = remote.source.sha256 or remote.etag
-    if _SHA256.fullmatch(announced):
+    if SHA256.fullmatch(announced):
         got = sha256
-    elif _COMMIT.fullmatch(announced):
+    elif COMMIT.fullmatch(announced):
         got = _git_sha1(part)
     else:
         log.warning(f"{remote.source} comes without a checksum, so it cannot be verified")
@@ -262,79 +234,6 @@ def _check_space(folder: Path, size: int | None) -> None:
             f"{folder} has {free / 1e6:.0f} MB left and the file needs {size / 1e6:.0f}: "
             "free some space, or name another folder with HF_HOME"
         )
-
-
-def store() -> Path:
-    """The folder of what was fetched and verified here."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HOME, "simclrseg")
-
-
-def _store(source: Source) -> Path:
-    return store() / source.repo_id
-
-
-def folder_of(source: Source, file: Path) -> Path:
-    """Where what is made from a file belongs: by its commit, also where huggingface_hub has cached it."""
-    commit = next(part for part in reversed(file.parts) if _COMMIT.fullmatch(part))
-    return _store(source) / commit
-
-
-def folder(source: Source) -> Path | None:
-    """Where the files of a revision lie; None where none was fetched."""
-    commit = source.revision
-    if not _COMMIT.fullmatch(commit):
-        try:
-            commit = (_store(source) / "refs" / commit).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-    return _store(source) / commit if _COMMIT.fullmatch(commit) else None
-
-
-def _is_intact(path: Path, sha256: str | None) -> bool:
-    """Whether a file of huggingface_hub's cache is whole: large ones are stored under their sha256."""
-    stored = path.resolve().name
-    expected = sha256 or (stored if _SHA256.fullmatch(stored) else None)
-    if expected is None or _sha256(path) == expected:
-        return True
-    log.warning(f"{path} is damaged or another file and not used; `hf cache` manages that folder")
-    return False
-
-
-def _is_ours_and_intact(path: Path, sha256: str | None) -> bool:
-    """Whether one of our files is whole; a damaged one is removed."""
-    if not path.is_file():
-        return False
-    try:
-        expected = _checksum(path).read_text(encoding="utf-8").split()[0]
-    except (OSError, UnicodeDecodeError, IndexError):
-        expected = ""
-    if _sha256(path) == expected and sha256 in {None, expected}:
-        return True
-    log.warning(f"{path} is damaged and was removed")
-    path.unlink()
-    _checksum(path).unlink(missing_ok=True)
-    return False
-
-
-def keep(path: Path) -> None:
-    """Note the checksum of a file that was made from a verified one."""
-    write_text(_checksum(path), f"{_sha256(path)}  {path.name}\n")
-
-
-def is_kept(path: Path) -> bool:
-    """Whether a file that ``keep`` has seen is there and whole."""
-    return _is_ours_and_intact(path, None)
-
-
-def _checksum(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -15,7 +15,8 @@ NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"
 HF = "hf:"
 """What an address of the Hub begins with."""
 _ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
-_REPO = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+# the Hub's own rules
+_REPO = re.compile(r"(?=.{3,96}$)(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?<![.-])/[A-Za-z0-9_][\w.-]*(?<![.-])(?<!\.git)")
 _MAKE_PETS = "simclrseg pretrain --dataset cats_vs_dogs"
 
 
@@ -87,7 +88,7 @@ class Published:
             namespace: whose copy of ours is meant; by default SIMCLRSEG_HUB_NAMESPACE's, else our own.
         """
         owner = self.namespace or namespace or own_namespace()
-        if not _REPO.fullmatch(f"{owner}/{self.repo}"):
+        if not is_repository(f"{owner}/{self.repo}"):
             raise UsageError(f"{owner!r} cannot be a namespace of the Hub: check --namespace or {NAMESPACE_VARIABLE}")
         return Source(
             f"{owner}/{self.repo}",
@@ -106,6 +107,11 @@ class Published:
     def converted(self) -> bool:
         """Whether the file has to be given our metadata, which our own have."""
         return self.namespace is not None
+
+
+def is_repository(repo_id: str) -> bool:
+    """Whether it can be the name of a repository on the Hub, with its owner."""
+    return _REPO.fullmatch(repo_id) is not None
 
 
 def own_namespace() -> str:
@@ -212,6 +218,6 @@ def parse_address(text: str) -> Source:
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
     # both become paths below the cache
     parts = [part for path in (match["file"], match["revision"]) if path for part in path.split("/")] if match else []
-    if not match or not _REPO.fullmatch(match["repo"]) or any(part in {"", ".", ".."} for part in parts):
+    if not match or not is_repository(match["repo"]) or any(part in {"", ".", ".."} for part in parts):
         raise UsageError(f"{text!r} is no address of the Hub: write hf:owner/repo, hf:owner/repo/file or …@revision")
     return Source(match["repo"], match["file"], match["revision"] or "main", title=text)

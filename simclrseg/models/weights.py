@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from simclrseg.files import replacing
 from simclrseg.metadata import PICKLES, ModelMetadata
 from simclrseg.models import stems
 from simclrseg.models.foreign import find_encoder, read_pickle
+
+log = logging.getLogger(__name__)
 
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
@@ -166,6 +169,8 @@ def load_backbone(backbone: nn.Module, path: Path, *, minimum: float = 0.9, adap
             f"at least {minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, "
             f"the encoder has {_few([key for key in wanted if key not in matching])}"
         )
+    if report.mismatched:
+        log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, matching, strict=False)
     return report

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simclrseg.hub import fetch as hub
-from simclrseg.hub.fetch import Progress
+from simclrseg.hub import store
+from simclrseg.hub.fetch import Progress, fetch
 from simclrseg.hub.table import Published, Source
 
 CONVERTED = "converted.safetensors"
@@ -30,21 +30,21 @@ def backbone_file(
     """
     source = entry.source(namespace)
     if not entry.converted:
-        return hub.fetch(source, token=token, local_only=local_only, force=force, progress=progress)
+        return fetch(source, token=token, local_only=local_only, force=force, progress=progress)
     if not force and (done := _converted(source)) is not None:
         return done
-    original = hub.fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    target = hub.folder_of(source, original) / CONVERTED
-    if force or not hub.is_kept(target):
+    original = fetch(source, token=token, local_only=local_only, force=force, progress=progress)
+    target = store.folder_of(source, original) / CONVERTED
+    if force or not store.is_kept(target):
         settings = entry.settings_source()
-        beside = hub.fetch(settings, token=token, local_only=local_only, force=force) if settings else None
+        beside = fetch(settings, token=token, local_only=local_only, force=force) if settings else None
         from simclrseg.recipes._convert import convert_published
 
         convert_published(entry, original, target, settings=beside, origin=str(source))
-        hub.keep(target)
+        store.keep(target)
     return target
 
 
 def _converted(source: Source) -> Path | None:
-    folder = hub.folder(source)
-    return folder / CONVERTED if folder is not None and hub.is_kept(folder / CONVERTED) else None
+    folder = store.folder(source)
+    return folder / CONVERTED if folder is not None and store.is_kept(folder / CONVERTED) else None

@@ -11,6 +11,7 @@ from simclrseg.config import ExportConfig
 from simclrseg.errors import UsageError
 from simclrseg.files import write_text
 from simclrseg.hub.push import check_access, push
+from simclrseg.hub.table import is_repository
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 
 PUBLISHED = "safetensors"
@@ -31,8 +32,8 @@ def check_push(config: ExportConfig) -> str | None:
         return None
     if config.model.format != PUBLISHED:
         raise UsageError(f"--push uploads weights, not {config.model.format}: pass --format {PUBLISHED}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.hub.push):
-        raise UsageError(f"--push {config.hub.push}: write owner/name")
+    if not is_repository(config.hub.push):
+        raise UsageError(f"--push {config.hub.push!r} cannot be a repository's name: write owner/name")
     return check_access(config.hub.push, config.hub.token)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from simclrseg.config import PullConfig
 from simclrseg.errors import UnknownName, UsageError, WeightsError
 from simclrseg.files import make_folder, replacing
-from simclrseg.hub import fetch as hub
-from simclrseg.hub.fetch import Progress
+from simclrseg.hub import store
+from simclrseg.hub.fetch import Progress, fetch, look
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
 from simclrseg.metadata import PICKLES, ModelMetadata
@@ -77,7 +77,7 @@ def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
 
 
 def _status(entry: Published, source: Source, namespace: str | None) -> str:
-    if hub.is_cached(source):
+    if store.is_cached(source):
         return "cached"
     if source.ours and (namespace or own_namespace()) != NAMESPACE:
         return "not known"
@@ -86,16 +86,16 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
 
 def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
     """What would be fetched, and how large it is."""
-    path = None if config.download.force else hub.cached(source)
+    path = None if config.download.force else store.cached(source)
     if path is not None:
         return {"name": name, "would fetch": "nothing, it is cached", "file": str(path)}
-    remote = hub.look(source, token=config.source.token, local_only=config.download.offline)
+    remote = look(source, token=config.source.token, local_only=config.download.offline)
     return {
         "name": name,
         "would fetch": f"{remote.source.repo_id}/{remote.source.file}",
         "revision": remote.commit,
         "bytes": remote.size,
-        "into": str(hub.store()),
+        "into": str(store.root()),
     }
 
 
@@ -112,7 +112,7 @@ def _destination(config: PullConfig, source: Source, entry: Published | None) ->
 
 def _fetch_address(source: Source, config: PullConfig, progress: Progress | None) -> Path:
     """Any file of the Hub; a pickle becomes safetensors, and with ``--backbone`` it becomes a backbone of ours."""
-    file = hub.fetch(
+    file = fetch(
         source,
         token=config.source.token,
         local_only=config.download.offline,
@@ -125,8 +125,8 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
         raise UsageError(f"{source} is a {ours.encoder}, not a {encoder}: leave --backbone out")
     if ours is not None or (encoder is None and file.suffix not in PICKLES):
         return file
-    target = hub.folder_of(source, file) / f"{file.stem}{f'.{encoder}' if encoder else ''}.converted.safetensors"
-    if not config.download.force and hub.is_kept(target):
+    target = store.folder_of(source, file) / f"{file.stem}{f'.{encoder}' if encoder else ''}.converted.safetensors"
+    if not config.download.force and store.is_kept(target):
         return target
     from simclrseg.recipes._convert import convert_encoder, convert_pickle
 
@@ -134,7 +134,7 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
         convert_pickle(file, target)
     else:
         convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
-    hub.keep(target)
+    store.keep(target)
     return target
 
 

@@ -88,11 +88,38 @@ def test_an_address_has_a_repository_and_perhaps_a_file_and_a_revision(text, par
 
 
 @pytest.mark.parametrize(
-    "text", ["hf:", "hf:repo", "hf:owner/", "hf:a b/c", "hf:o/r/../../x.pth", "hf:o/r//x", "hf:o/r@"]
+    "text",
+    [
+        "hf:",
+        "hf:repo",
+        "hf:owner/",
+        "hf:a b/c",
+        "hf:o/r/../../x.pth",
+        "hf:o/r//x",
+        "hf:o/r@",
+        "hf:a--b/c",
+        "hf:a/b.git",
+        "hf:a-/b",
+    ],
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(UsageError, match=r"no address of the Hub: write hf:owner/repo"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a-b/c.d", "a--b/c", "a/b.git", "a/-b", "a/b.", "a..b/c", "é/b", "a/" + "b" * 99]
+)
+def test_what_a_repository_may_be_called_is_what_huggingface_hub_says(name):
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        with pytest.raises(UsageError):
+            parse_address(f"hf:{name}")
+    else:
+        assert parse_address(f"hf:{name}").repo_id == name
 
 
 @pytest.mark.parametrize("revision", ["../../x", "/etc", "a/../../b"])
