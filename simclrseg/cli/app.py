@@ -159,6 +159,9 @@ def pull(config: PullConfig) -> None:
 
     with console.session(quiet=config.console.quiet), DownloadProgress() as progress:
         result = run(config, progress=progress)
+    if not config.console.as_json:  # a terminal has no room for where each lies and how it was made
+        for row in result.get("published", ()):
+            del row["repository"], row["made with"]
     console.print_result(result, as_json=config.console.as_json)
 
 

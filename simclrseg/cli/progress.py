@@ -175,6 +175,8 @@ class DownloadProgress(Bar):
         if not self.shown and now - self._spoke >= EVERY:
             log.info(facts)
             self._spoke = now
+        if done >= total:
+            self.close()
 
 
 def _rate(rate: float) -> str:

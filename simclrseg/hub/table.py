@@ -139,7 +139,7 @@ def imagenet(encoder: str) -> Published:
         method="supervised",
         dataset="imagenet",
         epochs=None,
-        licence="see the repository",
+        licence="various",
     )
 
 

@@ -65,7 +65,7 @@ def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
     many = entry.name == "imagenet"
     return {
         "name": entry.name,
-        "encoder": f"{len(IMAGENET)} of them (--backbone)" if many else entry.encoder,
+        "encoder": f"any of {len(IMAGENET)}" if many else entry.encoder,
         "method": entry.method,
         "dataset": entry.dataset,
         "epochs": entry.epochs,
@@ -73,6 +73,7 @@ def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
         "licence": entry.licence,
         "status": _status(entry, source, namespace),
         "repository": "smp-hub/<encoder>.imagenet" if many else source.repo_id,
+        "made with": entry.make if source.ours else None,
     }
 
 
@@ -81,7 +82,7 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
         return "cached"
     if source.ours and (namespace or own_namespace()) != NAMESPACE:
         return "not known"
-    return "published" if entry.uploaded else f"not uploaded yet: {entry.make}"
+    return "published" if entry.uploaded else "not uploaded"
 
 
 def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:

@@ -89,6 +89,17 @@ def test_an_unknown_name_is_named_by_its_option(tmp_path):
         starting_backbone(config(tmp_path, init="nobody"))
 
 
+def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
+    state = build_backbone("resnet18").state_dict()
+    small = state["conv1.weight"] = torch.randn(64, 3, 3, 3)
+    torch.save({"state_dict": state}, tmp_path / "cifar.pth")
+    begin = {"init": str(tmp_path / "cifar.pth"), "stem": "imagenet"}
+    starting_backbone(config(tmp_path, **begin))
+    assert "conv1.weight (64, 3, 3, 3) for (64, 3, 7, 7): stays random" in caplog.text
+    backbone, _, _ = starting_backbone(config(tmp_path, **begin, adapt=["stem"]))
+    assert torch.equal(backbone.conv1.weight[:, :, 2:5, 2:5], small)
+
+
 @pytest.fixture
 def imagenet(tmp_path, fake_hub):
     """smp's published file, which has the classifier too."""
