@@ -321,7 +321,10 @@ class PretrainModel(Section):
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
     init: Annotated[PathText, Completes("pretrained")] = "none"
-    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
+    """Weights to start from: none, imagenet, a pretraining run's or a published name, a file or run folder, or
+    hf:owner/repo[/file][@revision]."""
+    adapt: list[Literal["bands", "stem"]] = []
+    """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
     projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
     """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
     projection_dim: Annotated[int, Ge(2)] = 128
@@ -485,7 +488,10 @@ class FinetuneModel(Section):
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
     pretrained: Annotated[PathText, Completes("pretrained")] = "none"
-    """Weights to start from: none, imagenet, a pretraining run's name, or a file or run folder."""
+    """Weights to start from: none, imagenet, a pretraining run's or a published name, a file or run folder, or
+    hf:owner/repo[/file][@revision]."""
+    adapt: list[Literal["bands", "stem"]] = []
+    """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
     decoder: Annotated[str, SEGMENTERS] | None = None
@@ -712,11 +718,25 @@ class ExportOutput(Console):
     """Print everything as JSON on stdout."""
 
 
+class ExportHub(Section):
+    """Hugging Face Hub"""
+
+    push: Annotated[str | None, Transient()] = None
+    """Upload the weights and their model card to this repository, owner/name, which is made if need be."""
+    private: Annotated[bool, Transient()] = False
+    """Hide a repository that is made."""
+    licence: str | None = None
+    """Licence that the model card names, as mit; none by default."""
+    token: Annotated[str | None, Transient()] = None
+    """Access token; by default $HF_TOKEN, else that of `hf auth login`."""
+
+
 class ExportConfig(Section):
     """export"""
 
     model: ExportModel = Field(default_factory=ExportModel)
     check: ExportCheck = Field(default_factory=ExportCheck)
+    hub: ExportHub = Field(default_factory=ExportHub)
     console: ExportOutput = Field(default_factory=ExportOutput)
 
 
@@ -727,7 +747,32 @@ class PullSource(Section):
     """Source"""
 
     name: Annotated[str | None, Positional("[NAME]"), Completes("published"), Transient()] = None
-    """A published backbone; without it, all are listed."""
+    """A published backbone, or hf:owner/repo[/file][@revision]; without it, all published ones are listed."""
+    backbone: BackboneName | None = None
+    """Encoder whose ImageNet weights are meant (imagenet), or that a foreign file holds (hf:)."""
+    namespace: str | None = None
+    """Owner of our backbones on the Hub; by default $SIMCLRSEG_HUB_NAMESPACE, else simclrseg."""
+    token: Annotated[str | None, Transient()] = None
+    """Access token for gated and private repositories; by default $HF_TOKEN, else that of `hf auth login`."""
+
+
+class PullDownload(Section):
+    """Download"""
+
+    output: Annotated[PathText | None, Flag("-o"), Completes("folders"), Transient()] = None
+    """Folder to copy the file to, besides the cache."""
+    force: Annotated[bool, Transient()] = False
+    """Fetch it anew, and replace a copy that exists."""
+    offline: Annotated[bool, Transient()] = False
+    """Take what is cached and make no request."""
+    dry_run: Annotated[bool, Transient()] = False
+    """Say what would be fetched and how large it is."""
+
+    @model_validator(mode="after")
+    def _offline_fetches_nothing(self) -> Self:
+        if self.force and self.offline:
+            raise ValueError("--force fetches and --offline forbids it: leave one out")
+        return self
 
 
 class PullOutput(Section):
@@ -743,4 +788,5 @@ class PullConfig(Section):
     """pull"""
 
     source: PullSource = Field(default_factory=PullSource)
+    download: PullDownload = Field(default_factory=PullDownload)
     console: PullOutput = Field(default_factory=PullOutput)

@@ -15,6 +15,9 @@ MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
 PROGRAM_FILE = "model.pt2"
 """What runs call the files that hold their models."""
+PICKLES = (".ckpt", ".pth", ".pt", ".bin")
+WEIGHTS = (".safetensors", *PICKLES)
+"""How the names of weights files end: those of torch.save, and all."""
 ONNX_PREFIX = "simclrseg."
 PROGRAM_ENTRY = "simclrseg.json"
 """Where a ``.pt2`` file keeps its metadata."""

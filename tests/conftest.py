@@ -6,9 +6,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # more threads than cores make small operations slower, not faster
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fake_hub import FakeHub
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,29 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SIMCLRSEG_TEST_DATA does not name a folder of real photos")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch) -> Iterator[FakeHub]:
+    """A Hub on a local socket, to which huggingface_hub is pointed, with a cache of its own and no token."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    hub = FakeHub()
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    settings = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_CACHE": str(tmp_path / "hf" / "hub"),
+        "HF_TOKEN_PATH": str(tmp_path / "hf" / "token"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,  # a protocol of its own
+    }
+    for name, value in settings.items():  # it reads its environment when it is imported, which may be long ago
+        monkeypatch.setattr(constants, name, value)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "SIMCLRSEG_HUB_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+    yield hub
+    huggingface_hub.close_session()
+    hub.close()

@@ -15,7 +15,7 @@ from simclrseg import __version__
 from simclrseg.cli import console
 from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
-from simclrseg.cli.progress import FileProgress, TrainingProgress
+from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.cli.stopping import INTERRUPTED, TERMINATED, Terminated, terminable
 from simclrseg.errors import GateError, Interrupted, SimclrsegError
 from simclrseg.files import UNWRITABLE, output_error
@@ -149,16 +149,20 @@ def export(config: ExportConfig) -> None:
 @command(
     app,
     examples=(
-        "simclrseg pull",
-        "simclrseg pull --json",
+        "simclrseg pull imagenet --backbone resnet18",
+        "simclrseg pull hf:owner/repo/model.safetensors@main -o weights/",
     ),
 )
 def pull(config: PullConfig) -> None:
     """List published backbones, or fetch one."""
     from simclrseg.recipes.pull import pull as run
 
-    with console.session(quiet=config.console.quiet):
-        console.print_result(run(config), as_json=config.console.as_json)
+    with console.session(quiet=config.console.quiet), DownloadProgress() as progress:
+        result = run(config, progress=progress)
+    if not config.console.as_json:  # a terminal has no room for where each lies and how it was made
+        for row in result.get("published", ()):
+            del row["repository"], row["made with"]
+    console.print_result(result, as_json=config.console.as_json)
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -205,16 +205,18 @@ def _runs(kind: str) -> Callable[[Sequence[str], str], Iterator[Item]]:
 
 
 def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.hub import PUBLISHED
+    from simclrseg.hub.table import PUBLISHED
 
-    return map(Item, PUBLISHED)
+    return (Item(entry.name, f"{entry.encoder}, {entry.method} on {entry.dataset}") for entry in PUBLISHED.values())
 
 
 def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
+    from simclrseg.metadata import WEIGHTS
+
     yield Item("none", "from scratch")
     yield from _runs("pretrain")(words, incomplete)
     yield from _published(words, incomplete)
-    yield Item("imagenet", "supervised weights")
+    yield from _files(incomplete, *WEIGHTS)
 
 
 def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:

@@ -151,6 +151,34 @@ class FileProgress(Bar):
             self._spoke = now
 
 
+class DownloadProgress(Bar):
+    """How much of a download is there: bytes, speed and ETA."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._before = self._done = -1  # bytes that were there when it began, and that are there now
+        self._began = self._spoke = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = self._clock()
+        if self._before < 0 or done < self._done:
+            self.close()
+            self._before, self._began, self._spoke = done, now, now
+            self.open(total, done)
+        self._done = done
+        rate = (done - self._before) / (now - self._began) if now > self._began else 0.0
+        facts = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+        if rate:
+            facts += f"  {_rate(rate / 1e6)} MB/s  ETA {timedelta(seconds=round((total - done) / rate))}"
+        self.move(done, "", facts)
+        if not self.shown and now - self._spoke >= EVERY:
+            log.info(facts)
+            self._spoke = now
+        if done >= total:
+            self.close()
+
+
 def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 

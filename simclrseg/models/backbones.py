@@ -168,18 +168,6 @@ def _holders(module: nn.Module, wanted: set[int]) -> Iterator[nn.Module]:
         yield from _holders(child, wanted)
 
 
-def imagenet_weights(name: str) -> tuple[str, str]:
-    """Repository and revision of the ImageNet weights that segmentation-models-pytorch publishes for an encoder.
-
-    Raises:
-        UsageError: if there are none.
-    """
-    settings = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
-    if "imagenet" not in settings:
-        raise UsageError(f"nobody publishes imagenet weights for backbone {name!r} here: choose another, as resnet50")
-    return settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-
-
 def _build(name: str, in_channels: int) -> nn.Module:
     if is_vit(name):
         return ViTEncoder(_timm_name(name), in_channels=in_channels)

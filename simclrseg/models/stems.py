@@ -5,7 +5,7 @@ Chen et al. 2020, §B.9: for CIFAR the 7×7 convolution of stride 2 becomes a 3�
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
@@ -53,3 +53,10 @@ def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What ``stored`` was given."""
     return {**state, KERNEL: state[KERNEL][:, :, 2:5, 2:5].contiguous()}
+
+
+def fit_stem(kernel: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A 3×3 first convolution centred in a 7×7 one; None where it is of another size."""
+    if tuple(kernel.shape[2:]) != (3, 3) or tuple(shape[2:]) != (7, 7) or kernel.shape[0] != shape[0]:
+        return None
+    return F.pad(kernel, (2, 2, 2, 2))

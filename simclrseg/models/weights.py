@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.files import replacing
-from simclrseg.metadata import RGB, ModelMetadata
+from simclrseg.metadata import PICKLES, RGB, ModelMetadata
 from simclrseg.models import stems
 from simclrseg.models.bands import adapt_bands
+from simclrseg.models.foreign import find_encoder, read_pickle
 
-PICKLES = (".ckpt", ".pth", ".pt", ".bin")
+log = logging.getLogger(__name__)
+
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
 
@@ -26,6 +29,8 @@ class LoadReport:
     """What of an encoder came from a file.
 
     ``missing`` and ``mismatched`` are the encoder's keys (the latter with both shapes), ``left_out`` the file's.
+    ``place`` and ``prefix`` say where in the file it was, ``equals`` what would have fitted as well, and ``adapted``
+    what was done, or could be, about the shape of the first layer.
     """
 
     loaded: int
@@ -34,21 +39,31 @@ class LoadReport:
     mismatched: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     prefix: str = ""
-    adapted: str = ""
-    """What was done to the first layer, where the file's network takes other bands."""
+    place: str = ""
+    equals: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"loaded {self.loaded} of {self.total} tensors"]
+        if self.place:
+            parts.append(f"from {self.place!r}")
         if self.prefix:
             parts.append(f"prefix {self.prefix!r} removed")
-        if self.adapted:
-            parts.append(self.adapted)
+        parts += self.adapted
+        if self.equals:
+            parts.append(f"{_few(list(map(repr, self.equals)))} would fit as well")
         for what, keys in (("missing", self.missing), ("of another shape", self.mismatched)):
             if keys:
                 parts.append(f"{what}: {_few(keys)}")
+        parts += self.adapted
         if self.left_out:
-            parts.append(f"left out: {', '.join(dict.fromkeys(key.split('.')[0] for key in self.left_out))}")
+            parts.append(f"left out: {', '.join(dict.fromkeys(self._part(key) for key in self.left_out))}")
         return "; ".join(parts)
+
+    def _part(self, key: str) -> str:
+        """The part of the network that a key belongs to: the first word that the prefix does not have too."""
+        words, shared = key.split("."), self.prefix.split(".")
+        return next((word for word, other in zip(words, [*shared, *words], strict=False) if word != other), words[0])
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
@@ -70,6 +85,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
         WeightsError: if it cannot be read.
     """
     metadata = read_metadata(path)
+    if is_pickle(path):
+        raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model")
     try:
         return safetensors.torch.load_file(path, device="cpu"), metadata
     except (OSError, safetensors.SafetensorError) as error:
@@ -77,18 +94,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
 
 
 def read_metadata(path: Path) -> ModelMetadata | None:
-    """What a safetensors file says of itself, without reading its tensors; None when it is not ours.
+    """What a weights file says of itself, without reading its tensors; None when it is not ours.
 
     Raises:
         WeightsError: if it cannot be read.
     """
     if not path.is_file():
         raise WeightsError(f"{path} is a folder, not a weights file" if path.is_dir() else f"{path}: no such file")
-    if path.suffix in PICKLES:
-        raise WeightsError(
-            f"{path} is a pickled checkpoint, which can run code when it is opened: only .safetensors is read; "
-            "convert its state_dict with safetensors.torch.save_file"
-        )
+    if is_pickle(path):
+        return None
     try:
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata() or {}
@@ -100,32 +114,57 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def load_backbone(
-    backbone: nn.Module, path: Path, *, bands: Sequence[str] = RGB, minimum: float = 0.9, what: str = "encoder"
-) -> LoadReport:
-    """Load an encoder's weights from a file of its own, or out of a whole model's; or another part's, as a decoder's.
+def read_checkpoint(path: Path) -> tuple[Any, ModelMetadata | None]:
+    """All that a weights file of any tool holds: tensors by name, perhaps in dicts of dicts; and our metadata.
 
-    The prefix that matches most tensors is removed from the file's keys. The encoder is changed only if enough matched.
+    Raises:
+        WeightsError: if it cannot be read, or is a pickle that holds more than tensors and plain values.
+    """
+    metadata = read_metadata(path)
+    if not is_pickle(path):
+        return read_weights(path)[0], metadata
+    if what := _what_it_is(path):
+        raise WeightsError(f"{path} {what}")
+    return read_pickle(path), None
+
+
+def load_backbone(
+    backbone: nn.Module,
+    path: Path,
+    *,
+    bands: Sequence[str] = RGB,
+    minimum: float = 0.9,
+    adapt: Collection[str] = (),
+    what: str = "encoder",
+) -> LoadReport:
+    """Load an encoder's weights from a file of its own, or out of a whole model's or a checkpoint of another tool.
+
+    So it does with another part's, such as a decoder's. What fits best is found by names and shapes (foreign.py). The
+    encoder is changed only if enough matched.
 
     Args:
-        bands: that the encoder takes; the first layer of a file for others is adapted to them.
+        bands: that the encoder takes. The first layer of a file of ours for other bands is adapted to them.
         minimum: least share of the encoder's tensors that must match in name and shape, in [0, 1].
+        adapt: which differences of another tool's first layer are bridged, of ``bands`` and ``stem``.
         what: how messages call it.
 
     Raises:
         WeightsError: if the file cannot be read or too little of it matches.
     """
-    tensors, metadata = read_weights(path)
+    checkpoint, metadata = read_checkpoint(path)
     if metadata is not None and metadata.stem == "cifar" and stems.has_cifar_stem(backbone):
-        tensors = stems.restored(tensors)
+        checkpoint = stems.restored(checkpoint)
     state = backbone.state_dict()
     inner = timm_prefix(state)
     own = {key.removeprefix(inner): tensor for key, tensor in state.items()}
-    prefix = _best_prefix(tensors, own)
-    theirs = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    theirs, adapted = adapt_bands(theirs, own, bands=metadata.bands if metadata else RGB, wanted=bands)
-    matching = {key: theirs[key] for key in own if key in theirs and theirs[key].shape == own[key].shape}
+    children = backbone.get_submodule(inner.rstrip(".")).named_children()
+    found = find_encoder(checkpoint, own, [name for name, _ in children])
+    theirs = {key: found.tensors[other] for key, other in found.keys.items()}
+    names = metadata.bands if metadata is not None else None
+    theirs, adapted = _adapt_first(theirs, own, adapt, names=names, wanted=bands)
+    matching = {key: tensor for key, tensor in theirs.items() if tensor.shape == own[key].shape}
     wanted = [key for key in own if key in matching or not key.endswith(COUNTER)]
+    used = set(found.keys.values())
     report = LoadReport(
         loaded=len(matching),
         total=len(wanted),
@@ -135,16 +174,20 @@ def load_backbone(
             for key in wanted
             if key in theirs and key not in matching
         ],
-        left_out=[key for key in tensors if not key.startswith(prefix) or key.removeprefix(prefix) not in own],
-        prefix=prefix,
+        left_out=[key for key in found.tensors if key not in used],
+        prefix=found.prefix,
+        place=found.place,
+        equals=list(found.equals),
         adapted=adapted,
     )
     if report.loaded < minimum * report.total:
         raise WeightsError(
             f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, "
-            f"at least {minimum:.0%} must; the file has {_few(list(tensors))}, "
+            f"at least {minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, "
             f"the {what} has {_few([key for key in wanted if key not in matching])}"
         )
+    if report.mismatched:
+        log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
     return report
@@ -155,18 +198,43 @@ def timm_prefix(state: Mapping[str, Tensor]) -> str:
     return "model." if all(key.startswith("model.") for key in state) else ""
 
 
-def _best_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """The start of the file's keys whose removal lets most tensors match; the shortest among equals."""
-    candidates = {""} | {key[: dot.end()] for key in tensors for dot in re.finditer(r"\.", key)}
-
-    def matches(prefix: str) -> int:
-        return sum(1 for key, tensor in own.items() if _shape(tensors.get(prefix + key)) == tensor.shape)
-
-    return max(sorted(candidates, key=len), key=matches)
+def is_pickle(path: Path) -> bool:
+    """Whether a file is to be read as a pickle: by its name, unless it is a safetensors file under that name."""
+    with path.open("rb") as file:
+        return path.suffix in PICKLES and file.read(9)[8:] != b"{"
 
 
-def _shape(tensor: Tensor | None) -> object:
-    return None if tensor is None else tensor.shape
+def _adapt_first(
+    theirs: dict[str, Tensor],
+    own: Mapping[str, Tensor],
+    adapt: Collection[str],
+    *,
+    names: Sequence[str] | None,
+    wanted: Sequence[str],
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Bring the first convolution to the encoder's shape: of our files by the names of their bands, else if asked.
+
+    Args:
+        names: of the file's bands; None where it does not say, and three are taken for red, green and blue.
+
+    Returns:
+        The state, and lines that say what was done, or could be.
+    """
+    first = next((key for key, tensor in own.items() if tensor.ndim == 4), "")
+    lines = []
+    if (kernel := theirs.get(first)) is None or kernel.ndim != 4:
+        return theirs, lines
+    if (padded := stems.fit_stem(kernel, own[first].shape)) is not None:
+        if "stem" in adapt:
+            theirs = {**theirs, first: padded}
+            lines.append("3x3 stem centred in 7x7")
+        else:
+            lines.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
+    bands = names or (RGB if kernel.shape[1] == len(RGB) else [f"band {n + 1}" for n in range(kernel.shape[1])])
+    fitted, line = adapt_bands(theirs, own, bands=bands, wanted=wanted)
+    if line and (names is not None or "bands" in adapt):
+        return fitted, [*lines, line]
+    return theirs, [*lines, f"--adapt bands would fit {first} {tuple(kernel.shape)}"] if line else lines
 
 
 def _what_it_is(path: Path) -> str | None:
@@ -179,8 +247,8 @@ def _what_it_is(path: Path) -> str | None:
         return "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "is a web page: the download went wrong"
-    if start.startswith((b"PK", b"\x80\x02")):
-        return "is a pickled checkpoint under another name: only .safetensors is read"
+    if path.suffix not in PICKLES and start.startswith((b"PK", b"\x80\x02")):
+        return "is a pickled checkpoint under another name: call it .pth to have it read"
     return None
 
 

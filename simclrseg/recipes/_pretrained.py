@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from simclrseg import hub, runs
+from simclrseg import runs
 from simclrseg.errors import RunError, UsageError, suggestion
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
-from simclrseg.models.backbones import imagenet_weights
+from simclrseg.hub.fetch import fetch
+from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.recipes._backbone import save_unfinished
+from simclrseg.recipes._fetch import backbone_file
 
 log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
-SUFFIXES = {".safetensors", ".ckpt", ".pth", ".pt", ".bin"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_pretrained(
     allow_unfinished: bool = False,
     option: str = "--pretrained",
 ) -> Pretrained:
-    """Resolve ``none``, ``imagenet``, a path, a run's name or a published name, in this order.
+    """Resolve ``none``, ``imagenet``, an address of the Hub, a path, a run's or a published name, in this order.
 
     Args:
         root: the folder of all runs.
@@ -49,23 +50,25 @@ def find_pretrained(
         option: how messages call it.
 
     Raises:
+        HubError: if it has to be fetched and cannot be.
         RunError: if nothing bears the name (the folder searched is named), or only an unfinished run does.
     """
     if name == "none":
         return Pretrained("none", None)
     if name == IMAGENET:
-        return Pretrained(IMAGENET, hub.fetch_imagenet(encoder, *imagenet_weights(encoder)))
-    if name.startswith("hf:"):
-        raise UsageError(f"{option} {name}: addresses of the Hub are not fetched; download the file and pass its path")
+        return Pretrained(IMAGENET, backbone_file(find(IMAGENET, encoder=encoder)))
+    if name.startswith(HF):
+        source = parse_address(name)
+        return Pretrained(source.repo_id.split("/")[1], fetch(source))
     path = Path(name)
-    if path.suffix in SUFFIXES or "/" in name or "\\" in name:
+    if path.suffix in WEIGHTS or "/" in name or "\\" in name:
         return _from_path(path, option)
     run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
     if run is not None:
         return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
-    if name in hub.PUBLISHED:
-        return Pretrained(name, hub.fetch(name))
-    known = ["none", IMAGENET, *(run.name for run in runs.list_runs(root, "pretrain")), *hub.PUBLISHED]
+    if name in PUBLISHED:
+        return Pretrained(name, backbone_file(find(name)))
+    known = ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED]
     raise RunError(
         f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
         f"{suggestion(name, known)}"
@@ -76,7 +79,7 @@ def tell_loaded(label: str, report: LoadReport) -> None:
     """Say what of the weights was loaded; what costs accuracy is a warning."""
     log.info(f"{label}: {report}")
     if report.adapted:
-        log.warning(f"{label} was trained on other bands: {report.adapted}, which costs accuracy")
+        log.warning(f"{label} was made for another first layer, which costs accuracy: {'; '.join(report.adapted)}")
 
 
 def _from_path(path: Path, option: str) -> Pretrained:

@@ -16,11 +16,13 @@ from simclrseg.config import ExportConfig, FinetuneConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.exporters import EXPORTERS, PRECISIONS, SUFFIXES
+from simclrseg.files import make_folder
 from simclrseg.knobs import parse_config_file, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
+from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, publish
 from simclrseg.recipes._tasks import task_of
 from simclrseg.recipes.evaluate import model_run
 
@@ -54,6 +56,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     exporter = EXPORTERS[config.model.format]
     arguments = inspect.signature(exporter).parameters
     check_options(config)
+    token = check_push(config)
     run = exported_run(config, backbones="photos" not in arguments)
     path = output_of(config, run)
     log.info(describe(torch.device("cpu"), "fp32"))
@@ -64,6 +67,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         found = photos_for(config, run, metadata)
         options |= {"photos": found.check, "truths": found.masks}
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
+    make_folder(path.parent)
     agreement = exporter(model, path, metadata, **options)
     if agreement is not None:
         log.info(str(agreement))
@@ -73,6 +77,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "megabytes": round(path.stat().st_size / 1e6, 1),
         **({"check": agreement.facts()} if agreement is not None else {}),
         "next": NEXT[config.model.format].format(file=shlex.quote(str(path))),
+        **(publish(run, path, metadata, config, token) if config.model.format == PUBLISHED else {}),
     }
 
 
@@ -128,6 +133,8 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
     """
     format, suffix = config.model.format, SUFFIXES[config.model.format]
     path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
+    if format == PUBLISHED and not config.console.output:
+        path = file_to_publish(run)
     if path.suffix != suffix:
         raise UsageError(f"-o {path}: the name of a file of --format {format} ends in {suffix}")
     if path.is_dir():
@@ -136,7 +143,7 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
         raise UsageError(f"{path} is the run's own: pass -o FILE for a copy")
     if path.exists() and not config.console.overwrite:
         raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
-    if not path.parent.is_dir():
+    if config.console.output and not path.parent.is_dir():
         raise UsageError(f"-o {path}: there is no folder {path.parent}")
     return path
 

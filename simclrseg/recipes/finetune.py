@@ -94,8 +94,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     torch.manual_seed(config.run.seed)
     backbone = build_backbone(encoder, in_channels=len(dataset.bands))
     stem = recipe.set_stem(backbone, encoder, source, config)
-    report = load_backbone(backbone, pretrained.file, bands=dataset.bands) if pretrained.file else None
-    if report is not None:
+    report = None
+    if pretrained.file is not None:
+        report = load_backbone(backbone, pretrained.file, bands=dataset.bands, adapt=config.model.adapt)
         tell_loaded(pretrained.label, report)
     pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
     normalization = choose_normalization(
@@ -244,7 +245,7 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
     """
     asked = config.model.backbone
     if source is None:
-        if pretrained.file is not None and pretrained.label != IMAGENET and asked is None:
+        if pretrained.file is not None and asked is None:
             raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
         return asked or DEFAULT_BACKBONE
     if asked is not None and asked != source.encoder:

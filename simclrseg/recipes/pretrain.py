@@ -206,7 +206,7 @@ def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[
     elif source is not None and source.stem == "cifar":
         log.warning(f"{init.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here")
     if init.file is not None:
-        tell_loaded(init.label, load_backbone(backbone, init.file, bands=bands))
+        tell_loaded(init.label, load_backbone(backbone, init.file, bands=bands, adapt=config.model.adapt))
     return backbone, stem
 
 

@@ -2,23 +2,163 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
-from simclrseg import hub
 from simclrseg.config import PullConfig
-from simclrseg.errors import UnknownName
+from simclrseg.errors import UnknownName, UsageError, WeightsError
+from simclrseg.files import make_folder, replacing
+from simclrseg.hub import store
+from simclrseg.hub.fetch import Progress, fetch, look
+from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
+from simclrseg.metadata import PICKLES, ModelMetadata
+from simclrseg.recipes._fetch import backbone_file
 
 
-def pull(config: PullConfig) -> dict[str, Any]:
-    """List what is published, or fetch one backbone into the local cache.
+def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, Any]:
+    """List what is published, or fetch one backbone.
 
     Returns:
-        What the command prints: ``published``, a list of rows; or the name, the file and the next command.
+        What the command prints: ``published``, a list of rows; or what was fetched, its file and the next command.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend.
     """
     name = config.source.name
     if name is None:
-        return {"published": hub.published()}
-    if name not in hub.PUBLISHED:
-        raise UnknownName("published backbone", name, known=hub.PUBLISHED)
-    file = hub.fetch(name)
-    return {"name": name, "file": str(file), "next": f"simclrseg finetune --pretrained {name}"}
+        return {"published": [_row(entry, config.source.namespace) for entry in PUBLISHED.values()]}
+    if name.startswith(HF):
+        entry, source = None, parse_address(name)
+    elif name in PUBLISHED:
+        entry = find(name, encoder=config.source.backbone)
+        source = entry.source(config.source.namespace)
+    else:
+        raise UnknownName("published backbone", name, known=[*PUBLISHED, "hf:owner/repo"])
+    if config.download.dry_run:
+        return _plan(name, source, entry, config)
+    destination = _destination(config, source, entry)
+    if entry is None:
+        file = _fetch_address(source, config, progress)
+    else:
+        file = backbone_file(
+            entry,
+            namespace=config.source.namespace,
+            token=config.source.token,
+            local_only=config.download.offline,
+            force=config.download.force,
+            progress=progress,
+        )
+    if destination is not None:
+        if destination.suffix != file.suffix:
+            destination = destination.with_suffix(file.suffix)
+        make_folder(destination.parent)
+        with replacing(destination) as temporary:
+            shutil.copyfile(file, temporary)
+    return {"name": name, "file": str(destination or file), "next": _next(name, destination or file, entry, config)}
+
+
+def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
+    """A line of the list; no request is made."""
+    source = entry.source(namespace)
+    many = entry.name == "imagenet"
+    return {
+        "name": entry.name,
+        "encoder": f"any of {len(IMAGENET)}" if many else entry.encoder,
+        "method": entry.method,
+        "dataset": entry.dataset,
+        "epochs": entry.epochs,
+        "MB": entry.size,
+        "licence": entry.licence,
+        "status": _status(entry, source, namespace),
+        "repository": "smp-hub/<encoder>.imagenet" if many else source.repo_id,
+        "made with": entry.make if source.ours else None,
+    }
+
+
+def _status(entry: Published, source: Source, namespace: str | None) -> str:
+    if store.is_cached(source):
+        return "cached"
+    if source.ours and (namespace or own_namespace()) != NAMESPACE:
+        return "not known"
+    return "published" if entry.uploaded else "not uploaded"
+
+
+def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
+    """What would be fetched, and how large it is."""
+    path = None if config.download.force else store.cached(source)
+    if path is not None:
+        return {"name": name, "would fetch": "nothing, it is cached", "file": str(path)}
+    remote = look(source, token=config.source.token, local_only=config.download.offline)
+    return {
+        "name": name,
+        "would fetch": f"{remote.source.repo_id}/{remote.source.file}",
+        "revision": remote.commit,
+        "bytes": remote.size,
+        "into": str(store.root()),
+    }
+
+
+def _destination(config: PullConfig, source: Source, entry: Published | None) -> Path | None:
+    """The copy that ``--output`` asks for, refused before anything is fetched if it is there already."""
+    if config.download.output is None:
+        return None
+    stem = entry.name if entry else source.repo_id.split("/")[1]
+    path = Path(config.download.output, f"{stem}.safetensors")
+    if path.exists() and not config.download.force:
+        raise UsageError(f"{path} exists: pass --force to replace it, or --output for another folder")
+    return path
+
+
+def _fetch_address(source: Source, config: PullConfig, progress: Progress | None) -> Path:
+    """Any file of the Hub; a pickle becomes safetensors, and with ``--backbone`` it becomes a backbone of ours."""
+    file = fetch(
+        source,
+        token=config.source.token,
+        local_only=config.download.offline,
+        force=config.download.force,
+        progress=progress,
+    )
+    encoder = config.source.backbone
+    ours = _metadata(file)
+    if ours is not None and encoder is not None and ours.encoder != encoder:
+        raise UsageError(f"{source} is a {ours.encoder}, not a {encoder}: leave --backbone out")
+    if ours is not None or (encoder is None and file.suffix not in PICKLES):
+        return file
+    target = store.folder_of(source, file) / f"{file.stem}{f'.{encoder}' if encoder else ''}.converted.safetensors"
+    if not config.download.force and store.is_kept(target):
+        return target
+    from simclrseg.recipes._convert import convert_encoder, convert_pickle
+
+    if encoder is None:
+        convert_pickle(file, target)
+    else:
+        convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
+    store.keep(target)
+    return target
+
+
+def _metadata(file: Path) -> ModelMetadata | None:
+    """What a file says of itself, read without torch; None where it is not ours."""
+    if file.suffix in PICKLES:
+        return None
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, framework="np") as opened:
+            return ModelMetadata.from_strings(opened.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{file} is no whole safetensors file ({error}): ask whoever published it") from error
+
+
+def _next(name: str, file: Path, entry: Published | None, config: PullConfig) -> str:
+    """The command that uses it."""
+    what, backbone = str(file), ""
+    if entry is not None and config.download.output is None:
+        what = name
+        if config.source.backbone:
+            backbone = f" --backbone {entry.encoder}"
+    elif entry is None and _metadata(file) is None:
+        backbone = " --backbone NAME"
+    return f"simclrseg finetune --pretrained {what}{backbone}"

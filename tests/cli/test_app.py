@@ -195,7 +195,7 @@ def test_ctrl_c_outside_training_is_one_line(run, recipe):
 def test_sigterm_outside_training_cleans_up_as_ctrl_c_does(run, recipe):
     cleaned = []
 
-    def wait(config):
+    def wait(config, progress):
         try:
             signal.raise_signal(signal.SIGTERM)
             time.sleep(10)
@@ -314,7 +314,7 @@ def test_every_command_has_its_recipe(command):
 
 
 def test_only_the_first_process_prints_results(run, recipe, monkeypatch):
-    recipe("pull", lambda config: {"name": "x"})
+    recipe("pull", lambda config, progress: {"name": "x"})
     monkeypatch.setenv("RANK", "1")
     assert run("pull") == (0, "", "")
 

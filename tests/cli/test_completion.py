@@ -18,7 +18,7 @@ from simclrseg.cli.shells import FILES, SCRIPTS, script
 from simclrseg.config import Completes
 from simclrseg.data.datasets import DATASETS
 from simclrseg.errors import UnknownName
-from simclrseg.hub import PUBLISHED
+from simclrseg.hub.table import PUBLISHED
 from simclrseg.knobs import knobs_of
 from simclrseg.presets import PRESETS
 
@@ -87,6 +87,16 @@ def test_runs_are_offered(folder):
     (folder / "runs").rename(folder / "mine")
     assert values("evaluate ") == []
     assert values("evaluate --runs mine ") == ["cats-r0.5"]
+
+
+def test_weights_are_names_runs_and_files(folder):
+    (folder / "moco.pth").touch()
+    (folder / "notes.txt").touch()
+    assert values("finetune --pretrained ") == ["none", "cats", *PUBLISHED, "moco.pth"]
+    assert "imagenet" in PUBLISHED
+    (folder / "weights").mkdir()
+    (folder / "weights" / "a.safetensors").touch()
+    assert values("pretrain --init weights/") == ["weights/a.safetensors"]
 
 
 def test_presets_and_yaml_files_are_offered(folder):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from simclrseg.cli.console import session
-from simclrseg.cli.progress import EVERY, FileProgress, TrainingProgress
+from simclrseg.cli.progress import EVERY, DownloadProgress, FileProgress, TrainingProgress
 
 log = logging.getLogger("simclrseg.somewhere")
 
@@ -186,3 +186,26 @@ def test_a_single_file_needs_no_progress(open_terminal):
     with session(quiet=False), FileProgress() as progress:
         progress(1, 1)
     assert terminal.getvalue() == ""
+
+
+def test_a_download_shows_bytes_speed_and_eta(open_terminal):
+    terminal, clock = open_terminal(), Clock()
+    with session(quiet=False), DownloadProgress(clock) as progress:
+        progress(20_000_000, 100_000_000)
+        clock.now += 2
+        progress(60_000_000, 100_000_000)
+        progress._bar.refresh()
+        progress(100_000_000, 100_000_000)
+        assert not progress.shown, "what is made of the file may take a while"
+    assert "60.0 of 100.0 MB  20 MB/s  ETA 0:00:02" in terminal.getvalue()
+    assert "60%" in terminal.getvalue()
+
+
+def test_a_long_download_without_a_terminal_says_how_far_it_is(capsys):
+    clock = Clock()
+    with session(quiet=False), DownloadProgress(clock) as progress:
+        for done in range(4):
+            progress(done * 1_000_000, 4_000_000)
+            clock.now += EVERY / 2
+        progress(1_000_000, 2_000_000)  # the next file
+    assert capsys.readouterr().err.splitlines() == ["2.0 of 4.0 MB  0.067 MB/s  ETA 0:00:30"]

@@ -161,9 +161,9 @@ def test_loading_leaves_the_file_as_it_is(file):
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.pth", "a.pt", "a.bin"])
-def test_a_pickle_is_refused_unopened(tmp_path, name):
+def test_a_pickle_is_refused_unopened_as_a_whole_model(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x02evil")
-    with pytest.raises(WeightsError, match=r"pickled checkpoint.*only \.safetensors is read"):
+    with pytest.raises(WeightsError, match=r"pickled checkpoint, and only \.safetensors is read as a whole model"):
         read_weights(tmp_path / name)
 
 

@@ -7,8 +7,9 @@ import logging
 import pytest
 import torch
 
-from simclrseg import hub, runs
+from simclrseg import runs
 from simclrseg.errors import RunError, UsageError
+from simclrseg.hub.table import PUBLISHED
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.weights import save_weights
 from simclrseg.recipes._pretrained import find_pretrained
@@ -28,17 +29,16 @@ def test_none_is_no_file(tmp_path):
     assert (found.label, found.file) == ("none", None)
 
 
-def test_a_name_is_a_run_before_it_is_published(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail("went to the Hub"))
+def test_a_name_is_a_run_before_it_is_published(tmp_path, fake_hub, caplog):
     run = finished(tmp_path, "pets")
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         found = find_pretrained("pets", root=tmp_path)
     assert found.file == run.folder / BACKBONE_FILE and found.label == "pets"
     assert str(found.file) in caplog.text and "7 epochs, finished just now" in caplog.text
+    assert fake_hub.requests == []
 
 
-def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "fetch", lambda name: pytest.fail("went to the Hub"))
+def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, fake_hub):
     run = runs.claim(tmp_path, "pretrain", "pets")
     runs.record(run, torch="2.15")
     checkpoint = run.folder / runs.CHECKPOINT
@@ -46,11 +46,13 @@ def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, monkeypatch
     checkpoint.touch()
     with pytest.raises(RunError, match="--resume pets"):
         find_pretrained("pets", root=tmp_path)
+    assert fake_hub.requests == []
 
 
-def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "fetch", lambda name: tmp_path / f"{name}.safetensors")
-    assert find_pretrained("pets", root=tmp_path).file == tmp_path / "pets.safetensors"
+def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, fake_hub):
+    fake_hub.add(PUBLISHED["pets"].source().repo_id, {BACKBONE_FILE: b"weights"})
+    found = find_pretrained("pets", root=tmp_path)
+    assert found.label == "pets" and found.file.read_bytes() == b"weights"
 
 
 def test_a_run_folder_and_a_file_are_taken_as_they_are(tmp_path):
@@ -79,6 +81,9 @@ def test_a_folder_without_weights_is_said_so(tmp_path):
         find_pretrained(f"{tmp_path}/", root=tmp_path)
 
 
-def test_a_hub_address_is_not_taken_for_a_path(tmp_path):
-    with pytest.raises(UsageError, match="download the file"):
-        find_pretrained("hf:owner/repo", root=tmp_path)
+def test_an_address_of_the_hub_is_fetched(tmp_path, fake_hub):
+    fake_hub.add("owner/repo", {"last.ckpt": b"weights"})
+    found = find_pretrained("hf:owner/repo/last.ckpt", root=tmp_path)
+    assert found.label == "repo" and found.file.read_bytes() == b"weights"
+    with pytest.raises(UsageError, match="no address of the Hub"):
+        find_pretrained("hf:repo", root=tmp_path)

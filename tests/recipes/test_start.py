@@ -6,13 +6,13 @@ import logging
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from simclrseg import hub
 from simclrseg.config import FinetuneConfig, PretrainConfig
 from simclrseg.errors import HubError, UsageError
+from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.knobs import parse_config
-from simclrseg.models.backbones import build_backbone, imagenet_weights
+from simclrseg.models.backbones import build_backbone
 from simclrseg.models.stems import has_cifar_stem
 from simclrseg.models.weights import read_metadata
 from simclrseg.recipes.finetune import finetune
@@ -95,19 +95,25 @@ def test_an_unknown_name_is_named_by_its_option(tmp_path):
         starting_backbone(config(tmp_path, init="nobody"))
 
 
+def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
+    state = build_backbone("resnet18").state_dict()
+    small = state["conv1.weight"] = torch.randn(64, 3, 3, 3)
+    torch.save({"state_dict": state}, tmp_path / "cifar.pth")
+    begin = {"init": str(tmp_path / "cifar.pth"), "stem": "imagenet"}
+    starting_backbone(config(tmp_path, **begin))
+    assert "conv1.weight (64, 3, 3, 3) for (64, 3, 7, 7): stays random" in caplog.text
+    backbone, _, _ = starting_backbone(config(tmp_path, **begin, adapt=["stem"]))
+    assert torch.equal(backbone.conv1.weight[:, :, 2:5, 2:5], small)
+
+
 @pytest.fixture
-def imagenet(tmp_path, monkeypatch):
+def imagenet(tmp_path, fake_hub):
     """smp's published file, which has the classifier too."""
     torch.manual_seed(5)
     source = build_backbone("resnet18")
     state = {**source.state_dict(), "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
-    save_file(state, tmp_path / "model.safetensors")
-
-    def fetch(encoder, repo_id, revision):
-        assert (encoder, repo_id, len(revision)) == ("resnet18", "smp-hub/resnet18.imagenet", 40)
-        return tmp_path / "model.safetensors"
-
-    monkeypatch.setattr(hub, "fetch_imagenet", fetch)
+    files = {"model.safetensors": save(state), "config.json": b'{"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}'}
+    fake_hub.add("smp-hub/resnet18.imagenet", files, commit=IMAGENET["resnet18"])
     return source
 
 
@@ -116,7 +122,8 @@ def test_imagenet_weights_are_loaded_and_their_stem_stays(tmp_path, imagenet, ca
     backbone, stem, init = starting_backbone(config(tmp_path, init="imagenet"))
     assert (stem, init) == ("imagenet", "imagenet")
     assert torch.equal(backbone.conv1.weight, imagenet.conv1.weight)
-    assert any(line.startswith("imagenet: loaded ") and "left out: fc" in line for line in caplog.messages)
+    assert "converted: loaded 120 of 120 tensors; left out: fc" in caplog.messages
+    assert "imagenet: loaded 120 of 120 tensors" in caplog.messages
 
 
 def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
@@ -133,16 +140,8 @@ def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
     assert any(line.startswith("imagenet: loaded ") for line in caplog.messages)
 
 
-def test_an_encoder_without_imagenet_weights_is_a_usage_error():
-    with pytest.raises(UsageError, match="nobody publishes imagenet weights for backbone 'tu-convnext_tiny'"):
-        imagenet_weights("tu-convnext_tiny")
-
-
-def test_no_network_is_one_line(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(HubError, match="imagenet weights of resnet18 is not in the cache") as error:
+def test_no_network_is_one_line(tmp_path, fake_hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="imagenet is not in the cache") as error:
         starting_backbone(config(tmp_path, init="imagenet"))
     assert "\n" not in str(error.value)

@@ -1,0 +1,246 @@
+"""Files of the Hub: taken from the cache without a request, else downloaded, verified and kept.
+
+huggingface_hub does not check what it downloads over plain HTTP, and a download of its own that was killed begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simclrseg.errors import HubError
+from simclrseg.files import make_folder, output_error, write_text, writing
+from simclrseg.hub.store import COMMIT, SHA256, USUAL_FILES, cached, checksum_file, home, is_intact, sha256_of
+from simclrseg.hub.table import Source
+from simclrseg.hub.trouble import offline, one_line, place_of
+from simclrseg.metadata import WEIGHTS
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 10.0  # seconds for the first answer
+PATIENCE = 3  # attempts that brought nothing, one after the other
+PAUSE = 1.0  # seconds before another attempt
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are there and those of the whole file."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What the Hub says of a file.
+
+    Attributes:
+        etag: its sha256, or for small files git's SHA-1.
+        size: in bytes; None where the Hub does not say.
+    """
+
+    source: Source
+    commit: str
+    etag: str
+    size: int | None
+
+
+def fetch(
+    source: Source,
+    *,
+    token: str | None = None,
+    local_only: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """The file: from a cache, else downloaded and verified.
+
+    Args:
+        token: for what is gated or private; by default the one of HF_TOKEN or of ``hf auth login``.
+        local_only: make no request.
+        force: fetch it anew.
+
+    Raises:
+        HubError: if it cannot be had, or is not the file that was announced.
+        OutputError: if it cannot be stored.
+    """
+    if not force and (path := cached(source)) is not None:
+        log.info(f"cached: {path}")
+        return path
+    remote = look(source, token=token, local_only=local_only)
+    return _download(remote, token=token, force=force, progress=progress)
+
+
+def look(source: Source, *, token: str | None = None, local_only: bool = False) -> Remote:
+    """Ask the Hub for a file's commit, size and checksum.
+
+    Raises:
+        HubError: if it is not there, cannot be reached, or is another file than the one that is known.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    if local_only or constants.is_offline_mode():
+        raise offline(source, "--offline" if local_only else "HF_HUB_OFFLINE")
+    log.info(f"looking for {source} on {constants.ENDPOINT}")
+    with one_line(source):
+        if source.file is None:
+            source = replace(source, file=_weights_file(source, token))
+        # hf_hub_download would try seven times in 23 silent seconds before it says that there is no network
+        url = huggingface_hub.hf_hub_url(source.repo_id, source.file or "", revision=source.revision)
+        found = huggingface_hub.get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
+    commit, etag = found.commit_hash or "", found.etag or ""
+    if not COMMIT.fullmatch(commit):
+        raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit): check HF_ENDPOINT")
+    if source.sha256 and SHA256.fullmatch(etag) and etag != source.sha256:
+        raise HubError(
+            f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…): "
+            "update simclrseg (pip install -U simclrseg)"
+        )
+    return Remote(source, commit, etag, found.size)
+
+
+def _weights_file(source: Source, token: str | None) -> str:
+    """The file of a repository that holds the weights."""
+    from huggingface_hub import HfApi, constants
+
+    info = HfApi(endpoint=constants.ENDPOINT, token=token).model_info(
+        source.repo_id, revision=source.revision, timeout=TIMEOUT
+    )
+    names = [file.rfilename for file in info.siblings or ()]
+    for name in USUAL_FILES:
+        if name in names:
+            return name
+    weights = [name for name in names if name.endswith(WEIGHTS)]
+    if len(weights) == 1:
+        return weights[0]
+    if not weights:
+        raise HubError(f"{place_of(source)} holds no weights file: check the address")
+    raise HubError(
+        f"{place_of(source)} holds several weights files ({', '.join(weights[:5])}): "
+        f"name one, as hf:{source.repo_id}/{weights[0]}"
+    )
+
+
+def _download(remote: Remote, *, token: str | None, force: bool, progress: Progress | None) -> Path:
+    from huggingface_hub.utils import WeakFileLock
+
+    source = remote.source
+    assert source.file is not None
+    target = home(source) / remote.commit / source.file
+    try:
+        make_folder(target.parent)
+        with WeakFileLock(target.with_name(f".{target.name}.lock")):
+            if not force and is_intact(target, source.sha256):  # another process has fetched it meanwhile
+                return target
+            part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
+            _check_space(target.parent, remote.size)
+            _receive(remote, part, token=token, progress=progress)
+            sha256 = _verified(part, remote)
+            with writing(target):
+                write_text(checksum_file(target), f"{sha256}  {target.name}\n")
+                part.replace(target)
+            refs = home(source) / "refs" / source.revision
+            make_folder(refs.parent)
+            write_text(refs, remote.commit)
+    except OSError as error:
+        raise output_error(target, error) from error
+    log.info(f"verified: {target}")
+    return target
+
+
+def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progress | None) -> None:
+    """Bring the part to its whole size, from where it ends; a connection that breaks is taken up again."""
+    size, have, fruitless = remote.size, _size(part), 0
+    if size is not None and have > size:
+        part.unlink()
+        have = 0
+    if have:
+        log.info(f"going on at {have / 1e6:.1f} MB")
+    elif size and size > 1e5:
+        log.info(f"fetching {size / 1e6:.1f} MB")
+    while size is None or have < size:
+        with one_line(remote.source):
+            broken = _append(remote, part, token=token, progress=progress)
+        before, have = have, _size(part)
+        if size is None and not broken:
+            return
+        fruitless = 0 if have > before else fruitless + 1
+        if fruitless == PATIENCE:
+            raise HubError(
+                f"{remote.source} stops at {have / 1e6:.1f} of {(size or 0) / 1e6:.1f} MB ({broken}): "
+                "check the network and run the command again to go on from there"
+            )
+        if size is None or have < size:
+            log.warning(f"the connection broke at {have / 1e6:.1f} MB ({broken}); going on")
+            time.sleep(PAUSE if fruitless else 0)
+
+
+def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress | None) -> str:
+    """Ask once for what is missing; what broke the connection, if something did."""
+    import huggingface_hub
+    from huggingface_hub import errors
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    have, source = _size(part), remote.source
+    url = huggingface_hub.hf_hub_url(source.repo_id, source.file or "", revision=remote.commit)
+    wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = build_hf_headers(token=token, headers=wanted)
+    try:
+        with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer:
+            hf_raise_for_status(answer)
+            with open(part, "ab" if answer.status_code == http.HTTPStatus.PARTIAL_CONTENT else "wb") as file:
+                done = file.tell()
+                for chunk in answer.iter_bytes():  # as it comes: chunks of one size would lose the last at a break
+                    file.write(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(done, remote.size or done)
+    except errors.HfHubHTTPError:
+        raise  # an answer, which another attempt would not change
+    except errors.HTTPError as error:  # type: ignore[attr-defined]
+        return type(error).__name__
+    return "" if remote.size is None or done >= remote.size else "it ended early"
+
+
+def _verified(part: Path, remote: Remote) -> str:
+    """The sha256 of a whole file, which is compared with what the Hub announced.
+
+    Raises:
+        HubError: if it is another file; it is gone then.
+    """
+    sha256 = sha256_of(part)
+    announced = remote.source.sha256 or remote.etag
+    if SHA256.fullmatch(announced):
+        got = sha256
+    elif COMMIT.fullmatch(announced):
+        got = _git_sha1(part)
+    else:
+        log.warning(f"{remote.source} comes without a checksum, so it cannot be verified")
+        return sha256
+    if got != announced:
+        part.unlink()
+        raise HubError(
+            f"{remote.source.file} has the checksum {got[:12]}…, not the announced {announced[:12]}…: the download is "
+            "damaged and was removed; run the command again"
+        )
+    return sha256
+
+
+def _check_space(folder: Path, size: int | None) -> None:
+    if size is not None and (free := shutil.disk_usage(folder).free) < size:
+        raise HubError(
+            f"{folder} has {free / 1e6:.0f} MB left and the file needs {size / 1e6:.0f}: "
+            "free some space, or name another folder with HF_HOME"
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _git_sha1(path: Path) -> str:
+    """What git, and the Hub with it, calls a small file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

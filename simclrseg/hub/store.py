@@ -1,0 +1,119 @@
+"""Where fetched files lie, and whether they are whole; nothing here makes a request.
+
+huggingface_hub's own cache is read first and never written. What is fetched here lies beside its checksum in
+``$HF_HOME/simclrseg/<owner>/<repo>/<commit>/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+from simclrseg.files import write_text
+from simclrseg.hub.table import Source
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
+
+log = logging.getLogger(__name__)
+
+USUAL_FILES = (BACKBONE_FILE, MODEL_FILE)
+"""Where the weights are sought in a repository; the second is timm's and transformers' name too."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def cached(source: Source) -> Path | None:
+    """The file where it lies already, verified; None where it does not. No request is made."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in [source.file] if source.file else USUAL_FILES:
+        found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
+        if isinstance(found, str) and _is_intact_there(Path(found), source.sha256):
+            return Path(found)
+        place = folder(source)
+        if place is not None and is_intact(place / name, source.sha256):
+            return place / name
+    return None
+
+
+def is_cached(source: Source) -> bool:
+    """Whether the file lies in a cache; it is not verified, and no request is made."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.repo_id, source.file or "", revision=source.revision)
+    place = folder(source)
+    return isinstance(found, str) or (place is not None and (place / (source.file or "")).is_file())
+
+
+def root() -> Path:
+    """The folder of what was fetched and verified here."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME, "simclrseg")
+
+
+def home(source: Source) -> Path:
+    return root() / source.repo_id
+
+
+def folder_of(source: Source, file: Path) -> Path:
+    """Where what is made from a file belongs: by its commit, also where huggingface_hub has cached it."""
+    commit = next(part for part in reversed(file.parts) if COMMIT.fullmatch(part))
+    return home(source) / commit
+
+
+def folder(source: Source) -> Path | None:
+    """Where the files of a revision lie; None where none was fetched."""
+    commit = source.revision
+    if not COMMIT.fullmatch(commit):
+        try:
+            commit = (home(source) / "refs" / commit).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    return home(source) / commit if COMMIT.fullmatch(commit) else None
+
+
+def _is_intact_there(path: Path, sha256: str | None) -> bool:
+    """Whether a file of huggingface_hub's cache is whole: large ones are stored under their sha256."""
+    stored = path.resolve().name
+    expected = sha256 or (stored if SHA256.fullmatch(stored) else None)
+    if expected is None or sha256_of(path) == expected:
+        return True
+    log.warning(f"{path} is damaged or another file and not used; `hf cache` manages that folder")
+    return False
+
+
+def is_intact(path: Path, sha256: str | None) -> bool:
+    """Whether one of our files is whole; a damaged one is removed."""
+    if not path.is_file():
+        return False
+    try:
+        expected = checksum_file(path).read_text(encoding="utf-8").split()[0]
+    except (OSError, UnicodeDecodeError, IndexError):
+        expected = ""
+    if sha256_of(path) == expected and sha256 in {None, expected}:
+        return True
+    log.warning(f"{path} is damaged and was removed")
+    path.unlink()
+    checksum_file(path).unlink(missing_ok=True)
+    return False
+
+
+def keep(path: Path) -> None:
+    """Note the checksum of a file that was made from a verified one."""
+    write_text(checksum_file(path), f"{sha256_of(path)}  {path.name}\n")
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file that ``keep`` has seen is there and whole."""
+    return is_intact(path, None)
+
+
+def checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

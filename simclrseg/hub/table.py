@@ -1,0 +1,223 @@
+"""Published backbones by the name users type, and addresses of the Hub. To publish one: add its line to PUBLISHED."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+
+from simclrseg.errors import UnknownName, UsageError, suggestion
+from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
+
+NAMESPACE = "simclrseg"
+NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"
+HF = "hf:"
+"""What an address of the Hub begins with."""
+_ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
+# the Hub's own rules
+_REPO = re.compile(r"(?=.{3,96}$)(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?<![.-])/[A-Za-z0-9_][\w.-]*(?<![.-])(?<!\.git)")
+_MAKE_PETS = "simclrseg pretrain --dataset cats_vs_dogs"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of one repository of the Hub.
+
+    Attributes:
+        file: its path there; None where whatever holds the weights is meant.
+        revision: a branch, a tag or a commit hash; a commit's file never changes.
+        sha256: of the file, where it is known beforehand.
+        title: how messages call it.
+        remedy: what messages advise where it cannot be had.
+        ours: whether it is missing because nobody has uploaded it yet, rather than because it is misspelt.
+    """
+
+    repo_id: str
+    file: str | None = None
+    revision: str = "main"
+    sha256: str | None = None
+    title: str = ""
+    remedy: str = "check the address"
+    ours: bool = False
+
+    def __str__(self) -> str:
+        file = f"/{self.file}" if self.file else ""
+        return f"{self.repo_id}{file}" + (f"@{self.revision}" if self.revision != "main" else "")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One backbone and where it is, or will be, published.
+
+    Attributes:
+        repo: repository without its namespace.
+        size: of the file, about, in MB.
+        make: the command that makes one.
+        namespace: of the repository, where it is not ours.
+        revision: a commit hash once it is known, so that a cached file needs no request.
+        sha256: of the file, where it is known.
+        uploaded: False while nobody has put it there: it must not be listed as if it could be fetched.
+        mean, std: of the channels, for pixels in [0, 1].
+        settings: a JSON file beside it that says mean and std.
+    """
+
+    name: str
+    repo: str
+    encoder: str
+    method: str
+    dataset: str
+    epochs: int | None
+    licence: str
+    size: int | None = None
+    make: str = _MAKE_PETS
+    namespace: str | None = None
+    file: str = BACKBONE_FILE
+    revision: str = "main"
+    sha256: str | None = None
+    uploaded: bool = True
+    in_channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    settings: str | None = None
+
+    def source(self, namespace: str | None = None) -> Source:
+        """The file on the Hub.
+
+        Args:
+            namespace: whose copy of ours is meant; by default SIMCLRSEG_HUB_NAMESPACE's, else our own.
+        """
+        owner = self.namespace or namespace or own_namespace()
+        if not is_repository(f"{owner}/{self.repo}"):
+            raise UsageError(f"{owner!r} cannot be a namespace of the Hub: check --namespace or {NAMESPACE_VARIABLE}")
+        return Source(
+            f"{owner}/{self.repo}",
+            self.file,
+            self.revision,
+            self.sha256,
+            title=self.name,
+            remedy=f"make one with `{self.make}`",
+            ours=self.namespace is None,
+        )
+
+    def settings_source(self) -> Source | None:
+        return replace(self.source(), file=self.settings, sha256=None) if self.settings else None
+
+    @property
+    def converted(self) -> bool:
+        """Whether the file has to be given our metadata, which our own have."""
+        return self.namespace is not None
+
+
+def is_repository(repo_id: str) -> bool:
+    """Whether it can be the name of a repository on the Hub, with its owner."""
+    return _REPO.fullmatch(repo_id) is not None
+
+
+def own_namespace() -> str:
+    return os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
+
+
+def imagenet(encoder: str) -> Published:
+    """The ImageNet weights of an encoder.
+
+    Raises:
+        UsageError: if nobody publishes them.
+    """
+    if encoder not in IMAGENET:
+        near = suggestion(encoder, IMAGENET) if len(encoder) > 3 else ""
+        remedy = near if near.startswith("did") else "choose another, as resnet50"
+        raise UsageError(f"nobody publishes imagenet weights for backbone {encoder!r} here: {remedy}")
+    return Published(
+        name="imagenet",
+        repo=f"{encoder}.imagenet",
+        namespace="smp-hub",
+        revision=IMAGENET[encoder],
+        file="model.safetensors",
+        settings="config.json",
+        encoder=encoder,
+        method="supervised",
+        dataset="imagenet",
+        epochs=None,
+        licence="various",
+    )
+
+
+PUBLISHED: dict[str, Published] = {
+    entry.name: entry
+    for entry in (
+        Published(
+            name="pets",
+            repo="resnet50-simclr-pets",
+            encoder="resnet50",
+            method="simclr",
+            dataset="cats_vs_dogs",
+            epochs=20,
+            licence="MIT",
+            size=94,
+            uploaded=False,
+        ),
+        Published(
+            name="cifar",
+            repo="resnet50-simclr-cifar",
+            encoder="resnet50",
+            method="simclr",
+            dataset="cifar10",
+            epochs=20,
+            licence="MIT",
+            size=94,
+            make="simclrseg pretrain --dataset cifar10",
+            uploaded=False,
+        ),
+        # Chen et al.'s own 1x weights, converted from TensorFlow; SimCLR v1 takes pixels in [0, 1] as they are.
+        Published(
+            name="simclr-imagenet",
+            repo="simclrv1-imagenet1k-resnet50-1x",
+            namespace="lightly-ai",
+            file="resnet50-1x.pth",
+            encoder="resnet50",
+            method="simclr",
+            dataset="imagenet",
+            epochs=1000,
+            licence="Apache-2.0",
+            size=102,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+        ),
+        imagenet("resnet50"),
+    )
+}
+
+
+def find(name: str, *, encoder: str | None = None) -> Published:
+    """The entry of that name.
+
+    Args:
+        encoder: whose ImageNet weights are meant, where the name is ``imagenet``.
+
+    Raises:
+        UnknownName: if there is none.
+        UsageError: if it is another encoder's.
+    """
+    if name not in PUBLISHED:
+        raise UnknownName("published backbone", name, known=PUBLISHED)
+    entry = PUBLISHED[name]
+    if encoder is None or encoder == entry.encoder:
+        return entry
+    if name != "imagenet":
+        raise UsageError(f"{name} is a {entry.encoder}, not a {encoder}: leave --backbone out")
+    return imagenet(encoder)
+
+
+def parse_address(text: str) -> Source:
+    """``hf:owner/repo[/file][@revision]``.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    match = _ADDRESS.fullmatch(text.removeprefix(HF))
+    # both become paths below the cache
+    parts = [part for path in (match["file"], match["revision"]) if path for part in path.split("/")] if match else []
+    if not match or not is_repository(match["repo"]) or any(part in {"", ".", ".."} for part in parts):
+        raise UsageError(f"{text!r} is no address of the Hub: write hf:owner/repo, hf:owner/repo/file or …@revision")
+    return Source(match["repo"], match["file"], match["revision"] or "main", title=text)

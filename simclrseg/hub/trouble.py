@@ -1,0 +1,80 @@
+"""What can go wrong between here and the Hub, each as one line with its remedy."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from simclrseg.errors import HubError
+from simclrseg.files import FULL
+from simclrseg.hub.table import NAMESPACE_VARIABLE, Source
+
+TOKEN = "set HF_TOKEN, pass --token or run `hf auth login`"
+
+
+@contextmanager
+def one_line(source: Source) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one HubError; subclasses come before their bases.
+
+    An error of the disk passes as it is: it is the folder's, not the Hub's.
+    """
+    from huggingface_hub import errors
+
+    place = place_of(source)
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(f"{place} is gated: ask for access on its page and {TOKEN}, or {source.remedy}") from error
+    except errors.RepositoryNotFoundError as error:
+        lacking = f"nobody has published {place} yet" if source.ours else f"there is no {place}"
+        raise HubError(f"{lacking}, or it is private and the token is missing ({TOKEN}): {source.remedy}") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{place} has no revision {source.revision!r}: {source.remedy}") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise HubError(f"{place} holds no {source.file}: {source.remedy}") from error
+    except errors.HFValidationError as error:
+        raise HubError(
+            f"{source.repo_id!r} cannot be a repository's name: check the address or {NAMESPACE_VARIABLE}"
+        ) from error
+    except (
+        errors.OfflineModeIsEnabled,
+        errors.LocalEntryNotFoundError,
+        errors.FileMetadataError,
+        RuntimeError,  # of hf-xet, and around whatever broke an upload
+        errors.HTTPError,  # type: ignore[attr-defined]  # of the HTTP library that huggingface_hub happens to use
+    ) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
+        raise HubError(f"{_trouble(error, place)}, or {source.remedy}") from error
+
+
+def place_of(source: Source) -> str:
+    from huggingface_hub import constants
+
+    return f"{source.repo_id} on {constants.ENDPOINT}"
+
+
+def offline(source: Source, reason: str) -> HubError:
+    """What to raise where a file is not cached and nothing may be fetched."""
+    from huggingface_hub import constants
+
+    return HubError(
+        f"{source.title or source} is not in the cache ({constants.HF_HOME}) and {reason} forbids fetching it: "
+        f"do without it once, or {source.remedy}"
+    )
+
+
+def _trouble(error: Exception, place: str) -> str:
+    """What went wrong between here and the Hub, with its remedy."""
+    origin = error if error.__cause__ is None else error.__cause__
+    status = getattr(getattr(origin, "response", None), "status_code", None)
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        return f"the Hub refused the token for {place}: {TOKEN}"
+    if status == http.HTTPStatus.FORBIDDEN:
+        return f"access to {place} was refused: check the rights of the token"
+    if status == http.HTTPStatus.TOO_MANY_REQUESTS:
+        return "the Hub has had too many requests from here: wait some minutes"
+    if status is not None:
+        return f"the Hub failed on {place} (HTTP {status}): try again later"
+    return f"{place} cannot be reached ({type(origin).__name__}): check the network"
