@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,13 @@ from simclrseg.metadata import IGNORE
 TOP = 5  # a photo whose true class is among so many likeliest ones is a hit
 
 
+Values = dict[str, Any]
+"""Metrics by name: floats, or arrays (...) where several matrices were given at once."""
+
+
 @dataclass(frozen=True)
 class Counts:
-    """Pixels, or photos, by class, each (C,) int64: found, wrongly found, missed, and rightly left."""
+    """Pixels, or photos, by class, each (..., C): found, wrongly found, missed, and rightly left."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -23,11 +28,11 @@ class Counts:
 
     @classmethod
     def from_confusion(cls, matrix: np.ndarray) -> Counts:
-        """From a confusion matrix (C, C), true class by row."""
-        tp = np.diag(matrix)
-        fp = matrix.sum(0) - tp
-        fn = matrix.sum(1) - tp
-        return cls(tp, fp, fn, matrix.sum() - tp - fp - fn)
+        """From confusion matrices (..., C, C), true class by row."""
+        tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+        fp = matrix.sum(-2) - tp
+        fn = matrix.sum(-1) - tp
+        return cls(tp, fp, fn, matrix.sum((-2, -1))[..., None] - tp - fp - fn)
 
 
 def confusion_matrix(prediction: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
@@ -50,55 +55,74 @@ def confusion_matrix(prediction: np.ndarray, mask: np.ndarray, classes: int) -> 
     return matrix.reshape(classes, classes)
 
 
-def segmentation_metrics(matrix: np.ndarray) -> dict[str, float]:
-    """Micro averages of a confusion matrix: for two classes those of the foreground, else over all classes.
+def segmentation_metrics(matrix: np.ndarray, *, empty: float = 1.0) -> Values:
+    """Micro averages of confusion matrices (..., C, C): for two classes those of the foreground, else over all classes.
 
     The first one is higher-is-better and says which of two models is the better.
+
+    Args:
+        empty: what a class counts that is neither in the masks nor predicted, where there are two classes; of more
+            classes such a one is left out.
     """
-    return binary_metrics(matrix) if len(matrix) == 2 else multiclass_metrics(matrix)
+    return binary_metrics(matrix, empty=empty) if matrix.shape[-1] == 2 else multiclass_metrics(matrix)
 
 
-def binary_metrics(matrix: np.ndarray) -> dict[str, float]:
-    """Micro averages for the foreground, class 1, of a (2, 2) confusion matrix; ``iou`` comes first."""
+def binary_metrics(matrix: np.ndarray, *, empty: float = 1.0) -> Values:
+    """Micro averages for the foreground, class 1, of (..., 2, 2) confusion matrices; ``iou`` comes first.
+
+    Args:
+        empty: the value where there is nothing to find and nothing was found.
+    """
     counts = Counts.from_confusion(matrix)
-    tp, fp, fn = (int(count[1]) for count in (counts.tp, counts.fp, counts.fn))
-    empty = 1.0 if tp + fp + fn == 0 else 0.0  # nothing to find and nothing found is right
-    f1 = _ratio(2 * tp, 2 * tp + fp + fn, empty)
+    tp, fp, fn = (count[..., 1] for count in (counts.tp, counts.fp, counts.fn))
+    nothing = np.where(tp + fp + fn == 0, empty, 0.0)
+    f1 = ratio(2 * tp, 2 * tp + fp + fn, nothing)
+    return _plain(
+        {
+            "iou": ratio(tp, tp + fp + fn, nothing),
+            "f1": f1,
+            "dice": f1,  # the same number, under the name that medical imaging uses
+            "precision": ratio(tp, tp + fp, nothing),
+            "recall": ratio(tp, tp + fn, nothing),
+            "accuracy": pixel_accuracy(matrix),
+        }
+    )
+
+
+def multiclass_metrics(matrix: np.ndarray) -> Values:
+    """Averages over the classes that occur, of (..., C, C) confusion matrices; the mean IoU, ``miou``, comes first."""
+    per_class = class_metrics(matrix)
+    names = {"miou": "iou", "f1": "f1", "precision": "precision", "recall": "recall"}
+    means = {name: mean_of_known(per_class[of]) for name, of in names.items()}
+    return _plain({**means, "accuracy": pixel_accuracy(matrix)})
+
+
+def class_metrics(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of each class of (..., C, C) confusion matrices, (..., C) each.
+
+    NaN where a class is neither in the masks nor predicted, 0 where it was only the one or the other.
+    """
+    counts = Counts.from_confusion(matrix)
+    tp, fp, fn = counts.tp, counts.fp, counts.fn
+    nothing = np.where(tp + fp + fn == 0, np.nan, 0.0)
     return {
-        "iou": _ratio(tp, tp + fp + fn, empty),
-        "f1": f1,
-        "dice": f1,  # the same number, under the name that medical imaging uses
-        "precision": _ratio(tp, tp + fp, empty),
-        "recall": _ratio(tp, tp + fn, empty),
-        "accuracy": pixel_accuracy(matrix),
+        "iou": ratio(tp, tp + fp + fn, nothing),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn, nothing),
+        "precision": ratio(tp, tp + fp, nothing),
+        "recall": ratio(tp, tp + fn, nothing),
     }
 
 
-def multiclass_metrics(matrix: np.ndarray) -> dict[str, float]:
-    """Micro averages of a (C, C) confusion matrix; ``miou`` comes first: the mean over the classes that occur."""
-    iou = per_class_iou(matrix)
-    occurs = ~np.isnan(iou)
-    return {"miou": float(iou[occurs].mean()) if occurs.any() else 0.0, "accuracy": pixel_accuracy(matrix)}
-
-
-def classification_metrics(matrix: np.ndarray, *, top: float | None = None) -> dict[str, float]:
-    """Of photos; ``accuracy`` comes first.
+def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None = None) -> Values:
+    """Of photos, from (..., K, K) confusion matrices; ``accuracy`` comes first.
 
     Args:
-        matrix: (K, K) photos by true class (row) and predicted class (column).
+        matrix: photos by true class (row) and predicted class (column).
         top: share of the photos whose true class is among the five likeliest; None where there are no more classes.
     """
-    f1 = per_class_f1(matrix)
-    occurs = ~np.isnan(f1)
-    metrics = {"accuracy": pixel_accuracy(matrix), "macro_f1": float(f1[occurs].mean()) if occurs.any() else 0.0}
+    macro_f1 = mean_of_known(class_metrics(matrix)["f1"])
+    metrics = _plain({"accuracy": pixel_accuracy(matrix), "macro_f1": macro_f1})
     return metrics if top is None else {**metrics, "top5": top}
-
-
-def per_class_f1(matrix: np.ndarray) -> np.ndarray:
-    """F1 of each class, (K,); NaN where a class is neither true nor predicted."""
-    counts = Counts.from_confusion(matrix)
-    total = 2 * counts.tp + counts.fp + counts.fn
-    return np.where(total > 0, 2 * counts.tp / np.maximum(total, 1), np.nan)
 
 
 def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
@@ -113,16 +137,27 @@ def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
 
 
 def per_class_iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, (C,); NaN where a class is neither in the masks nor predicted."""
-    counts = Counts.from_confusion(matrix)
-    union = counts.tp + counts.fp + counts.fn
-    return np.where(union > 0, counts.tp / np.maximum(union, 1), np.nan)
+    """Intersection over union of each class, (..., C); NaN where a class is neither in the masks nor predicted."""
+    return class_metrics(matrix)["iou"]
 
 
-def pixel_accuracy(matrix: np.ndarray) -> float:
-    """Share of the counted pixels that have their true class."""
-    return _ratio(int(np.trace(matrix)), int(matrix.sum()), 0.0)
+def pixel_accuracy(matrix: np.ndarray) -> Any:
+    """Share of the counted pixels that have their true class, of (..., C, C) confusion matrices."""
+    found = np.trace(matrix, axis1=-2, axis2=-1)
+    return _plain({"accuracy": ratio(found, matrix.sum((-2, -1)), 0.0)})["accuracy"]
 
 
-def _ratio(part: int, whole: int, empty: float) -> float:
-    return part / whole if whole else empty
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without NaN; 0 where all are NaN."""
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0.0).sum(-1), known.sum(-1), 0.0)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray, empty: np.ndarray | float) -> np.ndarray:
+    """``part / whole``, and ``empty`` where the whole is 0."""
+    whole = np.asarray(whole, np.float64)
+    return np.where(whole == 0, empty, part / np.where(whole == 0, 1.0, whole))
+
+
+def _plain(values: dict[str, np.ndarray]) -> Values:
+    return {name: float(value) if np.ndim(value) == 0 else value for name, value in values.items()}

@@ -82,7 +82,7 @@ def test_mean_iou_is_over_the_classes_that_occur() -> None:
     assert iou[:2].tolist() == [6 / 8, 2 / 4]
     assert np.isnan(iou[2:]).all()
     metrics = multiclass_metrics(matrix)
-    assert list(metrics) == ["miou", "accuracy"]
+    assert list(metrics) == ["miou", "f1", "precision", "recall", "accuracy"]
     assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
     assert metrics["accuracy"] == pixel_accuracy(matrix) == 8 / 10
 

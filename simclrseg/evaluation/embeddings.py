@@ -1,0 +1,56 @@
+"""Features as points in the plane, and how far apart the classes lie in them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.errors import UsageError
+
+Floats = NDArray[np.floating]
+
+
+def pca(features: Floats) -> Floats:
+    """The two directions in which features vary most: (N, D) -> (N, 2)."""
+    centred = features - features.mean(axis=0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # svd leaves the sign open
+    return centred @ directions.T
+
+
+def umap(features: Floats) -> Floats:
+    """Neighbours stay neighbours (McInnes et al. 2018), by umap-learn and with its defaults: (N, D) -> (N, 2).
+
+    Raises:
+        UsageError: if umap-learn is not installed.
+    """
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise UsageError("--embed umap needs umap-learn: pip install 'simclrseg[umap]'") from error
+    points: Floats = UMAP(n_neighbors=min(15, len(features) - 1), random_state=0, n_jobs=1).fit_transform(features)
+    return points
+
+
+def silhouette(features: Floats, labels: NDArray[np.integer]) -> float:
+    """Mean silhouette of the classes in cosine distance (Rousseeuw 1987), in [-1, 1]; higher is further apart.
+
+    NaN with fewer than two classes. A class of one sample counts as 0.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+    """
+    _, ids, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return float("nan")
+    x = features.astype(np.float64)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    # (N, K) sum of the distances to all samples of a class: the mean of its unit vectors is enough
+    sums = sizes - x @ np.stack([x[ids == k].sum(axis=0) for k in range(len(sizes))]).T
+    rows = np.arange(len(x))
+    inside = sums[rows, ids] / np.maximum(sizes[ids] - 1, 1)
+    sums[rows, ids] = np.inf
+    outside = (sums / sizes).min(axis=1)
+    values = (outside - inside) / np.maximum(np.maximum(outside, inside), 1e-12)
+    return float(np.where(sizes[ids] == 1, 0.0, values).mean())

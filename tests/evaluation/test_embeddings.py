@@ -1,0 +1,56 @@
+"""Embeddings against scikit-learn."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_score
+
+from simclrseg.errors import UsageError
+from simclrseg.evaluation import EMBEDDINGS
+from simclrseg.evaluation.embeddings import pca, silhouette, umap
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 3, 60)
+FEATURES = RNG.normal(0, 1, (60, 8)) + 3 * np.eye(8)[LABELS]
+
+
+def test_principal_components_are_scikit_learns_up_to_their_sign() -> None:
+    ours, theirs = pca(FEATURES), PCA(2).fit_transform(FEATURES)
+    assert ours.shape == (60, 2)
+    assert np.abs(ours) == pytest.approx(np.abs(theirs))
+
+
+def test_principal_components_do_not_flip_between_runs() -> None:
+    assert pca(FEATURES[::-1])[::-1] == pytest.approx(pca(FEATURES))
+
+
+def test_silhouette_is_scikit_learns() -> None:
+    assert silhouette(FEATURES, LABELS) == pytest.approx(silhouette_score(FEATURES, LABELS, metric="cosine"))
+    alone = np.where(np.arange(60) == 7, 9, LABELS)
+    assert silhouette(FEATURES, alone) == pytest.approx(silhouette_score(FEATURES, alone, metric="cosine"))
+
+
+def test_one_class_has_no_silhouette() -> None:
+    assert np.isnan(silhouette(FEATURES, np.zeros(60, int)))
+
+
+def test_umap_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *rest: object) -> object:
+        if name == "umap":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
+        umap(FEATURES)
+
+
+def test_every_embedding_can_be_found() -> None:
+    assert EMBEDDINGS["pca"] is pca
+    assert set(EMBEDDINGS) == {"pca", "umap"}

@@ -1,0 +1,87 @@
+"""Out-of-distribution scores against their formulas, and their curves against scikit-learn's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp, softmax
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from simclrseg.evaluation.ood import (
+    detection,
+    energy,
+    entropy,
+    max_softmax,
+    mutual_information,
+    pair_logits,
+    pair_probabilities,
+)
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(0, 3, (40, 5))
+PROBABILITIES = softmax(LOGITS, axis=1)
+
+
+def test_the_sure_prediction_scores_lowest_and_the_even_one_highest() -> None:
+    sure, even = np.array([[1.0, 0.0, 0.0, 0.0]]), np.full((1, 4), 0.25)
+    assert max_softmax(sure) == 0 and max_softmax(even) == 0.75
+    assert entropy(sure) == pytest.approx(0) and entropy(even) == pytest.approx(np.log(4))
+
+
+def test_energy_is_its_definition() -> None:
+    assert energy(LOGITS) == pytest.approx(-logsumexp(LOGITS, axis=1))
+    assert energy(LOGITS, temperature=2) == pytest.approx(-2 * logsumexp(LOGITS / 2, axis=1))
+
+
+def test_scores_work_per_pixel() -> None:
+    maps = RNG.normal(0, 2, (3, 4, 6, 7))
+    assert entropy(softmax(maps, axis=1)).shape == (3, 6, 7)
+    assert energy(maps)[1, 2, 3] == pytest.approx(energy(maps[1, :, 2, 3][None])[0])
+
+
+def test_one_logit_counts_as_the_pair_of_zero_and_itself() -> None:
+    x = RNG.normal(0, 2, (6, 1))
+    pair = pair_logits(x)
+    assert softmax(pair, axis=1)[:, 1] == pytest.approx(1 / (1 + np.exp(-x[:, 0])))
+    probability = 1 / (1 + np.exp(-x[:, 0]))
+    assert pair_probabilities(probability, binary=True) == pytest.approx(softmax(pair, axis=1))
+    assert pair_logits(LOGITS) is LOGITS
+
+
+def test_draws_that_agree_have_no_mutual_information() -> None:
+    same = np.stack([PROBABILITIES] * 3)
+    assert mutual_information(same) == pytest.approx(0, abs=1e-12)
+
+
+def test_draws_that_contradict_each_other_have_all_the_information() -> None:
+    draws = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    assert mutual_information(draws) == pytest.approx(np.log(2))
+
+
+def test_the_curves_are_scikit_learns_with_ties_too() -> None:
+    inside, outside = RNG.normal(0, 1, 300).round(1), RNG.normal(1, 1, 200).round(1)
+    found = detection(inside, outside)
+    truth, scores = np.r_[np.zeros(300), np.ones(200)], np.r_[inside, outside]
+    fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
+    assert found.auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert found.aupr == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert found.fpr95 == pytest.approx(fpr[np.argmax(tpr >= 0.95)], abs=1e-12)
+    for name in ("auroc", "aupr", "fpr95"):
+        around = found.intervals[name]
+        assert around is not None and around.low <= getattr(found, name) <= around.high
+        assert around.low < around.high
+
+
+def test_a_turned_score_gives_one_minus_the_auroc() -> None:
+    inside, outside = RNG.normal(0, 1, 50), RNG.normal(2, 1, 50)
+    assert detection(-inside, -outside).auroc == pytest.approx(1 - detection(inside, outside).auroc)
+
+
+def test_a_perfect_detector() -> None:
+    found = detection(np.array([0.1, 0.2]), np.array([0.8, 0.9, 0.7]))
+    assert (found.auroc, found.aupr, found.fpr95) == (1, 1, 0)
+    assert (found.inside, found.outside) == (2, 3)
+
+
+def test_one_sample_has_no_interval() -> None:
+    assert detection(np.array([0.1]), np.array([0.2, 0.3])).intervals["auroc"] is None
