@@ -148,6 +148,25 @@ def test_a_loss_for_masks_is_refused(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "section", "values", "says"),
+    [
+        ("classify", "model", {"init_decoder": True}, "init_decoder is for task segment"),
+        ("classify", "model", {"decoder": "fpn"}, "decoder is for task segment"),
+        ("classify", "data", {"classes": ["cat"]}, "classes is for task segment"),
+        ("classify", "training", {"class_weights": "auto"}, "class_weights is for task segment"),
+        ("classify", "run", {"examples_every": 1}, "examples_every is for task segment"),
+        ("segment", "training", {"label_smoothing": 0.1}, "label_smoothing is for task classify"),
+        ("segment", "data", {"image_column": "photo"}, "for sets of the Hub"),
+    ],
+)
+def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
+    tree: dict[str, Any] = {"data": {"dataset": "shapes"}, "model": {"task": task}}
+    tree[section] = {**tree.get(section, {}), **values}
+    with pytest.raises(UsageError, match=says):
+        parse_config(FinetuneConfig, tree)
+
+
 def test_every_task_offers_the_same_functions():
     offered = [{name for name in dir(module) if not name.startswith("_")} for module in TASKS.values()]
     shared = (
