@@ -615,6 +615,15 @@ class FinetuneConfig(Section):
                         )
         return self
 
+    @model_validator(mode="after")
+    def _a_decoder_comes_from_a_whole_network(self) -> Self:
+        if self.model.init_decoder and self.model.pretrained in ("none", "imagenet"):
+            raise ValueError(
+                f"init_decoder: pretrained {self.model.pretrained} has no decoder; leave it out, or name a run of "
+                "`simclrseg pretrain --method reconstruction`"
+            )
+        return self
+
 
 # evaluate
 

@@ -158,6 +158,7 @@ def test_a_loss_for_masks_is_refused(tmp_path):
         ("classify", "run", {"examples_every": 1}, "examples_every is for task segment"),
         ("segment", "training", {"label_smoothing": 0.1}, "label_smoothing is for task classify"),
         ("segment", "data", {"image_column": "photo"}, "for sets of the Hub"),
+        ("segment", "model", {"init_decoder": True}, "pretrained none has no decoder"),
     ],
 )
 def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
