@@ -38,10 +38,13 @@ class Normalize:
     def _by_rows(self, images: Tensor) -> Tensor:
         """The same with whole rows at once, which is several times faster there than channel by channel."""
         number, height, width, channels = images.shape
-        if self._memory.numel() < images.numel():
+        memory = self._memory
+        if memory.numel() < images.numel():
             with torch.inference_mode(False):  # memory of inference mode is of no use to training
-                self._memory = torch.empty(images.numel())
-        result = self._memory[: images.numel()].view(images.shape)
+                memory = torch.empty(images.numel())
+            if type(memory) is Tensor:  # and not a stand-in without content, by which a footprint is measured
+                self._memory = memory
+        result = memory[: images.numel()].view(images.shape)
         scale, shift = self._scale.repeat(width), self._shift.repeat(width)
         step = max(1, _PIECE // (height * width * channels))
         for start in range(0, number, step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from simclrseg.tasks.normalize import Normalize
 
@@ -46,6 +47,14 @@ def test_going_back_through_a_result_that_is_gone_is_an_error() -> None:
     normalize(images)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         first.backward()
+
+
+def test_a_rehearsal_without_arithmetic_leaves_nothing_behind() -> None:
+    normalize = Normalize(MEAN, STD)
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        normalize(torch.zeros((4, 8, 8, 3), dtype=torch.uint8))
+    assert type(normalize(images)) is torch.Tensor
 
 
 def test_what_was_computed_in_inference_mode_does_not_keep_training_from_it() -> None:
