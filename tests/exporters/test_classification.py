@@ -49,3 +49,12 @@ def test_a_file_knows_the_names_of_its_classes(session):
     header = session.get_modelmeta().custom_metadata_map
     metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
     assert metadata.task == "classification" and metadata.classes == ("cat", "dog", "bird")
+
+
+def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, session, tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", photos=list(images))
+    half = onnxruntime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])
+    (expected, _), (probability, label) = (each.run(None, {"image": images}) for each in (session, half))
+    np.testing.assert_allclose(probability, expected, atol=0.01)
+    np.testing.assert_array_equal(label, probability.argmax(1))
