@@ -32,6 +32,22 @@ INERT = [
 """What checkpoints hold beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")
 """Copies that their papers do not use afterwards: DINO takes the teacher, MoCo the encoder of queries."""
+_VIT = (
+    ("class_token", "cls_token"),
+    ("conv_proj", "patch_embed.proj"),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("encoder.layers.encoder_layer_", "blocks."),
+    ("ln_1", "norm1"),
+    ("ln_2", "norm2"),
+    ("self_attention.in_proj_", "attn.qkv."),
+    ("self_attention.out_proj", "attn.proj"),
+    ("mlp.linear_1", "mlp.fc1"),
+    ("mlp.0", "mlp.fc1"),
+    ("mlp.linear_2", "mlp.fc2"),
+    ("mlp.3", "mlp.fc2"),
+    ("encoder.ln", "norm"),
+)
+"""What torchvision calls the parts of a vision transformer, and what timm does."""
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
 
@@ -134,6 +150,13 @@ def _candidates(
             yield Found(tensors, keys, place, prefix, score)
 
 
+def _timm_vit(key: str) -> str:
+    """timm's name for what torchvision's vision transformers call so."""
+    for theirs, timms in _VIT:
+        key = key.replace(theirs, timms)
+    return key
+
+
 def _prefixes(keys: Iterable[str], first: set[str]) -> list[str]:
     """What may stand before an encoder's keys, whose first parts are given; the shortest first."""
     found = {
@@ -157,6 +180,7 @@ def _spellings(children: Sequence[str]) -> list[tuple[Callable[[str], str], Call
         (str, str),
         (numbered, str),  # nn.Sequential(*encoder.children()), as lightly's examples have it
         (lambda key: _DENSE.sub(r"\1.\2", key), str),  # densenets before torchvision 0.3
+        (str, _timm_vit),
         # timm's models, where ours is timm's feature extractor around one: `stages.0.` is `model.stages_0.`
         (lambda key: key.removeprefix("model.").replace("_", "."), lambda key: key.replace("_", ".")),
     ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import simclrseg
 from simclrseg.errors import WeightsError
-from simclrseg.files import make_folder, replacing
+from simclrseg.files import replacing
 from simclrseg.hub.table import Published
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -61,7 +61,6 @@ def convert_encoder(original: Path, target: Path, metadata: ModelMetadata, *, mi
     """
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     log.info(f"converted: {load_backbone(backbone, original, minimum=minimum)}")
-    make_folder(target.parent)
     save_weights(target, backbone.state_dict(), metadata)
 
 
@@ -75,7 +74,6 @@ def convert_pickle(original: Path, target: Path) -> None:
     tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(checkpoint)}
     if not tensors:
         raise WeightsError(f"{original} holds no tensors: choose another file")
-    make_folder(target.parent)
     with replacing(target) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     log.info(f"converted: {len(tensors)} tensors")
