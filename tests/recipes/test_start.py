@@ -31,10 +31,10 @@ def config(root, *, size: int = 32, name: str = "small", dry: bool = False, **mo
     return parse_config(PretrainConfig, tree)
 
 
-def started(asked: PretrainConfig) -> tuple[torch.nn.Module, str, str]:
-    """The encoder that pretraining starts from, its stem, and what its weights are called."""
+def start(asked: PretrainConfig):
+    """The encoder, its stem, and what its weights are called."""
     init = starting_weights(asked)
-    return *starting_backbone(asked, init, RGB), init.label
+    return (*starting_backbone(asked, init, RGB), init.label)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_small_pictures_get_the_cifar_stem_and_the_file_loads_everywhere(small_p
 
 
 def test_our_own_pretraining_goes_on_with_the_stem_of_the_file(small_pictures):
-    backbone, stem, init = started(config(small_pictures, size=224, init="small"))
+    backbone, stem, init = start(config(small_pictures, size=224, init="small"))
     assert (stem, init) == ("cifar", "small")
     assert backbone.conv1.kernel_size == (3, 3)
     stored = load_file(small_pictures / "pretrain/small/backbone.safetensors")["conv1.weight"]
@@ -85,7 +85,7 @@ def test_fine_tuning_says_that_early_features_change(small_pictures, caplog):
 
 
 def test_a_method_that_needs_the_usual_stem_says_that_strides_come_back(small_pictures, caplog):
-    backbone, stem, _ = started(config(small_pictures, init="small", method="reconstruction"))
+    backbone, stem, _ = start(config(small_pictures, init="small", method="reconstruction"))
     assert stem == "imagenet" and backbone.conv1.kernel_size == (7, 7)
     assert "small was pretrained with the CIFAR stem: stride 2 and max-pool come back here" in caplog.messages
 
@@ -93,12 +93,12 @@ def test_a_method_that_needs_the_usual_stem_says_that_strides_come_back(small_pi
 def test_weights_of_another_encoder_are_refused(small_pictures):
     asked = config(small_pictures, init="small", backbone="resnet34")
     with pytest.raises(UsageError, match="--init small is a resnet18: pass --backbone resnet18"):
-        started(asked)
+        start(asked)
 
 
 def test_an_unknown_name_is_named_by_its_option(tmp_path):
     with pytest.raises(Exception, match="--init nobody: no such run"):
-        started(config(tmp_path, init="nobody"))
+        start(config(tmp_path, init="nobody"))
 
 
 def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
@@ -106,9 +106,9 @@ def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
     small = state["conv1.weight"] = torch.randn(64, 3, 3, 3)
     torch.save({"state_dict": state}, tmp_path / "cifar.pth")
     begin = {"init": str(tmp_path / "cifar.pth"), "stem": "imagenet"}
-    started(config(tmp_path, **begin))
+    start(config(tmp_path, **begin))
     assert "conv1.weight (64, 3, 3, 3) for (64, 3, 7, 7): stays random" in caplog.text
-    backbone, _, _ = started(config(tmp_path, **begin, adapt=["stem"]))
+    backbone, _, _ = start(config(tmp_path, **begin, adapt=["stem"]))
     assert torch.equal(backbone.conv1.weight[:, :, 2:5, 2:5], small)
 
 
@@ -125,7 +125,7 @@ def imagenet(tmp_path, fake_hub):
 
 def test_imagenet_weights_are_loaded_and_their_stem_stays(tmp_path, imagenet, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
-    backbone, stem, init = started(config(tmp_path, init="imagenet"))
+    backbone, stem, init = start(config(tmp_path, init="imagenet"))
     assert (stem, init) == ("imagenet", "imagenet")
     assert torch.equal(backbone.conv1.weight, imagenet.conv1.weight)
     assert "converted: loaded 120 of 120 tensors; left out: fc" in caplog.messages
@@ -149,5 +149,5 @@ def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
 def test_no_network_is_one_line(tmp_path, fake_hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="imagenet is not in the cache") as error:
-        started(config(tmp_path, init="imagenet"))
+        start(config(tmp_path, init="imagenet"))
     assert "\n" not in str(error.value)
