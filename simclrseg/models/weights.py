@@ -153,8 +153,7 @@ def load_backbone(
     """
     checkpoint, metadata = read_checkpoint(path)
     state = backbone.state_dict()
-    inner = timm_prefix(state)
-    own = {key.removeprefix(inner): tensor for key, tensor in state.items()}
+    inner, own = _timm_prefix(state), portable(state)
     children = backbone.get_submodule(inner.rstrip(".")).named_children()
     found = find_encoder(checkpoint, own, [name for name, _ in children])
     theirs = {key: found.tensors[other] for key, other in found.keys.items()}
@@ -193,7 +192,13 @@ def load_backbone(
     return report
 
 
-def timm_prefix(state: Mapping[str, Tensor]) -> str:
+def portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An encoder's state under the keys that torchvision's or timm's own model has; other states stay."""
+    inner = _timm_prefix(state)
+    return {key.removeprefix(inner): tensor for key, tensor in state.items()}
+
+
+def _timm_prefix(state: Mapping[str, Tensor]) -> str:
     """Where smp's encoders around a model of timm keep it: ``model.``; files hold timm's own keys. Else empty."""
     return "model." if all(key.startswith("model.") for key in state) else ""
 
