@@ -25,9 +25,10 @@ from simclrseg.hub.store import (
     home,
     is_intact,
     locked,
+    note_file,
     sha256_of,
 )
-from simclrseg.hub.table import Source
+from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import offline, one_line, place_of
 from simclrseg.metadata import WEIGHTS
 
@@ -80,7 +81,10 @@ def fetch(
         log.info(f"cached: {path}")
         return path
     remote = look(source, token=token, local_only=local_only)
-    return _download(remote, token=token, force=force, progress=progress or _lines())
+    path = _download(remote, token=token, force=force, progress=progress or _lines())
+    if source.file is None and remote.source.file is not None:
+        note_file(remote.source, remote.commit)
+    return path
 
 
 def look(source: Source, *, token: str | None = None, local_only: bool = False) -> Remote:
@@ -119,7 +123,7 @@ def _weights_file(source: Source, token: str | None) -> str:
     info = HfApi(endpoint=constants.ENDPOINT, token=token).model_info(
         source.repo_id, revision=source.revision, timeout=TIMEOUT
     )
-    names = [file.rfilename for file in info.siblings or ()]
+    names = [file.rfilename for file in info.siblings or () if stays_inside(file.rfilename)]
     for name in USUAL_FILES:
         if name in names:
             return name

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from simclrseg.files import make_folder, replacing, write_text
-from simclrseg.hub.table import Source
+from simclrseg.hub.table import Source, stays_inside
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 USUAL_FILES = (BACKBONE_FILE, MODEL_FILE)
 """Where the weights are sought in a repository; the second is timm's and transformers' name too."""
 AT_ONCE = 0.5  # seconds to wait for another process before it is said
+NOTE = ".weights"
+"""Beside the files of a commit: which of them holds the weights, where it has an unusual name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -30,7 +32,7 @@ def cached(source: Source) -> Path | None:
     """The file where it lies already, verified; None where it does not. No request is made."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in [source.file] if source.file else USUAL_FILES:
+    for name in [source.file] if source.file else [*USUAL_FILES, *_noted(source)]:
         found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
         if isinstance(found, str) and _is_intact_there(Path(found), source.sha256):
             return Path(found)
@@ -47,6 +49,20 @@ def is_cached(source: Source) -> bool:
     found = try_to_load_from_cache(source.repo_id, source.file or "", revision=source.revision)
     place = folder(source)
     return isinstance(found, str) or (place is not None and (place / (source.file or "")).is_file())
+
+
+def note_file(source: Source, commit: str) -> None:
+    """Remember which file of a repository holds the weights, for those who name none."""
+    write_text(home(source) / commit / NOTE, source.file or "")
+
+
+def _noted(source: Source) -> list[str]:
+    place = folder(source)
+    try:
+        name = (place / NOTE).read_text(encoding="utf-8") if place is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [name] if stays_inside(name) else []
 
 
 def root() -> Path:

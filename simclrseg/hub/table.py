@@ -114,6 +114,11 @@ def is_repository(repo_id: str) -> bool:
     return _REPO.fullmatch(repo_id) is not None
 
 
+def stays_inside(path: str) -> bool:
+    """Whether a file's name or a revision, which become paths below the cache, does not lead out of it."""
+    return not {"", ".", ".."} & set(path.split("/")) and "\\" not in path
+
+
 def own_namespace() -> str:
     return os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
 
@@ -248,8 +253,7 @@ def parse_address(text: str) -> Source:
         UsageError: if it is none.
     """
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
-    # both become paths below the cache
-    parts = [part for path in (match["file"], match["revision"]) if path for part in path.split("/")] if match else []
-    if not match or not is_repository(match["repo"]) or any(part in {"", ".", ".."} for part in parts):
+    paths = [path for path in (match["file"], match["revision"]) if path] if match else []
+    if not match or not is_repository(match["repo"]) or not all(map(stays_inside, paths)):
         raise UsageError(f"{text!r} is no address of the Hub: write hf:owner/repo, hf:owner/repo/file or …@revision")
     return Source(match["repo"], match["file"], match["revision"] or "main", title=text)

@@ -179,6 +179,7 @@ def refused(status: int, code: str, message: str) -> object:
         refused(403, "GatedRepo", "is gated"),
         refused(404, "RevisionNotFound", "has no revision 'main'"),
         refused(404, "EntryNotFound", r"holds no backbone\.safetensors"),
+        refused(404, "", "nobody has published simclrseg/resnet50-simclr-pets on .* yet"),
         refused(401, "", "refused the token .*HF_TOKEN"),
         refused(403, "", "access to .* was refused: check the rights"),
         refused(429, "", "too many requests .*wait"),
@@ -304,7 +305,14 @@ def test_the_weights_of_a_repository_are_found_where_no_file_is_named(filled):
         fetch(Source("a/none"))
     filled.requests.clear()
     assert fetch(Source("a/usual")).read_bytes() == b"2"
+    assert fetch(Source("a/single"), local_only=True).read_bytes() == b"3"
     assert filled.requests == []
+
+
+def test_a_list_of_files_that_leads_out_of_the_cache_is_not_followed(filled):
+    filled.add("a/evil", {"../../../evil.pth": b"1", "/evil.pth": b"2", "a\\..\\b.pth": b"3"})
+    with pytest.raises(HubError, match="holds no weights file"):
+        fetch(Source("a/evil"))
 
 
 def test_looking_says_size_and_fetches_nothing(filled):
