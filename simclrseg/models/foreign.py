@@ -32,6 +32,7 @@ INERT = [
 """What checkpoints hold beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")
 """Copies that their papers do not use afterwards: DINO takes the teacher, MoCo the encoder of queries."""
+DEEPEST = 50  # dicts within dicts
 _VIT = (
     ("class_token", "cls_token"),
     ("conv_proj", "patch_embed.proj"),
@@ -115,7 +116,7 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
         children: names of its parts, in order: what ``nn.Sequential`` calls 0, 1, ….
     """
     candidates = [
-        found for place, tensors in _dicts(checkpoint) for found in _candidates(place, tensors, own, children)
+        found for place, tensors in tensor_dicts(checkpoint) for found in _candidates(place, tensors, own, children)
     ]
     best = max(candidates, key=lambda found: found.rank, default=Found({}, {}))
     copies = {frozenset(best.keys.values())}
@@ -127,15 +128,17 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
     return replace(best, equals=tuple(equals))
 
 
-def _dicts(tree: Any, place: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each dict that holds tensors, with the keys that lead to it."""
-    if not isinstance(tree, Mapping) or id(tree) in seen:
+def tensor_dicts(
+    tree: Any, place: str = "", seen: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each dict that holds tensors, with the keys that lead to it; none that lies in itself, or absurdly deep."""
+    if not isinstance(tree, Mapping) or id(tree) in seen or len(seen) > DEEPEST:
         return
     tensors = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         yield place, tensors
     for key, value in tree.items():
-        yield from _dicts(value, f"{place}.{key}" if place else str(key), seen | {id(tree)})
+        yield from tensor_dicts(value, f"{place}.{key}" if place else str(key), seen | {id(tree)})
 
 
 def _candidates(

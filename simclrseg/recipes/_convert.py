@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 import simclrseg
 from simclrseg.errors import WeightsError
@@ -17,6 +14,7 @@ from simclrseg.files import replacing
 from simclrseg.hub.table import Published
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.foreign import tensor_dicts
 from simclrseg.models.weights import load_backbone, read_checkpoint, save_weights
 
 log = logging.getLogger(__name__)
@@ -71,20 +69,16 @@ def convert_pickle(original: Path, target: Path) -> None:
         WeightsError: if it cannot be read, or holds none.
     """
     checkpoint, _ = read_checkpoint(original)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(checkpoint)}
+    tensors = {
+        f"{place}.{key}" if place else key: tensor.contiguous().clone()
+        for place, inside in tensor_dicts(checkpoint)
+        for key, tensor in inside.items()
+    }
     if not tensors:
         raise WeightsError(f"{original} holds no tensors: choose another file")
     with replacing(target) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     log.info(f"converted: {len(tensors)} tensors")
-
-
-def _tensors(tree: Any, prefix: str = "", above: frozenset[int] = frozenset()) -> Iterator[tuple[str, Tensor]]:
-    for key, value in tree.items() if isinstance(tree, Mapping) and id(tree) not in above else ():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
-        else:
-            yield from _tensors(value, f"{prefix}{key}.", above | {id(tree)})
 
 
 def _mean_and_std(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +230,15 @@ def test_a_dict_that_holds_itself_does_no_harm(resnet, tmp_path):
     assert load_backbone(build_backbone("resnet18"), tmp_path / "loop.pth").loaded == 120
 
 
+def test_dicts_that_lie_absurdly_deep_do_no_harm(resnet, tmp_path):
+    tree: dict[str, Any] = {"state_dict": resnet.state_dict()}
+    inner = tree
+    for _ in range(400):
+        inner["a"] = inner = {}
+    torch.save(tree, tmp_path / "deep.pth")
+    assert load_backbone(build_backbone("resnet18"), tmp_path / "deep.pth").loaded == 120
+
+
 class Evil:
     """Runs a command where it is unpickled."""
 
@@ -255,6 +267,38 @@ def test_a_pickle_that_would_run_code_does_not_run_it(resnet, tmp_path, kind):
         assert "asks for posix.system" in str(caught.value)
     pickle.loads(pickle.dumps(Evil(mark)))
     assert mark.exists(), "the test would not see it"
+
+
+class Call:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda code: Call(exec, code),
+        lambda code: Call(eval, f"exec({code!r})"),
+        lambda code: Call(functools.partial, Call(exec, code)),
+        lambda code: Call(subprocess.call, [sys.executable, "-c", code]),
+        lambda code: Call(np._core.multiarray.scalar, np.dtype("O"), pickle.dumps(Call(exec, code))),
+        lambda code: argparse.Namespace(inside=Call(exec, code)),
+    ],
+    ids=["exec", "eval", "partial", "subprocess", "numpy", "namespace"],
+)
+def test_no_disguise_makes_a_pickle_run(resnet, tmp_path, disguise, suffix):
+    path, mark = tmp_path / f"evil{suffix}", tmp_path / "mark"
+    code = f"open({str(mark)!r}, 'w').close()"
+    torch.save({"state_dict": resnet.state_dict(), "x": disguise(code)}, path)
+    with pytest.raises(WeightsError, match="refused" if suffix != ".safetensors" else "under another name"):
+        load_backbone(build_backbone("resnet18"), path)
+    assert not mark.exists()
 
 
 def test_a_pickled_module_is_refused_by_its_class(resnet, tmp_path):
