@@ -31,20 +31,17 @@ class Normalize:
         """(N, H, W, C) uint8 or uint16 -> (N, C, H, W) float32."""
         if self._scale.device != images.device:
             self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
-        if images.device.type == "cpu" and type(images) is Tensor:  # and none that only has a shape
+        if images.device.type == "cpu" and type(images) is Tensor:  # not a stand-in that only has a shape
             return self._by_rows(images).permute(0, 3, 1, 2)
         return images.float().mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
 
     def _by_rows(self, images: Tensor) -> Tensor:
         """The same with whole rows at once, which is several times faster there than channel by channel."""
         number, height, width, channels = images.shape
-        memory = self._memory
-        if memory.numel() < images.numel():
+        if self._memory.numel() < images.numel():
             with torch.inference_mode(False):  # memory of inference mode is of no use to training
-                memory = torch.empty(images.numel())
-            if type(memory) is Tensor:  # and not a stand-in without content, by which a footprint is measured
-                self._memory = memory
-        result = memory[: images.numel()].view(images.shape)
+                self._memory = torch.empty(images.numel())
+        result = self._memory[: images.numel()].view(images.shape)
         scale, shift = self._scale.repeat(width), self._shift.repeat(width)
         step = max(1, _PIECE // (height * width * channels))
         for start in range(0, number, step):
