@@ -59,6 +59,11 @@ def test_what_is_noted_of_timms_weights_is_what_timm_says(encoder):
     assert replace(noted, encoder="") == replace(asked, encoder="")
 
 
+def test_only_of_ours_it_is_said_that_one_can_make_the_same():
+    assert PUBLISHED["pets"].source().remedy.startswith("make one with `simclrseg pretrain")
+    assert PUBLISHED["simclr-imagenet"].source().remedy.startswith("train one of your own with `simclrseg pretrain")
+
+
 def test_an_entry_has_one_encoder():
     assert find("pets", encoder="resnet50") is PUBLISHED["pets"]
     with pytest.raises(UsageError, match="pets is a resnet50, not a resnet18: leave --backbone out"):
