@@ -87,6 +87,11 @@ class ModelMetadata(BaseModel):
     version: str = ""
     commit: str | None = None
 
+    @property
+    def takes_photos(self) -> bool:
+        """Whether it takes red, green and blue in 8 bits, as any picture can be brought to; else the bands of TIFFs."""
+        return (self.in_channels, self.bands, self.full_scale) == (len(RGB), RGB, 255)
+
     def to_strings(self, prefix: str = "") -> dict[str, str]:
         """String pairs for a file header; each value is JSON."""
         return {prefix + name: json.dumps(value) for name, value in self.model_dump(mode="json").items()}
