@@ -124,7 +124,7 @@ def test_a_picture_of_other_bands_or_bits_is_named_and_the_rest_goes_on(twelve, 
 
 def test_bands_are_no_photo_to_lay_colours_over(twelve, tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff(landscape()))
-    with pytest.raises(UsageError, match="--as cutout shows photos, and .* takes other pictures"):
+    with pytest.raises(UsageError, match=r"--as cutout shows photos, and .* takes other pictures"):
         run(twelve, [tmp_path / "a.tif"], tmp_path / "out", outputs=["cutout"])
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_a_fixed_shape_gets_photos_in_that_number_and_size(fixed, tmp_
 
 def test_a_file_of_a_fixed_shape_takes_no_other_tiles(fixed, tmp_path):
     red_half(40).save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="--tile 64: .* takes 48 x 64 pixels only; leave out --tile"):
+    with pytest.raises(UsageError, match=r"--tile 64: .* takes 48 x 64 pixels only; leave out --tile"):
         run(fixed, [tmp_path / "a.png"], tmp_path / "out", {"tile": 64})
 
 
