@@ -117,3 +117,16 @@ class ModelMetadata(BaseModel):
         except (json.JSONDecodeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelFileError(f"the file's metadata cannot be read ({reason}): export it again") from error
+
+
+def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
+    colours = []
+    for index in range(count):
+        red = green = blue = 0
+        for bit in range(8):  # three bits of the id at a time, into the high bits of each channel first
+            red |= (index >> 3 * bit & 1) << 7 - bit
+            green |= (index >> 3 * bit + 1 & 1) << 7 - bit
+            blue |= (index >> 3 * bit + 2 & 1) << 7 - bit
+        colours.append((red, green, blue))
+    return tuple(colours)
