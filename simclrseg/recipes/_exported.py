@@ -6,13 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
-from simclrseg.inference.session import Model, open_model
+from simclrseg.inference.session import open_model
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes._tasks import Predict, task_of_model
@@ -29,31 +27,13 @@ def open_exported(path: Path, device: str) -> tuple[Predict, ModelMetadata]:
     """
     model = open_model(path, device)
     log.info(model.describe())
-    batch, height, width = model.session.get_inputs()[0].shape[:3]
-    side = model.metadata.image_size
-    if (isinstance(height, int) and height != side) or (isinstance(width, int) and width != side):
+    side, (_, height, width) = model.metadata.image_size, model.fixed
+    if (height or side, width or side) != (side, side):
         raise ModelFileError(
             f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}: "
             "export it without --fixed-shape"
         )
-    return _predictor(model, batch if isinstance(batch, int) else None), model.metadata
-
-
-def _predictor(model: Model, batch: int | None) -> Predict:
-    """The session as a function of (N, S, S, bands) uint8, whatever number of pictures the file takes at once."""
-
-    def run(images: np.ndarray) -> np.ndarray:
-        probability: np.ndarray = model.session.run(["probability"], {"image": images})[0]
-        return probability
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if batch is None:
-            return run(images)
-        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
-        parts = [run(filled[first : first + batch]) for first in range(0, len(filled), batch)]
-        return np.concatenate(parts)[: len(images)]
-
-    return predict
+    return model.run, model.metadata
 
 
 def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:
