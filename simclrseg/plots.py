@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,33 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
             if number:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], metric: str, path: Path) -> None:
+    """Draw a metric over the share of the photos that was learned from, a line a pretraining, with its intervals.
+
+    Args:
+        lines: by label, (share, value, low, high) by rising share; several of one share, as of several seeds, are
+            joined by their mean.
+        metric: its name.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (label, points) in enumerate(lines.items()):
+        ratios, values, low, high = np.array(points).T
+        shares = np.unique(ratios)
+        axes.plot(shares, [values[ratios == share].mean() for share in shares], color=f"C{number}", label=label)
+        ends = np.maximum([values - low, high - values], 0)  # an interval need not hold its value
+        axes.errorbar(ratios, values, ends, fmt="o", markersize=4, color=f"C{number}", capsize=3, alpha=0.7)
+    axes.set_xlabel("share of the development photos")
+    axes.set_ylabel(f"{metric.replace('_', ' ')}, with 95 % intervals over images")
+    axes.grid(alpha=0.3)
+    axes.legend(title="pretraining", fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
