@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import re
 import warnings
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ GRID = "#040506"
 SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 7))  # page.css gives them their colours
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "simclrseg",  # the same chart twice is the same file
     "text.parse_math": False,  # a class may be called $x$
     "text.color": INK,
     "axes.edgecolor": GRID,
@@ -71,20 +71,21 @@ class Chart:
     share: bool = False
 
 
-def drawn(charts: Sequence[Chart]) -> Html:
-    """Charts beside each other, as many as there is room for."""
-    return element("div", *(_figure(chart) for chart in charts), class_="charts")
+def drawn(charts: Sequence[Chart], identifier: str) -> Html:
+    """Charts beside each other, as many as there is room for; the identifier is used once in a page."""
+    figures = (
+        element(
+            "figure",
+            Html(_svg(chart, prefix=f"{identifier}-{number}-")),
+            element("figcaption", chart.description),
+            class_="chart",
+        )
+        for number, chart in enumerate(charts, start=1)
+    )
+    return element("div", *figures, class_="charts")
 
 
-def _figure(chart: Chart) -> Html:
-    svg = Html(_svg(chart))
-    return element("figure", svg, element("figcaption", chart.description), class_="chart")
-
-
-_numbers = itertools.count()
-
-
-def _svg(chart: Chart) -> str:
+def _svg(chart: Chart, *, prefix: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -112,7 +113,7 @@ def _svg(chart: Chart) -> str:
         if len(chart.lines) > 1:
             axes.legend(fontsize=8)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _for_page(buffer.getvalue(), prefix=f"chart{next(_numbers)}-", label=f"{chart.title}: {chart.description}")
+    return _for_page(buffer.getvalue(), prefix=prefix, label=f"{chart.title}: {chart.description}")
 
 
 def _plot(axes, line: Line, number: int, bars: float) -> None:  # type: ignore[no-untyped-def]

@@ -49,7 +49,11 @@ def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], *, caption: str, sortable: bool = False, strong: frozenset[tuple[int, str]] = frozenset()
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    caption: str,
+    sortable: bool = False,
+    strong: frozenset[tuple[int, str]] = frozenset(),
 ) -> Html:
     """A table whose first column names the rows.
 
@@ -89,7 +93,7 @@ def table(
 def written(value: Any) -> str:
     """A value as a table shows it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

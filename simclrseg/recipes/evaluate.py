@@ -15,6 +15,7 @@ from simclrseg.config import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split
+from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
 from simclrseg.files import write_text
 from simclrseg.knobs import dump_config
@@ -195,6 +196,7 @@ def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) 
         _labelled.write_rows(folder / "per_class.csv", model.per_class)
         _labelled.write_confusion(folder, model.confusion, model.metadata.classes)
         one.recipe.write_pictures(folder, model.scores, model.metadata)
+    write_report(report)
     if len(report.models) == 1:
         return
     _labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
