@@ -23,7 +23,7 @@ class Html(str):
     """Text that is markup already; all other text is escaped before it comes into a page."""
 
 
-def element(name: str, *content: str, **attributes: str | bool | None) -> Html:
+def element(name: str, /, *content: str, **attributes: str | bool | None) -> Html:
     """``<name attribute="...">content</name>``.
 
     Args:

@@ -225,7 +225,7 @@ def _thresholds(model: Evaluated) -> list[Chart]:
             "over all pixels",
             lines,
             f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
-            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; a threshold is chosen on validation images, not on these.",
+            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; one is chosen on validation images, not on these.",
             share=True,
         )
     ]
