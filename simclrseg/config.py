@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
+from simclrseg.evaluation import EMBEDDINGS
 from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.inference import OUTPUTS
 from simclrseg.losses import LOSSES
@@ -593,6 +594,23 @@ class EvaluateData(Section):
     """Images per forward pass."""
 
 
+class EvaluateUncertainty(Section):
+    """Out of distribution"""
+
+    ood: Annotated[list[DatasetName], Completes("datasets")] = []
+    """Photos of another kind, a name or a folder: can the model tell them from its own? Repeat it for several."""
+    mc_samples: Annotated[int, Ge(2)] | None = None
+    """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
+    dropout."""
+
+
+class EvaluateFeatures(Section):
+    """Features"""
+
+    embed: Annotated[str, EMBEDDINGS] | None = None
+    """Draw features as points, before and after pretraining; umap needs pip install 'simclrseg[umap]'."""
+
+
 class EvaluateOutput(Console):
     """Output"""
 
@@ -604,6 +622,8 @@ class EvaluateConfig(Section):
     """evaluate"""
 
     data: EvaluateData = Field(default_factory=EvaluateData)
+    uncertainty: EvaluateUncertainty = Field(default_factory=EvaluateUncertainty)
+    features: EvaluateFeatures = Field(default_factory=EvaluateFeatures)
     hardware: Hardware = Field(default_factory=Hardware)
     console: EvaluateOutput = Field(default_factory=EvaluateOutput)
 

@@ -21,6 +21,7 @@ from simclrseg.files import write_text
 from simclrseg.knobs import dump_config, parse_config_file
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
+from simclrseg.recipes._probe import evaluate_backbone, find_backbone
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine, prepare_machine
@@ -39,6 +40,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     machine = prepare_machine(config.hardware, "fp32")  # as the exported model computes
     root = Path(config.console.runs)
+    if config.data.run is not None and (backbone := find_backbone(config.data.run, root)) is not None:
+        return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)
     metadata = scored.metadata
     dataset, split = scored.photos
