@@ -103,7 +103,11 @@ def class_metrics(matrix: np.ndarray) -> dict[str, np.ndarray]:
     NaN where a class is neither in the masks nor predicted, 0 where it was only the one or the other.
     """
     counts = Counts.from_confusion(matrix)
-    tp, fp, fn = counts.tp, counts.fp, counts.fn
+    return class_ratios(counts.tp, counts.fp, counts.fn)
+
+
+def class_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """The same from what was found, wrongly found and missed of each class."""
     nothing = np.where(tp + fp + fn == 0, np.nan, 0.0)
     return {
         "iou": ratio(tp, tp + fp + fn, nothing),
@@ -132,8 +136,14 @@ def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
         scores: (N, K), probabilities or logits.
         labels: (N,) true class ids.
     """
+    return int(in_top(scores, labels, k).sum())
+
+
+def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:
+    """Of which photos that is so, (N,) bool."""
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return int((ranked == labels[:, None]).any(axis=1).sum())
+    hits: np.ndarray = (ranked == labels[:, None]).any(axis=1)
+    return hits
 
 
 def per_class_iou(matrix: np.ndarray) -> np.ndarray:

@@ -137,6 +137,33 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
+def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], metric: str, path: Path) -> None:
+    """Draw a metric over the share of the photos that was learned from, a line a pretraining, with its intervals.
+
+    Args:
+        lines: by label, (share, value, low, high) by rising share; several of one share, as of several seeds, are
+            joined by their mean.
+        metric: its name.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (label, points) in enumerate(lines.items()):
+        ratios, values, low, high = np.array(points).T
+        shares = np.unique(ratios)
+        axes.plot(shares, [values[ratios == share].mean() for share in shares], color=f"C{number}", label=label)
+        ends = np.maximum([values - low, high - values], 0)  # an interval need not hold its value
+        axes.errorbar(ratios, values, ends, fmt="o", markersize=4, color=f"C{number}", capsize=3, alpha=0.7)
+    axes.set_xlabel("share of the development photos")
+    axes.set_ylabel(f"{metric.replace('_', ' ')}, with 95 % intervals over images")
+    axes.grid(alpha=0.3)
+    axes.legend(title="pretraining", fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
 def reliability(
     bins: np.ndarray, risk_coverage: tuple[np.ndarray, np.ndarray], path: Path, *, ece: float, unit: str
 ) -> None:

@@ -100,15 +100,24 @@ def finetune(config: FinetuneConfig) -> None:
     app,
     examples=(
         "simclrseg evaluate",
-        "simclrseg evaluate oxford_pets-pets --split validation --json",
+        "simclrseg evaluate oxford_pets-none oxford_pets-pets --baseline oxford_pets-none",
+        "simclrseg evaluate oxford_pets-pets --min iou=0.85 --json",
     ),
+    terms="simclrseg.evaluation:METRICS",
 )
 def evaluate(config: EvaluateConfig) -> None:
-    """Score a fine-tuned model on labelled photos."""
-    from simclrseg.recipes.evaluate import evaluate as run
+    """Score fine-tuned models on labelled photos, with intervals, and compare them."""
+    from simclrseg.recipes import evaluate as recipe
 
     with console.session(quiet=config.console.quiet):
-        console.print_result(run(config), as_json=config.console.as_json)
+        result = recipe.evaluate(config)
+    missed = result.pop("missed", ())
+    if config.console.as_json:
+        console.print_result({**result, "missed": missed}, as_json=True)
+    else:
+        console.print_result(recipe.summary(result))
+    if missed:
+        raise GateError(f"--min is not met: {'; '.join(missed)}")
 
 
 @command(

@@ -62,22 +62,30 @@ class Backbone:
         return self.config.data if self.config else None
 
 
-def find_backbone(name: str, root: Path) -> Backbone | None:
+def find_backbone(names: Sequence[str], root: Path) -> Backbone | None:
     """The pretraining run of that name or folder, or the backbone in that file; None where it is something else.
 
     A name that a fine-tuned run bears too is that run's.
 
     Raises:
         RunError: if the run has no backbone yet.
+        UsageError: if there are several models, one of them a backbone.
         WeightsError: if the file cannot be read, or does not say what it holds.
     """
+    found = [backbone for name in names if (backbone := _find(name, root)) is not None]
+    if found and len(names) > 1:
+        raise UsageError(f"{found[0].path} is a backbone, and these are scored one at a time: evaluate it alone")
+    return found[0] if found else None
+
+
+def _find(name: str, root: Path) -> Backbone | None:
     path = Path(name)
     if path.suffix == ".safetensors" and not path.is_dir():
+        if path.name == BACKBONE_FILE and (path.parent / runs.ENVIRONMENT).is_file():
+            return _of_run(runs.Run(path.parent))
         metadata = read_metadata(path)
         if metadata is None:
             raise WeightsError(f"{path} does not say which encoder it holds: only backbones of `pretrain` are scored")
-        if path.name == BACKBONE_FILE and (path.parent / runs.ENVIRONMENT).is_file():
-            return _of_run(runs.Run(path.parent))
         return Backbone(path.stem, path, path, metadata, None) if metadata.task == "backbone" else None
     for folder in (path, root / "pretrain" / name):
         run = runs.Run(folder)
@@ -110,8 +118,9 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     """
     metadata, root = found.metadata, Path(config.console.runs)
     method = config.features.embed
-    if config.uncertainty.ood:
-        raise UsageError(f"--ood needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
+    for flag, given in (("--ood", config.uncertainty.ood), ("--min", config.data.minimum)):
+        if given:
+            raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
     if method is not None:
         _embed.check(method, found)
     dataset, split = photos_to_probe(found, config.data.dataset)

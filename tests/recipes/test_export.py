@@ -56,8 +56,8 @@ def exporting(pipeline, output: Path | None = None, check: dict | None = None, o
     return export(parse_config(ExportConfig, {"model": model, "check": check or {}, "console": console}))
 
 
-def scoring(pipeline, runs: Path, **data):
-    return evaluate(parse_config(EvaluateConfig, {"data": data, "console": {"runs": str(runs)}}))
+def scoring(pipeline, runs: Path, *, run: str, **data):
+    return evaluate(parse_config(EvaluateConfig, {"data": {"models": [run], **data}, "console": {"runs": str(runs)}}))
 
 
 def inspecting(path: Path, as_json: bool = True):
