@@ -13,6 +13,7 @@ import numpy as np
 from simclrseg import plots
 from simclrseg.data.datasets.base import colour_bands
 from simclrseg.evaluation.results import Evaluated
+from simclrseg.files import make_folder
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
 from simclrseg.metadata import IGNORE
@@ -71,8 +72,9 @@ def worst_and_best(model: Evaluated) -> tuple[list[Example], list[Example]]:
 
 
 def write_worst(examples: Sequence[Example], folder: Path) -> None:
-    """Write the examples as ``001-<name>.png``, the worst first, into a folder that is made for them."""
-    folder.mkdir(exist_ok=True)
+    """Write the examples as ``001-<name>.png``, the worst first, into a folder that is made where there are any."""
+    if examples:
+        make_folder(folder)
     for number, example in enumerate(examples, start=1):
         name = re.sub(r"[^A-Za-z0-9._]+", "-", example.key)[-60:].strip("-.")
         titles, pictures = zip(*example.pictures, strict=True)

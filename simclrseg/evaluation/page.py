@@ -66,11 +66,10 @@ def table(
     numeric = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
 
     def heading(name: str) -> Html:
-        words = name.replace("_", " ")
         right = "number" if name in numeric else None
         if not sortable:
-            return element("th", words, scope="col", class_=right)
-        return element("th", element("button", words, type="button"), scope="col", class_=right, aria_sort="none")
+            return element("th", name, scope="col", class_=right)
+        return element("th", element("button", name, type="button"), scope="col", class_=right, aria_sort="none")
 
     def cell(number: int, name: str, value: Any) -> Html:
         text: str = written(value)
@@ -86,7 +85,9 @@ def table(
         element("tr", *(cell(number, name, value) for name, value in row.items())) for number, row in enumerate(rows)
     )
     body = element("tbody", *lines)
-    whole = element("table", element("caption", caption), head, body, class_="sortable" if sortable else None)
+    whole = element(
+        "table", element("caption", element("span", caption)), head, body, class_="sortable" if sortable else None
+    )
     return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
@@ -112,9 +113,7 @@ def picture(rgb: np.ndarray, *, alt: str) -> Html:
             break
     data = base64.b64encode(buffer.getvalue()).decode()
     height, width = rgb.shape[:2]
-    return element(
-        "img", src=f"data:image/webp;base64,{data}", alt=alt, width=str(width), height=str(height), loading="lazy"
-    )
+    return element("img", src=f"data:image/webp;base64,{data}", alt=alt, width=str(width), height=str(height))
 
 
 def page(title: str, summary: str, sections: Sequence[tuple[str, str, Html]]) -> str:

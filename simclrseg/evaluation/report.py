@@ -28,6 +28,13 @@ ROWS = 5_000
 POINTS = 200
 """Points that a curve is drawn with at most."""
 
+_WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", "bce": "BCE", "ce": "cross entropy"} | {
+    "boundary_iou": "Boundary IoU",
+    "top5": "top 5",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "aurc": "AURC",
+}
 Part = tuple[str, str, Html]
 
 
@@ -40,16 +47,28 @@ def write_report(report: Report) -> None:
     summary = f"{first.task.capitalize()}, scored on {photos} of {first.dataset.name}, {first.split} split."
     parts: list[Part] = [_comparison(report)] if several else []
     for number, model in enumerate(report.ranked, start=1):
-        parts += _model(model, f"model{number}", f"{model.name}: " if several else "", shown=number <= SHOWN)
-        if number <= SHOWN:
-            parts += _gallery(report, model, f"model{number}", number if several else None)
+        folder = report.folder / "worst"
+        found = _model(
+            model,
+            f"model{number}",
+            folder=(folder / f"model-{number}" if several else folder) if number <= SHOWN else None,
+            level=3 if several else 2,
+        )
+        if several:
+            found = [_part(model.name, f"model{number}", *(markup for _, _, markup in found))]
+        parts += found
     parts += _curves(report)
     parts.append(_images(report))
     write_text(report.folder / "report.html", page(title, summary, parts))
 
 
-def _part(title: str, identifier: str, *content: str) -> Part:
-    return identifier, title, section(title, identifier, *content)
+def _words(name: str) -> str:
+    """A name as people write it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def _part(title: str, identifier: str, *content: str, level: int = 2) -> Part:
+    return identifier, title, section(title, identifier, *content, level=level)
 
 
 def _note(*text: str) -> Html:
@@ -64,7 +83,7 @@ def _comparison(report: Report) -> Part:
             {name: text.removeprefix("**").removesuffix("**") if name != "name" else text for name, text in row.items()}
         )
         strong |= {(number, name) for name, text in row.items() if name != "name" and text.startswith("**")}
-    deciding = report.models[0].deciding.replace("_", " ")
+    deciding = _words(report.models[0].deciding)
     content = [
         table(
             rows,
@@ -91,19 +110,21 @@ def _comparison(report: Report) -> Part:
     return _part("Comparison", "comparison", *content)
 
 
-def _model(model: Evaluated, identifier: str, before: str, *, shown: bool) -> list[Part]:
-    """What was found of one model."""
-    parts = [_part(f"{before}Results", identifier, *_numbers(model))]
-    charts = [*_calibration(model), *_thresholds(model)] if shown else []
+def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int) -> list[Part]:
+    """What was found of one model.
+
+    Args:
+        identifier: begins all ids of these parts.
+        folder: of pictures of its worst images; None to show no images and charts of it.
+    """
+    parts = [_part("Results", f"{identifier}-results", *_numbers(model), level=level)]
+    charts = [*_calibration(model), *_thresholds(model)] if folder else []
     if charts:
-        parts.append(
-            _part(
-                f"{before}Confidence and threshold",
-                f"{identifier}-confidence",
-                drawn(charts, f"{identifier}-charts"),
-            )
-        )
-    parts.append(_part(f"{before}Classes", f"{identifier}-classes", *_classes(model)))
+        graphs = drawn(charts, f"{identifier}-charts")
+        parts.append(_part("Confidence and threshold", f"{identifier}-confidence", graphs, level=level))
+    parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
+    if folder:
+        parts += _gallery(model, identifier, folder=folder, level=level)
     return parts
 
 
@@ -112,37 +133,42 @@ def _numbers(model: Evaluated) -> list[Html]:
     cards = [
         element(
             "div",
-            element("dt", name.replace("_", " ")),
+            element("dt", _words(name)),
             element("dd", f"{found.value:.4f}"),
             element("dd", _ends(found)),
         )
-        for name, found in list(model.metrics.items())[:CARDS]
+        for name, found in [item for item in model.metrics.items() if item[0] != "dice"][:CARDS]
     ]
     over = "over all pixels" if model.task == "segmentation" else "over all photos"
     rows = []
     for name, found in model.metrics.items():
-        row: dict[str, Any] = {"metric": name.replace("_", " "), over: found.value, "95 % interval": _ends(found)}
+        if name == "dice":  # the same as F1
+            continue
+        row: dict[str, Any] = {"metric": _words(name), over: found.value, "95 % interval": _ends(found)}
         if model.means:
             mean = model.means.get(name)
             row |= {"mean over images": mean.value if mean else None, "its 95 % interval": _ends(mean)}
         rows.append(row)
-    content = [element("dl", *cards, class_="cards"), table(rows, caption="All metrics")]
+    content = []
     known = {**_flat(model.facts), **_flat(model.notes)}
     for seconds in ("pretraining_seconds", "finetuning_seconds"):
         if seconds in known:
             known[seconds.replace("_seconds", "_time")] = compare.duration(known.pop(seconds))
     if known:
-        facts = [{"fact": name.replace("_", " "), "value": _plain(value)} for name, value in known.items()]
+        facts = [{"fact": _words(name), "value": _plain(value)} for name, value in known.items()]
         content.append(table(facts, caption="The model and how it was scored"))
     for name, finding in model.findings.items():
-        found_facts = [
-            {"fact": key.replace("_", " "), "value": _plain(value)} for key, value in _flat(finding.facts()).items()
-        ]
+        found_facts = [{"fact": _words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
         if found_facts:
             content.append(table(found_facts, caption=name.replace("_", " ").capitalize()))
+    numbers = [
+        element("dl", *cards, class_="cards"),
+        table(rows, caption="All metrics"),
+        element("div", *content, class_="beside"),
+    ]
     if model.scores.skipped:
-        content.append(_note(f"{len(model.scores.skipped)} could not be read: {model.scores.skipped[0]}"))
-    return content
+        numbers.append(_note(f"{len(model.scores.skipped)} could not be read: {model.scores.skipped[0]}"))
+    return numbers
 
 
 def _ends(found: Estimate | None) -> str:
@@ -212,7 +238,9 @@ def _thresholds(model: Evaluated) -> list[Chart]:
     """IoU, precision and recall over the threshold, for a foreground that has one."""
     if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
         return []
-    found = binary_metrics(model.scores.chosen.total().at_thresholds()[0])  # type: ignore[union-attr]
+    counts = model.scores.chosen.total().at_thresholds()[0]  # type: ignore[union-attr]
+    found = binary_metrics(counts)
+    found["precision"] = np.where(counts[:, :, 1].sum(1) > 0, found["precision"], np.nan)  # nothing is above
     lines = [
         Line(label, THRESHOLDS.tolist(), found[name].tolist())
         for name, label in (("iou", "IoU"), ("precision", "precision"), ("recall", "recall"))
@@ -269,20 +297,20 @@ def _classes(model: Evaluated) -> list[Html]:
         lines.append(element("tr", element("th", name, scope="row"), *cells))
     caption = f"Confusion: each row is a true class and shows as what its {unit} were predicted"
     whole = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", *lines), class_="confusion"
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", head),
+        element("tbody", *lines),
+        class_="confusion",
     )
     content.append(element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption))
     return content
 
 
-def _gallery(report: Report, model: Evaluated, identifier: str, number: int | None) -> list[Part]:
-    """The images at both ends, also as files in ``worst/``."""
+def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> list[Part]:
+    """The images at both ends; the worst are also written to a folder."""
     worst, best = worst_and_best(model)
-    before = "" if number is None else f"{model.name}: "
-    if worst:
-        folder = report.folder / "worst"
-        folder.mkdir(exist_ok=True)
-        write_worst(worst, folder if number is None else folder / f"model-{number}")
+    write_worst(worst, folder)
     segmented = model.task == "segmentation"
     legend = []
     if segmented:
@@ -297,7 +325,7 @@ def _gallery(report: Report, model: Evaluated, identifier: str, number: int | No
     for title, key, examples in (("Worst images", "worst", worst), ("Best images", "best", best)):
         if examples:
             shown = element("div", *(_example(example) for example in examples), class_=None if segmented else "photos")
-            parts.append(_part(f"{before}{title}", f"{identifier}-{key}", *legend, shown, _note(size)))
+            parts.append(_part(title, f"{identifier}-{key}", *legend, shown, _note(size), level=level))
     return parts
 
 
@@ -333,7 +361,7 @@ def _curves(report: Report) -> list[Part]:
                     lines.append(Line(words, *zip(*points, strict=True)))
         if lines:
             ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
-            words = name.replace("_", " ")
+            words = _words(name)
             title = words if one else f"{words}, validation"
             charts.append(Chart(title, "epoch", words, lines, f"From the first to the last epoch: {ends}.", whole=True))
     return [_part("Training", "training", drawn(charts, "training-charts"))] if charts else []
@@ -350,7 +378,7 @@ def _images(report: Report) -> Part:
     order = ranking(first)
     order += sorted(set(range(len(first.per_image))) - set(order))  # what has no value comes last
     if len(report.models) == 1:
-        rows = [first.per_image[row] for row in order[:ROWS]]
+        rows = [{_words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
         caption = "All images, the worst first"
     else:
         column = first.deciding if first.task == "segmentation" else "predicted"
