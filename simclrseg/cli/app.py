@@ -99,24 +99,21 @@ def finetune(config: FinetuneConfig) -> None:
 @command(
     app,
     examples=(
-        "simclrseg evaluate",
-        "simclrseg evaluate oxford_pets-none oxford_pets-pets --baseline oxford_pets-none",
         "simclrseg evaluate oxford_pets-pets --min iou=0.85 --json",
+        "simclrseg evaluate runs/finetune/* --baseline oxford_pets-none",
     ),
-    terms="simclrseg.evaluation:METRICS",
+    terms="simclrseg.evaluation:TERMS",
 )
 def evaluate(config: EvaluateConfig) -> None:
     """Score fine-tuned models on labelled photos, with intervals, and compare them."""
-    from simclrseg.recipes import evaluate as recipe
+    from simclrseg.recipes._summary import summary
+    from simclrseg.recipes.evaluate import evaluate as run
 
     with console.session(quiet=config.console.quiet):
-        result = recipe.evaluate(config)
-    missed = result.pop("missed", ())
-    if config.console.as_json:
-        console.print_result({**result, "missed": missed}, as_json=True)
-    else:
-        console.print_result(recipe.summary(result))
-    if missed:
+        result = run(config)
+    as_json = config.console.as_json
+    console.print_result(result if as_json else summary(result), as_json=as_json)
+    if missed := result.get("missed"):
         raise GateError(f"--min is not met: {'; '.join(missed)}")
 
 

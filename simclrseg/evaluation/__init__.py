@@ -22,7 +22,15 @@ METRICS = {
     "macro_f1": "Of photos: mean of the F1 over the classes that occur.",
     "top5": "Share of the photos whose class is among the five likeliest, where there are more than five.",
 }
-"""Metrics over the split, with their definitions: from the counts of all its images together."""
+"""Metrics with their definitions."""
+
+TERMS = {
+    "over the split": "From the counts of all images together (micro average): large objects weigh more.",
+    "mean over images": "Mean of what each image has alone: each weighs the same.",
+    "95 % interval": "The middle of 1,000 bootstrap resamples of the images; of differences, paired.",
+    **METRICS,
+}
+"""Words of the tables, with what they mean."""
 
 GATES = tuple(name for name in METRICS if name not in ("bce", "focal_loss", "dice_loss"))
 """Those of which more is better."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from simclrseg.config import EvaluateConfig
 from simclrseg.data.datasets.base import Dataset
@@ -68,36 +67,3 @@ def add(
         model.findings["embedding"] = _embed.embed(
             model, asked.method, machine=machine, batch_size=batch_size, root=root, folder=folder
         )
-
-
-def summary(result: Mapping[str, Any]) -> dict[str, str]:
-    """What a terminal has room for, of what ``metrics.json`` holds of the findings."""
-    facts = {}
-    if found := result.get("calibration"):
-        facts["calibration"] = (
-            f"ECE {found['ece']:.4f}, Brier {found['brier']:.4f}, risk {found['risk_at_coverage']['0.8']:.4f} of the "
-            f"surest 80 % of {found['n']:,} {found['unit']}"
-        )
-    if found := result.get("embedding"):
-        values = found["silhouette"] or {}
-        facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
-    return facts
-
-
-def tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The same, of what needs rows and columns."""
-    rows = [
-        {
-            "out of distribution": name,
-            "per": level,
-            "score": score,
-            **{curve: f"{value['value']:.4f}" for curve, value in curves.items()},
-            "AUROC's 95 % interval": "-"
-            if (ends := curves["auroc"]["interval"]) is None
-            else "{:.4f} to {:.4f}".format(*ends),
-        }
-        for name, facts in result.get("ood", {}).items()
-        for level in ("image", "pixel")
-        for score, curves in facts.get(level, {}).items()
-    ]
-    return {"ood": rows} if rows else {}

@@ -68,39 +68,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a result a terminal has room for."""
-    if "models" in result:
-        return {"report": result["report"], "table": result["table"], "n": result["models"][0]["n"]}
-    shown = (
-        "run",
-        "model",
-        "backbone",
-        "dataset",
-        "split",
-        "n",
-        "resolution",
-        "border",
-        "threshold",
-        "empty_masks",
-        "report",
-    )
-    facts = {name: result[name] for name in shown if name in result}
-    if best := result.get("best_threshold"):
-        facts["best_threshold"] = (
-            f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_in_words(best['iou'])}"
-        )
-    facts |= _findings.summary(result)
-    rows = []
-    for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": value, "95 % interval": _ends(result["intervals"][name])}
-        if name in result.get("mean_over_images", ()):
-            mean = result["mean_over_images"][name]
-            row |= {"mean over images": mean["value"], "its 95 % interval": _ends(mean["interval"])}
-        rows.append(row)
-    return {**facts, "metrics": rows, **_findings.tables(result)}
-
-
 def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: Path) -> Evaluated:
     """Score one model."""
     recipe, dataset = scored.recipe, scored.dataset
@@ -263,12 +230,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _ends(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def _in_words(estimate: Mapping[str, Any]) -> str:
-    ends = "" if estimate["interval"] is None else f" ({_ends(estimate['interval'])})"
-    return f"{estimate['value']:.4f}{ends}"

@@ -22,7 +22,8 @@ from simclrseg.evaluation.calibration import Confidences
 from simclrseg.evaluation.ood import energy
 from simclrseg.knobs import parse_config
 from simclrseg.models.classifiers import load_classifier
-from simclrseg.recipes.evaluate import evaluate, summary
+from simclrseg.recipes._summary import summary
+from simclrseg.recipes.evaluate import evaluate
 from tests.recipes.conftest import Pipeline
 from tests.recipes.test_classify import CPU, colours, finetuning
 
