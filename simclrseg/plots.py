@@ -245,13 +245,14 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
     table = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "gist_rainbow"]
     colours = table(np.linspace(0, 1, len(classes))) if len(classes) > 20 else table(np.arange(len(classes)))
+    size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
     for number, (title, points) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), number)
         order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
         if classes:
-            axes.scatter(*points[order].T, s=8, c=colours[ids[order]], linewidths=0, alpha=0.8)
+            axes.scatter(*points[order].T, s=size, c=colours[ids[order]], linewidths=0, alpha=0.8)
         else:
-            axes.scatter(*points.T, s=8, linewidths=0, alpha=0.8)
+            axes.scatter(*points.T, s=size, linewidths=0, alpha=0.8)
         axes.set_title(title, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])

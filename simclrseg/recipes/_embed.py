@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from torch import nn
 
 from simclrseg import plots
@@ -137,7 +138,7 @@ def draw(
         features, kept = features_of(
             encoder(), dataset, indices, metadata=metadata, machine=machine, batch_size=batch_size
         )
-        points[title] = EMBEDDINGS[method](features.numpy())
+        points[title] = EMBEDDINGS[method](F.normalize(features, dim=1).numpy())  # as k-NN compares them
         if labels is not None and len(np.unique(labels[list(kept)])) > 1:
             silhouettes[title] = silhouette(features.numpy(), labels[list(kept)])
             log.info(f"{title}: silhouette of the classes {silhouettes[title]:.4f}")

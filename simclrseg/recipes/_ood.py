@@ -259,12 +259,17 @@ def _tell(name: str, levels: dict[Level, dict[str, Detection]]) -> None:
     for level, scores in levels.items():
         words = (f"{score} {Estimate(found.auroc, found.intervals['auroc'])}" for score, found in scores.items())
         log.info(f"{name} told apart by {level}, AUROC: {'; '.join(words)}")
-        for score, found in scores.items():
-            if found.auroc < 0.5:
-                log.warning(
-                    f"--ood {name}: by {score} per {level} the AUROC is {found.auroc:.3f}, below 0.5: the model is "
-                    f"surer of {name} than of its own photos, so this score must not be used to refuse such photos"
-                )
+    turned = [
+        f"{score} per {level} {found.auroc:.3f}"
+        for level, scores in levels.items()
+        for score, found in scores.items()
+        if found.auroc < 0.5
+    ]
+    if turned:
+        log.warning(
+            f"--ood {name}: AUROC below 0.5 ({', '.join(turned)}): there the model is surer of {name} than of its own "
+            "photos, and such photos cannot be refused by it"
+        )
 
 
 def _facts(found: Detection) -> dict[str, Any]:

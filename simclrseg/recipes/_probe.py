@@ -149,11 +149,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
             "split": "test" if split is not None else "photos without labels",
             "n": len(scored),
             "metrics": {name: estimate.value for name, estimate in metrics.items()},
-            "intervals": {
-                name: list(around.__dict__.values())
-                for name, e in metrics.items()
-                if (around := e.interval) is not None
-            },
+            "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
         }
         if method is not None:
             seed = found.config.run.seed if found.config else 0
