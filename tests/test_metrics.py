@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix as sklearn_confusion
 
+from simclrseg import metrics
 from simclrseg.errors import DataError
 from simclrseg.metrics import (
     Counts,
@@ -32,6 +34,15 @@ def test_confusion_counts_pairs_of_true_and_predicted_class() -> None:
         for predicted in range(4):
             assert matrix[true, predicted] == np.sum((mask == true) & (prediction == predicted))
     assert matrix.sum() == np.sum(mask != 255)
+
+
+@pytest.mark.parametrize(("classes", "type_"), [(2, np.uint8), (22, np.uint8), (254, np.uint8), (22, np.int64)])
+def test_confusion_equals_scikit_learns(classes: int, type_: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_EXACT", 100)  # what is larger is counted in parts
+    prediction, mask = (array.astype(type_) for array in pixels(classes))
+    counted = mask != 255
+    expected = sklearn_confusion(mask[counted], prediction[counted], labels=range(classes))
+    assert (confusion_matrix(prediction, mask, classes) == expected).all()
 
 
 def test_counts_split_all_pixels_for_each_class() -> None:

@@ -99,16 +99,22 @@ def finetune(config: FinetuneConfig) -> None:
 @command(
     app,
     examples=(
-        "simclrseg evaluate",
-        "simclrseg evaluate oxford_pets-pets --split validation --json",
+        "simclrseg evaluate oxford_pets-pets --min iou=0.85 --json",
+        "simclrseg evaluate runs/finetune/* --baseline oxford_pets-none",
     ),
+    terms="simclrseg.evaluation:TERMS",
 )
 def evaluate(config: EvaluateConfig) -> None:
-    """Score a fine-tuned model on labelled photos."""
+    """Score fine-tuned models on labelled photos, with intervals, and compare them."""
+    from simclrseg.recipes._summary import summary
     from simclrseg.recipes.evaluate import evaluate as run
 
     with console.session(quiet=config.console.quiet):
-        console.print_result(run(config), as_json=config.console.as_json)
+        result = run(config)
+    as_json = config.console.as_json
+    console.print_result(result if as_json else summary(result), as_json=as_json)
+    if missed := result.get("missed"):
+        raise GateError(f"--min is not met: {'; '.join(missed)}")
 
 
 @command(

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LOGGER = "simclrseg"
 BY_CLASS = "_by_class"
 """How groups of numbers are called whose rows are classes."""
+_BOLD = re.compile(r"\*\*.+\*\*")  # as in Markdown: a cell of a table
 
 
 def prepare_streams() -> None:
@@ -147,7 +149,7 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numbers = all(_is_number(row[place]) for row in rows)
         table.add_column(Text(title), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(cell[2:-2], "bold") if _BOLD.fullmatch(cell) else Text(cell) for cell in row))
     # a table that is read by another program is not to be folded
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as captured:

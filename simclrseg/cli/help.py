@@ -24,6 +24,7 @@ def render_help(
     *,
     commands: Iterable[tuple[str, str]] = (),
     examples: Iterable[str] = (),
+    terms: Iterable[tuple[str, str]] = (),
 ) -> str:
     """Draw a help page.
 
@@ -31,6 +32,7 @@ def render_help(
         params: Typer's parameters; each is drawn in the panel that it names.
         commands: (name, sentence) of subcommands.
         examples: whole command lines.
+        terms: (word, what it means).
     """
     from rich.console import Console, Group
     from rich.panel import Panel
@@ -42,6 +44,8 @@ def render_help(
         panels.setdefault(title, _table()).add_row(_names(param), Text(param.help or ""))
     for name, help_text in commands:
         panels.setdefault("Commands", _table(names=12)).add_row(Text(name, style="bold cyan"), Text(help_text))
+    for name, meaning in terms:
+        panels.setdefault("Metrics", _table(names=16)).add_row(Text(name, style="bold cyan"), Text(meaning))
     order = sorted(panels, key=lambda title: title != "Arguments")
     blocks: list[RenderableType] = [
         Text.assemble(("Usage: ", "yellow"), usage, "\n\n", sentence, "\n"),

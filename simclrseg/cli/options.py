@@ -33,6 +33,7 @@ class ConfigCommand(TyperCommand):
 
     body: ClassVar[Body]
     examples: ClassVar[tuple[str, ...]]
+    terms: ClassVar[str | None]
     _made = False
 
     @classmethod
@@ -58,7 +59,13 @@ class ConfigCommand(TyperCommand):
         from simclrseg.cli.help import render_help
 
         usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
-        formatter.write(render_help(usage, self.help or "", self.get_params(ctx), examples=self.examples))
+        terms: dict[str, str] = {}
+        if self.terms:
+            module, _, name = self.terms.partition(":")
+            terms = getattr(import_module(module), name)
+        formatter.write(
+            render_help(usage, self.help or "", self.get_params(ctx), examples=self.examples, terms=terms.items())
+        )
 
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
         self.body(config=config_from(self.model(), dict(ctx.params)))
@@ -75,15 +82,16 @@ class CommandGroup(TyperGroup):
         formatter.write(render_help(usage, self.help or "", self.get_params(ctx), commands=commands))
 
 
-def command(app: typer.Typer, *, examples: tuple[str, ...]) -> Callable[[Body], Body]:
+def command(app: typer.Typer, *, examples: tuple[str, ...], terms: str | None = None) -> Callable[[Body], Body]:
     """Register a function ``f(config: SomeConfig)`` as a command with one option per field of its config.
 
     Args:
         examples: whole command lines, shown under the help; short enough for 80 columns.
+        terms: ``module:name`` of words and what they mean, which the help explains.
     """
 
     def register(body: Body) -> Body:
-        cls = type("Command", (ConfigCommand,), {"body": staticmethod(body), "examples": examples})
+        cls = type("Command", (ConfigCommand,), {"body": staticmethod(body), "examples": examples, "terms": terms})
         app.command(body.__name__, cls=cls, help=inspect.getdoc(body))(lambda: None)
         return body
 

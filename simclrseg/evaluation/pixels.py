@@ -20,6 +20,8 @@ BOUNDARY = 0.02
 """Width of the band along a boundary, as a share of the image's diagonal (Cheng et al. 2021, §4.2)."""
 FOCUS = 2.0
 """Exponent of the focal loss (Lin et al. 2017, eq. 4), without class weights."""
+SMALLEST = 1e-7
+"""Probability below which the true class costs no more: of float32, the sigmoid of a logit below -16 is nearly 0."""
 THRESHOLDS = np.arange(1, 100) / 100
 
 Floats = NDArray[np.float64]
@@ -63,13 +65,14 @@ class Pixels:
         confusion = confusion_matrix(decided, mask, classes)  # refuses class ids that the model does not have
         truth = mask[counted]
         p = probability[None] if probability.ndim == 2 else probability
-        p = p[:, counted].astype(np.float64)  # (1 or C, n)
+        p = p[:, counted]  # (1 or C, n)
         if len(p) == 1:
+            p = p.astype(np.float64)
             p = np.concatenate([1 - p, p])
-        of_truth = np.clip(p[truth, np.arange(len(truth))], 1e-7, 1.0)
-        surprise = -np.log(of_truth)
+        of_truth = p[truth, np.arange(len(truth))].astype(np.float64)
+        surprise = -np.log(np.clip(of_truth, SMALLEST, 1.0))
         sizes = np.bincount(truth, minlength=classes)
-        products = np.bincount(truth, weights=p[truth, np.arange(len(truth))], minlength=classes)
+        products = np.bincount(truth, weights=of_truth, minlength=classes)
         histogram = np.zeros((2, 100))
         if classes == 2:
             hundredth = np.clip(np.ceil(p[1] * 100).astype(np.intp) - 1, 0, 99)
@@ -77,7 +80,7 @@ class Pixels:
         one = (
             confusion,
             _boundaries(decided, mask, counted, classes),
-            np.stack([products, p.sum(axis=1) + sizes], axis=1),
+            np.stack([products, p.sum(axis=1, dtype=np.float64) + sizes], axis=1),
             np.array([surprise.sum(), ((1 - of_truth) ** FOCUS * surprise).sum()]),
             histogram,
         )
@@ -105,7 +108,8 @@ class Pixels:
     def metrics(self, *, empty: float = 1.0) -> dict[str, Any]:
         """Every metric of every row, (N,) each; the first is higher-is-better.
 
-        Of two classes those of the foreground; of more the means over the classes that occur.
+        Of two classes those of the foreground; of more the means over the classes that occur. The Dice loss is over
+        the classes that are in the masks, as in training, and 0 where there is none.
 
         Args:
             empty: what an image counts where there is nothing to find and nothing was found.
@@ -114,11 +118,10 @@ class Pixels:
         if self.confusion.shape[-1] == 2:
             nothing = np.where(self.confusion[:, 1].sum(-1) + self.confusion[:, 0, 1] == 0, empty, 0.0)
             boundary = ratio(*np.moveaxis(self.boundary[:, 1], -1, 0), nothing)
-            dice = ratio(2 * self.overlap[:, 1, 0], self.overlap[:, 1, 1], 0.0)
+            dice = np.where(self.confusion[:, 1].sum(-1) > 0, self._dice[:, 1], 1.0)
         else:
-            occurs = ~np.isnan(class_metrics(self.confusion)["iou"])
-            boundary = mean_of_known(np.where(occurs, ratio(*np.moveaxis(self.boundary, -1, 0), 0.0), np.nan))
-            dice = mean_of_known(np.where(occurs, ratio(2 * self.overlap[..., 0], self.overlap[..., 1], 0.0), np.nan))
+            boundary = mean_of_known(self.by_class()["boundary_iou"])
+            dice = mean_of_known(np.where(self.confusion.sum(-1) > 0, self._dice, np.nan))
         cross_entropy, focal = np.moveaxis(self.losses, -1, 0)
         return {
             **segmentation_metrics(self.confusion, empty=empty),
@@ -127,6 +130,17 @@ class Pixels:
             "focal_loss": ratio(focal, counted, 0.0),
             "dice_loss": 1 - dice,
         }
+
+    def by_class(self) -> dict[str, Floats]:
+        """The metrics of each class, (N, C) each; NaN where it is neither in the masks nor predicted."""
+        metrics = class_metrics(self.confusion)
+        boundary = ratio(*np.moveaxis(self.boundary, -1, 0), 0.0)
+        return {**metrics, "boundary_iou": np.where(np.isnan(metrics["iou"]), np.nan, boundary)}
+
+    @property
+    def _dice(self) -> Floats:
+        """(N, C) 2 sum(p·y) / sum(p + y)."""
+        return ratio(2 * self.overlap[..., 0], self.overlap[..., 1], 0.0)
 
     def at_thresholds(self) -> Floats:
         """(N, 99, 2, 2) confusion of two classes at the thresholds 0.01 ... 0.99."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import ImageError
+from simclrseg.evaluation.calibration import Confidences
+from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.evaluation.reading import read_ahead
 from simclrseg.images import resize_image, resize_mask
-from simclrseg.inference.masks import to_mask, to_size
-from simclrseg.metrics import confusion_matrix
+from simclrseg.inference.masks import to_size
+from simclrseg.metrics import binary_metrics
 
 Resolution = Literal["training", "original"]
 RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
@@ -23,19 +26,88 @@ RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
+Floats = NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Confusion counts of every image, from which every metric follows.
+    """Counts of every image, from which every metric follows.
 
     Attributes:
-        keys: the images' names in their dataset.
-        counts: per resolution, (N, C, C) pixels by true and predicted class.
+        keys: the N images' names in their dataset.
+        indices: the same as numbers.
+        pixels: per resolution, what was counted in each image.
         skipped: images that could not be read, with the reason.
+        empty: what an image counts in which there is nothing to find and nothing was found.
+        confidences: counts of all pixels by their confidence, at the resolution of the metrics.
     """
 
     keys: tuple[str, ...]
-    counts: dict[Resolution, np.ndarray]
+    indices: tuple[int, ...]
+    pixels: dict[Resolution, Pixels]
     skipped: tuple[str, ...]
+    empty: float = 1.0
+    confidences: Confidences = field(default_factory=Confidences.none)
+
+    @property
+    def counts(self) -> dict[Resolution, np.ndarray]:
+        """Per resolution, (N, C, C) pixels by true and predicted class."""
+        return {resolution: pixels.confusion.astype(np.int64) for resolution, pixels in self.pixels.items()}
+
+    @property
+    def resolution(self) -> Resolution:
+        """That of the metrics below: of the masks, unless only the other one was counted."""
+        return _finest(self.pixels)
+
+    @property
+    def chosen(self) -> Pixels:
+        """The counts at that resolution."""
+        return self.pixels[self.resolution]
+
+    def resampled(self, weights: Floats) -> dict[str, Floats]:
+        """Every metric over the split, from the sums of all images: weights (R, N) -> (R,) each."""
+        return self.chosen.summed(weights).metrics(empty=self.empty)
+
+    def by_class(self, weights: Floats) -> dict[str, Floats]:
+        """The metrics of each class: weights (R, N) -> (R, C) each."""
+        return self.chosen.summed(weights).by_class()
+
+    def by_image(self) -> dict[str, Floats]:
+        """Every metric of each image, (N,) each; NaN where it has none, as one that is wholly ignored."""
+        pixels = self.chosen
+        counted = pixels.confusion.sum((1, 2)) > 0
+        return {name: np.where(counted, values, np.nan) for name, values in pixels.metrics(empty=self.empty).items()}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(C, C) pixels of all images."""
+        matrix: np.ndarray = self.chosen.confusion.sum(0).astype(np.int64)
+        return matrix
+
+    @property
+    def empty_masks(self) -> int:
+        """Images without a pixel of any class but the first, which is the background."""
+        return int((self.chosen.confusion[:, 1:].sum((1, 2)) == 0).sum())
+
+    def sweep(self) -> dict[str, Floats]:
+        """Of two classes the metrics over the split at the thresholds 0.01 ... 0.99, (99,) each, and these."""
+        metrics: dict[str, Any] = binary_metrics(self.chosen.total().at_thresholds()[0], empty=self.empty)
+        return {"threshold": THRESHOLDS, **metrics}
+
+    def at_threshold(self, threshold: float, weights: Floats) -> dict[str, Floats]:
+        """Of two classes the metrics at one of these thresholds: weights (R, N) -> (R,) each."""
+        place = round(threshold * 100) - 1
+        metrics: dict[str, Floats] = binary_metrics(
+            self.chosen.summed(weights).at_thresholds()[:, place], empty=self.empty
+        )
+        return metrics
+
+
+def best_threshold(scores: Scores) -> float:
+    """The threshold with the highest IoU over the split; of several the one nearest to 0.5."""
+    sweep = scores.sweep()
+    best = sweep["threshold"][sweep["iou"] >= sweep["iou"].max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
 
 
 def score(
@@ -48,22 +120,28 @@ def score(
     threshold: float | None,
     batch_size: int,
     workers: int,
+    resolutions: Sequence[Resolution] = RESOLUTIONS,
+    empty: float = 1.0,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> Scores:
-    """Compare predictions with masks, at both resolutions in one pass.
+    """Compare predictions with masks, at some resolutions in one pass.
 
     A probability map is brought to the mask's size before it becomes a mask (design §6).
 
     Args:
         predict: the model; it gets a batch of squashed photos.
         image_size: side S of the squares that the model was trained on.
-        classes: number of classes C; two classes have one probability, that of class 1.
-        threshold: probability above which a pixel is class 1; unused for more than two classes.
+        classes: number of classes C; two classes have one probability, that of class 1, or one each.
+        threshold: probability above which a pixel is class 1; unused where there is a probability for each class.
+        empty: what an image counts in which there is nothing to find and nothing was found.
         on_batch: is told the number of images done.
     """
     keys: list[str] = []
+    scored: list[int] = []
     skipped: list[str] = []
-    counts: dict[Resolution, list[np.ndarray]] = {resolution: [] for resolution in RESOLUTIONS}
+    counts: dict[Resolution, list[Pixels]] = {resolution: [] for resolution in resolutions}
+    confidences = Confidences.none()
+    finest = _finest(resolutions)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray] | str:
         try:
@@ -71,13 +149,17 @@ def score(
         except ImageError as error:
             return str(error)
 
-    def count(probability: np.ndarray, mask: np.ndarray) -> dict[Resolution, np.ndarray]:
-        small = resize_mask(mask, (image_size, image_size))
-        large = to_size(probability, mask.shape)
-        return {
-            "training": confusion_matrix(to_mask(probability, threshold), small, classes),
-            "original": confusion_matrix(to_mask(large, threshold), mask, classes),
-        }
+    def count(probability: np.ndarray, mask: np.ndarray) -> tuple[dict[Resolution, Pixels], Confidences]:
+        found = {}
+        for resolution in resolutions:
+            if resolution == "training":
+                here, truth = probability, resize_mask(mask, (image_size, image_size))
+            else:
+                here, truth = to_size(probability, mask.shape), mask  # type: ignore[arg-type]
+            found[resolution] = Pixels.of(here, truth, threshold, classes)
+            if resolution == finest:
+                sure = Confidences.of_pixels(here, truth)
+        return found, sure
 
     with ThreadPoolExecutor(workers) as pool:
         for chunk, loaded in read_ahead(pool, load, indices, batch_size):
@@ -85,11 +167,16 @@ def score(
             skipped += [item for item in loaded if isinstance(item, str)]
             if read:
                 probabilities = predict(np.stack([image for _, (image, _) in read]))
-                for result in pool.map(count, probabilities, [mask for _, (_, mask) in read]):
-                    for resolution in RESOLUTIONS:
+                for result, sure in pool.map(count, probabilities, [mask for _, (_, mask) in read]):
+                    confidences += sure
+                    for resolution in resolutions:
                         counts[resolution].append(result[resolution])
             keys += [dataset.keys[index] for index, _ in read]
+            scored += [index for index, _ in read]
             on_batch(len(keys) + len(skipped))
-    empty = np.zeros((0, classes, classes), np.int64)
-    stacked = {resolution: np.stack(counts[resolution]) if keys else empty for resolution in RESOLUTIONS}
-    return Scores(tuple(keys), stacked, tuple(skipped))
+    stacked = {resolution: Pixels.stack(images, classes) for resolution, images in counts.items()}
+    return Scores(tuple(keys), tuple(scored), stacked, tuple(skipped), empty, confidences)
+
+
+def _finest(resolutions: Collection[Resolution]) -> Resolution:
+    return "original" if "original" in resolutions else "training"

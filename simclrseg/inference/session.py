@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,13 @@ SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
 
 
 OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
+
+
+Describe = Callable[[onnxruntime.InferenceSession], ModelMetadata]
+
+
+class NoMetadata(ModelFileError):
+    """An ONNX file that does not say what it is of."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ def open_model(
     threads: int | None = None,
     largest: tensorrt.Shape | None = None,
     cache: Path | None = None,
+    describe: Describe | None = None,
 ) -> Model:
     """Open an exported model, and see which device it really got.
 
@@ -144,9 +152,10 @@ def open_model(
         threads: that compute one batch on the CPU; ONNX Runtime's own choice by default.
         largest: batch that will come, for ``tensorrt``; by default 8 of the training size.
         cache: folder below which ``tensorrt`` keeps its engines.
+        describe: gives the metadata of a file that has none.
 
     Raises:
-        ModelFileError: if the file cannot be read or was not exported by this tool.
+        ModelFileError: if the file cannot be read or was not exported by this tool; NoMetadata if it does not say so.
         DeviceError: if ``cuda`` or ``tensorrt`` was asked for and cannot be used, or ``mps``, which ONNX Runtime does
             not have.
         UsageError: if there is no such device.
@@ -167,7 +176,7 @@ def open_model(
         raise DeviceError(f"--device {device} cannot be used by ONNX Runtime: {cause}; use --device cpu, or auto")
     if session is None:
         session = _open_on_cpu(path, threads)
-    metadata = _metadata(session, path)
+    metadata = _metadata(session, path, describe)
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
     return Model(session, metadata, session.get_providers()[0], path, cause)
@@ -234,16 +243,18 @@ def _options(severity: int, threads: int | None = None) -> onnxruntime.SessionOp
     return options
 
 
-def _metadata(session: onnxruntime.InferenceSession, path: Path) -> ModelMetadata:
+def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:
     header: dict[str, str] = session.get_modelmeta().custom_metadata_map
     try:
         metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
-    if metadata is None or not (names >= {"image", "probability"} and names & {"mask", "label"}):
+    if not (names >= {"image", "probability"} and names & {"mask", "label"}):
         raise ModelFileError(f"{path} was not exported by simclrseg: `simclrseg export RUN` makes a model it can use")
-    return metadata
+    if metadata is None and describe is None:
+        raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
+    return metadata or describe(session)  # type: ignore[misc]  # one of them is there
 
 
 @contextlib.contextmanager

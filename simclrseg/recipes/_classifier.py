@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.classification import Predict, Scores, score
+from simclrseg.evaluation.intervals import Floats
+from simclrseg.evaluation.results import Estimate
 from simclrseg.metadata import ModelMetadata
+from simclrseg.metrics import TOP
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
@@ -204,8 +207,13 @@ def score_predictions(
     metadata: ModelMetadata,
     workers: int,
     batch_size: int,
+    at: str | None = None,
+    empty: float = 1.0,
 ) -> Scores:
-    """Compare what ``predict`` says with the labels, and name the photos that could not be read."""
+    """Compare what ``predict`` says with the labels, and name the photos that could not be read.
+
+    A label has no resolution and is never empty.
+    """
     scores = score(
         predict,
         dataset,
@@ -254,33 +262,46 @@ def draw_test(
     machine: Machine,
 ) -> None:
     """Show which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""
-    _confusion(folder, scores, metadata)
+    write_pictures(folder, scores, metadata)
+    _labelled.write_confusion(folder, scores.confusion, metadata.classes)
 
 
-def write_scores(folder: Path, scores: Scores, *, metadata: ModelMetadata, at: str) -> None:
-    """Write ``per_image.csv``, one row a photo in the order in which they were scored, and the confusion matrix."""
-    rows = [
+def image_rows(scores: Scores, metadata: ModelMetadata) -> list[dict[str, Any]]:
+    """A row a photo, in the order in which they were scored."""
+    return [
         {
             "image": key,
             "true": metadata.classes[label],
-            "predicted": metadata.classes[probability.argmax()],
-            "probability": float(probability.max()),
-            "correct": int(probability.argmax() == label),
+            "predicted": metadata.classes[predicted],
+            "probability": float(probability[predicted]),
+            "correct": int(predicted == label),
         }
-        for key, label, probability in zip(scores.keys, scores.labels, scores.probabilities, strict=True)
+        for key, label, predicted, probability in zip(
+            scores.keys, scores.labels, scores.predicted, scores.probabilities, strict=True
+        )
     ]
-    _labelled.write_rows(folder / "per_image.csv", rows)
-    _confusion(folder, scores, metadata)
 
 
-def _confusion(folder: Path, scores: Scores, metadata: ModelMetadata) -> None:
-    matrix = scores.confusion
-    plots.confusion(matrix, metadata.classes, folder / "confusion.png")
-    rows = [
-        {"true": name, **dict(zip(metadata.classes, row, strict=True))}
-        for name, row in zip(metadata.classes, matrix.tolist(), strict=True)
-    ]
-    _labelled.write_rows(folder / "confusion.csv", rows)
+def image_means(scores: Scores, weights: Floats | None) -> dict[str, Estimate]:
+    """The means over images of their own metrics: those over the split are such already."""
+    return {}
+
+
+def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
+    """What ``Scores`` gives of such a model."""
+    return ("accuracy", "macro_f1", *(("top5",) if len(metadata.classes) > TOP else ()))
+
+
+def notes(
+    scores: Scores, weights: Floats | None, metadata: ModelMetadata, validation: Callable[[], Scores] | None
+) -> dict[str, Any]:
+    """What belongs beside the numbers: nothing."""
+    return {}
+
+
+def write_pictures(folder: Path, scores: Scores, metadata: ModelMetadata) -> None:
+    """Show which classes are taken for which, in ``confusion.png``."""
+    plots.confusion(scores.confusion, metadata.classes, folder / "confusion.png")
 
 
 def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:

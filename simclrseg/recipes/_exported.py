@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import onnxruntime
 
 from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
-from simclrseg.inference.session import open_model
+from simclrseg.inference.session import Describe, NoMetadata, open_model
 from simclrseg.knobs import parse_config
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import RGB, ModelMetadata
+from simclrseg.recipes import _classifier, _segmenter
 from simclrseg.recipes._tasks import Predict, task_of_model
 
 log = logging.getLogger(__name__)
 
 
-def open_exported(path: Path, device: str) -> tuple[Predict, ModelMetadata]:
+def open_exported(
+    path: Path, device: str, *, classes: Sequence[str] = (), size: int | None = None
+) -> tuple[Predict, ModelMetadata]:
     """What an exported ONNX file says of photos, for scoring, and its metadata.
 
+    Args:
+        classes, size: what a file without metadata is of: class names by id, and side of the training pictures.
+
     Raises:
-        ModelFileError: if it cannot be read, was not made by this tool, or takes no pictures of the training size.
+        ModelFileError: if it cannot be read, was not made by this tool, does not say what it is of and nobody else
+            does, or takes no pictures of the training size.
         DeviceError: if the device cannot be used.
     """
-    model = open_model(path, device)
+    try:
+        model = open_model(path, device, describe=_describe(classes, size) if classes and size else None)
+    except NoMetadata as error:
+        raise ModelFileError(f"{path} does not say what it is of: pass --classes and --size, and --dataset") from error
     log.info(model.describe())
     side, (_, height, width) = model.metadata.image_size, model.fixed
     if (height or side, width or side) != (side, side):
@@ -34,6 +47,28 @@ def open_exported(path: Path, device: str) -> tuple[Predict, ModelMetadata]:
             "export it without --fixed-shape"
         )
     return model.run, model.metadata
+
+
+def _describe(classes: Sequence[str], size: int) -> Describe:
+    """Metadata from what the user says and the graph shows."""
+
+    def describe(session: onnxruntime.InferenceSession) -> ModelMetadata:
+        image = session.get_inputs()[0]
+        bands = image.shape[-1] if isinstance(image.shape[-1], int) else len(RGB)
+        outputs = {output.name: output.shape for output in session.get_outputs()}
+        labels = "label" in outputs
+        return ModelMetadata(
+            task=_classifier.TASK if labels else _segmenter.TASK,
+            encoder="unknown",
+            in_channels=bands,
+            bands=RGB if bands == len(RGB) else tuple(f"band {number + 1}" for number in range(bands)),
+            full_scale=255 if image.type == "tensor(uint8)" else 65535,
+            image_size=size,
+            classes=tuple(classes),
+            threshold=0.5 if len(outputs["probability"]) == 3 else None,
+        )
+
+    return describe
 
 
 def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:

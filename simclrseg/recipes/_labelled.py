@@ -75,6 +75,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def write_confusion(folder: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """A confusion matrix as ``confusion.csv``: a row a true class."""
+    rows = [
+        {"true": name, **dict(zip(classes, row, strict=True))}
+        for name, row in zip(classes, matrix.tolist(), strict=True)
+    ]
+    write_rows(folder / "confusion.csv", rows)
+
+
 def readable_photos(
     dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:

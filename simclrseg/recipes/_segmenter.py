@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import Split, test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
-from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, score
+from simclrseg.evaluation.estimates import over_images
+from simclrseg.evaluation.intervals import Floats, interval
+from simclrseg.evaluation.results import Estimate
+from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, best_threshold, score
 from simclrseg.losses import LOSSES
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
@@ -263,8 +266,15 @@ def score_predictions(
     metadata: ModelMetadata,
     workers: int,
     batch_size: int,
+    at: Resolution | None = None,
+    empty: float = 1.0,
 ) -> Scores:
-    """Compare what ``predict`` says with the masks, and name the photos that could not be read."""
+    """Compare what ``predict`` says with the masks, and name the photos that could not be read.
+
+    Args:
+        at: the only resolution to count pixels at; None for both.
+        empty: what a photo counts in which there is nothing to find and nothing was found.
+    """
     scores = score(
         predict,
         dataset,
@@ -274,6 +284,8 @@ def score_predictions(
         threshold=metadata.threshold,
         batch_size=batch_size,
         workers=workers,
+        resolutions=RESOLUTIONS if at is None else (at,),
+        empty=empty,
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
@@ -284,7 +296,7 @@ def score_predictions(
 
 def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str, dict[str, Any]]:
     """What ``test.json`` holds: per resolution, the metrics over the split, and of many classes the IoU of each."""
-    matrices = {resolution: scores.counts[resolution].sum(axis=0) for resolution in RESOLUTIONS}
+    matrices = {resolution: counts.sum(axis=0) for resolution, counts in scores.counts.items()}
     return {
         resolution: {
             "split": split,
@@ -295,7 +307,7 @@ def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str,
             "metrics": segmentation_metrics(matrices[resolution]),
             **_by_class(matrices[resolution], metadata.classes),
         }
-        for resolution in RESOLUTIONS
+        for resolution in matrices
     }
 
 
@@ -312,13 +324,58 @@ def headline(result: dict[str, dict[str, Any]], at: Resolution = "original") -> 
     return result[at]
 
 
-def write_scores(folder: Path, scores: Scores, *, metadata: ModelMetadata, at: Resolution) -> None:
-    """Write ``per_image.csv``: one row an image, in the order in which they were scored."""
-    rows = [
-        {"image": key, **segmentation_metrics(counts)}
-        for key, counts in zip(scores.keys, scores.counts[at], strict=True)
+def image_rows(scores: Scores, metadata: ModelMetadata) -> list[dict[str, Any]]:
+    """A row an image, in the order in which they were scored: its own metrics."""
+    columns = scores.by_image()
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {"image": key, **dict(zip(columns, row, strict=True))} for key, row in zip(scores.keys, values, strict=True)
     ]
-    _labelled.write_rows(folder / "per_image.csv", rows)
+
+
+def image_means(scores: Scores, weights: Floats | None) -> dict[str, Estimate]:
+    """The means over images of their own metrics."""
+    return over_images(scores.by_image(), weights)
+
+
+def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
+    """What ``Scores`` gives of such a model."""
+    two = len(metadata.classes) == 2
+    averages = ("iou", "f1", "dice", "precision", "recall") if two else ("miou", "f1", "precision", "recall")
+    return (*averages, "accuracy", "boundary_iou", "bce" if two else "ce", "focal_loss", "dice_loss")
+
+
+def notes(
+    scores: Scores, weights: Floats | None, metadata: ModelMetadata, validation: Callable[[], Scores] | None
+) -> dict[str, Any]:
+    """What belongs beside the numbers: empty masks, and what the best threshold on validation photos would give.
+
+    Args:
+        validation: scores of these photos; None where none are to be looked at.
+    """
+    found: dict[str, Any] = {
+        "resolution": scores.resolution,
+        "border": metadata.border,
+        "threshold": metadata.threshold,
+        "empty_masks": scores.empty_masks,
+        "empty": scores.empty,
+    }
+    if metadata.threshold is None or validation is None:
+        return found
+    chosen_on = validation()
+    threshold = best_threshold(chosen_on)
+    everything = np.ones((1, len(scores.keys)))
+    ends = None if weights is None else interval(scores.at_threshold(threshold, weights)["iou"])
+    found["best_threshold"] = {
+        "threshold": threshold,
+        "validation_photos": len(chosen_on.keys),
+        "iou": Estimate(float(scores.at_threshold(threshold, everything)["iou"][0]), ends).facts(),
+    }
+    return found
+
+
+def write_pictures(folder: Path, scores: Scores, metadata: ModelMetadata) -> None:
+    """What pictures show better than tables: nothing."""
 
 
 def check_classes(dataset: Dataset, metadata: ModelMetadata) -> None:

@@ -1,158 +1,234 @@
-"""`simclrseg evaluate`: how good is a fine-tuned model, on its own test photos or on others?"""
+"""`simclrseg evaluate`: how good are fine-tuned models, on their own test photos or on others?"""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from simclrseg import runs
-from simclrseg.config import EvaluateConfig, FinetuneConfig
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.splits import Split
-from simclrseg.errors import DataError, RunError, UsageError
-from simclrseg.exporters import SUFFIXES
+from simclrseg import plots, runs
+from simclrseg.config import EvaluateConfig
+from simclrseg.errors import DataError, UsageError, suggestion
+from simclrseg.evaluation import compare
+from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split
+from simclrseg.evaluation.report import write_report
+from simclrseg.evaluation.results import Estimate, Evaluated, Report
 from simclrseg.files import write_text
-from simclrseg.knobs import dump_config, parse_config_file
-from simclrseg.metadata import MODEL_FILE, ModelMetadata
-from simclrseg.recipes._exported import open_exported, photos_of_file
+from simclrseg.knobs import dump_config
+from simclrseg.recipes import _findings, _labelled
+from simclrseg.recipes._probe import evaluate_backbone, find_backbone
+from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored
 from simclrseg.recipes._seen import warn_if_seen
-from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine, prepare_machine
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Score a run's model, or an exported one.
+    """Score models, runs or exported files, and compare them where there are several.
 
     Returns:
-        What the command prints: the run, the photos that were scored and the metrics.
+        Everything that was found: of one model its path, photos, ``metrics``, ``intervals`` and more, of several the
+        same in ``models``; the folder of the ``report``; what was ``missed`` of the values that ``--min`` asks for.
 
     Raises:
         SimclrsegError: for everything that a user can mend; nothing is written then.
     """
     machine = prepare_machine(config.hardware, "fp32")  # as the exported model computes
     root = Path(config.console.runs)
+    if (backbone := find_backbone(config.data.models, root)) is not None:
+        return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)
-    metadata = scored.metadata
-    dataset, split = scored.photos
-    scored.recipe.tell(dataset, split)
-    check_bands(dataset, metadata)
-    scored.recipe.check_classes(dataset, metadata)
-    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
-    indices = sorted(index for part in parts for index in getattr(split, part))
-    if not indices:
-        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
-    own = set() if config.data.dataset else {*split.train, *split.validation}
-    warn_if_seen(dataset, [index for index in indices if index not in own], metadata)
-    report = runs.claim(root, "evaluate", scored.name)
+    baseline = find_baseline(scored, config.data.baseline)
+    gates = _gates(config.data.minimum, scored[0])
+    asked = _findings.plan(scored, config)
+    for one in scored:
+        own = set() if config.data.dataset else {*one.split.train, *one.split.validation}
+        warn_if_seen(one.dataset, [index for index in one.indices if index not in own], one.metadata)
+    folder = runs.claim(root, "evaluate", scored[0].name if len(scored) == 1 else "comparison")
     try:
-        runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(scored.path))
-        write_text(report.folder / "config.yaml", dump_config(config))
-        metadata = metadata.model_copy(update={"border": dataset.border})
-        scores = scored.recipe.score_predictions(
+        paths = [str(one.path) for one in scored]
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        runs.record(folder, started=started, scored=paths[0] if len(paths) == 1 else paths)
+        write_text(folder.folder / "config.yaml", dump_config(config))
+        models = tuple(_evaluated(one, config, machine, root) for one in scored)
+        report = Report(folder.folder, models, baseline, _differences(models, baseline))
+        for model, draws_of_dropout in zip(models, asked.draws, strict=True):
+            own_folder = _folder_of(model, report)
+            _findings.add(model, asked, draws_of_dropout, config=config, machine=machine, root=root, folder=own_folder)
+        result = _facts(report)
+        _write(report, scored, result)
+        runs.finish(folder)
+    except BaseException:
+        runs.discard_unless_started(folder)
+        raise
+    return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
+
+
+def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: Path) -> Evaluated:
+    """Score one model."""
+    recipe, dataset = scored.recipe, scored.dataset
+    metadata = scored.metadata.model_copy(update={"border": dataset.border})
+
+    def score(indices: Sequence[int]) -> Any:
+        return recipe.score_predictions(
             scored.predict,
             dataset,
             indices,
             metadata=metadata,
             workers=machine.workers,
             batch_size=config.data.batch_size,
-        )
-        every = scored.recipe.results(scores, split=config.data.split, metadata=metadata)
-        scores_at = scored.recipe.headline(every, at=config.data.at)
-        result = {scored.kind: str(scored.path), "dataset": dataset.name, **scores_at}
-        write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
-        scored.recipe.write_scores(report.folder, scores, metadata=metadata, at=config.data.at)
-        runs.finish(report)
-    except BaseException:
-        runs.discard_unless_started(report)
-        raise
-    return {**result, "report": str(report.folder)}
-
-
-def check_bands(dataset: Dataset, metadata: ModelMetadata) -> None:
-    """Refuse pictures that the model cannot look at.
-
-    Raises:
-        DataError: if they have other bands, or another full scale.
-    """
-    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
-        raise DataError(
-            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
-            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: score it on such pictures"
+            at=config.data.at,
+            empty=float(config.data.empty),
         )
 
+    scores = score(scored.indices)
+    weights = draws(scores)
+    if weights is None:
+        log.warning("one image says nothing about others: there are no intervals")
 
-def model_run(root: Path, name: str | None) -> runs.Run:
-    """The fine-tuned run of that name or folder, or the newest one."""
-    if name is None:
-        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy="`simclrseg finetune` makes one")
-    run = runs.find(root, "finetune", name)
-    if not run.holds(MODEL_FILE):
-        command = f"simclrseg finetune --config {run.folder}"
-        if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.name}"
-        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
-    return run
+    def of_validation() -> Any:
+        if config.data.split == "validation":
+            return scores
+        return score(scored.split.validation)
 
-
-@dataclass(frozen=True)
-class Scored:
-    """What is scored, and on which photos.
-
-    Attributes:
-        kind: ``run`` or ``model``, a file.
-        name: of the report.
-        recipe: the module of its task.
-    """
-
-    kind: str
-    path: Path
-    name: str
-    recipe: ModuleType
-    predict: Predict
-    metadata: ModelMetadata
-    photos: tuple[Dataset, Split]
-
-
-def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> Scored:
-    """The exported file, the run of that name or folder, or the newest run; with its own photos or ``--dataset``.
-
-    Raises:
-        SimclrsegError: if there is no such model, or its photos are not at hand.
-    """
-    name = config.data.run
-    if name is not None and Path(name).suffix in SUFFIXES.values():
-        path = Path(name)
-        if path.suffix != SUFFIXES["onnx"]:
-            raise UsageError(f"{path}: of exported files only {SUFFIXES['onnx']} is scored; or name its run")
-        predict, metadata = open_exported(path, config.hardware.device)
-        log.info(f"model {path}")
-        photos = photos_of_file(path, metadata, config.data.dataset)
-        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
-        return Scored("model", path, label, task_of_model(metadata), predict, metadata, photos)
-    run = model_run(root, name)
-    log.info(f"run {run.folder}")
-    recipe = task_of(run)
-    model, metadata = recipe.load_model(run.folder / MODEL_FILE)
-    predict = recipe.predictor(recipe.scoring_task(model, metadata), machine)
-    return Scored("run", run.folder, run.name, recipe, predict, metadata, photos_to_score(run, config))
-
-
-def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
-    """The run's own dataset and split, or those of ``--dataset`` by the same rules."""
-    if config.data.dataset is None:
-        _, dataset, split = dataset_of(run)
-        return dataset, split
-    own = parse_config_file(FinetuneConfig, str(run.folder))
-    data = own.data.model_copy(
-        update={"dataset": config.data.dataset, "data_ratio": 1.0, "fold": None, "group_by": None}
+    to_validate = scored.split.validation and config.data.split in ("test", "validation")
+    return Evaluated(
+        name=scored.name,
+        kind=scored.kind,
+        path=scored.path,
+        task=recipe.TASK,
+        metadata=metadata,
+        network=scored.network,
+        predict=scored.predict,
+        dataset=dataset,
+        split=config.data.split,
+        indices=scores.indices,
+        test_hash=scored.test_hash,
+        resolution=getattr(scores, "resolution", None),
+        scores=scores,
+        metrics=over_split(scores, weights),
+        means=recipe.image_means(scores, weights),
+        per_class=class_rows(scores, weights, metadata.classes),
+        per_image=recipe.image_rows(scores, metadata),
+        confusion=scores.confusion,
+        facts=facts_of(scored, root),
+        notes=recipe.notes(scores, weights, metadata, of_validation if to_validate else None),
     )
-    dataset, split = TASKS[own.model.task].open_labelled(data)
-    return dataset, split
+
+
+def _differences(models: Sequence[Evaluated], baseline: str | None) -> dict[str, dict[str, Estimate]]:
+    """What each other model has more than the baseline."""
+    if baseline is None:
+        return {}
+    first = next(model for model in models if model.name == baseline)
+    for model in models:
+        if model.indices != first.indices:
+            raise DataError(
+                f"{first.name} and {model.name} could not read the same photos: repair them, or leave them out"
+            )
+    weights = draws(first.scores)
+    return {model.name: differences(first.scores, model.scores, weights) for model in models if model is not first}
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    """What ``metrics.json`` and ``--json`` hold."""
+    found = [_facts_of(model) for model in report.models]
+    if len(found) == 1:
+        return found[0]
+    return {
+        "models": found,
+        "baseline": report.baseline,
+        "differences": {
+            name: {metric: estimate.facts() for metric, estimate in metrics.items()}
+            for name, metrics in report.differences.items()
+        },
+        "table": compare.cells(report),
+    }
+
+
+def _facts_of(model: Evaluated) -> dict[str, Any]:
+    return {
+        model.kind: str(model.path),
+        "name": model.name,
+        "task": model.task,
+        "dataset": model.dataset.name,
+        "split": model.split,
+        "n": len(model.indices),
+        "test_hash": model.test_hash,
+        **model.notes,
+        "metrics": {name: estimate.value for name, estimate in model.metrics.items()},
+        "intervals": {name: estimate.facts()["interval"] for name, estimate in model.metrics.items()},
+        "mean_over_images": {name: estimate.facts() for name, estimate in model.means.items()},
+        "per_class": model.per_class,
+        "skipped": list(model.scores.skipped),
+        **model.facts,
+        **{name: finding.facts() for name, finding in model.findings.items()},
+    }
+
+
+def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) -> None:
+    """Write the files of the report; with several models those of each in a folder of its own."""
+    write_text(report.folder / "metrics.json", json.dumps(_finite(result), indent=1) + "\n")
+    for model, one in zip(report.models, scored, strict=True):
+        folder = _folder_of(model, report)
+        _labelled.write_rows(folder / "per_image.csv", model.per_image)
+        _labelled.write_rows(folder / "per_class.csv", model.per_class)
+        _labelled.write_confusion(folder, model.confusion, model.metadata.classes)
+        one.recipe.write_pictures(folder, model.scores, model.metadata)
+    write_report(report)
+    if len(report.models) == 1:
+        return
+    _labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
+    write_text(report.folder / "comparison.md", compare.markdown(result["table"]))
+    if lines := compare.over_ratio(report):
+        plots.over_ratio(lines, report.models[0].deciding, report.folder / "data_ratio.png")
+
+
+def _folder_of(model: Evaluated, report: Report) -> Path:
+    """Where a model's files go; with several models in a folder of its own."""
+    if len(report.models) == 1:
+        return report.folder
+    number = 1 + [other.name for other in report.models].index(model.name)
+    folder = report.folder / (model.name if runs.NAME.fullmatch(model.name) else f"{number}-{model.path.stem}")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:
+    """The least values by metric.
+
+    Raises:
+        UsageError: if the models do not have a metric.
+    """
+    gates = {}
+    for text in texts:
+        name, _, bound = text.partition("=")
+        known = scored.recipe.metric_names(scored.metadata)
+        if name not in known:
+            raise UsageError(f"--min {text}: {scored.name} has no {name}: {suggestion(name, known)}")
+        gates[name] = float(bound)
+    return gates
+
+
+def _missed(report: Report, gates: Mapping[str, float]) -> list[str]:
+    """The gates that were not met, as sentences."""
+    return [
+        f"{name} of {model.name} is {model.metrics[name]}, less than {bound:g}"
+        for name, bound in gates.items()
+        for model in report.models
+        if not model.metrics[name].value >= bound
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """NaN as null, for JSON has no such number."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

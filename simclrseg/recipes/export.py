@@ -23,8 +23,8 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
 from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, publish
+from simclrseg.recipes._scored import model_run
 from simclrseg.recipes._tasks import task_of, task_of_model
-from simclrseg.recipes.evaluate import model_run
 
 log = logging.getLogger(__name__)
 

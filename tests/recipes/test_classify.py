@@ -106,6 +106,12 @@ def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
     rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
     assert np.mean([int(row["correct"]) for row in rows]) == pytest.approx(result["metrics"]["accuracy"])
     assert all(row["image"].startswith(row["true"]) for row in rows)
+    low, high = result["intervals"]["macro_f1"]
+    assert 0 <= low <= result["metrics"]["macro_f1"] <= high <= 1
+    assert [row["class"] for row in result["per_class"]] == ["blue", "green", "red"]
+    assert {"per_class.csv", "confusion.csv", "confusion.png"} <= {
+        path.name for path in Path(result["report"]).iterdir()
+    }
 
 
 def test_evaluate_matches_classes_by_name(classified, tmp_path):

@@ -56,8 +56,8 @@ def exporting(pipeline, output: Path | None = None, check: dict | None = None, o
     return export(parse_config(ExportConfig, {"model": model, "check": check or {}, "console": console}))
 
 
-def scoring(pipeline, runs: Path, **data):
-    return evaluate(parse_config(EvaluateConfig, {"data": data, "console": {"runs": str(runs)}}))
+def scoring(pipeline, runs: Path, *, run: str, **data):
+    return evaluate(parse_config(EvaluateConfig, {"data": {"models": [run], **data}, "console": {"runs": str(runs)}}))
 
 
 def inspecting(path: Path, as_json: bool = True):
@@ -195,11 +195,6 @@ def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
     for name, says in (("old", "--overwrite"), ("folder", "is a folder"), ("none/m", "there is no folder")):
         with pytest.raises(UsageError, match=says):
             exporting(pipeline, tmp_path / f"{name}.onnx")
-<<<<<<< HEAD
-=======
-    with pytest.raises(UsageError, match="is the run's own: pass -o FILE"):
-        exporting(pipeline, Path(pipeline.finetuned["model"]), overwrite=True, format="safetensors")
->>>>>>> break5
     assert (tmp_path / "old.onnx").read_bytes() == b"old"
 
 

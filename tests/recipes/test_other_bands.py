@@ -60,7 +60,7 @@ class Runs:
 
     def evaluate(self, run: Path, **data: Any) -> dict[str, Any]:
         config = {
-            "data": {"run": str(run), **data},
+            "data": {"models": [str(run)], **data},
             "hardware": {"device": "cpu"},
             "console": {"runs": str(self.folder)},
         }

@@ -1,0 +1,114 @@
+"""Several models side by side: one table, the best first, as rows, as Markdown and for a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simclrseg.evaluation.results import Estimate, Evaluated, Report
+
+SHOWN = ("iou", "miou", "f1", "precision", "recall", "accuracy", "boundary_iou", "macro_f1", "top5")
+"""Metrics that have a column, where they have a value."""
+
+
+def rows(report: Report) -> list[dict[str, Any]]:
+    """The table as numbers, the best model first; ends of intervals as ``<metric>_low`` and ``_high``."""
+    table = []
+    for model in report.ranked:
+        row = {"name": model.name, **_facts(model)}
+        row |= {key: value for name in _columns(report) for key, value in _flat(name, model.metrics[name]).items()}
+        differences = report.differences.get(model.name)
+        for name in _columns(report):
+            row |= _flat(f"{name}_difference", differences[name] if differences else None)
+        table.append(row)
+    return table
+
+
+def cells(report: Report) -> list[dict[str, str]]:
+    """The table as words, the best value of each metric between ``**``."""
+    columns, deciding = _columns(report), report.models[0].deciding
+    best = {name: max(model.metrics[name].value for model in report.models) for name in columns}
+    table = []
+    for model in report.ranked:
+        row = {"name": model.name, "pretrained": _word(model.facts.get("pretrained"))}
+        row["data ratio"] = _word(model.facts.get("data_ratio"))
+        for name in columns:
+            found = model.metrics[name]
+            text = str(found) if name == deciding else f"{found.value:.4f}"
+            row[name.replace("_", " ")] = f"**{text}**" if found.value == best[name] else text
+        differences = report.differences.get(model.name)
+        row[f"{deciding} over {report.baseline}"] = signed(differences[deciding]) if differences else "-"
+        row["pretraining"] = duration(model.facts.get("pretraining_seconds"))
+        row["fine-tuning"] = duration(model.facts.get("finetuning_seconds"))
+        table.append(row)
+    return table
+
+
+def markdown(table: Sequence[Mapping[str, str]]) -> str:
+    """A table of words."""
+    names = list(table[0])
+    lines = [names, ["---"] * len(names), *([row[name].replace("|", "\\|") for name in names] for row in table)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, float]]]:
+    """The deciding metric over the share of the photos that was learned from.
+
+    Returns:
+        By pretraining (share, value, low, high), by rising share. Empty where fewer than two shares are known: there is
+        nothing to draw a line over.
+    """
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    encoders = {model.facts.get("encoder") for model in report.models}
+    for model in report.models:
+        ratio, found = model.facts.get("data_ratio"), model.metrics[model.deciding]
+        if ratio is None:
+            continue
+        label = _word(model.facts.get("pretrained"))
+        label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
+        ends = (found.interval.low, found.interval.high) if found.interval else (found.value, found.value)
+        lines.setdefault(label, []).append((ratio, found.value, *ends))
+    if len({point[0] for points in lines.values() for point in points}) < 2:
+        return {}
+    return {label: sorted(points) for label, points in lines.items()}
+
+
+def signed(difference: Estimate) -> str:
+    """``+0.0123 [+0.0012, +0.0240]``; a difference whose interval holds 0 is marked as one that may be chance."""
+    if difference.interval is None:
+        return f"{difference.value:+.4f}"
+    low, high = difference.interval.low, difference.interval.high
+    chance = " (may be chance)" if low <= 0 <= high else ""
+    return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
+
+
+def duration(seconds: float | None) -> str:
+    """``2 h 05 min``, ``3 min 20 s``, ``12 s``; - where not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _columns(report: Report) -> list[str]:
+    return [name for name in SHOWN if all(name in model.metrics for model in report.models)]
+
+
+def _facts(model: Evaluated) -> dict[str, Any]:
+    names = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
+    return {name: model.facts.get(name) for name in names}
+
+
+def _flat(name: str, found: Estimate | None) -> dict[str, float | None]:
+    ends = found.interval if found else None
+    return {
+        name: found.value if found else None,
+        f"{name}_low": ends.low if ends else None,
+        f"{name}_high": ends.high if ends else None,
+    }
+
+
+def _word(value: Any) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,117 @@
+"""What an evaluation found, as its tables, files and pages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.evaluation import classification, segmentation
+from simclrseg.evaluation.intervals import Interval
+from simclrseg.metadata import ModelMetadata
+
+# (N, S, S, bands) -> probabilities float32, (N, S, S) of the foreground, (N, C, S, S), or (N, K) of photos
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % bootstrap interval over images; None where there was one image."""
+
+    value: float
+    interval: Interval | None = None
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f}" + (f" {self.interval}" if self.interval else "")
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"value": self.value, "interval": [self.interval.low, self.interval.high] if self.interval else None}
+
+
+class Finding(Protocol):
+    """What one more part of an evaluation found of a model, such as its calibration."""
+
+    def facts(self) -> dict[str, Any]:
+        """As ``metrics.json`` and ``--json`` hold it."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One fine-tuned model and what it said of some photos.
+
+    Attributes:
+        name: what tables call it; no two of a report are the same.
+        kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
+        task: ``segmentation`` or ``classification``.
+        network: the task with its torch network, as ``tasks`` has it; None for an ONNX file.
+        predict: the same as a function of photos, squashed to ``metadata.image_size``.
+        dataset, split: the photos, and the part of them that was scored.
+        indices: those that could be read, in ``dataset`` and in the order of all N rows below.
+        test_hash: of these photos and what is true of them; two models with the same one can be compared.
+        resolution: at which pixels were counted, ``original`` or ``training``; None for classification.
+        scores: the counts of each image, from which the rest follows.
+        metrics: over the whole split, the one that decides first: of segmentation from the sum of all pixels' counts.
+        means: of segmentation, the means over images of their own values.
+        per_class: a row a class: ``class``, metrics, and the ends of their intervals as ``<metric>_low`` and ``_high``.
+        per_image: N rows: ``image``, then its metrics (segmentation), or ``true``, ``predicted``, ``probability`` of
+            the predicted class and ``correct``.
+        confusion: (C, C) pixels or photos by true class (row) and predicted class (column).
+        facts: of the model: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``,
+            ``finetuning_seconds``, …; None where not known.
+        notes: counts and choices that belong to the numbers: ``empty_masks``, ``best_threshold``, …
+        findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``, …
+    """
+
+    name: str
+    kind: Literal["run", "model"]
+    path: Path
+    task: str
+    metadata: ModelMetadata
+    network: Any | None
+    predict: Predict
+    dataset: Dataset
+    split: str
+    indices: tuple[int, ...]
+    test_hash: str
+    resolution: segmentation.Resolution | None
+    scores: segmentation.Scores | classification.Scores
+    metrics: Mapping[str, Estimate]
+    means: Mapping[str, Estimate]
+    per_class: list[dict[str, Any]]
+    per_image: list[dict[str, Any]]
+    confusion: np.ndarray
+    facts: Mapping[str, Any]
+    notes: Mapping[str, Any]
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def deciding(self) -> str:
+        """The metric that says which of two models is the better."""
+        return next(iter(self.metrics))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call of ``evaluate`` found.
+
+    Attributes:
+        folder: of its files.
+        models: those that were scored, in the order in which they were named.
+        baseline: name of the model that the others are compared with; None with one model.
+        differences: by the name of each other model, what it has more than the baseline on the same images, by metric.
+    """
+
+    folder: Path
+    models: tuple[Evaluated, ...]
+    baseline: str | None = None
+    differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+    @property
+    def ranked(self) -> list[Evaluated]:
+        """The models, the best first."""
+        return sorted(self.models, key=lambda model: -model.metrics[model.deciding].value)

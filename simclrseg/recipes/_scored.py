@@ -1,0 +1,253 @@
+"""Which models are scored, on which photos, and whether they can be compared."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from simclrseg import runs
+from simclrseg.config import EvaluateConfig, FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.splits import Split
+from simclrseg.errors import DataError, RunError, UsageError, suggestion
+from simclrseg.exporters import SUFFIXES
+from simclrseg.knobs import parse_config_file
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.recipes._exported import open_exported, photos_of_file
+from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
+from simclrseg.recipes._training import Machine
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model, and the photos that it is scored on.
+
+    Attributes:
+        kind: ``run`` or ``model``, a file.
+        name: of the report.
+        recipe: the module of its task.
+        network: the task with its network; None for a file.
+        indices: photos of the part that was asked for.
+        test_hash: of these photos and what is true of them.
+    """
+
+    kind: Literal["run", "model"]
+    path: Path
+    name: str
+    recipe: ModuleType
+    network: Any | None
+    predict: Predict
+    metadata: ModelMetadata
+    dataset: Dataset
+    split: Split
+    indices: tuple[int, ...]
+    test_hash: str
+
+
+def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Scored]:
+    """The models that were named, or the newest run; with their own photos or those of ``--dataset``.
+
+    Raises:
+        SimclrsegError: if there is no such model, its photos are not at hand or do not fit, or several models cannot be
+            compared.
+    """
+    names = config.data.models or [None]
+    scored = [_find(root, name, config, machine) for name in names]
+    for one in scored:
+        if [other.path for other in scored].count(one.path) > 1:
+            raise UsageError(f"{one.path} is named twice: name each model once")
+    _check_same_images(scored)
+    labels = [one.name for one in scored]
+    return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
+
+
+def find_baseline(scored: Sequence[Scored], name: str | None) -> str | None:
+    """The name of the model that the others are compared with; None where there are no others.
+
+    Raises:
+        UsageError: if it is not among them.
+    """
+    if name is None:
+        return scored[0].name if len(scored) > 1 else None
+    for one in scored:
+        if name in (one.name, str(one.path)) or Path(name).resolve() == one.path.resolve():
+            return one.name if len(scored) > 1 else None
+    raise UsageError(f"--baseline {name} is none of the models: {suggestion(name, [one.name for one in scored])}")
+
+
+def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
+    """What is known of a model beside its scores: its making and the seconds that it took."""
+    metadata = scored.metadata
+    folder = scored.path if scored.kind == "run" else scored.path.parent
+    facts: dict[str, Any] = {
+        "encoder": metadata.encoder,
+        "decoder": metadata.decoder,
+        "pretrained": metadata.pretrained,
+        "data_ratio": metadata.data.get("data_ratio"),
+        "epochs": metadata.epochs,
+        "pretraining_seconds": None,
+        "finetuning_seconds": None,
+    }
+    if not (folder / "timing.csv").is_file():
+        return facts
+    facts["finetuning_seconds"] = _seconds(folder)
+    own = parse_config_file(FinetuneConfig, str(folder))
+    if own.model.pretrained == "none":
+        facts["pretraining_seconds"] = 0.0
+    elif source := _pretraining(own.model.pretrained, root, before=runs.Run(folder).environment.get("started")):
+        facts["pretraining_seconds"] = _seconds(source)
+    return facts
+
+
+def _pretraining(name: str, root: Path, *, before: str | None) -> Path | None:
+    """The folder of the pretraining run that a name or path stood for then; None where it is not at hand."""
+    path = Path(name)
+    if "/" in name or "\\" in name or path.suffix:
+        folder = path if path.is_dir() else path.parent
+        return folder if (folder / "timing.csv").is_file() else None
+    numbered = re.compile(re.escape(name) + r"(-\d+)?")
+    for run in runs.list_runs(root, "pretrain"):
+        finished = run.finished if numbered.fullmatch(run.name) and run.holds(BACKBONE_FILE) else None
+        if finished and (before is None or finished[:19] <= before[:19]):  # to the second
+            return run.folder
+    return None
+
+
+def _seconds(folder: Path) -> float | None:
+    """What a run's epochs took together."""
+    try:
+        with open(folder / "timing.csv", newline="", encoding="utf-8") as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _check_same_images(scored: Sequence[Scored]) -> None:
+    """Refuse models that were not scored on the same images, or not for the same task.
+
+    Raises:
+        DataError: with the reason.
+    """
+    first = scored[0]
+    for other in scored[1:]:
+        if other.recipe is not first.recipe:
+            raise DataError(
+                f"{first.name} is for {first.recipe.TASK} and {other.name} for {other.recipe.TASK}: "
+                "their scores cannot be compared, evaluate each alone"
+            )
+        if len(first.metadata.classes) != len(other.metadata.classes):
+            raise DataError(
+                f"{first.name} knows {len(first.metadata.classes)} classes and {other.name} "
+                f"{len(other.metadata.classes)}: their scores cannot be compared, evaluate each alone"
+            )
+        if other.test_hash != first.test_hash:
+            raise DataError(
+                f"{first.name} and {other.name} are not scored on the same images ({_other_images(first, other)}): "
+                "evaluate each alone, or all on others with --dataset"
+            )
+
+
+def _other_images(first: Scored, second: Scored) -> str:
+    """Why two models have other photos."""
+    for what, ours, theirs in (
+        ("dataset", first.dataset.name, second.dataset.name),
+        ("split seed", first.split.seed, second.split.seed),
+        ("test split", first.split.test_split, second.split.test_split),
+        ("fold", first.split.fold, second.split.fold),
+        ("border", first.dataset.border, second.dataset.border),
+        ("images", len(first.indices), len(second.indices)),
+    ):
+        if ours != theirs:
+            return f"{what} {ours} and {theirs}"
+    return f"hash {first.test_hash[:8]} and {second.test_hash[:8]}"
+
+
+def _photos(
+    photos: tuple[Dataset, Split], recipe: ModuleType, metadata: ModelMetadata, config: EvaluateConfig
+) -> dict[str, Any]:
+    """The photos of the part that was asked for, which the model can look at.
+
+    Raises:
+        DataError: if there are none, or they do not fit the model.
+    """
+    dataset, split = photos
+    recipe.tell(dataset, split)
+    check_bands(dataset, metadata)
+    recipe.check_classes(dataset, metadata)
+    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
+    indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
+    if not indices:
+        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
+    test_hash = recipe.hash_of_test(dataset, indices)
+    return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
+
+
+def check_bands(dataset: Dataset, metadata: ModelMetadata) -> None:
+    """Refuse pictures that the model cannot look at.
+
+    Raises:
+        DataError: if they have other bands, or another full scale.
+    """
+    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
+        raise DataError(
+            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: score it on such pictures"
+        )
+
+
+def model_run(root: Path, name: str | None) -> runs.Run:
+    """The fine-tuned run of that name or folder, or the newest one."""
+    if name is None:
+        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy="`simclrseg finetune` makes one")
+    run = runs.find(root, "finetune", name)
+    if not run.holds(MODEL_FILE):
+        command = f"simclrseg finetune --config {run.folder}"
+        if run.started and not run.finished:
+            command = f"simclrseg finetune --resume {run.name}"
+        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
+    return run
+
+
+def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
+    """A model by its name, folder or file."""
+    if name is not None and Path(name).suffix in SUFFIXES.values():
+        path = Path(name)
+        if path.suffix != SUFFIXES["onnx"]:
+            raise UsageError(f"{path}: of exported files only {SUFFIXES['onnx']} is scored; or name its run")
+        predict, metadata = open_exported(
+            path, config.hardware.device, classes=config.data.classes, size=config.data.size
+        )
+        log.info(f"model {path}")
+        recipe = task_of_model(metadata)
+        photos = _photos(photos_of_file(path, metadata, config.data.dataset), recipe, metadata, config)
+        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
+        return Scored("model", path, label, recipe, None, predict, metadata, **photos)
+    run = model_run(root, name)
+    log.info(f"run {run.folder}")
+    recipe = task_of(run)
+    model, metadata = recipe.load_model(run.folder / MODEL_FILE)
+    network = recipe.scoring_task(model, metadata)
+    photos = _photos(photos_to_score(run, config), recipe, metadata, config)
+    return Scored("run", run.folder, run.name, recipe, network, recipe.predictor(network, machine), metadata, **photos)
+
+
+def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
+    """The run's own dataset and split, or those of ``--dataset`` by the same rules."""
+    if config.data.dataset is None:
+        _, dataset, split = dataset_of(run)
+        return dataset, split
+    own = parse_config_file(FinetuneConfig, str(run.folder))
+    data = own.data.model_copy(
+        update={"dataset": config.data.dataset, "data_ratio": 1.0, "fold": None, "group_by": None}
+    )
+    dataset, split = TASKS[own.model.task].open_labelled(data)
+    return dataset, split

@@ -1,0 +1,164 @@
+"""Metrics with intervals: against scikit-learn on resampled photos, and what they promise for one image or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from simclrseg.evaluation import classification, compare, segmentation
+from simclrseg.evaluation.estimates import class_rows, differences, draws, over_images, over_split
+from simclrseg.evaluation.intervals import Interval
+from simclrseg.evaluation.pixels import Pixels
+from simclrseg.evaluation.results import Estimate, Report
+
+
+def labels(n: int = 60, classes: int = 7, seed: int = 0) -> classification.Scores:
+    """Photos of which about half are right."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, n)
+    probabilities = rng.dirichlet(np.ones(classes), n) + 0.5 * np.eye(classes)[truth]
+    return classification.Scores(
+        tuple(map(str, range(n))), tuple(range(n)), truth, (probabilities / 1.5).astype(np.float32), ()
+    )
+
+
+def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentation.Scores:
+    """Images of 20 x 20 with a foreground that differs much, whose first is empty."""
+    rng = np.random.default_rng(0)
+    images = []
+    for number in range(n):
+        mask = (np.arange(20) < rng.integers(4, 18) * (number > 0)) * np.ones((20, 1), np.uint8)
+        probability = np.where(rng.random((20, 20)) < 0.2 - better, 1 - mask, mask) * (number > 0)
+        images.append(Pixels.of(probability.astype(np.float32), mask.astype(np.uint8), 0.5, 2))
+    keys = tuple(map(str, range(n)))
+    return segmentation.Scores(keys, tuple(range(n)), {"original": Pixels.stack(images, 2)}, (), empty)
+
+
+def test_metrics_of_photos_equal_scikit_learns_and_so_do_those_of_a_resample():
+    scores = labels()
+    weights = draws(scores)
+    assert weights is not None
+    for some in (np.ones((1, 60)), weights[:1]):
+        photos = np.repeat(np.arange(60), some[0].astype(int))
+        truth, predicted = scores.labels[photos], scores.predicted[photos]
+        expected = {
+            "accuracy": sklearn_metrics.accuracy_score(truth, predicted),
+            "macro_f1": sklearn_metrics.f1_score(truth, predicted, average="macro"),
+            "top5": sklearn_metrics.top_k_accuracy_score(truth, scores.probabilities[photos], k=5, labels=range(7)),
+        }
+        assert {name: values[0] for name, values in scores.resampled(some).items()} == pytest.approx(expected, abs=1e-6)
+
+
+def test_metrics_over_the_split_are_those_of_the_run():
+    scores = labels()
+    assert {name: found.value for name, found in over_split(scores, None).items()} == pytest.approx(scores.metrics)
+
+
+def test_every_class_has_its_metrics_and_their_ends():
+    scores = labels()
+    rows = class_rows(scores, draws(scores), [f"c{k}" for k in range(7)])
+    expected = sklearn_metrics.precision_score(scores.labels, scores.predicted, average=None)
+    assert [row["precision"] for row in rows] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert all(row["f1_low"] <= row["f1"] <= row["f1_high"] for row in rows)
+    assert list(rows[0])[:2] == ["class", "iou"]
+
+
+def test_one_image_has_no_interval():
+    scores = masks(1)
+    assert draws(scores) is None
+    assert all(found.interval is None for found in over_split(scores, None).values())
+    assert all(found.interval is None for found in over_images(scores.by_image(), None).values())
+    assert np.isnan(class_rows(scores, None, ["a", "b"])[0]["iou_low"])
+
+
+def test_the_mean_over_images_is_another_number_than_the_one_over_the_split():
+    scores = masks()
+    weights = draws(scores)
+    mean, micro = over_images(scores.by_image(), weights)["iou"], over_split(scores, weights)["iou"]
+    assert mean.value == pytest.approx(scores.by_image()["iou"].mean()) and abs(mean.value - micro.value) > 1e-3
+    assert mean.interval is not None and mean.interval.low < mean.value < mean.interval.high
+
+
+def test_empty_masks_are_counted_and_weigh_what_was_asked_for():
+    values = {empty: over_images(masks(empty=empty).by_image(), None)["iou"].value for empty in (0.0, 1.0, np.nan)}
+    assert masks().empty_masks == 1
+    assert values[1.0] - values[0.0] == pytest.approx(1 / 12)
+    assert values[0.0] == pytest.approx(values[np.nan] * 11 / 12)
+
+
+def test_the_difference_of_two_models_is_paired_and_that_to_itself_is_nothing():
+    first, second = masks(), masks(better=0.1)
+    weights = draws(first)
+    found = differences(first, second, weights)["iou"]
+    assert found.value == pytest.approx(over_split(second, None)["iou"].value - over_split(first, None)["iou"].value)
+    assert found.interval is not None and found.interval.low > 0
+    width = found.interval.high - found.interval.low
+    alone = over_split(first, weights)["iou"].interval
+    assert alone is not None and width < alone.high - alone.low
+    nothing = differences(first, first, weights)["iou"]
+    assert (nothing.value, nothing.interval) == (0, Interval(0, 0))
+    with pytest.raises(ValueError, match="same images"):
+        differences(first, masks(11), weights)
+
+
+def test_the_best_threshold_has_the_highest_iou():
+    rng = np.random.default_rng(0)
+    mask = (rng.random((30, 30)) < 0.4).astype(np.uint8)
+    probability = (0.3 * rng.random((30, 30)) + 0.25 * mask).astype(np.float32)  # 0.5 is far too high
+    pixels = Pixels.of(probability, mask, 0.5, 2)
+    scores = segmentation.Scores(("a",), (0,), {"original": pixels}, ())
+    threshold = segmentation.best_threshold(scores)
+    ious = [sklearn_metrics.jaccard_score(mask.ravel(), probability.ravel() > t) for t in scores.sweep()["threshold"]]
+    assert scores.sweep()["iou"] == pytest.approx(ious, abs=1e-12)
+    assert 0.2 < threshold < 0.35
+    assert scores.at_threshold(threshold, np.ones((1, 1)))["iou"][0] == pytest.approx(max(ious))
+
+
+def test_equally_good_thresholds_give_the_middle():
+    mask = np.eye(8, dtype=np.uint8)
+    scores = segmentation.Scores(("a",), (0,), {"original": Pixels.of(mask.astype(np.float32), mask, 0.5, 2)}, ())
+    assert segmentation.best_threshold(scores) == 0.5
+
+
+def model(name: str, iou: float, ratio: float | None, pretrained: str = "none", **facts: Any) -> Any:
+    found = Estimate(iou, Interval(iou - 0.01, iou + 0.01))
+    known = {"data_ratio": ratio, "pretrained": pretrained, "encoder": "resnet18", **facts}
+    return SimpleNamespace(name=name, metrics={"iou": found, "bce": found}, deciding="iou", facts=known)
+
+
+def reported(*models: Any) -> Report:
+    better = {"iou": Estimate(0.1, Interval(-0.02, 0.2))}
+    others = {one.name: better for one in models[1:]}
+    return Report(Path("report"), models, models[0].name, others)
+
+
+def test_the_table_is_sorted_and_the_best_is_bold():
+    report = reported(
+        model("a|b", 0.5, 0.2), model("c", 0.7, 0.2, "pets", pretraining_seconds=7500.0, finetuning_seconds=200.0)
+    )
+    first, second = compare.cells(report)
+    assert (first["name"], first["iou"]) == ("c", "**0.7000 [0.6900, 0.7100]**")
+    assert first["iou over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
+    assert (first["pretraining"], first["fine-tuning"]) == ("2 h 05 min", "3 min 20 s")
+    assert (second["iou"], second["iou over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
+    assert "bce" not in first
+    lines = compare.markdown([first, second]).splitlines()
+    assert lines[1] == "| " + " | ".join(["---"] * len(first)) + " |"
+    assert lines[3].startswith("| a\\|b | none | 0.2 |")
+    rows = compare.rows(report)
+    assert (rows[0]["iou"], rows[0]["iou_low"], rows[0]["iou_difference_high"]) == (0.7, 0.69, 0.2)
+    assert rows[1]["iou_difference"] is None
+
+
+def test_a_line_a_pretraining_goes_over_the_data_ratios():
+    report = reported(model("a", 0.5, 0.5), model("b", 0.4, 0.2), model("c", 0.6, 0.2, "pets"), model("d", 0.7, None))
+    lines = compare.over_ratio(report)
+    assert list(lines) == ["none", "pets"]
+    assert lines["none"] == [pytest.approx((0.2, 0.4, 0.39, 0.41)), pytest.approx((0.5, 0.5, 0.49, 0.51))]
+    assert lines["pets"] == [pytest.approx((0.2, 0.6, 0.59, 0.61))]
+    assert compare.over_ratio(reported(model("a", 0.5, 0.2), model("b", 0.4, 0.2, "pets"))) == {}
