@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,12 +21,16 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         )
     rows = []
     for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": value, "95 % interval": _ends(result["intervals"][name])}
+        row = {"metric": name, "over the split": _number(value), "95 % interval": _ends(result["intervals"][name])}
         if name in result["mean_over_images"]:
             mean = result["mean_over_images"][name]
-            row |= {"mean over images": mean["value"], "its 95 % interval": _ends(mean["interval"])}
+            row |= {"mean over images": _number(mean["value"]), "its 95 % interval": _ends(mean["interval"])}
         rows.append(row)
     return {**facts, "metrics": rows}
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _ends(ends: Sequence[float] | None) -> str:
