@@ -37,12 +37,6 @@ log = logging.getLogger(__name__)
 MOST = 10_000  # photos of another dataset
 DRAWS = 20  # of Monte-Carlo dropout, where nothing else is asked for
 PIXELS = 256  # of each photo
-SCORES = {
-    "msp": "1 - the largest probability",
-    "entropy": "of the probabilities",
-    "energy": "of the logits",
-    "mutual_information": "between prediction and weights, by dropout",
-}
 
 Level = Literal["image", "pixel"]
 # uint8 images (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
