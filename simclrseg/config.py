@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import suggestion
-from simclrseg.evaluation import GATES
+from simclrseg.evaluation import EMBEDDINGS, GATES
 from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.inference import OUTPUTS
 from simclrseg.losses import LOSSES
@@ -667,6 +667,23 @@ class EvaluateData(Section):
     """For an .onnx file that does not say: side of the squares that it was trained on, in pixels."""
 
 
+class EvaluateUncertainty(Section):
+    """Out of distribution"""
+
+    ood: Annotated[list[DatasetName], Completes("datasets")] = []
+    """Photos of another kind, a name or a folder: can the model tell them from its own? Repeat it for several."""
+    mc_samples: Annotated[int, Ge(2)] | None = None
+    """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
+    dropout."""
+
+
+class EvaluateFeatures(Section):
+    """Features"""
+
+    embed: Annotated[str, EMBEDDINGS] | None = None
+    """Draw features as points, before and after pretraining; umap needs pip install 'simclrseg[umap]'."""
+
+
 class EvaluateOutput(Console):
     """Output"""
 
@@ -678,6 +695,8 @@ class EvaluateConfig(Section):
     """evaluate"""
 
     data: EvaluateData = Field(default_factory=EvaluateData)
+    uncertainty: EvaluateUncertainty = Field(default_factory=EvaluateUncertainty)
+    features: EvaluateFeatures = Field(default_factory=EvaluateFeatures)
     hardware: Hardware = Field(default_factory=Hardware)
     console: EvaluateOutput = Field(default_factory=EvaluateOutput)
 

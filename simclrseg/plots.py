@@ -164,6 +164,105 @@ def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]],
         figure.savefig(temporary, format="png", dpi=110)
 
 
+def reliability(
+    bins: np.ndarray, risk_coverage: tuple[np.ndarray, np.ndarray], path: Path, *, ece: float, unit: str
+) -> None:
+    """Draw the reliability diagram, with the share of the predictions in each bin below it, and risk over coverage.
+
+    Args:
+        bins: (B, 3) mean confidence, accuracy and number of predictions of equal bins of the confidence in (0, 1].
+        risk_coverage: coverage and risk, (n,) each.
+        path: the PNG to write.
+        ece: expected calibration error, for the title.
+        unit: what is predicted, as "pixels".
+    """
+    from matplotlib.figure import Figure
+
+    count = len(bins)
+    edges = np.arange(count) / count
+    confidence, accuracy, number = bins.T
+    used = number > 0
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
+    axes = figure.add_subplot(grid[0, 0])
+    axes.bar(edges[used], accuracy[used], width=1 / count, align="edge", edgecolor="white", label="accuracy")
+    axes.plot(confidence[used], accuracy[used], "o", color="black", markersize=3, label="at mean confidence")
+    axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"reliability, ECE {ece:.4f}")
+    axes.legend(fontsize=7, loc="upper left")
+    below = figure.add_subplot(grid[1, 0], sharex=axes)
+    below.bar(edges, number / max(number.sum(), 1), width=1 / count, align="edge", edgecolor="white", color="grey")
+    below.set(xlabel="confidence", ylabel=f"share of {unit}")
+    right = figure.add_subplot(grid[:, 1])
+    right.plot(*risk_coverage)
+    right.set(xlim=(0, 1), xlabel="coverage: share that is kept, the surest first", ylabel="risk: share of it wrong")
+    right.set_ylim(bottom=0)
+    right.set_title("risk and coverage")
+    right.grid(alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
+    """Draw how values are distributed, a panel a quantity, all of its sets in the same bins.
+
+    Args:
+        panels: by quantity, the values (n,) of each set.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(2, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4.8 * across, 3 * down), layout="constrained")
+    for number, (quantity, sets) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(down, across, number)
+        low, high = np.percentile(np.concatenate(list(sets.values())), (0, 99.5))  # a few would squeeze the rest
+        edges = np.linspace(low, max(high, low + 1e-6), 41)
+        for name, values in sets.items():
+            shares = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
+            axes.stairs(shares, edges, fill=True, alpha=0.4, label=f"{name} ({len(values):,})")
+        axes.set_title(quantity.replace("_", " "), fontsize=10)
+        axes.set_ylabel("share", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Show points of the plane in the colours of their classes, the panels side by side.
+
+    Args:
+        panels: (N, 2) points, by title; all of the same N things.
+        ids: (N,) class of each.
+        classes: their names, by id; empty where there are none.
+        path: the PNG to write.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    table = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "gist_rainbow"]
+    colours = table(np.linspace(0, 1, len(classes))) if len(classes) > 20 else table(np.arange(len(classes)))
+    size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
+    for number, (title, points) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), number)
+        order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
+        if classes:
+            axes.scatter(*points[order].T, s=size, c=colours[ids[order]], linewidths=0, alpha=0.8)
+        else:
+            axes.scatter(*points.T, s=size, linewidths=0, alpha=0.8)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if 0 < len(classes) <= NUMBERED:
+        handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
+        figure.legend(handles, classes, loc="outside lower center", ncols=min(6, len(classes)), fontsize=8)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
 def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Blend class colours over a photo; class 0 stays bare and ignored pixels are white."""
     table = np.full((256, 3), IGNORED, np.float32)

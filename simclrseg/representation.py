@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,37 @@ def effective_rank(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def knn_predictions(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    *,
+    neighbours: int = NEIGHBOURS,
+    temperature: float = 0.07,
+) -> Tensor:
+    """Classes by a weighted k-NN classifier (Wu et al. 2018, §3.4): neighbours vote with exp(cosine / τ).
+
+    Args:
+        bank: (M, D) features with labels (M,) int64 from 0.
+        queries: (N, D) features.
+        neighbours: k; at most M are asked.
+        temperature: τ.
+
+    Returns:
+        (N,) int64, the class with the most votes.
+    """
+    bank, queries = _normalized(bank), _normalized(queries)
+    classes = int(bank_labels.max()) + 1
+    rows = max(1, _WORKSPACE // (len(bank) * bank.element_size()))
+    found = []
+    for block in queries.split(rows):
+        similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
+        votes = block.new_zeros(len(block), classes)
+        votes.scatter_add_(1, bank_labels[nearest], ((similarity - 1) / temperature).exp())
+        found.append(votes.argmax(1))
+    return torch.cat(found)
+
+
 def knn_accuracy(
     bank: Tensor,
     bank_labels: Tensor,
@@ -82,28 +114,75 @@ def knn_accuracy(
     neighbours: int = NEIGHBOURS,
     temperature: float = 0.07,
 ) -> float:
-    """Accuracy of a weighted k-NN classifier (Wu et al. 2018, §3.4): neighbours vote with exp(cosine / τ).
+    """The share of queries (N, D), with labels (N,), whose class ``knn_predictions`` finds."""
+    found = knn_predictions(bank, bank_labels, queries, neighbours=neighbours, temperature=temperature)
+    return int((found == query_labels).sum()) / len(queries)
+
+
+def linear_layer(
+    features: Tensor, labels: Tensor, classes: int, *, decay: float, start: Tensor | None = None, steps: int = 500
+) -> Tensor:
+    """Multinomial logistic regression by L-BFGS: the minimum of cross entropy + decay / 2 · |W|², without the bias.
 
     Args:
-        bank: (M, D) features with labels (M,) int64 from 0.
-        queries: (N, D) features with labels (N,).
-        neighbours: k; at most M are asked.
-        temperature: τ.
+        features: (N, D), of about unit variance.
+        labels: (N,) int64 below ``classes``.
+        start: weights to begin with, as they are returned; zeros by default.
+        steps: most iterations.
 
     Returns:
-        The share of queries whose class got the most votes.
+        (D + 1, classes) weights, the bias in the last row.
     """
-    bank, queries = _normalized(bank), _normalized(queries)
-    classes = int(bank_labels.max()) + 1
-    hits = 0
-    rows = max(1, _WORKSPACE // (len(bank) * bank.element_size()))
-    for start in range(0, len(queries), rows):
-        block, truth = queries[start : start + rows], query_labels[start : start + rows]
-        similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
-        votes = block.new_zeros(len(block), classes)
-        votes.scatter_add_(1, bank_labels[nearest], ((similarity - 1) / temperature).exp())
-        hits += int((votes.argmax(1) == truth).sum())
-    return hits / len(queries)
+    weights = features.new_zeros(features.shape[1] + 1, classes) if start is None else start.clone()
+    weights.requires_grad_()
+    search = torch.optim.LBFGS(
+        [weights], max_iter=steps, history_size=20, tolerance_grad=1e-6, tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        logits = features @ weights[:-1] + weights[-1]
+        loss = F.cross_entropy(logits, labels) + decay / 2 * weights[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        search.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach()
+
+
+def linear_predictions(
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    queries: Tensor,
+    *,
+    decays: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+) -> tuple[Tensor, float]:
+    """Classes by a linear probe: a logistic regression on frozen features (as Chen et al. 2020, §B.8).
+
+    The weight decay is the one with the highest accuracy on the validation features; with it the regression is done
+    again on both parts together. Features are standardised first.
+
+    Args:
+        train, validation: features (M, D) and their labels (M,) int64 from 0.
+        queries: (N, D) features.
+
+    Returns:
+        (N,) int64 classes, and the decay.
+    """
+    classes = int(max(train[1].max(), validation[1].max())) + 1
+    mean, std = train[0].mean(0), train[0].std(0, correction=0).clamp(min=1e-6)
+    first, second, asked = ((x - mean) / std for x in (train[0], validation[0], queries))
+    best, chosen, weights = -1.0, decays[0], None
+    for decay in decays:  # from the strongest, each begins where the last one ended
+        weights = linear_layer(first, train[1], classes, decay=decay, start=weights)
+        accuracy = float(((second @ weights[:-1] + weights[-1]).argmax(1) == validation[1]).double().mean())
+        if accuracy > best:
+            best, chosen = accuracy, decay
+    both = torch.cat([train[1], validation[1]])
+    weights = linear_layer(torch.cat([first, second]), both, classes, decay=chosen, start=weights)
+    return (asked @ weights[:-1] + weights[-1]).argmax(1), chosen
 
 
 def knn_among(features: Tensor, labels: Tensor) -> float:

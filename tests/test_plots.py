@@ -66,3 +66,17 @@ def test_the_loss_of_knowing_nothing_is_a_line_in_the_panel_of_the_loss(tmp_path
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss,train_mean_fill\n1,10,0.5,0.9\n2,20,0.4,0.9\n")
     plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert drawn == [("training", "-"), ("mean fill", ":")]
+
+
+def test_pictures_of_an_evaluation_are_written_whatever_is_missing(tmp_path):
+    bins = np.array([[np.nan, np.nan, 0], [0.7, 0.5, 3]])
+    plots.reliability(bins, (np.zeros(0), np.zeros(0)), tmp_path / "a.png", ece=0.2, unit="photos")
+    same = {"msp": {"own": np.zeros(3), "others": np.zeros(2)}}
+    plots.histograms(same, tmp_path / "b.png")
+    points = {"before": np.zeros((4, 2)), "after": np.arange(8.0).reshape(4, 2)}
+    plots.scatter(points, np.zeros(4, int), (), tmp_path / "c.png")
+    plots.scatter(points, np.array([0, 1, 24, 2]), [str(number) for number in range(25)], tmp_path / "d.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            assert image.format == "PNG" and min(image.size) > 200
+    assert len(list(tmp_path.iterdir())) == 4

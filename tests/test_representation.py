@@ -7,10 +7,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from simclrseg import representation
-from simclrseg.representation import alignment, effective_rank, knn_accuracy, uniformity
+from simclrseg.representation import (
+    alignment,
+    effective_rank,
+    knn_accuracy,
+    linear_layer,
+    linear_predictions,
+    uniformity,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -101,3 +109,42 @@ def test_autocast_changes_nothing() -> None:
     plain = uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)
     with torch.autocast("cpu", torch.bfloat16):
         assert (uniformity(bank), effective_rank(bank), knn_accuracy(bank, labels, queries, truth)) == plain
+
+
+def test_the_linear_layer_is_scikit_learns_logistic_regression():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    features = rng.normal(0, 1, (90, 5)) + np.eye(5)[labels]
+    decay = 0.01
+    theirs = LogisticRegression(C=1 / (90 * decay), tol=1e-10, max_iter=1000).fit(features, labels)
+    ours = linear_layer(torch.from_numpy(features), torch.from_numpy(labels), 3, decay=decay).numpy()
+    assert pytest.approx(theirs.coef_, abs=1e-4) == ours[:-1].T
+    bias = ours[-1] - ours[-1].mean()  # which no penalty pins
+    assert bias == pytest.approx(theirs.intercept_ - theirs.intercept_.mean(), abs=1e-4)
+
+
+def test_the_linear_probe_finds_classes_that_a_line_divides_whatever_the_units():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    features = (torch.randn(120, 6, generator=generator) + 6 * torch.eye(6)[labels]) * 1e-3 + 5
+    first, second = (features[:60], labels[:60]), (features[60:90], labels[60:90])
+    predicted, decay = linear_predictions(first, second, features[90:])
+    assert (predicted == labels[90:]).float().mean() > 0.9 and decay in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+
+
+def test_the_probe_takes_the_decay_that_validation_likes_best():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (40,), generator=generator)
+    signal = labels[:, None] + 0.8 * torch.randn(40, 1, generator=generator)
+    features = torch.cat([signal, torch.randn(40, 60, generator=generator)], dim=1)
+    first, second = (features[:20], labels[:20]), (features[20:], labels[20:])
+
+    def accuracy(decay: float) -> float:
+        mean, std = first[0].mean(0), first[0].std(0, correction=0)
+        weights = linear_layer((first[0] - mean) / std, first[1], 2, decay=decay)
+        said = ((second[0] - mean) / std @ weights[:-1] + weights[-1]).argmax(1)
+        return float((said == second[1]).float().mean())
+
+    decays = (10.0, 1e-3)
+    _, chosen = linear_predictions(first, second, features[:5], decays=decays)
+    assert chosen == max(decays, key=accuracy)

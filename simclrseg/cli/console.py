@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOGGER = "simclrseg"
-_BOLD = re.compile(r"\*\*.+\*\*")  # as in Markdown: a cell of a table
 BY_CLASS = "_by_class"
 """How groups of numbers are called whose rows are classes."""
+_BOLD = re.compile(r"\*\*.+\*\*")  # as in Markdown: a cell of a table
 
 
 def prepare_streams() -> None:

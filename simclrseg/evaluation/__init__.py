@@ -4,7 +4,7 @@ from simclrseg.registry import Registry
 
 EMBEDDINGS = Registry(
     "embedding",
-    {"pca": "simclrseg.evaluation.embeddings:pca", "umap": "simclrseg.evaluation.embeddings:umap"},
+    {"pca": "simclrseg.evaluation.embeddings:pca", "umap": "simclrseg.evaluation.neighbours:umap"},
 )
 
 METRICS = {

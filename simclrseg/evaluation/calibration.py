@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simclrseg.metadata import IGNORE
+
 BINS = 15
 _FINE = 1500  # bins of the confidence by which risk and coverage are read; BINS divides it
 
@@ -47,6 +49,31 @@ class Confidences:
         squares = (probabilities.astype(np.float64) ** 2).sum(axis=1)
         of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         self.squared += float((squares - 2 * of_truth + 1).sum())
+
+    @classmethod
+    def of_pixels(cls, probability: NDArray[np.floating], mask: NDArray[np.uint8]) -> Confidences:
+        """Count the pixels of one image.
+
+        Args:
+            probability: (H, W) of the foreground, or (C, H, W).
+            mask: (H, W) true class ids; 255 counts nowhere.
+        """
+        counted = mask != IGNORE
+        p = probability[None] if probability.ndim == 2 else probability
+        p = p[:, counted].T  # (n, 1 or C)
+        if p.shape[1] == 1:
+            p = np.concatenate([1 - p, p], axis=1)
+        found = cls.none()
+        found.add(p, mask[counted])
+        return found
+
+    def __iadd__(self, other: Confidences) -> Confidences:
+        """Add the predictions of another batch or image."""
+        self.number += other.number
+        self.right += other.right
+        self.confidence += other.confidence
+        self.squared += other.squared
+        return self
 
     @property
     def brier(self) -> float:

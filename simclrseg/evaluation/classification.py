@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import ImageError
+from simclrseg.evaluation.calibration import Confidences
 from simclrseg.evaluation.reading import read_ahead
 from simclrseg.images import resize_image
 from simclrseg.metrics import (
@@ -50,6 +51,13 @@ class Scores:
     def confusion(self) -> np.ndarray:
         """(K, K) photos by true class (row) and predicted class (column)."""
         return confusion_matrix(self.predicted, self.labels, self.probabilities.shape[1])
+
+    @property
+    def confidences(self) -> Confidences:
+        """Counts of the photos by their confidence."""
+        found = Confidences.none()
+        found.add(self.probabilities, self.labels)
+        return found
 
     @property
     def predicted(self) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.errors import UsageError
-
 Floats = NDArray[np.floating]
 
 
@@ -16,20 +14,6 @@ def pca(features: Floats) -> Floats:
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # svd leaves the sign open
     return centred @ directions.T
-
-
-def umap(features: Floats) -> Floats:
-    """Neighbours stay neighbours (McInnes et al. 2018), by umap-learn and with its defaults: (N, D) -> (N, 2).
-
-    Raises:
-        UsageError: if umap-learn is not installed.
-    """
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise UsageError("--embed umap needs umap-learn: pip install 'simclrseg[umap]'") from error
-    points: Floats = UMAP(n_neighbors=min(15, len(features) - 1), random_state=0, n_jobs=1).fit_transform(features)
-    return points
 
 
 def silhouette(features: Floats, labels: NDArray[np.integer]) -> float:

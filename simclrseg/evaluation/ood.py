@@ -6,12 +6,17 @@ probability itself, gives 1 - AUROC: 0.08 where it should say 0.92.)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.evaluation.intervals import Interval, interval, resamples
+from simclrseg.evaluation.intervals import RESAMPLES, Interval, interval, resamples
+
+NAMES = ("auroc", "aupr", "fpr95")
+_LEVELS = 1000  # different scores that intervals are read from
+_TOGETHER = 100  # resamples at a time: a few arrays of so many rows, a column an image
 
 Floats = NDArray[np.float64]
 
@@ -46,63 +51,113 @@ def energy(logits: NDArray[np.floating], *, temperature: float = 1.0) -> Floats:
     return -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
 
 
-def mutual_information(draws: NDArray[np.floating]) -> Floats:
+def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
     """H(mean p) - mean H(p): what the draws of the weights disagree about (Gal et al. 2017, eq. 2), in nats.
 
     Args:
-        draws: (M, N, K, ...) probabilities of M forward passes with dropout.
+        draws: one or more, each the probabilities (N, K, ...) of a forward pass with dropout; read one by one.
 
     Returns:
         (N, ...), never below 0 but for rounding, which is cut off.
     """
-    expected = np.mean([entropy(draw) for draw in draws], axis=0)
-    return np.maximum(entropy(draws.mean(axis=0)) - expected, 0)
+    total, expected, number = np.float64(0), np.float64(0), 0
+    for draw in draws:
+        total, expected, number = total + draw, expected + entropy(draw), number + 1
+    information: Floats = np.maximum(entropy(total / number) - expected / number, 0)
+    return information
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a score tells out-of-distribution samples, the positives, from the model's own."""
+    """How well a score tells out-of-distribution samples, the positives, from the model's own.
+
+    Attributes:
+        auroc: area under the receiver operating characteristic; 0.5 is chance.
+        aupr: average precision; its chance level is the share of the positives.
+        fpr95: false positive rate at the threshold that finds 95 % of the positives.
+        intervals: bootstrap intervals of the three, by name, over images.
+        inside, outside: number of images.
+    """
 
     auroc: float
     aupr: float
     fpr95: float
-    """False positive rate at the threshold that finds 95 % of the positives."""
     intervals: dict[str, Interval | None]
-    """Bootstrap intervals of the three, by name."""
     inside: int
     outside: int
 
 
 def detection(inside: Floats, outside: Floats) -> Detection:
-    """AUROC, AUPR (average precision) and FPR at 95 % TPR, with intervals over the samples of both sets.
+    """AUROC, AUPR and FPR at 95 % TPR, with intervals over the images of both sets.
 
     Args:
-        inside: (n,) scores of the model's own test samples.
-        outside: (m,) scores of the other dataset.
+        inside: scores of the model's own test images, (n,), or (n, P) of P pixels of each.
+        outside: those of the other dataset, (m,) or (m, P).
     """
     scores = np.concatenate([inside, outside])
-    positive = np.concatenate([np.zeros(len(inside)), np.ones(len(outside))])
-    names = ("auroc", "aupr", "fpr95")
-    values = _curves(scores, positive, np.ones((1, len(scores))))[:, 0]
-    found: dict[str, Interval | None] = dict.fromkeys(names)
+    positive = np.arange(len(scores)) >= len(inside)
+    every = np.ones((1, len(scores)))
+    values = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0]
+    found: dict[str, Interval | None] = dict.fromkeys(NAMES)
     if len(inside) > 1 and len(outside) > 1:
-        weights = np.concatenate([resamples(len(inside), seed=0), resamples(len(outside), seed=1)], axis=1)
-        found = {name: interval(row) for name, row in zip(names, _curves(scores, positive, weights), strict=True)}
+        binned = _binned(scores.reshape(len(scores), -1))
+        parts = []
+        for start in range(0, RESAMPLES, _TOGETHER):
+            number = min(_TOGETHER, RESAMPLES - start)
+            drawn = [resamples(len(part), number=number, seed=start + k) for k, part in enumerate((inside, outside))]
+            parts.append(_curves(*_counts(binned, positive, np.concatenate(drawn, axis=1))))
+        found = {name: interval(row) for name, row in zip(NAMES, np.concatenate(parts, axis=1), strict=True)}
     return Detection(*(float(value) for value in values), found, len(inside), len(outside))
 
 
-def _curves(scores: Floats, positive: Floats, weights: Floats) -> Floats:
-    """(3, R): AUROC, average precision and FPR at 95 % TPR of each row of weights (R, n)."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores pass a threshold together
-    hits, total = positive[order] * weights[:, order], weights[:, order]
-    tp = np.cumsum(hits, axis=1)[:, last]
-    fp = np.cumsum(total, axis=1)[:, last] - tp
+def _binned(scores: Floats) -> Floats:
+    """Scores (n, P), where there are many different ones by their place among ``_LEVELS`` quantiles."""
+    different = np.unique(scores)
+    if len(different) <= _LEVELS:
+        return scores
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS + 1)[1:-1]))
+    return np.searchsorted(edges, scores, side="left").astype(np.float64)
+
+
+def _counts(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+    """Positives and negatives that score at least as much as each different score, from the highest down.
+
+    Args:
+        scores: (n, P), P pixels of n images.
+        positive: (n,) images.
+        weights: (R, n), how often each image is counted.
+
+    Returns:
+        True and false positives, (R, T) each.
+    """
+    different, place = np.unique(-scores, return_inverse=True)
+    place = place.reshape(scores.shape)
+    if scores.shape[1] == 1:  # each image has one score: sort and add up
+        order = np.argsort(place[:, 0], kind="stable")
+        last = np.append(np.diff(place[order, 0]) != 0, True)  # equal scores pass a threshold together
+        sums = [np.cumsum(weights[:, order] * which[order], axis=1)[:, last] for which in (positive, ~positive)]
+        return sums[0], sums[1]
+    if len(weights) == 1:  # no table of images by scores, which may be large
+        repeated = np.broadcast_to(weights.T, scores.shape)
+        tables = [
+            np.bincount(place[which].ravel(), weights=repeated[which].ravel(), minlength=len(different))[None]
+            for which in (positive, ~positive)
+        ]
+    else:
+        rows = np.arange(len(scores))[:, None] * len(different)
+        table = np.bincount((place + rows).ravel(), minlength=len(scores) * len(different))
+        table = table.reshape(len(scores), -1).astype(np.float64)
+        tables = [weights[:, which] @ table[which] for which in (positive, ~positive)]
+    return np.cumsum(tables[0], axis=1), np.cumsum(tables[1], axis=1)
+
+
+def _curves(tp: Floats, fp: Floats) -> Floats:
+    """(3, R): AUROC, average precision and FPR at 95 % TPR of each row of counts (R, T)."""
     tpr, fpr = tp / tp[:, -1:], fp / fp[:, -1:]
-    start = np.zeros((len(weights), 1))
+    start = np.zeros((len(tp), 1))
     tpr0, fpr0 = np.hstack([start, tpr]), np.hstack([start, fpr])
     auroc = np.trapezoid(tpr0, fpr0, axis=1)
     precision = np.divide(tp, tp + fp, out=np.ones_like(tp), where=tp + fp > 0)
     aupr = (np.diff(tpr0, axis=1) * precision).sum(axis=1)
     reached = (tpr >= 0.95 - 1e-12).argmax(axis=1)
-    return np.stack([auroc, aupr, fpr[np.arange(len(weights)), reached]])
+    return np.stack([auroc, aupr, fpr[np.arange(len(tp)), reached]])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import ImageError
+from simclrseg.evaluation.calibration import Confidences
 from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.evaluation.reading import read_ahead
 from simclrseg.images import resize_image, resize_mask
@@ -38,6 +39,7 @@ class Scores:
         pixels: per resolution, what was counted in each image.
         skipped: images that could not be read, with the reason.
         empty: what an image counts in which there is nothing to find and nothing was found.
+        confidences: counts of all pixels by their confidence, at the resolution of the metrics.
     """
 
     keys: tuple[str, ...]
@@ -45,6 +47,7 @@ class Scores:
     pixels: dict[Resolution, Pixels]
     skipped: tuple[str, ...]
     empty: float = 1.0
+    confidences: Confidences = field(default_factory=Confidences.none)
 
     @property
     def counts(self) -> dict[Resolution, np.ndarray]:
@@ -54,7 +57,7 @@ class Scores:
     @property
     def resolution(self) -> Resolution:
         """That of the metrics below: of the masks, unless only the other one was counted."""
-        return "original" if "original" in self.pixels else "training"
+        return _finest(self.pixels)
 
     @property
     def chosen(self) -> Pixels:
@@ -137,6 +140,8 @@ def score(
     scored: list[int] = []
     skipped: list[str] = []
     counts: dict[Resolution, list[Pixels]] = {resolution: [] for resolution in resolutions}
+    confidences = Confidences.none()
+    finest = _finest(resolutions)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray] | str:
         try:
@@ -144,7 +149,7 @@ def score(
         except ImageError as error:
             return str(error)
 
-    def count(probability: np.ndarray, mask: np.ndarray) -> dict[Resolution, Pixels]:
+    def count(probability: np.ndarray, mask: np.ndarray) -> tuple[dict[Resolution, Pixels], Confidences]:
         found = {}
         for resolution in resolutions:
             if resolution == "training":
@@ -152,7 +157,9 @@ def score(
             else:
                 here, truth = to_size(probability, mask.shape), mask  # type: ignore[arg-type]
             found[resolution] = Pixels.of(here, truth, threshold, classes)
-        return found
+            if resolution == finest:
+                sure = Confidences.of_pixels(here, truth)
+        return found, sure
 
     with ThreadPoolExecutor(workers) as pool:
         for chunk, loaded in read_ahead(pool, load, indices, batch_size):
@@ -160,11 +167,16 @@ def score(
             skipped += [item for item in loaded if isinstance(item, str)]
             if read:
                 probabilities = predict(np.stack([image for _, (image, _) in read]))
-                for result in pool.map(count, probabilities, [mask for _, (_, mask) in read]):
+                for result, sure in pool.map(count, probabilities, [mask for _, (_, mask) in read]):
+                    confidences += sure
                     for resolution in resolutions:
                         counts[resolution].append(result[resolution])
             keys += [dataset.keys[index] for index, _ in read]
             scored += [index for index, _ in read]
             on_batch(len(keys) + len(skipped))
     stacked = {resolution: Pixels.stack(images, classes) for resolution, images in counts.items()}
-    return Scores(tuple(keys), tuple(scored), stacked, tuple(skipped), empty)
+    return Scores(tuple(keys), tuple(scored), stacked, tuple(skipped), empty, confidences)
+
+
+def _finest(resolutions: Collection[Resolution]) -> Resolution:
+    return "original" if "original" in resolutions else "training"

@@ -13,20 +13,66 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         return {"report": result["report"], "table": result["table"], "n": result["models"][0]["n"]}
     if "intervals" not in result:
         return dict(result)
-    shown = ("run", "model", "dataset", "split", "n", "resolution", "border", "threshold", "empty_masks", "report")
+    shown = (
+        "run",
+        "model",
+        "backbone",
+        "dataset",
+        "split",
+        "n",
+        "resolution",
+        "border",
+        "threshold",
+        "empty_masks",
+        "report",
+    )
     facts = {name: result[name] for name in shown if name in result}
     if best := result.get("best_threshold"):
         facts["best_threshold"] = (
             f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_in_words(best['iou'])}"
         )
+    facts |= _findings(result)
     rows = []
     for name, value in result["metrics"].items():
         row = {"metric": name, "over the split": _number(value), "95 % interval": _ends(result["intervals"][name])}
-        if name in result["mean_over_images"]:
+        if name in result.get("mean_over_images", ()):
             mean = result["mean_over_images"][name]
             row |= {"mean over images": _number(mean["value"]), "its 95 % interval": _ends(mean["interval"])}
         rows.append(row)
-    return {**facts, "metrics": rows}
+    return {**facts, "metrics": rows, **_tables(result)}
+
+
+def _findings(result: Mapping[str, Any]) -> dict[str, str]:
+    """Calibration and features, a line each."""
+    facts = {}
+    if found := result.get("calibration"):
+        facts["calibration"] = (
+            f"ECE {found['ece']:.4f}, Brier {found['brier']:.4f}, risk {found['risk_at_coverage']['0.8']:.4f} of the "
+            f"surest 80 % of {found['n']:,} {found['unit']}"
+        )
+    if found := result.get("embedding"):
+        values = found["silhouette"] or {}
+        facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
+    return facts
+
+
+def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What the other datasets' scores need rows and columns for."""
+    rows = [
+        {
+            "out of distribution": name,
+            "per": level,
+            "score": score,
+            **{curve: f"{value['value']:.4f}" for curve, value in curves.items()},
+            "AUROC's 95 % interval": "-"
+            if (ends := curves["auroc"]["interval"]) is None
+            else "{:.4f} to {:.4f}".format(*ends),
+        }
+        for name, facts in result.get("ood", {}).items()
+        for level in ("image", "pixel")
+        for score, curves in facts.get(level, {}).items()
+    ]
+    return {"ood": rows} if rows else {}
 
 
 def _number(value: float) -> str:

@@ -15,10 +15,12 @@ from simclrseg.config import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split
+from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
 from simclrseg.files import write_text
 from simclrseg.knobs import dump_config
-from simclrseg.recipes import _labelled
+from simclrseg.recipes import _findings, _labelled
+from simclrseg.recipes._probe import evaluate_backbone, find_backbone
 from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._training import Machine, prepare_machine
@@ -38,9 +40,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     machine = prepare_machine(config.hardware, "fp32")  # as the exported model computes
     root = Path(config.console.runs)
+    if (backbone := find_backbone(config.data.models, root)) is not None:
+        return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)
     baseline = find_baseline(scored, config.data.baseline)
     gates = _gates(config.data.minimum, scored[0])
+    asked = _findings.plan(scored, config)
     for one in scored:
         own = set() if config.data.dataset else {*one.split.train, *one.split.validation}
         warn_if_seen(one.dataset, [index for index in one.indices if index not in own], one.metadata)
@@ -52,6 +57,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_text(folder.folder / "config.yaml", dump_config(config))
         models = tuple(_evaluated(one, config, machine, root) for one in scored)
         report = Report(folder.folder, models, baseline, _differences(models, baseline))
+        for model, draws_of_dropout in zip(models, asked.draws, strict=True):
+            own_folder = _folder_of(model, report)
+            _findings.add(model, asked, draws_of_dropout, config=config, machine=machine, root=root, folder=own_folder)
         result = _facts(report)
         _write(report, scored, result)
         runs.finish(folder)
@@ -166,21 +174,29 @@ def _facts_of(model: Evaluated) -> dict[str, Any]:
 def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) -> None:
     """Write the files of the report; with several models those of each in a folder of its own."""
     write_text(report.folder / "metrics.json", json.dumps(_finite(result), indent=1) + "\n")
-    for number, (model, one) in enumerate(zip(report.models, scored, strict=True), start=1):
-        folder = report.folder
-        if len(report.models) > 1:
-            folder = report.folder / (model.name if runs.NAME.fullmatch(model.name) else f"{number}-{one.path.stem}")
-            folder.mkdir()
+    for model, one in zip(report.models, scored, strict=True):
+        folder = _folder_of(model, report)
         _labelled.write_rows(folder / "per_image.csv", model.per_image)
         _labelled.write_rows(folder / "per_class.csv", model.per_class)
         _labelled.write_confusion(folder, model.confusion, model.metadata.classes)
         one.recipe.write_pictures(folder, model.scores, model.metadata)
+    write_report(report)
     if len(report.models) == 1:
         return
     _labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
     write_text(report.folder / "comparison.md", compare.markdown(result["table"]))
     if lines := compare.over_ratio(report):
         plots.over_ratio(lines, report.models[0].deciding, report.folder / "data_ratio.png")
+
+
+def _folder_of(model: Evaluated, report: Report) -> Path:
+    """Where a model's files go; with several models in a folder of its own."""
+    if len(report.models) == 1:
+        return report.folder
+    number = 1 + [other.name for other in report.models].index(model.name)
+    folder = report.folder / (model.name if runs.NAME.fullmatch(model.name) else f"{number}-{model.path.stem}")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 
 from simclrseg.errors import UsageError
 from simclrseg.evaluation import EMBEDDINGS
-from simclrseg.evaluation.embeddings import pca, silhouette, umap
+from simclrseg.evaluation.embeddings import pca, silhouette
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 60)
@@ -38,17 +38,11 @@ def test_one_class_has_no_silhouette() -> None:
     assert np.isnan(silhouette(FEATURES, np.zeros(60, int)))
 
 
-def test_umap_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def absent(name: str, *rest: object) -> object:
-        if name == "umap":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+def test_umap_that_is_not_installed_is_one_line_before_there_are_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if it could not be imported
+    monkeypatch.delitem(sys.modules, "simclrseg.evaluation.neighbours", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
-        umap(FEATURES)
+        EMBEDDINGS["umap"]
 
 
 def test_every_embedding_can_be_found() -> None:

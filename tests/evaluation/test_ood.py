@@ -85,3 +85,28 @@ def test_a_perfect_detector() -> None:
 
 def test_one_sample_has_no_interval() -> None:
     assert detection(np.array([0.1]), np.array([0.2, 0.3])).intervals["auroc"] is None
+
+
+def test_pixels_are_counted_one_by_one_and_drawn_by_image() -> None:
+    own = RNG.normal(0, 1, (30, 1))
+    inside, outside = own + RNG.normal(0, 0.1, (30, 50)), RNG.normal(1, 1, (20, 1)) + RNG.normal(0, 0.1, (20, 50))
+    found = detection(inside, outside)
+    truth, scores = np.r_[np.zeros(1500), np.ones(1000)], np.r_[inside.ravel(), outside.ravel()]
+    assert found.auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert found.aupr == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    by_pixel, by_image = detection(inside.ravel(), outside.ravel()).intervals["auroc"], found.intervals["auroc"]
+    assert by_pixel is not None and by_image is not None
+    # pixels of an image are alike: as if there were 50 times fewer of them, the interval is about 7 times as wide
+    assert 4 < (by_image.high - by_image.low) / (by_pixel.high - by_pixel.low) < 10
+    assert (found.inside, found.outside) == (30, 20)
+
+
+def test_intervals_of_many_scores_are_read_as_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = RNG.normal(0, 1, 400), RNG.normal(1, 1, 400)
+    exact = detection(inside, outside).intervals
+    monkeypatch.setattr("simclrseg.evaluation.ood._LEVELS", 200)
+    coarse = detection(inside, outside).intervals
+    for name in ("auroc", "aupr", "fpr95"):
+        one, other = exact[name], coarse[name]
+        assert one is not None and other is not None
+        assert other.low == pytest.approx(one.low, abs=0.01) and other.high == pytest.approx(one.high, abs=0.01)

@@ -9,9 +9,10 @@ import torch
 
 from simclrseg.errors import WeightsError
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.classifiers import Classifier, load_classifier
-from simclrseg.models.dropout import add_dropout
+from simclrseg.models.dropout import add_dropout, dropout_layers, sampling
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.stems import set_cifar_stem
 from simclrseg.models.weights import load_backbone, save_weights
@@ -81,3 +82,46 @@ def test_dropout_that_is_kept_on_samples_from_a_segmentation_network(images):
             module.train()
     with torch.inference_mode():
         assert not torch.equal(model(images), model(images))
+
+
+class Counting(torch.nn.Module):
+    """A part of a network that counts how often it runs."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part, self.runs = part, 0
+
+    def forward(self, *inputs):
+        self.runs += 1
+        return self.part(*inputs)
+
+
+def test_draws_differ_behind_the_first_dropout_and_run_what_is_before_it_once(images):
+    model = build_unet(build_backbone("resnet18"), "resnet18", 1).eval()
+    add_dropout(model, 0.5)
+    model.decoder = Counting(model.decoder).eval()
+    plain = model(images)
+    with torch.inference_mode(), sampling(model):
+        draws = [model(images) for _ in range(3)]
+        assert not torch.equal(draws[0], draws[1]) and not torch.equal(draws[1], draws[2])
+        assert model.decoder.runs == 2  # one of them before
+        flipped = images.flip(0)
+        assert not torch.equal(model(flipped), model(flipped))
+        assert model.decoder.runs == 3
+    assert torch.equal(model(images), plain) and not any(layer.training for layer in model.modules())
+
+
+def test_the_mean_of_many_draws_is_close_to_the_network_without_dropout(images):
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("resnet18"), 3, dropout=0.2).eval()
+    with torch.inference_mode():
+        plain = model(images)
+        with sampling(model):
+            mean = torch.stack([model(images) for _ in range(3000)]).mean(0)
+    assert torch.allclose(mean, plain, atol=0.1 * float(plain.std()))
+
+
+@pytest.mark.parametrize(("decoder", "rates"), [("unet", []), ("fpn", [0.2]), ("deeplabv3plus", [0.5])])
+def test_a_decoder_that_brings_its_own_dropout_has_layers_that_drop(decoder, rates):
+    model = SEGMENTERS[decoder](build_backbone("resnet18"), "resnet18", 1)
+    assert [layer.p for layer in dropout_layers(model)] == rates

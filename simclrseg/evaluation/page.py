@@ -1,0 +1,154 @@
+"""A web page in one file: elements whose text is always escaped, style and script inside, nothing from a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+PICTURE_BYTES = 30_000
+"""Most that one embedded picture takes, before base64 adds a third."""
+_QUALITIES = (80, 60, 40, 20, 5, 1)
+
+
+class Html(str):
+    """Text that is markup already; all other text is escaped before it comes into a page."""
+
+
+def element(name: str, /, *content: str, **attributes: str | bool | None) -> Html:
+    """``<name attribute="...">content</name>``.
+
+    Args:
+        attributes: ``class_`` for ``class``, ``_`` for ``-``; without those that are None or False.
+    """
+    parts = [name]
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            key = key.rstrip("_").replace("_", "-")
+            parts.append(key if value is True else f'{key}="{html.escape(value)}"')
+    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta", "input") else f"</{name}>"))
+
+
+def joined(parts: Sequence[str]) -> Html:
+    """Markup as it is and text escaped, one after the other."""
+    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+
+
+def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:
+    """A part of the page under a heading, which links point to."""
+    heading = element(f"h{level}", title, id=f"{identifier}-title")
+    return element("section", heading, *content, id=identifier, aria_labelledby=f"{identifier}-title")
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    caption: str,
+    sortable: bool = False,
+    strong: frozenset[tuple[int, str]] = frozenset(),
+) -> Html:
+    """A table whose first column names the rows.
+
+    Args:
+        rows: cells by column, the same columns each; numbers are written to four digits.
+        sortable: a button in each heading.
+        strong: cells (row, column) that stand out.
+    """
+    columns = list(rows[0]) if rows else []
+    numeric = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
+
+    def heading(name: str) -> Html:
+        right = "number" if name in numeric else None
+        if not sortable:
+            return element("th", name, scope="col", class_=right)
+        return element("th", element("button", name, type="button"), scope="col", class_=right, aria_sort="none")
+
+    def cell(number: int, name: str, value: Any) -> Html:
+        text: str = written(value)
+        if (number, name) in strong:
+            text = element("strong", text)
+        if name == columns[0]:
+            return element("th", text, scope="row")
+        exact = repr(value) if sortable and isinstance(value, float) and not math.isnan(value) else None
+        return element("td", text, class_="number" if name in numeric else None, data_value=exact)
+
+    head = element("thead", element("tr", *(heading(name) for name in columns)))
+    lines = (
+        element("tr", *(cell(number, name, value) for name, value in row.items())) for number, row in enumerate(rows)
+    )
+    body = element("tbody", *lines)
+    whole = element(
+        "table", element("caption", element("span", caption)), head, body, class_="sortable" if sortable else None
+    )
+    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def written(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def picture(rgb: np.ndarray, *, alt: str) -> Html:
+    """A picture (H, W, 3) uint8 inside the page, as WebP of at most ``PICTURE_BYTES``."""
+    from PIL import Image
+
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        Image.fromarray(rgb).save(buffer, format="WEBP", quality=quality)
+        if buffer.tell() <= PICTURE_BYTES:
+            break
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = rgb.shape[:2]
+    return element("img", src=f"data:image/webp;base64,{data}", alt=alt, width=str(width), height=str(height))
+
+
+def page(title: str, summary: str, sections: Sequence[tuple[str, str, Html]]) -> str:
+    """The whole file.
+
+    Args:
+        summary: a sentence under the title.
+        sections: (id, title for the links at the top, markup) of each part.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # nothing but this page's own script runs and nothing is fetched, whatever a file is called
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", Html(style)),
+    )
+    links = (element("li", element("a", name, href=f"#{identifier}")) for identifier, name, _ in sections)
+    body = element(
+        "body",
+        element("a", "To the results", href="#results", class_="skip"),
+        element("header", element("h1", title), element("p", summary)),
+        element("nav", element("ul", *links), aria_label="Parts of this report"),
+        element("main", *(markup for _, _, markup in sections), id="results", tabindex="-1"),
+        element("p", class_="status", role="status", aria_live="polite", id="status"),
+        element("script", Html(script)),
+    )
+    return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("simclrseg.evaluation").joinpath(name).read_text(encoding="utf-8")

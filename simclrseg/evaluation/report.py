@@ -1,0 +1,402 @@
+"""``report.html``: what an evaluation found, on one page that opens anywhere."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclrseg.evaluation import compare
+from simclrseg.evaluation.charts import Chart, Line, drawn
+from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
+from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, joined, page, picture, section, table
+from simclrseg.evaluation.pixels import THRESHOLDS
+from simclrseg.evaluation.results import Estimate, Evaluated, Report
+from simclrseg.files import write_text
+from simclrseg.metrics import binary_metrics
+from simclrseg.plots import NUMBERED
+
+CARDS = 4
+"""Metrics that are printed large."""
+SHOWN = 4
+"""Models, the best ones, whose images are shown: with 9 images of 4 pictures each this bounds the size of the page."""
+ROWS = 5_000
+"""Images that the table has room for, the worst; ``per_image.csv`` has them all."""
+POINTS = 200
+"""Points that a curve is drawn with at most."""
+
+_WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", "bce": "BCE", "ce": "cross entropy"} | {
+    "boundary_iou": "Boundary IoU",
+    "top5": "top 5",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "aurc": "AURC",
+}
+Part = tuple[str, str, Html]
+
+
+def write_report(report: Report) -> None:
+    """Write ``report.html`` and the pictures in ``worst/`` into the folder of the report."""
+    first = report.ranked[0]
+    photos = f"{len(first.indices):,} {'photo' if len(first.indices) == 1 else 'photos'}"
+    several = len(report.models) > 1
+    title = f"Evaluation of {len(report.models)} models" if several else f"Evaluation of {first.name}"
+    summary = f"{first.task.capitalize()}, scored on {photos} of {first.dataset.name}, {first.split} split."
+    parts: list[Part] = [_comparison(report)] if several else []
+    for number, model in enumerate(report.ranked, start=1):
+        folder = report.folder / "worst"
+        found = _model(
+            model,
+            f"model{number}",
+            folder=(folder / f"model-{number}" if several else folder) if number <= SHOWN else None,
+            level=3 if several else 2,
+        )
+        if several:
+            found = [_part(model.name, f"model{number}", *(markup for _, _, markup in found))]
+        parts += found
+    parts += _curves(report)
+    parts.append(_images(report))
+    write_text(report.folder / "report.html", page(title, summary, parts))
+
+
+def _words(name: str) -> str:
+    """A name as people write it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def _part(title: str, identifier: str, *content: str, level: int = 2) -> Part:
+    return identifier, title, section(title, identifier, *content, level=level)
+
+
+def _note(*text: str) -> Html:
+    return element("p", *text, class_="note")
+
+
+def _comparison(report: Report) -> Part:
+    """All models in one table, the best first."""
+    rows, strong = [], set()
+    for number, row in enumerate(compare.cells(report)):
+        rows.append(
+            {name: text.removeprefix("**").removesuffix("**") if name != "name" else text for name, text in row.items()}
+        )
+        strong |= {(number, name) for name, text in row.items() if name != "name" and text.startswith("**")}
+    deciding = _words(report.models[0].deciding)
+    content = [
+        table(
+            rows,
+            caption=f"Models by {deciding}, with 95 % intervals; the best of a column is bold",
+            strong=frozenset(strong),
+        ),
+        _note(
+            f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
+            "interval holds 0 it may be chance."
+        ),
+    ]
+    if lines := compare.over_ratio(report):
+        chart = Chart(
+            "Share of the photos learned from",
+            "share of the development photos",
+            deciding,
+            [
+                Line(label, [p[0] for p in points], [p[1] for p in points], [(p[2], p[3]) for p in points])
+                for label, points in lines.items()
+            ],
+            f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
+        )
+        content.append(drawn([chart], "ratio"))
+    return _part("Comparison", "comparison", *content)
+
+
+def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int) -> list[Part]:
+    """What was found of one model.
+
+    Args:
+        identifier: begins all ids of these parts.
+        folder: of pictures of its worst images; None to show no images and charts of it.
+    """
+    parts = [_part("Results", f"{identifier}-results", *_numbers(model), level=level)]
+    charts = [*_calibration(model), *_thresholds(model)] if folder else []
+    if charts:
+        graphs = drawn(charts, f"{identifier}-charts")
+        parts.append(_part("Confidence and threshold", f"{identifier}-confidence", graphs, level=level))
+    parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
+    if folder:
+        parts += _gallery(model, identifier, folder=folder, level=level)
+    return parts
+
+
+def _numbers(model: Evaluated) -> list[Html]:
+    """The headline and everything beside it."""
+    cards = [
+        element(
+            "div",
+            element("dt", _words(name)),
+            element("dd", f"{found.value:.4f}"),
+            element("dd", _ends(found)),
+        )
+        for name, found in [item for item in model.metrics.items() if item[0] != "dice"][:CARDS]
+    ]
+    over = "over all pixels" if model.task == "segmentation" else "over all photos"
+    rows = []
+    for name, found in model.metrics.items():
+        if name == "dice":  # the same as F1
+            continue
+        row: dict[str, Any] = {"metric": _words(name), over: found.value, "95 % interval": _ends(found)}
+        if model.means:
+            mean = model.means.get(name)
+            row |= {"mean over images": mean.value if mean else None, "its 95 % interval": _ends(mean)}
+        rows.append(row)
+    content = []
+    known = {**_flat(model.facts), **_flat(model.notes)}
+    for seconds in ("pretraining_seconds", "finetuning_seconds"):
+        if seconds in known:
+            known[seconds.replace("_seconds", "_time")] = compare.duration(known.pop(seconds))
+    if known:
+        facts = [{"fact": _words(name), "value": _plain(value)} for name, value in known.items()]
+        content.append(table(facts, caption="The model and how it was scored"))
+    for name, finding in model.findings.items():
+        found_facts = [{"fact": _words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
+        if found_facts:
+            content.append(table(found_facts, caption=name.replace("_", " ").capitalize()))
+    numbers = [
+        element("dl", *cards, class_="cards"),
+        table(rows, caption="All metrics"),
+        element("div", *content, class_="beside"),
+    ]
+    if model.scores.skipped:
+        numbers.append(_note(f"{len(model.scores.skipped)} could not be read: {model.scores.skipped[0]}"))
+    return numbers
+
+
+def _ends(found: Estimate | None) -> str:
+    if found is None or found.interval is None:
+        return "no interval"
+    return f"{found.interval.low:.4f} to {found.interval.high:.4f}"
+
+
+def _flat(facts: Any, before: str = "") -> dict[str, Any]:
+    """Nested facts by one name each; lists, which have files of their own, only where they are short."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{before}{name} ")
+        elif not isinstance(value, list | tuple):
+            found[f"{before}{name}"] = value
+        elif len(value) <= 3 and not any(isinstance(item, dict) for item in value):
+            found[f"{before}{name}"] = " to ".join(_plain(item) for item in value)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _calibration(model: Evaluated) -> list[Chart]:
+    """Reliability, and risk over coverage, where confidences were counted."""
+    confidences = getattr(model.scores, "confidences", None)
+    if confidences is None or not confidences.number.sum():
+        return []
+    bins = confidences.reliability()
+    used = ~np.isnan(bins.accuracy)
+    width = 1 / len(used)
+    middles = (np.arange(len(used)) + 0.5) * width
+    coverage, risk = (_thinned(values) for values in confidences.risk_coverage())
+    unit = "pixels" if model.task == "segmentation" else "photos"
+    return [
+        Chart(
+            "Reliability",
+            "confidence",
+            "share that is right",
+            [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
+            f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {bins.ece:.4f}, "
+            f"Brier score {confidences.brier:.4f}, over {int(bins.number.sum()):,} {unit}.",
+            bars=width * 0.92,
+            diagonal=True,
+            share=True,
+        ),
+        Chart(
+            "Risk and coverage",
+            f"share of the {unit} kept, the surest first",
+            "share of these that is wrong",
+            [Line("risk", coverage.tolist(), risk.tolist())],
+            f"Of all {unit} {risk[-1]:.4f} are wrong; area under the curve {confidences.aurc:.4f}, lower is better.",
+        ),
+    ]
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """Some of the values, evenly, the first and last among them."""
+    if len(values) <= POINTS:
+        return values
+    return values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]
+
+
+def _thresholds(model: Evaluated) -> list[Chart]:
+    """IoU, precision and recall over the threshold, for a foreground that has one."""
+    if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
+        return []
+    counts = model.scores.chosen.total().at_thresholds()[0]  # type: ignore[union-attr]
+    found = binary_metrics(counts)
+    found["precision"] = np.where(counts[:, :, 1].sum(1) > 0, found["precision"], np.nan)  # nothing is above
+    lines = [
+        Line(label, THRESHOLDS.tolist(), found[name].tolist())
+        for name, label in (("iou", "IoU"), ("precision", "precision"), ("recall", "recall"))
+    ]
+    best = int(np.nanargmax(found["iou"]))
+    return [
+        Chart(
+            "Threshold",
+            "probability above which a pixel is foreground",
+            "over all pixels",
+            lines,
+            f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
+            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; one is chosen on validation images, not on these.",
+            share=True,
+        )
+    ]
+
+
+def _classes(model: Evaluated) -> list[Html]:
+    """Every class, and which is taken for which."""
+    names, matrix = model.metadata.classes, np.asarray(model.confusion)
+    unit = "pixels" if model.task == "segmentation" else "photos"
+    content = []
+    if model.per_class:
+        rows = [
+            {name: value for name, value in row.items() if not name.endswith(("_low", "_high"))}
+            for row in model.per_class
+        ]
+        content.append(table(rows, caption="Metrics of each class", sortable=True))
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    if len(names) > NUMBERED:
+        wrong = shares * (1 - np.eye(len(names)))
+        pairs = np.dstack(np.unravel_index(np.argsort(-wrong, axis=None)[:NUMBERED], wrong.shape))[0]
+        confused = [
+            {
+                "true": names[i],
+                "predicted": names[j],
+                unit: int(matrix[i, j]),
+                "share of the true class": float(shares[i, j]),
+            }
+            for i, j in pairs
+            if matrix[i, j]
+        ]
+        if confused:
+            content.append(table(confused, caption="Classes that are confused most", sortable=True))
+        return content
+    head = element("tr", element("td"), *(element("th", name, scope="col") for name in names))
+    lines = []
+    for name, row, counts in zip(names, shares, matrix, strict=True):
+        cells = [
+            element("td", f"{share:.1%}", element("small", f"{int(count):,}"), style=f"--share:{share:.3f}")
+            for share, count in zip(row, counts, strict=True)
+        ]
+        lines.append(element("tr", element("th", name, scope="row"), *cells))
+    caption = f"Confusion: each row is a true class and shows as what its {unit} were predicted"
+    whole = element(
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", head),
+        element("tbody", *lines),
+        class_="confusion",
+    )
+    content.append(element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption))
+    return content
+
+
+def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> list[Part]:
+    """The images at both ends; the worst are also written to a folder."""
+    worst, best = worst_and_best(model)
+    write_worst(worst, folder)
+    segmented = model.task == "segmentation"
+    legend = []
+    if segmented:
+        kinds = ((MISSED, "missed"), (ALARM, "found where there is nothing"), (MIXED, "another class"))
+        keys = [
+            joined([element("span", "", class_="key", style=f"background:rgb{colour}"), f" {text}  "])
+            for colour, text in kinds[: 2 if len(model.metadata.classes) == 2 else 3]
+        ]
+        legend = [_note("Errors: ", *keys)]
+    size = f"Pictures are at most {SIDE} pixels and {PICTURE_BYTES // 1000} kB each."
+    parts = []
+    for title, key, examples in (("Worst images", "worst", worst), ("Best images", "best", best)):
+        if examples:
+            shown = element("div", *(_example(example) for example in examples), class_=None if segmented else "photos")
+            parts.append(_part(title, f"{identifier}-{key}", *legend, shown, _note(size), level=level))
+    return parts
+
+
+def _example(example: Example) -> Html:
+    tiles = (
+        element("figure", picture(rgb, alt=f"{title} of {example.key}"), element("figcaption", title))
+        if len(example.pictures) > 1
+        else picture(rgb, alt=f"{title} of {example.key}")
+        for title, rgb in example.pictures
+    )
+    caption = element("figcaption", element("strong", example.key), f", {example.text}")
+    return element("figure", caption, element("div", *tiles, class_="tiles"), class_="example")
+
+
+def _curves(report: Report) -> list[Part]:
+    """How the runs learned: a chart a quantity, a line a run."""
+    runs = [
+        (model.name, _rows(model.path / "metrics.csv"))
+        for model in report.ranked
+        if model.kind == "run" and (model.path / "metrics.csv").is_file()
+    ]
+    one = len(runs) == 1
+    charts = []
+    for name in ("loss", report.models[0].deciding):
+        lines = []
+        for label, rows in runs:
+            parts = (("train", "training"), ("val", "validation")) if one else (("val", f"{label}"),)
+            for part, words in parts:
+                points = [
+                    (int(row["epoch"]), float(row[f"{part}_{name}"])) for row in rows if row.get(f"{part}_{name}")
+                ]
+                if points:
+                    lines.append(Line(words, *zip(*points, strict=True)))
+        if lines:
+            ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
+            words = _words(name)
+            title = words if one else f"{words}, validation"
+            charts.append(Chart(title, "epoch", words, lines, f"From the first to the last epoch: {ends}.", whole=True))
+    return [_part("Training", "training", drawn(charts, "training-charts"))] if charts else []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _images(report: Report) -> Part:
+    """Every image in a table that can be sorted, the worst first."""
+    first = report.ranked[0]
+    order = ranking(first)
+    order += sorted(set(range(len(first.per_image))) - set(order))  # what has no value comes last
+    if len(report.models) == 1:
+        rows = [{_words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
+        caption = "All images, the worst first"
+    else:
+        column = first.deciding if first.task == "segmentation" else "predicted"
+        rows = [_beside(report.ranked, row, column) for row in order[:ROWS]]
+        caption = f"{column.replace('_', ' ')} of all images, the worst of {first.name} first"
+    left = len(order) - len(rows)
+    note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
+    return _part(
+        "All images", "images", element("div", table(rows, caption=caption, sortable=True), class_="long"), *note
+    )
+
+
+def _beside(models: Sequence[Evaluated], row: int, column: str) -> dict[str, Any]:
+    """What each model said of one image."""
+    first = models[0].per_image[row]
+    truth = {"true": first["true"]} if "true" in first else {}
+    return {
+        "image": first["image"],
+        **truth,
+        **{f"{model.name} {column}": model.per_image[row][column] for model in models},
+    }

@@ -1,0 +1,69 @@
+"""The further parts of an evaluation, which are checked before anything is scored, and then look at each model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclrseg.config import EvaluateConfig
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.evaluation.results import Evaluated
+from simclrseg.recipes import _calibration, _embed, _ood
+from simclrseg.recipes._scored import Scored
+from simclrseg.recipes._training import Machine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for beside the scores, and can be had.
+
+    Attributes:
+        others: datasets of another kind, and their photos.
+        draws: of Monte-Carlo dropout, for each model.
+        method: to draw features by; None for no picture of them.
+    """
+
+    others: Sequence[tuple[Dataset, Sequence[int]]]
+    draws: Sequence[int]
+    method: str | None
+
+
+def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
+    """Check what was asked for.
+
+    Raises:
+        SimclrsegError: if one of the models cannot have it.
+    """
+    others = _ood.open_others(config.uncertainty.ood)
+    samples, method = config.uncertainty.mc_samples, config.features.embed
+    draws = [
+        _ood.check(others, one.dataset, one.network, one.metadata, samples) if others or samples is not None else 0
+        for one in scored
+    ]
+    for one in scored:
+        if method is not None:
+            _embed.check(method, one.network)
+    return Plan(others, draws, method)
+
+
+def add(
+    model: Evaluated, asked: Plan, draws: int, *, config: EvaluateConfig, machine: Machine, root: Path, folder: Path
+) -> None:
+    """Put findings to a model's evaluation, and write their files.
+
+    Args:
+        draws: the plan's for this model.
+        root: of all runs.
+        folder: of this model's files.
+    """
+    batch_size = config.data.batch_size
+    model.findings["calibration"] = _calibration.calibrate(model, folder)
+    if asked.others:
+        model.findings["ood"] = _ood.measure(
+            model, asked.others, draws=draws, machine=machine, batch_size=batch_size, folder=folder
+        )
+    if asked.method is not None:
+        model.findings["embedding"] = _embed.embed(
+            model, asked.method, machine=machine, batch_size=batch_size, root=root, folder=folder
+        )

@@ -1,0 +1,284 @@
+"""`evaluate --ood`: does a model know when it does not know?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from simclrseg import plots
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.ood import (
+    Detection,
+    detection,
+    energy,
+    entropy,
+    max_softmax,
+    mutual_information,
+    pair_logits,
+    pair_probabilities,
+)
+from simclrseg.evaluation.reading import read_photos
+from simclrseg.evaluation.results import Estimate, Evaluated, Predict
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.dropout import dropout_layers, sampling
+from simclrseg.recipes import _labelled
+from simclrseg.recipes._training import Machine, spread
+
+log = logging.getLogger(__name__)
+
+MOST = 10_000  # photos of another dataset
+DRAWS = 20  # of Monte-Carlo dropout, where nothing else is asked for
+PIXELS = 256  # of each photo
+SCORES = {
+    "msp": "1 - the largest probability",
+    "entropy": "of the probabilities",
+    "energy": "of the logits",
+    "mutual_information": "between prediction and weights, by dropout",
+}
+
+Level = Literal["image", "pixel"]
+# uint8 images (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
+Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
+# by level and score, (n,) of photos or (n, PIXELS)
+Scores = dict[tuple[Level, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class OutOfDistribution:
+    """What the scores of one or more other datasets tell.
+
+    Attributes:
+        detections: by dataset, level and score.
+        draws: of Monte-Carlo dropout; 0 without.
+    """
+
+    detections: dict[str, dict[Level, dict[str, Detection]]]
+    draws: int
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            name: {
+                "inside": (some := next(iter(levels["image"].values()))).inside,
+                "outside": some.outside,
+                "mc_samples": self.draws or None,
+                **{
+                    level: {score: _facts(found) for score, found in scores.items()} for level, scores in levels.items()
+                },
+            }
+            for name, levels in self.detections.items()
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a dataset, level and score, with the ends of the intervals."""
+        return [
+            {"dataset": name, "level": level, "score": score, **_columns(found)}
+            for name, levels in self.detections.items()
+            for level, scores in levels.items()
+            for score, found in scores.items()
+        ]
+
+
+def open_others(names: Sequence[str]) -> list[tuple[Dataset, list[int]]]:
+    """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most.
+
+    Raises:
+        SimclrsegError: if one of them is not at hand.
+    """
+    found = []
+    for name in dict.fromkeys(names):
+        dataset = open_dataset(name, DatasetOptions(masks=False))
+        part = dataset.official.get("test") or range(len(dataset))
+        chosen = spread(part, MOST)
+        log.info(
+            f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if dataset.official.get("test") else "")
+        )
+        found.append((dataset, chosen))
+    return found
+
+
+def check(
+    others: Sequence[tuple[Dataset, Sequence[int]]],
+    dataset: Dataset,
+    network: Any | None,
+    metadata: ModelMetadata,
+    samples: int | None,
+) -> int:
+    """Refuse what cannot be told, before anything is scored, and say how many draws of dropout there will be.
+
+    Args:
+        dataset: the model's own photos.
+        network: None for an exported file.
+        samples: asked for; None for as many as are usual, where the model allows any.
+
+    Raises:
+        DataError: if a dataset's pictures do not fit the model, or are its own.
+        UsageError: if draws are asked for of a model that has no dropout, or is an exported file.
+    """
+    for other, _ in others:
+        if (other.bands, other.full_scale) != (metadata.bands, metadata.full_scale):
+            raise DataError(
+                f"--ood {other.name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but the model "
+                f"was trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: choose another"
+            )
+        if other.name == dataset.name:
+            raise DataError(f"--ood {other.name} is what the model is scored on: choose a dataset of another kind")
+    if network is None:
+        if samples is not None:
+            raise UsageError("--mc-samples needs dropout, and an exported file has none left: name its run")
+        log.info("of an exported file, which has no logits and no dropout, --ood reads msp and entropy only")
+        return 0
+    if not dropout_layers(network.model):
+        reason = "the model was trained without dropout, so its mutual information would be exactly 0"
+        if samples is not None:
+            raise UsageError(f"--mc-samples {samples}: {reason}; fine-tune with --dropout 0.1")
+        log.info(f"no mutual information: {reason}")
+        return 0
+    return DRAWS if samples is None else samples
+
+
+def measure(
+    model: Evaluated,
+    others: Sequence[tuple[Dataset, Sequence[int]]],
+    *,
+    draws: int,
+    machine: Machine,
+    batch_size: int,
+    folder: Path,
+) -> OutOfDistribution:
+    """Score the model's own photos and the others', and write ``ood.csv`` and ``ood.png``.
+
+    Args:
+        draws: of Monte-Carlo dropout, as ``check`` has them.
+    """
+    binary = model.task == "segmentation" and len(model.metadata.classes) == 2
+    if model.network is None:
+        scorer = file_scorer(model.predict, binary=binary)
+    else:
+        scorer = network_scorer(model.network, machine.device, draws=draws)
+    options = {"image_size": model.metadata.image_size, "batch_size": batch_size, "workers": machine.workers}
+    torch.manual_seed(0)  # dropout draws from it
+    own = score_photos(scorer, model.dataset, model.indices, **options)
+    found: dict[str, dict[Level, dict[str, Detection]]] = {}
+    drawn = {model.dataset.name: own}
+    for dataset, indices in others:
+        theirs = score_photos(scorer, dataset, indices, **options)
+        drawn[dataset.name] = theirs
+        levels = found.setdefault(dataset.name, {})
+        for (level, score), inside in own.items():
+            levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
+        _tell(dataset.name, levels)
+    result = OutOfDistribution(found, draws)
+    _labelled.write_rows(folder / "ood.csv", result.rows())
+    scores = [score for level, score in own if level == "image"]
+    plots.histograms(
+        {score: {name: values["image", score] for name, values in drawn.items()} for score in scores},
+        folder / "ood.png",
+    )
+    return result
+
+
+def network_scorer(task: Any, device: torch.device, *, draws: int) -> Scorer:
+    """A network as a function of photos that says how strange they are.
+
+    Args:
+        task: with the network, and ``logits`` of photos.
+        draws: of Monte-Carlo dropout; 0 leaves mutual information out.
+    """
+    model = task.model.to(device).eval()
+
+    @torch.inference_mode()
+    def score(images: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = task.normalize(torch.from_numpy(images).to(device))
+        logits = pair_logits(model(inputs).float().cpu().numpy())
+        scores = {**_of_probabilities(_softmax(logits)), "energy": energy(logits)}
+        if draws:
+            with sampling(model):
+                drawn = (_softmax(pair_logits(model(inputs).float().cpu().numpy())) for _ in range(draws))
+                scores["mutual_information"] = mutual_information(drawn)
+        return scores
+
+    return score
+
+
+def file_scorer(predict: Predict, *, binary: bool) -> Scorer:
+    """The same of an exported file, which gives probabilities only.
+
+    Args:
+        binary: whether they are those of the foreground alone.
+    """
+    return lambda images: _of_probabilities(pair_probabilities(predict(images), binary=binary))
+
+
+def score_photos(
+    scorer: Scorer, dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int
+) -> Scores:
+    """Scores of photos, and of some pixels of each where pixels have scores; a photo's is the mean over its pixels.
+
+    Raises:
+        DataError: if no photo can be read.
+    """
+    collected: dict[tuple[Level, str], list[np.ndarray]] = {}
+    skipped: list[str] = []
+    rng = np.random.default_rng(0)
+    places = rng.choice(image_size**2, min(PIXELS, image_size**2), replace=False)  # the same in every photo
+    for _, photos in read_photos(
+        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
+    ):
+        for score, values in scorer(photos).items():
+            flat = values.reshape(len(values), -1)
+            collected.setdefault(("image", score), []).append(flat.mean(axis=1))
+            if values.ndim > 1:
+                collected.setdefault(("pixel", score), []).append(flat[:, places])
+    if skipped:
+        log.warning(f"{dataset.name}: {len(skipped)} photos could not be scored; the first: {skipped[0]}")
+    return {which: np.concatenate(parts) for which, parts in collected.items()}
+
+
+def _of_probabilities(probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    return {"msp": max_softmax(probabilities), "entropy": entropy(probabilities)}
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, K, ...) -> the same."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _tell(name: str, levels: dict[Level, dict[str, Detection]]) -> None:
+    """Say what was found, and warn of scores that point the wrong way."""
+    for level, scores in levels.items():
+        words = (f"{score} {Estimate(found.auroc, found.intervals['auroc'])}" for score, found in scores.items())
+        log.info(f"{name} told apart by {level}, AUROC: {'; '.join(words)}")
+    turned = [
+        f"{score} per {level} {found.auroc:.3f}"
+        for level, scores in levels.items()
+        for score, found in scores.items()
+        if found.auroc < 0.5
+    ]
+    if turned:
+        log.warning(
+            f"--ood {name}: AUROC below 0.5 ({', '.join(turned)}): there the model is surer of {name} than of its own "
+            "photos, and such photos cannot be refused by it"
+        )
+
+
+def _facts(found: Detection) -> dict[str, Any]:
+    return {name: Estimate(getattr(found, name), around).facts() for name, around in found.intervals.items()}
+
+
+def _columns(found: Detection) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for name, around in found.intervals.items():
+        columns[name] = getattr(found, name)
+        columns[f"{name}_low"], columns[f"{name}_high"] = (around.low, around.high) if around else (None, None)
+    return columns

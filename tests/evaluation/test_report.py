@@ -1,0 +1,334 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from simclrseg.evaluation import gallery
+from simclrseg.evaluation.charts import Chart, Line, drawn
+from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
+from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, page, picture, section, table
+from simclrseg.evaluation.pixels import Pixels
+from simclrseg.evaluation.report import write_report
+from simclrseg.evaluation.results import Evaluated, Report
+from simclrseg.evaluation.segmentation import Scores
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
+SIZE = 48
+
+
+class Parsed(HTMLParser):
+    """All elements of a page with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.open):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+class Photos:
+    """Photos of noise whose left halves are the foreground; counts how often each is read."""
+
+    def __init__(self, images: int) -> None:
+        self.keys = tuple(f"{index}-{EVIL}" for index in range(images))
+        self.name = f"photos {EVIL}"
+        self.bands = ("red", "green", "blue")
+        self.read: list[int] = []
+
+    def image(self, index: int) -> np.ndarray:
+        self.read.append(index)
+        return np.random.default_rng(index).integers(0, 256, (SIZE, 2 * SIZE, 3), np.uint8)
+
+    def mask(self, index: int) -> np.ndarray:
+        mask = np.zeros((SIZE, 2 * SIZE), np.uint8)
+        mask[:, :SIZE] = 1
+        return mask
+
+
+def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere")) -> Evaluated:
+    """A model that finds more of the foreground the higher the number of the image is."""
+    photos = Photos(images)
+    counts, asked = [], []
+    for index in range(images):
+        probability = np.full((SIZE, 2 * SIZE), 0.2, np.float32)
+        probability[:, : 1 + SIZE * index // images] = 0.9
+        counts.append(Pixels.of(probability, photos.mask(index), 0.5, 2))
+    scores = Scores(photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
+    weights = draws(scores)
+    columns = scores.by_image()
+
+    def predict(batch: np.ndarray) -> np.ndarray:
+        asked.append(len(batch))
+        return np.full(batch.shape[:3], 0.7, np.float32)
+
+    model = Evaluated(
+        name=name,
+        kind="run",
+        path=path,
+        task="segmentation",
+        metadata=SimpleNamespace(
+            classes=("background", EVIL), colours=((0, 0, 0), (255, 0, 0)), image_size=32, threshold=0.5
+        ),
+        network=asked,
+        predict=predict,
+        dataset=photos,
+        split="test",
+        indices=tuple(range(images)),
+        test_hash="1",
+        resolution="original",
+        scores=scores,
+        metrics=over_split(scores, weights),
+        means=over_images(columns, weights),
+        per_class=class_rows(scores, weights, ("background", EVIL)),
+        per_image=[
+            {"image": key, **{name: float(values[row]) for name, values in columns.items()}}
+            for row, key in enumerate(photos.keys)
+        ],
+        confusion=scores.confusion,
+        facts={"encoder": EVIL, "data_ratio": 1.0},
+        notes={"empty_masks": 0},
+    )
+    return model
+
+
+def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evaluated:
+    """Photos of which every third was taken for the next class."""
+    names = tuple(f"${number}_{EVIL}$" for number in range(classes))
+    labels = np.arange(images) % classes
+    predicted = np.where(np.arange(images) % 3 == 0, (labels + 1) % classes, labels)
+    model = segmented(2)
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    photos = Photos(images)
+    changed = {
+        "task": "classification",
+        "metadata": SimpleNamespace(classes=names, threshold=None, image_size=32),
+        "dataset": photos,
+        "indices": tuple(range(images)),
+        "resolution": None,
+        "scores": SimpleNamespace(skipped=()),
+        "path": path,
+        "means": {},
+        "per_class": [{"class": name, "f1": 0.5} for name in names],
+        "per_image": [
+            {
+                "image": photos.keys[row],
+                "true": names[labels[row]],
+                "predicted": names[predicted[row]],
+                "probability": 0.5 + row / 1000,
+                "correct": int(labels[row] == predicted[row]),
+            }
+            for row in range(images)
+        ],
+        "confusion": confusion,
+    }
+    return Evaluated(**{**vars(model), **changed})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, str]:
+    """The report of one run that kept its curves."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "metrics.csv").write_text("epoch,train_loss,val_loss,val_iou\n1,0.9,0.8,0.3\n2,0.7,0.6,0.5\n")
+    write_report(Report(folder, (segmented(path=folder),)))
+    return folder, (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_elements_are_closed_ids_are_unique_and_links_lead_somewhere(written):
+    parsed = Parsed(written[1])
+    assert not parsed.open
+    ids = [attributes["id"] for _, attributes in parsed.found if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 20
+    targets = [attributes["href"] for _, attributes in parsed.found if attributes.get("href")]
+    assert {target[1:] for target in targets} <= set(ids)
+    assert all(
+        attributes[name] in ids for _, attributes in parsed.found for name in ("aria-labelledby",) if name in attributes
+    )
+    assert set(re.findall(r"url\(#([^)]*)\)", written[1])) <= set(ids)
+
+
+def test_nothing_is_fetched(written):
+    parsed = Parsed(written[1])
+    assert not re.search(
+        r"https?:|//[a-z]|@import", written[1].replace("data:image/webp;base64,", "").split("<main")[0]
+    )
+    for tag, attributes in parsed.found:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/webp;base64,")), (tag, value)
+        assert "http:" not in str(attributes) and "https:" not in str(attributes)
+    policy = next(attributes["content"] for attributes in parsed.all("meta") if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_a_file_name_or_a_class_name_is_text_and_never_markup(written):
+    parsed = Parsed(written[1])
+    assert len(parsed.all("script")) == 1
+    assert not any(name.startswith("on") for _, attributes in parsed.found for name in attributes)
+    assert all(attributes["src"].startswith("data:image/webp") for attributes in parsed.all("img"))
+    assert f"0-{EVIL}" in parsed.text
+    assert sum(EVIL in (attributes["alt"] or "") for attributes in parsed.all("img")) == len(parsed.all("img"))
+
+
+def test_only_the_pages_own_script_may_run(written):
+    import base64
+    import hashlib
+
+    script = re.search(r"<script>(.*?)</script></body>", written[1], re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(a["content"] for a in Parsed(written[1]).all("meta") if a.get("http-equiv"))
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_the_page_can_be_read_by_ear_and_used_by_keyboard(written):
+    parsed = Parsed(written[1])
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert all(attributes.get("alt") for attributes in parsed.all("img"))
+    assert all(attributes.get("scope") in ("col", "row") for attributes in parsed.all("th"))
+    assert all(a["role"] == "img" and a["aria-label"] for a in parsed.all("svg")) and len(parsed.all("svg")) == 3
+    assert len(parsed.all("caption")) == len(parsed.all("table"))
+    assert all(attributes["type"] == "button" for attributes in parsed.all("button"))
+    order = [tag for tag, _ in parsed.found if tag in ("h1", "h2", "h3")]
+    assert order[0] == "h1" and order.count("h1") == 1
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in parsed.all("div") if a.get("class") == "scroll")
+
+
+def test_headings_of_sortable_tables_are_buttons_that_say_the_order():
+    parsed = Parsed(table([{"image": "a", "iou": 0.123456}], caption="all", sortable=True))
+    headings = [a for a in parsed.all("th") if a["scope"] == "col"]
+    assert [a["aria-sort"] for a in headings] == ["none", "none"] and len(parsed.all("button")) == 2
+    assert [a.get("data-value") for a in parsed.all("td")] == ["0.123456"]
+    assert not Parsed(table([{"image": "a"}], caption="all")).all("button")
+
+
+def test_the_numbers_and_their_intervals_are_those_of_the_model(written):
+    text = Parsed(written[1]).text
+    found = segmented().metrics["iou"]
+    assert f"{found.value:.4f}{found.interval.low:.4f} to {found.interval.high:.4f}" in text
+    assert "validation 0.3000 to 0.5000" in written[1]
+
+
+def test_the_worst_images_come_first_and_are_files_too(written):
+    folder, text = written
+    model = segmented()
+    order = gallery.ranking(model)
+    values = [model.per_image[row]["iou"] for row in order]
+    assert values == sorted(values) and order[0] == 0
+    names = sorted(path.name for path in (folder / "worst").iterdir())
+    assert len(names) == gallery.WORST and names[0].startswith("001-0-script-alert")
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in names)
+    assert text.index("Worst images") < text.index("Best images") < text.index("All images, the worst first")
+
+
+def test_only_the_images_that_are_shown_are_read_again_in_one_batch(tmp_path):
+    model = segmented(200)
+    write_report(Report(tmp_path, (model,)))
+    assert sorted(model.dataset.read) == [*range(gallery.WORST), *range(200 - gallery.BEST, 200)]
+    assert model.network == [gallery.WORST + gallery.BEST]  # calls of predict
+
+
+def test_no_image_is_among_the_worst_and_the_best():
+    for images in (1, 2, 5, 20):
+        worst, best = gallery.worst_and_best(segmented(images))
+        rows = [example.row for example in (*worst, *best)]
+        assert len(rows) == len(set(rows)) <= images and worst
+
+
+def test_errors_have_the_colour_of_their_kind():
+    truth = np.array([[0, 0, 1, 1, 255, 2]])
+    predicted = np.array([[0, 1, 0, 1, 1, 1]])
+    shown = gallery.errors(np.zeros((1, 6, 3), np.uint8), truth, predicted)[0]
+    grey, white = (128, 128, 128), (255, 255, 255)
+    assert [tuple(pixel) for pixel in shown.tolist()] == [
+        grey,
+        gallery.ALARM,
+        gallery.MISSED,
+        grey,
+        white,
+        gallery.MIXED,
+    ]
+
+
+def test_of_photos_those_that_were_wrong_and_sure_are_the_worst(tmp_path):
+    model = classified(30, 4)
+    worst, best = gallery.worst_and_best(model)
+    assert [example.row for example in worst] == [27, 24, 21, 18, 15, 12]
+    assert [example.row for example in best] == [29, 28, 26]
+    write_report(Report(tmp_path, (model,)))
+    parsed = Parsed((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not parsed.open and "Confusion: each row is a true class" in parsed.text
+
+
+def test_of_many_classes_the_most_confused_ones_are_named(tmp_path):
+    write_report(Report(tmp_path, (classified(300, 100),)))
+    text = Parsed((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Classes that are confused most" in text and "Confusion: each row" not in text
+
+
+def test_several_models_are_compared_in_one_table_with_one_row_an_image(tmp_path):
+    models = (segmented(name="first"), segmented(name=EVIL))
+    differences = {EVIL: models[0].metrics}
+    write_report(Report(tmp_path, models, "first", differences))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    parsed = Parsed(text)
+    assert not parsed.open and len(parsed.all("script")) == 1
+    assert "iou over first" in parsed.text and f"{EVIL} iou" in parsed.text and "**" not in parsed.text
+    ids = [attributes["id"] for _, attributes in parsed.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {path.name for path in (tmp_path / "worst").iterdir()} == {"model-1", "model-2"}
+
+
+def test_a_report_of_500_images_of_noise_is_far_below_10_mb(tmp_path):
+    write_report(Report(tmp_path, (segmented(500),)))
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
+
+
+def test_one_image_has_no_interval_and_says_so(tmp_path):
+    write_report(Report(tmp_path, (segmented(1),)))
+    text = Parsed((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "no interval" in text and "1 photo of" in text
+
+
+def test_a_picture_of_noise_stays_below_the_limit():
+    noise = np.random.default_rng(0).integers(0, 256, (gallery.SIDE, gallery.SIDE, 3), np.uint8)
+    source = Parsed(picture(noise, alt="noise")).all("img")[0]["src"]
+    assert 1_000 < len(source) * 3 / 4 <= PICTURE_BYTES + 100
+
+
+def test_charts_take_the_colours_of_the_page_and_are_the_same_twice():
+    chart = Chart("$a_b$", "<x>", "y", [Line("<one>", [0, 1], [0, 1]), Line("two", [0, 1], [1, 0])], "two lines")
+    svg = drawn([chart], "here")
+    assert svg == drawn([chart], "here")
+    assert "currentColor" in svg and "var(--series-2)" in svg and "$a_b$" in svg
+    assert not re.search(r"#0[14]0[25]0[36]|#0a0b0|http|<metadata|<style|<!--", svg)
+    assert not Parsed(svg).open
+
+
+def test_text_is_escaped_unless_it_is_markup():
+    assert element("p", "<b>", Html("<i></i>"), title='"') == '<p title="&quot;">&lt;b&gt;<i></i></p>'
+    whole = page("<t>", "<s>", [("one", "<u>", section("<h>", "one", "<x>"))])
+    assert json.dumps(Parsed(whole).text).count("<") == 6
