@@ -15,7 +15,7 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.inference.session import Describe, NoMetadata, open_model
 from simclrseg.knobs import parse_config
-from simclrseg.metadata import RGB, ModelMetadata
+from simclrseg.metadata import RGB, ModelMetadata, voc_colours
 from simclrseg.recipes import _classifier, _segmenter
 from simclrseg.recipes._tasks import Predict, task_of_model
 
@@ -65,6 +65,7 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
             full_scale=255 if image.type == "tensor(uint8)" else 65535,
             image_size=size,
             classes=tuple(classes),
+            colours=() if labels else voc_colours(len(classes)),
             threshold=0.5 if len(outputs["probability"]) == 3 else None,
         )
 
