@@ -146,6 +146,13 @@ def _widths(value: Any) -> Any:
     return [] if list(map(str, widths)) == ["0"] else widths
 
 
+def _check_columns(names: list[str], columns: Mapping[str, str | None]) -> None:
+    if not any(name.startswith(HUB) for name in names):
+        for knob, column in columns.items():
+            if column is not None:
+                raise ValueError(f"{knob} ({column}) is for sets of the Hub, such as {HUB}owner/name: leave it out")
+
+
 def _known_normalization(text: str) -> str:
     names = ("imagenet", "dataset")
     path = _path(text)
@@ -323,6 +330,11 @@ class PretrainData(Section):
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
 
+    @model_validator(mode="after")
+    def _columns_are_those_of_a_table(self) -> Self:
+        _check_columns(self.dataset, {"image_column": self.image_column, "label_column": self.label_column})
+        return self
+
 
 class PretrainModel(Section):
     """Model"""
@@ -340,11 +352,11 @@ class PretrainModel(Section):
     adapt: list[Literal["bands", "stem"]] = []
     """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
     projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
-    """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
+    """For simclr: widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
     projection_dim: Annotated[int, Ge(2)] = 128
-    """Size of the embedding in which views are compared."""
+    """For simclr: size of the embedding in which views are compared."""
     temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
-    """Temperature of the contrastive loss."""
+    """For simclr: temperature of the contrastive loss."""
     loss_pixels: Literal["all", "cut"] = "all"
     """For reconstruction: what the loss is over, all pixels or those that were cut."""
 
@@ -398,7 +410,7 @@ class PretrainConfig(Section):
     # What a method has in place of the defaults, which are SimCLR's.
     METHOD_DEFAULTS: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
         "reconstruction": {
-            "data": {"image_size": 256, "augmentation": "whole"},
+            "data": {"image_size": 256, "augmentation": "whole", "normalization": "dataset"},
             "model": {"backbone": "resnet34", "stem": "imagenet"},
             "training": {
                 "optimizer": "adam",
@@ -484,6 +496,12 @@ class LabelledData(Section):
     of the free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
+
+    @model_validator(mode="after")
+    def _columns_are_those_of_a_table(self) -> Self:
+        names = ("image_column", "label_column", "mask_column")
+        _check_columns([self.dataset], {name: getattr(self, name) for name in names})
+        return self
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:
@@ -581,12 +599,44 @@ class FinetuneRun(TrainingRun):
 class FinetuneConfig(Section):
     """finetune"""
 
+    # Knobs that mean something for one task only: the other refuses them.
+    TASK_KNOBS: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
+        "segment": {
+            "data": ("classes", "classes_file", "border", "mask_column"),
+            "model": ("decoder", "init_decoder"),
+            "training": ("class_weights",),
+            "run": ("examples_every",),
+        },
+        "classify": {"data": ("label_column",), "training": ("label_smoothing",)},
+    }
+
     data: LabelledData = Field(default_factory=LabelledData)
     model: FinetuneModel = Field(default_factory=FinetuneModel)
     training: FinetuneTraining = Field(default_factory=FinetuneTraining)
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
     run: FinetuneRun = Field(default_factory=FinetuneRun)
     console: Console = Field(default_factory=Console)
+
+    @model_validator(mode="after")
+    def _every_knob_has_a_meaning_for_the_task(self) -> Self:
+        for task, sections in self.TASK_KNOBS.items():
+            for section, names in sections.items() if task != self.model.task else ():
+                values = getattr(self, section)
+                for name in names:
+                    if getattr(values, name) != type(values).model_fields[name].get_default(call_default_factory=True):
+                        raise ValueError(
+                            f"{name} is for task {task} and has no meaning for task {self.model.task}: leave it out"
+                        )
+        return self
+
+    @model_validator(mode="after")
+    def _a_decoder_comes_from_a_whole_network(self) -> Self:
+        if self.model.init_decoder and self.model.pretrained in ("none", "imagenet"):
+            raise ValueError(
+                f"init_decoder: pretrained {self.model.pretrained} has no decoder; leave it out, or name a run of "
+                "`simclrseg pretrain --method reconstruction`"
+            )
+        return self
 
 
 # evaluate

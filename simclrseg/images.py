@@ -35,7 +35,7 @@ from PIL import (
 
 from simclrseg.errors import ImageError
 from simclrseg.files import replacing
-from simclrseg.tiff import SIGNATURES, read_tiff, tiff_header
+from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 
 Pixels = NDArray[np.uint8 | np.uint16]
 """(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
@@ -131,6 +131,11 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
                 return Picture(image_in_place)
             stream.seek(0)
             picture = _open_picture(stream, name)
+        if width * height > _LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
+            orientation = _stored_orientation(picture)
+            if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
+                several = _holds_several(picture)
+                return Picture(_turn(read_tiff(stream, name), orientation), orientation, several)
         orientation = _load(picture)
         image = _to_array(picture, name)
         if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading

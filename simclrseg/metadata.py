@@ -87,6 +87,11 @@ class ModelMetadata(BaseModel):
     version: str = ""
     commit: str | None = None
 
+    @property
+    def takes_photos(self) -> bool:
+        """Whether it takes red, green and blue in 8 bits, as any picture can be brought to; else the bands of TIFFs."""
+        return (self.in_channels, self.bands, self.full_scale) == (len(RGB), RGB, 255)
+
     def to_strings(self, prefix: str = "") -> dict[str, str]:
         """String pairs for a file header; each value is JSON."""
         return {prefix + name: json.dumps(value) for name, value in self.model_dump(mode="json").items()}
@@ -112,3 +117,16 @@ class ModelMetadata(BaseModel):
         except (json.JSONDecodeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelFileError(f"the file's metadata cannot be read ({reason}): export it again") from error
+
+
+def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
+    colours = []
+    for index in range(count):
+        red = green = blue = 0
+        for bit in range(8):  # three bits of the id at a time, into the high bits of each channel first
+            red |= (index >> 3 * bit & 1) << 7 - bit
+            green |= (index >> 3 * bit + 1 & 1) << 7 - bit
+            blue |= (index >> 3 * bit + 2 & 1) << 7 - bit
+        colours.append((red, green, blue))
+    return tuple(colours)

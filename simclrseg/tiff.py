@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -21,6 +22,8 @@ _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FO
 _PLAIN = 1
 _LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
 _UNSIGNED, _SIGNED = 1, 2
+_RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
+_PIECE = 1 << 24  # bytes that are read together
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class TiffHeader:
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
     """What the first page holds, without reading a pixel; raises about anything where the file is damaged."""
     return _header(_tags(stream)[0])
+
+
+def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
+    """Whether ``read_tiff`` gives the pixels of a photo of 8 bits as a viewer shows them, but for its orientation."""
+    return (
+        tuple(tags.get(_BITS, ())) == (8, 8, 8)
+        and (tags.get(_PHOTOMETRIC), tags.get(_PLANAR, 1)) == (_RGB, _SIDE_BY_SIDE)
+        and tags.get(_COMPRESSION, _PLAIN) in _LOSSLESS
+        and tags.get(_PREDICTOR, 1) in (1, 2)
+        and tags.get(_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
+        and _PROFILE not in tags
+    )
 
 
 def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
@@ -70,6 +85,8 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
     depth = header.bands // planes
     high = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, header.height), header.height)
     wide = tags[_TILE_WIDTH] if tiled else header.width
+    if compression == _PLAIN and not tiled and header.height <= high:  # one strip, as large as the picture
+        offsets, counts, high = _cut(offsets, counts, header.height, wide * depth * stored.itemsize)
     down, across = -(-header.height // high), -(-header.width // wide)
     if len(offsets) < planes * down * across:
         raise ValueError("some of its blocks are missing")
@@ -87,6 +104,18 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
     if kind == _SIGNED and (picture >> header.bits - 1).any():
         raise ImageError(f"{name}: it has negative samples, which no pixel has here: shift it above zero")
     return np.ascontiguousarray(picture.transpose(1, 2, 0, 3)).reshape(header.height, header.width, header.bands)
+
+
+def _cut(
+    offsets: Sequence[int], counts: Sequence[int], height: int, row: int
+) -> tuple[Sequence[int], Sequence[int], int]:
+    """Planes of one uncompressed strip each as many strips, which do not fill the memory; and the rows of one."""
+    high = min(height, max(1, _PIECE // row))
+    if any(count < height * row for count in counts):
+        raise ValueError("a strip of it is too short")
+    tops = range(0, height, high)
+    starts = [offset + top * row for offset in offsets for top in tops]
+    return starts, [min(high, height - top) * row for _ in offsets for top in tops], high
 
 
 def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:

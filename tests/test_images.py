@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from simclrseg import images
+from simclrseg import images, tiff
 from simclrseg.errors import ImageError, OutputError
 from simclrseg.images import (
     image_shape,
@@ -345,6 +345,39 @@ def test_a_large_picture_is_decoded_in_place_to_the_same_pixels(tmp_path, monkey
     usual = read_image(file)
     monkeypatch.setattr(images, "_LARGE", 100)
     np.testing.assert_array_equal(read_image(file), usual)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_tiff_is_decoded_to_the_same_pixels(tmp_path, monkeypatch, mode, compression, orientation):
+    if (mode, compression) == ("RGBA", "jpeg"):
+        pytest.skip("there is no such file")
+    file = tmp_path / "x.tif"
+    tags = {274: orientation}
+    Image.fromarray(photo()).convert(mode).save(file, compression=compression, tiffinfo=tags)
+    usual = read_image(file)
+    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(tiff, "_PIECE", 1000)
+    np.testing.assert_array_equal(read_image(file), usual)
+
+
+def test_a_large_tiff_with_a_profile_is_brought_to_srgb_as_a_small_one_is(tmp_path, monkeypatch):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(photo()).save(tmp_path / "x.tif", icc_profile=profile)
+    usual = read_image(tmp_path / "x.tif")
+    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(images, "read_tiff", None)  # Pillow's way
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), usual)
+
+
+def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_LARGE", 100)
+    Image.fromarray(photo()).save(tmp_path / "x.tif")
+    data = (tmp_path / "x.tif").read_bytes()
+    (tmp_path / "x.tif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_image(tmp_path / "x.tif")
 
 
 def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch):

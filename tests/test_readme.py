@@ -78,6 +78,9 @@ def test_the_second_command_is_the_one_that_ci_runs():
 @pytest.mark.slow
 def test_every_other_command_works_in_the_order_of_the_page(installed, tmp_path, real_data):
     (tmp_path / "image.jpg").write_bytes(next((real_data / "oxford_pets_unlabelled").rglob("*.jpg")).read_bytes())
+    (tmp_path / "photos").mkdir()
+    for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:3]:
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     commands = [command for command in COMMANDS if not command.startswith("pip install")]
     assert commands[:3] == CARD
     for command in commands:

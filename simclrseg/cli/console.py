@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOGGER = "simclrseg"
+BY_CLASS = "_by_class"
+"""How groups of numbers are called whose rows are classes."""
 _BOLD = re.compile(r"\*\*.+\*\*")  # as in Markdown: a cell of a table
 
 
@@ -104,18 +106,25 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
     for key, value in facts.items():
         print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")  # noqa: T201
     columns = dict(_columns({key: value for key, value in result.items() if isinstance(value, Mapping)}))
-    if columns:
-        names = list(
-            dict.fromkeys(name for column in sorted(columns.values(), key=len, reverse=True) for name in column)
-        )
-        rows = [[name, *(_text(column.get(name, "")) for column in columns.values())] for name in names]
-        _print_table(["", *columns], rows)
+    by_class = {title: column for title, column in columns.items() if title.endswith(BY_CLASS)}
+    _print_columns({title: column for title, column in columns.items() if title not in by_class})
+    _print_columns(by_class)  # whose rows are classes, which may be called as numbers are
     for value in result.values():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             _print_table(list(value[0]), [[_text(cell) for cell in row.values()] for row in value])
     if following := result.get("next"):
         sys.stdout.flush()
         print(f"next: {following}", file=sys.stderr)  # noqa: T201
+
+
+def _print_columns(columns: Mapping[str, Mapping[str, Any]]) -> None:
+    """Groups side by side, a row a name; nothing where there are no groups."""
+    if columns:
+        names = list(
+            dict.fromkeys(name for column in sorted(columns.values(), key=len, reverse=True) for name in column)
+        )
+        rows = [[name, *(_text(column.get(name, "")) for column in columns.values())] for name in names]
+        _print_table(["", *columns], rows)
 
 
 def _columns(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -73,7 +73,8 @@ def make_split(
         test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
         strata: class of each photo, where parts should hold classes in proportion: the order then takes turns among
-            them, and the first development photo of each class is for training. Groups come before classes.
+            them, and the first development photo of each class is for training, but for folds. Groups come before
+            classes.
         fold: (k, n) takes for validation the k-th of n parts of the development photos; the test photos stay as they
             are, and lists of training and validation photos are put together.
         group_by: a regular expression; photos in whose keys it finds the same groups, or text, stay together.
@@ -113,7 +114,8 @@ def make_split(
         train, validation = _share(train, data_ratio), _share(validation, data_ratio)
     else:
         some = _share(train, data_ratio)
-        sizes = Counter(groups[index] for index in some)
+        by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
+        sizes = Counter(groups[index] for index in by_class)  # every n-th of them holds classes in proportion
         if strata is not None and fold is None:
             chosen = {groups[index] for index in _tenth_of_each(some, strata)}
         elif group_by is not None and fold is None:

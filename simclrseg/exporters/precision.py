@@ -48,9 +48,19 @@ def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
         op_block_list=[*(op for op in DEFAULT_OP_BLOCK_LIST if op != "Resize"), *DECISIONS],
         node_block_list=[node.name for node in _preprocessing(model.graph)],
     )
+    _drop_repetitions(half.graph)
     _drop_round_trips(half.graph)
     OnnxModel(half).topological_sort(is_deterministic=True)  # the converter puts its casts at the end
     onnx.save(half, path)
+
+
+def _drop_repetitions(graph: onnx.GraphProto) -> None:
+    """Keep one cast of a value: the converter adds one for each that reads it in float32, all under one name."""
+    made: set[str] = set()
+    for node in [node for node in graph.node if node.op_type == "Cast"]:
+        if node.output[0] in made:
+            graph.node.remove(node)
+        made.add(node.output[0])
 
 
 def _drop_round_trips(graph: onnx.GraphProto) -> None:

@@ -28,14 +28,16 @@ class Agreement:
     """How far an exported file and the network agree.
 
     Attributes:
-        mask: share of the pixels with the same mask value.
+        mask: share of the pixels with the same mask value; of a classifier, share of the pictures with the same label.
         probability: greatest difference of two probabilities; infinite where one is no number.
         pictures: number of pictures compared, generated ones and photos.
         change: by how much the IoU (of several classes: its mean) on the photos differs, at most; None without photos.
             Without true masks it is 1 - IoU of the two answers with each other. As 1 - IoU obeys the triangle
-            inequality (Lipkus 1999), the IoU with any true mask differs by no more.
+            inequality (Lipkus 1999), the IoU with any true mask differs by no more. Of a classifier it is the share of
+            the photos whose label differs, which bounds the change of its accuracy likewise.
         photos: number of photos among the pictures.
         against: what the IoU was measured against: ``masks``, or ``network`` where there are no masks.
+        labels: whether labels of pictures were compared, not masks.
     """
 
     mask: float
@@ -44,8 +46,15 @@ class Agreement:
     change: float | None = None
     photos: int = 0
     against: str = "masks"
+    labels: bool = False
 
     def __str__(self) -> str:
+        if self.labels:
+            photos = f"other labels for {self.change:.1%} of {self.photos} photos" if self.photos else "without photos"
+            return (
+                f"labels agree on {self.mask:.1%} of {self.pictures} pictures, "
+                f"probabilities to {self.probability:.1e}; {photos}"
+            )
         return (
             f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures, "
             f"probabilities to {self.probability:.1e}; {self._iou()}"
@@ -60,7 +69,13 @@ class Agreement:
 
     def facts(self) -> dict[str, float | int | str]:
         """What the file's metadata say of its check."""
-        facts: dict[str, float | int | str] = {"mask_agreement": self.mask, "probability_difference": self.probability}
+        what = "label" if self.labels else "mask"
+        facts: dict[str, float | int | str] = {
+            f"{what}_agreement": self.mask,
+            "probability_difference": self.probability,
+        }
+        if self.labels and self.change is not None:
+            return facts | {"labels_changed": self.change, "photos": self.photos}
         if self.change is not None:
             facts |= {"iou_change": self.change, "photos": self.photos, "iou_against": self.against}
         return facts
@@ -84,13 +99,14 @@ def compare(
     Raises:
         GateError: if the two give arrays of different shapes, or other masks than (N, H, W).
     """
-    same = pixels = 0
+    same = pixels = changed = 0
+    labels = False  # a class for a whole picture
     difference = 0.0
     classes = max(len(metadata.classes), 2)
     matrices = np.zeros((2, classes, classes), np.int64)
 
     def both(batch: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal same, pixels, difference
+        nonlocal same, pixels, difference, labels
         (expected, ours), (given, theirs) = network(batch), file(batch)
         if given.shape != expected.shape or theirs.shape != ours.shape:
             raise GateError(
@@ -101,6 +117,7 @@ def compare(
         difference = max(difference, worst) if np.isfinite(worst) else float("inf")
         same += int((theirs[:count] == ours[:count]).sum())
         pixels += ours[:count].size
+        labels = ours.ndim == 1
         return ours[:count], theirs[:count]
 
     for batch in generated(batches, metadata):
@@ -109,18 +126,25 @@ def compare(
     for batch, count in in_batches(photos, batches[0]):
         answers = both(batch, count)
         masks = answers[0]
-        if truths and masks.ndim == 3:  # a class for the whole picture is compared with the network's
+        if labels:
+            changed += int((answers[1] != masks).sum())
+            continue
+        if truths:
             masks = np.stack([resize_mask(truth, batches[0][1:]) for truth in truths[done : done + count]])
         for place, ids in enumerate(answers):
             matrices[place] += confusion_matrix(ids, masks, classes)
         done += count
+    change = None
+    if photos:
+        change = changed / len(photos) if labels else abs(_iou(matrices[0]) - _iou(matrices[1]))
     return Agreement(
         mask=same / pixels,
         probability=difference,
         pictures=sum(batch[0] for batch in batches) + len(photos),
-        change=abs(_iou(matrices[0]) - _iou(matrices[1])) if photos else None,
+        change=change,
         photos=len(photos),
-        against="masks" if truths and masks.ndim == 3 else "network",
+        against="masks" if truths and not labels else "network",
+        labels=labels,
     )
 
 
@@ -128,8 +152,8 @@ def check_exact(agreement: Agreement) -> None:
     """Hold a file that computes as the network does to what rounding explains.
 
     Raises:
-        GateError: if masks agree on less than 99.9 % of the pixels, a probability differs by more than 0.01, or the
-            IoU changes by more than 0.001.
+        GateError: if masks agree on less than 99.9 % of the pixels (labels, of the pictures), a probability differs by
+            more than 0.01, or the IoU changes by more than 0.001.
     """
     if (
         agreement.mask < MINIMUM_AGREEMENT
@@ -146,7 +170,8 @@ def check_rounded(agreement: Agreement, tolerance: float) -> None:
     """Hold a file of lower precision to the IoU that it may cost.
 
     Raises:
-        GateError: if the IoU changes by more than ``tolerance`` or was not measured, or an answer is no number.
+        GateError: if the IoU, or the share of labels, changes by more than ``tolerance`` or was not measured, or an
+            answer is no number.
     """
     if not np.isfinite(agreement.probability):
         raise GateError(f"the exported model gives values that are no numbers: {agreement}; take another --precision")

@@ -10,7 +10,7 @@ from torch import nn
 from simclrseg.errors import GateError
 from simclrseg.files import replacing
 from simclrseg.metadata import ModelMetadata
-from simclrseg.models.weights import read_weights, save_weights
+from simclrseg.models.weights import portable, read_weights, save_weights
 
 
 def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> None:
@@ -20,7 +20,7 @@ def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> Non
         GateError: if they do not; there is no file then.
         OutputError: if the file cannot be written.
     """
-    state = model.state_dict()
+    state = portable(model.state_dict())
     with replacing(path) as temporary:
         save_weights(temporary, state, metadata)
         stored, described = read_weights(temporary)

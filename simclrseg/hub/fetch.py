@@ -16,8 +16,19 @@ from pathlib import Path
 
 from simclrseg.errors import HubError
 from simclrseg.files import make_folder, output_error, write_text, writing
-from simclrseg.hub.store import COMMIT, SHA256, USUAL_FILES, cached, checksum_file, home, is_intact, sha256_of
-from simclrseg.hub.table import Source
+from simclrseg.hub.store import (
+    COMMIT,
+    SHA256,
+    USUAL_FILES,
+    cached,
+    checksum_file,
+    home,
+    is_intact,
+    locked,
+    note_file,
+    sha256_of,
+)
+from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import offline, one_line, place_of
 from simclrseg.metadata import WEIGHTS
 
@@ -26,6 +37,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10.0  # seconds for the first answer
 PATIENCE = 3  # attempts that brought nothing, one after the other
 PAUSE = 1.0  # seconds before another attempt
+EVERY = 30.0  # seconds between lines where nobody else shows how far it is
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are there and those of the whole file."""
@@ -69,7 +81,10 @@ def fetch(
         log.info(f"cached: {path}")
         return path
     remote = look(source, token=token, local_only=local_only)
-    return _download(remote, token=token, force=force, progress=progress)
+    path = _download(remote, token=token, force=force, progress=progress or _lines())
+    if source.file is None and remote.source.file is not None:
+        note_file(remote.source, remote.commit)
+    return path
 
 
 def look(source: Source, *, token: str | None = None, local_only: bool = False) -> Remote:
@@ -108,7 +123,7 @@ def _weights_file(source: Source, token: str | None) -> str:
     info = HfApi(endpoint=constants.ENDPOINT, token=token).model_info(
         source.repo_id, revision=source.revision, timeout=TIMEOUT
     )
-    names = [file.rfilename for file in info.siblings or ()]
+    names = [file.rfilename for file in info.siblings or () if stays_inside(file.rfilename)]
     for name in USUAL_FILES:
         if name in names:
             return name
@@ -123,19 +138,29 @@ def _weights_file(source: Source, token: str | None) -> str:
     )
 
 
-def _download(remote: Remote, *, token: str | None, force: bool, progress: Progress | None) -> Path:
-    from huggingface_hub.utils import WeakFileLock
+def _lines() -> Progress:
+    """Progress in lines, so that a command that shows none of its own is not silent for minutes."""
+    spoke = time.monotonic()
 
+    def say(done: int, total: int) -> None:
+        nonlocal spoke
+        if (now := time.monotonic()) - spoke >= EVERY:
+            log.info(f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB")
+            spoke = now
+
+    return say
+
+
+def _download(remote: Remote, *, token: str | None, force: bool, progress: Progress) -> Path:
     source = remote.source
     assert source.file is not None
     target = home(source) / remote.commit / source.file
     try:
-        make_folder(target.parent)
-        with WeakFileLock(target.with_name(f".{target.name}.lock")):
+        with locked(target):
             if not force and is_intact(target, source.sha256):  # another process has fetched it meanwhile
                 return target
             part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
-            _check_space(target.parent, remote.size)
+            _check_space(target.parent, remote.size, part)
             _receive(remote, part, token=token, progress=progress)
             sha256 = _verified(part, remote)
             with writing(target):
@@ -150,7 +175,7 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
     return target
 
 
-def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progress | None) -> None:
+def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progress) -> None:
     """Bring the part to its whole size, from where it ends; a connection that breaks is taken up again."""
     size, have, fruitless = remote.size, _size(part), 0
     if size is not None and have > size:
@@ -177,7 +202,7 @@ def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progres
             time.sleep(PAUSE if fruitless else 0)
 
 
-def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress | None) -> str:
+def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress) -> str:
     """Ask once for what is missing; what broke the connection, if something did."""
     import huggingface_hub
     from huggingface_hub import errors
@@ -195,8 +220,7 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
                 for chunk in answer.iter_bytes():  # as it comes: chunks of one size would lose the last at a break
                     file.write(chunk)
                     done += len(chunk)
-                    if progress is not None:
-                        progress(done, remote.size or done)
+                    progress(done, remote.size or done)
     except errors.HfHubHTTPError:
         raise  # an answer, which another attempt would not change
     except errors.HTTPError as error:  # type: ignore[attr-defined]
@@ -228,10 +252,10 @@ def _verified(part: Path, remote: Remote) -> str:
     return sha256
 
 
-def _check_space(folder: Path, size: int | None) -> None:
-    if size is not None and (free := shutil.disk_usage(folder).free) < size:
+def _check_space(folder: Path, size: int | None, part: Path) -> None:
+    if size is not None and (free := shutil.disk_usage(folder).free) < (needed := size - _size(part)):
         raise HubError(
-            f"{folder} has {free / 1e6:.0f} MB left and the file needs {size / 1e6:.0f}: "
+            f"{folder} has {free / 1e6:.0f} MB left and the file needs {needed / 1e6:.0f}: "
             "free some space, or name another folder with HF_HOME"
         )
 

@@ -1,8 +1,34 @@
-"""The ImageNet weights that segmentation-models-pytorch publishes: encoder -> commit of ``smp-hub/<encoder>.imagenet``.
+"""The ImageNet weights that segmentation-models-pytorch and timm publish.
 
-These are smp's own settings, which a test compares: reading them from smp itself would import torch.
+These are their own settings, which a test compares: reading them from the libraries would import torch.
 """
 
+from typing import TypedDict
+
+TIMM_PREFIX = "tu-"
+"""Of encoders that are timm's: timm says what it publishes for them."""
+
+
+class TimmWeights(TypedDict):
+    """A repository of ``timm/`` and what it says of itself."""
+
+    repo: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    licence: str
+
+
+TIMM: dict[str, TimmWeights] = {
+    "vit_b_16": {
+        "repo": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "licence": "apache-2.0",
+    },
+}
+"""Encoders of ours that are timm's under another name."""
+
+# encoder -> commit of smp-hub/<encoder>.imagenet
 IMAGENET: dict[str, str] = {
     "resnet18": "3f2325ff978283d47aa6a1d6878ca20565622683",
     "resnet34": "7a57b34f723329ff020b3f8bc41771163c519d0c",

@@ -9,16 +9,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from simclrseg.files import write_text
-from simclrseg.hub.table import Source
+from simclrseg.files import make_folder, replacing, write_text
+from simclrseg.hub.table import Source, stays_inside
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 
 log = logging.getLogger(__name__)
 
 USUAL_FILES = (BACKBONE_FILE, MODEL_FILE)
 """Where the weights are sought in a repository; the second is timm's and transformers' name too."""
+AT_ONCE = 0.5  # seconds to wait for another process before it is said
+NOTE = ".weights"
+"""Beside the files of a commit: which of them holds the weights, where it has an unusual name."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -27,7 +32,7 @@ def cached(source: Source) -> Path | None:
     """The file where it lies already, verified; None where it does not. No request is made."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in [source.file] if source.file else USUAL_FILES:
+    for name in [source.file] if source.file else [*USUAL_FILES, *_noted(source)]:
         found = try_to_load_from_cache(source.repo_id, name, revision=source.revision)
         if isinstance(found, str) and _is_intact_there(Path(found), source.sha256):
             return Path(found)
@@ -46,6 +51,20 @@ def is_cached(source: Source) -> bool:
     return isinstance(found, str) or (place is not None and (place / (source.file or "")).is_file())
 
 
+def note_file(source: Source, commit: str) -> None:
+    """Remember which file of a repository holds the weights, for those who name none."""
+    write_text(home(source) / commit / NOTE, source.file or "")
+
+
+def _noted(source: Source) -> list[str]:
+    place = folder(source)
+    try:
+        name = (place / NOTE).read_text(encoding="utf-8") if place is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [name] if stays_inside(name) else []
+
+
 def root() -> Path:
     """The folder of what was fetched and verified here."""
     from huggingface_hub import constants
@@ -59,8 +78,8 @@ def home(source: Source) -> Path:
 
 def folder_of(source: Source, file: Path) -> Path:
     """Where what is made from a file belongs: by its commit, also where huggingface_hub has cached it."""
-    commit = next(part for part in reversed(file.parts) if COMMIT.fullmatch(part))
-    return home(source) / commit
+    start = max(place for place, part in enumerate(file.parts) if COMMIT.fullmatch(part))
+    return home(source).joinpath(*file.parts[start:-1])
 
 
 def folder(source: Source) -> Path | None:
@@ -100,14 +119,40 @@ def is_intact(path: Path, sha256: str | None) -> bool:
     return False
 
 
-def keep(path: Path) -> None:
-    """Note the checksum of a file that was made from a verified one."""
-    write_text(checksum_file(path), f"{sha256_of(path)}  {path.name}\n")
+def keep(path: Path, make: Callable[[Path], None], *, force: bool = False) -> Path:
+    """A file that is made from a verified one, once, with its checksum.
+
+    Args:
+        make: writes it to the path that it is given.
+        force: make it anew.
+    """
+    with locked(path):
+        if force or not is_kept(path):
+            with replacing(path) as temporary:
+                make(temporary)
+                write_text(checksum_file(path), f"{sha256_of(temporary)}  {path.name}\n")
+    return path
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a file that ``keep`` has seen is there and whole."""
+    """Whether a file that ``keep`` has made is there and whole."""
     return is_intact(path, None)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time write a file, in a folder that is made; the others wait and say so."""
+    from huggingface_hub.utils import WeakFileLock
+
+    make_folder(path.parent)
+    lock = path.with_name(f".{path.name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(lock, timeout=AT_ONCE))
+        except TimeoutError:
+            log.info(f"another process writes {path}: waiting for it")
+            stack.enter_context(WeakFileLock(lock))
+        yield
 
 
 def checksum_file(path: Path) -> Path:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 from simclrseg.errors import UnknownName, UsageError, suggestion
-from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.imagenet import IMAGENET, TIMM, TIMM_PREFIX
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
 
 NAMESPACE = "simclrseg"
@@ -96,7 +96,7 @@ class Published:
             self.revision,
             self.sha256,
             title=self.name,
-            remedy=f"make one with `{self.make}`",
+            remedy=f"{'make one' if self.namespace is None else 'train one of your own'} with `{self.make}`",
             ours=self.namespace is None,
         )
 
@@ -114,6 +114,11 @@ def is_repository(repo_id: str) -> bool:
     return _REPO.fullmatch(repo_id) is not None
 
 
+def stays_inside(path: str) -> bool:
+    """Whether a file's name or a revision, which become paths below the cache, does not lead out of it."""
+    return not {"", ".", ".."} & set(path.split("/")) and "\\" not in path
+
+
 def own_namespace() -> str:
     return os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
 
@@ -124,6 +129,10 @@ def imagenet(encoder: str) -> Published:
     Raises:
         UsageError: if nobody publishes them.
     """
+    if encoder in TIMM:
+        return _timm(encoder, **TIMM[encoder])
+    if encoder.startswith(TIMM_PREFIX):
+        return _timm_default(encoder)
     if encoder not in IMAGENET:
         near = suggestion(encoder, IMAGENET) if len(encoder) > 3 else ""
         remedy = near if near.startswith("did") else "choose another, as resnet50"
@@ -141,6 +150,34 @@ def imagenet(encoder: str) -> Published:
         epochs=None,
         licence="various",
     )
+
+
+def _timm(encoder: str, *, repo: str, mean: tuple[float, ...], std: tuple[float, ...], licence: str) -> Published:
+    return Published(
+        name="imagenet",
+        repo=repo,
+        namespace="timm",
+        file="model.safetensors",
+        encoder=encoder,
+        method="supervised",
+        dataset="imagenet",
+        epochs=None,
+        licence=licence,
+        mean=mean,
+        std=std,
+    )
+
+
+def _timm_default(encoder: str) -> Published:
+    """What timm takes where weights are asked of it without saying which."""
+    import timm  # seconds, but whoever asks for such an encoder needs it anyway
+
+    model = encoder.removeprefix(TIMM_PREFIX)
+    settings = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
+    owner, _, repo = (settings.hf_hub_id or "").partition("/") if settings else ("", "", "")
+    if settings is None or owner != "timm":
+        raise UsageError(f"timm publishes no weights for backbone {encoder!r}: choose another, as tu-convnext_tiny")
+    return _timm(encoder, repo=repo, mean=settings.mean, std=settings.std, licence=settings.license or "unknown")
 
 
 PUBLISHED: dict[str, Published] = {
@@ -216,8 +253,7 @@ def parse_address(text: str) -> Source:
         UsageError: if it is none.
     """
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
-    # both become paths below the cache
-    parts = [part for path in (match["file"], match["revision"]) if path for part in path.split("/")] if match else []
-    if not match or not is_repository(match["repo"]) or any(part in {"", ".", ".."} for part in parts):
+    paths = [path for path in (match["file"], match["revision"]) if path] if match else []
+    if not match or not is_repository(match["repo"]) or not all(map(stays_inside, paths)):
         raise UsageError(f"{text!r} is no address of the Hub: write hf:owner/repo, hf:owner/repo/file or …@revision")
     return Source(match["repo"], match["file"], match["revision"] or "main", title=text)

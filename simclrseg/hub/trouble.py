@@ -27,8 +27,7 @@ def one_line(source: Source) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise HubError(f"{place} is gated: ask for access on its page and {TOKEN}, or {source.remedy}") from error
     except errors.RepositoryNotFoundError as error:
-        lacking = f"nobody has published {place} yet" if source.ours else f"there is no {place}"
-        raise HubError(f"{lacking}, or it is private and the token is missing ({TOKEN}): {source.remedy}") from error
+        raise HubError(_lacking(source)) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"{place} has no revision {source.revision!r}: {source.remedy}") from error
     except errors.RemoteEntryNotFoundError as error:
@@ -46,7 +45,15 @@ def one_line(source: Source) -> Iterator[None]:
     ) as error:
         if getattr(error, "errno", None) in FULL:
             raise
+        if _status(error) == http.HTTPStatus.NOT_FOUND:  # of a mirror, which does not say what it is that is missing
+            raise HubError(_lacking(source)) from error
         raise HubError(f"{_trouble(error, place)}, or {source.remedy}") from error
+
+
+def _lacking(source: Source) -> str:
+    place = place_of(source)
+    lacking = f"nobody has published {place} yet" if source.ours else f"there is no {place}"
+    return f"{lacking}, or it is private and the token is missing ({TOKEN}): {source.remedy}"
 
 
 def place_of(source: Source) -> str:
@@ -67,8 +74,7 @@ def offline(source: Source, reason: str) -> HubError:
 
 def _trouble(error: Exception, place: str) -> str:
     """What went wrong between here and the Hub, with its remedy."""
-    origin = error if error.__cause__ is None else error.__cause__
-    status = getattr(getattr(origin, "response", None), "status_code", None)
+    status = _status(error)
     if status == http.HTTPStatus.UNAUTHORIZED:
         return f"the Hub refused the token for {place}: {TOKEN}"
     if status == http.HTTPStatus.FORBIDDEN:
@@ -77,4 +83,14 @@ def _trouble(error: Exception, place: str) -> str:
         return "the Hub has had too many requests from here: wait some minutes"
     if status is not None:
         return f"the Hub failed on {place} (HTTP {status}): try again later"
-    return f"{place} cannot be reached ({type(origin).__name__}): check the network"
+    return f"{place} cannot be reached ({type(_origin(error)).__name__}): check the network"
+
+
+def _status(error: Exception) -> int | None:
+    """Of the answer that an error is about; None where there was no answer."""
+    status: int | None = getattr(getattr(_origin(error), "response", None), "status_code", None)
+    return status
+
+
+def _origin(error: Exception) -> BaseException:
+    return error if error.__cause__ is None else error.__cause__

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simclrseg.images import resize_image, resize_probability
+from simclrseg.images import resize_probability
 from simclrseg.metadata import ModelMetadata
 
 if TYPE_CHECKING:
@@ -37,15 +37,11 @@ def mirrored(predict: Predict) -> Predict:
 
     def both(batch: np.ndarray) -> np.ndarray:
         there, back = predict(batch), predict(batch[:, :, ::-1])
-        mean: np.ndarray = (there + (back[..., ::-1] if back.shape[-1] == batch.shape[2] else back)) / 2
+        is_map = back.ndim > 2  # else classes of the whole picture
+        mean: np.ndarray = (there + (back[..., ::-1] if is_map else back)) / 2
         return mean
 
     return both
-
-
-def squash(image: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
-    """Bring a picture (H, W, bands) to the size of the training pictures (S, S, bands), as training does."""
-    return resize_image(image, (metadata.image_size, metadata.image_size))
 
 
 def strips(probability: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:

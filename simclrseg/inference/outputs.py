@@ -17,7 +17,7 @@ import numpy as np
 from simclrseg.inference.masks import to_picture
 from simclrseg.inference.png import PngWriter
 from simclrseg.inference.rle import encode_rle
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import ModelMetadata, voc_colours
 
 Colour = tuple[int, int, int]
 
@@ -221,14 +221,4 @@ def _shape(where: np.ndarray) -> dict[str, object]:
 
 def class_colours(metadata: ModelMetadata) -> list[Colour]:
     """A colour a class: the model's own, else those of Pascal VOC, which begin with black."""
-    return list(metadata.colours) or [_voc_colour(label) for label in range(max(2, len(metadata.classes)))]
-
-
-def _voc_colour(label: int) -> Colour:
-    """Pascal VOC's colour of a class: its bits, spread over red, green and blue from the highest down."""
-    red = green = blue = 0
-    for place in range(8):
-        red |= (label >> 3 * place & 1) << 7 - place
-        green |= (label >> 3 * place + 1 & 1) << 7 - place
-        blue |= (label >> 3 * place + 2 & 1) << 7 - place
-    return red, green, blue
+    return list(metadata.colours or voc_colours(max(2, len(metadata.classes))))

@@ -17,10 +17,10 @@ import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError
 from simclrseg.files import replacing, writing
-from simclrseg.images import MAX_PIXELS, Picture, read_picture, turn_back
+from simclrseg.images import MAX_PIXELS, Picture, read_bands, read_picture, resize_image, turn_back
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo
-from simclrseg.inference.masks import Predict, mirrored, run, squash, strips, to_mask
+from simclrseg.inference.masks import Predict, mirrored, run, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.inference.session import Model
 from simclrseg.inference.tiles import predict_tiles
@@ -55,23 +55,32 @@ class Predictor:
     def read(self, photo: Photo, stdin: BinaryIO | None = None) -> Picture:
         """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
         source = photo.source if photo.source is not None else (stdin or sys.stdin.buffer).read()
+        if not self.model.metadata.takes_photos:
+            return Picture(self._read_bands(source, photo))
         picture = read_picture(source, max_pixels=self.max_pixels)
-        bands, needed = picture.pixels.shape[2], self.model.metadata.in_channels
-        if bands != needed:
-            raise ImageError(f"{photo}: it is read with {bands} bands, and {self.model.path} takes {needed}")
         if picture.several:
             log.info(f"{photo}: several frames or pages, of which the first is taken")
         return picture
+
+    def _read_bands(self, source: Path | bytes, photo: Photo) -> np.ndarray:
+        """All that a TIFF holds, up to the model's full scale, above which training cuts values off too."""
+        pixels, metadata, needed = read_bands(source, max_pixels=self.max_pixels), self.model.metadata, self.model.dtype
+        if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
+            raise ImageError(
+                f"{photo}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
+                f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})"
+            )
+        return np.minimum(pixels, needed.type(metadata.full_scale))
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
         """For each picture (H, W, bands) its probabilities, strip by strip (``strips``)."""
         if not pictures:
             return []
         if self.tile is not None:
-            count = 1 if self.model.device == "CPU" else TILE_BATCH
+            count = self.model.fixed[0] or (1 if self.model.device == "CPU" else TILE_BATCH)
             tiles = partial(predict_tiles, self._probabilities, tile=self.tile, overlap=self.overlap, batch_size=count)
             return [tiles(picture) for picture in pictures]
-        small = np.stack([squash(picture, self.model.metadata) for picture in pictures])
+        small = np.stack([self._squash(picture) for picture in pictures])
         sizes = [picture.shape[:2] for picture in pictures]
         return [strips(found, size) for found, size in zip(self._probabilities(small), sizes, strict=True)]
 
@@ -79,7 +88,7 @@ class Predictor:
         """For each picture its ``label``, that label's ``score`` and the ``scores`` of all classes."""
         if not pictures:
             return []
-        found = self._probabilities(np.stack([squash(picture, self.model.metadata) for picture in pictures]))
+        found = self._probabilities(np.stack([self._squash(picture) for picture in pictures]))
         names = self.model.metadata.classes or [str(label) for label in range(found.shape[1])]
         rows = []
         for scores in found:
@@ -87,6 +96,11 @@ class Predictor:
             by_name = {name: round(float(score), 6) for name, score in zip(names, scores, strict=True)}
             rows.append({"label": names[best], "score": by_name[names[best]], "scores": by_name})
         return rows
+
+    def _squash(self, picture: np.ndarray) -> np.ndarray:
+        """Bring a picture to the size of the training pictures, as training does, or the only one the model takes."""
+        side, (_, height, width) = self.model.metadata.image_size, self.model.fixed
+        return resize_image(picture, (height or side, width or side))
 
     @property
     def _probabilities(self) -> Predict:

@@ -83,12 +83,24 @@ class Model:
     def run(self, batch: np.ndarray) -> np.ndarray:
         """The output ``probability`` for pictures (N, H, W, bands).
 
+        A model of a fixed number of pictures gets them in parts of that number, the last one filled up; one of a fixed
+        size gets smaller pictures with their edges repeated, and what it says of the added pixels is cut off.
         On a GPU the pictures go through buffers there that are kept for the next batch of the same shape.
 
         Raises:
             MemoryError: if there is not enough for this batch.
             ModelFileError: if the model fails on it otherwise.
         """
+        count, height, width = len(batch), *batch.shape[1:3]
+        part = self.fixed[0] or count
+        below, right = (self.fixed[1] or height) - height, (self.fixed[2] or width) - width
+        if (part, below, right) == (count, 0, 0):
+            return self._run(batch)
+        filled = np.pad(batch, ((0, -count % part), (0, below), (0, right), (0, 0)), "edge")
+        found = np.concatenate([self._run(filled[first : first + part]) for first in range(0, len(filled), part)])
+        return found[:count] if self.classifies else found[:count, ..., :height, :width]
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
         try:
             if self.provider == CPU:
                 probability: np.ndarray = self.session.run(["probability"], {"image": batch})[0]

@@ -27,6 +27,8 @@ from simclrseg.models.vit import FAMILIES, ViTEncoder
 DEPTH = 5
 TIMM_PREFIX = "tu-"
 ALIASES = {"vit_b_16": "tu-vit_base_patch16_224"}
+OURS = ("cnn",)
+"""Encoders that no library has."""
 DILATED_STRIDE = 16
 SMALLEST = 32  # side of the smallest pictures, in pixels
 SIDE = 64  # of pictures that encoders are tried with, in pixels
@@ -76,7 +78,13 @@ def build_backbone(name: str, *, in_channels: int = 3) -> nn.Module:
 
 def is_vit(name: str) -> bool:
     """Whether the encoder of that name is a vision transformer, whose feature maps are all of one size."""
-    return bool(timm.models.is_model_in_modules(_timm_name(name), FAMILIES))
+    return bool(timm.models.is_model_in_modules(timm_name(name), FAMILIES))
+
+
+def timm_name(name: str) -> str:
+    """What timm calls an encoder; empty where it is not timm's."""
+    name = ALIASES.get(name, name)
+    return name.removeprefix(TIMM_PREFIX) if name.startswith(TIMM_PREFIX) else ""
 
 
 def feature_size(backbone: nn.Module) -> int:
@@ -170,7 +178,7 @@ def _holders(module: nn.Module, wanted: set[int]) -> Iterator[nn.Module]:
 
 def _build(name: str, in_channels: int) -> nn.Module:
     if is_vit(name):
-        return ViTEncoder(_timm_name(name), in_channels=in_channels)
+        return ViTEncoder(timm_name(name), in_channels=in_channels)
     with warnings.catch_warnings():
         # smp discourages its `timm-` names, which are still in its table and whose weights people have
         warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated", category=DeprecationWarning)
@@ -178,17 +186,11 @@ def _build(name: str, in_channels: int) -> nn.Module:
     return encoder
 
 
-def _timm_name(name: str) -> str:
-    """Empty where the encoder is not timm's."""
-    name = ALIASES.get(name, name)
-    return name.removeprefix(TIMM_PREFIX) if name.startswith(TIMM_PREFIX) else ""
-
-
 @cache
 def _vit(name: str, in_channels: int) -> ViTEncoder:
     """Without memory or arithmetic, on the meta device."""
     with torch.device("meta"):
-        return ViTEncoder(_timm_name(name), in_channels=in_channels)
+        return ViTEncoder(timm_name(name), in_channels=in_channels)
 
 
 @cache
@@ -210,7 +212,7 @@ def _check_patches(name: str, in_channels: int) -> None:
         _vit(name, in_channels)
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"backbone {name!r} cannot be used: {_timm_name(name)} takes pictures of one size only; "
+            f"backbone {name!r} cannot be used: {timm_name(name)} takes pictures of one size only; "
             "choose one that takes any, as vit_b_16"
         ) from error
 

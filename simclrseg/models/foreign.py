@@ -32,6 +32,23 @@ INERT = [
 """What checkpoints hold beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")
 """Copies that their papers do not use afterwards: DINO takes the teacher, MoCo the encoder of queries."""
+DEEPEST = 50  # dicts within dicts
+_VIT = (
+    ("class_token", "cls_token"),
+    ("conv_proj", "patch_embed.proj"),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("encoder.layers.encoder_layer_", "blocks."),
+    ("ln_1", "norm1"),
+    ("ln_2", "norm2"),
+    ("self_attention.in_proj_", "attn.qkv."),
+    ("self_attention.out_proj", "attn.proj"),
+    ("mlp.linear_1", "mlp.fc1"),
+    ("mlp.0", "mlp.fc1"),
+    ("mlp.linear_2", "mlp.fc2"),
+    ("mlp.3", "mlp.fc2"),
+    ("encoder.ln", "norm"),
+)
+"""What torchvision calls the parts of a vision transformer, and what timm does."""
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
 
@@ -99,7 +116,7 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
         children: names of its parts, in order: what ``nn.Sequential`` calls 0, 1, ….
     """
     candidates = [
-        found for place, tensors in _dicts(checkpoint) for found in _candidates(place, tensors, own, children)
+        found for place, tensors in tensor_dicts(checkpoint) for found in _candidates(place, tensors, own, children)
     ]
     best = max(candidates, key=lambda found: found.rank, default=Found({}, {}))
     copies = {frozenset(best.keys.values())}
@@ -111,15 +128,17 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
     return replace(best, equals=tuple(equals))
 
 
-def _dicts(tree: Any, place: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each dict that holds tensors, with the keys that lead to it."""
-    if not isinstance(tree, Mapping) or id(tree) in seen:
+def tensor_dicts(
+    tree: Any, place: str = "", seen: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each dict that holds tensors, with the keys that lead to it; none that lies in itself, or absurdly deep."""
+    if not isinstance(tree, Mapping) or id(tree) in seen or len(seen) > DEEPEST:
         return
     tensors = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if tensors:
         yield place, tensors
     for key, value in tree.items():
-        yield from _dicts(value, f"{place}.{key}" if place else str(key), seen | {id(tree)})
+        yield from tensor_dicts(value, f"{place}.{key}" if place else str(key), seen | {id(tree)})
 
 
 def _candidates(
@@ -132,6 +151,13 @@ def _candidates(
             keys = {key: theirs[prefix + name] for key, name in wanted.items() if prefix + name in theirs}
             score = sum(tensors[theirs_key].shape == own[key].shape for key, theirs_key in keys.items())
             yield Found(tensors, keys, place, prefix, score)
+
+
+def _timm_vit(key: str) -> str:
+    """timm's name for what torchvision's vision transformers call so."""
+    for theirs, timms in _VIT:
+        key = key.replace(theirs, timms)
+    return key
 
 
 def _prefixes(keys: Iterable[str], first: set[str]) -> list[str]:
@@ -157,6 +183,7 @@ def _spellings(children: Sequence[str]) -> list[tuple[Callable[[str], str], Call
         (str, str),
         (numbered, str),  # nn.Sequential(*encoder.children()), as lightly's examples have it
         (lambda key: _DENSE.sub(r"\1.\2", key), str),  # densenets before torchvision 0.3
+        (str, _timm_vit),
         # timm's models, where ours is timm's feature extractor around one: `stages.0.` is `model.stages_0.`
         (lambda key: key.removeprefix("model.").replace("_", "."), lambda key: key.replace("_", ".")),
     ]

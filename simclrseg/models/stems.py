@@ -41,22 +41,25 @@ def set_cifar_stem(backbone: nn.Module) -> None:
     backbone.maxpool = nn.Identity()
 
 
-def has_cifar_stem(backbone: nn.Module) -> bool:
-    return isinstance(backbone, ResNetEncoder) and backbone.conv1.kernel_size == (3, 3)
-
-
 def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state with a 3×3 kernel centred in a 7×7 one: the same convolution, in a shape that loads everywhere."""
     return {**state, KERNEL: F.pad(state[KERNEL], (2, 2, 2, 2))}
 
 
 def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What ``stored`` was given."""
+    """What ``stored`` was given; a state that was not stored so stays."""
+    if has_size(state[KERNEL].shape, 3):
+        return dict(state)
     return {**state, KERNEL: state[KERNEL][:, :, 2:5, 2:5].contiguous()}
 
 
 def fit_stem(kernel: Tensor, shape: Sequence[int]) -> Tensor | None:
     """A 3×3 first convolution centred in a 7×7 one; None where it is of another size."""
-    if tuple(kernel.shape[2:]) != (3, 3) or tuple(shape[2:]) != (7, 7) or kernel.shape[0] != shape[0]:
+    if not has_size(kernel.shape, 3) or not has_size(shape, 7) or kernel.shape[0] != shape[0]:
         return None
     return F.pad(kernel, (2, 2, 2, 2))
+
+
+def has_size(shape: Sequence[int], side: int) -> bool:
+    """Whether a convolution's kernels (out, in, height, width) have that side."""
+    return tuple(shape[2:]) == (side, side)

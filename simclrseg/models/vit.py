@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 FAMILIES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")  # timm's modules
+POSITIONS = "pos_embed"
 DEPTH = 4  # maps that DPT takes, from blocks evenly apart (Ranftl et al. 2021, §3)
 
 
@@ -40,6 +45,29 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc,unused-ignore]
         tokens = nn.ParameterList(self.model.parameters(recurse=False))
         *blocks, last = children[split][1].children()
         return [[tokens, *before], *([block] for block in blocks), [last, *after]]
+
+
+def fit_positions(state: Mapping[str, Tensor], encoder: ViTEncoder) -> tuple[dict[str, Tensor], str]:
+    """Resample the position embeddings of weights for pictures of another size, as timm does when it loads them.
+
+    Args:
+        state: tensors by timm's keys, as ``pos_embed`` (1, prefix tokens + rows x columns, features).
+
+    Returns:
+        The state, and a line that says what was done; empty where nothing was.
+    """
+    own = encoder.model.state_dict().get(POSITIONS)
+    theirs = state.get(POSITIONS)
+    if own is None or theirs is None or theirs.shape == own.shape or theirs.ndim != 3:
+        return dict(state), ""
+    rows, columns = encoder.model.patch_embed.grid_size  # type: ignore[union-attr,misc]
+    prefix = own.shape[1] - rows * columns
+    side = math.isqrt(max(theirs.shape[1] - prefix, 0))
+    if theirs.shape[1] != side**2 + prefix or side == 0 or theirs.shape[2] != own.shape[2]:
+        return dict(state), ""
+    fitted = resample_abs_pos_embed(theirs, [rows, columns], [side, side], num_prefix_tokens=prefix)
+    line = f"position embeddings resampled from {side} x {side} patches to {rows} x {columns}"
+    return {**state, POSITIONS: fitted}, line
 
 
 def fix_size(model: nn.Module, side: int) -> None:

@@ -18,6 +18,7 @@ from simclrseg.metadata import PICKLES, RGB, ModelMetadata
 from simclrseg.models import stems
 from simclrseg.models.bands import adapt_bands
 from simclrseg.models.foreign import find_encoder, read_pickle
+from simclrseg.models.vit import ViTEncoder, fit_positions
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class LoadReport:
 
     ``missing`` and ``mismatched`` are the encoder's keys (the latter with both shapes), ``left_out`` the file's.
     ``place`` and ``prefix`` say where in the file it was, ``equals`` what would have fitted as well, and ``adapted``
-    what was done, or could be, about the shape of the first layer.
+    what was done, or could be, about the shape of the first layers.
     """
 
     loaded: int
@@ -49,13 +50,11 @@ class LoadReport:
             parts.append(f"from {self.place!r}")
         if self.prefix:
             parts.append(f"prefix {self.prefix!r} removed")
-        parts += self.adapted
         if self.equals:
             parts.append(f"{_few(list(map(repr, self.equals)))} would fit as well")
         for what, keys in (("missing", self.missing), ("of another shape", self.mismatched)):
             if keys:
                 parts.append(f"{what}: {_few(keys)}")
-        parts += self.adapted
         if self.left_out:
             parts.append(f"left out: {', '.join(dict.fromkeys(self._part(key) for key in self.left_out))}")
         return "; ".join(parts)
@@ -152,16 +151,15 @@ def load_backbone(
         WeightsError: if the file cannot be read or too little of it matches.
     """
     checkpoint, metadata = read_checkpoint(path)
-    if metadata is not None and metadata.stem == "cifar" and stems.has_cifar_stem(backbone):
-        checkpoint = stems.restored(checkpoint)
     state = backbone.state_dict()
-    inner = timm_prefix(state)
-    own = {key.removeprefix(inner): tensor for key, tensor in state.items()}
+    inner, own = _timm_prefix(state), portable(state)
     children = backbone.get_submodule(inner.rstrip(".")).named_children()
     found = find_encoder(checkpoint, own, [name for name, _ in children])
     theirs = {key: found.tensors[other] for key, other in found.keys.items()}
-    names = metadata.bands if metadata is not None else None
-    theirs, adapted = _adapt_first(theirs, own, adapt, names=names, wanted=bands)
+    theirs, adapted = _adapt_first(theirs, own, adapt, metadata=metadata, wanted=bands)
+    if isinstance(backbone, ViTEncoder):
+        theirs, line = fit_positions(theirs, backbone)
+        adapted += [line] if line else []
     matching = {key: tensor for key, tensor in theirs.items() if tensor.shape == own[key].shape}
     wanted = [key for key in own if key in matching or not key.endswith(COUNTER)]
     used = set(found.keys.values())
@@ -193,7 +191,13 @@ def load_backbone(
     return report
 
 
-def timm_prefix(state: Mapping[str, Tensor]) -> str:
+def portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An encoder's state under the keys that torchvision's or timm's own model has; other states stay."""
+    inner = _timm_prefix(state)
+    return {key.removeprefix(inner): tensor for key, tensor in state.items()}
+
+
+def _timm_prefix(state: Mapping[str, Tensor]) -> str:
     """Where smp's encoders around a model of timm keep it: ``model.``; files hold timm's own keys. Else empty."""
     return "model." if all(key.startswith("model.") for key in state) else ""
 
@@ -209,13 +213,13 @@ def _adapt_first(
     own: Mapping[str, Tensor],
     adapt: Collection[str],
     *,
-    names: Sequence[str] | None,
+    metadata: ModelMetadata | None,
     wanted: Sequence[str],
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Bring the first convolution to the encoder's shape: of our files by the names of their bands, else if asked.
+    """Bring the first convolution to the encoder's shape: of our files as they say what it is, else if asked.
 
     Args:
-        names: of the file's bands; None where it does not say, and three are taken for red, green and blue.
+        metadata: of the file; where there is none, three bands are taken for red, green and blue.
 
     Returns:
         The state, and lines that say what was done, or could be.
@@ -224,12 +228,16 @@ def _adapt_first(
     lines = []
     if (kernel := theirs.get(first)) is None or kernel.ndim != 4:
         return theirs, lines
-    if (padded := stems.fit_stem(kernel, own[first].shape)) is not None:
-        if "stem" in adapt:
+    small = metadata is not None and metadata.stem == "cifar"
+    if small and stems.has_size(own[first].shape, 3):
+        theirs = stems.restored(theirs)
+    elif (padded := stems.fit_stem(kernel, own[first].shape)) is not None:
+        if "stem" in adapt or small:
             theirs = {**theirs, first: padded}
             lines.append("3x3 stem centred in 7x7")
         else:
             lines.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
+    names = metadata.bands if metadata is not None else None
     bands = names or (RGB if kernel.shape[1] == len(RGB) else [f"band {n + 1}" for n in range(kernel.shape[1])])
     fitted, line = adapt_bands(theirs, own, bands=bands, wanted=wanted)
     if line and (names is not None or "bands" in adapt):

@@ -16,7 +16,7 @@ from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, RGB, ModelMetadata
 from simclrseg.models.stems import stored
-from simclrseg.models.weights import save_weights, timm_prefix
+from simclrseg.models.weights import portable, save_weights
 from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._training import source_commit
 
@@ -69,8 +69,7 @@ def save_backbone(
     encoder = {
         key.removeprefix(method.ENCODER): value for key, value in state.items() if key.startswith(method.ENCODER)
     }
-    inner = timm_prefix(encoder)
-    encoder = {key.removeprefix(inner): tensor for key, tensor in encoder.items()}
+    encoder = portable(encoder)
     save_weights(folder / BACKBONE_FILE, stored(encoder) if stem == "cifar" else encoder, metadata)
     if method.DECODER is not None:
         whole = metadata.model_copy(update={"task": config.model.method, "decoder": method.DECODER})

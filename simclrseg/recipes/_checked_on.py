@@ -37,11 +37,14 @@ class Photos:
     calibration: list[np.ndarray] = field(default_factory=list)
 
 
-def photos_of_run(run: runs.Run, size: tuple[int, int], *, calibrated: bool, needed_by: str | None) -> Photos:
+def photos_of_run(
+    run: runs.Run, size: tuple[int, int], *, masked: bool, calibrated: bool, needed_by: str | None
+) -> Photos:
     """Test photos of a run to check on, and training photos to calibrate on.
 
     Args:
         size: (height, width) to bring them to.
+        masked: whether the model gives masks.
         needed_by: the option that cannot do without; None: there are none where they are not at hand, with a warning.
 
     Raises:
@@ -56,11 +59,12 @@ def photos_of_run(run: runs.Run, size: tuple[int, int], *, calibrated: bool, nee
                 f"{needed_by} is measured on photos, and the run's own are not at hand ({error}): "
                 "pass --calibrate FOLDER with photos like them"
             ) from error
+        figure = "IoU" if masked else "accuracy"
         log.warning(
-            f"IoU not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
+            f"{figure} not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
         )
         return Photos()
-    log.info(_line(dataset, found, "test", "training "))
+    log.info(_line(dataset, found, "test", "training ", masked=masked))
     return found
 
 
@@ -74,7 +78,8 @@ def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     """
     dataset = open_dataset(folder, DatasetOptions(masks=False))
     try:
-        masked = open_dataset(folder, DatasetOptions(border=metadata.border or "pet"))  # type: ignore[arg-type]
+        masks = metadata.decoder is not None
+        masked = open_dataset(folder, DatasetOptions(masks=masks, border=metadata.border or "pet"))  # type: ignore[arg-type]
     except SimclrsegError as error:
         log.warning(f"the masks of {folder} are left out: {error}")
     else:
@@ -94,7 +99,7 @@ def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     else:
         some = spread(indices, 2 * PHOTOS)
         found = _read(dataset, some[1::2], some[::2], size)
-    log.info(_line(dataset, found, "", ""))
+    log.info(_line(dataset, found, "", "", masked=metadata.decoder is not None))
     return found
 
 
@@ -106,7 +111,7 @@ def _read(dataset: Dataset, check: list[int], calibrate: list[int], size: tuple[
     return Photos(photos, masks, calibration)
 
 
-def _line(dataset: Dataset, found: Photos, tested: str, trained: str) -> str:
-    masks = "" if found.masks else ", which have no masks"
+def _line(dataset: Dataset, found: Photos, tested: str, trained: str, *, masked: bool) -> str:
+    masks = "" if found.masks or not masked else ", which have no masks"
     line = f"checked on {len(found.check)} {tested} photos of {dataset.name}{masks}".replace("  ", " ")
     return line + (f", calibrated on {len(found.calibration)} {trained}photos" if found.calibration else "")

@@ -86,10 +86,8 @@ def check_encoder(config: FinetuneConfig, encoder: str) -> None:
     """Refuse what cannot be built, before anything is.
 
     Raises:
-        UsageError: if the encoder does not take pictures of this size, or a decoder was asked for.
+        UsageError: if the encoder does not take pictures of this size.
     """
-    if config.model.decoder is not None:
-        raise UsageError(f"--decoder {config.model.decoder} is for masks: --task classify has none, leave it out")
     check_backbone(encoder, image_size=config.data.image_size)
 
 

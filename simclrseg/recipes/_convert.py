@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 import simclrseg
 from simclrseg.errors import WeightsError
-from simclrseg.files import make_folder, replacing
+from simclrseg.files import replacing
 from simclrseg.hub.table import Published
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.foreign import tensor_dicts
 from simclrseg.models.weights import load_backbone, read_checkpoint, save_weights
 
 log = logging.getLogger(__name__)
@@ -61,7 +59,6 @@ def convert_encoder(original: Path, target: Path, metadata: ModelMetadata, *, mi
     """
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     log.info(f"converted: {load_backbone(backbone, original, minimum=minimum)}")
-    make_folder(target.parent)
     save_weights(target, backbone.state_dict(), metadata)
 
 
@@ -72,21 +69,16 @@ def convert_pickle(original: Path, target: Path) -> None:
         WeightsError: if it cannot be read, or holds none.
     """
     checkpoint, _ = read_checkpoint(original)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in _tensors(checkpoint)}
+    tensors = {
+        f"{place}.{key}" if place else key: tensor.contiguous().clone()
+        for place, inside in tensor_dicts(checkpoint)
+        for key, tensor in inside.items()
+    }
     if not tensors:
         raise WeightsError(f"{original} holds no tensors: choose another file")
-    make_folder(target.parent)
     with replacing(target) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     log.info(f"converted: {len(tensors)} tensors")
-
-
-def _tensors(tree: Any, prefix: str = "", above: frozenset[int] = frozenset()) -> Iterator[tuple[str, Tensor]]:
-    for key, value in tree.items() if isinstance(tree, Mapping) and id(tree) not in above else ():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
-        else:
-            yield from _tensors(value, f"{prefix}{key}.", above | {id(tree)})
 
 
 def _mean_and_std(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
 from simclrseg.config import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
-from simclrseg.inference.session import Describe, Model, NoMetadata, open_model
+from simclrseg.inference.session import Describe, NoMetadata, open_model
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import RGB, ModelMetadata
 from simclrseg.recipes import _classifier, _segmenter
@@ -41,14 +40,13 @@ def open_exported(
     except NoMetadata as error:
         raise ModelFileError(f"{path} does not say what it is of: pass --classes and --size, and --dataset") from error
     log.info(model.describe())
-    batch, height, width = model.session.get_inputs()[0].shape[:3]
-    side = model.metadata.image_size
-    if (isinstance(height, int) and height != side) or (isinstance(width, int) and width != side):
+    side, (_, height, width) = model.metadata.image_size, model.fixed
+    if (height or side, width or side) != (side, side):
         raise ModelFileError(
             f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}: "
             "export it without --fixed-shape"
         )
-    return _predictor(model, batch if isinstance(batch, int) else None), model.metadata
+    return model.run, model.metadata
 
 
 def _describe(classes: Sequence[str], size: int) -> Describe:
@@ -71,23 +69,6 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
         )
 
     return describe
-
-
-def _predictor(model: Model, batch: int | None) -> Predict:
-    """The session as a function of (N, S, S, bands) uint8, whatever number of pictures the file takes at once."""
-
-    def run(images: np.ndarray) -> np.ndarray:
-        probability: np.ndarray = model.session.run(["probability"], {"image": images})[0]
-        return probability
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if batch is None:
-            return run(images)
-        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
-        parts = [run(filled[first : first + batch]) for first in range(0, len(filled), batch)]
-        return np.concatenate(parts)[: len(images)]
-
-    return predict
 
 
 def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:

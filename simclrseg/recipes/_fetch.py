@@ -9,7 +9,7 @@ from simclrseg.hub.fetch import Progress, fetch
 from simclrseg.hub.table import Published, Source
 
 CONVERTED = "converted.safetensors"
-"""What a converted file is called, beside the one that it was made of."""
+"""How the names of converted files end, beside those that they were made of."""
 
 
 def backbone_file(
@@ -31,20 +31,25 @@ def backbone_file(
     source = entry.source(namespace)
     if not entry.converted:
         return fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    if not force and (done := _converted(source)) is not None:
+    if not force and (done := _converted(entry, source)) is not None:
         return done
     original = fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    target = store.folder_of(source, original) / CONVERTED
-    if force or not store.is_kept(target):
-        settings = entry.settings_source()
-        beside = fetch(settings, token=token, local_only=local_only, force=force) if settings else None
+    settings = entry.settings_source()
+    beside = fetch(settings, token=token, local_only=local_only, force=force) if settings else None
+
+    def convert(target: Path) -> None:
         from simclrseg.recipes._convert import convert_published
 
         convert_published(entry, original, target, settings=beside, origin=str(source))
-        store.keep(target)
-    return target
+
+    return store.keep(store.folder_of(source, original) / _name(entry), convert, force=force)
 
 
-def _converted(source: Source) -> Path | None:
+def _converted(entry: Published, source: Source) -> Path | None:
     folder = store.folder(source)
-    return folder / CONVERTED if folder is not None and store.is_kept(folder / CONVERTED) else None
+    return folder / _name(entry) if folder is not None and store.is_kept(folder / _name(entry)) else None
+
+
+def _name(entry: Published) -> str:
+    """Two encoders may share a file, as vit_b_16 and timm's name for it do."""
+    return f"{entry.encoder}.{CONVERTED}"

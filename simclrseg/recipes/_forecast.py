@@ -23,6 +23,7 @@ FIRST_STEPS = 20
 WARM_UP = 2  # steps that are slower than the rest
 DRY_STEPS = {"cpu": 5}
 DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
+SMALL_ENCODERS = ("resnet18", "cnn")
 PATIENCE = 2 * 3600.0  # seconds on a CPU above which something smaller is suggested
 
 
@@ -137,9 +138,9 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     command = command_of(type(config))
     datasets = config.data.dataset if isinstance(config.data.dataset, list) else [config.data.dataset]
     words = ["simclrseg", command, *(word for name in datasets for word in ("--dataset", name))]
-    method = getattr(config.model, "method", None)
-    if method is not None and method != type(config.model).model_fields["method"].default:
-        words += ["--method", method]
+    for name, knob in type(config.model).model_fields.items():
+        if name in ("method", "task") and (chosen := getattr(config.model, name)) != knob.default:
+            words += [f"--{name}", chosen]
     size = min(96 if command == "pretrain" else 128, config.data.image_size)
     pretrained = getattr(config.model, "pretrained", "none")
     if pretrained not in ("none", "imagenet"):
@@ -147,8 +148,8 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
         encoder_is_small = True
     else:
         words += ["--pretrained", pretrained] if pretrained != "none" else []
-        encoder_is_small = config.model.backbone == "resnet18"
-        words += ["--backbone", "resnet18"]
+        encoder_is_small = config.model.backbone in SMALL_ENCODERS
+        words += ["--backbone", str(config.model.backbone) if encoder_is_small else SMALL_ENCODERS[0]]
     words += ["--image-size", str(size)]
     fewer = max(1, int(config.training.epochs * PATIENCE / seconds))
     if encoder_is_small and size == config.data.image_size:

@@ -48,8 +48,10 @@ def open_masks(config: LabelledData) -> Dataset:
     )
     dataset = open_dataset(config.dataset, options)
     if not dataset.has_masks:
+        remedy = "; for a class for each photo pass --task classify" if dataset.label_names else ""
         raise DataError(
-            f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, oxford_pets or voc"
+            f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
+            f"with a column of masks, oxford_pets or voc{remedy}"
         )
     if count is None:
         return choose_classes(dataset, config.classes) if config.classes else dataset

@@ -79,7 +79,7 @@ def tell_loaded(label: str, report: LoadReport) -> None:
     """Say what of the weights was loaded; what costs accuracy is a warning."""
     log.info(f"{label}: {report}")
     if report.adapted:
-        log.warning(f"{label} was made for another first layer, which costs accuracy: {'; '.join(report.adapted)}")
+        log.warning(f"{label} was made for other pictures, which costs accuracy: {'; '.join(report.adapted)}")
 
 
 def _from_path(path: Path, option: str) -> Pretrained:

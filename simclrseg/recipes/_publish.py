@@ -13,6 +13,7 @@ from simclrseg.files import write_text
 from simclrseg.hub.push import check_access, push
 from simclrseg.hub.table import is_repository
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.models.backbones import OURS, is_vit, timm_name
 
 PUBLISHED = "safetensors"
 """The export format that is published."""
@@ -146,9 +147,12 @@ def card_of(
 def usage(file: str, metadata: ModelMetadata) -> list[str]:
     """Lines of Markdown that load the weights in the libraries that can take them."""
     bands = "" if metadata.in_channels == 3 else f", in_channels={metadata.in_channels}"
+    chans = bands.replace("in_channels", "in_chans")
+    timms = timm_name(metadata.encoder)  # of timm's models the keys are timm's, of all others smp's
+    smps = metadata.encoder not in OURS and not is_vit(metadata.encoder)
     load = f'load_state_dict(load_file("{file}"))'
     ways: dict[str, list[str]] = {}
-    if metadata.task == "segmentation" and metadata.decoder:
+    if metadata.task == "segmentation" and metadata.decoder and smps:
         classes = 1 if metadata.threshold is not None else len(metadata.classes)
         ways["segmentation-models-pytorch"] = [
             "import segmentation_models_pytorch as smp",
@@ -157,25 +161,26 @@ def usage(file: str, metadata: ModelMetadata) -> list[str]:
             f"model.{load}",
         ]
     elif metadata.task == "backbone":
-        if _ELSEWHERE.fullmatch(metadata.encoder):
-            if metadata.in_channels == 3:
-                ways["torchvision"] = [
-                    "import torch, torchvision",
-                    f"model = torchvision.models.{metadata.encoder}()",
-                    "model.fc = torch.nn.Identity()",
-                    f"model.{load}",
-                ]
-            chans = bands.replace("in_channels", "in_chans")
-            ways["timm"] = [
-                "import timm",
-                f'model = timm.create_model("{metadata.encoder}", num_classes=0{chans})',
+        if _ELSEWHERE.fullmatch(metadata.encoder) and metadata.in_channels == 3:
+            ways["torchvision"] = [
+                "import torch, torchvision",
+                f"model = torchvision.models.{metadata.encoder}()",
+                "model.fc = torch.nn.Identity()",
                 f"model.{load}",
             ]
-        ways["segmentation-models-pytorch"] = [
-            "import segmentation_models_pytorch as smp",
-            f'model = smp.Unet("{metadata.encoder}", encoder_weights=None{bands})',
-            f"model.encoder.{load}",
-        ]
+        if _ELSEWHERE.fullmatch(metadata.encoder) or timms:
+            form = "features_only=True" if timms and smps else "num_classes=0"
+            ways["timm"] = [
+                "import timm",
+                f'model = timm.create_model("{timms or metadata.encoder}", {form}{chans})',
+                f"model.{load}",
+            ]
+        if smps:
+            ways["segmentation-models-pytorch"] = [
+                "import segmentation_models_pytorch as smp",
+                f'model = smp.Unet("{metadata.encoder}", encoder_weights=None{bands})',
+                f"model.encoder.{'model.' if timms else ''}{load}",
+            ]
     lines = []
     for library, code in ways.items():
         lines += [f"With {library}:", "", "```python", "from safetensors.torch import load_file", *code, "```", ""]

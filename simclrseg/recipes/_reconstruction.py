@@ -92,8 +92,8 @@ def draw_results(
     with torch.inference_mode():
         images, cut = (torch.from_numpy(rows[name]).to(device) for name in ("image", "cut"))
         given, painted = (pixels.cpu().numpy() for pixels in task.paint(images, cut))
-    columns = (plots.viewable(pictures, colour_bands(dataset.bands)) for pictures in (given, painted, rows["image"]))
-    tiles = list(zip(*columns, strict=True))
+    pictures = np.stack([given, painted, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
+    tiles = plots.viewable(pictures, colour_bands(dataset.bands))
     plots.write_grid(tiles, folder / RESULTS, headings=("cut", "painted", "original"))
 
 

@@ -358,7 +358,7 @@ def notes(
         "border": metadata.border,
         "threshold": metadata.threshold,
         "empty_masks": scores.empty_masks,
-        "empty": scores.empty,
+        "empty": f"{scores.empty:g}",  # JSON has no nan
     }
     if metadata.threshold is None or validation is None:
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,10 +34,10 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     facts |= _findings(result)
     rows = []
     for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": value, "95 % interval": _ends(result["intervals"][name])}
+        row = {"metric": name, "over the split": _number(value), "95 % interval": _ends(result["intervals"][name])}
         if name in result.get("mean_over_images", ()):
             mean = result["mean_over_images"][name]
-            row |= {"mean over images": mean["value"], "its 95 % interval": _ends(mean["interval"])}
+            row |= {"mean over images": _number(mean["value"]), "its 95 % interval": _ends(mean["interval"])}
         rows.append(row)
     return {**facts, "metrics": rows, **_tables(result)}
 
@@ -72,6 +73,10 @@ def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         for score, curves in facts.get(level, {}).items()
     ]
     return {"ood": rows} if rows else {}
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _ends(ends: Sequence[float] | None) -> str:

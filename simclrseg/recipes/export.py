@@ -24,12 +24,12 @@ from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
 from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, publish
 from simclrseg.recipes._scored import model_run
-from simclrseg.recipes._tasks import task_of
+from simclrseg.recipes._tasks import task_of, task_of_model
 
 log = logging.getLogger(__name__)
 
 NEXT = {
-    "onnx": "simclrseg predict photo.jpg -o mask.png --model {file}",
+    "onnx": "{predict} --model {file}",
     "torch": "simclrseg export --inspect {file}",
     "safetensors": "simclrseg finetune --pretrained {file}",
 }
@@ -76,9 +76,15 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "file": str(path),
         "megabytes": round(path.stat().st_size / 1e6, 1),
         **({"check": agreement.facts()} if agreement is not None else {}),
-        "next": NEXT[config.model.format].format(file=shlex.quote(str(path))),
+        "next": next_command(config.model.format, path, metadata),
         **(publish(run, path, metadata, config, token) if config.model.format == PUBLISHED else {}),
     }
+
+
+def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
+    """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
+    predict = task_of_model(metadata).NEXT if format == "onnx" else ""
+    return NEXT[format].format(file=shlex.quote(str(path)), predict=predict)
 
 
 def knobs(config: ExportConfig) -> dict[str, Any]:
@@ -186,14 +192,16 @@ def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> 
     size = shape[1:] if shape else (metadata.image_size, metadata.image_size)
     if shape and size != (metadata.image_size, metadata.image_size):
         log.warning(
-            f"predict and evaluate bring photos to {metadata.image_size} x {metadata.image_size} pixels: "
-            f"they cannot use a file that takes {size[0]} x {size[1]} only"
+            f"the network was trained at {metadata.image_size} x {metadata.image_size} pixels: evaluate cannot score a "
+            f"file that takes {size[0]} x {size[1]} only, and its masks may be worse"
         )
     if config.check.calibrate is not None:
         found = photos_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
     else:
         needed_by = None if precision.exact else f"--precision {config.model.precision}"
-        found = photos_of_run(run, size, calibrated=precision.calibrated, needed_by=needed_by)
+        found = photos_of_run(
+            run, size, masked=metadata.decoder is not None, calibrated=precision.calibrated, needed_by=needed_by
+        )
     for photo in (*found.check, *found.calibration):
         if photo.shape[2] != metadata.in_channels:
             raise DataError(

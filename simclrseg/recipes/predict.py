@@ -77,13 +77,21 @@ def _check(config: PredictConfig, model: Model) -> None:
     if model.classifies and (config.console.outputs != ["mask"] or config.method.tile):
         raise UsageError(f"{model.path} gives labels, not masks: leave out --as and --tile")
     coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
-    if coloured and model.metadata.in_channels != 3:
+    if coloured and not model.metadata.takes_photos:
         raise UsageError(
-            f"--as {coloured[0]} shows photos of 3 bands, and {model.path} takes {model.metadata.in_channels}"
+            f"--as {coloured[0]} shows photos, and {model.path} takes other pictures, with the bands "
+            f"{', '.join(model.metadata.bands)} up to {model.metadata.full_scale:,}"
         )
-    tile, height = config.method.tile, model.fixed[1]
-    if tile and height and tile != height:
-        raise UsageError(f"--tile {tile}: {model.path} takes {height} pixels only; take --tile {height}")
+    tile, side, (_, height, width) = config.method.tile, model.metadata.image_size, model.fixed
+    height, width = height or tile or side, width or tile or side
+    if tile and (height, width) != (tile, tile):
+        remedy = f"take --tile {height}" if height == width else "leave out --tile"
+        raise UsageError(f"--tile {tile}: {model.path} takes {height} x {width} pixels only; {remedy}")
+    if not tile and (height, width) != (side, side):
+        log.warning(
+            f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
+            f"at {side} x {side}: results may be worse"
+        )
 
 
 def _files(

@@ -152,7 +152,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         report_skipped(samples.skipped)
         if not distributed.dismiss():
             return {}
-        metrics = result.last | result.history[-1].validation
+        metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
         metadata = save_backbone(
             run.folder,
             weights_of(task.model),

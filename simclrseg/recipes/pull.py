@@ -8,13 +8,13 @@ from typing import Any
 
 from simclrseg.config import PullConfig
 from simclrseg.errors import UnknownName, UsageError, WeightsError
-from simclrseg.files import make_folder, replacing
+from simclrseg.files import make_folder, remove_empty, replacing
 from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, fetch, look
-from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.imagenet import IMAGENET, TIMM
 from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
 from simclrseg.metadata import PICKLES, ModelMetadata
-from simclrseg.recipes._fetch import backbone_file
+from simclrseg.recipes._fetch import CONVERTED, backbone_file
 
 
 def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -39,24 +39,17 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, A
     if config.download.dry_run:
         return _plan(name, source, entry, config)
     destination = _destination(config, source, entry)
-    if entry is None:
-        file = _fetch_address(source, config, progress)
-    else:
-        file = backbone_file(
-            entry,
-            namespace=config.source.namespace,
-            token=config.source.token,
-            local_only=config.download.offline,
-            force=config.download.force,
-            progress=progress,
-        )
-    if destination is not None:
-        if destination.suffix != file.suffix:
-            destination = destination.with_suffix(file.suffix)
-        make_folder(destination.parent)
-        with replacing(destination) as temporary:
-            shutil.copyfile(file, temporary)
-    return {"name": name, "file": str(destination or file), "next": _next(name, destination or file, entry, config)}
+    made = make_folder(destination.parent) if destination is not None else []
+    try:
+        file = _fetch_address(source, config, progress) if entry is None else _fetch_entry(entry, config, progress)
+        if destination is not None:
+            with replacing(destination) as temporary:
+                shutil.copyfile(file, temporary)
+            file = destination
+    except BaseException:
+        remove_empty(made)
+        raise
+    return {"name": name, "file": str(file), "next": _next(name, file, entry, config)}
 
 
 def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
@@ -65,7 +58,7 @@ def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
     many = entry.name == "imagenet"
     return {
         "name": entry.name,
-        "encoder": f"any of {len(IMAGENET)}" if many else entry.encoder,
+        "encoder": f"any of {len(IMAGENET) + len(TIMM)}" if many else entry.encoder,
         "method": entry.method,
         "dataset": entry.dataset,
         "epochs": entry.epochs,
@@ -111,6 +104,17 @@ def _destination(config: PullConfig, source: Source, entry: Published | None) ->
     return path
 
 
+def _fetch_entry(entry: Published, config: PullConfig, progress: Progress | None) -> Path:
+    return backbone_file(
+        entry,
+        namespace=config.source.namespace,
+        token=config.source.token,
+        local_only=config.download.offline,
+        force=config.download.force,
+        progress=progress,
+    )
+
+
 def _fetch_address(source: Source, config: PullConfig, progress: Progress | None) -> Path:
     """Any file of the Hub; a pickle becomes safetensors, and with ``--backbone`` it becomes a backbone of ours."""
     file = fetch(
@@ -126,17 +130,17 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
         raise UsageError(f"{source} is a {ours.encoder}, not a {encoder}: leave --backbone out")
     if ours is not None or (encoder is None and file.suffix not in PICKLES):
         return file
-    target = store.folder_of(source, file) / f"{file.stem}{f'.{encoder}' if encoder else ''}.converted.safetensors"
-    if not config.download.force and store.is_kept(target):
-        return target
-    from simclrseg.recipes._convert import convert_encoder, convert_pickle
 
-    if encoder is None:
-        convert_pickle(file, target)
-    else:
-        convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
-    store.keep(target)
-    return target
+    def convert(target: Path) -> None:
+        from simclrseg.recipes._convert import convert_encoder, convert_pickle
+
+        if encoder is None:
+            convert_pickle(file, target)
+        else:
+            convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
+
+    name = f"{file.name}{f'.{encoder}' if encoder else ''}.{CONVERTED}"
+    return store.keep(store.folder_of(source, file) / name, convert, force=config.download.force)
 
 
 def _metadata(file: Path) -> ModelMetadata | None:
@@ -155,7 +159,8 @@ def _metadata(file: Path) -> ModelMetadata | None:
 def _next(name: str, file: Path, entry: Published | None, config: PullConfig) -> str:
     """The command that uses it."""
     what, backbone = str(file), ""
-    if entry is not None and config.download.output is None:
+    elsewhere = config.download.output is not None or config.source.namespace not in {None, own_namespace()}
+    if entry is not None and not elsewhere:
         what = name
         if config.source.backbone:
             backbone = f" --backbone {entry.encoder}"

@@ -31,7 +31,7 @@ class Normalize:
         """(N, H, W, C) uint8 or uint16 -> (N, C, H, W) float32."""
         if self._scale.device != images.device:
             self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
-        if images.device.type == "cpu":
+        if images.device.type == "cpu" and type(images) is Tensor:  # not a stand-in that only has a shape
             return self._by_rows(images).permute(0, 3, 1, 2)
         return images.float().mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)
 

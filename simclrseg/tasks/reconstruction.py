@@ -40,6 +40,7 @@ class Reconstruction:
         self.model = model
         self.cut_only = cut_only
         self.normalize = Normalize(mean, std, full_scale)
+        self._full_scale = full_scale
         self._mean, self._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
@@ -82,15 +83,15 @@ class Reconstruction:
         """Photos as the network gets them, and as it paints them.
 
         Args:
-            images: (N, S, S, C) uint8.
+            images: (N, S, S, C) uint8 or uint16.
             cut: (N, S, S, C) bool.
 
         Returns:
-            Two of (N, S, S, C) uint8.
+            Two of (N, S, S, C), in the photos' type and scale.
         """
         target, cut, painted = self._paint(images, cut)
         shown = [self._pixels(pixels) for pixels in (target.masked_fill(cut, 0), painted)]
-        given, painted = (pixels.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1) for pixels in shown)
+        given, painted = (pixels.mul(self._full_scale).round().to(images.dtype).permute(0, 2, 3, 1) for pixels in shown)
         return given, painted
 
     def _paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:

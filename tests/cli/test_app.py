@@ -73,13 +73,13 @@ def test_version(run):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_fits_on_80_columns_and_ends_with_two_examples(run, monkeypatch, command):
+def test_help_of_a_command_fits_on_80_columns_and_ends_with_examples(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     examples = out.partition("Examples:\n")[2].splitlines()
-    assert len(examples) == 2
+    assert 2 <= len(examples) <= 3
     assert all(line.startswith(f"  simclrseg {command}") for line in examples)
 
 
@@ -108,7 +108,7 @@ def test_the_examples_of_a_command_are_accepted(run, recipe, monkeypatch, comman
     for example in cls.examples:
         code, _, err = run(*example.split()[1:])
         assert (code, err) == (0, "")
-    assert len(seen) == 2
+    assert 2 <= len(seen) <= 3
 
 
 def test_a_recipe_gets_its_config_and_an_observer(run, recipe):

@@ -54,6 +54,20 @@ def test_numbers_become_a_table_with_a_column_a_group(capsys):
     assert err == "next: go on\n"
 
 
+def test_classes_have_a_table_of_their_own(capsys):
+    group = {"border": "class", "metrics": {"miou": 0.25}, "iou_by_class": {"pet": 0.5, "border": 0.125}}
+    print_result({"test": {"training": group, "original": group}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["test", "training", "test", "original"],
+        ["border", "class", "class"],
+        ["miou", "0.25", "0.25"],
+        ["test", "training", "iou_by_class", "test", "original", "iou_by_class"],
+        ["pet", "0.5", "0.5"],
+        ["border", "0.125", "0.125"],
+    ]
+
+
 def test_rows_become_a_table(capsys):
     print_result({"published": [{"name": "pets", "epochs": 20}, {"name": "cifar", "epochs": None}]})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

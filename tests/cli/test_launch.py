@@ -37,7 +37,8 @@ def test_two_processes_leave_one_run_and_speak_with_one_voice(tmp_path: Path) ->
     with safe_open(folder / "backbone.safetensors", "pt") as weights:
         assert set(weights.keys()) == set(build_backbone("resnet18").state_dict())
     assert done.stdout.count("backbone") == 2  # its name and its path
-    assert done.stderr.count("epoch 1/1") == 1
+    ends = [line for line in done.stderr.splitlines() if "epoch 1/1" in line and " step " not in line]
+    assert len(ends) == 1  # a slow machine tells steps in between
     assert "Traceback" not in done.stderr
 
 

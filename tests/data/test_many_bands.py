@@ -12,6 +12,7 @@ import pytest
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, FileDataset
+from simclrseg.data.datasets.chosen import choose_classes
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
@@ -167,3 +168,10 @@ def test_sets_with_other_bands_cannot_be_joined(dataset: Bands) -> None:
         join([plain, dataset])
     joined = join([dataset, dataset])
     assert joined.bands == BANDS and joined.dtype == np.uint16
+
+
+def test_choosing_classes_of_the_masks_leaves_the_bands_alone(dataset: Bands) -> None:
+    chosen = choose_classes(dataset, ["b"])
+    assert (chosen.bands, chosen.full_scale, chosen.dtype) == (BANDS, SCALE, np.uint16)
+    np.testing.assert_array_equal(chosen.image(1), dataset.image(1))
+    assert chosen.content(1) == dataset.content(1)

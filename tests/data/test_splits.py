@@ -219,6 +219,15 @@ def test_folds_share_out_the_development_photos_and_leave_the_test_photos_alone(
     assert folds[1].line.endswith("(fold 2 of 5)")
 
 
+def test_folds_hold_classes_in_proportion():
+    strata = [index % 7 if index % 2 else 7 for index in range(len(KEYS))]
+    folds = [make_split(KEYS, official={}, strata=strata, fold=(part, 5)) for part in range(1, 6)]
+    counts = [[sum(strata[index] == kind for index in split.validation) for kind in range(8)] for split in folds]
+    assert all(max(column) - min(column) <= 1 for column in zip(*counts, strict=True))
+    assert {len(split.validation) for split in folds} <= {folds[0].development // 5, folds[0].development // 5 + 1}
+    assert len({index for split in folds for index in split.validation}) == folds[0].development
+
+
 def test_folds_put_published_training_and_validation_lists_together():
     official = {"train": range(100), "validation": range(100, 150), "test": range(150, 300)}
     folds = [make_split(KEYS, official=official, fold=(part, 3)) for part in (1, 2, 3)]

@@ -61,6 +61,12 @@ def test_measuring_takes_no_arithmetic_and_leaves_the_task_as_it_was() -> None:
     assert 3 * MB < small.image < 6 * MB
 
 
+def test_a_batch_as_small_as_those_measured_is_computed_in_earnest() -> None:
+    task = simclr()
+    measure_footprint(task, fields(32), batch_size=2, passes=Passes(CPU, "fp32", 0))
+    assert task.embed({"image": torch.zeros((2, 2, 32, 32, 3), dtype=torch.uint8)}).isfinite().all().item()
+
+
 def test_half_precision_halves_the_activations() -> None:
     full, half = (
         measure_footprint(simclr(), fields(64), batch_size=8, passes=Passes(CPU, precision, 0)).image

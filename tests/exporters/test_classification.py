@@ -7,7 +7,9 @@ import onnxruntime
 import pytest
 import torch
 
+from simclrseg.errors import GateError
 from simclrseg.exporters.onnx import export_onnx
+from simclrseg.exporters.verification import check_exact, check_rounded, compare
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.classifiers import Classifier
@@ -45,7 +47,41 @@ def test_a_file_gives_probabilities_and_the_likeliest_class(model, session, shap
     np.testing.assert_array_equal(label, expected.argmax(1))
 
 
+def test_the_check_of_a_file_speaks_of_labels(session):
+    checks = ModelMetadata.from_strings(session.get_modelmeta().custom_metadata_map, ONNX_PREFIX).checks
+    assert checks["label_agreement"] == 1 and checks["labels_changed"] == 0 and checks["photos"] == 1
+    assert not any("mask" in name or "iou" in name for name in checks)
+
+
+def test_the_labels_that_change_are_counted_over_the_photos():
+    def answer(limit: int):
+        def of(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            bright = images.mean(axis=(1, 2, 3))
+            return np.stack([1 - bright / 255, bright / 255], 1), (bright > limit).astype(np.int64)
+
+        return of
+
+    photos = [np.full((64, 64, 3), value, np.uint8) for value in (10, 90, 110, 200)]
+    found = compare(answer(100), answer(80), DESCRIBED, [(1, 64, 64)], photos)
+    assert (found.change, found.photos) == (0.25, 4)
+    assert "labels agree on 80.0% of 5 pictures" in str(found) and "other labels for 25.0% of 4 photos" in str(found)
+    with pytest.raises(GateError, match="labels agree"):
+        check_exact(found)
+    with pytest.raises(GateError, match="costs more"):
+        check_rounded(found, 0.2)
+    check_rounded(found, 0.3)
+
+
 def test_a_file_knows_the_names_of_its_classes(session):
     header = session.get_modelmeta().custom_metadata_map
     metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
     assert metadata.task == "classification" and metadata.classes == ("cat", "dog", "bird")
+
+
+def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, session, tmp_path):
+    images = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", photos=list(images))
+    half = onnxruntime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])
+    (expected, _), (probability, label) = (each.run(None, {"image": images}) for each in (session, half))
+    np.testing.assert_allclose(probability, expected, atol=0.01)
+    np.testing.assert_array_equal(label, probability.argmax(1))

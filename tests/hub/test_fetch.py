@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from huggingface_hub import constants
 
 from simclrseg.errors import HubError, OutputError
 from simclrseg.hub import fetch as fetching
+from simclrseg.hub import store
 from simclrseg.hub.fetch import fetch, look
 from simclrseg.hub.store import cached
 from simclrseg.hub.table import PUBLISHED, Source
@@ -177,6 +179,7 @@ def refused(status: int, code: str, message: str) -> object:
         refused(403, "GatedRepo", "is gated"),
         refused(404, "RevisionNotFound", "has no revision 'main'"),
         refused(404, "EntryNotFound", r"holds no backbone\.safetensors"),
+        refused(404, "", "nobody has published simclrseg/resnet50-simclr-pets on .* yet"),
         refused(401, "", "refused the token .*HF_TOKEN"),
         refused(403, "", "access to .* was refused: check the rights"),
         refused(429, "", "too many requests .*wait"),
@@ -245,6 +248,41 @@ def test_too_little_space_is_said_before_anything_is_fetched(filled, monkeypatch
     assert not filled.gets()
 
 
+def test_what_came_already_needs_no_space_again(filled, monkeypatch):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(SOURCE, progress=stop)
+    (part,) = Path(constants.HF_HOME).rglob("*.part")
+    part.write_bytes(CONTENT[:-10])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
+    assert fetch(SOURCE).read_bytes() == CONTENT
+
+
+def test_a_second_process_waits_for_the_first_and_says_so(filled, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "simclrseg")
+    monkeypatch.setattr(store, "AT_ONCE", 0.05)
+    commit = filled.repos[REPO].refs["main"]
+    target = Path(constants.HF_HOME, "simclrseg", REPO, commit, NAME)
+    got: list[Path] = []
+    with store.locked(target):
+        second = threading.Thread(target=lambda: got.append(fetch(SOURCE)))
+        second.start()
+        while second.is_alive() and "waiting for it" not in caplog.text:
+            time.sleep(0.01)
+        assert not got and not filled.gets()
+    second.join()
+    assert got == [target] and f"another process writes {target}: waiting for it" in caplog.messages
+
+
+def test_a_long_download_that_nobody_shows_says_how_far_it_is(filled, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "simclrseg")
+    monkeypatch.setattr(fetching, "EVERY", 0.0)
+    fetch(SOURCE)
+    assert "0.0 of 0.0 MB" in caplog.messages
+
+
 def test_a_disk_that_fills_up_meanwhile_is_one_line_and_what_came_stays(filled):
     def full(done: int, total: int) -> None:
         raise OSError(28, "No space left on device")
@@ -267,7 +305,14 @@ def test_the_weights_of_a_repository_are_found_where_no_file_is_named(filled):
         fetch(Source("a/none"))
     filled.requests.clear()
     assert fetch(Source("a/usual")).read_bytes() == b"2"
+    assert fetch(Source("a/single"), local_only=True).read_bytes() == b"3"
     assert filled.requests == []
+
+
+def test_a_list_of_files_that_leads_out_of_the_cache_is_not_followed(filled):
+    filled.add("a/evil", {"../../../evil.pth": b"1", "/evil.pth": b"2", "a\\..\\b.pth": b"3"})
+    with pytest.raises(HubError, match="holds no weights file"):
+        fetch(Source("a/evil"))
 
 
 def test_looking_says_size_and_fetches_nothing(filled):

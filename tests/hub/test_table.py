@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import segmentation_models_pytorch as smp
 
 from simclrseg.errors import UnknownName, UsageError
-from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.imagenet import IMAGENET, TIMM
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find, parse_address
 from simclrseg.metadata import WEIGHTS
 from simclrseg.models import BACKBONES
+from simclrseg.models.backbones import ALIASES
 
 
 def test_importing_the_table_imports_nothing_heavy():
@@ -45,8 +47,21 @@ def test_imagenet_weights_are_those_of_smp():
 
 
 def test_an_encoder_without_imagenet_weights_is_a_usage_error():
-    with pytest.raises(UsageError, match="nobody publishes imagenet weights for backbone 'tu-convnext_tiny'"):
-        find("imagenet", encoder="tu-convnext_tiny")
+    with pytest.raises(UsageError, match="nobody publishes imagenet weights for backbone 'cnn'"):
+        find("imagenet", encoder="cnn")
+    with pytest.raises(UsageError, match="timm publishes no weights for backbone 'tu-vit_giant_patch14_224'"):
+        find("imagenet", encoder="tu-vit_giant_patch14_224")
+
+
+@pytest.mark.parametrize("encoder", TIMM)
+def test_what_is_noted_of_timms_weights_is_what_timm_says(encoder):
+    noted, asked = find("imagenet", encoder=encoder), find("imagenet", encoder=ALIASES[encoder])
+    assert replace(noted, encoder="") == replace(asked, encoder="")
+
+
+def test_only_of_ours_it_is_said_that_one_can_make_the_same():
+    assert PUBLISHED["pets"].source().remedy.startswith("make one with `simclrseg pretrain")
+    assert PUBLISHED["simclr-imagenet"].source().remedy.startswith("train one of your own with `simclrseg pretrain")
 
 
 def test_an_entry_has_one_encoder():

@@ -74,6 +74,12 @@ def test_flips_are_the_mean_of_the_picture_and_its_mirror_image():
     np.testing.assert_allclose(both(np.zeros((2, 4, 8, 3), np.uint8)), 0.5, atol=1e-6)
 
 
+def test_flips_leave_the_order_of_classes_alone_where_there_are_as_many_as_columns():
+    scores = np.linspace(0, 1, 8, dtype=np.float32)
+    both = mirrored(lambda batch: np.stack([scores] * len(batch)))
+    np.testing.assert_array_equal(both(np.zeros((2, 4, 8, 3), np.uint8))[1], scores)
+
+
 def test_flips_change_nothing_for_a_model_that_sees_pixels_alone(make_model):
     model, image = open_model(make_model()), halves(16, 16)
     np.testing.assert_allclose(probabilities(model, image, flips=True), probabilities(model, image), atol=1e-6)

@@ -35,7 +35,7 @@ def test_of_12_bands_red_green_and_blue_are_selected(tmp_path: Path) -> None:
     kernels = source.state_dict()["conv1.weight"]
     torch.testing.assert_close(target.state_dict()["conv1.weight"], kernels[:, [3, 2, 1]] * 4, rtol=0, atol=0)
     assert (report.loaded, report.mismatched) == (report.total, [])
-    assert "first layer adapted from 12 bands to 3 (red, green, blue selected)" in str(report)
+    assert str(report).count("first layer adapted from 12 bands to 3 (red, green, blue selected)") == 1
 
 
 def test_three_bands_become_12_by_name_and_the_new_ones_their_mean(tmp_path: Path) -> None:

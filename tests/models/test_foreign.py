@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from simclrseg.errors import WeightsError
 from simclrseg.metadata import RGB
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.vit import ViTEncoder
 from simclrseg.models.weights import load_backbone, read_metadata
 from tests.models.test_weights import last_features
 
@@ -163,6 +167,44 @@ def test_timm_weights_load_into_timm_features(tmp_path):
         assert torch.equal(encoder(images)[-1], features)
 
 
+def test_torchvisions_transformer_is_read(tmp_path):
+    torch.manual_seed(2)
+    model = torchvision.models.VisionTransformer(224, 16, num_layers=2, num_heads=12, hidden_dim=768, mlp_dim=3072)
+    torch.save(model.state_dict(), tmp_path / "vit.pth")
+    encoder = build_backbone("vit_b_16").eval()
+    del encoder.model.blocks[2:]
+    report = load_backbone(encoder, tmp_path / "vit.pth")
+    assert report.loaded == report.total and str(report).endswith("left out: heads")
+    images = torch.randn(1, 3, 224, 224)
+    model.heads = nn.Identity()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder.pooled(images), model.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "prefix"), [(96, 1), (384, 1), (384, 0)])
+def test_positions_for_pictures_of_another_size_are_resampled_as_timm_does(tmp_path, side, prefix):
+    torch.manual_seed(2)
+    knobs = {"depth": 1, "num_classes": 0, "class_token": bool(prefix), "global_pool": "token" if prefix else "avg"}
+    model = timm.create_model("vit_tiny_patch16_224", img_size=side, **knobs)
+    torch.save(model.state_dict(), tmp_path / "vit.pth")
+    encoder = ViTEncoder("vit_tiny_patch16_224")
+    encoder.model = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **knobs)
+    report = load_backbone(encoder, tmp_path / "vit.pth", minimum=1.0)
+    line = f"position embeddings resampled from {side // 16} x {side // 16} patches to 14 x 14"
+    assert report.adapted == [line] and line in str(report)
+    model.set_input_size(img_size=(224, 224))
+    torch.testing.assert_close(encoder.model.pos_embed, model.pos_embed)
+
+
+def test_positions_that_are_no_square_stay_random_and_are_said(tmp_path):
+    encoder = ViTEncoder("vit_tiny_patch16_224")
+    state = {**encoder.model.state_dict(), "pos_embed": torch.zeros(1, 198, 192)}
+    torch.save(state, tmp_path / "distilled.pth")
+    assert load_backbone(encoder, tmp_path / "distilled.pth").mismatched == [
+        "pos_embed (1, 198, 192) for (1, 197, 192)"
+    ]
+
+
 def test_an_old_densenet_is_read(tmp_path):
     encoder = build_backbone("densenet121")
     old = {key.replace(".norm1", ".norm.1").replace(".conv2", ".conv.2"): t for key, t in encoder.state_dict().items()}
@@ -186,6 +228,15 @@ def test_a_dict_that_holds_itself_does_no_harm(resnet, tmp_path):
     tree["again"] = tree
     torch.save(tree, tmp_path / "loop.pth")
     assert load_backbone(build_backbone("resnet18"), tmp_path / "loop.pth").loaded == 120
+
+
+def test_dicts_that_lie_absurdly_deep_do_no_harm(resnet, tmp_path):
+    tree: dict[str, Any] = {"state_dict": resnet.state_dict()}
+    inner = tree
+    for _ in range(400):
+        inner["a"] = inner = {}
+    torch.save(tree, tmp_path / "deep.pth")
+    assert load_backbone(build_backbone("resnet18"), tmp_path / "deep.pth").loaded == 120
 
 
 class Evil:
@@ -216,6 +267,38 @@ def test_a_pickle_that_would_run_code_does_not_run_it(resnet, tmp_path, kind):
         assert "asks for posix.system" in str(caught.value)
     pickle.loads(pickle.dumps(Evil(mark)))
     assert mark.exists(), "the test would not see it"
+
+
+class Call:
+    """Calls a function where it is unpickled."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda code: Call(exec, code),
+        lambda code: Call(eval, f"exec({code!r})"),
+        lambda code: Call(functools.partial, Call(exec, code)),
+        lambda code: Call(subprocess.call, [sys.executable, "-c", code]),
+        lambda code: Call(np._core.multiarray.scalar, np.dtype("O"), pickle.dumps(Call(exec, code))),
+        lambda code: argparse.Namespace(inside=Call(exec, code)),
+    ],
+    ids=["exec", "eval", "partial", "subprocess", "numpy", "namespace"],
+)
+def test_no_disguise_makes_a_pickle_run(resnet, tmp_path, disguise, suffix):
+    path, mark = tmp_path / f"evil{suffix}", tmp_path / "mark"
+    code = f"open({str(mark)!r}, 'w').close()"
+    torch.save({"state_dict": resnet.state_dict(), "x": disguise(code)}, path)
+    with pytest.raises(WeightsError, match="refused" if suffix != ".safetensors" else "under another name"):
+        load_backbone(build_backbone("resnet18"), path)
+    assert not mark.exists()
 
 
 def test_a_pickled_module_is_refused_by_its_class(resnet, tmp_path):
@@ -259,7 +342,7 @@ def test_a_small_stem_is_centred_when_asked_and_said(resnet, tmp_path):
     )
     report = load_backbone(encoder, tmp_path / "cifar.pth", adapt=["stem"])
     assert report.loaded == report.total
-    assert "3x3 stem centred in 7x7" in str(report)
+    assert str(report).count("3x3 stem centred in 7x7") == 1
     image = torch.randn(1, 3, 16, 16)
     torch.testing.assert_close(
         nn.functional.conv2d(image, encoder.conv1.weight, padding=3), nn.functional.conv2d(image, small, padding=1)

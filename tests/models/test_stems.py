@@ -11,7 +11,7 @@ from torch import nn
 from simclrseg.errors import UsageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.stems import choose_stem, has_cifar_stem, restored, set_cifar_stem, stored
+from simclrseg.models.stems import choose_stem, restored, set_cifar_stem, stored
 from simclrseg.models.weights import load_backbone, save_weights
 
 
@@ -86,8 +86,24 @@ def test_it_loads_whole_with_either_stem(tmp_path):
         report = load_backbone(backbone, tmp_path / "b.safetensors")
         assert report.loaded == report.total
         assert not report.mismatched
-    assert has_cifar_stem(same)
-    assert not has_cifar_stem(usual)
+    assert same.conv1.kernel_size == (3, 3)
+    assert usual.conv1.kernel_size == (7, 7)
     assert torch.equal(same.conv1.weight, source.conv1.weight)
     assert torch.equal(usual.conv1.weight[:, :, 2:5, 2:5], source.conv1.weight)
     assert usual.conv1.weight.count_nonzero() == source.conv1.weight.count_nonzero()
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+@pytest.mark.parametrize("small", [True, False])
+def test_a_small_stem_is_found_inside_a_whole_model_of_ours_however_it_is_stored(tmp_path, prefix, small):
+    theirs = build_backbone("resnet18")
+    set_cifar_stem(theirs)
+    state = theirs.state_dict() if small else stored(theirs.state_dict())
+    metadata = ModelMetadata(task="classification", encoder="resnet18", image_size=32, stem="cifar")
+    save_weights(tmp_path / "a.safetensors", {prefix + key: tensor for key, tensor in state.items()}, metadata)
+    same, usual = build_backbone("resnet18"), build_backbone("resnet18")
+    set_cifar_stem(same)
+    load_backbone(same, tmp_path / "a.safetensors", minimum=1.0)
+    load_backbone(usual, tmp_path / "a.safetensors", minimum=1.0)
+    assert torch.equal(same.conv1.weight, theirs.conv1.weight)
+    assert torch.equal(usual.conv1.weight, stored(theirs.state_dict())["conv1.weight"])

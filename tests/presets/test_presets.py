@@ -130,3 +130,9 @@ def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
     assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
     assert [start.model.init_decoder for start in starts.values()] == [True, False, False]
     assert len({start.model_copy(update={"model": None}).model_dump_json() for start in starts.values()}) == 1
+
+
+def test_what_the_sources_count_is_counted():
+    assert parse_config_file(PretrainConfig, "simclr_cifar10").data.max_images == 23_402
+    reconstruction = parse_config_file(PretrainConfig, "voc_reconstruction_resunet")
+    assert reconstruction.data.normalization == "dataset"  # whose mean is what the cuts are filled with

@@ -106,7 +106,7 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
 
 
 def test_strengths_are_the_presets_unless_they_are_given(photos):
-    from simclrseg.recipes.pretrain import strengths_of
+    from simclrseg.recipes._views import strengths_of
 
     assert strengths_of(pretraining(photos).data) == STRENGTHS["seed"]
     data = pretraining(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.config import EvaluateConfig, FinetuneConfig
+from simclrseg.config import EvaluateConfig, ExportConfig, FinetuneConfig
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs import parse_config
 from simclrseg.models.classifiers import load_classifier
@@ -78,6 +78,22 @@ def test_the_model_file_describes_itself(classified):
     assert metadata.task == "classification" and metadata.classes == ("blue", "green", "red")
     assert metadata.stem == "cifar" and model.encoder.conv1.kernel_size == (3, 3)  # as pretraining has it at 32 px
     assert metadata.metrics == classified["test"]["metrics"] and metadata.dropout == 0.1
+
+
+def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, caplog):
+    from simclrseg.recipes.export import export
+
+    runs = Path(classified["run"]).parents[1]
+    console = {"runs": str(runs), "output": str(tmp_path / "m.onnx")}
+    with caplog.at_level("INFO", logger="simclrseg"):
+        result = export(ExportConfig.model_validate({"console": console}))
+    assert result["next"] == f"simclrseg predict photo.jpg --model {tmp_path / 'm.onnx'}"
+    assert result["check"]["label_agreement"] == 1 and result["check"]["photos"] == 10
+    assert "mask" not in caplog.text and "IoU" not in caplog.text
+    caplog.clear()
+    config = {"check": {"calibrate": str(runs.parent / "photos")}, "console": {**console, "overwrite": True}}
+    export(ExportConfig.model_validate(config))
+    assert "mask" not in caplog.text
 
 
 def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
@@ -152,6 +168,26 @@ def test_a_loss_for_masks_is_refused(tmp_path):
     with pytest.raises(UsageError, match="--loss bce is for masks"):
         finetune(finetuning(tmp_path / "runs", data={"dataset": "shapes"}, training={"loss": "bce"}))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "section", "values", "says"),
+    [
+        ("classify", "model", {"init_decoder": True}, "init_decoder is for task segment"),
+        ("classify", "model", {"decoder": "fpn"}, "decoder is for task segment"),
+        ("classify", "data", {"classes": ["cat"]}, "classes is for task segment"),
+        ("classify", "training", {"class_weights": "auto"}, "class_weights is for task segment"),
+        ("classify", "run", {"examples_every": 1}, "examples_every is for task segment"),
+        ("segment", "training", {"label_smoothing": 0.1}, "label_smoothing is for task classify"),
+        ("segment", "data", {"image_column": "photo"}, "for sets of the Hub"),
+        ("segment", "model", {"init_decoder": True}, "pretrained none has no decoder"),
+    ],
+)
+def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
+    tree: dict[str, Any] = {"data": {"dataset": "shapes"}, "model": {"task": task}}
+    tree[section] = {**tree.get(section, {}), **values}
+    with pytest.raises(UsageError, match=says):
+        parse_config(FinetuneConfig, tree)
 
 
 def test_every_task_offers_the_same_functions():

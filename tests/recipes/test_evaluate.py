@@ -205,7 +205,7 @@ def test_one_image_has_no_interval_and_that_is_said(run, tmp_path, caplog):
 def test_empty_masks_are_counted(run, tmp_path):
     photos = str(write_photos(tmp_path / "photos", 20))
     result = evaluating(tmp_path / "runs", run, dataset=photos, split="all", empty="0")
-    assert (result["empty_masks"], result["empty"], result["n"]) == (1, 0.0, 20)
+    assert (result["empty_masks"], result["empty"], result["n"]) == (1, "0", 20)
 
 
 def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):

@@ -46,6 +46,11 @@ def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines)
     ("model", "tree", "command"),
     [
         (
+            FinetuneConfig,
+            {"data": {"dataset": "shapes", "image_size": 64}, "model": {"task": "classify", "backbone": "cnn"}},
+            "simclrseg finetune --dataset shapes --task classify --backbone cnn --image-size 64 --epochs 30",
+        ),
+        (
             PretrainConfig,
             {"data": {"dataset": ["shapes", "cifar10"]}},
             "simclrseg pretrain --dataset shapes --dataset cifar10 --backbone resnet18 --image-size 96 --epochs 20",

@@ -136,7 +136,7 @@ def test_the_loss_of_bands_is_a_warning(runs: Runs, twelve: Path, caplog: pytest
     }
     with caplog.at_level(logging.WARNING):
         pretrain(PretrainConfig.model_validate(config))
-    assert "was trained on other bands: first layer adapted from 12 bands to 3" in caplog.text
+    assert "which costs accuracy: first layer adapted from 12 bands to 3" in caplog.text
 
 
 def test_photos_have_their_own_normalisation_where_the_weights_had_other_bands(runs: Runs, twelve: Path) -> None:
@@ -187,14 +187,14 @@ def test_nothing_is_said_of_photos_that_were_left_out(
 
 
 def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypatch) -> None:
-    from simclrseg.recipes import _segmenter
+    from simclrseg.recipes import _masks
 
     def other_bands(name: str, options: object) -> object:
         dataset = open_dataset(str(runs.photos))
         dataset.bands = ("red", "green", "blue", "nir")
         return dataset
 
-    monkeypatch.setattr(_segmenter, "open_dataset", other_bands)
+    monkeypatch.setattr(_masks, "open_dataset", other_bands)
     with pytest.raises(DataError, match=r"has the bands red, green, blue, nir up to 255, but the model was trained on"):
         runs.evaluate(model, dataset=str(runs.photos))
 

@@ -13,10 +13,13 @@ import yaml
 from simclrseg import runs
 from simclrseg.config import ExportConfig, PullConfig
 from simclrseg.errors import HubError, UsageError
+from simclrseg.exporters.weights import export_weights
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
-from simclrseg.models.backbones import build_backbone
+from simclrseg.models import SEGMENTERS
+from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import save_weights
+from simclrseg.recipes._publish import usage
 from simclrseg.recipes.export import export
 from simclrseg.recipes.pull import pull
 from tests.fake_hub import TOKEN
@@ -76,6 +79,43 @@ def test_the_lines_of_the_card_load_the_same_encoder(root, monkeypatch, library)
     with torch.inference_mode():
         theirs = getattr(names["model"], "encoder", names["model"]).eval()
         assert torch.equal(last_features(theirs, images), ours(images)[-1])
+
+
+@pytest.mark.parametrize("encoder", ["tu-resnet18", "tu-convnext_atto", "tu-vit_tiny_patch16_224", "mit_b0", "cnn"])
+def test_a_published_encoder_has_the_keys_of_the_run_and_every_line_of_its_card_works(tmp_path, monkeypatch, encoder):
+    torch.manual_seed(0)
+    ours = build_backbone(encoder).eval()
+    metadata = ModelMetadata(task="backbone", encoder=encoder, image_size=64)
+    monkeypatch.chdir(tmp_path)
+    export_weights(ours, tmp_path / BACKBONE_FILE, metadata)
+    ways = dict(re.findall(r"With (\S+):\n\n```python\n(.*?)```", "\n".join(usage(BACKBONE_FILE, metadata)), re.DOTALL))
+    assert {"timm": "tu-" in encoder, "segmentation-models-pytorch": "vit" not in encoder and encoder != "cnn"} == {
+        library: library in ways for library in ("timm", "segmentation-models-pytorch")
+    }
+    images = torch.randn(1, 3, 224, 224)
+    for code in ways.values():
+        names: dict = {}
+        exec(code, names)
+        theirs = getattr(names["model"], "encoder", names["model"]).eval()
+        with torch.inference_mode():
+            got = theirs(images)
+            expected = pooled_features(ours, images) if isinstance(got, torch.Tensor) else ours(images)[-1]
+            torch.testing.assert_close(got if isinstance(got, torch.Tensor) else got[-1], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("decoder", ["unetplusplus", "fpn", "deeplabv3plus"])
+def test_the_lines_of_the_card_load_every_decoder(tmp_path, monkeypatch, decoder):
+    monkeypatch.chdir(tmp_path)
+    facts = {"classes": ("background", "figure"), "threshold": 0.5, "encoder": "resnet18", "image_size": 64}
+    metadata = ModelMetadata(task="segmentation", decoder=decoder, **facts)
+    ours = SEGMENTERS[decoder](build_backbone("resnet18"), "resnet18", 1).eval()
+    export_weights(ours, tmp_path / MODEL_FILE, metadata)
+    (code,) = re.findall(r"```python\n(.*?)```", "\n".join(usage(MODEL_FILE, metadata)), re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(names["model"].eval()(images), ours(images))
 
 
 def test_the_lines_of_the_card_load_the_same_segmentation_model(root, monkeypatch):

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save
 from torch import nn
 
 from simclrseg.config import PullConfig
-from simclrseg.errors import HubError, UnknownName, UsageError, WeightsError
+from simclrseg.errors import HubError, OutputError, UnknownName, UsageError, WeightsError
 from simclrseg.hub.imagenet import IMAGENET
-from simclrseg.hub.table import PUBLISHED
+from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.weights import read_metadata
+from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes.pull import pull
 
 OURS = PUBLISHED["pets"].source().repo_id
@@ -79,12 +80,14 @@ def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, weights):
     assert pulled(namespace="me")["published"][0]["status"] == "not known"
 
 
-def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub, weights):
+def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub, weights, monkeypatch):
     fake_hub.add("me/resnet50-simclr-pets", {BACKBONE_FILE: weights})
     with pytest.raises(HubError, match=r"nobody has published simclrseg/resnet50-simclr-pets .* yet"):
         pulled("pets")
     result = pulled("pets", namespace="me")
-    assert result["next"] == "simclrseg finetune --pretrained pets"
+    assert result["next"] == f"simclrseg finetune --pretrained {result['file']}", "pets would be another owner's"
+    monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
+    assert pulled("pets")["next"] == "simclrseg finetune --pretrained pets"
     with open(result["file"], "rb") as file:
         assert file.read() == weights
 
@@ -166,6 +169,45 @@ def test_a_copy_is_written_where_it_is_asked_for_and_replaces_nothing(fake_hub, 
     assert copy.read_bytes() == b"mine" and fake_hub.requests == []
     pulled("pets", output=str(copy.parent), force=True)
     assert copy.read_bytes() == weights
+
+
+def test_a_fetch_that_fails_leaves_no_folder_for_its_copy(fake_hub, tmp_path):
+    with pytest.raises(HubError, match="nobody has published"):
+        pulled("pets", output=str(tmp_path / "new" / "weights"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_copy_that_cannot_be_written_is_refused_before_anything_is_fetched(fake_hub, weights, tmp_path):
+    fake_hub.add(OURS, {BACKBONE_FILE: weights})
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        pulled("pets", output=str(tmp_path / "file" / "weights"))
+    assert fake_hub.requests == []
+
+
+def test_checkpoints_of_one_name_in_several_folders_are_told_apart(fake_hub, encoder):
+    other = {key: tensor + 1 for key, tensor in encoder.state_dict().items()}
+    files = {"a/last.ckpt": encoder.state_dict(), "b/last.ckpt": other, "b/last.pth": encoder.state_dict()}
+    fake_hub.add("owner/several", {name: pickled(state) for name, state in files.items()})
+    for name, state in files.items():
+        result = pulled(f"hf:owner/several/{name}")
+        assert torch.equal(load_file(result["file"])["conv1.weight"], state["conv1.weight"]), name
+
+
+@pytest.mark.parametrize("name", ["tu-resnet18", "tu-vit_tiny_patch16_224"])
+def test_timms_encoders_have_timms_weights(fake_hub, name):
+    torch.manual_seed(5)
+    model = timm.create_model(name.removeprefix("tu-"), num_classes=3)
+    entry = find("imagenet", encoder=name)
+    assert entry.source().repo_id.startswith(f"timm/{name.removeprefix('tu-')}.")
+    fake_hub.add(entry.source().repo_id, {entry.file: save(model.state_dict())})
+    result = pulled("imagenet", backbone=name)
+    metadata = read_metadata(Path(result["file"]))
+    assert (metadata.encoder, metadata.mean) == (name, model.pretrained_cfg["mean"])
+    encoder = build_backbone(name)
+    assert load_backbone(encoder, Path(result["file"])).total == len(encoder.state_dict())
+    fake_hub.requests.clear()
+    assert pulled("imagenet", backbone=name, offline=True) == result and fake_hub.requests == []
 
 
 def test_a_dry_run_says_what_and_how_much_and_fetches_nothing(fake_hub, weights):

@@ -91,6 +91,9 @@ def test_the_curves_compare_with_painting_the_mean_and_score_held_out_photos(run
     assert float(last["val_psnr"]) > 5
     assert 0 <= float(last["val_knn"]) <= 1
     assert json.loads((run / "environment.json").read_text())["photos"] == PHOTOS - 7
+    metrics = read_metadata(run / MODEL_FILE).metrics
+    assert metrics["loss"] == pytest.approx(float(last["train_loss"]), rel=1e-4)  # to compare with mean_fill
+    assert metrics["psnr"] == pytest.approx(float(last["val_psnr"]), rel=1e-4)
 
 
 def test_reconstructions_show_held_out_photos_cut_painted_and_original(run):

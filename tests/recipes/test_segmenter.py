@@ -184,7 +184,7 @@ def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeyp
 
     dataset = Two()
     dataset.classes = tuple("abc"[:classes])
-    monkeypatch.setattr(_segmenter, "SEGMENTERS", {_segmenter.DECODER: lambda backbone, encoder, n: nn.Linear(n, 1)})
+    monkeypatch.setattr(_segmenter, "SEGMENTERS", {"unet": lambda backbone, encoder, n: nn.Linear(n, 1)})
     config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": loss})
     model, facts = build_model(config, nn.Identity(), "resnet18", dataset)
     assert model.in_features == outputs

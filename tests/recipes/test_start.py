@@ -12,11 +12,11 @@ from simclrseg.config import FinetuneConfig, PretrainConfig
 from simclrseg.errors import HubError, UsageError
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.knobs import parse_config
+from simclrseg.metadata import RGB
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.stems import has_cifar_stem
 from simclrseg.models.weights import read_metadata
 from simclrseg.recipes.finetune import finetune
-from simclrseg.recipes.pretrain import pretrain, starting_backbone
+from simclrseg.recipes.pretrain import pretrain, starting_backbone, starting_weights
 
 
 def config(root, *, size: int = 32, name: str = "small", dry: bool = False, **model) -> PretrainConfig:
@@ -29,6 +29,12 @@ def config(root, *, size: int = 32, name: str = "small", dry: bool = False, **mo
         "console": {"runs": str(root)},
     }
     return parse_config(PretrainConfig, tree)
+
+
+def start(asked: PretrainConfig):
+    """The encoder, its stem, and what its weights are called."""
+    init = starting_weights(asked)
+    return (*starting_backbone(asked, init, RGB), init.label)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +62,9 @@ def test_small_pictures_get_the_cifar_stem_and_the_file_loads_everywhere(small_p
 
 
 def test_our_own_pretraining_goes_on_with_the_stem_of_the_file(small_pictures):
-    backbone, stem, init = starting_backbone(config(small_pictures, size=224, init="small"))
+    backbone, stem, init = start(config(small_pictures, size=224, init="small"))
     assert (stem, init) == ("cifar", "small")
-    assert has_cifar_stem(backbone)
+    assert backbone.conv1.kernel_size == (3, 3)
     stored = load_file(small_pictures / "pretrain/small/backbone.safetensors")["conv1.weight"]
     assert torch.equal(backbone.conv1.weight, stored[:, :, 2:5, 2:5])
 
@@ -79,20 +85,20 @@ def test_fine_tuning_says_that_early_features_change(small_pictures, caplog):
 
 
 def test_a_method_that_needs_the_usual_stem_says_that_strides_come_back(small_pictures, caplog):
-    backbone, stem, _ = starting_backbone(config(small_pictures, init="small", method="reconstruction"))
-    assert stem == "imagenet" and not has_cifar_stem(backbone)
+    backbone, stem, _ = start(config(small_pictures, init="small", method="reconstruction"))
+    assert stem == "imagenet" and backbone.conv1.kernel_size == (7, 7)
     assert "small was pretrained with the CIFAR stem: stride 2 and max-pool come back here" in caplog.messages
 
 
 def test_weights_of_another_encoder_are_refused(small_pictures):
     asked = config(small_pictures, init="small", backbone="resnet34")
     with pytest.raises(UsageError, match="--init small is a resnet18: pass --backbone resnet18"):
-        starting_backbone(asked)
+        start(asked)
 
 
 def test_an_unknown_name_is_named_by_its_option(tmp_path):
     with pytest.raises(Exception, match="--init nobody: no such run"):
-        starting_backbone(config(tmp_path, init="nobody"))
+        start(config(tmp_path, init="nobody"))
 
 
 def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
@@ -100,9 +106,9 @@ def test_a_foreign_stem_is_fitted_when_asked(tmp_path, caplog):
     small = state["conv1.weight"] = torch.randn(64, 3, 3, 3)
     torch.save({"state_dict": state}, tmp_path / "cifar.pth")
     begin = {"init": str(tmp_path / "cifar.pth"), "stem": "imagenet"}
-    starting_backbone(config(tmp_path, **begin))
+    start(config(tmp_path, **begin))
     assert "conv1.weight (64, 3, 3, 3) for (64, 3, 7, 7): stays random" in caplog.text
-    backbone, _, _ = starting_backbone(config(tmp_path, **begin, adapt=["stem"]))
+    backbone, _, _ = start(config(tmp_path, **begin, adapt=["stem"]))
     assert torch.equal(backbone.conv1.weight[:, :, 2:5, 2:5], small)
 
 
@@ -119,7 +125,7 @@ def imagenet(tmp_path, fake_hub):
 
 def test_imagenet_weights_are_loaded_and_their_stem_stays(tmp_path, imagenet, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
-    backbone, stem, init = starting_backbone(config(tmp_path, init="imagenet"))
+    backbone, stem, init = start(config(tmp_path, init="imagenet"))
     assert (stem, init) == ("imagenet", "imagenet")
     assert torch.equal(backbone.conv1.weight, imagenet.conv1.weight)
     assert "converted: loaded 120 of 120 tensors; left out: fc" in caplog.messages
@@ -143,5 +149,5 @@ def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
 def test_no_network_is_one_line(tmp_path, fake_hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="imagenet is not in the cache") as error:
-        starting_backbone(config(tmp_path, init="imagenet"))
+        start(config(tmp_path, init="imagenet"))
     assert "\n" not in str(error.value)

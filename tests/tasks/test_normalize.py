@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from simclrseg.tasks.normalize import Normalize
 
@@ -56,3 +57,11 @@ def test_what_was_computed_in_inference_mode_does_not_keep_training_from_it() ->
         normalize(images)
     convolution(normalize(images)).sum().backward()
     assert convolution.weight.grad is not None and convolution.weight.grad.abs().sum() > 0
+
+
+def test_a_rehearsal_on_tensors_that_only_have_a_shape_leaves_nothing_behind() -> None:
+    normalize = Normalize(MEAN, STD)
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert normalize(mode.from_tensor(images)).shape == (2, 3, 8, 8)
+    assert type(normalize(images)) is torch.Tensor

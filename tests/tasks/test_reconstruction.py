@@ -171,6 +171,15 @@ def test_the_pictures_are_what_the_network_gets_and_gives():
     assert (painted.double() - expected).abs().max() <= 0.501
 
 
+def test_pictures_of_16_bits_keep_their_scale():
+    image = torch.randint(0, 10_001, (2, 8, 8, 2)).to(torch.uint16)
+    bands = {"mean": (0.1, 0.2), "std": (0.05, 0.3), "full_scale": 10_000}
+    reconstruction = Reconstruction(torch.nn.Identity(), **bands)
+    given, painted = reconstruction.paint(image, torch.zeros(image.shape, dtype=torch.bool))
+    assert given.dtype == painted.dtype == torch.uint16
+    assert torch.equal(given.int(), image.int()) and torch.equal(painted.int(), image.int())
+
+
 def test_a_real_unet_learns_to_paint():
     torch.manual_seed(0)
     reconstruction = Reconstruction(build_unet(build_backbone("resnet18"), "resnet18", 3), mean=MEAN, std=STD)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError
 from simclrseg.images import Pixels, read_image, read_mask
-from simclrseg.metadata import RGB
+from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
@@ -85,7 +85,7 @@ class Dataset:
         self.name = name
         self.keys = tuple(keys)
         self.classes = tuple(classes)
-        self.colours = tuple(colours) or class_colours(len(self.classes))
+        self.colours = tuple(colours) or voc_colours(len(self.classes))
         self.labels = labels
         self.label_names = tuple(label_names)
         self.official = {split: tuple(indices) for split, indices in (official or {}).items()}
@@ -206,19 +206,6 @@ def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
 def bands_text(dataset: Dataset) -> str:
     """``3 bands of 8 bits``: what tells pictures apart that cannot be learned from together."""
     return f"{len(dataset.bands)} bands of {8 * np.dtype(dataset.dtype).itemsize} bits"
-
-
-def class_colours(count: int) -> tuple[Colour, ...]:
-    """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
-    colours = []
-    for index in range(count):
-        red = green = blue = 0
-        for bit in range(8):  # three bits of the id at a time, into the high bits of each channel first
-            red |= (index >> 3 * bit & 1) << 7 - bit
-            green |= (index >> 3 * bit + 1 & 1) << 7 - bit
-            blue |= (index >> 3 * bit + 2 & 1) << 7 - bit
-        colours.append((red, green, blue))
-    return tuple(colours)
 
 
 def some(things: Sequence[object], *, shown: int = 5) -> str:

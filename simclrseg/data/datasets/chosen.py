@@ -46,6 +46,8 @@ class Chosen(Dataset):
             official=dataset.official,
             border=dataset.border,
             chosen=classes,
+            bands=dataset.bands,
+            full_scale=dataset.full_scale,
             summary=[*dataset.summary, f"chosen of the {len(dataset.classes)} classes: {', '.join(classes)}"],
         )
         self._dataset = dataset
@@ -61,6 +63,9 @@ class Chosen(Dataset):
 
     def mask(self, index: int) -> Pixels:
         return np.asarray(cv2.LUT(self._dataset.mask(index), self._table), np.uint8)
+
+    def content(self, index: int) -> bytes:
+        return self._dataset.content(index)
 
     def path(self, index: int) -> Path | None:
         return self._dataset.path(index)

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.data.datasets.base import Colour, class_colours, some
+from simclrseg.data.datasets.base import Colour, some
 from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import Pixels, image_shape, read_mask
-from simclrseg.metadata import IGNORE
+from simclrseg.metadata import IGNORE, voc_colours
 
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
@@ -167,7 +167,7 @@ def _understand_values(masks: Sequence[Path], values: list[frozenset[int]], clas
 
 
 def _reading(names: tuple[str, ...], classes: Classes | None, table: Pixels, line: str) -> MaskReading:
-    colours = classes.colours if classes and classes.colours else class_colours(len(names))
+    colours = classes.colours if classes and classes.colours else voc_colours(len(names))
     return MaskReading(names, colours, partial(_decode_values, table=table), line)
 
 

@@ -12,10 +12,11 @@ import torchvision
 from PIL import Image
 
 from simclrseg.data.datasets import DATASETS, cats_vs_dogs, eurosat, fetch
-from simclrseg.data.datasets.base import DatasetOptions, class_colours
+from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import data_root, open_dataset
 from simclrseg.data.datasets.shapes import SIDE, Shapes
 from simclrseg.errors import DataError, UnknownName
+from simclrseg.metadata import voc_colours
 
 
 def copy_cifar(real_data: Path, into: Path) -> Path:
@@ -240,6 +241,6 @@ def test_no_colour_separates_figures_from_ground():
 
 
 def test_class_colours_are_distinct_and_begin_with_black():
-    colours = class_colours(254)
+    colours = voc_colours(254)
     assert colours[:3] == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     assert len(set(colours)) == 254
