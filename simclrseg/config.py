@@ -676,6 +676,12 @@ class EvaluateUncertainty(Section):
     """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
     dropout."""
 
+    @model_validator(mode="after")
+    def _draws_are_for_other_photos(self) -> Self:
+        if self.mc_samples is not None and not self.ood:
+            raise ValueError(f"mc_samples ({self.mc_samples}) is for telling other photos apart: name some with ood")
+        return self
+
 
 class EvaluateFeatures(Section):
     """Features"""

@@ -37,10 +37,7 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     """
     others = _ood.open_others(config.uncertainty.ood)
     samples, method = config.uncertainty.mc_samples, config.features.embed
-    draws = [
-        _ood.check(others, one.dataset, one.network, one.metadata, samples) if others or samples is not None else 0
-        for one in scored
-    ]
+    draws = [_ood.check(others, one.dataset, one.network, one.metadata, samples) if others else 0 for one in scored]
     for one in scored:
         if method is not None:
             _embed.check(method, one.network)

@@ -174,6 +174,11 @@ def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, s
         evaluated(pipeline.runs, pipeline.finetuned["run"], uncertainty=uncertainty)
 
 
+def test_draws_without_other_photos_are_a_mistake():
+    with pytest.raises(UsageError, match="name some with"):
+        parse_config(EvaluateConfig, {"uncertainty": {"mc_samples": 3}})
+
+
 def test_a_score_that_points_the_wrong_way_is_warned_of(caplog):
     from simclrseg.evaluation.ood import detection
     from simclrseg.recipes._ood import _tell
