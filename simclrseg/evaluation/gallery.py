@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from simclrseg import plots
-from simclrseg.data.datasets.base import class_colours, colour_bands
+from simclrseg.data.datasets.base import colour_bands
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.files import make_folder
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
+from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import IGNORE
 
 WORST, BEST = 6, 3
