@@ -16,6 +16,7 @@ from simclrseg.evaluation.results import Evaluated
 from simclrseg.files import make_folder
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
+from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import IGNORE
 
 WORST, BEST = 6, 3
@@ -107,10 +108,11 @@ def _masks(model: Evaluated, row: int, image: np.ndarray, probability: np.ndarra
     photo = _viewable(model, image)
     truth = resize_mask(model.dataset.mask(model.indices[row]), photo.shape[:2])
     predicted = to_mask(to_size(probability, photo.shape[:2]), metadata.threshold)
+    colours = metadata.colours or class_colours(len(metadata.classes))  # a file of unknown origin has none
     pictures = (
         ("photo", photo),
-        ("truth", plots.overlay(photo, truth, metadata.colours)),
-        ("prediction", plots.overlay(photo, predicted, metadata.colours)),
+        ("truth", plots.overlay(photo, truth, colours)),
+        ("prediction", plots.overlay(photo, predicted, colours)),
         ("errors", errors(photo, truth, predicted)),
     )
     text = f"{model.deciding.replace('_', ' ')} {found[model.deciding]:.4f}"
@@ -118,7 +120,7 @@ def _masks(model: Evaluated, row: int, image: np.ndarray, probability: np.ndarra
 
 
 def _viewable(model: Evaluated, image: np.ndarray) -> np.ndarray:
-    """The picture as RGB with ``SIDE`` pixels at most, and 32 at least so that there is something to see."""
+    """The picture as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, so that there is something to see."""
     rgb = plots.viewable(image, colour_bands(model.dataset.bands))
     height, width = rgb.shape[:2]
     scale = SIDE / max(height, width)

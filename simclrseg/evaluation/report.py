@@ -25,6 +25,8 @@ SHOWN = 4
 """Models, the best ones, whose images are shown: with 9 images of 4 pictures each this bounds the size of the page."""
 ROWS = 5_000
 """Images that the table has room for, the worst; ``per_image.csv`` has them all."""
+UPRIGHT = 4
+"""Classes whose names stand side by side over a confusion matrix; those of more are turned."""
 POINTS = 200
 """Points that a curve is drawn with at most."""
 
@@ -121,7 +123,8 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
     charts = [*_calibration(model), *_thresholds(model)] if folder else []
     if charts:
         graphs = drawn(charts, f"{identifier}-charts")
-        parts.append(_part("Confidence and threshold", f"{identifier}-confidence", graphs, level=level))
+        title = "Confidence and threshold" if model.task == "segmentation" else "Confidence"
+        parts.append(_part(title, f"{identifier}-confidence", graphs, level=level))
     parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
     if folder:
         parts += _gallery(model, identifier, folder=folder, level=level)
@@ -266,7 +269,7 @@ def _classes(model: Evaluated) -> list[Html]:
     content = []
     if model.per_class:
         rows = [
-            {name: value for name, value in row.items() if not name.endswith(("_low", "_high"))}
+            {_words(name): value for name, value in row.items() if not name.endswith(("_low", "_high"))}
             for row in model.per_class
         ]
         content.append(table(rows, caption="Metrics of each class", sortable=True))
@@ -301,7 +304,7 @@ def _classes(model: Evaluated) -> list[Html]:
         element("caption", element("span", caption)),
         element("thead", head),
         element("tbody", *lines),
-        class_="confusion",
+        class_="confusion" if len(names) <= UPRIGHT else "confusion upturned",
     )
     content.append(element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption))
     return content
@@ -337,7 +340,9 @@ def _example(example: Example) -> Html:
         for title, rgb in example.pictures
     )
     caption = element("figcaption", element("strong", example.key), f", {example.text}")
-    return element("figure", caption, element("div", *tiles, class_="tiles"), class_="example")
+    shown = element("div", *tiles, class_="tiles")
+    parts = (caption, shown) if len(example.pictures) > 1 else (shown, caption)
+    return element("figure", *parts, class_="example")
 
 
 def _curves(report: Report) -> list[Part]:

@@ -258,6 +258,13 @@ def test_no_image_is_among_the_worst_and_the_best():
         assert len(rows) == len(set(rows)) <= images and worst
 
 
+def test_a_model_that_names_no_colours_is_shown_in_others():
+    model = segmented(2)
+    model.metadata.colours = ()
+    worst, _ = gallery.worst_and_best(model)
+    assert not np.array_equal(worst[0].pictures[0][1], worst[0].pictures[1][1])
+
+
 def test_errors_have_the_colour_of_their_kind():
     truth = np.array([[0, 0, 1, 1, 255, 2]])
     predicted = np.array([[0, 1, 0, 1, 1, 1]])
