@@ -108,7 +108,7 @@ def _masks(model: Evaluated, row: int, image: np.ndarray, probability: np.ndarra
     photo = _viewable(model, image)
     truth = resize_mask(model.dataset.mask(model.indices[row]), photo.shape[:2])
     predicted = to_mask(to_size(probability, photo.shape[:2]), metadata.threshold)
-    colours = metadata.colours or class_colours(len(metadata.classes))  # a file of unknown origin has none
+    colours = class_colours(metadata)
     pictures = (
         ("photo", photo),
         ("truth", plots.overlay(photo, truth, colours)),
