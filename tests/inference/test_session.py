@@ -167,5 +167,5 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 
 def test_a_model_of_another_tool_is_refused(make_model):
-    with pytest.raises(ModelFileError, match="was not exported by simclrseg"):
+    with pytest.raises(ModelFileError, match="does not say what it is of"):
         open_model(make_model(ours=False))
