@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from simclrseg.evaluation.charts import Chart, Line, drawn
 from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
 from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, joined, page, picture, section, table
 from simclrseg.evaluation.pixels import THRESHOLDS
-from simclrseg.evaluation.results import Estimate, Evaluated, Report
+from simclrseg.evaluation.results import Estimate, Evaluated, Listed, Report
 from simclrseg.files import write_text
 from simclrseg.metrics import binary_metrics
 from simclrseg.plots import NUMBERED
@@ -36,7 +36,12 @@ _WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", 
     "ece": "ECE",
     "brier": "Brier score",
     "aurc": "AURC",
+    "auroc": "AUROC",
+    "aupr": "AUPR",
+    "fpr95": "FPR at 95 % TPR",
+    "level": "per",
 }
+_CAPTIONS = {"ood": "Out of distribution: higher scores mean less like the training photos", "embedding": "Features"}
 Part = tuple[str, str, Html]
 
 
@@ -161,9 +166,11 @@ def _numbers(model: Evaluated) -> list[Html]:
         facts = [{"fact": _words(name), "value": _plain(value)} for name, value in known.items()]
         content.append(table(facts, caption="The model and how it was scored"))
     for name, finding in model.findings.items():
-        found_facts = [{"fact": _words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
-        if found_facts:
-            content.append(table(found_facts, caption=name.replace("_", " ").capitalize()))
+        found = _ranges(finding.rows()) if isinstance(finding, Listed) and _nested(finding.facts()) else None
+        if found is None:
+            found = [{"fact": _words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
+        if found:
+            content.append(table(found, caption=_CAPTIONS.get(name, name.replace("_", " ").capitalize())))
     numbers = [
         element("dl", *cards, class_="cards"),
         table(rows, caption="All metrics"),
@@ -190,6 +197,26 @@ def _flat(facts: Any, before: str = "") -> dict[str, Any]:
             found[f"{before}{name}"] = value
         elif len(value) <= 3 and not any(isinstance(item, dict) for item in value):
             found[f"{before}{name}"] = " to ".join(_plain(item) for item in value)
+    return found
+
+
+def _nested(facts: Mapping[str, Any]) -> bool:
+    """Whether facts are of several things each, which one table of rows shows better than a list."""
+    return bool(facts) and all(isinstance(value, dict) for value in facts.values())
+
+
+def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with each estimate and the ends of its interval, ``<name>_low`` and ``_high``, in one cell."""
+    found = []
+    for row in rows:
+        cells: dict[str, Any] = {}
+        for name, value in row.items():
+            if name.endswith(("_low", "_high")):
+                continue
+            low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+            cells[_words(name)] = f"{value:.3f}{ends}" if isinstance(value, float) else _plain(value)
+        found.append(cells)
     return found
 
 

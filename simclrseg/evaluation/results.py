@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +38,14 @@ class Finding(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """As ``metrics.json`` and ``--json`` hold it."""
+
+
+@runtime_checkable
+class Listed(Finding, Protocol):
+    """A finding that is a table."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As its CSV file holds it; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
 
 
 @dataclass(frozen=True)

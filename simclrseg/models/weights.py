@@ -55,6 +55,7 @@ class LoadReport:
         for what, keys in (("missing", self.missing), ("of another shape", self.mismatched)):
             if keys:
                 parts.append(f"{what}: {_few(keys)}")
+        parts += self.adapted
         if self.left_out:
             parts.append(f"left out: {', '.join(dict.fromkeys(self._part(key) for key in self.left_out))}")
         return "; ".join(parts)
