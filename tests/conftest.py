@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
-# more threads than cores make small operations slower, not faster; of several workers each has one core
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# More threads than cores make small operations slower, not faster. Of several workers each has one core; they inherit
+# what the process that starts them has set.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from collections.abc import Iterator
 from pathlib import Path
