@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -103,126 +103,12 @@ class _Samples:
         log.warning("skipped %s", reason)
 
 
-class TwoViews(_Samples):
-    """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``.
-
-    Args:
-        seed: of the augmentation.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        indices: Sequence[int],
-        *,
-        image_size: int,
-        strengths: Strengths,
-        seed: int,
-        strict: bool = False,
-    ) -> None:
-        super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.strengths = strengths
-        self.seed = seed
-        self.fields |= self._image_field(2)
-        self._colours = colour_bands(dataset.bands)
-
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], 2 * VIEW_COLUMNS).tolist()
-        for row, position in enumerate(positions.tolist()):
-            index, image = self._read(position, self.dataset.image)
-            out["index"][row] = index
-            height, width = image.shape[:2]
-            for k in range(2):
-                u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
-                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
-
-
-class CutViews(_Samples):
-    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``.
+class _Augmented(_Samples):
+    """Photos with a random change, by default none, as evaluation needs it.
 
     Args:
         strengths: of the augmentation.
-        cutout: how much is cut.
-        seed: of both.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        indices: Sequence[int],
-        *,
-        image_size: int,
-        strengths: Strengths,
-        cutout: Cutout,
-        seed: int,
-        strict: bool = False,
-    ) -> None:
-        super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.strengths = strengths
-        self.cutout = cutout
-        self.seed = seed
-        image = self._image_field()
-        self.fields |= {**image, "cut": (image["image"][0], np.bool_)}
-        self._colours = colour_bands(dataset.bands)
-
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        columns = VIEW_COLUMNS + self.cutout.columns(self.image_size, bands=len(self.dataset.bands))
-        numbers = uniform(self.seed, epoch, self.indices[positions], columns)
-        for row, position in enumerate(positions.tolist()):
-            index, image = self._read(position, self.dataset.image)
-            out["index"][row] = index
-            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), *image.shape[:2], self.strengths)
-            render_view(image, view, out["image"][row], self._colours)
-            cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
-
-
-class MaskPairs(_Samples):
-    """Photo and mask, squashed to a square: ``image`` (S, S, bands), ``mask`` (S, S) class ids and ``index``.
-
-    Args:
-        strengths: of the augmentation of both together; by default the bare pair, as evaluation needs it.
-        seed: of the augmentation.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        indices: Sequence[int],
-        *,
-        image_size: int,
-        strengths: Strengths = PAIR_STRENGTHS["none"],
-        seed: int = 0,
-        strict: bool = False,
-    ) -> None:
-        super().__init__(dataset, indices, image_size=image_size, strict=strict)
-        self.strengths = strengths
-        self.seed = seed
-        self.fields |= {**self._image_field(), "mask": ((image_size, image_size), np.uint8)}
-        self._colours = colour_bands(dataset.bands)
-
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
-        for row, position in enumerate(positions.tolist()):
-            index, (image, mask) = self._read(position, self._pair)
-            out["index"][row] = index
-            view = sample_view(numbers[row], GRID, GRID, self.strengths)
-            render_pair(image, mask, view, out["image"][row], out["mask"][row], self._colours)
-
-    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = self.dataset.image(index), self.dataset.mask(index)
-        check_aspects(self.dataset.keys[index], image.shape, mask.shape)
-        return image, mask
-
-
-class Photos(_Samples):
-    """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels.
-
-    Args:
-        strengths: of the augmentation; by default none, as evaluation needs it.
-        seed: of the augmentation.
+        seed: of all random numbers.
     """
 
     def __init__(
@@ -240,6 +126,82 @@ class Photos(_Samples):
         self.seed = seed
         self.fields |= self._image_field()
         self._colours = colour_bands(dataset.bands)
+
+
+class TwoViews(_Augmented):
+    """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        self.fields |= self._image_field(2)
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        numbers = uniform(self.seed, epoch, self.indices[positions], 2 * VIEW_COLUMNS).tolist()
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            height, width = image.shape[:2]
+            for k in range(2):
+                u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
+                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
+
+
+class CutViews(_Augmented):
+    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``.
+
+    Args:
+        cutout: how much is cut.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], *, cutout: Cutout, **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        self.cutout = cutout
+        shape, _ = self.fields["image"]
+        self.fields |= {"cut": (shape, np.bool_)}
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        columns = VIEW_COLUMNS + self.cutout.columns(self.image_size, bands=len(self.dataset.bands))
+        numbers = uniform(self.seed, epoch, self.indices[positions], columns)
+        for row, position in enumerate(positions.tolist()):
+            index, image = self._read(position, self.dataset.image)
+            out["index"][row] = index
+            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), *image.shape[:2], self.strengths)
+            render_view(image, view, out["image"][row], self._colours)
+            cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
+
+
+class MaskPairs(_Augmented):
+    """Photo and mask, squashed to a square: ``image`` (S, S, bands), ``mask`` (S, S) class ids and ``index``.
+
+    Both change together.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        self.fields |= {"mask": ((self.image_size, self.image_size), np.uint8)}
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
+        for row, position in enumerate(positions.tolist()):
+            index, (image, mask) = self._read(position, self._pair)
+            out["index"][row] = index
+            view = sample_view(numbers[row], GRID, GRID, self.strengths)
+            render_pair(image, mask, view, out["image"][row], out["mask"][row], self._colours)
+
+    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = self.dataset.image(index), self.dataset.mask(index)
+        check_aspects(self.dataset.keys[index], image.shape, mask.shape)
+        return image, mask
+
+
+class Photos(_Augmented):
+    """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
         if dataset.labels is not None:
             self.fields |= {"label": ((), np.int64)}
 

@@ -8,13 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from simclrseg import plots
 from simclrseg.config import FinetuneConfig, LabelledData
-from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions, some
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos
@@ -37,6 +34,7 @@ log = logging.getLogger(__name__)
 
 LOSS = "ce"
 TASK = "classification"
+SAMPLES = Photos
 MASKS = False  # are not read
 NEXT = "simclrseg predict photo.jpg"
 
@@ -153,23 +151,6 @@ def _task(model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float) 
     )
 
 
-def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> Photos:
-    """What the network learns from: augmented, anew each epoch."""
-    return Photos(
-        dataset,
-        indices,
-        image_size=config.data.image_size,
-        strengths=PAIR_STRENGTHS[config.data.augmentation],
-        seed=config.run.seed,
-        strict=config.data.strict,
-    )
-
-
-def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> Photos:
-    """What the epochs are compared on: as it is."""
-    return Photos(dataset, indices, image_size=config.data.image_size, strict=config.data.strict)
-
-
 def watchers(
     config: FinetuneConfig,
     folder: Path,
@@ -182,21 +163,6 @@ def watchers(
 ) -> list[Observer]:
     """Who draws pictures during training: nobody."""
     return []
-
-
-def score_photos(
-    task: Classification,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    batch_size: int,
-) -> Scores:
-    """Score a network; ``score_predictions`` does an exported one."""
-    return score_predictions(
-        predictor(task, machine), dataset, indices, metadata=metadata, workers=machine.workers, batch_size=batch_size
-    )
 
 
 def score_predictions(
@@ -228,17 +194,6 @@ def score_predictions(
     if not scores.keys:
         raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read")
     return scores
-
-
-def predictor(task: Classification, machine: Machine) -> Predict:
-    """The network as a function of uint8 photos, for scoring: in float32, as the exported model computes."""
-    task.model.to(machine.device).eval()
-
-    @torch.inference_mode()
-    def predict(images: np.ndarray) -> np.ndarray:
-        return task.probabilities(torch.from_numpy(images).to(machine.device)).cpu().numpy()
-
-    return predict
 
 
 def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str, Any]:

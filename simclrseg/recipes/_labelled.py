@@ -4,20 +4,70 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from simclrseg.config import LabelledData
+from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.samples import MaskPairs, Photos
 from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
 from simclrseg.images import resize_image, resize_mask
+from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)
+
+
+class Network(Protocol):
+    """A task that can be asked."""
+
+    model: nn.Module
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the task."""
+        ...
+
+
+def predictor(task: Network, machine: Machine) -> Callable[[np.ndarray], np.ndarray]:
+    """The network as a function of photos as stored, for scoring: in float32, as the exported model computes."""
+    task.model.to(machine.device).eval()
+
+    @torch.inference_mode()
+    def predict(images: np.ndarray) -> np.ndarray:
+        return task.probabilities(torch.from_numpy(images).to(machine.device)).cpu().numpy()
+
+    return predict
+
+
+def make_samples(
+    kind: type[MaskPairs] | type[Photos],
+    config: FinetuneConfig,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    augmentation: str,
+) -> MaskPairs | Photos:
+    """What the network learns from, or what its epochs are compared on.
+
+    Args:
+        kind: what the task takes.
+        augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch; none for a comparison.
+    """
+    return kind(
+        dataset,
+        indices,
+        image_size=config.data.image_size,
+        strengths=PAIR_STRENGTHS[augmentation],
+        seed=config.run.seed,
+        strict=config.data.strict,
+    )
 
 
 def split_dataset(

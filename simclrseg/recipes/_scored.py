@@ -21,6 +21,7 @@ from simclrseg.exporters import SUFFIXES
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
+from simclrseg.recipes._labelled import predictor
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
@@ -237,7 +238,7 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     model, metadata = recipe.load_model(run.folder / MODEL_FILE)
     network = recipe.scoring_task(model, metadata)
     photos = _photos(photos_to_score(run, config), recipe, metadata, config)
-    return Scored("run", run.folder, run.name, recipe, network, recipe.predictor(network, machine), metadata, **photos)
+    return Scored("run", run.folder, run.name, recipe, network, predictor(network, machine), metadata, **photos)
 
 
 def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:

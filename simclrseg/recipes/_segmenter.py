@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from simclrseg.config import FinetuneConfig, LabelledData
-from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import Split, test_hash
@@ -38,6 +36,7 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = 6
 TASK = "segmentation"
+SAMPLES = MaskPairs
 MASKS = True  # are read
 NEXT = "simclrseg predict photo.jpg -o mask.png"
 
@@ -167,23 +166,6 @@ def _task(model: nn.Module, metadata: ModelMetadata, loss: Any) -> Segmentation:
     )
 
 
-def training_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> MaskPairs:
-    """What the network learns from: augmented, anew each epoch."""
-    return MaskPairs(
-        dataset,
-        indices,
-        image_size=config.data.image_size,
-        strengths=PAIR_STRENGTHS[config.data.augmentation],
-        seed=config.run.seed,
-        strict=config.data.strict,
-    )
-
-
-def validation_samples(config: FinetuneConfig, dataset: Dataset, indices: Sequence[int]) -> MaskPairs:
-    """What the epochs are compared on: as it is."""
-    return MaskPairs(dataset, indices, image_size=config.data.image_size, strict=config.data.strict)
-
-
 def draw_test(
     folder: Path,
     task: Segmentation,
@@ -196,7 +178,7 @@ def draw_test(
 ) -> None:
     """Show some test photos with their true and predicted masks in ``examples.png``."""
     path = folder / "examples.png"
-    draw_examples(predictor(task, machine), dataset, spread(test, EXAMPLES), metadata=metadata, path=path)
+    draw_examples(_labelled.predictor(task, machine), dataset, spread(test, EXAMPLES), metadata=metadata, path=path)
 
 
 def watchers(
@@ -214,7 +196,7 @@ def watchers(
         return []
     return [
         Examples(
-            lambda images: predictor(task, machine)(
+            lambda images: _labelled.predictor(task, machine)(
                 images
             ),  # anew each time: training leaves the model in its own mode
             dataset,
@@ -224,38 +206,6 @@ def watchers(
             path=folder / "examples.png",
         )
     ]
-
-
-def predictor(task: Segmentation, machine: Machine) -> Predict:
-    """The network as a function of uint8 photos, for scoring: in float32, as the exported model computes."""
-    task.model.to(machine.device).eval()
-
-    @torch.inference_mode()
-    def predict(images: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(images).to(machine.device)
-        return task.probabilities(batch).cpu().numpy()
-
-    return predict
-
-
-def score_photos(
-    task: Segmentation,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    batch_size: int,
-) -> Scores:
-    """Score a network; ``score_predictions`` does an exported one."""
-    return score_predictions(
-        predictor(task, machine),
-        dataset,
-        indices,
-        metadata=metadata,
-        workers=machine.workers,
-        batch_size=batch_size,
-    )
 
 
 def score_predictions(

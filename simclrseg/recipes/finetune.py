@@ -30,7 +30,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._labelled import readable_photos
+from simclrseg.recipes._labelled import make_samples, predictor, readable_photos
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained, tell_loaded
 from simclrseg.recipes._seen import warn_if_seen
@@ -131,7 +131,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     )
     scales = scales_of(config.training, backbone)
     freezing = freezing_of(config.training, model, backbone)
-    samples = recipe.training_samples(config, pairs, split.train)
+    samples = make_samples(recipe.SAMPLES, config, pairs, split.train, augmentation=config.data.augmentation)
     batches = Loader(
         samples,
         batch_size=config.training.batch_size,
@@ -144,7 +144,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         world_size=distributed.world_size(),
     )
     validation = Loader(
-        recipe.validation_samples(config, pairs, split.validation),
+        make_samples(recipe.SAMPLES, config, pairs, split.validation, augmentation="none"),
         batch_size=config.training.batch_size,
         shuffle=False,
         drop_last=False,
@@ -198,8 +198,13 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         report_skipped(samples.skipped)
         if not distributed.dismiss():
             return {}
-        scores = recipe.score_photos(
-            task, dataset, split.test, metadata=metadata, machine=machine, batch_size=config.training.batch_size
+        scores = recipe.score_predictions(
+            predictor(task, machine),
+            dataset,
+            split.test,
+            metadata=metadata,
+            workers=machine.workers,
+            batch_size=config.training.batch_size,
         )
         test = recipe.results(scores, split="test", metadata=metadata)
         recipe.draw_test(run.folder, task, dataset, split.test, scores, metadata=metadata, machine=machine)

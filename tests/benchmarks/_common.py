@@ -115,6 +115,22 @@ def _cpu_use() -> tuple[int, int, int]:
     return sum(ticks), sum(ticks) - idle, sum(used.get(process, 0) for process in ours)
 
 
+def compare(
+    title: str, variants: Mapping[str, Callable[[], object]], *, rounds: int, threads: int, images: int | None = None
+) -> None:
+    """Time variants in turns and print them beside the first one: in ms, or in images/s where a run has ``images``."""
+    timings = interleave(variants, rounds=rounds, threads=threads)
+    base = next(iter(variants))
+
+    def figure(name: str) -> str:
+        return f"{1e3 * timings.median(name):.1f}" if images is None else f"{images / timings.median(name):.1f}"
+
+    rows = [[name, figure(name), f"{timings.ratio(name, base):.2f}x"] for name in variants]
+    print(f"\n{title}, {threads} threads, medians of {rounds} rounds in turns")
+    print_table(["variant", "ms" if images is None else "images/s", f"to {base}"], rows)
+    print(timings.note())
+
+
 def peak_memory(module: str, name: str, *arguments: str) -> str:
     """Most memory in MB that a variant adds to a fresh process, by ``module``'s ``--memory-of``; Linux only."""
     if not (_PROC / "self" / "clear_refs").exists():

@@ -36,7 +36,7 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.tasks.segmentation import Segmentation
-from tests.benchmarks._common import interleave, machine, make_jpegs, print_table
+from tests.benchmarks._common import compare, machine, make_jpegs
 
 CPU = torch.device("cpu")
 RATE = 1e-4
@@ -154,15 +154,6 @@ def drained(epoch: Callable[[int], Iterator]) -> Callable[[], None]:
     return run
 
 
-def compare(title: str, variants: dict[str, Callable[[], None]], images: int, *, rounds: int, threads: int) -> None:
-    timings = interleave(variants, rounds=rounds, threads=threads)
-    base = next(iter(variants))
-    rows = [[name, f"{images / timings.median(name):.1f}", f"{timings.ratio(name, base):.2f}x"] for name in variants]
-    print(f"\n{title}, {threads} threads, medians of {rounds} rounds in turns")
-    print_table(["variant", "images/s", f"to {base}"], rows)
-    print(timings.note())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 256], help="sides of the images, in pixels")
@@ -184,7 +175,7 @@ def main() -> None:
             }
             variants = {name: repeated(run, arguments.steps) for name, run in variants.items()}
             images = arguments.steps * BATCH
-            compare(f"U-Net (ResNet-18), {size} px, batch {BATCH}", variants, images, **times)
+            compare(f"U-Net (ResNet-18), {size} px, batch {BATCH}", variants, images=images, **times)
         for size in arguments.sizes:
             theirs = torchvision_batches(dataset, size)
             variants = {
@@ -192,7 +183,7 @@ def main() -> None:
                 "simclrseg, nothing kept": drained(uncached(dataset, size, threads=arguments.threads).epoch),
                 "simclrseg": drained(our_batches(dataset, size, "standard", threads=arguments.threads).epoch),
             }
-            compare(f"photo and mask, augmentation standard, {size} px", variants, PHOTOS, **times)
+            compare(f"photo and mask, augmentation standard, {size} px", variants, images=PHOTOS, **times)
 
 
 def uncached(dataset: FileDataset, size: int, *, threads: int) -> Loader:

@@ -37,7 +37,7 @@ from simclrseg.engine.task import Batch
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
 from simclrseg.tasks.simclr import SimCLR
-from tests.benchmarks._common import interleave, machine, make_jpegs, peak_memory, print_added_memory, print_table
+from tests.benchmarks._common import compare, machine, make_jpegs, peak_memory, print_added_memory
 
 BATCH, STEPS, RATE = 32, 25, 1e-3
 CPU = torch.device("cpu")
@@ -191,15 +191,6 @@ def optimizer_steps() -> dict[str, Callable[[], object]]:
         "simclrseg LARS": LARS(parameter_groups(ours, 1e-6), learning_rate=0.3).step,
         "torch SGD, fused": sgd(parameter_groups(floor, 1e-6), learning_rate=0.3).step,
     }
-
-
-def compare(title: str, variants: dict[str, Callable[[], object]], *, rounds: int, threads: int) -> None:
-    timings = interleave(variants, rounds=rounds, threads=threads)
-    base = next(iter(variants))
-    rows = [[name, f"{1e3 * timings.median(name):.1f}", f"{timings.ratio(name, base):.2f}x"] for name in variants]
-    print(f"\n{title}, {threads} threads, medians of {rounds} rounds in turns")
-    print_table(["variant", "ms", f"to {base}"], rows)
-    print(timings.note())
 
 
 def main() -> None:
