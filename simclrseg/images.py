@@ -6,7 +6,6 @@ import os
 import re
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from PIL import (
 
 from simclrseg.errors import ImageError
 from simclrseg.files import replacing
+from simclrseg.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
 from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -45,7 +45,6 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 
-_ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _BITS_PER_SAMPLE = 258  # the TIFF tag
 _MOST_CHANNELS = 4  # that Pillow opens, and that most of OpenCV works on at once
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
@@ -68,7 +67,6 @@ _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 _STRIP = 1 << 21  # pixels that are converted together
 _LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sRGB"}
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,11 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
     with _our_errors(name), _open_stream(source, name) as stream:
         if stream.read(3) == b"\xff\xd8\xff":
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
-            header = _jpeg_header(data)
+            header = jpeg_header(data)
             if header is not None:
                 _check_pixels(header.width, header.height, max_pixels, name)
-                if header.plain and data.endswith(b"\xff\xd9"):  # cv2 fills a cut JPEG with grey and says nothing
+                whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
+                if header.plain and whole and (header.profile is None or _to_srgb(header.profile, "RGB") is None):
                     large = not isinstance(source, bytes) and header.height * header.width > _LARGE
                     image = _decode_in_place(source, header.height, header.width) if large else _decode_plain_jpeg(data)
                     if image is not None:
@@ -125,7 +124,7 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
         picture = _open_picture(stream, name)
         width, height = picture.size
         _check_pixels(width, height, max_pixels, name)
-        if width * height > _LARGE and not isinstance(source, bytes) and _is_plain_png(stream):
+        if width * height > _LARGE and not isinstance(source, bytes) and is_plain_png(stream):
             image_in_place = _decode_in_place(source, height, width)
             if image_in_place is not None:
                 return Picture(image_in_place)
@@ -154,7 +153,6 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
     """
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
-        _hush_pillow()
         start = stream.read(64)
         if not start.startswith(SIGNATURES):
             raise ImageError(f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be")
@@ -210,7 +208,7 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
         width, height = picture.size
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
             return height, width
-        if isinstance(picture, PngImagePlugin.PngImageFile) and _exif_follows_pixels(stream):
+        if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
             _check_pixels(width, height, MAX_PIXELS, name)
             picture.load()
         return (width, height) if _stored_orientation(picture) >= 5 else (height, width)
@@ -296,54 +294,6 @@ def write_png(path: str | Path, array: NDArray[Any]) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-@dataclass(frozen=True)
-class _JpegHeader:
-    height: int
-    width: int
-    orientation: int
-    plain: bool  # 8-bit YCbCr in sRGB, which OpenCV and Pillow decode to the same pixels
-
-
-def _jpeg_header(data: bytes) -> _JpegHeader | None:
-    """Read a JPEG's markers up to the first scan; None where they are out of the ordinary."""
-    frames: list[tuple[int, bytes]] = []
-    exif: list[bytes] = []
-    profile: list[bytes] = []
-    plain, position = True, 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:
-            break
-        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or end < start:  # nothing of this kind stands before a scan
-            return None
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frames.append((marker, data[start:end]))
-        elif marker == 0xE1 and data.startswith(b"Exif\0\0", start):
-            exif.append(data[start:end])
-        elif marker == 0xE1 and b"tiff:Orientation" in data[start:end]:
-            plain = False  # orientation in XMP: Pillow reads it
-        elif marker == 0xE2 and data.startswith(b"ICC_PROFILE\0", start):
-            profile.append(data[start + 12 : end])
-        elif marker == 0xEE and data.startswith(b"Adobe", start):
-            plain = plain and data[end - 1] == 1  # 1: YCbCr
-        position = end
-    else:
-        return None
-    if len(frames) != 1 or len(frames[0][1]) < 6:
-        return None
-    marker, frame = frames[0]
-    precision, height, width, components = struct.unpack(">BHHB", frame[:6])
-    plain = plain and marker <= 0xC2 and (precision, components) == (8, 3) and frame[6::3] != b"RGB" and len(exif) < 2
-    if plain and profile:
-        icc = b"".join(chunk[2:] for chunk in sorted(profile))  # each starts with its number and their count
-        plain = _to_srgb(icc, "RGB") is None
-    return _JpegHeader(height, width, _exif_orientation(exif[0]) if exif else 1, plain and height > 0 and width > 0)
-
-
 def _decode_plain_jpeg(data: bytes) -> Pixels | None:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
@@ -362,29 +312,8 @@ def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | No
     return image if decoded is image else None
 
 
-def _is_plain_png(stream: IO[bytes]) -> bool:
-    """Whether a file is a whole PNG of 8-bit RGB or grey, which OpenCV and Pillow decode to the same pixels.
-
-    OpenCV says nothing of what is damaged, so the check sums are looked at.
-    """
-    stream.seek(0)
-    if stream.read(8) != b"\x89PNG\r\n\x1a\n":
-        return False
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        content = stream.read(length)
-        if stream.read(4) != struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))) or kind not in _PLAIN_CHUNKS:
-            return False
-        if kind == b"IHDR" and (content[8], content[9]) not in ((8, 0), (8, 2)):
-            return False
-        if kind == b"IEND":
-            return True
-    return False
-
-
 def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
-    _hush_pillow()
     stream.seek(0)
     prefix = stream.read(64)
     for kind in _FORMATS:
@@ -495,35 +424,10 @@ def _stored_orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
     try:
         # not a PNG's own getexif: it would decode, and an error in that must not be lost here
-        value = Image.Image.getexif(picture).get(_ORIENTATION, 1)
+        value = Image.Image.getexif(picture).get(ORIENTATION, 1)
     except Exception:  # EXIF is written by anything; no error in it should cost the picture
         return 1
     return value if value in range(1, 9) else 1
-
-
-def _exif_orientation(exif: bytes) -> int:
-    _hush_pillow()
-    tags = Image.Exif()
-    try:
-        tags.load(exif)
-        value = tags.get(_ORIENTATION, 1)
-    except Exception:  # as above
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _exif_follows_pixels(stream: IO[bytes]) -> bool:
-    """Whether a PNG's EXIF stands after its pixels, where Pillow sees it only once it has decoded them."""
-    position, behind = stream.tell(), False
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"eXIf":
-            break
-        behind = behind or kind == b"IDAT"
-        stream.seek(length + 4, os.SEEK_CUR)
-    stream.seek(position)
-    return behind and len(head) == 8
 
 
 def _turn(image: Pixels, orientation: int) -> Pixels:
@@ -569,6 +473,8 @@ def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _our_errors(name: str) -> Iterator[None]:
+    """Around all that opens a picture: one line for any error, and no other word."""
+    _hush_pillow()
     try:
         yield
     except ImageError:

@@ -1,4 +1,4 @@
-"""Options made from a config model, so that config.py is the only place where a knob is written.
+"""Options made from a config model, so that config/ is the only place where a knob is written.
 
 Precedence, weakest first: the model's defaults, the ``--config`` file, the command line. Typer only splits the
 command line into words; what a word may be is the config model's business, so files and flags obey one set of rules.

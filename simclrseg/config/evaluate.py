@@ -1,0 +1,92 @@
+"""The knobs of ``simclrseg evaluate``."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from simclrseg.config.shared import Console, Hardware, Section
+from simclrseg.config.values import Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.errors import suggestion
+from simclrseg.evaluation import EMBEDDINGS, GATES
+
+
+def _gate(text: str) -> str:
+    name, _, value = text.partition("=")
+    if name not in GATES:
+        raise ValueError(f"{text!r}: {name!r} is not a metric of which more is better: {suggestion(name, GATES)}")
+    try:
+        bound = float(value)
+    except ValueError:
+        bound = math.nan
+    if not 0 <= bound <= 1:
+        raise ValueError(f"{text!r} is not a metric and a number from 0 to 1, such as {name}=0.85")
+    return text
+
+
+class EvaluateData(Section):
+    """Data"""
+
+    models: Annotated[list[PathText], Positional("[RUN...]"), Completes("models"), Transient()] = []
+    """Fine-tuned runs, by name or folder, or exported .onnx files; the newest run by default. Several are compared."""
+    dataset: Annotated[DatasetName | None, Flag("-d")] = None
+    """Score on these photos and masks instead of the run's own."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which part of the dataset to score."""
+    at: Literal["original", "training"] = "original"
+    """Resolution to score at: that of the masks, or that of training."""
+    empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"
+    """What IoU, F1, precision and recall are of an image without foreground where none was found; nan leaves it out."""
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Images per forward pass."""
+    baseline: Annotated[str | None, Completes("models"), Transient()] = None
+    """The one of several models that the others are compared with; by default the first."""
+    minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min")] = []
+    """Exit with 1 where a metric is below this, as iou=0.85, of any model; repeat it for several."""
+    classes: list[str] = []
+    """For an .onnx file that does not say: its classes in their order, this option once for each."""
+    size: Annotated[int, Ge(1)] | None = None
+    """For an .onnx file that does not say: side of the squares that it was trained on, in pixels."""
+
+
+class EvaluateUncertainty(Section):
+    """Out of distribution"""
+
+    ood: Annotated[list[DatasetName], Completes("datasets")] = []
+    """Photos of another kind, a name or a folder: can the model tell them from its own? Repeat it for several."""
+    mc_samples: Annotated[int, Ge(2)] | None = None
+    """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
+    dropout."""
+
+    @model_validator(mode="after")
+    def _draws_are_for_other_photos(self) -> Self:
+        if self.mc_samples is not None and not self.ood:
+            raise ValueError(f"mc_samples ({self.mc_samples}) is for telling other photos apart: name some with ood")
+        return self
+
+
+class EvaluateFeatures(Section):
+    """Features"""
+
+    embed: Annotated[str, EMBEDDINGS] | None = None
+    """Draw features as points, before and after pretraining; umap needs pip install 'simclrseg[umap]'."""
+
+
+class EvaluateOutput(Console):
+    """Output"""
+
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print everything as JSON on stdout."""
+
+
+class EvaluateConfig(Section):
+    """evaluate"""
+
+    data: EvaluateData = Field(default_factory=EvaluateData)
+    uncertainty: EvaluateUncertainty = Field(default_factory=EvaluateUncertainty)
+    features: EvaluateFeatures = Field(default_factory=EvaluateFeatures)
+    hardware: Hardware = Field(default_factory=Hardware)
+    console: EvaluateOutput = Field(default_factory=EvaluateOutput)

@@ -1,0 +1,71 @@
+"""The knobs of ``simclrseg export``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import Field
+
+from simclrseg.config.shared import Console, Section
+from simclrseg.config.values import Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.exporters import EXPORTERS, PRECISIONS
+
+
+class ExportModel(Section):
+    """Model"""
+
+    run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
+    """A fine-tuned run, by name or folder; the newest by default."""
+    format: Annotated[str, EXPORTERS] = "onnx"
+    """Kind of file: ONNX for any runtime, a torch.export program (.pt2), or weights."""
+    precision: Annotated[str, PRECISIONS] = "fp32"
+    """What the file computes with; int8 is calibrated on the run's training photos."""
+    opset: Annotated[int, Ge(18), Le(23)] = 18
+    """Version of the ONNX operators."""
+    fixed_shape: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None
+    """Only this number of photos, height and width, for runtimes that want one shape; any by default."""
+
+
+class ExportCheck(Section):
+    """Check"""
+
+    calibrate: Annotated[DatasetName | None, Completes("datasets")] = None
+    """Photos to calibrate and check on instead of the run's own, with masks or without."""
+    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.005
+    """How much of the IoU fp16 and int8 may cost, on photos."""
+
+
+class ExportOutput(Console):
+    """Output"""
+
+    output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
+    """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace a file that exists."""
+    inspect: Annotated[PathText | None, Completes("models"), Transient()] = None
+    """Print what this exported file takes, gives and says of itself, and export nothing."""
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print everything as JSON on stdout."""
+
+
+class ExportHub(Section):
+    """Hugging Face Hub"""
+
+    push: Annotated[str | None, Transient()] = None
+    """Upload the weights and their model card to this repository, owner/name, which is made if need be."""
+    private: Annotated[bool, Transient()] = False
+    """Hide a repository that is made."""
+    licence: str | None = None
+    """Licence that the model card names, as mit; none by default."""
+    token: Annotated[str | None, Transient()] = None
+    """Access token; by default $HF_TOKEN, else that of `hf auth login`."""
+
+
+class ExportConfig(Section):
+    """export"""
+
+    model: ExportModel = Field(default_factory=ExportModel)
+    check: ExportCheck = Field(default_factory=ExportCheck)
+    hub: ExportHub = Field(default_factory=ExportHub)
+    console: ExportOutput = Field(default_factory=ExportOutput)

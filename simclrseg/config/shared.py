@@ -1,0 +1,121 @@
+"""Sections that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from simclrseg.config.values import Completes, Flag, PathText, Transient
+from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
+from simclrseg.runs import NAME
+
+
+def _run_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
+    return name
+
+
+class Section(BaseModel):
+    """A group of knobs: one block of the YAML file, one panel of ``--help``."""
+
+    # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+class Hardware(Section):
+    """Hardware"""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes the GPU when there is one."""
+    workers: Annotated[int, Ge(1)] | None = None
+    """Threads that read and augment images; by default one per CPU core."""
+
+
+class TrainingHardware(Hardware):
+    """Hardware"""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
+    devices: Annotated[int, Ge(1)] | None = None
+    """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
+
+
+class Console(Section):
+    """Output"""
+
+    runs: Annotated[PathText, Completes("folders")] = "runs"
+    """Folder of all runs."""
+    quiet: Annotated[bool, Flag("-q"), Transient()] = False
+    """Only warnings and errors on stderr."""
+
+
+class TrainingRun(Section):
+    """Run"""
+
+    name: Annotated[str, AfterValidator(_run_name)] | None = None
+    """Name of the run; derived from its data by default, and numbered when it is taken."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of initial weights, order and augmentation; splits do not depend on it."""
+    resume: Annotated[str | None, Completes("runs"), Transient()] = None
+    """Continue this interrupted run, with its own configuration."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace the run of that name."""
+    log: list[Annotated[str, LOGGERS]] = []
+    """Also send the numbers to this tool; repeat it for both."""
+    checkpoint_steps: Annotated[int, Ge(1)] | None = None
+    """Save the training state every so many steps too, besides after each epoch."""
+    checkpoint_minutes: Annotated[float, Gt(0)] | None = None
+    """Save the training state whenever so many minutes have passed, besides after each epoch."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 1
+    """How many of the last training states to keep."""
+    dry_run: Annotated[bool, Transient()] = False
+    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
+
+
+class Training(Section):
+    """Optimization"""
+
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+    DEFAULT_WARMUPS: ClassVar[dict[str, float]] = {"one-cycle": 0.3}
+
+    optimizer: Annotated[str, OPTIMIZERS]
+    """Update rule."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Peak learning rate; by default one that suits the optimizer."""
+    schedule: Annotated[str, SCHEDULES] = "cosine"
+    """How the learning rate moves, step by step."""
+    warmup_epochs: Annotated[float, Ge(0)] | None = None
+    """Epochs of warm-up; by default a tenth of the run, at most 10, and three tenths of a one-cycle."""
+    final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Where a falling schedule ends, as a share of the peak learning rate."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Weight decay; biases and normalisation layers have none."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Clip the gradient to this norm."""
+    compile: bool = False
+    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
+    epochs: Annotated[int, Ge(1)]
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2)]
+    """Images per optimizer step, over all processes."""
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES.get(self.optimizer, 1e-3)
+
+    @property
+    def warmup(self) -> float:
+        """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
+        if self.warmup_epochs is not None:
+            return self.warmup_epochs
+        share = self.DEFAULT_WARMUPS.get(self.schedule)
+        return share * self.epochs if share else min(10.0, self.epochs / 10)
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_training(self) -> Self:
+        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
+        return self

@@ -1,0 +1,89 @@
+"""Marks on the knobs, and the values that need more than a type and a range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from simclrseg.data.datasets import DATASETS, HUB
+from simclrseg.errors import suggestion
+from simclrseg.models import BACKBONES
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Other spellings of an option, such as ``-o``."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True)
+class Positional:
+    """The knob is an argument, shown as ``metavar``; a list takes many."""
+
+    metavar: str
+
+
+@dataclass(frozen=True)
+class Completes:
+    """What the shell offers as values: the name of a completer in ``cli/options.py``."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Transient:
+    """Belongs to one call, not to the experiment: never written into a run's ``config.yaml``."""
+
+
+def _path(text: str) -> str:
+    """A path as it was typed, with the user's folder for a leading ``~``."""
+    if not text.strip():
+        raise ValueError("is empty: name a file or a folder")
+    return os.path.expanduser(text)
+
+
+def _known_dataset(name: str) -> str:
+    path = _path(name)
+    if name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
+        return path
+    if Path(path).exists():
+        raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
+    if any(mark in name for mark in "/\\.~"):
+        raise ValueError(f"there is no folder {name!r}")
+    raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")
+
+
+def _known_backbone(name: str) -> str:
+    if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
+        return name
+    raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
+
+
+def check_columns(names: list[str], columns: Mapping[str, str | None]) -> None:
+    if not any(name.startswith(HUB) for name in names):
+        for knob, column in columns.items():
+            if column is not None:
+                raise ValueError(f"{knob} ({column}) is for sets of the Hub, such as {HUB}owner/name: leave it out")
+
+
+def _known_normalization(text: str) -> str:
+    names = ("imagenet", "dataset")
+    path = _path(text)
+    if text not in names and not Path(path).is_file():
+        raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
+    return path
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
+NormalizationName = Annotated[str, AfterValidator(_known_normalization), Completes("files")]
+BackboneName = Annotated[str, AfterValidator(_known_backbone), Completes("backbones")]
