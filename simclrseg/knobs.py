@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 
-from simclrseg.config import Completes, Flag, Positional, Transient
+from simclrseg.config.values import Completes, Flag, Positional, Transient
 from simclrseg.errors import UsageError
 from simclrseg.presets import find_preset, load_preset
 from simclrseg.registry import Registry

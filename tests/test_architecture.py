@@ -15,7 +15,7 @@ LIGHT = [
     "simclrseg",
     "simclrseg.cli.app",
     "simclrseg.cli.options",
-    "simclrseg.config",
+    *sorted(f"simclrseg.config.{path.stem}" for path in (TREE / "simclrseg" / "config").glob("[!_]*.py")),
     "simclrseg.knobs",
     "simclrseg.presets",
     "simclrseg.hub.table",

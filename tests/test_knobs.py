@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config import CONFIGS
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import UsageError
 from simclrseg.knobs import attribute_docstring, command_of, dump_config, knobs_of, parse_config, parse_config_file
 from tests.cli.small import Optim, TrainConfig
@@ -84,10 +86,8 @@ def test_docstrings_below_fields_are_found_in_the_source_too():
     assert attribute_docstring(Optim, "nothing") == ""
 
 
-@pytest.mark.parametrize("name", ["Pretrain", "Finetune", "Evaluate", "Predict", "Export", "Pull"])
-def test_every_knob_says_what_it_means(name):
-    from simclrseg import config
-
-    for knob in knobs_of(getattr(config, f"{name}Config")):
+@pytest.mark.parametrize("command", CONFIGS)
+def test_every_knob_says_what_it_means(command):
+    for knob in knobs_of(CONFIGS[command]):
         assert knob.help.endswith("."), knob.key
         assert knob.values.kinds or knob.values.choices, knob.key

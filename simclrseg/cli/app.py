@@ -21,14 +21,12 @@ from simclrseg.errors import GateError, Interrupted, SimclrsegError
 from simclrseg.files import UNWRITABLE, output_error
 
 if TYPE_CHECKING:
-    from simclrseg.config import (
-        EvaluateConfig,
-        ExportConfig,
-        FinetuneConfig,
-        PredictConfig,
-        PretrainConfig,
-        PullConfig,
-    )
+    from simclrseg.config.evaluate import EvaluateConfig
+    from simclrseg.config.export import ExportConfig
+    from simclrseg.config.finetune import FinetuneConfig
+    from simclrseg.config.predict import PredictConfig
+    from simclrseg.config.pretrain import PretrainConfig
+    from simclrseg.config.pull import PullConfig
 
 app = typer.Typer(
     name="simclrseg",

@@ -116,11 +116,10 @@ def _top_level() -> Iterator[Item]:
 
 
 def _knobs(command: str) -> list[Knob]:
-    from simclrseg import config
+    from simclrseg.config import CONFIGS
     from simclrseg.knobs import knobs_of
 
-    model = getattr(config, f"{command.capitalize()}Config", None)
-    return list(knobs_of(model)) if model else []
+    return list(knobs_of(CONFIGS[command])) if command in CONFIGS else []
 
 
 def _options(knobs: Sequence[Knob], words: Sequence[str]) -> Iterator[Item]:
@@ -149,7 +148,7 @@ def _values(option: str, knobs: Sequence[Knob], words: Sequence[str], incomplete
 
 
 def _offers(knob: Knob, words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    from simclrseg.config import Completes
+    from simclrseg.config.values import Completes
 
     if choices := knob.values.choices:
         return map(Item, map(str, choices))

@@ -38,10 +38,12 @@ class ConfigCommand(TyperCommand):
 
     @classmethod
     def model(cls) -> type[BaseModel]:
-        """The annotation of the body's ``config``; a name is looked up in ``simclrseg.config``."""
+        """The annotation of the body's ``config``; one that is not imported yet is looked up by the command's name."""
         annotation = inspect.signature(cls.body).parameters["config"].annotation
         if isinstance(annotation, str):
-            annotation = getattr(import_module("simclrseg.config"), annotation)
+            from simclrseg.config import CONFIGS
+
+            annotation = CONFIGS[cls.body.__name__]
         model: type[BaseModel] = annotation
         return model
 

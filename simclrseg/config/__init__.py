@@ -4,31 +4,16 @@ The command line builds its options from these models, so nothing here imports t
 field with a docstring: it appears in ``--help``, in completion, in YAML files and in validation.
 """
 
-from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.config.export import ExportConfig
-from simclrseg.config.finetune import FinetuneConfig, FinetuneTraining, LabelledData
-from simclrseg.config.predict import PredictConfig
-from simclrseg.config.pretrain import PretrainConfig, PretrainData, PretrainModel
-from simclrseg.config.pull import PullConfig
-from simclrseg.config.shared import Hardware, Training, TrainingRun
-from simclrseg.config.values import Completes, Flag, Positional, Transient
+from simclrseg.registry import Registry
 
-__all__ = [
-    "Completes",
-    "EvaluateConfig",
-    "ExportConfig",
-    "FinetuneConfig",
-    "FinetuneTraining",
-    "Flag",
-    "Hardware",
-    "LabelledData",
-    "Positional",
-    "PredictConfig",
-    "PretrainConfig",
-    "PretrainData",
-    "PretrainModel",
-    "PullConfig",
-    "Training",
-    "TrainingRun",
-    "Transient",
-]
+CONFIGS = Registry(
+    "command",
+    {
+        "pretrain": "simclrseg.config.pretrain:PretrainConfig",
+        "finetune": "simclrseg.config.finetune:FinetuneConfig",
+        "evaluate": "simclrseg.config.evaluate:EvaluateConfig",
+        "predict": "simclrseg.config.predict:PredictConfig",
+        "export": "simclrseg.config.export:ExportConfig",
+        "pull": "simclrseg.config.pull:PullConfig",
+    },
+)

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 PICTURE_BYTES = 30_000
-"""Most that one embedded picture takes, before base64 adds a third."""
+"""Most that one embedded photo takes, before base64 adds a third."""
+CHART_BYTES = 150_000
+"""The same of a chart that is embedded as a picture."""
 _QUALITIES = (80, 60, 40, 20, 5, 1)
 
 
@@ -102,14 +104,14 @@ def written(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def picture(rgb: np.ndarray, *, alt: str) -> Html:
-    """A picture (H, W, 3) uint8 inside the page, as WebP of at most ``PICTURE_BYTES``."""
+def picture(rgb: np.ndarray, *, alt: str, limit: int = PICTURE_BYTES) -> Html:
+    """A picture (H, W, 3) uint8 inside the page, as WebP of at most ``limit`` bytes."""
     from PIL import Image
 
     for quality in _QUALITIES:
         buffer = io.BytesIO()
         Image.fromarray(rgb).save(buffer, format="WEBP", quality=quality)
-        if buffer.tell() <= PICTURE_BYTES:
+        if buffer.tell() <= limit:
             break
     data = base64.b64encode(buffer.getvalue()).decode()
     height, width = rgb.shape[:2]

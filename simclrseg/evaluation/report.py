@@ -12,10 +12,11 @@ import numpy as np
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.charts import Chart, Line, drawn
 from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
-from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, joined, page, picture, section, table
+from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Html, element, joined, page, picture, section, table
 from simclrseg.evaluation.pixels import THRESHOLDS
-from simclrseg.evaluation.results import Estimate, Evaluated, Listed, Report
+from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Listed, Report
 from simclrseg.files import write_text
+from simclrseg.images import read_image
 from simclrseg.metrics import binary_metrics
 from simclrseg.plots import NUMBERED
 
@@ -131,6 +132,11 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
         title = "Confidence and threshold" if model.task == "segmentation" else "Confidence"
         parts.append(_part(title, f"{identifier}-confidence", graphs, level=level))
     parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
+    for name, finding in model.findings.items():
+        if folder and isinstance(finding, Drawn):
+            title = _CAPTIONS[name].partition(":")[0]
+            shown = picture(read_image(finding.picture), alt=f"{title} of {model.name}", limit=CHART_BYTES)
+            parts.append(_part(title, f"{identifier}-{name}", element("figure", shown, class_="drawn"), level=level))
     if folder:
         parts += _gallery(model, identifier, folder=folder, level=level)
     return parts

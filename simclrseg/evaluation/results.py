@@ -48,6 +48,15 @@ class Listed(Finding, Protocol):
         """As its CSV file holds it; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
 
 
+@runtime_checkable
+class Drawn(Finding, Protocol):
+    """A finding that is a picture too."""
+
+    @property
+    def picture(self) -> Path:
+        """The PNG file."""
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """One fine-tuned model and what it said of some photos.

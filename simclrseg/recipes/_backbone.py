@@ -10,7 +10,7 @@ from torch import Tensor
 
 import simclrseg
 from simclrseg import runs
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs import parse_config_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.files import write_text
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from simclrseg import plots
-from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions, some
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos

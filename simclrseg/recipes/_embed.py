@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from simclrseg import plots
-from simclrseg.config import FinetuneConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation import EMBEDDINGS
@@ -42,11 +42,13 @@ class Embedding:
         method: how features became points.
         points: (N, 2) by what had been learned by then.
         silhouettes: of the classes in the features, in cosine distance; empty without classes.
+        picture: of them.
     """
 
     method: str
     points: dict[str, np.ndarray]
     silhouettes: dict[str, float]
+    picture: Path
 
     def facts(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -150,7 +152,8 @@ def draw(
         f"{title} (silhouette {silhouettes[title]:.3f})" if title in silhouettes else title: values
         for title, values in points.items()
     }
-    plots.scatter(titles, ids, classes, folder / "embedding.png")
+    picture = folder / "embedding.png"
+    plots.scatter(titles, ids, classes, picture)
     rows = [
         {
             "image": dataset.keys[index],
@@ -164,4 +167,4 @@ def draw(
         for row, (index, label) in enumerate(zip(kept, ids, strict=True))
     ]
     _labelled.write_rows(folder / "embedding.csv", rows)
-    return Embedding(method, points, silhouettes)
+    return Embedding(method, points, silhouettes, picture)

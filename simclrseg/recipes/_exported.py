@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclrseg.config import EvaluateConfig
+from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.recipes import _calibration, _embed, _ood

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import Loader
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.engine.task import Batch

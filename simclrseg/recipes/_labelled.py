@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, Photos

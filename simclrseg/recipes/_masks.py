@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from simclrseg import plots
-from simclrseg.config import LabelledData
+from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.chosen import choose_classes
 from simclrseg.data.datasets.classes import MAX_CLASSES

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Samples
 from simclrseg.engine.history import Observer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import permutation

@@ -52,10 +52,12 @@ class OutOfDistribution:
     Attributes:
         detections: by dataset, level and score.
         draws: of Monte-Carlo dropout; 0 without.
+        picture: of the scores of photos.
     """
 
     detections: dict[str, dict[Level, dict[str, Detection]]]
     draws: int
+    picture: Path
 
     def facts(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -170,12 +172,12 @@ def measure(
         for (level, score), inside in own.items():
             levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
         _tell(dataset.name, levels)
-    result = OutOfDistribution(found, draws)
+    result = OutOfDistribution(found, draws, folder / "ood.png")
     _labelled.write_rows(folder / "ood.csv", result.rows())
     scores = [score for level, score in own if level == "image"]
     plots.histograms(
         {score: {name: values["image", score] for name, values in drawn.items()} for score in scores},
-        folder / "ood.png",
+        result.picture,
     )
     return result
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg import runs
-from simclrseg.config import EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainData
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader

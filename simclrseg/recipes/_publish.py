@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg import runs
-from simclrseg.config import ExportConfig
+from simclrseg.config.export import ExportConfig
 from simclrseg.errors import UsageError
 from simclrseg.files import write_text
 from simclrseg.hub.push import check_access, push

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from simclrseg import plots
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
 from simclrseg.data.cutout import Cutout
 from simclrseg.data.datasets.base import Dataset, colour_bands

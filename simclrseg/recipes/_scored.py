@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 from simclrseg import runs
-from simclrseg.config import EvaluateConfig, FinetuneConfig
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError, UsageError, suggestion

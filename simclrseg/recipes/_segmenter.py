@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from simclrseg.config import FinetuneConfig, LabelledData
+from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs
 from simclrseg.data.splits import Split, test_hash

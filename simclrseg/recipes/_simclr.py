@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from simclrseg import runs
-from simclrseg.config import FinetuneConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError

@@ -22,7 +22,9 @@ from torch import nn
 
 import simclrseg
 from simclrseg import distributed, plots, runs
-from simclrseg.config import FinetuneConfig, Hardware, PretrainConfig, Training, TrainingRun
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.shared import Hardware, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints

@@ -7,7 +7,7 @@ import math
 
 from torch import nn
 
-from simclrseg.config import FinetuneTraining
+from simclrseg.config.finetune import FinetuneTraining
 from simclrseg.engine.freezing import Freezing, Part
 from simclrseg.engine.optimizers import stage_scales
 from simclrseg.models.backbones import stages

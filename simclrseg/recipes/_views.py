@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclrseg.config import PretrainData
+from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.loader import Samples
 from simclrseg.recipes._training import spread

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg import plots, runs
-from simclrseg.config import EvaluateConfig
+from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from simclrseg import runs
-from simclrseg.config import ExportConfig, FinetuneConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.exporters import EXPORTERS, PRECISIONS, SUFFIXES

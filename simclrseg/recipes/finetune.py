@@ -14,7 +14,7 @@ from torch import nn
 
 import simclrseg
 from simclrseg import distributed, runs
-from simclrseg.config import FinetuneConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader

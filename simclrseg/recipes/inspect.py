@@ -13,7 +13,7 @@ import onnx
 import safetensors
 from google.protobuf.message import DecodeError
 
-from simclrseg.config import ExportConfig
+from simclrseg.config.export import ExportConfig
 from simclrseg.errors import ModelFileError
 from simclrseg.exporters import SUFFIXES
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 
 from simclrseg import runs
-from simclrseg.config import PredictConfig
+from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
 from simclrseg.files import make_folder, remove_empty, write_text
 from simclrseg.images import Picture, image_shape
@@ -50,7 +50,8 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     path = find_model(Path(config.console.runs), config.input.model)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(len(photos), config.hardware.workers or cores)
-    model = _open(config, path, threads=max(1, cores // threads))
+    once = len(photos) == 1 and not (config.method.tile or config.method.tta)
+    model = _open(config, path, threads=max(1, cores // threads), once=once)
     log.info(model.describe())
     log.info(f"model {path}")
     _check(config, model)
@@ -60,9 +61,9 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     return {**result, "done": done, "failed": failed, "skipped": skipped}
 
 
-def _open(config: PredictConfig, path: Path, *, threads: int) -> Model:
+def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Model:
     if config.hardware.device != "tensorrt":
-        return open_model(path, config.hardware.device, threads=threads)
+        return open_model(path, config.hardware.device, threads=threads, once=once)
     from simclrseg.data.datasets.locate import user_cache
 
     shape = (GPU_BATCH, config.method.tile, config.method.tile, 3) if config.method.tile else None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from simclrseg import distributed, plots
-from simclrseg.config import PretrainConfig, PretrainData, PretrainModel
+from simclrseg.config.pretrain import PretrainConfig, PretrainData, PretrainModel
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from simclrseg.config import PullConfig
+from simclrseg.config.pull import PullConfig
 from simclrseg.errors import UnknownName, UsageError, WeightsError
 from simclrseg.files import make_folder, remove_empty, replacing
 from simclrseg.hub import store

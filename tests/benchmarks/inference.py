@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from simclrseg.config import ExportConfig
+from simclrseg.config.export import ExportConfig
 from simclrseg.exporters.onnx import export_onnx, portable
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone

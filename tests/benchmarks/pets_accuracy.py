@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from simclrseg.config import FinetuneConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split

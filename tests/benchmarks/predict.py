@@ -78,7 +78,7 @@ def single(model: Path, weights: Path, photo: Path, folder: Path, *, side: int, 
 
 def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: int) -> None:
     """Both in this process and with a session of their own; the loop's has all cores for each photo."""
-    from simclrseg.config import PredictConfig
+    from simclrseg.config.predict import PredictConfig
     from simclrseg.images import read_image, resize_image, write_png
     from simclrseg.inference.masks import to_mask, to_picture, to_size
     from simclrseg.inference.session import open_model

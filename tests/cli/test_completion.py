@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg import config
 from simclrseg.cli.app import app
 from simclrseg.cli.completion import COMPLETERS, complete, main, respond
 from simclrseg.cli.options import make_options
 from simclrseg.cli.shells import FILES, SCRIPTS, script
-from simclrseg.config import Completes
+from simclrseg.config import CONFIGS
+from simclrseg.config.values import Completes
 from simclrseg.data.datasets import DATASETS
 from simclrseg.errors import UnknownName
 from simclrseg.hub.table import PUBLISHED
@@ -54,7 +54,7 @@ def test_commands_are_offered():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_offered(command):
-    model = getattr(config, f"{command.capitalize()}Config")
+    model = CONFIGS[command]
     options = [option for option in make_options(model) if option.param_type_name == "option"]
     long = {name for option in options for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
     assert set(values(f"{command} --")) == long | {"--help"}
@@ -125,7 +125,7 @@ def test_an_option_without_names_offers_nothing():
 
 def test_every_completer_that_a_knob_names_exists():
     for command in COMMANDS:
-        for knob in knobs_of(getattr(config, f"{command.capitalize()}Config")):
+        for knob in knobs_of(CONFIGS[command]):
             if completes := knob.marker(Completes):
                 assert completes.what in COMPLETERS, knob.key
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from simclrseg.cli.options import make_options
-from simclrseg.config import Flag
+from simclrseg.config.values import Flag
 from simclrseg.errors import UsageError
 from simclrseg.knobs import dump_config
 from tests.cli.small import LookConfig, Optim, Section, TrainConfig, run

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from simclrseg.config import LabelledData
+from simclrseg.config.finetune import LabelledData
 from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, View, render_pair, sample_view
 from simclrseg.data.samples import MaskPairs
 from simclrseg.images import resize_image, resize_mask

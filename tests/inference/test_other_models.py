@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from simclrseg.config import PredictConfig
+from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model

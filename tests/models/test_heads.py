@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from simclrseg.config import PretrainModel
+from simclrseg.config.pretrain import PretrainModel
 from simclrseg.models.heads import ProjectionHead
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import UsageError
 from simclrseg.knobs import parse_config, parse_config_file
 from simclrseg.presets import PRESETS, find_preset, load_preset

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 
 SMALL_PRETRAIN: dict[str, Any] = {
     "data": {"dataset": ["shapes"], "image_size": 32},

@@ -10,7 +10,9 @@ import pytest
 import timm
 from safetensors.torch import load_file
 
-from simclrseg.config import FinetuneConfig, PretrainConfig, TrainingRun
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.shared import TrainingRun
 from simclrseg.errors import UsageError
 from simclrseg.inference.session import open_model
 from simclrseg.models.weights import read_metadata

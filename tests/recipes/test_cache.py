@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from simclrseg import runs
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data import cache
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.errors import UsageError

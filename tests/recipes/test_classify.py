@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.config import EvaluateConfig, ExportConfig, FinetuneConfig
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs import parse_config
 from simclrseg.models.classifiers import load_classifier

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from simclrseg import runs as run_folders
-from simclrseg.config import EvaluateConfig
+from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE

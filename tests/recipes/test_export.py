@@ -14,7 +14,8 @@ import onnx
 import pytest
 import torch
 
-from simclrseg.config import EvaluateConfig, ExportConfig
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
 from simclrseg.inference.session import open_model
 from simclrseg.knobs import parse_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from simclrseg.config import EvaluateConfig
+from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.calibration import Confidences
 from simclrseg.evaluation.ood import energy
@@ -107,6 +108,8 @@ def test_a_run_leaves_its_findings_in_files_and_in_the_summary(classified):
     assert {"ood.csv", "ood.png", "embedding.csv", "embedding.png"} <= {path.name for path in folder.iterdir()}
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["ood"] == classified["ood"] and stored["embedding"] == classified["embedding"]
+    page = (folder / "report.html").read_text()
+    assert len(re.findall('alt="(Out of distribution|Features) of ', page)) == 2
     shown = summary(classified)
     assert shown["calibration"].startswith("ECE 0.") and len(shown["ood"]) == 4
 

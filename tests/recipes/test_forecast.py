@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.engine.history import Plan, StepRecord
 from simclrseg.knobs import parse_config
 from simclrseg.recipes._forecast import Forecast, in_words, smaller_command

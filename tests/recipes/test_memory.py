@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, UsageError
 from simclrseg.knobs import parse_config
 from simclrseg.recipes import _memory

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from simclrseg.config import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.shapes import Shapes

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from simclrseg.config import EvaluateConfig, FinetuneConfig, PretrainConfig, PretrainData
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import overlap, photo_hashes
 from simclrseg.data.statistics import band_statistics

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
-from simclrseg.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, PretrainConfig
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.predict import PredictConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata

@@ -18,7 +18,7 @@ from PIL import Image
 
 from simclrseg import files
 from simclrseg.cli.app import main
-from simclrseg.config import PredictConfig
+from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import DeviceError, OutputError, UsageError
 from simclrseg.images import image_shape, read_picture, turn_back
 from simclrseg.inference.session import Model

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from simclrseg import runs
-from simclrseg.config import ExportConfig, PullConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.pull import PullConfig
 from simclrseg.errors import HubError, UsageError
 from simclrseg.exporters.weights import export_weights
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata

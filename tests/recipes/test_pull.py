@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save
 from torch import nn
 
-from simclrseg.config import PullConfig
+from simclrseg.config.pull import PullConfig
 from simclrseg.errors import HubError, OutputError, UnknownName, UsageError, WeightsError
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, UsageError, WeightsError
 from simclrseg.knobs import parse_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from simclrseg.config import EvaluateConfig
+from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.evaluation.gallery import WORST
 from simclrseg.recipes.evaluate import evaluate
 from tests.recipes.conftest import in_runs

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from simclrseg.config import EvaluateConfig, FinetuneConfig
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import KINDS, Shapes
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord

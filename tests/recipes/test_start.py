@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from simclrseg.config import FinetuneConfig, PretrainConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import HubError, UsageError
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.knobs import parse_config

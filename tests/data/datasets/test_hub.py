@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.config import PretrainData
+from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets import hub
 from simclrseg.data.datasets.base import DatasetOptions
