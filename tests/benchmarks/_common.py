@@ -115,6 +115,16 @@ def _cpu_use() -> tuple[int, int, int]:
     return sum(ticks), sum(ticks) - idle, sum(used.get(process, 0) for process in ours)
 
 
+def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
+    """Several runs as one sample: the threads of the library that ran before it spin on for a while."""
+
+    def several() -> None:
+        for _ in range(times):
+            run()
+
+    return several
+
+
 def compare(
     title: str, variants: Mapping[str, Callable[[], object]], *, rounds: int, threads: int, images: int | None = None
 ) -> None:

@@ -36,7 +36,7 @@ from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.tasks.segmentation import Segmentation
-from tests.benchmarks._common import compare, machine, make_jpegs
+from tests.benchmarks._common import compare, machine, make_jpegs, repeated
 
 CPU = torch.device("cpu")
 RATE = 1e-4
@@ -136,14 +136,6 @@ def torchvision_batches(dataset: FileDataset, size: int) -> DataLoader:
         ]
     )
     return DataLoader(Pairs(dataset, size, transform), batch_size=BATCH, shuffle=True, drop_last=True)
-
-
-def repeated(run: Callable[[], None], steps: int) -> Callable[[], None]:
-    def several() -> None:
-        for _ in range(steps):
-            run()
-
-    return several
 
 
 def drained(epoch: Callable[[int], Iterator]) -> Callable[[], None]:

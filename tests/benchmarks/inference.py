@@ -21,7 +21,9 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet, load_segmenter
 from simclrseg.recipes.export import exported_run, photos_for
-from tests.benchmarks._common import Timings, interleave, machine, print_table
+from tests.benchmarks._common import Timings, interleave, machine, print_table, repeated
+
+RUNS = 10  # of a sample
 
 
 def described(encoder: str, side: int) -> ModelMetadata:
@@ -96,14 +98,11 @@ def main() -> None:
             model, metadata = network(encoder), described(encoder, 256)
             export_onnx(model, folder / f"{encoder}.onnx", metadata)
             image = generator.integers(0, 256, (1, 256, 256, 3), np.uint8)
-            timings = interleave(
-                {
-                    "torch": in_torch(model, metadata, image),
-                    "onnx": in_onnxruntime(folder / f"{encoder}.onnx", image, threads),
-                },
-                rounds=arguments.rounds,
-                threads=threads,
-            )
+            variants = {
+                "torch": in_torch(model, metadata, image),
+                "onnx": in_onnxruntime(folder / f"{encoder}.onnx", image, threads),
+            }
+            timings = interleave(several(variants), rounds=arguments.rounds, threads=threads)
             rows.append(row(f"{encoder}, 256 px, against eager inference_mode", timings, "torch", "onnx"))
             notes.append(timings.note())
         side = arguments.side
@@ -114,7 +113,7 @@ def main() -> None:
         found = export_onnx(model, folder / "int8.onnx", metadata, precision="int8", tolerance=tolerance, **photos)
         image = generator.integers(0, 256, (1, side, side, 3), np.uint8)
         files = {name: in_onnxruntime(folder / f"{name}.onnx", image, threads) for name in ("fp32", "int8")}
-        timings = interleave(files, rounds=arguments.rounds, threads=threads)
+        timings = interleave(several(files), rounds=arguments.rounds, threads=threads)
         rows.append(row(f"{metadata.encoder}, {side} px, int8 against fp32", timings, "fp32", "int8"))
         notes.append(timings.note())
         notes.append(f"int8: {found}" if arguments.run else "int8: random weights, the IoU says nothing")
@@ -122,11 +121,15 @@ def main() -> None:
     print("\n".join(notes))
 
 
+def several(variants: dict[str, Callable[[], object]]) -> dict[str, Callable[[], None]]:
+    return {name: repeated(run, RUNS) for name, run in variants.items()}
+
+
 def row(name: str, timings: Timings, base: str, ours: str) -> list[str]:
     return [
         name,
-        f"{1000 * timings.median(base):.1f}",
-        f"{1000 * timings.median(ours):.1f}",
+        f"{1000 * timings.median(base) / RUNS:.1f}",
+        f"{1000 * timings.median(ours) / RUNS:.1f}",
         f"{timings.ratio(ours, base):.2f}",
     ]
 
