@@ -175,7 +175,7 @@ def _lock_file(descriptor: int) -> None:
 def list_runs(root: Path, kind: Kind) -> list[Run]:
     """All runs of a kind, the newest finished one first, unfinished ones last."""
     folder = root / kind
-    runs = [Run(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    runs = [Run(path) for path in sorted(folder.iterdir()) if (path / ENVIRONMENT).is_file()] if folder.is_dir() else []
     return sorted(runs, key=lambda run: run.finished or "", reverse=True)
 
 

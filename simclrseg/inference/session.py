@@ -244,6 +244,7 @@ def _open_on_cpu(path: Path, threads: int | None, *, once: bool = False) -> onnx
 def _options(severity: int, threads: int | None = None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = severity
+    options.enable_mem_pattern = False  # one block for all that a batch needs is larger, and not faster
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

@@ -35,7 +35,7 @@ def open_masks(config: LabelledData) -> Dataset:
 
     Raises:
         DataError: if there are no masks.
-        UsageError: if ``--classes`` does not fit them.
+        UsageError: if ``--classes`` or ``--border`` does not fit them.
     """
     count = class_count(config.classes)
     options = DatasetOptions(
@@ -52,6 +52,10 @@ def open_masks(config: LabelledData) -> Dataset:
         raise DataError(
             f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
             f"with a column of masks, oxford_pets or voc{remedy}"
+        )
+    if config.border != "pet" and dataset.border is None:
+        raise UsageError(
+            f"--border {config.border} is for oxford_pets, whose masks mark a border: leave it out for {dataset.name}"
         )
     if count is None:
         return choose_classes(dataset, config.classes) if config.classes else dataset

@@ -48,7 +48,7 @@ class Timings:
 
 
 def interleave(variants: Mapping[str, Callable[[], object]], *, rounds: int, threads: int) -> Timings:
-    """Time the variants in turns.
+    """Time the variants in turns, each round from another one on: what ran before leaves caches and spinning threads.
 
     A sample during which other processes (or the hypervisor) took cores that ``threads`` need is taken again. Turns
     alone do not cancel such noise: under oversubscription many small operations slow down far more than a few large
@@ -58,9 +58,11 @@ def interleave(variants: Mapping[str, Callable[[], object]], *, rounds: int, thr
     timings = Timings({name: [] for name in variants})
     for run in variants.values():
         run()  # warm-up: files into memory, workers started
-    for _ in range(rounds):
-        for name, run in variants.items():
-            timings.seconds[name].append(_sample(run, limit, timings))
+    names = list(variants)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            timings.seconds[name].append(_sample(variants[name], limit, timings))
     return timings
 
 

@@ -157,7 +157,7 @@ def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_
     assert drawn == [(2, path), (2, path)]
 
 
-def test_classes_are_chosen_by_name_or_counted(tmp_path):
+def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
     folder = write_figures(tmp_path / "f")
     assert open_masks(config_of(folder, data={"classes": ["class_2"]}).data).classes == ("background", "class_2")
     assert open_masks(config_of(folder, data={"classes": ["6"]}).data).classes[-1] == "class_5"
@@ -167,6 +167,8 @@ def test_classes_are_chosen_by_name_or_counted(tmp_path):
         open_masks(config_of(folder, data={"classes": ["1"]}).data)
     with pytest.raises(UsageError, match=r"--classes 5: shapes has 2 classes \(background, figure\): leave it out"):
         open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "classes": ["5"]}).data)
+    with pytest.raises(UsageError, match="--border ignore is for oxford_pets"):
+        open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "border": "ignore"}).data)
 
 
 @pytest.mark.parametrize(
