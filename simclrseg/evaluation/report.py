@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from simclrseg.evaluation import compare
-from simclrseg.evaluation.charts import Chart, Line, drawn
+from simclrseg.evaluation.charts import drawn
 from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
+from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts, words
 from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Html, element, joined, page, picture, section, table
-from simclrseg.evaluation.pixels import THRESHOLDS
 from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Listed, Report
 from simclrseg.files import write_text
 from simclrseg.images import read_image
-from simclrseg.metrics import binary_metrics
 from simclrseg.plots import NUMBERED
 
 CARDS = 4
@@ -28,20 +26,7 @@ ROWS = 5_000
 """Images that the table has room for, the worst; ``per_image.csv`` has them all."""
 UPRIGHT = 4
 """Classes whose names stand side by side over a confusion matrix; those of more are turned."""
-POINTS = 200
-"""Points that a curve is drawn with at most."""
 
-_WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", "bce": "BCE", "ce": "cross entropy"} | {
-    "boundary_iou": "Boundary IoU",
-    "top5": "top 5",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "aurc": "AURC",
-    "auroc": "AUROC",
-    "aupr": "AUPR",
-    "fpr95": "FPR at 95 % TPR",
-    "level": "per",
-}
 _CAPTIONS = {"ood": "Out of distribution: higher scores mean less like the training photos", "embedding": "Features"}
 Part = tuple[str, str, Html]
 
@@ -65,14 +50,10 @@ def write_report(report: Report) -> None:
         if several:
             found = [_part(model.name, f"model{number}", *(markup for _, _, markup in found))]
         parts += found
-    parts += _curves(report)
+    if charts := training_charts(report):
+        parts.append(_part("Training", "training", drawn(charts, "training-charts")))
     parts.append(_images(report))
     write_text(report.folder / "report.html", page(title, summary, parts))
-
-
-def _words(name: str) -> str:
-    """A name as people write it."""
-    return _WORDS.get(name, name.replace("_", " "))
 
 
 def _part(title: str, identifier: str, *content: str, level: int = 2) -> Part:
@@ -91,7 +72,7 @@ def _comparison(report: Report) -> Part:
             {name: text.removeprefix("**").removesuffix("**") if name != "name" else text for name, text in row.items()}
         )
         strong |= {(number, name) for name, text in row.items() if name != "name" and text.startswith("**")}
-    deciding = _words(report.models[0].deciding)
+    deciding = words(report.models[0].deciding)
     content = [
         table(
             rows,
@@ -103,18 +84,8 @@ def _comparison(report: Report) -> Part:
             "interval holds 0 it may be chance."
         ),
     ]
-    if lines := compare.over_ratio(report):
-        chart = Chart(
-            "Share of the photos learned from",
-            "share of the development photos",
-            deciding,
-            [
-                Line(label, [p[0] for p in points], [p[1] for p in points], [(p[2], p[3]) for p in points])
-                for label, points in lines.items()
-            ],
-            f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
-        )
-        content.append(drawn([chart], "ratio"))
+    if charts := ratio_charts(report):
+        content.append(drawn(charts, "ratio"))
     return _part("Comparison", "comparison", *content)
 
 
@@ -126,7 +97,7 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
         folder: of pictures of its worst images; None to show no images and charts of it.
     """
     parts = [_part("Results", f"{identifier}-results", *_numbers(model), level=level)]
-    charts = [*_calibration(model), *_thresholds(model)] if folder else []
+    charts = [*calibration_charts(model), *threshold_charts(model)] if folder else []
     if charts:
         graphs = drawn(charts, f"{identifier}-charts")
         title = "Confidence and threshold" if model.task == "segmentation" else "Confidence"
@@ -147,7 +118,7 @@ def _numbers(model: Evaluated) -> list[Html]:
     cards = [
         element(
             "div",
-            element("dt", _words(name)),
+            element("dt", words(name)),
             element("dd", f"{found.value:.4f}"),
             element("dd", _ends(found)),
         )
@@ -158,7 +129,7 @@ def _numbers(model: Evaluated) -> list[Html]:
     for name, found in model.metrics.items():
         if name == "dice":  # the same as F1
             continue
-        row: dict[str, Any] = {"metric": _words(name), over: found.value, "95 % interval": _ends(found)}
+        row: dict[str, Any] = {"metric": words(name), over: found.value, "95 % interval": _ends(found)}
         if model.means:
             mean = model.means.get(name)
             row |= {"mean over images": mean.value if mean else None, "its 95 % interval": _ends(mean)}
@@ -169,12 +140,12 @@ def _numbers(model: Evaluated) -> list[Html]:
         if seconds in known:
             known[seconds.replace("_seconds", "_time")] = compare.duration(known.pop(seconds))
     if known:
-        facts = [{"fact": _words(name), "value": _plain(value)} for name, value in known.items()]
+        facts = [{"fact": words(name), "value": _plain(value)} for name, value in known.items()]
         content.append(table(facts, caption="The model and how it was scored"))
     for name, finding in model.findings.items():
         found = _ranges(finding.rows()) if isinstance(finding, Listed) and _nested(finding.facts()) else None
         if found is None:
-            found = [{"fact": _words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
+            found = [{"fact": words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
         if found:
             content.append(table(found, caption=_CAPTIONS.get(name, name.replace("_", " ").capitalize())))
     numbers = [
@@ -221,78 +192,13 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 continue
             low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
             ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-            cells[_words(name)] = f"{value:.3f}{ends}" if isinstance(value, float) else _plain(value)
+            cells[words(name)] = f"{value:.3f}{ends}" if isinstance(value, float) else _plain(value)
         found.append(cells)
     return found
 
 
 def _plain(value: Any) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _calibration(model: Evaluated) -> list[Chart]:
-    """Reliability, and risk over coverage, where confidences were counted."""
-    confidences = getattr(model.scores, "confidences", None)
-    if confidences is None or not confidences.number.sum():
-        return []
-    bins = confidences.reliability()
-    used = ~np.isnan(bins.accuracy)
-    width = 1 / len(used)
-    middles = (np.arange(len(used)) + 0.5) * width
-    coverage, risk = (_thinned(values) for values in confidences.risk_coverage())
-    unit = "pixels" if model.task == "segmentation" else "photos"
-    return [
-        Chart(
-            "Reliability",
-            "confidence",
-            "share that is right",
-            [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
-            f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {bins.ece:.4f}, "
-            f"Brier score {confidences.brier:.4f}, over {int(bins.number.sum()):,} {unit}.",
-            bars=width * 0.92,
-            diagonal=True,
-            share=True,
-        ),
-        Chart(
-            "Risk and coverage",
-            f"share of the {unit} kept, the surest first",
-            "share of these that is wrong",
-            [Line("risk", coverage.tolist(), risk.tolist())],
-            f"Of all {unit} {risk[-1]:.4f} are wrong; area under the curve {confidences.aurc:.4f}, lower is better.",
-        ),
-    ]
-
-
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """Some of the values, evenly, the first and last among them."""
-    if len(values) <= POINTS:
-        return values
-    return values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]
-
-
-def _thresholds(model: Evaluated) -> list[Chart]:
-    """IoU, precision and recall over the threshold, for a foreground that has one."""
-    if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
-        return []
-    counts = model.scores.chosen.total().at_thresholds()[0]  # type: ignore[union-attr]
-    found = binary_metrics(counts)
-    found["precision"] = np.where(counts[:, :, 1].sum(1) > 0, found["precision"], np.nan)  # nothing is above
-    lines = [
-        Line(label, THRESHOLDS.tolist(), found[name].tolist())
-        for name, label in (("iou", "IoU"), ("precision", "precision"), ("recall", "recall"))
-    ]
-    best = int(np.nanargmax(found["iou"]))
-    return [
-        Chart(
-            "Threshold",
-            "probability above which a pixel is foreground",
-            "over all pixels",
-            lines,
-            f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
-            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; one is chosen on validation images, not on these.",
-            share=True,
-        )
-    ]
 
 
 def _classes(model: Evaluated) -> list[Html]:
@@ -302,7 +208,7 @@ def _classes(model: Evaluated) -> list[Html]:
     content = []
     if model.per_class:
         rows = [
-            {_words(name): value for name, value in row.items() if not name.endswith(("_low", "_high"))}
+            {words(name): value for name, value in row.items() if not name.endswith(("_low", "_high"))}
             for row in model.per_class
         ]
         content.append(table(rows, caption="Metrics of each class", sortable=True))
@@ -378,45 +284,13 @@ def _example(example: Example) -> Html:
     return element("figure", *parts, class_="example")
 
 
-def _curves(report: Report) -> list[Part]:
-    """How the runs learned: a chart a quantity, a line a run."""
-    runs = [
-        (model.name, _rows(model.path / "metrics.csv"))
-        for model in report.ranked
-        if model.kind == "run" and (model.path / "metrics.csv").is_file()
-    ]
-    one = len(runs) == 1
-    charts = []
-    for name in ("loss", report.models[0].deciding):
-        lines = []
-        for label, rows in runs:
-            parts = (("train", "training"), ("val", "validation")) if one else (("val", f"{label}"),)
-            for part, words in parts:
-                points = [
-                    (int(row["epoch"]), float(row[f"{part}_{name}"])) for row in rows if row.get(f"{part}_{name}")
-                ]
-                if points:
-                    lines.append(Line(words, *zip(*points, strict=True)))
-        if lines:
-            ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
-            words = _words(name)
-            title = words if one else f"{words}, validation"
-            charts.append(Chart(title, "epoch", words, lines, f"From the first to the last epoch: {ends}.", whole=True))
-    return [_part("Training", "training", drawn(charts, "training-charts"))] if charts else []
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _images(report: Report) -> Part:
     """Every image in a table that can be sorted, the worst first."""
     first = report.ranked[0]
     order = ranking(first)
     order += sorted(set(range(len(first.per_image))) - set(order))  # what has no value comes last
     if len(report.models) == 1:
-        rows = [{_words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
+        rows = [{words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
         caption = "All images, the worst first"
     else:
         column = first.deciding if first.task == "segmentation" else "predicted"

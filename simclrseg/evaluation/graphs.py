@@ -1,0 +1,152 @@
+"""The charts of a report: how sure a model is and how right, its threshold, its training, and models over data."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from simclrseg.evaluation import compare
+from simclrseg.evaluation.charts import Chart, Line
+from simclrseg.evaluation.pixels import THRESHOLDS
+from simclrseg.evaluation.results import Evaluated, Report
+from simclrseg.metrics import binary_metrics
+
+POINTS = 200
+"""Points that a curve is drawn with at most."""
+
+_WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", "bce": "BCE", "ce": "cross entropy"} | {
+    "boundary_iou": "Boundary IoU",
+    "top5": "top 5",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "aurc": "AURC",
+    "auroc": "AUROC",
+    "aupr": "AUPR",
+    "fpr95": "FPR at 95 % TPR",
+    "level": "per",
+}
+
+
+def words(name: str) -> str:
+    """A name as people write it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def calibration_charts(model: Evaluated) -> list[Chart]:
+    """Reliability, and risk over coverage, where confidences were counted."""
+    confidences = getattr(model.scores, "confidences", None)
+    if confidences is None or not confidences.number.sum():
+        return []
+    bins = confidences.reliability()
+    used = ~np.isnan(bins.accuracy)
+    width = 1 / len(used)
+    middles = (np.arange(len(used)) + 0.5) * width
+    coverage, risk = (_thinned(values) for values in confidences.risk_coverage())
+    unit = "pixels" if model.task == "segmentation" else "photos"
+    return [
+        Chart(
+            "Reliability",
+            "confidence",
+            "share that is right",
+            [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
+            f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {bins.ece:.4f}, "
+            f"Brier score {confidences.brier:.4f}, over {int(bins.number.sum()):,} {unit}.",
+            bars=width * 0.92,
+            diagonal=True,
+            share=True,
+        ),
+        Chart(
+            "Risk and coverage",
+            f"share of the {unit} kept, the surest first",
+            "share of these that is wrong",
+            [Line("risk", coverage.tolist(), risk.tolist())],
+            f"Of all {unit} {risk[-1]:.4f} are wrong; area under the curve {confidences.aurc:.4f}, lower is better.",
+        ),
+    ]
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """Some of the values, evenly, the first and last among them."""
+    if len(values) <= POINTS:
+        return values
+    return values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]
+
+
+def threshold_charts(model: Evaluated) -> list[Chart]:
+    """IoU, precision and recall over the threshold, for a foreground that has one."""
+    if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
+        return []
+    counts = model.scores.chosen.total().at_thresholds()[0]  # type: ignore[union-attr]
+    found = binary_metrics(counts)
+    found["precision"] = np.where(counts[:, :, 1].sum(1) > 0, found["precision"], np.nan)  # nothing is above
+    lines = [
+        Line(label, THRESHOLDS.tolist(), found[name].tolist())
+        for name, label in (("iou", "IoU"), ("precision", "precision"), ("recall", "recall"))
+    ]
+    best = int(np.nanargmax(found["iou"]))
+    return [
+        Chart(
+            "Threshold",
+            "probability above which a pixel is foreground",
+            "over all pixels",
+            lines,
+            f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
+            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; one is chosen on validation images, not on these.",
+            share=True,
+        )
+    ]
+
+
+def ratio_charts(report: Report) -> list[Chart]:
+    """The deciding metric over the share of the photos that was learned from, where there are several shares."""
+    lines = compare.over_ratio(report)
+    if not lines:
+        return []
+    deciding = words(report.models[0].deciding)
+    return [
+        Chart(
+            "Share of the photos learned from",
+            "share of the development photos",
+            deciding,
+            [
+                Line(label, [p[0] for p in points], [p[1] for p in points], [(p[2], p[3]) for p in points])
+                for label, points in lines.items()
+            ],
+            f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
+        )
+    ]
+
+
+def training_charts(report: Report) -> list[Chart]:
+    """How the runs learned: a chart a quantity, a line a run."""
+    runs = [
+        (model.name, _rows(model.path / "metrics.csv"))
+        for model in report.ranked
+        if model.kind == "run" and (model.path / "metrics.csv").is_file()
+    ]
+    one = len(runs) == 1
+    charts = []
+    for name in ("loss", report.models[0].deciding):
+        lines = []
+        for label, rows in runs:
+            parts = (("train", "training"), ("val", "validation")) if one else (("val", label),)
+            for part, title in parts:
+                points = [
+                    (int(row["epoch"]), float(row[f"{part}_{name}"])) for row in rows if row.get(f"{part}_{name}")
+                ]
+                if points:
+                    lines.append(Line(title, *zip(*points, strict=True)))
+        if lines:
+            ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
+            title = words(name) if one else f"{words(name)}, validation"
+            charts.append(
+                Chart(title, "epoch", words(name), lines, f"From the first to the last epoch: {ends}.", whole=True)
+            )
+    return charts
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
