@@ -24,18 +24,14 @@ METRICS = {
 }
 """Metrics with their definitions."""
 
+GATES = tuple(name for name in METRICS if name not in ("bce", "focal_loss", "dice_loss"))
+"""Those of which more is better."""
+
 TERMS = {
     "over the split": "From the counts of all images together (micro average): large objects weigh more.",
     "mean over images": "Mean of what each image has alone: each weighs the same.",
     "95 % interval": "The middle of 1,000 bootstrap resamples of the images; of differences, paired.",
     **METRICS,
-}
-"""Words of the tables, with what they mean."""
-
-GATES = tuple(name for name in METRICS if name not in ("bce", "focal_loss", "dice_loss"))
-"""Those of which more is better."""
-
-TERMS = METRICS | {
     "ece": "Expected calibration error: mean of |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).",
     "brier": "Mean over photos or pixels of sum_k (p_k - y_k)^2, from 0 to 2.",
     "risk": "Share that is wrong of the surest predictions; aurc is its mean over all shares that are kept.",
@@ -53,4 +49,4 @@ TERMS = METRICS | {
     "uniformity": "Log of the mean of exp(-2 distance^2) over pairs of photos; lower is more even.",
     "effective_rank": "How many dimensions features use: exp of the entropy of the singular values.",
 }
-"""The same, and the words for what else is found."""
+"""Words of the tables, with what they mean."""

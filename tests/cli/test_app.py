@@ -19,6 +19,7 @@ from simclrseg import __version__
 from simclrseg.cli.app import app, main
 from simclrseg.cli.stopping import terminable
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
+from simclrseg.evaluation import METRICS
 
 COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
 
@@ -81,6 +82,13 @@ def test_help_of_a_command_fits_on_80_columns_and_ends_with_examples(run, monkey
     examples = out.partition("Examples:\n")[2].splitlines()
     assert 2 <= len(examples) <= 3
     assert all(line.startswith(f"  simclrseg {command}") for line in examples)
+
+
+def test_help_of_evaluate_explains_the_words_of_its_tables(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    out = run("evaluate", "--help")[1]
+    for term in ("over the split", "mean over images", "95 % interval", *METRICS, "ece", "knn_accuracy"):
+        assert f"│ {term} " in out
 
 
 def test_help_shows_panels_choices_ranges_and_defaults(run, monkeypatch):
