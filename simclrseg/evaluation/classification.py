@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.errors import ImageError
 from simclrseg.evaluation.calibration import Confidences
-from simclrseg.evaluation.reading import read_ahead
-from simclrseg.images import resize_image
+from simclrseg.evaluation.intervals import Floats
+from simclrseg.evaluation.reading import read_photos
+from simclrseg.inference.masks import Predict
 from simclrseg.metrics import (
     TOP,
     class_ratios,
@@ -23,10 +21,6 @@ from simclrseg.metrics import (
     mean_of_known,
     top_hits,
 )
-
-# uint8 images (N, S, S, 3) -> probabilities (N, K) float32
-Predict = Callable[[np.ndarray], np.ndarray]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -111,27 +105,19 @@ def score(
         dataset: photos with labels; each of their names is among ``classes``.
         classes: the model's K class names, by id.
         image_size: side S of the squares that the model was trained on.
+
+    Raises:
+        DataError: if no photo can be read.
     """
-    ids = np.array([classes.index(name) for name in dataset.label_names])
-    keys: list[str] = []
+    ids = np.array([classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []
     skipped: list[str] = []
-    labels: list[int] = []
-    probabilities = [np.zeros((0, len(classes)), np.float32)]
-
-    def load(index: int) -> np.ndarray | str:
-        try:
-            return resize_image(dataset.image(index), (image_size, image_size))
-        except ImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(workers) as pool:
-        for chunk, loaded in read_ahead(pool, load, indices, batch_size):
-            read = [(index, item) for index, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
-            skipped += [item for item in loaded if isinstance(item, str)]
-            if read:
-                probabilities.append(predict(np.stack([image for _, image in read])))
-            keys += [dataset.keys[index] for index, _ in read]
-            scored += [index for index, _ in read]
-            labels += [int(ids[dataset.labels[index]]) for index, _ in read]  # type: ignore[index]
-    return Scores(tuple(keys), tuple(scored), np.array(labels, np.int64), np.concatenate(probabilities), tuple(skipped))
+    probabilities = []
+    for read, photos in read_photos(
+        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
+    ):
+        probabilities.append(predict(photos))
+        scored += read
+    keys = tuple(dataset.keys[index] for index in scored)
+    labels = ids[dataset.labels[scored]]  # type: ignore[index]
+    return Scores(keys, tuple(scored), labels, np.concatenate(probabilities), tuple(skipped))

@@ -9,9 +9,8 @@ import numpy as np
 
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.charts import Chart, Line
-from simclrseg.evaluation.pixels import THRESHOLDS
 from simclrseg.evaluation.results import Evaluated, Report
-from simclrseg.metrics import binary_metrics
+from simclrseg.evaluation.segmentation import best_threshold
 
 POINTS = 200
 """Points that a curve is drawn with at most."""
@@ -75,17 +74,14 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 
 
 def threshold_charts(model: Evaluated) -> list[Chart]:
-    """IoU, precision and recall over the threshold, for a foreground that has one."""
+    """IoU, precision and recall over the threshold, where there is a foreground that has one."""
     if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
         return []
-    counts = model.scores.chosen.total().at_thresholds()[0]  # type: ignore[union-attr]
-    found = binary_metrics(counts)
-    found["precision"] = np.where(counts[:, :, 1].sum(1) > 0, found["precision"], np.nan)  # nothing is above
-    lines = [
-        Line(label, THRESHOLDS.tolist(), found[name].tolist())
-        for name, label in (("iou", "IoU"), ("precision", "precision"), ("recall", "recall"))
-    ]
-    best = int(np.nanargmax(found["iou"]))
+    sweep, best = model.scores.sweep(), best_threshold(model.scores)  # type: ignore[union-attr, arg-type]
+    if best is None:
+        return []
+    x = sweep["threshold"].tolist()
+    lines = [Line(words(name), x, sweep[name].tolist()) for name in ("iou", "precision", "recall")]
     return [
         Chart(
             "Threshold",
@@ -93,7 +89,7 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
             "over all pixels",
             lines,
             f"The numbers above are at {model.metadata.threshold:g}. On these images IoU is highest, "
-            f"{found['iou'][best]:.4f}, at {THRESHOLDS[best]:g}; one is chosen on validation images, not on these.",
+            f"{sweep['iou'].max():.4f}, at {best:g}; one is chosen on validation images, not on these.",
             share=True,
         )
     ]

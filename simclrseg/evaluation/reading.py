@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,26 +12,59 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import resize_image
 
+Loaded = TypeVar("Loaded")
+
 
 def read_ahead(
-    pool: ThreadPoolExecutor, load: Callable[[int], object], indices: Sequence[int], batch_size: int
-) -> Iterator[tuple[tuple[int, ...], list]]:
-    """Batches of loaded images; the next one is being read while the caller works on this one."""
-    waiting: tuple[tuple[int, ...], list] | None = None
-    for start in range(0, len(indices), batch_size):
-        chunk = tuple(indices[start : start + batch_size])
-        coming = (chunk, [pool.submit(load, index) for index in chunk])
-        if waiting is not None:
-            yield waiting[0], [future.result() for future in waiting[1]]
+    pool: ThreadPoolExecutor,
+    load: Callable[[int], Loaded],
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    skipped: list[str],
+) -> Iterator[tuple[tuple[int, ...], list[Loaded]]]:
+    """Batches of those photos that can be read; the next one is being read while the caller works on this one.
+
+    Args:
+        load: what is wanted of a photo, by its index.
+        skipped: gets the reason for each that cannot be read.
+
+    Yields:
+        Indices, and what was loaded of each, at least one.
+
+    Raises:
+        DataError: at the end, if none could be read.
+    """
+
+    def finish(batch: list[tuple[int, Future[Loaded]]]) -> list[tuple[int, Loaded]]:
+        read = []
+        for index, future in batch:
+            try:
+                read.append((index, future.result()))
+            except ImageError as error:
+                skipped.append(str(error))
+        return read
+
+    some = False
+    starts = range(0, len(indices), batch_size)
+    batches = ([(i, pool.submit(load, i)) for i in indices[start : start + batch_size]] for start in starts)
+    waiting = next(batches, None)
+    while waiting is not None:
+        coming = next(batches, None)
+        if read := finish(waiting):
+            some = True
+            yield tuple(index for index, _ in read), [item for _, item in read]
         waiting = coming
-    if waiting is not None:
-        yield waiting[0], [future.result() for future in waiting[1]]
+    if not some:
+        reason = f"; the first: {skipped[0]}" if skipped else ""
+        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
 
 
 def read_photos(
     dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int, skipped: list[str]
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Batches of those photos that can be read, with their indices.
+    """The same of photos alone, squashed and stacked.
 
     Args:
         image_size: side S to which they are squashed.
@@ -43,19 +77,9 @@ def read_photos(
         DataError: at the end, if none could be read.
     """
 
-    def load(index: int) -> np.ndarray | str:
-        try:
-            return resize_image(dataset.image(index), (image_size, image_size))
-        except ImageError as error:
-            return str(error)
+    def load(index: int) -> np.ndarray:
+        return resize_image(dataset.image(index), (image_size, image_size))
 
-    some = False
     with ThreadPoolExecutor(workers) as pool:
-        for chunk, loaded in read_ahead(pool, load, indices, batch_size):
-            read = [(index, item) for index, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
-            skipped += [item for item in loaded if isinstance(item, str)]
-            if read:
-                some = True
-                yield tuple(index for index, _ in read), np.stack([photo for _, photo in read])
-    if not some:
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read")
+        for read, photos in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
+            yield read, np.stack(photos)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.errors import ImageError
 from simclrseg.evaluation.calibration import Confidences
+from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.evaluation.reading import read_ahead
 from simclrseg.images import resize_image, resize_mask
-from simclrseg.inference.masks import to_size
+from simclrseg.inference.masks import Predict, to_size
 from simclrseg.metrics import binary_metrics
 
 Resolution = Literal["training", "original"]
 RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
-
-# uint8 images (N, S, S, 3) -> probabilities float32, (N, S, S) for two classes or (N, C, S, S) for more
-Predict = Callable[[np.ndarray], np.ndarray]
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,8 +83,13 @@ class Scores:
         return int((self.chosen.confusion[:, 1:].sum((1, 2)) == 0).sum())
 
     def sweep(self) -> dict[str, Floats]:
-        """Of two classes the metrics over the split at the thresholds 0.01 ... 0.99, (99,) each, and these."""
-        metrics: dict[str, Any] = binary_metrics(self.chosen.total().at_thresholds()[0], empty=self.empty)
+        """Of two classes the metrics over the split at the thresholds 0.01 ... 0.99, (99,) each, and these.
+
+        Precision is NaN where nothing is above the threshold.
+        """
+        counts = self.chosen.total().at_thresholds()[0]
+        metrics: dict[str, Any] = binary_metrics(counts, empty=self.empty)
+        metrics["precision"] = np.where(counts[:, :, 1].sum(1) > 0, metrics["precision"], np.nan)
         return {"threshold": THRESHOLDS, **metrics}
 
     def at_threshold(self, threshold: float, weights: Floats) -> dict[str, Floats]:
@@ -103,8 +101,13 @@ class Scores:
         return metrics
 
 
-def best_threshold(scores: Scores) -> float:
-    """The threshold with the highest IoU over the split; of several the one nearest to 0.5."""
+def best_threshold(scores: Scores) -> float | None:
+    """The threshold with the highest IoU over the split; of several the one nearest to 0.5.
+
+    None where the masks have no foreground: there every threshold is as good that finds nothing.
+    """
+    if not scores.confusion[1].any():
+        return None
     sweep = scores.sweep()
     best = sweep["threshold"][sweep["iou"] >= sweep["iou"].max() - 1e-12]
     return float(best[np.abs(best - 0.5).argmin()])
@@ -122,7 +125,6 @@ def score(
     workers: int,
     resolutions: Sequence[Resolution] = RESOLUTIONS,
     empty: float = 1.0,
-    on_batch: Callable[[int], None] = lambda done: None,
 ) -> Scores:
     """Compare predictions with masks, at some resolutions in one pass.
 
@@ -134,20 +136,18 @@ def score(
         classes: number of classes C; two classes have one probability, that of class 1, or one each.
         threshold: probability above which a pixel is class 1; unused where there is a probability for each class.
         empty: what an image counts in which there is nothing to find and nothing was found.
-        on_batch: is told the number of images done.
+
+    Raises:
+        DataError: if no photo can be read.
     """
-    keys: list[str] = []
     scored: list[int] = []
     skipped: list[str] = []
     counts: dict[Resolution, list[Pixels]] = {resolution: [] for resolution in resolutions}
     confidences = Confidences.none()
     finest = _finest(resolutions)
 
-    def load(index: int) -> tuple[np.ndarray, np.ndarray] | str:
-        try:
-            return resize_image(dataset.image(index), (image_size, image_size)), dataset.mask(index)
-        except ImageError as error:
-            return str(error)
+    def load(index: int) -> tuple[np.ndarray, np.ndarray]:
+        return resize_image(dataset.image(index), (image_size, image_size)), dataset.mask(index)
 
     def count(probability: np.ndarray, mask: np.ndarray) -> tuple[dict[Resolution, Pixels], Confidences]:
         found = {}
@@ -162,20 +162,16 @@ def score(
         return found, sure
 
     with ThreadPoolExecutor(workers) as pool:
-        for chunk, loaded in read_ahead(pool, load, indices, batch_size):
-            read = [(index, item) for index, item in zip(chunk, loaded, strict=True) if not isinstance(item, str)]
-            skipped += [item for item in loaded if isinstance(item, str)]
-            if read:
-                probabilities = predict(np.stack([image for _, (image, _) in read]))
-                for result, sure in pool.map(count, probabilities, [mask for _, (_, mask) in read]):
-                    confidences += sure
-                    for resolution in resolutions:
-                        counts[resolution].append(result[resolution])
-            keys += [dataset.keys[index] for index, _ in read]
-            scored += [index for index, _ in read]
-            on_batch(len(keys) + len(skipped))
+        for read, loaded in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
+            images, masks = zip(*loaded, strict=True)
+            for result, sure in pool.map(count, predict(np.stack(images)), masks):
+                confidences += sure
+                for resolution in resolutions:
+                    counts[resolution].append(result[resolution])
+            scored += read
+    keys = tuple(dataset.keys[index] for index in scored)
     stacked = {resolution: Pixels.stack(images, classes) for resolution, images in counts.items()}
-    return Scores(tuple(keys), tuple(scored), stacked, tuple(skipped), empty, confidences)
+    return Scores(keys, tuple(scored), stacked, tuple(skipped), empty, confidences)
 
 
 def _finest(resolutions: Collection[Resolution]) -> Resolution:

@@ -18,9 +18,10 @@ from simclrseg.data.samples import Photos
 from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
-from simclrseg.evaluation.classification import Predict, Scores, score
+from simclrseg.evaluation.classification import Scores, score
 from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.results import Estimate
+from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import TOP
 from simclrseg.models.backbones import check_backbone
@@ -191,8 +192,6 @@ def score_predictions(
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
-    if not scores.keys:
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read")
     return scores
 
 

@@ -19,7 +19,8 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.estimates import over_images
 from simclrseg.evaluation.intervals import Floats, interval
 from simclrseg.evaluation.results import Estimate
-from simclrseg.evaluation.segmentation import RESOLUTIONS, Predict, Resolution, Scores, best_threshold, score
+from simclrseg.evaluation.segmentation import RESOLUTIONS, Resolution, Scores, best_threshold, score
+from simclrseg.inference.masks import Predict
 from simclrseg.losses import LOSSES
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
@@ -239,8 +240,6 @@ def score_predictions(
     )
     if scores.skipped:
         log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
-    if not scores.keys:
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read")
     return scores
 
 
@@ -314,6 +313,9 @@ def notes(
         return found
     chosen_on = validation()
     threshold = best_threshold(chosen_on)
+    if threshold is None:
+        log.info("there is no best threshold to tell: the masks of the validation photos have no foreground")
+        return found
     everything = np.ones((1, len(scores.keys)))
     ends = None if weights is None else interval(scores.at_threshold(threshold, weights)["iou"])
     found["best_threshold"] = {

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.errors import ImageError
+from simclrseg.errors import DataError, ImageError
+from simclrseg.evaluation import classification
 from simclrseg.evaluation.segmentation import score
 from simclrseg.metrics import binary_metrics, confusion_matrix
 
@@ -59,6 +60,16 @@ def test_batches_and_threads_change_nothing(options):
 def test_a_photo_that_cannot_be_read_is_named_and_left_out():
     scores = scored()
     assert scores.keys == ("0.png", "1.png", "3.png", "4.png") and scores.skipped == ("2.png: broken",)
+
+
+@pytest.mark.parametrize("indices", [[2], [2, 2, 2]])
+def test_photos_none_of_which_can_be_read_are_an_error(indices):
+    options = {"image_size": 32, "batch_size": 2, "workers": 1}
+    number = f"none of the {len(indices)} photos could be read; the first: 2.png: broken"
+    with pytest.raises(DataError, match=number):
+        score(brightness, Halves(), indices, classes=2, threshold=0.5, **options)
+    with pytest.raises(DataError, match=number):
+        classification.score(brightness, Halves(), indices, classes=(), **options)
 
 
 def test_a_score_follows_from_its_confusion_matrix():
