@@ -7,9 +7,8 @@ import json
 import logging
 import math
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 LOGGER = "simclrseg"
 BY_CLASS = "_by_class"
 """How groups of numbers are called whose rows are classes."""
-_BOLD = re.compile(r"\*\*.+\*\*")  # as in Markdown: a cell of a table
 
 
 def prepare_streams() -> None:
@@ -100,7 +98,10 @@ def print_result(result: Any, *, as_json: bool = False) -> None:
 
 
 def _print_mapping(result: Mapping[str, Any]) -> None:
-    """Facts as lines, numbers as a table, rows as a table, and last the next command, which is no data."""
+    """Facts as lines, numbers as a table, rows as a table, and last the next command, which is no data.
+
+    ``best`` is no fact either: the cells (row, column) of the table that are bold.
+    """
     facts = {key: value for key, value in result.items() if not isinstance(value, Mapping | list) and key != "next"}
     width = max(map(len, facts), default=0)
     for key, value in facts.items():
@@ -111,7 +112,8 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
     _print_columns(by_class)  # whose rows are classes, which may be called as numbers are
     for value in result.values():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
-            _print_table(list(value[0]), [[_text(cell) for cell in row.values()] for row in value])
+            rows = [[_text(cell) for cell in row.values()] for row in value]
+            _print_table(list(value[0]), rows, bold=result.get("best", ()))
     if following := result.get("next"):
         sys.stdout.flush()
         print(f"next: {following}", file=sys.stderr)  # noqa: T201
@@ -139,7 +141,9 @@ def _columns(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
         yield from _columns(group, (*path, key))
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: Collection[tuple[int, str]] = ()
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -148,8 +152,9 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for place, title in enumerate(header):
         numbers = all(_is_number(row[place]) for row in rows)
         table.add_column(Text(title), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell[2:-2], "bold") if _BOLD.fullmatch(cell) else Text(cell) for cell in row))
+    for number, row in enumerate(rows):
+        cells = zip(header, row, strict=True)
+        table.add_row(*(Text(cell, "bold" if (number, title) in bold else "") for title, cell in cells))
     # a table that is read by another program is not to be folded
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as captured:

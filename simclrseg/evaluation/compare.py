@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
@@ -24,30 +24,35 @@ def rows(report: Report) -> list[dict[str, Any]]:
     return table
 
 
-def cells(report: Report) -> list[dict[str, str]]:
-    """The table as words, the best value of each metric between ``**``."""
+def cells(report: Report) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
+    """The table as words, and the cells (row, column) that hold the best value of a metric."""
     columns, deciding = _columns(report), report.models[0].deciding
-    best = {name: max(model.metrics[name].value for model in report.models) for name in columns}
-    table = []
-    for model in report.ranked:
+    highest = {name: max(model.metrics[name].value for model in report.models) for name in columns}
+    table, best = [], set()
+    for number, model in enumerate(report.ranked):
         row = {"name": model.name, "pretrained": _word(model.facts.get("pretrained"))}
         row["data ratio"] = _word(model.facts.get("data_ratio"))
         for name in columns:
             found = model.metrics[name]
-            text = str(found) if name == deciding else f"{found.value:.4f}"
-            row[name.replace("_", " ")] = f"**{text}**" if found.value == best[name] else text
+            column = name.replace("_", " ")
+            row[column] = str(found) if name == deciding else f"{found.value:.4f}"
+            if found.value == highest[name]:
+                best.add((number, column))
         differences = report.differences.get(model.name)
         row[f"{deciding} over {report.baseline}"] = signed(differences[deciding]) if differences else "-"
         row["pretraining"] = duration(model.facts.get("pretraining_seconds"))
         row["fine-tuning"] = duration(model.facts.get("finetuning_seconds"))
         table.append(row)
-    return table
+    return table, best
 
 
-def markdown(table: Sequence[Mapping[str, str]]) -> str:
-    """A table of words."""
+def markdown(table: Sequence[Mapping[str, str]], best: Collection[tuple[int, str]]) -> str:
+    """A table of words, the best cells between ``**``."""
     names = list(table[0])
-    lines = [names, ["---"] * len(names), *([row[name].replace("|", "\\|") for name in names] for row in table)]
+    lines = [names, ["---"] * len(names)]
+    for number, row in enumerate(table):
+        texts = {name: text.replace("|", "\\|") for name, text in row.items()}
+        lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

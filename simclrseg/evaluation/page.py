@@ -7,7 +7,7 @@ import hashlib
 import html
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -55,7 +55,7 @@ def table(
     *,
     caption: str,
     sortable: bool = False,
-    strong: frozenset[tuple[int, str]] = frozenset(),
+    strong: Collection[tuple[int, str]] = (),
 ) -> Html:
     """A table whose first column names the rows.
 

@@ -66,18 +66,13 @@ def _note(*text: str) -> Html:
 
 def _comparison(report: Report) -> Part:
     """All models in one table, the best first."""
-    rows, strong = [], set()
-    for number, row in enumerate(compare.cells(report)):
-        rows.append(
-            {name: text.removeprefix("**").removesuffix("**") if name != "name" else text for name, text in row.items()}
-        )
-        strong |= {(number, name) for name, text in row.items() if name != "name" and text.startswith("**")}
+    rows, best = compare.cells(report)
     deciding = words(report.models[0].deciding)
     content = [
         table(
             rows,
             caption=f"Models by {deciding}, with 95 % intervals; the best of a column is bold",
-            strong=frozenset(strong),
+            strong=best,
         ),
         _note(
             f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "

@@ -10,7 +10,8 @@ from typing import Any
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The facts and the table of what ``evaluate`` returned; what has no table stays as it is."""
     if "models" in result:
-        return {"report": result["report"], "table": result["table"], "n": result["models"][0]["n"]}
+        shown = {name: result[name] for name in ("report", "table", "best")}
+        return {**shown, "n": result["models"][0]["n"]}
     if "intervals" not in result:
         return dict(result)
     shown = (

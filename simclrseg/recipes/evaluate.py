@@ -140,6 +140,7 @@ def _facts(report: Report) -> dict[str, Any]:
     found = [_facts_of(model) for model in report.models]
     if len(found) == 1:
         return found[0]
+    table, best = compare.cells(report)
     return {
         "models": found,
         "baseline": report.baseline,
@@ -147,7 +148,8 @@ def _facts(report: Report) -> dict[str, Any]:
             name: {metric: estimate.facts() for metric, estimate in metrics.items()}
             for name, metrics in report.differences.items()
         },
-        "table": compare.cells(report),
+        "table": table,
+        "best": sorted(best),
     }
 
 
@@ -184,7 +186,7 @@ def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) 
     if len(report.models) == 1:
         return
     _labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
-    write_text(report.folder / "comparison.md", compare.markdown(result["table"]))
+    write_text(report.folder / "comparison.md", compare.markdown(result["table"], result["best"]))
     if lines := compare.over_ratio(report):
         plots.over_ratio(lines, report.models[0].deciding, report.folder / "data_ratio.png")
 

@@ -74,6 +74,13 @@ def test_rows_become_a_table(capsys):
     assert lines == [["name", "epochs"], ["pets", "20"], ["cifar", "-"]]
 
 
+def test_the_best_cells_of_a_table_are_bold_and_no_fact(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_result({"table": [{"name": "a", "iou": "0.5"}, {"name": "b", "iou": "0.5"}], "best": [(1, "iou")]})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and ["\x1b[1m0.5" in line for line in lines] == [False, False, True]
+
+
 def test_long_rows_are_not_cut_where_there_is_no_terminal(capsys):
     print_result({"published": [{"name": "x" * 150, "file": "y" * 150}]})
     assert f"{'x' * 150}  {'y' * 150}" in capsys.readouterr().out

@@ -125,6 +125,13 @@ def test_equally_good_thresholds_give_the_middle():
     assert segmentation.best_threshold(scores) == 0.5
 
 
+@pytest.mark.parametrize("empty", [0.0, 1.0, np.nan])
+def test_masks_without_a_foreground_have_no_best_threshold(empty):
+    pixels = Pixels.of(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.uint8), 0.5, 2)
+    scores = segmentation.Scores(("a",), (0,), {"original": pixels}, (), empty)
+    assert segmentation.best_threshold(scores) is None
+
+
 def model(name: str, iou: float, ratio: float | None, pretrained: str = "none", **facts: Any) -> Any:
     found = Estimate(iou, Interval(iou - 0.01, iou + 0.01))
     known = {"data_ratio": ratio, "pretrained": pretrained, "encoder": "resnet18", **facts}
@@ -141,15 +148,16 @@ def test_the_table_is_sorted_and_the_best_is_bold():
     report = reported(
         model("a|b", 0.5, 0.2), model("c", 0.7, 0.2, "pets", pretraining_seconds=7500.0, finetuning_seconds=200.0)
     )
-    first, second = compare.cells(report)
-    assert (first["name"], first["iou"]) == ("c", "**0.7000 [0.6900, 0.7100]**")
+    (first, second), best = compare.cells(report)
+    assert (first["name"], first["iou"]) == ("c", "0.7000 [0.6900, 0.7100]")
     assert first["iou over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
     assert (first["pretraining"], first["fine-tuning"]) == ("2 h 05 min", "3 min 20 s")
     assert (second["iou"], second["iou over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
-    assert "bce" not in first
-    lines = compare.markdown([first, second]).splitlines()
+    assert "bce" not in first and best == {(0, "iou")}
+    lines = compare.markdown([first, second], best).splitlines()
     assert lines[1] == "| " + " | ".join(["---"] * len(first)) + " |"
-    assert lines[3].startswith("| a\\|b | none | 0.2 |")
+    assert lines[2].startswith("| c | pets | 0.2 | **0.7000 [0.6900, 0.7100]** |")
+    assert lines[3].startswith("| a\\|b | none | 0.2 | 0.5000 [0.4900, 0.5100] |")
     rows = compare.rows(report)
     assert (rows[0]["iou"], rows[0]["iou_low"], rows[0]["iou_difference_high"]) == (0.7, 0.69, 0.2)
     assert rows[1]["iou_difference"] is None

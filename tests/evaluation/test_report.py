@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,12 @@ import pytest
 from simclrseg.evaluation import gallery
 from simclrseg.evaluation.charts import Chart, Line, drawn
 from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
+from simclrseg.evaluation.graphs import threshold_charts
 from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, page, picture, section, table
 from simclrseg.evaluation.pixels import Pixels
 from simclrseg.evaluation.report import write_report
-from simclrseg.evaluation.results import Evaluated, Report
-from simclrseg.evaluation.segmentation import Scores
+from simclrseg.evaluation.results import Estimate, Evaluated, Report
+from simclrseg.evaluation.segmentation import Scores, best_threshold
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
 SIZE = 48
@@ -307,6 +309,26 @@ def test_several_models_are_compared_in_one_table_with_one_row_an_image(tmp_path
     ids = [attributes["id"] for _, attributes in parsed.found if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {path.name for path in (tmp_path / "worst").iterdir()} == {"model-1", "model-2"}
+
+
+def test_the_best_of_a_column_is_bold(tmp_path):
+    one, other = segmented(name="one"), segmented(name="other")
+    worse = Estimate(other.metrics["iou"].value / 2)
+    models = (replace(one, metrics={"iou": worse}), replace(other, metrics={"iou": other.metrics["iou"]}))
+    write_report(Report(tmp_path, models, "one", {"other": {"iou": worse}}))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    comparison = text[text.index("Models by IoU") : text.index("“IoU over one”")]
+    assert re.findall("<strong>(.*?)</strong>", comparison) == [str(other.metrics["iou"])]
+
+
+def test_the_chart_names_the_threshold_that_is_the_best_one():
+    mask = np.eye(8, dtype=np.uint8)
+    pixels = Pixels.of(mask.astype(np.float32), mask, 0.5, 2)  # sure and right: every threshold is as good
+    scores = Scores(("a",), (0,), {"original": pixels}, ())
+    (chart,) = threshold_charts(replace(segmented(1), scores=scores))
+    assert f"at {best_threshold(scores):g};" in chart.description and "1.0000, at 0.5;" in chart.description
+    nothing = Scores(("a",), (0,), {"original": Pixels.of(0.0 * mask, 0 * mask, 0.5, 2)}, (), empty=np.nan)
+    assert threshold_charts(replace(segmented(1), scores=nothing)) == []
 
 
 def test_a_report_of_500_images_of_noise_is_far_below_10_mb(tmp_path):
