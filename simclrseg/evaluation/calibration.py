@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simclrseg.evaluation.intervals import Floats
 from simclrseg.metadata import IGNORE
 
 BINS = 15
 _FINE = 1500  # bins of the confidence by which risk and coverage are read; BINS divides it
-
-Floats = NDArray[np.float64]
 
 
 @dataclass

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.evaluation.intervals import RESAMPLES, Interval, interval, resamples
+from simclrseg.evaluation.intervals import RESAMPLES, Floats, Interval, interval, resamples
 
 NAMES = ("auroc", "aupr", "fpr95")
 _LEVELS = 1000  # different scores that intervals are read from
 _TOGETHER = 100  # resamples at a time: a few arrays of so many rows, a column an image
-
-Floats = NDArray[np.float64]
 
 
 def pair_logits(logits: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simclrseg.evaluation.intervals import Floats
 from simclrseg.inference.masks import to_mask
 from simclrseg.metadata import IGNORE
 from simclrseg.metrics import class_metrics, confusion_matrix, mean_of_known, ratio, segmentation_metrics
@@ -23,8 +24,6 @@ FOCUS = 2.0
 SMALLEST = 1e-7
 """Probability below which the true class costs no more: of float32, the sigmoid of a logit below -16 is nearly 0."""
 THRESHOLDS = np.arange(1, 100) / 100
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

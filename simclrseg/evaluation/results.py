@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -12,10 +12,8 @@ import numpy as np
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation import classification, segmentation
 from simclrseg.evaluation.intervals import Interval
+from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
-
-# (N, S, S, bands) -> probabilities float32, (N, S, S) of the foreground, (N, C, S, S), or (N, K) of photos
-Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from simclrseg.inference.session import Model
 
 Predict = Callable[[np.ndarray], np.ndarray]
-"""Pictures (N, H, W, bands) -> probabilities (N, H, W) or (N, C, H, W)."""
+"""Pictures (N, H, W, bands) -> float32 probabilities.
 
+(N, H, W) of the foreground, (N, C, H, W) of each class, or (N, K) of whole pictures.
+"""
 
 STRIP = 1 << 20  # values in memory at once, of a large picture
 

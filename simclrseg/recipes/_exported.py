@@ -13,11 +13,12 @@ from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
+from simclrseg.inference.masks import Predict
 from simclrseg.inference.session import Describe, NoMetadata, open_model
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import RGB, ModelMetadata, voc_colours
 from simclrseg.recipes import _classifier, _segmenter
-from simclrseg.recipes._tasks import Predict, task_of_model
+from simclrseg.recipes._tasks import task_of_model
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,8 @@ from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scal
 from simclrseg.data.splits import Split
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import DataError, ImageError, UsageError
-from simclrseg.evaluation.segmentation import Predict
 from simclrseg.images import resize_image, resize_mask
-from simclrseg.inference.masks import to_mask
+from simclrseg.inference.masks import Predict, to_mask
 from simclrseg.metadata import ModelMetadata
 
 log = logging.getLogger(__name__)

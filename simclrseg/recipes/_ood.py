@@ -26,7 +26,8 @@ from simclrseg.evaluation.ood import (
     pair_probabilities,
 )
 from simclrseg.evaluation.reading import read_photos
-from simclrseg.evaluation.results import Estimate, Evaluated, Predict
+from simclrseg.evaluation.results import Estimate, Evaluated
+from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.dropout import dropout_layers, sampling
 from simclrseg.recipes import _labelled
@@ -39,7 +40,7 @@ DRAWS = 20  # of Monte-Carlo dropout, where nothing else is asked for
 PIXELS = 256  # of each photo
 
 Level = Literal["image", "pixel"]
-# uint8 images (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
+# photos (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 # by level and score, (n,) of photos or (n, PIXELS)
 Scores = dict[tuple[Level, str], np.ndarray]

@@ -19,11 +19,12 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import SUFFIXES
+from simclrseg.inference.masks import Predict
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
 from simclrseg.recipes._labelled import predictor
-from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
+from simclrseg.recipes._tasks import TASKS, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
-
-import numpy as np
 
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
@@ -15,9 +12,6 @@ from simclrseg.errors import DataError, ModelFileError
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _classifier, _segmenter
-
-# uint8 images (N, S, S, bands) -> probabilities float32, in the shape of the task
-Predict = Callable[[np.ndarray], np.ndarray]
 
 TASKS: dict[str, ModuleType] = {"segment": _segmenter, "classify": _classifier}
 
