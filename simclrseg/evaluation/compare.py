@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
+from simclrseg.evaluation.wording import duration, words, written
 
 SHOWN = ("iou", "miou", "f1", "precision", "recall", "accuracy", "boundary_iou", "macro_f1", "top5")
 """Metrics that have a column, where they have a value."""
@@ -30,16 +31,15 @@ def cells(report: Report) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
     highest = {name: max(model.metrics[name].value for model in report.models) for name in columns}
     table, best = [], set()
     for number, model in enumerate(report.ranked):
-        row = {"name": model.name, "pretrained": _word(model.facts.get("pretrained"))}
-        row["data ratio"] = _word(model.facts.get("data_ratio"))
+        row = {"name": model.name, "pretrained": written(model.facts.get("pretrained"))}
+        row["data ratio"] = written(model.facts.get("data_ratio"), ".4g")
         for name in columns:
             found = model.metrics[name]
-            column = name.replace("_", " ")
-            row[column] = str(found) if name == deciding else f"{found.value:.4f}"
+            row[words(name)] = str(found) if name == deciding else written(found.value)
             if found.value == highest[name]:
-                best.add((number, column))
+                best.add((number, words(name)))
         differences = report.differences.get(model.name)
-        row[f"{deciding} over {report.baseline}"] = signed(differences[deciding]) if differences else "-"
+        row[f"{words(deciding)} over {report.baseline}"] = signed(differences[deciding]) if differences else "-"
         row["pretraining"] = duration(model.facts.get("pretraining_seconds"))
         row["fine-tuning"] = duration(model.facts.get("finetuning_seconds"))
         table.append(row)
@@ -69,7 +69,7 @@ def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, floa
         ratio, found = model.facts.get("data_ratio"), model.metrics[model.deciding]
         if ratio is None:
             continue
-        label = _word(model.facts.get("pretrained"))
+        label = written(model.facts.get("pretrained"))
         label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
         ends = (found.interval.low, found.interval.high) if found.interval else (found.value, found.value)
         lines.setdefault(label, []).append((ratio, found.value, *ends))
@@ -85,16 +85,6 @@ def signed(difference: Estimate) -> str:
     low, high = difference.interval.low, difference.interval.high
     chance = " (may be chance)" if low <= 0 <= high else ""
     return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
-
-
-def duration(seconds: float | None) -> str:
-    """``2 h 05 min``, ``3 min 20 s``, ``12 s``; - where not known."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def _columns(report: Report) -> list[str]:
@@ -113,7 +103,3 @@ def _flat(name: str, found: Estimate | None) -> dict[str, float | None]:
         f"{name}_low": ends.low if ends else None,
         f"{name}_high": ends.high if ends else None,
     }
-
-
-def _word(value: Any) -> str:
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

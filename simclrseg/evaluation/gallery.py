@@ -13,6 +13,7 @@ import numpy as np
 from simclrseg import plots
 from simclrseg.data.datasets.base import colour_bands
 from simclrseg.evaluation.results import Evaluated
+from simclrseg.evaluation.wording import words
 from simclrseg.files import make_folder
 from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
@@ -32,13 +33,11 @@ class Example:
     """An image as it is shown.
 
     Attributes:
-        row: its place in ``per_image``.
         key: its name in the dataset.
         text: what was found in it.
         pictures: titles and (H, W, 3) uint8 of one size.
     """
 
-    row: int
     key: str
     text: str
     pictures: tuple[tuple[str, np.ndarray], ...]
@@ -100,7 +99,7 @@ def _examples(model: Evaluated, rows: Sequence[int]) -> list[Example]:
 def _photo(model: Evaluated, row: int, image: np.ndarray) -> Example:
     found = model.per_image[row]
     text = f"true {found['true']}, predicted {found['predicted']} at {found['probability']:.3f}"
-    return Example(row, found["image"], text, (("photo", _viewable(model, image)),))
+    return Example(found["image"], text, (("photo", _viewable(model, image)),))
 
 
 def _masks(model: Evaluated, row: int, image: np.ndarray, probability: np.ndarray) -> Example:
@@ -115,8 +114,8 @@ def _masks(model: Evaluated, row: int, image: np.ndarray, probability: np.ndarra
         ("prediction", plots.overlay(photo, predicted, colours)),
         ("errors", errors(photo, truth, predicted)),
     )
-    text = f"{model.deciding.replace('_', ' ')} {found[model.deciding]:.4f}"
-    return Example(row, found["image"], text, pictures)
+    text = f"{words(model.deciding)} {found[model.deciding]:.4f}"
+    return Example(found["image"], text, pictures)
 
 
 def _viewable(model: Evaluated, image: np.ndarray) -> np.ndarray:

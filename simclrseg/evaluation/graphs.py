@@ -11,26 +11,10 @@ from simclrseg.evaluation import compare
 from simclrseg.evaluation.charts import Chart, Line
 from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.evaluation.segmentation import best_threshold
+from simclrseg.evaluation.wording import words
 
 POINTS = 200
 """Points that a curve is drawn with at most."""
-
-_WORDS = {"iou": "IoU", "miou": "mean IoU", "f1": "F1", "macro_f1": "macro F1", "bce": "BCE", "ce": "cross entropy"} | {
-    "boundary_iou": "Boundary IoU",
-    "top5": "top 5",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "aurc": "AURC",
-    "auroc": "AUROC",
-    "aupr": "AUPR",
-    "fpr95": "FPR at 95 % TPR",
-    "level": "per",
-}
-
-
-def words(name: str) -> str:
-    """A name as people write it."""
-    return _WORDS.get(name, name.replace("_", " "))
 
 
 def calibration_charts(model: Evaluated) -> list[Chart]:

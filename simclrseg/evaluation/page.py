@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from simclrseg.evaluation.wording import written
+
 PICTURE_BYTES = 30_000
 """Most that one embedded photo takes, before base64 adds a third."""
 CHART_BYTES = 150_000
@@ -25,18 +27,17 @@ class Html(str):
     """Text that is markup already; all other text is escaped before it comes into a page."""
 
 
-def element(name: str, /, *content: str, **attributes: str | bool | None) -> Html:
+def element(name: str, /, *content: str, **attributes: str | None) -> Html:
     """``<name attribute="...">content</name>``.
 
     Args:
-        attributes: ``class_`` for ``class``, ``_`` for ``-``; without those that are None or False.
+        attributes: ``class_`` for ``class``, ``_`` for ``-``; without those that are None.
     """
     parts = [name]
     for key, value in attributes.items():
-        if value is not None and value is not False:
-            key = key.rstrip("_").replace("_", "-")
-            parts.append(key if value is True else f'{key}="{html.escape(value)}"')
-    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta", "input") else f"</{name}>"))
+        if value is not None:
+            parts.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(value)}"')
+    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta") else f"</{name}>"))
 
 
 def joined(parts: Sequence[str]) -> Html:
@@ -91,17 +92,6 @@ def table(
         "table", element("caption", element("span", caption)), head, body, class_="sortable" if sortable else None
     )
     return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
-
-
-def written(value: Any) -> str:
-    """A value as a table shows it."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def picture(rgb: np.ndarray, *, alt: str, limit: int = PICTURE_BYTES) -> Html:

@@ -11,9 +11,11 @@ import numpy as np
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.charts import drawn
 from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
-from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts, words
+from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
+from simclrseg.evaluation.intervals import Interval
 from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Html, element, joined, page, picture, section, table
 from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Listed, Report
+from simclrseg.evaluation.wording import duration, words, written
 from simclrseg.files import write_text
 from simclrseg.images import read_image
 from simclrseg.plots import NUMBERED
@@ -110,39 +112,36 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
 
 def _numbers(model: Evaluated) -> list[Html]:
     """The headline and everything beside it."""
+    metrics = {name: found for name, found in model.metrics.items() if name != "dice"}  # the same as F1
     cards = [
         element(
             "div",
             element("dt", words(name)),
-            element("dd", f"{found.value:.4f}"),
-            element("dd", _ends(found)),
+            element("dd", written(found.value)),
+            element("dd", str(found.interval or "no interval")),
         )
-        for name, found in [item for item in model.metrics.items() if item[0] != "dice"][:CARDS]
+        for name, found in list(metrics.items())[:CARDS]
     ]
     over = "over all pixels" if model.task == "segmentation" else "over all photos"
     rows = []
-    for name, found in model.metrics.items():
-        if name == "dice":  # the same as F1
-            continue
-        row: dict[str, Any] = {"metric": words(name), over: found.value, "95 % interval": _ends(found)}
+    for name, found in metrics.items():
+        row: dict[str, Any] = {"metric": words(name), over: found.value, "95 % interval": found.interval}
         if model.means:
-            mean = model.means.get(name)
-            row |= {"mean over images": mean.value if mean else None, "its 95 % interval": _ends(mean)}
+            mean = model.means[name]
+            row |= {"mean over images": mean.value, "its 95 % interval": mean.interval}
         rows.append(row)
     content = []
     known = {**_flat(model.facts), **_flat(model.notes)}
     for seconds in ("pretraining_seconds", "finetuning_seconds"):
         if seconds in known:
-            known[seconds.replace("_seconds", "_time")] = compare.duration(known.pop(seconds))
+            known[seconds.replace("_seconds", "_time")] = duration(known.pop(seconds))
     if known:
-        facts = [{"fact": words(name), "value": _plain(value)} for name, value in known.items()]
-        content.append(table(facts, caption="The model and how it was scored"))
+        content.append(table(_fact_rows(known), caption="The model and how it was scored"))
     for name, finding in model.findings.items():
-        found = _ranges(finding.rows()) if isinstance(finding, Listed) and _nested(finding.facts()) else None
-        if found is None:
-            found = [{"fact": words(key), "value": _plain(value)} for key, value in _flat(finding.facts()).items()]
-        if found:
-            content.append(table(found, caption=_CAPTIONS.get(name, name.replace("_", " ").capitalize())))
+        facts = finding.facts()
+        lines = _ranges(finding.rows()) if isinstance(finding, Listed) and _nested(facts) else _fact_rows(_flat(facts))
+        if lines:
+            content.append(table(lines, caption=_CAPTIONS.get(name, words(name).capitalize())))
     numbers = [
         element("dl", *cards, class_="cards"),
         table(rows, caption="All metrics"),
@@ -153,10 +152,8 @@ def _numbers(model: Evaluated) -> list[Html]:
     return numbers
 
 
-def _ends(found: Estimate | None) -> str:
-    if found is None or found.interval is None:
-        return "no interval"
-    return f"{found.interval.low:.4f} to {found.interval.high:.4f}"
+def _fact_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"fact": words(name), "value": written(value, ".4g")} for name, value in facts.items()]
 
 
 def _flat(facts: Any, before: str = "") -> dict[str, Any]:
@@ -168,7 +165,7 @@ def _flat(facts: Any, before: str = "") -> dict[str, Any]:
         elif not isinstance(value, list | tuple):
             found[f"{before}{name}"] = value
         elif len(value) <= 3 and not any(isinstance(item, dict) for item in value):
-            found[f"{before}{name}"] = " to ".join(_plain(item) for item in value)
+            found[f"{before}{name}"] = " to ".join(written(item, ".4g") for item in value)
     return found
 
 
@@ -186,14 +183,10 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if name.endswith(("_low", "_high")):
                 continue
             low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-            cells[words(name)] = f"{value:.3f}{ends}" if isinstance(value, float) else _plain(value)
+            around = None if low is None or high is None else Interval(low, high)
+            cells[words(name)] = value if around is None else Estimate(value, around)
         found.append(cells)
     return found
-
-
-def _plain(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _classes(model: Evaluated) -> list[Html]:
@@ -290,7 +283,7 @@ def _images(report: Report) -> Part:
     else:
         column = first.deciding if first.task == "segmentation" else "predicted"
         rows = [_beside(report.ranked, row, column) for row in order[:ROWS]]
-        caption = f"{column.replace('_', ' ')} of all images, the worst of {first.name} first"
+        caption = f"{words(column)} of all images, the worst of {first.name} first"
     left = len(order) - len(rows)
     note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
     return _part(
@@ -305,5 +298,5 @@ def _beside(models: Sequence[Evaluated], row: int, column: str) -> dict[str, Any
     return {
         "image": first["image"],
         **truth,
-        **{f"{model.name} {column}": model.per_image[row][column] for model in models},
+        **{f"{model.name} {words(column)}": model.per_image[row][column] for model in models},
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from simclrseg.evaluation.intervals import Interval
+from simclrseg.evaluation.results import Estimate
+from simclrseg.evaluation.wording import written
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,15 +33,15 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: result[name] for name in shown if name in result}
     if best := result.get("best_threshold"):
         facts["best_threshold"] = (
-            f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_in_words(best['iou'])}"
+            f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_estimate(best['iou'])}"
         )
     facts |= _findings(result)
     rows = []
     for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": _number(value), "95 % interval": _ends(result["intervals"][name])}
+        row = {"metric": name, "over the split": written(value), "95 % interval": _interval(result["intervals"][name])}
         if name in result.get("mean_over_images", ()):
             mean = result["mean_over_images"][name]
-            row |= {"mean over images": _number(mean["value"]), "its 95 % interval": _ends(mean["interval"])}
+            row |= {"mean over images": written(mean["value"]), "its 95 % interval": _interval(mean["interval"])}
         rows.append(row)
     return {**facts, "metrics": rows, **_tables(result)}
 
@@ -64,10 +67,8 @@ def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
             "out of distribution": name,
             "per": level,
             "score": score,
-            **{curve: f"{value['value']:.4f}" for curve, value in curves.items()},
-            "AUROC's 95 % interval": "-"
-            if (ends := curves["auroc"]["interval"]) is None
-            else "{:.4f} to {:.4f}".format(*ends),
+            **{curve: written(value["value"]) for curve, value in curves.items()},
+            "AUROC's 95 % interval": _interval(curves["auroc"]["interval"]),
         }
         for name, facts in result.get("ood", {}).items()
         for level in ("image", "pixel")
@@ -76,14 +77,9 @@ def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {"ood": rows} if rows else {}
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else str(Interval(*ends))
 
 
-def _ends(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def _in_words(estimate: Mapping[str, Any]) -> str:
-    ends = "" if estimate["interval"] is None else f" ({_ends(estimate['interval'])})"
-    return f"{estimate['value']:.4f}{ends}"
+def _estimate(facts: Mapping[str, Any]) -> Estimate:
+    return Estimate(facts["value"], None if facts["interval"] is None else Interval(*facts["interval"]))

@@ -149,11 +149,11 @@ def test_the_table_is_sorted_and_the_best_is_bold():
         model("a|b", 0.5, 0.2), model("c", 0.7, 0.2, "pets", pretraining_seconds=7500.0, finetuning_seconds=200.0)
     )
     (first, second), best = compare.cells(report)
-    assert (first["name"], first["iou"]) == ("c", "0.7000 [0.6900, 0.7100]")
-    assert first["iou over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
+    assert (first["name"], first["IoU"]) == ("c", "0.7000 [0.6900, 0.7100]")
+    assert first["IoU over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
     assert (first["pretraining"], first["fine-tuning"]) == ("2 h 05 min", "3 min 20 s")
-    assert (second["iou"], second["iou over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
-    assert "bce" not in first and best == {(0, "iou")}
+    assert (second["IoU"], second["IoU over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
+    assert "BCE" not in first and best == {(0, "IoU")}
     lines = compare.markdown([first, second], best).splitlines()
     assert lines[1] == "| " + " | ".join(["---"] * len(first)) + " |"
     assert lines[2].startswith("| c | pets | 0.2 | **0.7000 [0.6900, 0.7100]** |")

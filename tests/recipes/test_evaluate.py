@@ -81,7 +81,7 @@ def test_two_models_are_compared_on_the_same_images(compared, run, other):
     assert low <= found["value"] <= high
     assert compared["missed"] == []
     assert summary(compared)["table"] == compared["table"] and "**" not in json.dumps(compared["table"])
-    assert (0, "iou") in summary(compared)["best"]  # the rows are sorted by it
+    assert (0, "IoU") in summary(compared)["best"]  # the rows are sorted by it
 
 
 def test_a_comparison_leaves_its_table_its_plot_and_the_files_of_each_model(compared):

@@ -1,0 +1,54 @@
+"""How tables and pages write names, numbers and spans of time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_WORDS = {
+    "iou": "IoU",
+    "miou": "mean IoU",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "boundary_iou": "Boundary IoU",
+    "top5": "top 5",
+    "bce": "BCE",
+    "ce": "cross entropy",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "aurc": "AURC",
+    "auroc": "AUROC",
+    "aupr": "AUPR",
+    "fpr95": "FPR at 95 % TPR",
+    "level": "per",
+}
+
+
+def words(name: str) -> str:
+    """A name as people write it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def written(value: Any, digits: str = ".4f") -> str:
+    """A value as people write it; - where there is none.
+
+    Args:
+        digits: how many a float has, as a format: ``.4g`` of facts that are no scores.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:{digits}}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """``2 h 05 min``, ``3 min 20 s``, ``12 s``; - where not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
