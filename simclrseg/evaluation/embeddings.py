@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
 
-
-def pca(features: Floats) -> Floats:
+def pca(features: NDArray[np.floating]) -> NDArray[np.floating]:
     """The two directions in which features vary most: (N, D) -> (N, 2)."""
     centred = features - features.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
@@ -16,7 +14,7 @@ def pca(features: Floats) -> Floats:
     return centred @ directions.T
 
 
-def silhouette(features: Floats, labels: NDArray[np.integer]) -> float:
+def silhouette(features: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Mean silhouette of the classes in cosine distance (Rousseeuw 1987), in [-1, 1]; higher is further apart.
 
     NaN with fewer than two classes. A class of one sample counts as 0.
