@@ -7,12 +7,12 @@ import pytest
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import UnknownName
-from simclrseg.exporters import EXPORTERS
+from simclrseg.exporters import EXPORTERS, READERS
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from simclrseg.tasks import METHODS
 
-TABLES = [DATASETS, EXPORTERS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, SCHEDULES, SEGMENTERS]
+TABLES = [DATASETS, EXPORTERS, LOGGERS, LOSSES, METHODS, OPTIMIZERS, READERS, SCHEDULES, SEGMENTERS]
 
 
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table in TABLES for name in table])
