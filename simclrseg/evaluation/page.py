@@ -36,7 +36,7 @@ def element(name: str, /, *content: str, **attributes: str | bool | None) -> Htm
         if value is not None and value is not False:
             key = key.rstrip("_").replace("_", "-")
             parts.append(key if value is True else f'{key}="{html.escape(value)}"')
-    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta", "input") else f"</{name}>"))
+    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta") else f"</{name}>"))
 
 
 def joined(parts: Sequence[str]) -> Html:
