@@ -1,4 +1,4 @@
-"""The one way to open a picture: decoding, orientation, colour and limits; also resizing and writing. No torch."""
+"""The one way to open a picture: decoding, orientation, colour and limits; also resizing. No torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from PIL import (
 )
 
 from simclrseg.errors import ImageError
-from simclrseg.files import replacing
 from simclrseg.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
 from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 
@@ -84,7 +83,7 @@ class Picture:
     several: bool = False
 
 
-def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orient: bool = True) -> Pixels:
+def read_image(source: str | Path | bytes) -> Pixels:
     """Decode a picture to RGB, as a viewer would show it.
 
     Transparent pixels are laid over white, 16 bits are scaled to 8, CMYK, Lab and pictures with an embedded ICC
@@ -92,8 +91,6 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
 
     Args:
         source: a file, or its contents.
-        max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
-        orient: apply the EXIF orientation.
 
     Returns:
         (H, W, 3) uint8, contiguous.
@@ -101,12 +98,15 @@ def read_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, orie
     Raises:
         ImageError: if it cannot be read; the message names file and reason.
     """
-    picture = read_picture(source, max_pixels=max_pixels)
-    return picture.pixels if orient else turn_back(picture.pixels, picture.orientation)
+    return read_picture(source).pixels
 
 
 def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """As ``read_image``, with what else the file says."""
+    """As ``read_image``, with what else the file says.
+
+    Args:
+        max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
+    """
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
         if stream.read(3) == b"\xff\xd8\xff":
@@ -161,7 +161,7 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
         return read_tiff(stream, name)
 
 
-def read_mask(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_mask(source: str | Path | bytes) -> Pixels:
     """Decode a mask without any conversion of its values.
 
     Returns:
@@ -174,7 +174,7 @@ def read_mask(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pi
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
         picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, max_pixels, name)
+        _check_pixels(*picture.size, MAX_PIXELS, name)
         orientation = _load(picture)
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
             orientation = 1
@@ -278,20 +278,6 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
 def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
     return _turn(image, _INVERSE.get(orientation, orientation))
-
-
-def write_png(path: str | Path, array: NDArray[Any]) -> None:
-    """Write (H, W) or (H, W, 3|4) RGB(A), uint8 or uint16, as PNG; the file appears whole or not at all.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
-    path = Path(path)
-    if array.ndim == 3:
-        array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".png", array)[1]
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
 
 
 def _decode_plain_jpeg(data: bytes) -> Pixels | None:

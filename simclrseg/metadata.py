@@ -13,7 +13,6 @@ from simclrseg.errors import ModelFileError
 BACKBONE_FILE = "backbone.safetensors"
 MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
-PROGRAM_FILE = "model.pt2"
 """What runs call the files that hold their models."""
 PICKLES = (".ckpt", ".pth", ".pt", ".bin")
 WEIGHTS = (".safetensors", *PICKLES)
@@ -62,7 +61,7 @@ class ModelMetadata(BaseModel):
     classes: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
     threshold: float | None = None
-    """Probability above which a pixel is foreground; None for more than two classes."""
+    """Probability above which a pixel is foreground; None where each class has its own probability."""
     border: str | None = None
     dataset: str = ""
     include_test: bool = False

@@ -34,7 +34,7 @@ class Positional:
 
 @dataclass(frozen=True)
 class Completes:
-    """What the shell offers as values: the name of a completer in ``cli/options.py``."""
+    """What the shell offers as values: the name of a completer in ``cli/completion.py``."""
 
     what: str
 

@@ -30,7 +30,7 @@ import PIL
 
 from simclrseg import headers, images, tiff
 from simclrseg.data import datasets
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, Derived, size_text
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.distributed import local_world_size
 from simclrseg.errors import DataError, ImageError
@@ -75,14 +75,15 @@ def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: boo
         return dataset
     pixel = len(dataset.bands) * np.dtype(dataset.dtype).itemsize
     needed = _decoded_bytes(photo_files, pixel) + _decoded_bytes(mask_files, 1)
-    what = f"{len(indices):,} photos take {_size(needed)} decoded"
+    what = f"{len(indices):,} photos take {size_text(needed)} decoded"
     if where in MEMORY_SHARE:
         room = _memory_room(where)
         if needed <= room.left:
             log.info(f"{what}, kept in RAM as they are read (--cache {where})")
             return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
         if where == "ram":
-            raise DataError(f"--cache ram: {what}, and {_size(room.left)} of memory may be taken: pass --cache auto")
+            left = size_text(room.left)
+            raise DataError(f"--cache ram: {what}, and {left} of memory may be taken: pass --cache auto")
     try:
         return _on_disk(dataset, indices, where=where, masks=masks, what=what)
     except DataError as error:
@@ -119,56 +120,30 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
         for file in files:
             file.discard_if_empty()
         raise DataError(
-            f"--cache {where}: {what}, {_size(missing)} of it still to be written to {_folder()}, "
-            f"where {_size(room)} may be taken: make room there, or {_ELSEWHERE}"
+            f"--cache {where}: {what}, {size_text(missing)} of it still to be written to {_folder()}, "
+            f"where {size_text(room)} may be taken: make room there, or {_ELSEWHERE}"
         )
-    log.info(f"{what}, kept in {_folder()} as they are read, {_size(missing)} still to come (--cache {where})")
+    log.info(f"{what}, kept in {_folder()} as they are read, {size_text(missing)} still to come (--cache {where})")
     return Cached(dataset, *files)
 
 
-class Cached(Dataset):
+class Cached(Derived):
     """A dataset in front of which a store stands: see ``cached``. Pictures are read-only."""
 
     def __init__(self, dataset: Dataset, photos: Store, masks: Store | None = None) -> None:
-        super().__init__(
-            dataset.name,
-            dataset.keys,
-            classes=dataset.classes,
-            colours=dataset.colours,
-            labels=dataset.labels,
-            label_names=dataset.label_names,
-            official=dataset.official,
-            border=dataset.border,
-            chosen=dataset.chosen,
-            summary=dataset.summary,
-            bands=dataset.bands,
-            full_scale=dataset.full_scale,
-        )
-        self._dataset = dataset
+        super().__init__(dataset)
         self._photos = photos
         self._masks = masks
 
-    def has_mask(self, index: int) -> bool:
-        return self._dataset.has_mask(index)
-
     def image(self, index: int) -> Pixels:
         if self.path(index) is None:
-            return self._dataset.image(index)
-        return _kept(self._photos, index, self._dataset.image)
+            return super().image(index)
+        return _kept(self._photos, index, super().image)
 
     def mask(self, index: int) -> Pixels:
         if self._masks is None or self.mask_path(index) is None:
-            return self._dataset.mask(index)
-        return _kept(self._masks, index, self._dataset.mask)
-
-    def content(self, index: int) -> bytes:
-        return self._dataset.content(index)
-
-    def path(self, index: int) -> Path | None:
-        return self._dataset.path(index)
-
-    def mask_path(self, index: int) -> Path | None:
-        return self._dataset.mask_path(index)
+            return super().mask(index)
+        return _kept(self._masks, index, super().mask)
 
 
 class Store(Protocol):
@@ -388,7 +363,3 @@ def _digest(*parts: str) -> str:
 
 def _mark(picture: Pixels) -> int:
     return _MARKED | zlib.crc32(picture)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

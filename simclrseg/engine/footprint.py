@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from simclrseg.distributed import local_world_size
-from simclrseg.engine.gradients import Passes
+from simclrseg.engine.gradients import Passes, buffers_kept
 from simclrseg.engine.task import Batch, ContrastiveTask, Task
 from simclrseg.errors import TrainingError
 from simclrseg.hardware import available_memory
@@ -54,7 +54,7 @@ def measure_footprint(task: Task, fields: Fields, *, batch_size: int, passes: Pa
     training = task.model.training
     task.model.train()
     try:
-        with _buffers_untouched(task):
+        with buffers_kept(task.model):
             if passes.device.type == "cuda":
                 _peak(task, fields, SIZES[1], passes)  # libraries take their own memory the first time
                 small, large = (_peak(task, fields, size, passes) for size in SIZES)
@@ -158,15 +158,3 @@ def _blank(fields: Fields, size: int, device: torch.device) -> Batch:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-@contextmanager
-def _buffers_untouched(task: Task) -> Iterator[None]:
-    """Undo what forward passes do to buffers, such as batch norm's running statistics."""
-    before = [buffer.clone() for buffer in task.model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(task.model.buffers(), before, strict=True):
-                buffer.copy_(value)

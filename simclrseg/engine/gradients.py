@@ -82,7 +82,7 @@ def _cached(
     batch norm sees a micro-batch; its running statistics change in the second pass only.
     """
     embeddings = []
-    with torch.no_grad(), _buffers_kept(task.model):
+    with torch.no_grad(), buffers_kept(task.model):
         for number, part in enumerate(parts):
             with passes.forward(step, number):
                 embeddings.append(_widened(task.embed(part)))
@@ -134,9 +134,12 @@ def _widened(embeddings: Tensor) -> Tensor:
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
+def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Undo what forward passes do to buffers, such as batch norm's running statistics."""
     before = [buffer.clone() for buffer in model.buffers()]
-    yield
-    for buffer, value in zip(model.buffers(), before, strict=True):
-        buffer.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)

@@ -29,41 +29,33 @@ from torch.nn import functional as F
 from simclrseg.errors import GateError
 from simclrseg.exporters import PRECISIONS
 from simclrseg.exporters.classification import DeployClassifier
+from simclrseg.exporters.deployed import Deployed
 from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
 from simclrseg.files import replacing
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.models.vit import fix_size, holds_vit
+from simclrseg.models.vit import fix_size
 
 INPUTS = ("image",)
 LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no larger messages
 
 
-class Deploy(nn.Module):
-    """A network with its pre- and postprocessing: what the exported graph computes.
+class Deploy(Deployed):
+    """A network that segments: normalised (N, bands, H, W), H and W multiples of 32 -> logits (N, 1 or C, H, W).
 
     A convolutional network sees the picture padded to multiples of 32, a vision transformer the picture brought to the
-    size that it was trained at; its logits are brought back.
-
-    Args:
-        model: normalised (N, bands, H, W), H and W multiples of 32 -> logits (N, 1 or C, H, W).
-        metadata: gives mean, std, threshold (None: several classes) and the size of training.
+    size that it was trained at; its logits are brought back. Where the metadata have no threshold, each class has its
+    own probability.
     """
 
     OUTPUTS = ("probability", "mask")
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, model: nn.Module, metadata: ModelMetadata) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, metadata)
         self.threshold = metadata.threshold
-        self.side = metadata.image_size if holds_vit(model) else None
-        self.register_buffer("mean", metadata.full_scale * torch.tensor(metadata.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", metadata.full_scale * torch.tensor(metadata.std).view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, bands) uint8 or uint16 -> probability and mask."""
-        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        x = self.normalized(image)
         logits = self._padded(x) if self.side is None else self._resized(x, self.side)
         if self.threshold is not None:
             probability = torch.sigmoid(logits[:, 0])
@@ -84,7 +76,6 @@ class Deploy(nn.Module):
 
     @classmethod
     def described(cls, metadata: ModelMetadata, shape: list[Any]) -> list[dict[str, Any]]:
-        """Name, type and shape of the outputs for pictures of a shape (N, H, W)."""
         classes = [] if metadata.threshold is not None else [len(metadata.classes)]
         return [
             {"name": cls.OUTPUTS[0], "type": "float32", "shape": [shape[0], *classes, *shape[1:]]},
@@ -92,7 +83,7 @@ class Deploy(nn.Module):
         ]
 
 
-GRAPHS: dict[str, type[Deploy | DeployClassifier]] = {"segmentation": Deploy, "classification": DeployClassifier}
+GRAPHS: dict[str, type[Deployed]] = {"segmentation": Deploy, "classification": DeployClassifier}
 """By the task in the metadata: the graph, with its outputs, of which the first is a probability and the second ids."""
 
 
@@ -148,7 +139,7 @@ def export_onnx(
     return agreement
 
 
-def portable(model: nn.Module, metadata: ModelMetadata) -> Deploy | DeployClassifier:
+def portable(model: nn.Module, metadata: ModelMetadata) -> Deployed:
     """A float32 copy on the CPU, in evaluation mode; the original may go on training."""
     network = GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
     fix_size(network, metadata.image_size)
@@ -183,7 +174,7 @@ def shapes_to_check(
 
 
 def _program(
-    network: Deploy | DeployClassifier, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
+    network: Deployed, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
 ) -> torch.onnx.ONNXProgram:
     if sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) >= LARGEST:
         raise GateError("the network has more than 2 GB of weights, and an ONNX file holds no more: use --format torch")

@@ -1,4 +1,4 @@
-"""A trained segmentation network as an ExportedProgram, for PyTorch without this tool and for its compilers.
+"""A trained network as an ExportedProgram, for PyTorch without this tool and for its compilers.
 
 The program takes and gives what the ONNX file does (exporters/onnx.py), but H and W are multiples of 32 from 64 on:
 PyTorch cannot export the padding for other sizes. ``torch.export.load(path).module()`` runs it.

@@ -45,13 +45,11 @@ class Job:
     """A photo and the files to write for it.
 
     Attributes:
-        targets: by output; None stands for stdout.
-        existing: files that are there already, and stay.
+        targets: by output, without files that are there already and stay; None stands for stdout.
     """
 
     photo: Photo
     targets: Mapping[str, Path | None]
-    existing: tuple[Path, ...] = ()
 
 
 def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]:
@@ -219,7 +217,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         if target.is_dir():
             raise UsageError(f"{target} is a folder: name another output")
     for folder in {target.parent for _, target in _targets(jobs)}:
-        _check_writable(folder)
+        check_writable(folder)
 
 
 def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list[Job]:
@@ -231,16 +229,16 @@ def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list
         raise UsageError(f"{which}: nothing is replaced without --overwrite, and --skip-existing leaves it out")
     there = set(existing)
     return [
-        Job(
-            job.photo,
-            {kind: target for kind, target in job.targets.items() if target not in there},
-            tuple(target for target in job.targets.values() if target in there),
-        )
-        for job in jobs
+        Job(job.photo, {kind: target for kind, target in job.targets.items() if target not in there}) for job in jobs
     ]
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """See that files can be written in a folder, which may not exist yet.
+
+    Raises:
+        UsageError: if they cannot.
+    """
     ancestor = folder
     while not ancestor.exists() and ancestor != ancestor.parent:
         ancestor = ancestor.parent

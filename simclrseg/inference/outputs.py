@@ -143,7 +143,7 @@ class Cutout(Picture):
 
 
 class Probability(Picture):
-    """Probabilities times 65,535: of the foreground as a 16-bit PNG, of several classes as a (C, H, W) NumPy array."""
+    """Probabilities times 65,535: of the foreground as a 16-bit PNG, of each of more than two as (C, H, W) NumPy."""
 
     bits = 16
 
@@ -163,7 +163,10 @@ class Probability(Picture):
             self._start = file.tell()
 
     def rows(self, strip: Strip) -> np.ndarray:
-        return (strip.probability * 65535 + 0.5).astype("<u2")
+        probability = strip.probability
+        if self._start is None and probability.ndim == 3:  # two classes, trained with a probability for each
+            probability = probability[1]
+        return (probability * 65535 + 0.5).astype("<u2")
 
     def add(self, strip: Strip) -> None:
         if self._start is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -52,9 +52,9 @@ class Predictor:
     keep_orientation: bool = False
     _said: set[str] = field(default_factory=set, repr=False)
 
-    def read(self, photo: Photo, stdin: BinaryIO | None = None) -> Picture:
+    def read(self, photo: Photo) -> Picture:
         """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
-        source = photo.source if photo.source is not None else (stdin or sys.stdin.buffer).read()
+        source = photo.source if photo.source is not None else sys.stdin.buffer.read()
         if not self.model.metadata.takes_photos:
             return Picture(self._read_bands(source, photo))
         picture = read_picture(source, max_pixels=self.max_pixels)
@@ -130,13 +130,7 @@ class Predictor:
             self._said.add(line)
             log.warning(line)
 
-    def write(
-        self,
-        job: Job,
-        picture: Picture,
-        probabilities: Iterator[tuple[int, np.ndarray]],
-        stdout: BinaryIO | None = None,
-    ) -> None:
+    def write(self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]) -> None:
         """Write all files of a photo.
 
         Raises:
@@ -150,7 +144,7 @@ class Predictor:
         with contextlib.ExitStack() as stack:
             outputs = []
             for kind, target in job.targets.items():
-                path = stack.enter_context(_to_stdout(stdout) if target is None else replacing(target))
+                path = stack.enter_context(_to_stdout() if target is None else replacing(target))
                 outputs.append(OUTPUTS[kind](stack.enter_context(path.open("wb")), subject))
             for strip in found:
                 for output in outputs:
@@ -177,12 +171,11 @@ def _turned_back(found: Iterator[Strip], orientation: int) -> tuple[Iterator[Str
 
 
 @contextlib.contextmanager
-def _to_stdout(stdout: BinaryIO | None) -> Iterator[Path]:
+def _to_stdout() -> Iterator[Path]:
     """A temporary path whose contents go to stdout when the block ends well."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "output"
         yield path
         with path.open("rb") as file, writing(Path("stdout")):
-            stream = stdout or sys.stdout.buffer
-            shutil.copyfileobj(file, stream)
-            stream.flush()
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()

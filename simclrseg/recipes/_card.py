@@ -8,6 +8,7 @@ from pathlib import Path
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.files import write_text
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.recipes._publish import usage
 
 CARD = """\
 # {name}
@@ -28,16 +29,9 @@ A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset},
 
     simclrseg finetune --pretrained {file}
 
-The file holds the encoder's own keys. Pixels in [0, 1] are normalised with mean {mean} and std {std}.
+The file holds the encoder's own keys.
 
-```python
-import segmentation_models_pytorch as smp
-from safetensors.torch import load_file
-
-model = smp.Unet("{encoder}", encoder_weights=None)
-model.encoder.load_state_dict(load_file("backbone.safetensors"))
-```
-
+{usage}
 The licence of the photos applies to what was learned from them.
 """
 
@@ -69,7 +63,6 @@ def write_card(
         version=metadata.version,
         commit=f" at {metadata.commit[:10]}" if metadata.commit else "",
         file=folder / BACKBONE_FILE,
-        mean=metadata.mean,
-        std=metadata.std,
+        usage="\n".join(usage(BACKBONE_FILE, metadata)),
     )
     write_text(folder / "README.md", text)

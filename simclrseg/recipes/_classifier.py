@@ -200,7 +200,7 @@ def results(scores: Scores, *, split: str, metadata: ModelMetadata) -> dict[str,
     return {"split": split, "n": len(scores.keys), "metrics": scores.metrics}
 
 
-def headline(result: dict[str, Any], at: str = "original") -> dict[str, Any]:
+def headline(result: dict[str, Any]) -> dict[str, Any]:
     """The part of ``results`` that is quoted: all of it, a label has no resolution."""
     return result
 

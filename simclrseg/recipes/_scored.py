@@ -18,7 +18,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
-from simclrseg.exporters import SUFFIXES
+from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
@@ -222,10 +222,10 @@ def model_run(root: Path, name: str | None) -> runs.Run:
 
 def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
     """A model by its name, folder or file."""
-    if name is not None and Path(name).suffix in SUFFIXES.values():
+    if name is not None and Path(name).suffix in READERS:
         path = Path(name)
-        if path.suffix != SUFFIXES["onnx"]:
-            raise UsageError(f"{path}: of exported files only {SUFFIXES['onnx']} is scored; or name its run")
+        if path.suffix != (scored := FORMATS["onnx"].suffix):
+            raise UsageError(f"{path}: of exported files only {scored} is scored; or name its run")
         predict, metadata = open_exported(
             path, config.hardware.device, classes=config.data.classes, size=config.data.size
         )

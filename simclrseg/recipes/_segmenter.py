@@ -195,11 +195,13 @@ def watchers(
     """Observers of the training: validation photos in ``examples.png`` every few epochs."""
     if not config.run.examples_every:
         return []
+
+    def predict(images: np.ndarray) -> np.ndarray:  # anew each time: training leaves the model in its own mode
+        return _labelled.predictor(task, machine)(images)
+
     return [
         Examples(
-            lambda images: _labelled.predictor(task, machine)(
-                images
-            ),  # anew each time: training leaves the model in its own mode
+            predict,
             dataset,
             spread(validation, EXAMPLES),
             every=config.run.examples_every,
@@ -268,9 +270,9 @@ def _by_class(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str,
     return {"iou_by_class": dict(zip(classes, scores, strict=True))}
 
 
-def headline(result: dict[str, dict[str, Any]], at: Resolution = "original") -> dict[str, Any]:
+def headline(result: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The part of ``results`` that is quoted."""
-    return result[at]
+    return result["original"]
 
 
 def image_rows(scores: Scores, metadata: ModelMetadata) -> list[dict[str, Any]]:

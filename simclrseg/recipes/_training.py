@@ -65,7 +65,6 @@ RESUMABLE = {
     "run.keep_checkpoints",
     "run.examples_every",
     "console.runs",
-    "console.quiet",
 }
 
 

@@ -16,8 +16,8 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
-from simclrseg.exporters import EXPORTERS, PRECISIONS, SUFFIXES
-from simclrseg.files import make_folder
+from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
+from simclrseg.files import make_folder, remove_empty
 from simclrseg.knobs import parse_config_file, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -29,11 +29,6 @@ from simclrseg.recipes._tasks import task_of, task_of_model
 
 log = logging.getLogger(__name__)
 
-NEXT = {
-    "onnx": "{predict} --model {file}",
-    "torch": "simclrseg export --inspect {file}",
-    "safetensors": "simclrseg finetune --pretrained {file}",
-}
 # knob -> the argument of an exporter that it decides; not every format has every one
 OPTIONS = {
     "precision": "precision",
@@ -58,7 +53,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     arguments = inspect.signature(exporter).parameters
     check_options(config)
     token = check_push(config)
-    run = exported_run(config, backbones="photos" not in arguments)
+    run = exported_run(config, backbones=FORMATS[config.model.format].backbones)
     path = output_of(config, run)
     log.info(describe(torch.device("cpu"), "fp32"))
     log.info(f"run {run.folder}")
@@ -68,8 +63,11 @@ def export(config: ExportConfig) -> dict[str, Any]:
         found = photos_for(config, run, metadata)
         options |= {"photos": found.check, "truths": found.masks}
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
-    make_folder(path.parent)
-    agreement = exporter(model, path, metadata, **options)
+    made = make_folder(path.parent)
+    try:
+        agreement = exporter(model, path, metadata, **options)
+    finally:
+        remove_empty(made)
     if agreement is not None:
         log.info(str(agreement))
     return {
@@ -84,11 +82,13 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
     """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
-    predict = task_of_model(metadata).NEXT if format == "onnx" else ""
-    return NEXT[format].format(file=shlex.quote(str(path)), predict=predict)
+    command = FORMATS[format].next
+    predict = task_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
+    return command.format(file=shlex.quote(str(path)), predict=predict)
 
 
 def knobs(config: ExportConfig) -> dict[str, Any]:
+    """What was asked of the file, by the names in OPTIONS and others."""
     return {**config.model.model_dump(), **config.check.model_dump()}
 
 
@@ -138,7 +138,7 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
     Raises:
         UsageError: if it has another suffix, exists, is the run's own, or would lie in no folder.
     """
-    format, suffix = config.model.format, SUFFIXES[config.model.format]
+    format, suffix = config.model.format, FORMATS[config.model.format].suffix
     path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
     if format == PUBLISHED and not config.console.output:
         path = file_to_publish(run)
@@ -161,7 +161,7 @@ def default_name(config: ExportConfig) -> str:
     parts = ["model"]
     parts += [] if PRECISIONS[model.precision].exact else [model.precision]
     parts += ["x".join(map(str, model.fixed_shape))] if model.fixed_shape else []
-    return ".".join(parts) + SUFFIXES[model.format]
+    return ".".join(parts) + FORMATS[model.format].suffix
 
 
 def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:

@@ -19,7 +19,7 @@ from simclrseg.errors import ImageError, SimclrsegError, UsageError
 from simclrseg.files import make_folder, remove_empty, write_text
 from simclrseg.images import Picture, image_shape
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import Job, Photo, find_photos, names_one_photo, plan_outputs
+from simclrseg.inference.files import Job, Photo, check_writable, find_photos, names_one_photo, plan_outputs
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import CPU, Model, open_model
@@ -152,6 +152,7 @@ def _labels(
             raise UsageError(f"-o {table}: labels are written as a table; name a .csv or .json file")
         if Path(table).exists() and not config.console.overwrite:
             raise UsageError(f"{table} exists: nothing is replaced without --overwrite")
+        check_writable(Path(table).parent)
     predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels))
 
     def work(batch: Sequence[Photo]) -> list[Row]:
@@ -161,9 +162,13 @@ def _labels(
             rows[place] |= row
         return rows
 
-    done, failed = _run(work, photos, model, threads, 0, on_file, lambda photo: photo)
-    if table is not None:
-        write_text(Path(table), _as_table(done, Path(table).suffix.lower()))
+    made = make_folder(Path(table).parent) if table is not None else []
+    try:
+        done, failed = _run(work, photos, model, threads, 0, on_file, lambda photo: photo)
+        if table is not None:
+            write_text(Path(table), _as_table(done, Path(table).suffix.lower()))
+    finally:
+        remove_empty(made)
     return done, failed, []
 
 
@@ -205,7 +210,8 @@ def _run(
                     log.warning(row["reason"])
                 on_file(count, len(items))
     except SimclrsegError:
-        log.info(f"stopped: {count - failures} of {len(items)} done; --skip-existing goes on from there")
+        remedy = "" if model.classifies else "; --skip-existing goes on from there"  # a table is written at the end
+        log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")
         raise
     if len(items) + skipped > 1:
         log.info(f"{count - failures} done, {failures} failed, {skipped} skipped")

@@ -79,7 +79,8 @@ def single(model: Path, weights: Path, photo: Path, folder: Path, *, side: int, 
 def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: int) -> None:
     """Both in this process and with a session of their own; the loop's has all cores for each photo."""
     from simclrseg.config.predict import PredictConfig
-    from simclrseg.images import read_image, resize_image, write_png
+    from simclrseg.files import replacing
+    from simclrseg.images import read_image, resize_image
     from simclrseg.inference.masks import to_mask, to_picture, to_size
     from simclrseg.inference.session import open_model
     from simclrseg.recipes.predict import predict
@@ -102,7 +103,8 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
             image = read_image(photo)
             found = opened.run(np.ascontiguousarray(resize_image(image, (side, side)))[None])[0]
             mask = to_mask(to_size(found, image.shape[:2]), opened.metadata.threshold)
-            write_png(folder / "loop" / f"{photo.stem}.png", to_picture(mask, opened.metadata))
+            with replacing(folder / "loop" / f"{photo.stem}.png") as target:  # whole or not at all, as `predict` does
+                cv2.imwrite(str(target), to_picture(mask, opened.metadata))
 
     timings = interleave({"a loop": loop, "predict": lambda: predict(config)}, rounds=rounds, threads=cores)
     print(f"\n{len(photos)} photos, ResNet-18 U-Net, {cores} cores")

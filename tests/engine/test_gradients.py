@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simclrseg.engine.gradients import Passes, accumulate_gradient
+from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept
 from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task, ValidatedTask
 from tests.engine.small import CPU, Classification, Contrast, Images, network
 
@@ -93,6 +93,13 @@ def test_caching_equals_ghost_batch_norm_and_updates_its_statistics_once() -> No
     for (name, buffer), other in zip(cached.model.named_buffers(), reference.model.buffers(), strict=True):
         assert torch.equal(buffer, other), name
     assert cached.model[1].num_batches_tracked == 3
+
+
+def test_buffers_are_kept_though_a_pass_breaks_off() -> None:
+    norm = nn.BatchNorm2d(2)
+    with pytest.raises(RuntimeError, match="size"), buffers_kept(norm):
+        norm(torch.ones(4, 2, 3, 3)).view(5)
+    assert torch.equal(norm.running_mean, torch.zeros(2)) and norm.num_batches_tracked == 0
 
 
 def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches() -> None:

@@ -18,11 +18,13 @@ from tests.inference.test_rle import decoded
 BINARY = ModelMetadata(
     task="segmentation", encoder="resnet18", image_size=16, classes=("background", "cat"), threshold=0.5
 )
+EACH = BINARY.model_copy(update={"threshold": None})  # two classes with a probability each, as `ce` trains them
 THREE = BINARY.model_copy(update={"classes": ("background", "cat", "dog"), "threshold": None})
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (12, 20, 3)).astype(np.uint8)
 SCENES = {
     "two": (BINARY, RNG.random((12, 20), np.float32)),
+    "each": (EACH, RNG.dirichlet([1, 1], (12, 20)).transpose(2, 0, 1).astype(np.float32)),
     "three": (THREE, RNG.dirichlet([1, 1, 1], (12, 20)).transpose(2, 0, 1).astype(np.float32)),
 }
 
@@ -55,8 +57,9 @@ def test_the_strips_do_not_matter(kind, scene):
         assert in_pieces == whole
 
 
-def test_a_mask_is_0_and_255_for_two_classes_and_ids_for_more():
-    content, mask = written("mask", "two")
+@pytest.mark.parametrize("scene", ["two", "each"])
+def test_a_mask_is_0_and_255_for_two_classes_and_ids_for_more(scene):
+    content, mask = written("mask", scene)
     np.testing.assert_array_equal(picture(content), 255 * mask)
     content, mask = written("mask", "three")
     np.testing.assert_array_equal(picture(content), mask)
@@ -83,17 +86,20 @@ def test_an_overlay_is_half_colour_and_the_photo_itself_where_a_class_is_black()
         assert np.abs(shown[mask == label] - (IMAGE[mask == label] + np.array(colour)) / 2).max() <= 1
 
 
-def test_a_cutout_keeps_the_photo_and_is_transparent_around_it():
-    content, mask = written("cutout", "two")
+@pytest.mark.parametrize("scene", ["two", "each"])
+def test_a_cutout_keeps_the_photo_and_is_transparent_around_it(scene):
+    content, mask = written("cutout", scene)
     shown = picture(content)
     np.testing.assert_array_equal(shown[:, :, :3], IMAGE)
     np.testing.assert_array_equal(shown[:, :, 3], 255 * mask)
 
 
-def test_probabilities_have_sixteen_bits():
-    shown = picture(written("probability", "two")[0])
+@pytest.mark.parametrize("scene", ["two", "each"])
+def test_the_probability_of_two_classes_is_that_of_the_foreground_in_sixteen_bits(scene):
+    shown = picture(written("probability", scene)[0])
+    foreground = SCENES[scene][1] if scene == "two" else SCENES[scene][1][1]
     assert shown.dtype == np.uint16
-    np.testing.assert_allclose(shown / 65535, SCENES["two"][1], atol=0.6 / 65535)
+    np.testing.assert_allclose(shown / 65535, foreground, atol=0.6 / 65535)
 
 
 def test_probabilities_of_several_classes_are_an_array():
@@ -103,7 +109,7 @@ def test_probabilities_of_several_classes_are_an_array():
     np.testing.assert_allclose(maps / 65535, SCENES["three"][1], atol=0.6 / 65535)
 
 
-@pytest.mark.parametrize(("scene", "labels"), [("two", [1]), ("three", [0, 1, 2])])
+@pytest.mark.parametrize(("scene", "labels"), [("two", [1]), ("each", [1]), ("three", [0, 1, 2])])
 def test_json_holds_each_class_with_its_run_lengths(scene, labels):
     content, mask = written("json", scene)
     found = json.loads(content)

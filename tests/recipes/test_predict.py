@@ -19,7 +19,7 @@ from PIL import Image
 from simclrseg import files
 from simclrseg.cli.app import main
 from simclrseg.config.predict import PredictConfig
-from simclrseg.errors import DeviceError, OutputError, UsageError
+from simclrseg.errors import DeviceError, ModelFileError, OutputError, UsageError
 from simclrseg.images import image_shape, read_picture, turn_back
 from simclrseg.inference.session import Model
 from simclrseg.recipes.predict import predict
@@ -213,6 +213,32 @@ def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path)
     assert first.startswith(f"{inputs[0]},red,0.8333")
     run(make_classifier(), inputs, tmp_path / "labels.json")
     assert json.loads((tmp_path / "labels.json").read_text()) == result["done"]
+
+
+def test_a_table_of_labels_gets_its_folder(make_classifier, tmp_path):  # noqa: F811
+    model, table = make_classifier(), tmp_path / "new" / "deep" / "labels.csv"
+    run(model, [save(tmp_path / "a.png")], table)
+    assert len(table.read_text().splitlines()) == 2
+    table.unlink()
+    with pytest.raises(UsageError, match=r"a\.png is a file, so the folder .* cannot be made"):
+        run(model, [tmp_path / "a.png"], tmp_path / "a.png" / "labels.csv")
+
+
+def test_labels_that_were_cut_short_leave_no_folder_and_no_advice_for_files(
+    make_classifier,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    caplog,
+):
+    def fail(self, batch):
+        raise ModelFileError("the model fails")
+
+    model = make_classifier()
+    monkeypatch.setattr(Model, "run", fail)
+    with caplog.at_level("INFO", logger="simclrseg"), pytest.raises(ModelFileError):
+        run(model, [save(tmp_path / "a.png")], tmp_path / "new" / "labels.csv")
+    assert not (tmp_path / "new").exists()
+    assert caplog.messages[-1] == "stopped: 0 of 1 done"
 
 
 @pytest.mark.parametrize(

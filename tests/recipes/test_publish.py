@@ -12,14 +12,17 @@ import yaml
 
 from simclrseg import runs
 from simclrseg.config.export import ExportConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.pull import PullConfig
-from simclrseg.errors import HubError, UsageError
+from simclrseg.errors import GateError, HubError, UsageError
+from simclrseg.exporters import weights
 from simclrseg.exporters.weights import export_weights
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import save_weights
+from simclrseg.recipes._card import write_card
 from simclrseg.recipes._publish import usage
 from simclrseg.recipes.export import export
 from simclrseg.recipes.pull import pull
@@ -66,6 +69,13 @@ def test_a_backbone_and_its_card_lie_in_a_folder_of_their_own(root):
     assert "- loss: 1.25" in card and "photos | shapes" in card and "command: pretrain" in card
 
 
+def test_a_file_that_fails_its_check_leaves_no_empty_folder(root, monkeypatch):
+    monkeypatch.setattr(weights, "read_weights", lambda path: ({}, None))
+    with pytest.raises(GateError, match="do not come back"):
+        exported(root, "pets")
+    assert not (root / "pretrain" / "pets" / "hub").exists()
+
+
 @pytest.mark.parametrize("library", ["torchvision", "timm", "segmentation-models-pytorch"])
 def test_the_lines_of_the_card_load_the_same_encoder(root, monkeypatch, library):
     exported(root, "pets")
@@ -102,6 +112,26 @@ def test_a_published_encoder_has_the_keys_of_the_run_and_every_line_of_its_card_
             got = theirs(images)
             expected = pooled_features(ours, images) if isinstance(got, torch.Tensor) else ours(images)[-1]
             torch.testing.assert_close(got if isinstance(got, torch.Tensor) else got[-1], expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "bands", "code"),
+    [
+        ("resnet18", 12, 'smp.Unet("resnet18", encoder_weights=None, in_channels=12)'),
+        ("vit_b_16", 3, 'timm.create_model("vit_base_patch16_224", num_classes=0)'),
+        ("cnn", 3, None),
+    ],
+)
+def test_the_card_of_a_pretraining_run_loads_its_own_encoder(tmp_path, encoder, bands, code):
+    names = tuple(f"B{number}" for number in range(bands))
+    facts = {"in_channels": bands, "bands": names, "mean": (0.5,) * bands, "std": (0.2,) * bands}
+    metadata = ModelMetadata(task="backbone", method="simclr", encoder=encoder, image_size=224, **facts)
+    config = PretrainConfig.model_validate({"data": {"dataset": ["shapes"]}})
+    write_card(tmp_path, metadata, config=config, photos=9, rows={"batch": "8 photos"})
+    card = (tmp_path / "README.md").read_text()
+    assert "\n".join(usage(BACKBONE_FILE, metadata)) in card
+    assert code in card if code else "```" not in card
+    assert ("smp" in card) == (encoder == "resnet18") and card.count("Pixels in [0, 1]") == 1
 
 
 @pytest.mark.parametrize("decoder", ["unetplusplus", "fpn", "deeplabv3plus"])

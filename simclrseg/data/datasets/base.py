@@ -147,6 +147,48 @@ class Dataset:
             return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
 
 
+class Derived(Dataset):
+    """The photos and masks of another dataset, with all that is known of them; a subclass changes some of it.
+
+    Args:
+        details: arguments of ``Dataset`` that differ.
+    """
+
+    def __init__(self, dataset: Dataset, **details: Any) -> None:
+        same: dict[str, Any] = {
+            "classes": dataset.classes,
+            "colours": dataset.colours,
+            "labels": dataset.labels,
+            "label_names": dataset.label_names,
+            "official": dataset.official,
+            "border": dataset.border,
+            "chosen": dataset.chosen,
+            "summary": dataset.summary,
+            "bands": dataset.bands,
+            "full_scale": dataset.full_scale,
+        }
+        super().__init__(dataset.name, dataset.keys, **(same | details))
+        self._dataset = dataset
+
+    def has_mask(self, index: int) -> bool:
+        return self._dataset.has_mask(index)
+
+    def image(self, index: int) -> Pixels:
+        return self._dataset.image(index)
+
+    def mask(self, index: int) -> Pixels:
+        return self._dataset.mask(index)
+
+    def path(self, index: int) -> Path | None:
+        return self._dataset.path(index)
+
+    def mask_path(self, index: int) -> Path | None:
+        return self._dataset.mask_path(index)
+
+    def content(self, index: int) -> bytes:
+        return self._dataset.content(index)
+
+
 class FileDataset(Dataset):
     """Photos, and their masks, that lie in files below one folder.
 
@@ -206,6 +248,11 @@ def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
 def bands_text(dataset: Dataset) -> str:
     """``3 bands of 8 bits``: what tells pictures apart that cannot be learned from together."""
     return f"{len(dataset.bands)} bands of {8 * np.dtype(dataset.dtype).itemsize} bits"
+
+
+def size_text(count: float) -> str:
+    """A number of bytes: ``1.3 GB`` or ``20 MB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def some(things: Sequence[object], *, shown: int = 5) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from simclrseg.data.datasets.base import size_text
 from simclrseg.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -65,11 +66,11 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
     parent = next(folder for folder in (root, *root.parents) if folder.is_dir())
     free = shutil.disk_usage(parent).free
     if free < source.disk:
-        raise missing(source, root, f"it needs {_size(source.disk)}, {_size(free)} are free")
+        raise missing(source, root, f"it needs {size_text(source.disk)}, {size_text(free)} are free")
     created = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        log.info("fetching %s: %s from %s to %s", source.name, _size(source.download), source.address, root)
+        log.info("fetching %s: %s from %s to %s", source.name, size_text(source.download), source.address, root)
         with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=root) as temporary:
             with _patience(), contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
                 download(Path(temporary))
@@ -104,7 +105,3 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,78 @@
+"""What an exported file takes, gives and says of itself: its inputs, outputs and metadata. Never imports torch.
+
+A reader's errors begin with a verb, for the file's name stands before them; metadata are empty in a file of others.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import safetensors
+from google.protobuf.message import DecodeError
+
+from simclrseg.errors import ModelFileError
+from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
+
+Facts = dict[str, Any]
+
+
+def read_onnx(path: Path) -> Facts:
+    """Raises ModelFileError if it is no ONNX file that can be read."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if not model.graph.output:  # arbitrary bytes may parse
+            raise ValueError
+    except (DecodeError, OSError, ValueError) as error:
+        raise ModelFileError("is no ONNX model that can be read: export it again") from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    header = {prop.key: prop.value for prop in model.metadata_props}
+    return {
+        "opset": next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), None),
+        "inputs": [_tensor(value) for value in model.graph.input if value.name not in weights],
+        "outputs": [_tensor(value) for value in model.graph.output],
+        "metadata": _ours(header, ONNX_PREFIX),
+    }
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Facts:
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "type": str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
+        "shape": [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
+    }
+
+
+def read_program(path: Path) -> Facts:
+    """Raises ModelFileError if it is no torch.export program that can be read."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
+            facts: Facts = json.loads(file.read(entries[0])) if entries else {}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ModelFileError("is no torch.export program that can be read: export it again") from error
+    return {"inputs": [], "outputs": [], "metadata": {}, **facts}
+
+
+def read_weights(path: Path) -> Facts:
+    """Raises ModelFileError if it is no safetensors file that can be read."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            header, tensors = file.metadata() or {}, len(file.keys())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelFileError("is no whole safetensors file: export it again") from error
+    return {"tensors": tensors, "inputs": [], "outputs": [], "metadata": _ours(header, "")}
+
+
+def _ours(header: dict[str, str], prefix: str) -> Facts:
+    """The metadata as plain values; nothing where the file was not made by this tool.
+
+    Raises:
+        ModelFileError: if they are ours but cannot be read.
+    """
+    metadata = ModelMetadata.from_strings(header, prefix)
+    return {} if metadata is None else metadata.model_dump(mode="json")

@@ -1,0 +1,24 @@
+"""What there is to know of a kind of file before it is written or read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that a trained model leaves PyTorch in.
+
+    Attributes:
+        exporter: the function that writes it, as a ``Registry`` spells it.
+        reader: the function that says what is in such a file, path -> facts; it never imports torch.
+        suffix: how its files' names end.
+        next: the command that goes on with ``{file}``; ``{predict}`` is that of the model's task.
+        backbones: whether the encoder of a pretraining run can be written too.
+    """
+
+    exporter: str
+    reader: str
+    suffix: str
+    next: str
+    backbones: bool = False
