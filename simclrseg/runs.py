@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
-from simclrseg.files import make_folder, remove_empty, write_text, writing
+from simclrseg.files import make_folder, remove_empty, write_json, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -119,7 +119,7 @@ def check_name(name: str) -> None:
 def record(run: Run, **facts: Any) -> None:
     """Add facts to the run's ``environment.json``, atomically."""
     run.__dict__.pop("environment", None)  # what was read before is stale now
-    write_text(run.folder / ENVIRONMENT, json.dumps({**run.environment, **facts}, indent=2) + "\n")
+    write_json(run.folder / ENVIRONMENT, {**run.environment, **facts})
     run.__dict__.pop("environment", None)
 
 

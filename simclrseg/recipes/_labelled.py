@@ -20,6 +20,7 @@ from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
 from simclrseg.images import resize_image, resize_mask
+from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,19 @@ def tell(dataset: Dataset, split: Split, *, bare: int, without: str) -> None:
     if bare:
         log.info(f"{dataset.name}: {bare:,} photos without {without} are skipped")
     log.info(split.line)
+
+
+def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
+    """Refuse pictures that a network cannot look at.
+
+    Raises:
+        DataError: if they have other bands, or another full scale.
+    """
+    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
+        raise DataError(
+            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: {remedy}"
+        )
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -120,11 +120,7 @@ def check(
         UsageError: if draws are asked for of a model that has no dropout, or is an exported file.
     """
     for other, _ in others:
-        if (other.bands, other.full_scale) != (metadata.bands, metadata.full_scale):
-            raise DataError(
-                f"--ood {other.name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but the model "
-                f"was trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: choose another"
-            )
+        _labelled.check_bands(other, metadata, remedy="choose another --ood")
         if other.name == dataset.name:
             raise DataError(f"--ood {other.name} is what the model is scored on: choose a dataset of another kind")
     if network is None:

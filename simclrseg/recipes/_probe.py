@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.data.splits import Split
-from simclrseg.errors import DataError, RunError, UsageError, WeightsError
+from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation.intervals import interval_of_mean
 from simclrseg.evaluation.results import Estimate
-from simclrseg.files import write_text
+from simclrseg.files import write_json, write_text
 from simclrseg.knobs import dump_config, parse_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import pooled_features
@@ -126,11 +125,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     if method is not None:
         _embed.check(method, found)
     dataset, split = photos_to_probe(found, config.data.dataset)
-    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
-        raise DataError(
-            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but {found.name} "
-            f"was pretrained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: name others with --dataset"
-        )
+    _labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     if split is not None and parts != ("test",):
         raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
@@ -161,7 +156,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
             }
             drawn = _embed.draw(encoders, dataset, scored, method=method, folder=report.folder, **options)
             result["embedding"] = drawn.facts()
-        write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+        write_json(report.folder / "metrics.json", result)
         runs.finish(report)
     except BaseException:
         runs.discard_unless_started(report)

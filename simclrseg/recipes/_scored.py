@@ -22,7 +22,7 @@ from simclrseg.exporters import SUFFIXES
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
-from simclrseg.recipes._labelled import predictor
+from simclrseg.recipes._labelled import check_bands, predictor
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
@@ -183,7 +183,7 @@ def _photos(
     """
     dataset, split = photos
     recipe.tell(dataset, split)
-    check_bands(dataset, metadata)
+    check_bands(dataset, metadata, remedy="score it on such pictures")
     recipe.check_classes(dataset, metadata)
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
@@ -191,19 +191,6 @@ def _photos(
         raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
     test_hash = recipe.hash_of_test(dataset, indices)
     return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
-
-
-def check_bands(dataset: Dataset, metadata: ModelMetadata) -> None:
-    """Refuse pictures that the model cannot look at.
-
-    Raises:
-        DataError: if they have other bands, or another full scale.
-    """
-    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
-        raise DataError(
-            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
-            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: score it on such pictures"
-        )
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from simclrseg.data.splits import split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
-from simclrseg.files import write_text
+from simclrseg.files import write_json
 from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -165,14 +164,12 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         test_hash=metadata.test_hash,
     ) as run:
         if distributed.is_main():
-            write_text(
-                run.folder / "split.json", json.dumps(split_json(dataset, split, metadata.test_hash), indent=1) + "\n"
-            )
+            write_json(run.folder / "split.json", split_json(dataset, split, metadata.test_hash))
         if report is not None and distributed.is_main():
             loaded = dataclasses.asdict(report)
             if decoder_report is not None:
                 loaded["decoder"] = dataclasses.asdict(decoder_report)
-            write_text(run.folder / "load_report.json", json.dumps(loaded, indent=1) + "\n")
+            write_json(run.folder / "load_report.json", loaded)
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
@@ -211,7 +208,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         found = {"metrics": recipe.headline(test)["metrics"], "epochs": len(result.history)}
         metadata = metadata.model_copy(update=found)
         save_weights(run.folder / MODEL_FILE, weights_of(model), metadata)
-        write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
+        write_json(run.folder / "test.json", test)
         problem = export_run(run, model, dataset, split.test, metadata)
         finish_run(run)
     if problem is not None:

@@ -206,6 +206,15 @@ def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
     assert summary(result)["backbone"] == pipeline.pretrained["run"]
 
 
+def test_features_that_are_not_finite_leave_a_report_that_can_be_read(pipeline: Pipeline, monkeypatch):
+    import torch
+
+    monkeypatch.setattr("simclrseg.recipes._probe.effective_rank", lambda features: torch.tensor(float("nan")))
+    result = evaluated(pipeline.runs, pipeline.pretrained["run"])
+    text = (Path(result["report"]) / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"]["effective_rank"] is None
+
+
 def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, tmp_path):
     alone = shutil.copy(pipeline.pretrained["backbone"], tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="name photos to probe it with by --dataset"):
