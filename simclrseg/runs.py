@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ class Run:
     def kind(self) -> str:
         return self.folder.parent.name
 
+    @property
+    def root(self) -> Path:
+        """The folder of all runs that it lies in."""
+        return Path(os.path.abspath(self.folder)).parents[1]
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled."""
@@ -67,6 +73,11 @@ class Run:
 
     def holds(self, file: str) -> bool:
         return (self.folder / file).is_file()
+
+
+def option(root: Path) -> str:
+    """What a printed command needs to find the runs of a folder: `` --runs ROOT``, or nothing for the usual one."""
+    return "" if os.path.abspath(root) == os.path.abspath("runs") else f" --runs {shlex.quote(str(root))}"
 
 
 def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
@@ -219,7 +230,7 @@ def _a(kind: str) -> str:
 def _remedy(kind: str, run: Run) -> str:
     """How to come from a run of another kind to one of this."""
     if kind == "finetune" and run.kind == "pretrain":
-        return f"make one with `simclrseg finetune --pretrained {run.name}`"
+        return f"make one with `simclrseg finetune --pretrained {run.name}{option(run.root)}`"
     if scored := run.environment.get("scored"):
         return f"name the run that was scored, {scored}"
     return f"make one with `simclrseg {kind}`, or name another"
@@ -247,7 +258,8 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
             return run
         raise RunError(
             f"run {run.name!r} in {root / kind} is not finished: "
-            f"resume it with `simclrseg {kind} --resume {run.name}`, or take it as it is with --allow-unfinished"
+            f"resume it with `simclrseg {kind} --resume {run.name}{option(root)}`, "
+            "or take it as it is with --allow-unfinished"
         )
     if runs:
         run = runs[0]
@@ -255,6 +267,6 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         config = f" --config {run.folder}" if run.holds("config.yaml") else ""
         raise RunError(
             f"run {run.name!r} in {root / kind} {lack}: "
-            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite`"
+            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`"
         )
     return None

@@ -100,7 +100,8 @@ def _of_run(run: runs.Run) -> Backbone:
     file = run.folder / BACKBONE_FILE
     if not file.is_file():
         raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE} yet: finish it with `simclrseg pretrain --resume {run.name}`"
+            f"run {run.name!r} holds no {BACKBONE_FILE} yet: "
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
         )
     metadata = read_metadata(file)
     if metadata is None:

@@ -201,7 +201,7 @@ def model_run(root: Path, name: str | None) -> runs.Run:
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {run.folder}"
         if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.name}"
+            command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
     return run
 

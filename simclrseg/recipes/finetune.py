@@ -213,7 +213,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         finish_run(run)
     if problem is not None:
         raise GateError(
-            f"{problem}; the run is finished without {ONNX_FILE}: try `simclrseg export {run.name}` later"
+            f"{problem}; the run is finished without {ONNX_FILE}: "
+            f"try `simclrseg export {run.name}{runs.option(run.root)}` later"
         ) from problem
     return {
         "run": str(run.folder),
@@ -222,7 +223,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
-        "next": recipe.NEXT,
+        "next": recipe.NEXT + runs.option(run.root),
     }
 
 

@@ -245,5 +245,7 @@ def find_model(root: Path, name: str | None) -> Path:
         return Path(name)
     run = runs.find(root, "finetune", name)
     if not run.holds(ONNX_FILE):
-        raise UsageError(f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}`")
+        raise UsageError(
+            f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}{runs.option(run.root)}`"
+        )
     return run.folder / ONNX_FILE

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from simclrseg import distributed, plots
+from simclrseg import distributed, plots, runs
 from simclrseg.config.pretrain import PretrainConfig, PretrainData, PretrainModel
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
@@ -169,7 +169,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),
         "metrics": metrics,
-        "next": f"simclrseg finetune --pretrained {run.name}",
+        "next": f"simclrseg finetune --pretrained {run.name}{runs.option(run.root)}",
     }
 
 
