@@ -20,9 +20,10 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import SUFFIXES
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
 from simclrseg.recipes._labelled import check_bands, predictor
+from simclrseg.recipes._pretrained import began_with
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
@@ -102,26 +103,12 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
     if not (folder / "timing.csv").is_file():
         return facts
     facts["finetuning_seconds"] = _seconds(folder)
-    own = parse_config_file(FinetuneConfig, str(folder))
-    if own.model.pretrained == "none":
+    name = parse_config_file(FinetuneConfig, str(folder)).model.pretrained
+    if name == "none":
         facts["pretraining_seconds"] = 0.0
-    elif source := _pretraining(own.model.pretrained, root, before=runs.Run(folder).environment.get("started")):
-        facts["pretraining_seconds"] = _seconds(source)
+    elif file := began_with(runs.Run(folder), name, root=root):
+        facts["pretraining_seconds"] = _seconds(file.parent)
     return facts
-
-
-def _pretraining(name: str, root: Path, *, before: str | None) -> Path | None:
-    """The folder of the pretraining run that a name or path stood for then; None where it is not at hand."""
-    path = Path(name)
-    if "/" in name or "\\" in name or path.suffix:
-        folder = path if path.is_dir() else path.parent
-        return folder if (folder / "timing.csv").is_file() else None
-    numbered = re.compile(re.escape(name) + r"(-\d+)?")
-    for run in runs.list_runs(root, "pretrain"):
-        finished = run.finished if numbered.fullmatch(run.name) and run.holds(BACKBONE_FILE) else None
-        if finished and (before is None or finished[:19] <= before[:19]):  # to the second
-            return run.folder
-    return None
 
 
 def _seconds(folder: Path) -> float | None:

@@ -25,6 +25,7 @@ from simclrseg.knobs import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.recipes._summary import summary
 from simclrseg.recipes.evaluate import evaluate
+from simclrseg.runs import Run, record
 from tests.recipes.conftest import Pipeline
 from tests.recipes.test_classify import CPU, colours, finetuning
 
@@ -169,6 +170,17 @@ def test_strangers_are_told_apart_by_image_and_by_pixel(segmented, strangers):
 def test_pretraining_stands_between_random_weights_and_fine_tuning(segmented):
     titles = ["before pretraining", "after pretraining", "after fine-tuning"]
     assert list(segmented["embedding"]["silhouette"]) == titles
+
+
+def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipeline, tmp_path, caplog):
+    assert Run(Path(pipeline.finetuned["run"])).environment["pretrained_file"] == pipeline.pretrained["backbone"]
+    run = Run(Path(shutil.copytree(pipeline.finetuned["run"], tmp_path / "finetune" / "shapes")))
+    record(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
+    shutil.copytree(pipeline.pretrained["run"], tmp_path / "pretrain" / "shapes")
+    result = evaluated(tmp_path, run.folder, features={"embed": "pca"})
+    assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after fine-tuning"]
+    assert result["pretraining_seconds"] is None
+    assert "--embed shows nothing of shapes, the weights that shapes began with: they are not at hand" in caplog.text
 
 
 def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, strangers):
