@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
@@ -26,7 +25,7 @@ from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation.intervals import interval_of_mean
 from simclrseg.evaluation.results import Estimate
 from simclrseg.files import write_json, write_text
-from simclrseg.knobs import dump_config, parse_config, parse_config_file
+from simclrseg.knobs import dump_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.weights import read_metadata
@@ -181,7 +180,8 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 f"{found.path} was pretrained on {', '.join(found.data.dataset)}: name one of them by --dataset"
             )
         name = found.data.dataset[0]
-    columns = {"image_column": found.data.image_column, "label_column": found.data.label_column} if found.data else {}
+    data = _labelled.elsewhere(found.data.model_dump() if found.data else {}, name)
+    columns = {"image_column": data.image_column, "label_column": data.label_column}
     dataset = open_dataset(name, DatasetOptions(masks=False, **columns))
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:
@@ -190,8 +190,7 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
             f"{name} has no classes to tell apart, so there is no k-NN and no linear probe: --dataset names others"
         )
         return dataset, None
-    data = {"dataset": name, "image_size": found.metadata.image_size, **columns}
-    dataset, split = _classifier.open_labelled(parse_config(FinetuneConfig, {"data": data}, source="evaluate").data)
+    dataset, split = _classifier.open_labelled(data)
     _classifier.tell(dataset, split)
     return dataset, split
 

@@ -22,7 +22,7 @@ from simclrseg.exporters import SUFFIXES
 from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
-from simclrseg.recipes._labelled import check_bands, predictor
+from simclrseg.recipes._labelled import check_bands, elsewhere, predictor
 from simclrseg.recipes._pretrained import began_with
 from simclrseg.recipes._tasks import TASKS, Predict, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
@@ -222,8 +222,6 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
         _, dataset, split = dataset_of(run)
         return dataset, split
     own = parse_config_file(FinetuneConfig, str(run.folder))
-    data = own.data.model_copy(
-        update={"dataset": config.data.dataset, "data_ratio": 1.0, "fold": None, "group_by": None}
-    )
+    data = elsewhere(own.data.model_dump(), config.data.dataset)
     dataset, split = TASKS[own.model.task].open_labelled(data)
     return dataset, split
