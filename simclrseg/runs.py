@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
-from simclrseg.files import make_folder, remove_empty, write_text, writing
+from simclrseg.files import make_folder, remove_empty, write_json, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -40,6 +41,11 @@ class Run:
     @property
     def kind(self) -> str:
         return self.folder.parent.name
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs that it lies in."""
+        return Path(os.path.abspath(self.folder)).parents[1]
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -67,6 +73,11 @@ class Run:
 
     def holds(self, file: str) -> bool:
         return (self.folder / file).is_file()
+
+
+def option(root: Path) -> str:
+    """What a printed command needs to find the runs of a folder: `` --runs ROOT``, or nothing for the usual one."""
+    return "" if os.path.abspath(root) == os.path.abspath("runs") else f" --runs {shlex.quote(str(root))}"
 
 
 def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
@@ -119,7 +130,7 @@ def check_name(name: str) -> None:
 def record(run: Run, **facts: Any) -> None:
     """Add facts to the run's ``environment.json``, atomically."""
     run.__dict__.pop("environment", None)  # what was read before is stale now
-    write_text(run.folder / ENVIRONMENT, json.dumps({**run.environment, **facts}, indent=2) + "\n")
+    write_json(run.folder / ENVIRONMENT, {**run.environment, **facts})
     run.__dict__.pop("environment", None)
 
 
@@ -219,7 +230,7 @@ def _a(kind: str) -> str:
 def _remedy(kind: str, run: Run) -> str:
     """How to come from a run of another kind to one of this."""
     if kind == "finetune" and run.kind == "pretrain":
-        return f"make one with `simclrseg finetune --pretrained {run.name}`"
+        return f"make one with `simclrseg finetune --pretrained {run.name}{option(run.root)}`"
     if scored := run.environment.get("scored"):
         return f"name the run that was scored, {scored}"
     return f"make one with `simclrseg {kind}`, or name another"
@@ -247,7 +258,8 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
             return run
         raise RunError(
             f"run {run.name!r} in {root / kind} is not finished: "
-            f"resume it with `simclrseg {kind} --resume {run.name}`, or take it as it is with --allow-unfinished"
+            f"resume it with `simclrseg {kind} --resume {run.name}{option(root)}`, "
+            "or take it as it is with --allow-unfinished"
         )
     if runs:
         run = runs[0]
@@ -255,6 +267,6 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         config = f" --config {run.folder}" if run.holds("config.yaml") else ""
         raise RunError(
             f"run {run.name!r} in {root / kind} {lack}: "
-            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite`"
+            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`"
         )
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import pytest
 
 from simclrseg.errors import DataError, OutputError
-from simclrseg.files import make_folder, remove_empty, replacing, write_text
+from simclrseg.files import make_folder, remove_empty, replacing, write_json, write_text
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
@@ -24,6 +25,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_holds_no_number_that_json_does_not_know(tmp_path):
+    write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, (-float("inf"), "x")], 3: {"c": None}})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [1.5, [None, "x"]], "3": {"c": None}}
+    assert text.endswith("\n")
 
 
 def test_a_written_file_has_the_mode_of_an_ordinary_one(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,24 @@ def test_a_bare_name_means_the_newest_finished_of_its_numbers(tmp_path):
     assert second.name == "pets-2" and found == second
 
 
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [("runs", ""), ("./runs", ""), ("mine", " --runs mine"), ("my runs", " --runs 'my runs'"), ("..", " --runs ..")],
+)
+def test_a_printed_command_finds_the_runs_of_this_folder(tmp_path, monkeypatch, root, words):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert runs.option(Path(root)) == words
+    run = runs.claim(Path(root), "pretrain", "pets")
+    found = run.root
+    assert found.samefile(root) and runs.option(found) == (f" --runs {shlex.quote(str(found))}" if words else "")
+    monkeypatch.chdir(run.folder.parent)
+    assert runs.Run(Path("pets")).root == found
+
+
 def test_an_unfinished_run_is_never_taken_silently(tmp_path):
     run = checkpointed(tmp_path, "pets")
-    with pytest.raises(RunError, match=r"pretrain --resume pets"):
+    with pytest.raises(RunError, match=rf"pretrain --resume pets --runs {tmp_path}`"):
         runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
     found = runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
     assert found == run
@@ -120,7 +136,7 @@ def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
 @pytest.mark.parametrize("name", ["a", "{root}/pretrain/a"])
 def test_a_run_of_another_kind_says_what_it_is_and_what_is_needed(tmp_path, name):
     finished(tmp_path, "a")
-    with pytest.raises(RunError, match=r"a pretrain run.*`simclrseg finetune --pretrained a`"):
+    with pytest.raises(RunError, match=rf"a pretrain run.*`simclrseg finetune --pretrained a --runs {tmp_path}`"):
         runs.find(tmp_path, "finetune", name.format(root=tmp_path))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from simclrseg.files import finite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -87,7 +89,7 @@ def print_result(result: Any, *, as_json: bool = False) -> None:
     if not is_first_process():
         return
     if as_json:
-        print(json.dumps(_finite(result), indent=1, default=str))  # noqa: T201
+        print(json.dumps(finite(result), indent=1, default=str))  # noqa: T201
     elif isinstance(result, Mapping):
         _print_mapping(result)
     elif isinstance(result, str):
@@ -177,14 +179,3 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if not math.isnan(value) else "-"
     return "-" if value is None else str(value)
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON has neither."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -54,7 +54,9 @@ _SUFFIX = ".decoded"
 _ELSEWHERE = "set XDG_CACHE_HOME to a folder on another disk, or pass --cache none"
 
 
-def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool = False) -> Dataset:
+def cached(
+    dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool = False, write: bool = True
+) -> Dataset:
     """The same dataset, whose pictures are decoded once.
 
     Args:
@@ -62,6 +64,7 @@ def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: boo
         where: ``auto`` takes RAM where a quarter of the free memory holds them, else the disk where half of what is
             free there does, else nothing.
         masks: keep masks too.
+        write: False, for a dry run, reads what lies on the disk and puts nothing there.
 
     Returns:
         The dataset itself where there is nothing to keep: generated pictures and those already in memory.
@@ -84,6 +87,8 @@ def cached(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: boo
         if where == "ram":
             left = size_text(room.left)
             raise DataError(f"--cache ram: {what}, and {left} of memory may be taken: pass --cache auto")
+    if not write:
+        return _as_it_lies(dataset, masks=masks, what=what)
     try:
         return _on_disk(dataset, indices, where=where, masks=masks, what=what)
     except DataError as error:
@@ -124,6 +129,25 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
             f"where {size_text(room)} may be taken: make room there, or {_ELSEWHERE}"
         )
     log.info(f"{what}, kept in {_folder()} as they are read, {size_text(missing)} still to come (--cache {where})")
+    return Cached(dataset, *files)
+
+
+def _as_it_lies(dataset: Dataset, *, masks: bool, what: str) -> Dataset:
+    """Pictures in the files that an earlier run has left, where it has: with them the next run would be as quick."""
+    pictures = [(dataset.path, len(dataset.bands), dataset.dtype)]
+    pictures += [(dataset.mask_path, 1, np.uint8)] if masks else []
+    files = []
+    for path_of, channels, dtype in pictures:
+        paths = _paths(dataset, path_of)
+        try:
+            file = _File.open(_place(dataset, paths, channels), len(paths), channels=channels, dtype=dtype)
+        except OSError:
+            file = None
+        if file is None:
+            log.info(f"{what}; a dry run keeps none of them, so its steps are those of a first epoch")
+            return dataset
+        file.writable = False
+        files.append(file)
     return Cached(dataset, *files)
 
 
@@ -213,7 +237,7 @@ class _File:
         self._marks_at = len(_HEAD) + sizes.nbytes
         start = self._marks_at + 8 * len(sizes)
         self._starts = [start, *accumulate(self._bytes.tolist(), initial=start)][1:]
-        self._writable = True
+        self.writable = True
 
     @classmethod
     def open(cls, path: Path, count: int, *, channels: int, dtype: type[np.generic] = np.uint8) -> _File | None:
@@ -251,7 +275,7 @@ class _File:
         return picture if mark[0] == _mark(picture) else None
 
     def put(self, index: int, picture: Pixels) -> None:
-        if not self._writable or picture.shape != self._shape(index) or picture.dtype != self._dtype:
+        if not self.writable or picture.shape != self._shape(index) or picture.dtype != self._dtype:
             return
         picture = np.ascontiguousarray(picture)
         mark = np.array([_mark(picture)], np.uint64)
@@ -262,9 +286,9 @@ class _File:
                     if stream.write(data) < data.nbytes:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            if self._writable:
+            if self.writable:
                 log.warning(f"{self.path} takes no more ({error.strerror}): the other photos are decoded in each epoch")
-            self._writable = False
+            self.writable = False
 
     def missing(self, indices: Sequence[int]) -> int:
         """Bytes that will be written when all of these have been read."""
@@ -288,13 +312,8 @@ def _open(
 
     A file of the same set whose sources have changed is removed.
     """
-    kind = "photos" if channels > 1 else "masks"
-    place = next((os.path.abspath(path.parent) for path in paths if path is not None), "")
-    name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
-    stem = f"{name}-{kind}-{_digest(dataset.name, place)[:8]}"
-    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else f"{dataset.bands}"
-    key = _digest(_decoder(), meaning, *map(_state, paths))[:16]
-    path = _folder() / f"{stem}-{key}{_SUFFIX}"
+    path, kind = _place(dataset, paths, channels), _kind(channels)
+    stem = path.name.removesuffix(_SUFFIX).rpartition("-")[0]
     for other in path.parent.glob(f"{stem}-*{_SUFFIX}"):
         if other != path:
             log.info(f"{other} is removed: its {kind} or their decoder have changed")
@@ -306,6 +325,20 @@ def _open(
         file = _File(path, np.array(_sizes(paths), np.uint32).reshape(-1, 2), channels=channels, dtype=dtype)
         file.create()
     return file
+
+
+def _kind(channels: int) -> str:
+    return "photos" if channels > 1 else "masks"
+
+
+def _place(dataset: Dataset, paths: Sequence[Path | None], channels: int) -> Path:
+    """Where the pictures belong: another place as soon as a source, what it means or its decoder has changed."""
+    kind = _kind(channels)
+    folder = next((os.path.abspath(path.parent) for path in paths if path is not None), "")
+    name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
+    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else f"{dataset.bands}"
+    key = _digest(_decoder(), meaning, *map(_state, paths))[:16]
+    return _folder() / f"{name}-{kind}-{_digest(dataset.name, folder)[:8]}-{key}{_SUFFIX}"
 
 
 def _paths(dataset: Dataset, path_of: Callable[[int], Path | None]) -> list[Path | None]:

@@ -101,11 +101,11 @@ def make_split(
         while share < len(candidates) and groups[candidates[share]] == groups[candidates[share - 1]]:
             share += 1  # to the end of the group
         test = set(candidates[:share] if len(candidates) > 2 else ())
-    train = [index for index in order if index in pool - test and index in taken]
-    validation = [index for index in order if index in validation_list and index in taken]
-
+    to_train, to_validate = (pool - test) & taken, validation_list & taken
     if fold is not None:
-        train, validation = [index for index in order if index in {*train, *validation}], []
+        to_train, to_validate = to_train | to_validate, set()
+    train = [index for index in order if index in to_train]
+    validation = [index for index in order if index in to_validate]
     if group_by is not None:
         _check_groups(groups, {"train": train, "validation": validation, "test": test & taken})
 
@@ -114,29 +114,15 @@ def make_split(
         train, validation = _share(train, data_ratio), _share(validation, data_ratio)
     else:
         some = _share(train, data_ratio)
-        by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
-        sizes = Counter(groups[index] for index in by_class)  # every n-th of them holds classes in proportion
-        if strata is not None and fold is None:
-            chosen = {groups[index] for index in _tenth_of_each(some, strata)}
-        elif group_by is not None and fold is None:
-            chosen = _last_share(sizes, len(some) / VALIDATION_EVERY)
-        else:
-            chosen = _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
+        chosen = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
         validation = [index for index in some if groups[index] in chosen]
         train = [index for index in some if groups[index] not in chosen]
     if not train or not validation:
-        grouped = f" in {len({groups[index] for index in order if index in taken - test}):,} groups" if group_by else ""
+        grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
         raise DataError(
             f"{development:,} development photos{grouped} at data ratio {data_ratio:g} leave {len(train)} to train and "
             f"{len(validation)} to validate with: add photos, or raise --data-ratio"
         )
-    used = len(train) + len(validation)
-    line = (
-        f"{data_ratio:g}: {used:,} of {development:,} development photos, "
-        f"{len(train):,} train / {len(validation):,} validation"
-        + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
-        + (f"; {len(set(groups)):,} groups stay together" if group_by else "")
-    )
     return Split(
         train=tuple(sorted(train)),
         validation=tuple(sorted(validation)),
@@ -145,7 +131,14 @@ def make_split(
         data_ratio=data_ratio,
         seed=seed,
         test_split=test_split,
-        line=line,
+        line=_line(
+            data_ratio,
+            len(train),
+            len(validation),
+            development=development,
+            fold=fold,
+            groups=len(set(groups)) if group_by else None,
+        ),
         fold=fold,
         group_by=group_by,
     )
@@ -153,7 +146,7 @@ def make_split(
 
 def hashed_order(keys: Sequence[str], seed: int) -> list[int]:
     """All indices, in an order in which two photos stand alike whichever others there are."""
-    return sorted(range(len(keys)), key=lambda index: hashlib.sha256(f"{seed}/{keys[index]}".encode()).digest())
+    return sorted(range(len(keys)), key=lambda index: _rank(seed, keys[index]))
 
 
 def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
@@ -206,6 +199,47 @@ def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
     return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
 
 
+def _choose_validation(
+    some: Sequence[int],
+    groups: Sequence[str],
+    strata: Sequence[int] | None,
+    fold: tuple[int, int] | None,
+    *,
+    grouped: bool,
+) -> set[str]:
+    """The groups that validate, of photos without a published list.
+
+    Args:
+        some: the development photos in use, in their order.
+        groups: of each photo of the set; without groups its key.
+    """
+    if strata is not None and fold is None:
+        return {groups[index] for index in _tenth_of_each(some, strata)}
+    by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
+    sizes = Counter(groups[index] for index in by_class)  # every n-th of them holds classes in proportion
+    if grouped and fold is None:
+        return _last_share(sizes, len(some) / VALIDATION_EVERY)
+    return _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
+
+
+def _line(
+    data_ratio: float,
+    train: int,
+    validation: int,
+    *,
+    development: int,
+    fold: tuple[int, int] | None,
+    groups: int | None,
+) -> str:
+    """What a split is, for the user: numbers of photos, and of groups where there are any."""
+    return (
+        f"{data_ratio:g}: {train + validation:,} of {development:,} development photos, "
+        f"{train:,} train / {validation:,} validation"
+        + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
+        + (f"; {groups:,} groups stay together" if groups is not None else "")
+    )
+
+
 def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
     """The groups of one of some parts of about the same size: the largest first, each to the emptiest part.
 
@@ -224,10 +258,12 @@ def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
 def _last_share(sizes: Mapping[str, int], photos: float) -> set[str]:
     """The last groups that hold at least so many photos: a tenth of the groups may be a few photos only."""
     chosen: set[str] = set()
+    held = 0
     for group in reversed(list(sizes)):
-        if sum(sizes[name] for name in chosen) >= photos:
+        if held >= photos:
             break
         chosen.add(group)
+        held += sizes[group]
     return chosen
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
-from simclrseg import plots
+from simclrseg import plots, runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.errors import DataError, SimclrsegError, UsageError
@@ -23,7 +23,7 @@ from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _labelled
 from simclrseg.recipes._features import features_of, untrained, with_weights
-from simclrseg.recipes._pretrained import find_pretrained
+from simclrseg.recipes._pretrained import began_with, find_pretrained, is_of_the_hub
 from simclrseg.recipes._training import Machine, spread
 
 log = logging.getLogger(__name__)
@@ -95,14 +95,17 @@ def _before(model: Evaluated, root: Path) -> Iterator[tuple[str, Encoder]]:
     config = parse_config_file(FinetuneConfig, str(model.path))
     yield "before pretraining", lambda: untrained(model.metadata, seed=config.run.seed)
     name = config.model.pretrained
-    try:
-        file = find_pretrained(
-            name, root=root, encoder=model.metadata.encoder, allow_unfinished=config.model.allow_unfinished
-        ).file
-    except SimclrsegError as error:
-        log.warning(f"--embed shows nothing of {name}, the weights that {model.name} began with: {error}")
+    if name == "none":
         return
-    if file is not None:
+    file, reason = began_with(runs.Run(model.path), name, root=root), "they are not at hand any more"
+    if file is None and is_of_the_hub(name):
+        try:
+            file = find_pretrained(name, root=root, encoder=model.metadata.encoder).file
+        except SimclrsegError as error:
+            reason = str(error)
+    if file is None:
+        log.warning(f"--embed shows nothing of {name}, the weights that {model.name} began with: {reason}")
+    else:
         yield "after pretraining", lambda: with_weights(model.metadata, file, name, adapt=config.model.adapt)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
-from simclrseg.config.finetune import FinetuneConfig, LabelledData
+from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
@@ -18,6 +17,7 @@ from simclrseg.inference.session import Describe, NoMetadata, open_model
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import RGB, ModelMetadata, voc_colours
 from simclrseg.recipes import _classifier, _segmenter
+from simclrseg.recipes._labelled import elsewhere
 from simclrseg.recipes._tasks import task_of_model
 
 log = logging.getLogger(__name__)
@@ -81,13 +81,11 @@ def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tu
     """
     recipe = task_of_model(metadata)
     if other is not None:
-        return recipe.open_labelled(  # type: ignore[no-any-return]
-            _data(metadata.data | {"dataset": other, "data_ratio": 1.0})
-        )
+        return recipe.open_labelled(elsewhere(metadata.data, other))  # type: ignore[no-any-return]
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:
-        data = _data(metadata.data)
+        data = parse_config(LabelledData, metadata.data, source="metadata")
         dataset, split = recipe.open_labelled(data)
     except SimclrsegError as error:
         raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error
@@ -97,7 +95,3 @@ def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tu
             "others with --dataset"
         )
     return dataset, split
-
-
-def _data(values: dict[str, Any]) -> LabelledData:
-    return parse_config(FinetuneConfig, {"data": values}, source="metadata").data

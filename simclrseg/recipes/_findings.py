@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.recipes import _calibration, _embed, _ood
 from simclrseg.recipes._scored import Scored
@@ -24,7 +23,7 @@ class Plan:
         method: to draw features by; None for no picture of them.
     """
 
-    others: Sequence[tuple[Dataset, Sequence[int]]]
+    others: Sequence[_ood.Other]
     draws: Sequence[int]
     method: str | None
 

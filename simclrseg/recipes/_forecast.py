@@ -7,10 +7,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import Loader
@@ -157,7 +159,7 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
         words += ["--epochs", str(fewer)]
     else:
         words += ["--epochs", str(config.training.epochs)]
-    return shlex.join(words)
+    return shlex.join(words) + runs.option(Path(config.console.runs))
 
 
 def in_words(seconds: float) -> str:

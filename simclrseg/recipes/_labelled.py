@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, Photos
 from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
 from simclrseg.images import resize_image, resize_mask
+from simclrseg.knobs import parse_config
+from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,23 @@ def predictor(task: Network, machine: Machine) -> Callable[[np.ndarray], np.ndar
         return task.probabilities(torch.from_numpy(images).to(machine.device)).cpu().numpy()
 
     return predict
+
+
+def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
+    """How another dataset is opened and split: by the rules of a model's own, as far as it has a use for them.
+
+    Args:
+        own: what the model's own photos were opened with, by the names of ``LabelledData``.
+
+    Raises:
+        UsageError: if it holds an impossible value.
+    """
+    kept = ["test_split", "split_seed", "classes"]
+    kept += ["border"] if dataset == "oxford_pets" else []
+    kept += ["classes_file"] if dataset not in DATASETS else []
+    kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
+    values = {name: own[name] for name in kept if name in own}
+    return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data")
 
 
 def make_samples(
@@ -115,6 +135,19 @@ def tell(dataset: Dataset, split: Split, *, bare: int, without: str) -> None:
     if bare:
         log.info(f"{dataset.name}: {bare:,} photos without {without} are skipped")
     log.info(split.line)
+
+
+def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
+    """Refuse pictures that a network cannot look at.
+
+    Raises:
+        DataError: if they have other bands, or another full scale.
+    """
+    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
+        raise DataError(
+            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: {remedy}"
+        )
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -46,12 +47,20 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 Scores = dict[tuple[Level, str], np.ndarray]
 
 
+class Other(NamedTuple):
+    """Photos of another kind: what the user called them, their dataset, and those of it that are taken."""
+
+    name: str
+    dataset: Dataset
+    indices: Sequence[int]
+
+
 @dataclass(frozen=True)
 class OutOfDistribution:
     """What the scores of one or more other datasets tell.
 
     Attributes:
-        detections: by dataset, level and score.
+        detections: by dataset, as the user called it, level and score.
         draws: of Monte-Carlo dropout; 0 without.
         picture: of the scores of photos.
     """
@@ -84,7 +93,7 @@ class OutOfDistribution:
         ]
 
 
-def open_others(names: Sequence[str]) -> list[tuple[Dataset, list[int]]]:
+def open_others(names: Sequence[str]) -> list[Other]:
     """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most.
 
     Raises:
@@ -98,12 +107,12 @@ def open_others(names: Sequence[str]) -> list[tuple[Dataset, list[int]]]:
         log.info(
             f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if dataset.official.get("test") else "")
         )
-        found.append((dataset, chosen))
+        found.append(Other(name, dataset, chosen))
     return found
 
 
 def check(
-    others: Sequence[tuple[Dataset, Sequence[int]]],
+    others: Sequence[Other],
     dataset: Dataset,
     network: Any | None,
     metadata: ModelMetadata,
@@ -120,14 +129,14 @@ def check(
         DataError: if a dataset's pictures do not fit the model, or are its own.
         UsageError: if draws are asked for of a model that has no dropout, or is an exported file.
     """
-    for other, _ in others:
-        if (other.bands, other.full_scale) != (metadata.bands, metadata.full_scale):
+    own = _identities(dataset, range(len(dataset)))
+    for other in others:
+        _labelled.check_bands(other.dataset, metadata, remedy="choose another --ood")
+        if shared := len(own & _identities(other.dataset, other.indices)):
             raise DataError(
-                f"--ood {other.name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but the model "
-                f"was trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: choose another"
+                f"--ood {other.name} is what the model is scored on, or has {shared:,} photos of it: "
+                "choose a dataset of another kind"
             )
-        if other.name == dataset.name:
-            raise DataError(f"--ood {other.name} is what the model is scored on: choose a dataset of another kind")
     if network is None:
         if samples is not None:
             raise UsageError("--mc-samples needs dropout, and an exported file has none left: name its run")
@@ -142,9 +151,19 @@ def check(
     return DRAWS if samples is None else samples
 
 
+def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
+    """What tells photos apart, whatever their folder is called by: their files, or keys where they have no file."""
+    resolved = cache(Path.resolve)  # of folders, which are few
+    paths = ((index, dataset.path(index)) for index in indices)
+    return {
+        (dataset.name, dataset.keys[index]) if path is None else resolved(path.parent) / path.name
+        for index, path in paths
+    }
+
+
 def measure(
     model: Evaluated,
-    others: Sequence[tuple[Dataset, Sequence[int]]],
+    others: Sequence[Other],
     *,
     draws: int,
     machine: Machine,
@@ -156,28 +175,27 @@ def measure(
     Args:
         draws: of Monte-Carlo dropout, as ``check`` has them.
     """
-    binary = model.task == "segmentation" and len(model.metadata.classes) == 2
     if model.network is None:
-        scorer = file_scorer(model.predict, binary=binary)
+        scorer = file_scorer(model.predict, binary=model.metadata.threshold is not None)
     else:
         scorer = network_scorer(model.network, machine.device, draws=draws)
     options = {"image_size": model.metadata.image_size, "batch_size": batch_size, "workers": machine.workers}
     torch.manual_seed(0)  # dropout draws from it
     own = score_photos(scorer, model.dataset, model.indices, **options)
     found: dict[str, dict[Level, dict[str, Detection]]] = {}
-    drawn = {model.dataset.name: own}
-    for dataset, indices in others:
+    drawn = {f"{model.dataset.name}, its own": own}  # another may bear the same name
+    for name, dataset, indices in others:
         theirs = score_photos(scorer, dataset, indices, **options)
-        drawn[dataset.name] = theirs
-        levels = found.setdefault(dataset.name, {})
+        drawn[name] = theirs
+        levels = found.setdefault(name, {})
         for (level, score), inside in own.items():
             levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
-        _tell(dataset.name, levels)
+        _tell(name, levels)
     result = OutOfDistribution(found, draws, folder / "ood.png")
     _labelled.write_rows(folder / "ood.csv", result.rows())
     scores = [score for level, score in own if level == "image"]
     plots.histograms(
-        {score: {name: values["image", score] for name, values in drawn.items()} for score in scores},
+        {score: {title: values["image", score] for title, values in drawn.items()} for score in scores},
         result.picture,
     )
     return result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,8 @@ from simclrseg.recipes._fetch import backbone_file
 log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
+PRETRAINED_FILE = "pretrained_file"
+"""What ``environment.json`` calls the file of weights that a fine-tuned run began with: a name may mean another now."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,8 @@ def find_pretrained(
     if name.startswith(HF):
         source = parse_address(name)
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
-    path = Path(name)
-    if path.suffix in WEIGHTS or "/" in name or "\\" in name:
-        return _from_path(path, option)
+    if _is_path(name):
+        return _from_path(Path(name), option)
     run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
     if run is not None:
         return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
@@ -75,6 +78,46 @@ def find_pretrained(
     )
 
 
+def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:
+    """What a fine-tuned run records as ``PRETRAINED_FILE``; a resumed one has begun with what it began with."""
+    if resumed is not None:
+        return resumed.environment.get(PRETRAINED_FILE)
+    return os.path.abspath(pretrained.file) if pretrained.file is not None else None
+
+
+def began_with(run: runs.Run, name: str, *, root: Path) -> Path | None:
+    """The weights that a fine-tuned run began with; None where they are not at hand, for nothing is fetched.
+
+    Of a run of an older version, which did not record them, it is what the name stood for when the run started.
+
+    Args:
+        name: the run's ``--pretrained``.
+        root: the folder of all runs.
+    """
+    started = run.environment.get("started")
+    if recorded := run.environment.get(PRETRAINED_FILE):
+        file = Path(recorded)
+        files = [file, root / "pretrain" / file.parent.name / file.name]  # all runs may have moved together
+    elif _is_path(name):
+        files = [Path(name), *_weights_in(Path(name))]
+    else:
+        numbered = re.compile(re.escape(name) + r"(-\d+)?")
+        candidates = [other for other in runs.list_runs(root, "pretrain") if numbered.fullmatch(other.name)]
+        files = [other.folder / BACKBONE_FILE for other in candidates if other.finished]
+    return next((file for file in files if file.is_file() and not _finished_after(file, started)), None)
+
+
+def _finished_after(file: Path, moment: str | None) -> bool:
+    """Whether the run that a file lies in finished later: then the file is another, or was not yet what it is."""
+    finished = runs.Run(file.parent).finished
+    return bool(moment and finished and finished[:19] > moment[:19])  # to the second
+
+
+def is_of_the_hub(name: str) -> bool:
+    """Whether a name of weights is the Hub's and never a run's, so that they can be fetched again."""
+    return name == IMAGENET or name.startswith(HF)
+
+
 def tell_loaded(label: str, report: LoadReport) -> None:
     """Say what of the weights was loaded; what costs accuracy is a warning."""
     log.info(f"{label}: {report}")
@@ -82,9 +125,17 @@ def tell_loaded(label: str, report: LoadReport) -> None:
         log.warning(f"{label} was made for other pictures, which costs accuracy: {'; '.join(report.adapted)}")
 
 
+def _is_path(name: str) -> bool:
+    return Path(name).suffix in WEIGHTS or "/" in name or "\\" in name
+
+
+def _weights_in(folder: Path) -> tuple[Path, Path]:
+    return folder / BACKBONE_FILE, folder / MODEL_FILE
+
+
 def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
-        for file in (path / BACKBONE_FILE, path / MODEL_FILE):
+        for file in _weights_in(path):
             if file.is_file():
                 return Pretrained(path.name, _announced(file, runs.Run(path)))
         raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")

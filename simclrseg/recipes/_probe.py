@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,18 +15,17 @@ from torch import Tensor, nn
 
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.data.splits import Split
-from simclrseg.errors import DataError, RunError, UsageError, WeightsError
+from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation.intervals import interval_of_mean
 from simclrseg.evaluation.results import Estimate
-from simclrseg.files import write_text
-from simclrseg.knobs import dump_config, parse_config, parse_config_file
+from simclrseg.files import write_json, write_text
+from simclrseg.knobs import dump_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.weights import read_metadata
@@ -101,7 +99,8 @@ def _of_run(run: runs.Run) -> Backbone:
     file = run.folder / BACKBONE_FILE
     if not file.is_file():
         raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE} yet: finish it with `simclrseg pretrain --resume {run.name}`"
+            f"run {run.name!r} holds no {BACKBONE_FILE} yet: "
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
         )
     metadata = read_metadata(file)
     if metadata is None:
@@ -126,11 +125,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     if method is not None:
         _embed.check(method, found)
     dataset, split = photos_to_probe(found, config.data.dataset)
-    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
-        raise DataError(
-            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but {found.name} "
-            f"was pretrained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: name others with --dataset"
-        )
+    _labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     if split is not None and parts != ("test",):
         raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
@@ -161,7 +156,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
             }
             drawn = _embed.draw(encoders, dataset, scored, method=method, folder=report.folder, **options)
             result["embedding"] = drawn.facts()
-        write_text(report.folder / "metrics.json", json.dumps(result, indent=1) + "\n")
+        write_json(report.folder / "metrics.json", result)
         runs.finish(report)
     except BaseException:
         runs.discard_unless_started(report)
@@ -185,7 +180,8 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 f"{found.path} was pretrained on {', '.join(found.data.dataset)}: name one of them by --dataset"
             )
         name = found.data.dataset[0]
-    columns = {"image_column": found.data.image_column, "label_column": found.data.label_column} if found.data else {}
+    data = _labelled.elsewhere(found.data.model_dump() if found.data else {}, name)
+    columns = {"image_column": data.image_column, "label_column": data.label_column}
     dataset = open_dataset(name, DatasetOptions(masks=False, **columns))
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:
@@ -194,8 +190,7 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
             f"{name} has no classes to tell apart, so there is no k-NN and no linear probe: --dataset names others"
         )
         return dataset, None
-    data = {"dataset": name, "image_size": found.metadata.image_size, **columns}
-    dataset, split = _classifier.open_labelled(parse_config(FinetuneConfig, {"data": data}, source="evaluate").data)
+    dataset, split = _classifier.open_labelled(data)
     _classifier.tell(dataset, split)
     return dataset, split
 

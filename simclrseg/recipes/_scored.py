@@ -21,9 +21,10 @@ from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
-from simclrseg.recipes._labelled import predictor
+from simclrseg.recipes._labelled import check_bands, elsewhere, predictor
+from simclrseg.recipes._pretrained import began_with
 from simclrseg.recipes._tasks import TASKS, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
@@ -103,26 +104,12 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
     if not (folder / "timing.csv").is_file():
         return facts
     facts["finetuning_seconds"] = _seconds(folder)
-    own = parse_config_file(FinetuneConfig, str(folder))
-    if own.model.pretrained == "none":
+    name = parse_config_file(FinetuneConfig, str(folder)).model.pretrained
+    if name == "none":
         facts["pretraining_seconds"] = 0.0
-    elif source := _pretraining(own.model.pretrained, root, before=runs.Run(folder).environment.get("started")):
-        facts["pretraining_seconds"] = _seconds(source)
+    elif file := began_with(runs.Run(folder), name, root=root):
+        facts["pretraining_seconds"] = _seconds(file.parent)
     return facts
-
-
-def _pretraining(name: str, root: Path, *, before: str | None) -> Path | None:
-    """The folder of the pretraining run that a name or path stood for then; None where it is not at hand."""
-    path = Path(name)
-    if "/" in name or "\\" in name or path.suffix:
-        folder = path if path.is_dir() else path.parent
-        return folder if (folder / "timing.csv").is_file() else None
-    numbered = re.compile(re.escape(name) + r"(-\d+)?")
-    for run in runs.list_runs(root, "pretrain"):
-        finished = run.finished if numbered.fullmatch(run.name) and run.holds(BACKBONE_FILE) else None
-        if finished and (before is None or finished[:19] <= before[:19]):  # to the second
-            return run.folder
-    return None
 
 
 def _seconds(folder: Path) -> float | None:
@@ -184,7 +171,7 @@ def _photos(
     """
     dataset, split = photos
     recipe.tell(dataset, split)
-    check_bands(dataset, metadata)
+    check_bands(dataset, metadata, remedy="score it on such pictures")
     recipe.check_classes(dataset, metadata)
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
@@ -192,19 +179,6 @@ def _photos(
         raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
     test_hash = recipe.hash_of_test(dataset, indices)
     return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
-
-
-def check_bands(dataset: Dataset, metadata: ModelMetadata) -> None:
-    """Refuse pictures that the model cannot look at.
-
-    Raises:
-        DataError: if they have other bands, or another full scale.
-    """
-    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
-        raise DataError(
-            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
-            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: score it on such pictures"
-        )
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
@@ -215,7 +189,7 @@ def model_run(root: Path, name: str | None) -> runs.Run:
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {run.folder}"
         if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.name}"
+            command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
     return run
 
@@ -249,8 +223,6 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
         _, dataset, split = dataset_of(run)
         return dataset, split
     own = parse_config_file(FinetuneConfig, str(run.folder))
-    data = own.data.model_copy(
-        update={"dataset": config.data.dataset, "data_ratio": 1.0, "fold": None, "group_by": None}
-    )
+    data = elsewhere(own.data.model_dump(), config.data.dataset)
     dataset, split = TASKS[own.model.task].open_labelled(data)
     return dataset, split

@@ -258,9 +258,8 @@ def train(
                 seed=saving.seed,
             )
     except Interrupted as stop:
-        runs_option = "" if run.folder.parents[1] == Path("runs") else f" --runs {run.folder.parents[1]}"
         raise Interrupted(
-            f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs_option}", signum=stop.signum
+            f"{stop}; go on with: simclrseg {run.kind} --resume {run.name}{runs.option(run.root)}", signum=stop.signum
         ) from None
     if len(result.history) < training.epochs:
         name = next(iter(result.best))

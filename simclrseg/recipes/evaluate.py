@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +15,7 @@ from simclrseg.evaluation import compare
 from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
-from simclrseg.files import write_text
+from simclrseg.files import write_json, write_text
 from simclrseg.knobs import dump_config
 from simclrseg.recipes import _findings, _labelled
 from simclrseg.recipes._probe import evaluate_backbone, find_backbone
@@ -175,7 +173,7 @@ def _facts_of(model: Evaluated) -> dict[str, Any]:
 
 def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) -> None:
     """Write the files of the report; with several models those of each in a folder of its own."""
-    write_text(report.folder / "metrics.json", json.dumps(_finite(result), indent=1) + "\n")
+    write_json(report.folder / "metrics.json", result)
     for model, one in zip(report.models, scored, strict=True):
         folder = _folder_of(model, report)
         _labelled.write_rows(folder / "per_image.csv", model.per_image)
@@ -225,12 +223,3 @@ def _missed(report: Report, gates: Mapping[str, float]) -> list[str]:
         for model in report.models
         if not model.metrics[name].value >= bound
     ]
-
-
-def _finite(value: Any) -> Any:
-    """NaN as null, for JSON has no such number."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -127,7 +127,8 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
             raise
     if not run.holds(BACKBONE_FILE):
         raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE}: finish it with `simclrseg pretrain --resume {run.name}`"
+            f"run {run.name!r} holds no {BACKBONE_FILE}: "
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
         )
     return run
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,11 +19,12 @@ from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.seen import joined, photo_hashes, record
-from simclrseg.data.splits import split_json
+from simclrseg.data.splits import Split, split_json
+from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, OutputError, UsageError
 from simclrseg.exporters.onnx import export_onnx
-from simclrseg.files import write_text
+from simclrseg.files import write_json
 from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -32,10 +33,18 @@ from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._labelled import make_samples, predictor, readable_photos
 from simclrseg.recipes._normalization import choose_normalization
-from simclrseg.recipes._pretrained import IMAGENET, Pretrained, find_pretrained, tell_loaded
+from simclrseg.recipes._pretrained import (
+    IMAGENET,
+    PRETRAINED_FILE,
+    Pretrained,
+    find_pretrained,
+    recorded_file,
+    tell_loaded,
+)
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TASKS
 from simclrseg.recipes._training import (
+    Machine,
     check_batch,
     choose_micro_batch,
     dataset_label,
@@ -60,6 +69,32 @@ DEFAULT_BACKBONE = "resnet50"
 CHECKED = 6  # test photos that the exported model is checked on
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs to begin; nothing of it is written yet.
+
+    Attributes:
+        recipe: the module of the task.
+        pairs: the dataset as training and validation read it.
+        loaded: what of the weights was loaded; empty for random ones.
+        batches, validation: to train with, and to compare the epochs on.
+    """
+
+    recipe: ModuleType
+    pretrained: Pretrained
+    dataset: Dataset
+    split: Split
+    pairs: Dataset
+    task: Any
+    loss: str
+    metadata: ModelMetadata
+    loaded: dict[str, Any]
+    scales: Mapping[nn.Parameter, float]
+    freezing: Freezing | None
+    batches: Loader
+    validation: Loader
+
+
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
     """Train a network on labelled photos, score its best epoch on the test photos once, export it.
 
@@ -72,151 +107,63 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     """
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
-    resumed_run("finetune", config)  # refuses a changed configuration before anything is read
-    recipe = TASKS[config.model.task]
-    if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
-        recipe.check_encoder(config, config.model.backbone or DEFAULT_BACKBONE)  # before anything is fetched
-    pretrained = find_pretrained(
-        config.model.pretrained,
-        root=Path(config.console.runs),
-        encoder=config.model.backbone or DEFAULT_BACKBONE,
-        allow_unfinished=config.model.allow_unfinished,
-    )
-    source = read_metadata(pretrained.file) if pretrained.file else None
-    encoder = encoder_of(config, pretrained, source)
-    recipe.check_encoder(config, encoder)
-    with distributed.main_first():  # it may have to be downloaded
-        dataset, split = recipe.open_labelled(config.data)
-    recipe.tell(dataset, split)
-    check_batch(config.training.batch_size, len(split.train), "training photos")
-    loss = recipe.loss_of(config, dataset)
-    warn_if_seen(dataset, split.test, source)
-    torch.manual_seed(config.run.seed)
-    backbone = build_backbone(encoder, in_channels=len(dataset.bands))
-    stem = recipe.set_stem(backbone, encoder, source, config)
-    report = None
-    if pretrained.file is not None:
-        report = load_backbone(backbone, pretrained.file, bands=dataset.bands, adapt=config.model.adapt)
-        tell_loaded(pretrained.label, report)
-    pairs = cached(dataset, [*split.train, *split.validation], where=config.data.cache, masks=recipe.MASKS)
-    normalization = choose_normalization(
-        config.data.normalization, pairs, split.train, source=source, threads=machine.workers
-    )
-    model, facts = recipe.build_model(config, backbone, encoder, dataset)
-    metadata = ModelMetadata(
-        method=source.method if source else None,
-        encoder=encoder,
-        stem=stem,
-        in_channels=len(dataset.bands),
-        bands=dataset.bands,
-        full_scale=dataset.full_scale,
-        mean=normalization.mean,
-        std=normalization.std,
-        image_size=config.data.image_size,
-        dataset=config.data.dataset,
-        include_test=source.include_test if source else False,
-        seen=joined(source.seen if source else "", record(photo_hashes(dataset, [*split.train, *split.validation]))),
-        data=stored_values(config)["data"],
-        split_seed=config.data.split_seed,
-        test_hash=recipe.hash_of_test(dataset, split.test),
-        pretrained=pretrained.label,
-        epochs=config.training.epochs,
-        version=simclrseg.__version__,
-        commit=source_commit(),
-        **facts,
-    )
-    decoder_report = load_decoder(model, pretrained) if config.model.init_decoder else None
-    task = recipe.training_task(
-        config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
-    )
-    scales = scales_of(config.training, backbone)
-    freezing = freezing_of(config.training, model, backbone)
-    samples = make_samples(recipe.SAMPLES, config, pairs, split.train, augmentation=config.data.augmentation)
-    batches = Loader(
-        samples,
-        batch_size=config.training.batch_size,
-        seed=config.run.seed,
-        shuffle=True,
-        # batch norm has nothing to learn from a batch of one
-        drop_last=len(split.train) % config.training.batch_size == 1,
-        threads=machine.workers,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-    )
-    validation = Loader(
-        make_samples(recipe.SAMPLES, config, pairs, split.validation, augmentation="none"),
-        batch_size=config.training.batch_size,
-        shuffle=False,
-        drop_last=False,
-        threads=machine.workers,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-    )
+    resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    prepared = prepare(config, machine)
+    recipe, task, metadata = prepared.recipe, prepared.task, prepared.metadata
+    dataset, split, batches = prepared.dataset, prepared.split, prepared.batches
     if config.run.dry_run:
         return rehearse(task, batches, config=config, machine=machine, learning_rate=config.training.peak_rate)
     with open_run(
         "finetune",
         config,
-        name=run_name(config, pretrained),
+        name=run_name(config, prepared.pretrained),
         machine=machine,
         learning_rate=config.training.peak_rate,
-        loss=loss,
-        encoder=encoder,
+        loss=prepared.loss,
+        encoder=metadata.encoder,
         test_hash=metadata.test_hash,
+        **{PRETRAINED_FILE: recorded_file(prepared.pretrained, resumed)},
     ) as run:
         if distributed.is_main():
-            write_text(
-                run.folder / "split.json", json.dumps(split_json(dataset, split, metadata.test_hash), indent=1) + "\n"
-            )
-        if report is not None and distributed.is_main():
-            loaded = dataclasses.asdict(report)
-            if decoder_report is not None:
-                loaded["decoder"] = dataclasses.asdict(decoder_report)
-            write_text(run.folder / "load_report.json", json.dumps(loaded, indent=1) + "\n")
+            write_json(run.folder / "split.json", split_json(dataset, split, metadata.test_hash))
+            if prepared.loaded:
+                write_json(run.folder / "load_report.json", prepared.loaded)
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
-            validation,
+            prepared.validation,
             run=run,
             machine=machine,
             training=config.training,
             learning_rate=config.training.peak_rate,
             micro_batch=micro_batch,
-            freezing=freezing,
-            scales=scales,
+            freezing=prepared.freezing,
+            scales=prepared.scales,
             saving=config.run,
             suggestion=suggested(config, machine.device),
             average=config.training.ema,
             patience=config.training.patience,
             observers=[
                 *observers,
-                *recipe.watchers(config, run.folder, task, pairs, split.validation, metadata=metadata, machine=machine),
+                *recipe.watchers(
+                    config, run.folder, task, prepared.pairs, split.validation, metadata=metadata, machine=machine
+                ),
                 *make_loggers(loggers, run, config),
             ],
         )
-        report_skipped(samples.skipped)
+        report_skipped(batches.samples.skipped)
         if not distributed.dismiss():
             return {}
-        scores = recipe.score_predictions(
-            predictor(task, machine),
-            dataset,
-            split.test,
-            metadata=metadata,
-            workers=machine.workers,
-            batch_size=config.training.batch_size,
+        metadata = metadata.model_copy(update={"epochs": len(result.history)})
+        test, problem = score_and_export(
+            run, recipe, task, dataset, split.test, metadata, machine=machine, batch_size=config.training.batch_size
         )
-        test = recipe.results(scores, split="test", metadata=metadata)
-        recipe.draw_test(run.folder, task, dataset, split.test, scores, metadata=metadata, machine=machine)
-        found = {"metrics": recipe.headline(test)["metrics"], "epochs": len(result.history)}
-        metadata = metadata.model_copy(update=found)
-        save_weights(run.folder / MODEL_FILE, weights_of(model), metadata)
-        write_text(run.folder / "test.json", json.dumps(test, indent=1) + "\n")
-        problem = export_run(run, model, dataset, split.test, metadata)
         finish_run(run)
     if problem is not None:
         raise GateError(
-            f"{problem}; the run is finished without {ONNX_FILE}: try `simclrseg export {run.name}` later"
+            f"{problem}; the run is finished without {ONNX_FILE}: "
+            f"try `simclrseg export {run.name}{runs.option(run.root)}` later"
         ) from problem
     return {
         "run": str(run.folder),
@@ -225,8 +172,193 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
-        "next": recipe.NEXT,
+        "next": recipe.NEXT + runs.option(run.root),
     }
+
+
+def prepare(config: FinetuneConfig, machine: Machine) -> Prepared:
+    """Check everything that training needs, and make it.
+
+    Raises:
+        SimclrsegError: for what a user can mend.
+    """
+    recipe = TASKS[config.model.task]
+    pretrained, source, encoder = starting_weights(config, recipe)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, split = recipe.open_labelled(config.data)
+    recipe.tell(dataset, split)
+    check_batch(config.training.batch_size, len(split.train), "training photos")
+    loss = recipe.loss_of(config, dataset)
+    warn_if_seen(dataset, split.test, source)
+    torch.manual_seed(config.run.seed)
+    backbone, stem, loaded = starting_encoder(config, recipe, encoder, pretrained, source, bands=dataset.bands)
+    pairs = cached(
+        dataset,
+        [*split.train, *split.validation],
+        where=config.data.cache,
+        masks=recipe.MASKS,
+        write=not config.run.dry_run,
+    )
+    normalization = choose_normalization(
+        config.data.normalization, pairs, split.train, source=source, threads=machine.workers
+    )
+    model, facts = recipe.build_model(config, backbone, encoder, dataset)
+    facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
+    metadata = describe_model(config, recipe, dataset, split, source, pretrained=pretrained.label, **facts)
+    if config.model.init_decoder:
+        loaded["decoder"] = asdict(load_decoder(model, pretrained))
+    task = recipe.training_task(
+        config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
+    )
+    batches, validation = make_loaders(config, recipe, pairs, split, threads=machine.workers)
+    return Prepared(
+        recipe=recipe,
+        pretrained=pretrained,
+        dataset=dataset,
+        split=split,
+        pairs=pairs,
+        task=task,
+        loss=loss,
+        metadata=metadata,
+        loaded=loaded,
+        scales=scales_of(config.training, backbone),
+        freezing=freezing_of(config.training, model, backbone),
+        batches=batches,
+        validation=validation,
+    )
+
+
+def starting_weights(config: FinetuneConfig, recipe: ModuleType) -> tuple[Pretrained, ModelMetadata | None, str]:
+    """The weights that the encoder starts from, what their file says of them, and the encoder's name.
+
+    Raises:
+        SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
+    """
+    asked = config.model.backbone or DEFAULT_BACKBONE
+    if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
+        recipe.check_encoder(config, asked)  # before anything is fetched
+    pretrained = find_pretrained(
+        config.model.pretrained,
+        root=Path(config.console.runs),
+        encoder=asked,
+        allow_unfinished=config.model.allow_unfinished,
+    )
+    source = read_metadata(pretrained.file) if pretrained.file else None
+    encoder = encoder_of(config, pretrained, source)
+    recipe.check_encoder(config, encoder)
+    return pretrained, source, encoder
+
+
+def starting_encoder(
+    config: FinetuneConfig,
+    recipe: ModuleType,
+    encoder: str,
+    pretrained: Pretrained,
+    source: ModelMetadata | None,
+    *,
+    bands: Sequence[str],
+) -> tuple[nn.Module, str, dict[str, Any]]:
+    """The encoder with the weights that it starts from, its stem, and what was loaded; nothing for random ones."""
+    backbone = build_backbone(encoder, in_channels=len(bands))
+    stem = recipe.set_stem(backbone, encoder, source, config)
+    if pretrained.file is None:
+        return backbone, stem, {}
+    report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
+    tell_loaded(pretrained.label, report)
+    return backbone, stem, asdict(report)
+
+
+def describe_model(
+    config: FinetuneConfig,
+    recipe: ModuleType,
+    dataset: Dataset,
+    split: Split,
+    source: ModelMetadata | None,
+    **facts: Any,
+) -> ModelMetadata:
+    """What the model's file will say of it, before it is trained.
+
+    Args:
+        source: of the weights that it starts from.
+        facts: of the network.
+    """
+    learned = photo_hashes(dataset, [*split.train, *split.validation])
+    return ModelMetadata(
+        method=source.method if source else None,
+        in_channels=len(dataset.bands),
+        bands=dataset.bands,
+        full_scale=dataset.full_scale,
+        image_size=config.data.image_size,
+        dataset=config.data.dataset,
+        include_test=source.include_test if source else False,
+        seen=joined(source.seen if source else "", record(learned)),
+        data=stored_values(config)["data"],
+        split_seed=config.data.split_seed,
+        test_hash=recipe.hash_of_test(dataset, split.test),
+        epochs=config.training.epochs,
+        version=simclrseg.__version__,
+        commit=source_commit(),
+        **facts,
+    )
+
+
+def make_loaders(
+    config: FinetuneConfig, recipe: ModuleType, pairs: Dataset, split: Split, *, threads: int
+) -> tuple[Loader, Loader]:
+    """The batches to train with, and those that epochs are compared on."""
+    batch_size = config.training.batch_size
+    shared = {
+        "batch_size": batch_size,
+        "threads": threads,
+        "rank": distributed.rank(),
+        "world_size": distributed.world_size(),
+    }
+    batches = Loader(
+        make_samples(recipe.SAMPLES, config, pairs, split.train, augmentation=config.data.augmentation),
+        seed=config.run.seed,
+        shuffle=True,
+        drop_last=len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
+        **shared,
+    )
+    validation = Loader(
+        make_samples(recipe.SAMPLES, config, pairs, split.validation, augmentation="none"),
+        shuffle=False,
+        drop_last=False,
+        **shared,
+    )
+    return batches, validation
+
+
+def score_and_export(
+    run: runs.Run,
+    recipe: ModuleType,
+    task: Any,
+    dataset: Dataset,
+    test: Sequence[int],
+    metadata: ModelMetadata,
+    *,
+    machine: Machine,
+    batch_size: int,
+) -> tuple[dict[str, Any], Exception | None]:
+    """Score the trained network on the test photos, once, and write its files.
+
+    Returns:
+        What ``test.json`` holds, and what went wrong with ``model.onnx``.
+    """
+    scores = recipe.score_predictions(
+        predictor(task, machine),
+        dataset,
+        test,
+        metadata=metadata,
+        workers=machine.workers,
+        batch_size=batch_size,
+    )
+    found = recipe.results(scores, split="test", metadata=metadata)
+    recipe.draw_test(run.folder, task, dataset, test, scores, metadata=metadata, machine=machine)
+    metadata = metadata.model_copy(update={"metrics": recipe.headline(found)["metrics"]})
+    save_weights(run.folder / MODEL_FILE, weights_of(task.model), metadata)
+    write_json(run.folder / "test.json", found)
+    return found, export_run(run, task.model, dataset, test, metadata)
 
 
 def export_run(

@@ -16,7 +16,7 @@ import cv2
 from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
-from simclrseg.files import make_folder, remove_empty, write_text
+from simclrseg.files import finite, make_folder, remove_empty, write_text
 from simclrseg.images import Picture, image_shape
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo, check_writable, find_photos, names_one_photo, plan_outputs
@@ -230,7 +230,7 @@ def _pixels(photo: Photo) -> int:
 
 def _as_table(rows: Sequence[Row], suffix: str) -> str:
     if suffix == ".json":
-        return json.dumps(rows, indent=1) + "\n"
+        return json.dumps(finite(rows), indent=1) + "\n"
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "label", "score", *(rows[0]["scores"] if rows else [])])
@@ -251,5 +251,7 @@ def find_model(root: Path, name: str | None) -> Path:
         return Path(name)
     run = runs.find(root, "finetune", name)
     if not run.holds(ONNX_FILE):
-        raise UsageError(f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}`")
+        raise UsageError(
+            f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}{runs.option(run.root)}`"
+        )
     return run.folder / ONNX_FILE

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from simclrseg import distributed, plots
+from simclrseg import distributed, plots, runs
 from simclrseg.config.pretrain import PretrainConfig, PretrainData, PretrainModel
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
@@ -20,6 +21,8 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
+from simclrseg.engine.task import Loader as Validation
+from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
 from simclrseg.files import write_text
 from simclrseg.metadata import BACKBONE_FILE
@@ -29,10 +32,11 @@ from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._methods import METHOD_PARTS
+from simclrseg.recipes._methods import METHOD_PARTS, Method
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import Pretrained, find_pretrained, tell_loaded
 from simclrseg.recipes._training import (
+    Machine,
     check_batch,
     choose_micro_batch,
     dataset_label,
@@ -56,6 +60,27 @@ EXAMPLES = 8
 RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs to begin; nothing of it is written yet.
+
+    Attributes:
+        learned, held_out: photos of the dataset to learn from, and to be scored on.
+        batches, validation: of these; no validation where nothing is to be scored.
+        facts: of the backbone, for its file.
+    """
+
+    method: Method
+    dataset: Dataset
+    learned: Sequence[int]
+    held_out: Sequence[int]
+    backbone: nn.Module
+    task: Task
+    batches: Loader
+    validation: Validation | None
+    facts: dict[str, Any]
+
+
 def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
     """Train a backbone without labels.
 
@@ -68,52 +93,10 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
-    init = starting_weights(config)
-    with distributed.main_first():  # it may have to be downloaded
-        dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
-    method = METHOD_PARTS[config.model.method]
-    places = set(method.held_out(config, len(indices)).tolist())
-    learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
-    check_batch(config.training.batch_size, len(learned), "photos")
-    dataset = cached(dataset, indices, where=config.data.cache)
-    normalization = choose_normalization(
-        config.data.normalization,
-        dataset,
-        learned,
-        source=read_metadata(init.file) if init.file else None,
-        threads=machine.workers,
-    )
-    torch.manual_seed(config.run.seed)
-    backbone, stem = starting_backbone(config, init, dataset.bands)
-    task = method.make_task(
-        config, backbone, mean=normalization.mean, std=normalization.std, full_scale=dataset.full_scale
-    )
-    samples = method.make_samples(config, dataset, learned)
-    batches = Loader(
-        samples,
-        batch_size=config.training.batch_size,
-        seed=config.run.seed,
-        shuffle=True,
-        drop_last=True,
-        threads=machine.workers,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-    )
-    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
+    prepared = prepare(config, machine)
+    method, task, facts = prepared.method, prepared.task, prepared.facts
+    dataset, learned, batches = prepared.dataset, prepared.learned, prepared.batches
     rate = config.training.scaled_rate
-    log.info(
-        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
-        f"{config.training.optimizer} at {rate:.4g}, {method.outlook(config)}"
-    )
-    facts = backbone_facts(
-        dataset,
-        mean=normalization.mean,
-        std=normalization.std,
-        stem=stem,
-        init=init.label if init.file else None,
-    )
-    if held_out:
-        log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     if config.run.dry_run:
         return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
     with open_run(
@@ -127,13 +110,13 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     ) as run:
         if distributed.is_main():
             write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
-            first = method.first_views(some_rows(samples, EXAMPLES))
+            first = method.first_views(some_rows(batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
         micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
         result = train(
             task,
             batches,
-            validation,
+            prepared.validation,
             validate_every=config.run.knn_every,
             keep="last",  # a rank among checkpoints by k-NN would be a choice by labels, and by PSNR one for painting
             run=run,
@@ -145,11 +128,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             suggestion=suggested(config, machine.device),
             observers=[
                 *observers,
-                *method.watchers(config, backbone, micro_batch=micro_batch),
+                *method.watchers(config, prepared.backbone, micro_batch=micro_batch),
                 *make_loggers(loggers, run, config),
             ],
         )
-        report_skipped(samples.skipped)
+        report_skipped(batches.samples.skipped)
         if not distributed.dismiss():
             return {}
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
@@ -161,7 +144,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             metrics=metrics,
             facts=facts,
         )
-        shown = held_out or learned
+        shown = prepared.held_out or learned
         method.draw_results(task, config, dataset, shown, device=machine.device, folder=run.folder)
         write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
         finish_run(run)
@@ -169,8 +152,54 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),
         "metrics": metrics,
-        "next": f"simclrseg finetune --pretrained {run.name}",
+        "next": f"simclrseg finetune --pretrained {run.name}{runs.option(run.root)}",
     }
+
+
+def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
+    """Check everything that training needs, make it, and say what it is.
+
+    Raises:
+        SimclrsegError: for what a user can mend.
+    """
+    init = starting_weights(config)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
+    method = METHOD_PARTS[config.model.method]
+    places = set(method.held_out(config, len(indices)).tolist())
+    learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
+    check_batch(config.training.batch_size, len(learned), "photos")
+    dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
+    normalization = choose_normalization(
+        config.data.normalization,
+        dataset,
+        learned,
+        source=read_metadata(init.file) if init.file else None,
+        threads=machine.workers,
+    )
+    torch.manual_seed(config.run.seed)
+    backbone, stem = starting_backbone(config, init, dataset.bands)
+    mean, std = normalization.mean, normalization.std
+    task = method.make_task(config, backbone, mean=mean, std=std, full_scale=dataset.full_scale)
+    batches = Loader(
+        method.make_samples(config, dataset, learned),
+        batch_size=config.training.batch_size,
+        seed=config.run.seed,
+        shuffle=True,
+        drop_last=True,
+        threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
+    log.info(
+        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
+        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(config)}"
+    )
+    facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=init.label if init.file else None)
+    if held_out:
+        log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
+    return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts)
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:

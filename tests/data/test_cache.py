@@ -131,6 +131,31 @@ def test_pictures_in_a_file_are_not_decoded_by_the_next_run(photos: Path, folder
     assert again.reads == []
 
 
+@pytest.mark.parametrize("where", ["auto", "disk"])
+def test_a_dry_run_reads_the_file_of_an_earlier_one_and_writes_nothing(
+    photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: cache.Where
+) -> None:
+    memory(monkeypatch, 0)
+    caplog.set_level("INFO", "simclrseg")
+    dry = cached(open_set(photos), range(N), where=where, masks=True, write=False)
+    assert type(dry) is Counting and not folder.exists() and "its steps are those of a first epoch" in caplog.text
+    dry.image(0)
+    kept = cached(open_set(photos), range(N), where=where, masks=True)
+    kept.image(1)
+    kept.mask(1)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    dataset = open_set(photos)
+    dry = cached(dataset, range(N), where=where, masks=True, write=False)
+    dry.image(1), dry.mask(1), dry.image(2), dry.mask(2)
+    assert dataset.reads == [2, "mask 2"]  # type: ignore[attr-defined]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_dry_run_keeps_pictures_in_ram_as_the_run_would(photos: Path, folder: Path) -> None:
+    assert isinstance(cached(open_set(photos), range(N), where="ram", write=False), Cached)
+    assert not folder.exists()
+
+
 def test_other_photos_of_the_set_share_its_file(photos: Path, folder: Path) -> None:
     cached(open_set(photos), [0, 1], where="disk").image(1)
     again = open_set(photos)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from itertools import pairwise
 
@@ -37,6 +39,21 @@ def test_the_line_says_what_the_ratio_took():
     assert split.development == 561
     whole = make_split(KEYS, official={"trainval": range(561), "test": []})
     assert (len(whole.train), len(whole.validation)) == (505, 56)
+
+
+def test_a_split_is_what_it_was_in_every_version():
+    """Runs of older versions are scored on the photos that they did not learn from."""
+    options = [
+        {},
+        {"official": {"test": range(61)}, "data_ratio": 0.5, "seed": 3},
+        {"strata": [index % 7 for index in range(561)], "usable": range(0, 561, 2)},
+        {"fold": (2, 5), "strata": [index % 4 for index in range(561)]},
+        {"group_by": r"\d", "data_ratio": 0.8},
+    ]
+    found = [make_split(KEYS, **{"official": {}, **chosen}) for chosen in options]
+    parts = [[split.train, split.validation, split.test] for split in found]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    assert digest == "67f0016c841ae92c62f02dc55fffded8b359aa204526ac7543679976cc1ea15a"
 
 
 def test_smaller_ratios_are_nested_in_larger_ones_and_the_test_split_never_changes():

@@ -61,6 +61,33 @@ def test_pretraining_learns_the_same_whatever_the_cache(photos, folder):
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
+    from simclrseg.recipes.finetune import finetune
+    from simclrseg.recipes.pretrain import pretrain
+
+    config = pretraining(photos, cache="disk").model_dump()
+    config["run"] = {"dry_run": True}
+    if command == "pretrain":
+        result = pretrain(parse_config(PretrainConfig, config))
+    else:
+        data = {"dataset": str(photos), "image_size": 32, "cache": "disk"}
+        result = finetune(
+            parse_config(
+                FinetuneConfig,
+                {
+                    "data": data,
+                    "model": {"backbone": "resnet18"},
+                    "training": {"batch_size": 8},
+                    "hardware": CPU,
+                    "run": {"dry_run": True},
+                    "console": config["console"],
+                },
+            )
+        )
+    assert result["images_per_second"] > 0 and not folder.exists()
+
+
 def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
     from simclrseg.recipes.finetune import finetune
 

@@ -20,8 +20,10 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
+from simclrseg.recipes._labelled import elsewhere
 from simclrseg.recipes._summary import summary
 from simclrseg.recipes.evaluate import evaluate
+from tests.recipes.test_export import with_props
 
 
 def evaluating(root: Path, *models: Path | str, **data: Any) -> dict[str, Any]:
@@ -113,11 +115,11 @@ def test_the_time_of_pretraining_and_of_finetuning_is_known(compared, pipeline):
     def seconds(folder: str) -> float:
         return sum(float(row["seconds"]) for row in table(Path(folder) / "timing.csv"))
 
-    # the other one lies under another folder of runs, but what it was made from is looked up in that of the command
     first = evaluating(pipeline.runs, pipeline.finetuned["run"])
     assert first["finetuning_seconds"] == pytest.approx(seconds(pipeline.finetuned["run"]))
     assert first["pretraining_seconds"] == pytest.approx(seconds(pipeline.pretrained["run"]))
-    assert compared["models"][0]["pretraining_seconds"] is None  # under these runs there is no such pretraining
+    for model in compared["models"]:  # under other runs than theirs: a run knows the file that it began with
+        assert model["pretraining_seconds"] == first["pretraining_seconds"]
 
 
 def test_the_baseline_can_be_chosen(run, other, compared, tmp_path):
@@ -202,6 +204,31 @@ def test_one_image_has_no_interval_and_that_is_said(run, tmp_path, caplog):
     assert summary(result)["metrics"][0]["95 % interval"] == "-"
     stored = json.loads((Path(result["report"]) / "metrics.json").read_text())  # NaN is no JSON
     assert stored["per_class"][0]["iou_low"] is None
+
+
+def test_a_run_and_its_file_are_scored_on_others_by_the_same_rules(run, tmp_path):
+    """Rules that mean nothing for other photos are none of the user's doing, and stop nothing."""
+    rules = {"fold": "1/3", "group_by": "^shape", "border": "ignore", "split_seed": 1}
+    moved = copied(run, tmp_path / "a" / "finetune" / "moved", **rules)
+    file = with_props(run / ONNX_FILE, tmp_path / "m.onnx", data={**rules, "dataset": "hf:a/b", "image_column": "x"})
+    photos = str(write_photos(tmp_path / "photos", 20))
+    result = evaluating(tmp_path / "runs", moved, file, dataset=photos)
+    first, second = result["models"]
+    assert first["test_hash"] == second["test_hash"] and first["n"] == second["n"] == 4
+
+
+def test_another_dataset_keeps_the_rules_that_it_has_a_use_for(tmp_path):
+    own = {"test_split": "random", "split_seed": 3, "classes": ["a"], "border": "class", "classes_file": "c.yaml"}
+    own |= {"image_column": "x", "label_column": "y", "fold": "1/3", "data_ratio": 0.5, "group_by": "a"}
+    columns = {"image_column", "label_column"}
+
+    def kept(dataset: str) -> set[str]:
+        data = elsewhere(own, dataset)
+        assert data.dataset == dataset
+        return data.model_fields_set - {"dataset", "test_split", "split_seed", "classes"}
+
+    assert kept("voc") == set() and kept("oxford_pets") == {"border"}
+    assert kept("hf:owner/name") == {"classes_file", *columns} and kept(str(tmp_path)) == {"classes_file"}
 
 
 def test_empty_masks_are_counted(run, tmp_path):

@@ -8,6 +8,7 @@ import logging
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from simclrseg.knobs import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.recipes._summary import summary
 from simclrseg.recipes.evaluate import evaluate
+from simclrseg.runs import Run, record
 from tests.recipes.conftest import Pipeline
 from tests.recipes.test_classify import CPU, colours, finetuning
 
@@ -83,7 +85,7 @@ def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, s
 
     from simclrseg.recipes._classifier import scoring_task
 
-    found = classified["ood"][strangers.name]
+    found = classified["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy", "energy", "mutual_information"} and "pixel" not in found
     assert (found["inside"], found["outside"], found["mc_samples"]) == (classified["n"], 12, 4)
     model, metadata = load_classifier(Path(classifier["model"]))
@@ -123,9 +125,9 @@ def test_features_are_drawn_before_and_after_training(classified):
 
 
 def test_an_exported_file_gives_probabilities_scores_only(root, classifier, classified, strangers):
-    found = evaluated(root / "runs", classifier["onnx"], uncertainty={"ood": [str(strangers)]})["ood"][strangers.name]
+    found = evaluated(root / "runs", classifier["onnx"], uncertainty={"ood": [str(strangers)]})["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy"} and found["mc_samples"] is None
-    ours = classified["ood"][strangers.name]["image"]["msp"]["auroc"]["value"]
+    ours = classified["ood"][str(strangers)]["image"]["msp"]["auroc"]["value"]
     assert found["image"]["msp"]["auroc"]["value"] == pytest.approx(ours, abs=0.02)
     with pytest.raises(UsageError, match="an exported file has none left: name its run"):
         evaluated(root / "runs", classifier["onnx"], uncertainty={"ood": [str(strangers)], "mc_samples": 3})
@@ -144,6 +146,19 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classif
     assert sorted((root / "runs" / "evaluate").glob("*")) == before
 
 
+def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(root, classifier, strangers, tmp_path):
+    namesakes = [tmp_path / place / "photos" for place in "ab"]
+    for place, folder in enumerate(namesakes):
+        folder.mkdir(parents=True)
+        for number in range(6 + place):
+            cv2.imwrite(str(folder / f"{number}.png"), np.full((32, 32, 3), 20 * number, np.uint8))
+    found = evaluated(root / "runs", classifier["run"], uncertainty={"ood": list(map(str, namesakes))})["ood"]
+    assert {name: facts["outside"] for name, facts in found.items()} == {str(namesakes[0]): 6, str(namesakes[1]): 7}
+    (tmp_path / "alias").symlink_to(root / "photos")
+    with pytest.raises(DataError, match="alias is what the model is scored on, or has 72 photos of it"):
+        evaluated(root / "runs", classifier["run"], uncertainty={"ood": [str(tmp_path / "alias")]})
+
+
 @pytest.fixture(scope="module")
 def segmented(pipeline: Pipeline, strangers) -> dict[str, Any]:
     sections = {"uncertainty": {"ood": [str(strangers)]}, "features": {"embed": "pca"}}
@@ -157,7 +172,7 @@ def test_a_segmentation_is_calibrated_over_its_pixels(segmented):
 
 
 def test_strangers_are_told_apart_by_image_and_by_pixel(segmented, strangers):
-    found = segmented["ood"][strangers.name]
+    found = segmented["ood"][str(strangers)]
     assert set(found["image"]) == set(found["pixel"]) == {"msp", "entropy", "energy"}
     by = {
         (level, score): found[level][score]["auroc"]["value"] for level in ("image", "pixel") for score in found[level]
@@ -169,6 +184,17 @@ def test_strangers_are_told_apart_by_image_and_by_pixel(segmented, strangers):
 def test_pretraining_stands_between_random_weights_and_fine_tuning(segmented):
     titles = ["before pretraining", "after pretraining", "after fine-tuning"]
     assert list(segmented["embedding"]["silhouette"]) == titles
+
+
+def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipeline, tmp_path, caplog):
+    assert Run(Path(pipeline.finetuned["run"])).environment["pretrained_file"] == pipeline.pretrained["backbone"]
+    run = Run(Path(shutil.copytree(pipeline.finetuned["run"], tmp_path / "finetune" / "shapes")))
+    record(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
+    shutil.copytree(pipeline.pretrained["run"], tmp_path / "pretrain" / "shapes")
+    result = evaluated(tmp_path, run.folder, features={"embed": "pca"})
+    assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after fine-tuning"]
+    assert result["pretraining_seconds"] is None
+    assert "--embed shows nothing of shapes, the weights that shapes began with: they are not at hand" in caplog.text
 
 
 def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, strangers):
@@ -206,12 +232,31 @@ def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
     assert summary(result)["backbone"] == pipeline.pretrained["run"]
 
 
+def test_features_that_are_not_finite_leave_a_report_that_can_be_read(pipeline: Pipeline, monkeypatch):
+    import torch
+
+    monkeypatch.setattr("simclrseg.recipes._probe.effective_rank", lambda features: torch.tensor(float("nan")))
+    result = evaluated(pipeline.runs, pipeline.pretrained["run"])
+    text = (Path(result["report"]) / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"]["effective_rank"] is None
+
+
 def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, tmp_path):
     alone = shutil.copy(pipeline.pretrained["backbone"], tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="name photos to probe it with by --dataset"):
         evaluated(pipeline.runs, alone)
     result = evaluated(pipeline.runs, alone, data={"dataset": str(strangers)})
     assert list(result["metrics"]) == ["alignment", "uniformity", "effective_rank"] and result["n"] == 12
+
+
+def test_columns_that_a_backbone_was_pretrained_by_mean_nothing_for_a_folder(pipeline: Pipeline, root, classifier):
+    from simclrseg.recipes._probe import find_backbone, photos_to_probe
+
+    found = find_backbone([pipeline.pretrained["run"]], pipeline.runs)
+    data = found.config.data.model_copy(update={"image_column": "x", "label_column": "y"})
+    found = replace(found, config=found.config.model_copy(update={"data": data}))
+    dataset, split = photos_to_probe(found, str(root / "photos"))
+    assert dataset.name == "photos" and split.test
 
 
 def test_what_a_backbone_cannot_answer_is_refused(pipeline: Pipeline, tmp_path):

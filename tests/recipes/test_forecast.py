@@ -78,6 +78,11 @@ def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, comm
     assert smaller_command(parse_config(model, tree), 4 * 3600) == command
 
 
+def test_the_suggestion_keeps_to_the_folder_of_runs():
+    config = parse_config(FinetuneConfig, {"model": {"pretrained": "pets"}, "console": {"runs": "mine"}})
+    assert smaller_command(config, 4 * 3600).endswith(" --runs mine")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(40, "40 s"), (720, "12 min"), (3600, "1 h"), (12000, "3 h 20 min"), (439200, "5 days 2 h"), (3599, "1 h")],

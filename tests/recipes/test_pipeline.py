@@ -70,6 +70,11 @@ def test_finetuning_leaves_what_the_design_lists(pipeline):
     assert run.name == "shapes-shapes-r0.25" and run.finished
 
 
+def test_the_next_command_finds_the_run(pipeline):
+    assert pipeline.pretrained["next"] == f"simclrseg finetune --pretrained shapes --runs {pipeline.runs}"
+    assert pipeline.finetuned["next"] == f"simclrseg predict photo.jpg -o mask.png --runs {pipeline.runs}"
+
+
 def test_every_tensor_of_the_backbone_is_loaded(pipeline):
     report = json.loads((Path(pipeline.finetuned["run"]) / "load_report.json").read_text())
     assert report["loaded"] == report["total"] > 100 and not report["missing"] and not report["mismatched"]
@@ -231,7 +236,7 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
         def on_end(self): ...
 
     config = PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, tmp_path))
-    with pytest.raises(Interrupted, match=r"simclrseg pretrain --resume shapes"):
+    with pytest.raises(Interrupted, match=rf"simclrseg pretrain --resume shapes --runs {tmp_path}"):
         pretrain(config, observers=[CtrlC()])
     with pytest.raises(RunError, match="--allow-unfinished"):
         find_pretrained("shapes", root=tmp_path)

@@ -12,7 +12,7 @@ from simclrseg.errors import RunError, UsageError
 from simclrseg.hub.table import PUBLISHED
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.recipes._pretrained import find_pretrained
+from simclrseg.recipes._pretrained import PRETRAINED_FILE, began_with, find_pretrained, recorded_file
 
 METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)
 
@@ -87,3 +87,41 @@ def test_an_address_of_the_hub_is_fetched(tmp_path, fake_hub):
     assert found.label == "repo" and found.file.read_bytes() == b"weights"
     with pytest.raises(UsageError, match="no address of the Hub"):
         find_pretrained("hf:repo", root=tmp_path)
+
+
+def finetuned(root, **facts):
+    run = runs.claim(root, "finetune", "a")
+    runs.record(run, **facts)
+    return run
+
+
+def test_a_run_knows_the_weights_that_it_began_with_when_their_name_means_others(tmp_path):
+    root = tmp_path / "runs"
+    first = finished(root, "pets")
+    run = finetuned(root, **{PRETRAINED_FILE: recorded_file(find_pretrained("pets", root=root), None)})
+    second = finished(root, "pets")
+    newest = find_pretrained("pets", root=root)
+    assert newest.file.parent == second.folder
+    assert began_with(run, "pets", root=root) == first.folder / BACKBONE_FILE
+    assert recorded_file(newest, run) == str(first.folder / BACKBONE_FILE)  # it is resumed
+    moved = root.rename(tmp_path / "moved")
+    found = began_with(runs.Run(moved / "finetune" / "a"), "pets", root=moved)
+    assert found == moved / "pretrain" / "pets" / BACKBONE_FILE
+
+
+def test_weights_that_were_deleted_or_trained_anew_are_no_longer_those(tmp_path):
+    file = tmp_path / "pretrain" / "pets" / BACKBONE_FILE
+    run = finetuned(tmp_path, started="2020-01-01T00:00:00+00:00", **{PRETRAINED_FILE: str(file)})
+    assert began_with(run, "pets", root=tmp_path) is None
+    finished(tmp_path, "pets")
+    assert file.is_file() and began_with(run, "pets", root=tmp_path) is None
+
+
+def test_of_an_older_run_a_name_is_what_it_was_when_the_run_started(tmp_path):
+    first, second = finished(tmp_path, "resnet18-v1.5"), finished(tmp_path, "resnet18-v1.5")
+    runs.record(first, finished="2020-01-01T00:00:00.000000+00:00")
+    runs.record(second, finished="2020-03-01T00:00:00.000000+00:00")
+    run = finetuned(tmp_path, started="2020-02-01T00:00:00+00:00")
+    assert began_with(run, "resnet18-v1.5", root=tmp_path) == first.folder / BACKBONE_FILE
+    assert began_with(run, str(first.folder), root=tmp_path) == first.folder / BACKBONE_FILE
+    assert began_with(run, "cats", root=tmp_path) is None
