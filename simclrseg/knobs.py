@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 
-from simclrseg.config.values import Completes, Flag, Positional, Transient
+from simclrseg.config.values import OF_A_RUN, Completes, Flag, Positional, Transient
 from simclrseg.errors import UsageError
 from simclrseg.presets import find_preset, load_preset
 from simclrseg.registry import Registry
@@ -256,23 +256,29 @@ def stored_values(config: BaseModel) -> dict[str, Any]:
 
 
 def parse_config_file(model: type[Config], name_or_path: str) -> Config:
-    """Read a preset, a YAML file or a run's ``config.yaml``.
+    """Read a preset, a YAML file or a run's ``config.yaml``, whose data may have gone since.
 
     Raises:
         UsageError: if it cannot be read or holds a wrong key or value.
     """
     tree = load_preset(name_or_path, command_of(model))
-    return parse_config(model, tree, source=str(find_preset(name_or_path)))
+    return parse_config(model, tree, source=str(find_preset(name_or_path)), of_a_run=True)
 
 
 def parse_config(
-    model: type[Config], tree: dict[str, Any], *, source: str = "", given: Mapping[KeyPath, Any] | None = None
+    model: type[Config],
+    tree: dict[str, Any],
+    *,
+    source: str = "",
+    given: Mapping[KeyPath, Any] | None = None,
+    of_a_run: bool = False,
 ) -> Config:
     """Build a config from the sections and keys of a file and the values of the command line.
 
     Args:
         source: the file that the tree came from, for messages.
         given: values of the command line; they win.
+        of_a_run: the tree is what a run was made with, and folders and files that it names need not exist any more.
 
     Raises:
         UsageError: one line that names each wrong key or flag, says what is allowed and offers the nearest name.
@@ -289,7 +295,7 @@ def parse_config(
             if look_up(merged, path[:depth]) is None:
                 put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
     try:
-        return model.model_validate(merged)
+        return model.model_validate(merged, context={OF_A_RUN: of_a_run})
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo
 
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.errors import suggestion
 from simclrseg.models import BACKBONES
+
+OF_A_RUN = "of_a_run"
+"""Key of pydantic's context: these are the stored values of a run."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ def _path(text: str) -> str:
     return os.path.expanduser(text)
 
 
-def _known_dataset(name: str) -> str:
+def _known_dataset(name: str, info: ValidationInfo) -> str:
     path = _path(name)
-    if name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
+    if _of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
     if Path(path).exists():
         raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
@@ -75,12 +78,17 @@ def check_columns(names: list[str], columns: Mapping[str, str | None]) -> None:
                 raise ValueError(f"{knob} ({column}) is for sets of the Hub, such as {HUB}owner/name: leave it out")
 
 
-def _known_normalization(text: str) -> str:
+def _known_normalization(text: str, info: ValidationInfo) -> str:
     names = ("imagenet", "dataset")
     path = _path(text)
-    if text not in names and not Path(path).is_file():
+    if not _of_a_run(info) and text not in names and not Path(path).is_file():
         raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
     return path
+
+
+def _of_a_run(info: ValidationInfo) -> bool:
+    """Whether the value is what a run was made with: its data may have gone since, and may not be needed."""
+    return bool(info.context and info.context.get(OF_A_RUN))
 
 
 PathText = Annotated[str, AfterValidator(_path)]

@@ -217,6 +217,14 @@ def test_a_run_and_its_file_are_scored_on_others_by_the_same_rules(run, tmp_path
     assert first["test_hash"] == second["test_hash"] and first["n"] == second["n"] == 4
 
 
+def test_a_run_whose_photos_have_gone_is_scored_on_others(run, tmp_path):
+    moved = copied(run, tmp_path / "a" / "finetune" / "moved", dataset="/gone/photos")
+    photos = str(write_photos(tmp_path / "photos", 20))
+    assert evaluating(tmp_path / "runs", moved, dataset=photos)["n"] == 4
+    with pytest.raises(DataError, match="/gone/photos: no such folder"):
+        evaluating(tmp_path / "runs", moved)
+
+
 def test_another_dataset_keeps_the_rules_that_it_has_a_use_for(tmp_path):
     own = {"test_split": "random", "split_seed": 3, "classes": ["a"], "border": "class", "classes_file": "c.yaml"}
     own |= {"image_column": "x", "label_column": "y", "fold": "1/3", "data_ratio": 0.5, "group_by": "a"}
