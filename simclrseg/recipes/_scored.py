@@ -176,7 +176,8 @@ def _photos(
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
     if not indices:
-        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
+        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
+        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: {remedy}")
     test_hash = recipe.hash_of_test(dataset, indices)
     return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
 
@@ -218,11 +219,11 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
 
 
 def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
-    """The run's own dataset and split, or those of ``--dataset`` by the same rules."""
+    """The run's own dataset and split, or those of ``--dataset``."""
     if config.data.dataset is None:
         _, dataset, split = dataset_of(run)
         return dataset, split
     own = parse_config_file(FinetuneConfig, str(run.folder))
     data = elsewhere(own.data.model_dump(), config.data.dataset)
-    dataset, split = TASKS[own.model.task].open_labelled(data)
+    dataset, split = TASKS[own.model.task].open_labelled(data, for_training=False)
     return dataset, split
