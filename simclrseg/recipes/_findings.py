@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from simclrseg.evaluation.results import Evaluated
 from simclrseg.recipes import _calibration, _embed, _ood
 from simclrseg.recipes._scored import Scored
 from simclrseg.recipes._training import Machine
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def add(
         folder: of this model's files.
     """
     batch_size = config.data.batch_size
+    if len(asked.draws) > 1:
+        log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
     model.findings["calibration"] = _calibration.calibrate(model, folder)
     if asked.others:
         model.findings["ood"] = _ood.measure(
