@@ -42,7 +42,7 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     draws = [_ood.check(others, one.dataset, one.network, one.metadata, samples) if others else 0 for one in scored]
     for one in scored:
         if method is not None:
-            _embed.check(method, one.network)
+            _embed.check(method, one.network, len(one.indices))
     return Plan(others, draws, method)
 
 

@@ -41,7 +41,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if (backbone := find_backbone(config.data.models, root)) is not None:
         return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)
-    baseline = find_baseline(scored, config.data.baseline)
+    baseline = find_baseline(scored, config.data.baseline, typed=config.data.models)
     gates = _gates(config.data.minimum, scored[0])
     asked = _findings.plan(scored, config)
     for one in scored:
