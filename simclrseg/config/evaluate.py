@@ -37,9 +37,10 @@ class EvaluateData(Section):
     split: Literal["train", "validation", "test", "all"] = "test"
     """Which part of the dataset to score."""
     at: Literal["original", "training"] = "original"
-    """Resolution to score at: that of the masks, or that of training."""
+    """For segmentation, resolution to score at: that of the masks, or that of training."""
     empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"
-    """What IoU, F1, precision and recall are of an image without foreground where none was found; nan leaves it out."""
+    """For segmentation, what IoU, F1, precision and recall are of an image without foreground where none was found; nan
+    leaves it out."""
     batch_size: Annotated[int, Ge(1)] = 32
     """Images per forward pass."""
     baseline: Annotated[str | None, Completes("models"), Transient()] = None

@@ -56,6 +56,7 @@ def make_split(
     strata: Sequence[int] | None = None,
     fold: tuple[int, int] | None = None,
     group_by: str | None = None,
+    for_training: bool = True,
 ) -> Split:
     """Split a dataset.
 
@@ -77,10 +78,11 @@ def make_split(
             classes.
         fold: (k, n) takes for validation the k-th of n parts of the development photos; the test photos stay as they
             are, and lists of training and validation photos are put together.
+        for_training: False where photos are only scored: any part may be empty then.
         group_by: a regular expression; photos in whose keys it finds the same groups, or text, stay together.
 
     Raises:
-        DataError: if fewer than two photos are left to train and validate with, or photos cannot be kept together.
+        DataError: if none are left to train or to validate with, or photos cannot be kept together.
     """
     taken = set(range(len(keys)) if usable is None else usable)
     groups = _groups(keys, group_by)
@@ -117,11 +119,11 @@ def make_split(
         chosen = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
         validation = [index for index in some if groups[index] in chosen]
         train = [index for index in some if groups[index] not in chosen]
-    if not train or not validation:
+    if for_training and not (train and validation):
         grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
         raise DataError(
             f"{development:,} development photos{grouped} at data ratio {data_ratio:g} leave {len(train)} to train and "
-            f"{len(validation)} to validate with: add photos, or raise --data-ratio"
+            f"{len(validation)} to validate with: add photos" + (", or raise --data-ratio" if data_ratio < 1 else "")
         )
     return Split(
         train=tuple(sorted(train)),

@@ -43,8 +43,11 @@ load_model = load_classifier
 hash_of_test = labelled_test_hash
 
 
-def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
+def open_labelled(config: LabelledData, *, for_training: bool = True) -> tuple[Dataset, Split]:
     """Open photos with labels and split them, classes in proportion.
+
+    Args:
+        for_training: False where they are only scored: any part may be empty then.
 
     Raises:
         DataError: if there are no labels, fewer than two classes to learn, or too few photos for a split.
@@ -60,8 +63,9 @@ def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
         )
     labels = dataset.labels.tolist()
     usable = [index for index, label in enumerate(labels) if label != UNLABELLED]
-    split = _labelled.split_dataset(config, dataset, usable, what="photos with labels", strata=labels)
-    if len(learned := {labels[index] for index in split.train}) < 2:
+    what = "photos with labels"
+    split = _labelled.split_dataset(config, dataset, usable, what=what, strata=labels, for_training=for_training)
+    if for_training and len(learned := {labels[index] for index in split.train}) < 2:
         raise DataError(
             f"{config.dataset}: all training photos are {dataset.label_names[learned.pop()]}, so there is nothing to "
             "tell apart: add photos of other classes, or raise --data-ratio"
@@ -74,6 +78,8 @@ def tell(dataset: Dataset, split: Split) -> None:
     assert dataset.labels is not None  # it was opened
     _labelled.tell(dataset, split, bare=int((dataset.labels == UNLABELLED).sum()), without="a label")
     counts = Counter(dataset.labels[list(split.train)].tolist())
+    if not counts:  # they are only scored
+        return
     log.info(
         f"{len(dataset.label_names)} classes, {min(counts.values()):,} to {max(counts.values()):,} training photos each"
     )

@@ -59,15 +59,21 @@ class Embedding:
         }
 
 
-def check(method: str, network: Any | None) -> None:
+def check(method: str, network: Any | None, photos: int) -> None:
     """Refuse, before anything is scored, what cannot be drawn.
 
+    Args:
+        photos: number of those to be scored; the unreadable ones among them are not known yet.
+
     Raises:
+        DataError: if there are too few photos.
         UsageError: if the method is not installed, or the model is an exported file.
     """
     EMBEDDINGS[method]  # is imported here
     if network is None:
         raise UsageError(f"--embed {method} needs features, and an exported file gives only answers: name its run")
+    if photos < FEWEST:
+        raise DataError(f"--embed {method} needs {FEWEST} photos or more, and {photos} are scored")
 
 
 def embed(model: Evaluated, method: str, *, machine: Machine, batch_size: int, root: Path, folder: Path) -> Embedding:

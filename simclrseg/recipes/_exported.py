@@ -74,14 +74,14 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
 
 
 def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:
-    """The dataset and split that the model was trained with, or those of another dataset by the same rules.
+    """The dataset and split that the model was trained with, or those of another dataset.
 
     Raises:
         DataError: if the model's own are not at hand, or its test photos or masks have changed.
     """
     recipe = task_of_model(metadata)
     if other is not None:
-        return recipe.open_labelled(elsewhere(metadata.data, other))  # type: ignore[no-any-return]
+        return recipe.open_labelled(elsewhere(metadata.data, other), for_training=False)  # type: ignore[no-any-return]
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from simclrseg.evaluation.results import Evaluated
 from simclrseg.recipes import _calibration, _embed, _ood
 from simclrseg.recipes._scored import Scored
 from simclrseg.recipes._training import Machine
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     draws = [_ood.check(others, one.dataset, one.network, one.metadata, samples) if others else 0 for one in scored]
     for one in scored:
         if method is not None:
-            _embed.check(method, one.network)
+            _embed.check(method, one.network, len(one.indices))
     return Plan(others, draws, method)
 
 
@@ -54,6 +57,8 @@ def add(
         folder: of this model's files.
     """
     batch_size = config.data.batch_size
+    if len(asked.draws) > 1:
+        log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
     model.findings["calibration"] = _calibration.calibrate(model, folder)
     if asked.others:
         model.findings["ood"] = _ood.measure(

@@ -50,7 +50,10 @@ def predictor(task: Network, machine: Machine) -> Callable[[np.ndarray], np.ndar
 
 
 def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
-    """How another dataset is opened and split: by the rules of a model's own, as far as it has a use for them.
+    """How another dataset is opened: by the rules of a model's own, as far as it has a use for them.
+
+    It is split as if nothing were said of that, so that models which were trained on different splits are scored on the
+    same photos of it. Only a model's own dataset keeps its own split: the usual test photos may have trained it.
 
     Args:
         own: what the model's own photos were opened with, by the names of ``LabelledData``.
@@ -58,7 +61,8 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
     Raises:
         UsageError: if it holds an impossible value.
     """
-    kept = ["test_split", "split_seed", "classes"]
+    kept = ["classes"]
+    kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []
     kept += ["border"] if dataset == "oxford_pets" else []
     kept += ["classes_file"] if dataset not in DATASETS else []
     kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
@@ -91,7 +95,13 @@ def make_samples(
 
 
 def split_dataset(
-    config: LabelledData, dataset: Dataset, usable: Sequence[int], *, what: str, strata: Sequence[int] | None = None
+    config: LabelledData,
+    dataset: Dataset,
+    usable: Sequence[int],
+    *,
+    what: str,
+    strata: Sequence[int] | None = None,
+    for_training: bool = True,
 ) -> Split:
     """Split the photos that can be learned from.
 
@@ -99,9 +109,10 @@ def split_dataset(
         usable: those with a mask, or with a label.
         what: they are called in messages, as "photos with masks".
         strata: class of each photo, where parts should hold classes in proportion.
+        for_training: False where photos are only scored: any part may be empty then.
 
     Raises:
-        DataError: if they are too few for a split.
+        DataError: if they are too few for training, validation and test.
     """
     split = make_split(
         dataset.keys,
@@ -113,13 +124,10 @@ def split_dataset(
         strata=strata,
         fold=config.fold_numbers,
         group_by=config.group_by,
+        for_training=for_training,
     )
-    for part in ("train", "validation", "test"):
-        if not getattr(split, part):
-            raise DataError(
-                f"{config.dataset}: {len(usable)} {what} leave none for the {part} part; "
-                "add photos, or raise --data-ratio"
-            )
+    if for_training and not split.test:
+        raise DataError(f"{config.dataset}: {len(usable)} {what} leave none for the test part: add photos")
     return split
 
 

@@ -47,7 +47,7 @@ def open_masks(config: LabelledData) -> Dataset:
     )
     dataset = open_dataset(config.dataset, options)
     if not dataset.has_masks:
-        remedy = "; for a class for each photo pass --task classify" if dataset.label_names else ""
+        remedy = "; `simclrseg finetune --task classify` learns a class for each photo" if dataset.label_names else ""
         raise DataError(
             f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
             f"with a column of masks, oxford_pets or voc{remedy}"

@@ -40,6 +40,7 @@ from simclrseg.tasks.normalize import Normalize
 log = logging.getLogger(__name__)
 
 MOST = 5_000  # photos of the figures that need no labels
+PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,12 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     """
     metadata, root = found.metadata, Path(config.console.runs)
     method = config.features.embed
-    for flag, given in (("--ood", config.uncertainty.ood), ("--min", config.data.minimum)):
-        if given:
-            raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
-    if method is not None:
-        _embed.check(method, found)
+    fields = type(config.data).model_fields
+    given = ["ood"] if config.uncertainty.ood else []
+    given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
+    if given:
+        flag = f"--{given[0]}".replace("minimum", "min")
+        raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
     dataset, split = photos_to_probe(found, config.data.dataset)
     _labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
@@ -132,6 +134,8 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     scored = (
         list(split.test) if split is not None else spread(dataset.official.get("test") or range(len(dataset)), MOST)
     )
+    if method is not None:
+        _embed.check(method, found, len(scored))
     warn_if_seen(dataset, scored, metadata)
     backbone = with_weights(metadata, found.file, found.name)
     report = runs.claim(root, "evaluate", found.name)

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -66,6 +67,12 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     """
     names = config.data.models or [None]
     scored = [_find(root, name, config, machine) for name in names]
+    # a file that names its photos has metadata
+    if (config.data.classes or config.data.size) and all(one.kind == "run" or one.metadata.data for one in scored):
+        raise UsageError(
+            "--classes and --size are for an .onnx file that does not say what it is of, and here is none: "
+            "leave them out"
+        )
     for one in scored:
         if [other.path for other in scored].count(one.path) > 1:
             raise UsageError(f"{one.path} is named twice: name each model once")
@@ -74,16 +81,19 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
 
 
-def find_baseline(scored: Sequence[Scored], name: str | None) -> str | None:
+def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence[str]) -> str | None:
     """The name of the model that the others are compared with; None where there are no others.
+
+    Args:
+        typed: how the user named the models; empty for the newest run.
 
     Raises:
         UsageError: if it is not among them.
     """
     if name is None:
         return scored[0].name if len(scored) > 1 else None
-    for one in scored:
-        if name in (one.name, str(one.path)) or Path(name).resolve() == one.path.resolve():
+    for one, word in zip_longest(scored, typed):
+        if name in (word, one.name, str(one.path)) or Path(name).resolve() == one.path.resolve():
             return one.name if len(scored) > 1 else None
     raise UsageError(f"--baseline {name} is none of the models: {suggestion(name, [one.name for one in scored])}")
 
@@ -176,7 +186,8 @@ def _photos(
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
     indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
     if not indices:
-        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: choose another --split")
+        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
+        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: {remedy}")
     test_hash = recipe.hash_of_test(dataset, indices)
     return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
 
@@ -218,11 +229,11 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
 
 
 def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
-    """The run's own dataset and split, or those of ``--dataset`` by the same rules."""
+    """The run's own dataset and split, or those of ``--dataset``."""
     if config.data.dataset is None:
         _, dataset, split = dataset_of(run)
         return dataset, split
     own = parse_config_file(FinetuneConfig, str(run.folder))
     data = elsewhere(own.data.model_dump(), config.data.dataset)
-    dataset, split = TASKS[own.model.task].open_labelled(data)
+    dataset, split = TASKS[own.model.task].open_labelled(data, for_training=False)
     return dataset, split

@@ -45,15 +45,19 @@ load_model = load_segmenter
 hash_of_test = test_hash
 
 
-def open_labelled(config: LabelledData) -> tuple[Dataset, Split]:
+def open_labelled(config: LabelledData, *, for_training: bool = True) -> tuple[Dataset, Split]:
     """Open photos with masks and split them.
+
+    Args:
+        for_training: False where they are only scored: any part may be empty then.
 
     Raises:
         DataError: if there are no masks, or too few for a split.
     """
     dataset = open_masks(config)
     usable = [index for index in range(len(dataset)) if dataset.has_mask(index)]
-    return dataset, _labelled.split_dataset(config, dataset, usable, what="photos with masks")
+    what = "photos with masks"
+    return dataset, _labelled.split_dataset(config, dataset, usable, what=what, for_training=for_training)
 
 
 def tell(dataset: Dataset, split: Split) -> None:

@@ -14,7 +14,11 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The facts and the table of what ``evaluate`` returned; what has no table stays as it is."""
     if "models" in result:
         shown = {name: result[name] for name in ("report", "table", "best")}
-        return {**shown, "n": result["models"][0]["n"]}
+        return {
+            **shown,
+            "n": result["models"][0]["n"],
+            "findings": [_findings_row(model) for model in result["models"]],
+        }
     if "intervals" not in result:
         return dict(result)
     shown = (
@@ -28,6 +32,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         "border",
         "threshold",
         "empty_masks",
+        "photos_trained_on",
         "report",
     )
     facts = {name: result[name] for name in shown if name in result}
@@ -58,6 +63,18 @@ def _findings(result: Mapping[str, Any]) -> dict[str, str]:
         values = found["silhouette"] or {}
         facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
     return facts
+
+
+def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
+    """What was found beside the scores of one of several models: a number for each part, as its files say more."""
+    row = {"name": model["name"]}
+    if found := model.get("calibration"):
+        row |= {"ECE": written(found["ece"]), "Brier": written(found["brier"])}
+    for name, levels in model.get("ood", {}).items():
+        row[f"AUROC of {name} by msp"] = written(levels["image"]["msp"]["auroc"]["value"])
+    if found := model.get("embedding"):
+        row["silhouette"] = written((found["silhouette"] or {}).get("after fine-tuning"))
+    return row
 
 
 def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

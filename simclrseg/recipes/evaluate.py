@@ -41,12 +41,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if (backbone := find_backbone(config.data.models, root)) is not None:
         return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)
-    baseline = find_baseline(scored, config.data.baseline)
+    baseline = find_baseline(scored, config.data.baseline, typed=config.data.models)
     gates = _gates(config.data.minimum, scored[0])
     asked = _findings.plan(scored, config)
     for one in scored:
         own = set() if config.data.dataset else {*one.split.train, *one.split.validation}
         warn_if_seen(one.dataset, [index for index in one.indices if index not in own], one.metadata)
+        if trained_on := _trained_on(one, config):
+            log.warning(
+                f"{trained_on:,} of {len(one.indices):,} photos to be scored were trained on by {one.name}: "
+                "their scores say less of other photos"
+            )
     folder = runs.claim(root, "evaluate", scored[0].name if len(scored) == 1 else "comparison")
     try:
         paths = [str(one.path) for one in scored]
@@ -65,6 +70,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         runs.discard_unless_started(folder)
         raise
     return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
+
+
+def _trained_on(scored: Scored, config: EvaluateConfig) -> int:
+    """How many of a model's own photos that are scored have trained it; of another dataset ``warn_if_seen`` tells."""
+    return 0 if config.data.dataset else len(set(scored.indices) & set(scored.split.train))
 
 
 def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: Path) -> Evaluated:
@@ -95,6 +105,9 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         return score(scored.split.validation)
 
     to_validate = scored.split.validation and config.data.split in ("test", "validation")
+    notes = recipe.notes(scores, weights, metadata, of_validation if to_validate else None)
+    if trained_on := _trained_on(scored, config):
+        notes["photos_trained_on"] = trained_on
     return Evaluated(
         name=scored.name,
         kind=scored.kind,
@@ -115,7 +128,7 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         per_image=recipe.image_rows(scores, metadata),
         confusion=scores.confusion,
         facts=facts_of(scored, root),
-        notes=recipe.notes(scores, weights, metadata, of_validation if to_validate else None),
+        notes=notes,
     )
 
 

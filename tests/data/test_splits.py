@@ -124,8 +124,16 @@ def test_small_sets_still_have_a_photo_to_validate_with(count):
 
 @pytest.mark.parametrize(("count", "ratio"), [(0, 1), (1, 1), (20, 0.05)])
 def test_too_few_photos_are_refused_with_the_numbers(count, ratio):
-    with pytest.raises(DataError, match="raise --data-ratio"):
+    remedy = "add photos, or raise --data-ratio" if ratio < 1 else "add photos"
+    with pytest.raises(DataError, match=f"to validate with: {remedy}$"):
         make_split(KEYS[:count], official={}, data_ratio=ratio)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("strata", [None, [0, 1]])
+def test_photos_that_are_only_scored_may_be_as_few_as_they_like(count, strata):
+    split = make_split(KEYS[:count], official={}, strata=strata and strata[:count], for_training=False)
+    assert len({*split.train, *split.validation, *split.test}) == count
 
 
 @pytest.fixture

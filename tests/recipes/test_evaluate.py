@@ -26,8 +26,9 @@ from simclrseg.recipes.evaluate import evaluate
 from tests.recipes.test_export import with_props
 
 
-def evaluating(root: Path, *models: Path | str, **data: Any) -> dict[str, Any]:
+def evaluating(root: Path, *models: Path | str, sections: Any = None, **data: Any) -> dict[str, Any]:
     tree = {
+        **(sections or {}),
         "data": {"models": list(map(str, models)), **data},
         "hardware": {"device": "cpu", "workers": 1},
         "console": {"runs": str(root)},
@@ -185,11 +186,12 @@ def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):
     assert result["resolution"] == "training"
 
 
-def write_photos(folder: Path, count: int) -> Path:
+def write_photos(folder: Path, count: int, *, first: int = 0) -> Path:
+    """Photos with masks, of which that of photo 0 is empty."""
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
-    for number in range(count):
+    for number in range(first, first + count):
         cv2.imwrite(str(folder / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
         mask = np.zeros((32, 32), np.uint8)
         mask[:8, :8] = 255 * (number > 0)
@@ -233,10 +235,79 @@ def test_another_dataset_keeps_the_rules_that_it_has_a_use_for(tmp_path):
     def kept(dataset: str) -> set[str]:
         data = elsewhere(own, dataset)
         assert data.dataset == dataset
-        return data.model_fields_set - {"dataset", "test_split", "split_seed", "classes"}
+        return data.model_fields_set - {"dataset", "classes"}
 
     assert kept("voc") == set() and kept("oxford_pets") == {"border"}
     assert kept("hf:owner/name") == {"classes_file", *columns} and kept(str(tmp_path)) == {"classes_file"}
+
+
+def test_another_dataset_is_split_in_the_same_way_for_every_model(run, tmp_path):
+    moved = copied(run, tmp_path / "a" / "finetune" / "moved", split_seed=3, test_split="random")
+    photos = str(write_photos(tmp_path / "photos", 20))
+    first, second = evaluating(tmp_path / "runs", run, moved, dataset=photos)["models"]
+    assert first["test_hash"] == second["test_hash"]
+    own = {"dataset": "shapes", "split_seed": 3, "test_split": "random"}  # whose usual test photos may have trained it
+    assert elsewhere(own, "shapes").model_dump(include=set(own)) == own
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_photos_too_few_for_a_split_are_scored_all_together(run, tmp_path, count):
+    photos = str(write_photos(tmp_path / "photos", count, first=1))
+    for model in (run, run / ONNX_FILE):
+        assert evaluating(tmp_path / "runs", model, dataset=photos, split="all")["n"] == count
+        with pytest.raises(DataError, match="the test part of photos is empty: score all its photos with --split all"):
+            evaluating(tmp_path / "runs", model, dataset=photos)
+
+
+def test_lists_may_leave_nothing_to_train_or_to_test_with(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", 4)
+    (photos / "test.txt").write_text("".join(f"{number}\n" for number in range(4)))
+    assert evaluating(tmp_path / "runs", run, dataset=str(photos))["n"] == 4
+    (photos / "test.txt").write_text("")
+    assert evaluating(tmp_path / "runs", run, dataset=str(photos), split="all")["n"] == 4
+
+
+def test_scores_of_photos_that_trained_a_model_say_so(run, tmp_path, caplog):
+    train = evaluating(tmp_path / "runs", run, split="train")
+    warning = "photos to be scored were trained on by"
+    assert train["photos_trained_on"] == train["n"] == summary(train)["photos_trained_on"]
+    assert f"{train['n']} of {train['n']} {warning} {run.name}" in caplog.text
+    assert "photos trained on" in (Path(train["report"]) / "report.html").read_text()
+    caplog.clear()
+    found = evaluating(tmp_path / "runs", run, split="all")
+    assert found["photos_trained_on"] == train["n"] < found["n"] and warning in caplog.text
+    caplog.clear()
+    assert "photos_trained_on" not in evaluating(tmp_path / "runs", run) and warning not in caplog.text
+
+
+def test_a_comparison_tells_whose_findings_are_whose(compared, run, other, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        photos = str(write_photos(tmp_path / "photos", 6, first=1))
+        sections = {"uncertainty": {"ood": [photos]}, "features": {"embed": "pca"}}
+        result = evaluating(tmp_path / "runs", run, other, sections=sections)
+    lines = [record.getMessage() for record in caplog.records]
+    heads = [lines.index(f"findings of {name}:") for name in (run.name, "other")]
+    told = [number for number, line in enumerate(lines) if "told apart by image" in line]
+    assert heads[0] < told[0] < heads[1] < told[1]
+    rows = summary(result)["findings"]
+    assert [row["name"] for row in rows] == [run.name, "other"]
+    assert list(rows[0]) == ["name", "ECE", "Brier", f"AUROC of {photos} by msp", "silhouette"]
+    assert rows[1]["ECE"] == f"{result['models'][1]['calibration']['ece']:.4f}"
+    assert list(summary(compared)["findings"][0]) == ["name", "ECE", "Brier"]
+
+
+def test_a_baseline_may_be_called_as_it_was_typed(run, tmp_path):
+    first, second = (copied(run, tmp_path / place / "finetune" / "same") for place in "ab")
+    result = evaluating(tmp_path / "a", "same", second, baseline="same")
+    assert result["baseline"] == str(first)
+
+
+def test_a_segmenter_is_told_how_photos_without_masks_are_learned(run, tmp_path):
+    from tests.recipes.test_classify import colours
+
+    photos = colours(tmp_path / "photos", {"blue": 3, "red": 3})
+    with pytest.raises(DataError, match="`simclrseg finetune --task classify` learns a class for each photo"):
+        evaluating(tmp_path / "runs", run, dataset=str(photos))
 
 
 def test_empty_masks_are_counted(run, tmp_path):
@@ -257,6 +328,9 @@ def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):
     with pytest.raises(DataError, match="name some with --dataset"):
         evaluating(tmp_path / "runs", bare, **known)
     result = evaluating(tmp_path / "runs", bare, dataset="shapes", **known)
+    for data in (known, {"size": 64}):
+        with pytest.raises(UsageError, match="what it is of, and here is none: leave them out"):
+            evaluating(tmp_path / "runs", run, run / ONNX_FILE, **data)
     expected = evaluating(tmp_path / "runs", run)
     assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
     assert result["best_threshold"]["threshold"] == pytest.approx(expected["best_threshold"]["threshold"], abs=0.05)

@@ -146,6 +146,21 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classif
     assert sorted((root / "runs" / "evaluate").glob("*")) == before
 
 
+def test_features_of_too_few_photos_are_refused_before_anything_is_scored(root, classifier, pipeline, monkeypatch):
+    few = colours(root / "few", {"blue": 2, "green": 2})
+    monkeypatch.setattr("simclrseg.recipes.evaluate._evaluated", pytest.fail)
+    monkeypatch.setattr("simclrseg.recipes._probe.probe", pytest.fail)
+    for runs, model in ((root / "runs", classifier["run"]), (pipeline.runs, pipeline.pretrained["run"])):
+        asked = {"dataset": str(few), "split": "all" if model == classifier["run"] else "test"}
+        with pytest.raises(DataError, match=r"--embed pca needs 5 photos or more, and \d are scored"):
+            evaluated(runs, model, data=asked, features={"embed": "pca"})
+
+
+def test_a_photo_of_each_of_two_classes_is_enough_to_score(root, classifier):
+    two = colours(root / "two", {"blue": 1, "green": 1})
+    assert evaluated(root / "runs", classifier["run"], data={"dataset": str(two), "split": "all"})["n"] == 2
+
+
 def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(root, classifier, strangers, tmp_path):
     namesakes = [tmp_path / place / "photos" for place in "ab"]
     for place, folder in enumerate(namesakes):
@@ -265,6 +280,11 @@ def test_what_a_backbone_cannot_answer_is_refused(pipeline: Pipeline, tmp_path):
         evaluated(pipeline.runs, backbone, pipeline.finetuned["run"])
     with pytest.raises(UsageError, match="--ood needs a model that predicts"):
         evaluated(pipeline.runs, backbone, uncertainty={"ood": ["shapes"]})
+    knobs = {"minimum": ["iou=0.5"], "at": "training", "empty": "0", "baseline": "zzz", "classes": ["q"], "size": 4}
+    for name, value in knobs.items():
+        flag = "min" if name == "minimum" else name
+        with pytest.raises(UsageError, match=f"--{flag} needs a model that predicts"):
+            evaluated(pipeline.runs, backbone, data={name: value})
     with pytest.raises(UsageError, match="test photos only"):
         evaluated(pipeline.runs, backbone, data={"split": "train"})
     (tmp_path / "pretrain" / "young").mkdir(parents=True)
