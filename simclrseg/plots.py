@@ -233,34 +233,57 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> No
 def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Show points of the plane in the colours of their classes, the panels side by side.
 
+    Of more than 20 classes that occur, the 19 most frequent ones have a colour and the others are grey.
+
     Args:
         panels: (N, 2) points, by title; all of the same N things.
         ids: (N,) class of each.
         classes: their names, by id; empty where there are none.
         path: the PNG to write.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
-    table = colormaps["tab10" if len(classes) <= 10 else "tab20" if len(classes) <= 20 else "gist_rainbow"]
-    colours = table(np.linspace(0, 1, len(classes))) if len(classes) > 20 else table(np.arange(len(classes)))
+    names, places, colours = _frequent(ids, classes)
     size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
     for number, (title, points) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), number)
         order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
         if classes:
-            axes.scatter(*points[order].T, s=size, c=colours[ids[order]], linewidths=0, alpha=0.8)
+            axes.scatter(*points[order].T, s=size, c=colours[places[order]], linewidths=0, alpha=0.8)
         else:
             axes.scatter(*points.T, s=size, linewidths=0, alpha=0.8)
         axes.set_title(title, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
-    if 0 < len(classes) <= NUMBERED:
+    if classes:
         handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
-        figure.legend(handles, classes, loc="outside lower center", ncols=min(6, len(classes)), fontsize=8)
+        figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The classes that occur, in their order: names, the place (N,) of each thing among them, and colours (n, 4).
+
+    Of more than 20 the 19 most frequent ones have a colour, and the others are the last together, in grey.
+    """
+    from matplotlib import colormaps
+
+    shades = colormaps["tab20"](np.arange(20))
+    colours = np.concatenate([shades[::2], shades[1::2]])  # ten dark ones, which differ most, before ten light ones
+    if not classes:
+        return [], ids, colours
+    occurring, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if len(occurring) <= len(colours):
+        return [classes[number] for number in occurring], places, colours[: len(occurring)]
+    kept = np.sort(np.argsort(-counts, kind="stable")[: len(colours) - 1])
+    renumbered = np.full(len(occurring), len(kept))
+    renumbered[kept] = np.arange(len(kept))
+    names = [*(classes[number] for number in occurring[kept]), f"{len(occurring) - len(kept)} others"]
+    grey, light_grey = 7, 17  # of no class, beside others that are grey
+    colours[grey] = (0, 0, 0, 1)
+    return names, renumbered[places], np.concatenate([np.delete(colours, light_grey, 0), colours[[light_grey]]])
 
 
 def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:

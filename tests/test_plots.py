@@ -80,3 +80,23 @@ def test_pictures_of_an_evaluation_are_written_whatever_is_missing(tmp_path):
         with Image.open(path) as image:
             assert image.format == "PNG" and min(image.size) > 200
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_of_many_classes_the_frequent_ones_have_names_and_colours_of_their_own(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    legends = []
+    monkeypatch.setattr(Figure, "legend", lambda figure, handles, names, **kwargs: legends.append((handles, names)))
+
+    def drawn(ids: list[int]) -> tuple[list[tuple[float, ...]], list[str]]:
+        plots.scatter({"a": np.zeros((len(ids), 2))}, np.array(ids), [f"c{i}" for i in range(50)], tmp_path / "a.png")
+        handles, names = legends.pop()
+        return [tuple(handle.get_facecolor()[0]) for handle in handles], names
+
+    colours, names = drawn([7, 3, 3, 49])
+    assert names == ["c3", "c7", "c49"] and len(set(colours)) == 3  # those that occur
+    colours, names = drawn([*range(30), *range(5, 24)])
+    assert names == [*(f"c{number}" for number in range(5, 24)), "11 others"]
+    assert len(set(colours)) == 20 and not any(red == green == blue != 0 for red, green, blue, _ in colours[:-1])
+    red, green, blue, _ = colours[-1]
+    assert red == green == blue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from simclrseg.config.shared import Console, Hardware, Section
@@ -48,8 +48,9 @@ class EvaluateData(Section):
     minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min")] = []
     """Exit with 1 where a metric is below this, as iou=0.85, of any model; repeat it for several."""
     classes: list[str] = []
-    """For an .onnx file that does not say: its classes in their order, this option once for each."""
-    size: Annotated[int, Ge(1)] | None = None
+    """For an .onnx file that does not say: its classes in their order, this option once for each. It needs an input
+    image and the outputs probability, and mask or label."""
+    size: Annotated[int, Ge(1), Le(8192)] | None = None
     """For an .onnx file that does not say: side of the squares that it was trained on, in pixels."""
 
 

@@ -16,7 +16,7 @@ METRICS = {
     "recall": "tp / (tp + fn): how much of what is there was found.",
     "accuracy": "Share of the pixels, or photos, that have their true class.",
     "boundary_iou": "IoU of the bands along both boundaries, 2 % of the diagonal wide (Cheng et al. 2021).",
-    "bce": "Binary cross entropy: mean of -ln p of the true class over pixels; ce where there are more classes.",
+    "bce": "Binary cross entropy: mean of -ln p of the true class over pixels, p at least 1e-7; ce of more classes.",
     "focal_loss": "Mean of (1 - p)^2 (-ln p) over pixels (Lin et al. 2017); p of the true class, no class weights.",
     "dice_loss": "1 - 2 sum(p y) / (sum p + sum y), with probabilities p in the place of decisions.",
     "macro_f1": "Of photos: mean of the F1 over the classes that occur.",
@@ -34,7 +34,8 @@ TERMS = {
     **METRICS,
     "ece": "Expected calibration error: mean of |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).",
     "brier": "Mean over photos or pixels of sum_k (p_k - y_k)^2, from 0 to 2.",
-    "risk": "Share that is wrong of the surest predictions; aurc is its mean over all shares that are kept.",
+    "risk": "Share that is wrong of the surest predictions; aurc is its mean over all shares that are kept. "
+    "Of pixels both are read from 2,500 bins of the confidence, 0.01 wide in its logit.",
     "msp": "1 - the largest probability. This and the next three are higher for what is out of distribution.",
     "entropy": "Of the probabilities, in nats.",
     "energy": "-ln sum exp(logits) (Liu et al. 2020); one logit x counts as the pair 0, x.",

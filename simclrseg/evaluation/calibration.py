@@ -11,43 +11,45 @@ from simclrseg.evaluation.intervals import Floats
 from simclrseg.metadata import IGNORE
 
 BINS = 15
-_FINE = 1500  # bins of the confidence by which risk and coverage are read; BINS divides it
+LEVELS, WIDTH = 2_500, 0.01
+"""Bins of the logit of the confidence by which risk and coverage of pixels are read, and how wide they are."""
+LOWEST = -8.0  # the logit where they begin; the last one ends at 17, above the largest float32 below 1
+NEAREST = 2.0**-25  # to 0 and 1 that a confidence comes
 
 
 @dataclass
 class Confidences:
-    """Counts of predictions by their confidence, the probability of the predicted class; batches add up.
+    """Counts of predictions by their confidence, the probability of the predicted class; those of images add up.
 
     Attributes:
-        number, right, confidence: (1500,) predictions in each fine bin of (0, 1], how many of them are right, and the
+        number, right, confidence: (15,) predictions in each equal bin of (0, 1], how many of them are right, and the
             sum of their confidences.
+        levels: (2, L) predictions at each level of confidence, rising, and the right ones among them. Of photos every
+            confidence that occurs is a level; of pixels, which are too many, there are 2,500.
         squared: sum over predictions of the Brier score, sum_k (p_k - y_k)^2.
     """
 
     number: Floats
     right: Floats
     confidence: Floats
+    levels: Floats
     squared: float = 0.0
 
     @classmethod
     def none(cls) -> Confidences:
-        return cls(*(np.zeros(_FINE) for _ in range(3)))
+        """To which those of pixels can be added."""
+        return cls(*(np.zeros(BINS) for _ in range(3)), np.zeros((2, LEVELS)))
 
-    def add(self, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
-        """Count predictions.
+    @classmethod
+    def of_photos(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
+        """Count photos.
 
         Args:
             probabilities: (N, K), rows that sum to 1.
             labels: (N,) true classes.
         """
-        top, predicted = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1)
-        fine = np.clip(np.ceil(top * _FINE).astype(np.intp) - 1, 0, _FINE - 1)
-        self.number += np.bincount(fine, minlength=_FINE)
-        self.right += np.bincount(fine, weights=predicted == labels, minlength=_FINE)
-        self.confidence += np.bincount(fine, weights=top, minlength=_FINE)
-        squares = (probabilities.astype(np.float64) ** 2).sum(axis=1)
-        of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-        self.squared += float((squares - 2 * of_truth + 1).sum())
+        values, level = np.unique(probabilities.max(axis=1), return_inverse=True)
+        return cls._of(probabilities.T, labels, level, len(values))
 
     @classmethod
     def of_pixels(cls, probability: NDArray[np.floating], mask: NDArray[np.uint8]) -> Confidences:
@@ -59,18 +61,37 @@ class Confidences:
         """
         counted = mask != IGNORE
         p = probability[None] if probability.ndim == 2 else probability
-        p = p[:, counted].T  # (n, 1 or C)
-        if p.shape[1] == 1:
-            p = np.concatenate([1 - p, p], axis=1)
-        found = cls.none()
-        found.add(p, mask[counted])
-        return found
+        p = p[:, counted]  # (1 or C, n)
+        if len(p) == 1:
+            p = np.concatenate([1 - p, p])
+        top = p.max(axis=0)
+        logit = np.log(np.maximum(top, NEAREST) / np.maximum(1 - top, NEAREST))
+        level = np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
+        return cls._of(p, mask[counted], level, LEVELS)
+
+    @classmethod
+    def _of(
+        cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer], level: NDArray[np.intp], levels: int
+    ) -> Confidences:
+        """Count predictions of probabilities (K, N)."""
+        top, hit = probabilities.max(axis=0).astype(np.float64), probabilities.argmax(axis=0) == labels
+        place = np.clip(np.ceil(top * BINS).astype(np.intp) - 1, 0, BINS - 1)
+        squares = (probabilities.astype(np.float64) ** 2).sum(axis=0)
+        of_truth = probabilities[labels, np.arange(len(labels))].astype(np.float64)
+        return cls(
+            np.bincount(place, minlength=BINS).astype(np.float64),
+            np.bincount(place[hit], minlength=BINS).astype(np.float64),
+            np.bincount(place, weights=top, minlength=BINS),
+            np.stack([np.bincount(some, minlength=levels) for some in (level, level[hit])]).astype(np.float64),
+            float((squares - 2 * of_truth + 1).sum()),
+        )
 
     def __iadd__(self, other: Confidences) -> Confidences:
-        """Add the predictions of another batch or image."""
+        """Add the pixels of another image."""
         self.number += other.number
         self.right += other.right
         self.confidence += other.confidence
+        self.levels += other.levels
         self.squared += other.squared
         return self
 
@@ -80,32 +101,43 @@ class Confidences:
         total = self.number.sum()
         return self.squared / total if total else float("nan")
 
-    def reliability(self, bins: int = BINS) -> Reliability:
-        """Confidence against accuracy in equal bins, of which there are a divisor of 1500."""
-        number, right, confidence = (
-            column.reshape(bins, -1).sum(axis=1) for column in (self.number, self.right, self.confidence)
-        )
-        return Reliability(number, right, confidence)
+    def reliability(self) -> Reliability:
+        """Confidence against accuracy in 15 equal bins."""
+        return Reliability(self.number, self.right, self.confidence)
 
     def risk_coverage(self) -> tuple[Floats, Floats]:
         """Share of the predictions that are kept, the surest first, and the share of these that is wrong.
 
         El-Yaniv & Wiener 2010. Both (n,), coverage rising to 1.
         """
-        number, right = self.number[::-1], self.right[::-1]
-        kept = np.cumsum(number)
-        used = number > 0
-        if not used.any():
-            return np.zeros(0), np.zeros(0)
-        return kept[used] / kept[-1], 1 - np.cumsum(right)[used] / kept[used]
+        kept, wrong = self._surest()
+        return (kept / kept[-1] if len(kept) else kept), wrong / kept
 
     @property
     def aurc(self) -> float:
-        """Area under risk against coverage: the mean risk over all coverages; lower is better."""
-        coverage, risk = self.risk_coverage()
-        if len(coverage) == 0:
+        """Area under risk against coverage: the mean risk over all coverages; lower is better.
+
+        Predictions of one level come in no order, so that on average its errors lie evenly among them.
+        """
+        kept, wrong = self._surest()
+        if len(kept) == 0:
             return float("nan")
-        return float((np.diff(coverage, prepend=0.0) * risk).sum())
+        number, errors = np.diff(kept, prepend=0.0), np.diff(wrong, prepend=0.0)
+        before, wrong_before = kept - number, wrong - errors
+        # the sum of (wrong_before + i share) / (before + i) for i = 1 ... number
+        share = errors / number
+        risks = errors + (wrong_before - share * before) * (_harmonic(kept) - _harmonic(before))
+        return float(risks.sum() / kept[-1])
+
+    def _surest(self) -> tuple[Floats, Floats]:
+        """Predictions down to each level that occurs, the surest first, and how many of them are wrong."""
+        number, right = self.levels[:, self.levels[0] > 0][:, ::-1]
+        return np.cumsum(number), np.cumsum(number - right)
+
+
+def _harmonic(number: Floats) -> Floats:
+    """1 + 1/2 + ... + 1/n less Euler's constant, within 0.002."""
+    return np.log(number + 0.5) + 1 / (24 * (number + 0.5) ** 2)
 
 
 @dataclass(frozen=True)

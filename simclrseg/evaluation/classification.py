@@ -49,9 +49,7 @@ class Scores:
     @property
     def confidences(self) -> Confidences:
         """Counts of the photos by their confidence."""
-        found = Confidences.none()
-        found.add(self.probabilities, self.labels)
-        return found
+        return Confidences.of_photos(self.probabilities, self.labels)
 
     @property
     def predicted(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def rows(report: Report) -> list[dict[str, Any]]:
 def cells(report: Report) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
     """The table as words, and the cells (row, column) that hold the best value of a metric."""
     columns, deciding = _columns(report), report.models[0].deciding
-    highest = {name: max(model.metrics[name].value for model in report.models) for name in columns}
+    highest = {name: _highest([model.metrics[name].value for model in report.models]) for name in columns}
     table, best = [], set()
     for number, model in enumerate(report.ranked):
         row = {"name": model.name, "pretrained": written(model.facts.get("pretrained"))}
@@ -67,7 +68,7 @@ def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, floa
     encoders = {model.facts.get("encoder") for model in report.models}
     for model in report.models:
         ratio, found = model.facts.get("data_ratio"), model.metrics[model.deciding]
-        if ratio is None:
+        if ratio is None or math.isnan(found.value):
             continue
         label = written(model.facts.get("pretrained"))
         label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
@@ -80,11 +81,17 @@ def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, floa
 
 def signed(difference: Estimate) -> str:
     """``+0.0123 [+0.0012, +0.0240]``; a difference whose interval holds 0 is marked as one that may be chance."""
+    if math.isnan(difference.value):
+        return written(difference.value)
     if difference.interval is None:
         return f"{difference.value:+.4f}"
     low, high = difference.interval.low, difference.interval.high
     chance = " (may be chance)" if low <= 0 <= high else ""
     return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
+
+
+def _highest(values: Sequence[float]) -> float | None:
+    return max((value for value in values if not math.isnan(value)), default=None)
 
 
 def _columns(report: Report) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,8 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
     used = ~np.isnan(bins.accuracy)
     width = 1 / len(used)
     middles = (np.arange(len(used)) + 0.5) * width
-    coverage, risk = (_thinned(values) for values in confidences.risk_coverage())
+    coverage, risk = confidences.risk_coverage()
+    some = np.unique(np.searchsorted(coverage, np.arange(1, POINTS + 1) / POINTS))
     unit = "pixels" if model.task == "segmentation" else "photos"
     return [
         Chart(
@@ -44,17 +47,10 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
             "Risk and coverage",
             f"share of the {unit} kept, the surest first",
             "share of these that is wrong",
-            [Line("risk", coverage.tolist(), risk.tolist())],
+            [Line("risk", coverage[some].tolist(), risk[some].tolist())],
             f"Of all {unit} {risk[-1]:.4f} are wrong; area under the curve {confidences.aurc:.4f}, lower is better.",
         ),
     ]
-
-
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """Some of the values, evenly, the first and last among them."""
-    if len(values) <= POINTS:
-        return values
-    return values[np.linspace(0, len(values) - 1, POINTS).round().astype(int)]
 
 
 def threshold_charts(model: Evaluated) -> list[Chart]:
@@ -113,10 +109,7 @@ def training_charts(report: Report) -> list[Chart]:
         for label, rows in runs:
             parts = (("train", "training"), ("val", "validation")) if one else (("val", label),)
             for part, title in parts:
-                points = [
-                    (int(row["epoch"]), float(row[f"{part}_{name}"])) for row in rows if row.get(f"{part}_{name}")
-                ]
-                if points:
+                if points := _points(rows, f"{part}_{name}"):
                     lines.append(Line(title, *zip(*points, strict=True)))
         if lines:
             ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
@@ -128,5 +121,14 @@ def training_charts(report: Report) -> list[Chart]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         return list(csv.DictReader(file))
+
+
+def _points(rows: Sequence[Mapping[str, str]], column: str) -> list[tuple[int, float]]:
+    """Epochs and their values, without the rows that have none or cannot be read."""
+    points = []
+    for row in rows:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            points.append((int(row["epoch"]), float(row[column])))
+    return points

@@ -81,7 +81,8 @@ def table(
         if name == columns[0]:
             return element("th", text, scope="row")
         exact = repr(value) if sortable and isinstance(value, float) and not math.isnan(value) else None
-        return element("td", text, class_="number" if name in numeric else None, data_value=exact)
+        kind = "number" if name in numeric else None if isinstance(value, str) else "whole"
+        return element("td", text, class_=kind, data_value=exact)
 
     head = element("thead", element("tr", *(heading(name) for name in columns)))
     lines = (
@@ -91,7 +92,12 @@ def table(
     whole = element(
         "table", element("caption", element("span", caption)), head, body, class_="sortable" if sortable else None
     )
-    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return scrolled(whole, label=caption)
+
+
+def scrolled(content: Html, *, label: str) -> Html:
+    """Something that may be wider than the page, which keys can scroll too."""
+    return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
 def picture(rgb: np.ndarray, *, alt: str, limit: int = PICTURE_BYTES) -> Html:

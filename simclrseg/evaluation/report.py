@@ -13,7 +13,18 @@ from simclrseg.evaluation.charts import drawn
 from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
 from simclrseg.evaluation.intervals import Interval
-from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Html, element, joined, page, picture, section, table
+from simclrseg.evaluation.page import (
+    CHART_BYTES,
+    PICTURE_BYTES,
+    Html,
+    element,
+    joined,
+    page,
+    picture,
+    scrolled,
+    section,
+    table,
+)
 from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Listed, Report
 from simclrseg.evaluation.wording import duration, words, written
 from simclrseg.files import write_text
@@ -103,8 +114,10 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
     for name, finding in model.findings.items():
         if folder and isinstance(finding, Drawn):
             title = _CAPTIONS[name].partition(":")[0]
-            shown = picture(read_image(finding.picture), alt=f"{title} of {model.name}", limit=CHART_BYTES)
-            parts.append(_part(title, f"{identifier}-{name}", element("figure", shown, class_="drawn"), level=level))
+            alt = f"{title} of {model.name}"
+            shown = picture(read_image(finding.picture), alt=alt, limit=CHART_BYTES)
+            figure = element("figure", scrolled(shown, label=alt), class_="drawn")
+            parts.append(_part(title, f"{identifier}-{name}", figure, level=level))
     if folder:
         parts += _gallery(model, identifier, folder=folder, level=level)
     return parts
@@ -233,7 +246,7 @@ def _classes(model: Evaluated) -> list[Html]:
         element("tbody", *lines),
         class_="confusion" if len(names) <= UPRIGHT else "confusion upturned",
     )
-    content.append(element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption))
+    content.append(scrolled(whole, label=caption))
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation import classification, segmentation
 from simclrseg.evaluation.intervals import Interval
+from simclrseg.evaluation.wording import written
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 
@@ -24,7 +26,7 @@ class Estimate:
     interval: Interval | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.4f}" + (f" {self.interval}" if self.interval else "")
+        return written(self.value) + (f" {self.interval}" if self.interval else "")
 
     def facts(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -128,5 +130,10 @@ class Report:
 
     @property
     def ranked(self) -> list[Evaluated]:
-        """The models, the best first."""
-        return sorted(self.models, key=lambda model: -model.metrics[model.deciding].value)
+        """The models, the best first; those without a value, such as of empty masks that are left out, last."""
+
+        def place(model: Evaluated) -> tuple[bool, float]:
+            value = model.metrics[model.deciding].value
+            return math.isnan(value), -value
+
+        return sorted(self.models, key=place)

@@ -258,7 +258,13 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
         raise ModelFileError(f"{path}: {error}") from error
     names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
     if not (names >= {"image", "probability"} and names & {"mask", "label"}):
-        raise ModelFileError(f"{path} was not exported by simclrseg: `simclrseg export RUN` makes a model it can use")
+        if describe is None:
+            remedy = "`simclrseg export RUN` makes a model it can use"
+            raise ModelFileError(f"{path} was not exported by simclrseg: {remedy}")
+        raise ModelFileError(
+            f"{path} has the tensors {', '.join(sorted(names))}: to be scored it needs an input image and the outputs "
+            "probability, and mask or label"
+        )
     if metadata is None and describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
     return metadata or describe(session)  # type: ignore[misc]  # one of them is there

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from simclrseg.config.finetune import LabelledData
@@ -13,7 +14,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.inference.masks import Predict
-from simclrseg.inference.session import Describe, NoMetadata, open_model
+from simclrseg.inference.session import Describe, Model, NoMetadata, open_model
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import RGB, ModelMetadata, voc_colours
 from simclrseg.recipes import _classifier, _segmenter
@@ -33,11 +34,12 @@ def open_exported(
 
     Raises:
         ModelFileError: if it cannot be read, was not made by this tool, does not say what it is of and nobody else
-            does, or takes no pictures of the training size.
+            does, gives another number of classes, or takes no pictures of the training size.
         DeviceError: if the device cannot be used.
     """
+    describe = _describe(classes, size) if classes and size else None
     try:
-        model = open_model(path, device, describe=_describe(classes, size) if classes and size else None)
+        model = open_model(path, device, describe=describe)
     except NoMetadata as error:
         raise ModelFileError(f"{path} does not say what it is of: pass --classes and --size, and --dataset") from error
     log.info(model.describe())
@@ -47,7 +49,26 @@ def open_exported(
             f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}: "
             "export it without --fixed-shape"
         )
+    if describe is not None:
+        _check_classes(model)
     return model.run, model.metadata
+
+
+def _check_classes(model: Model) -> None:
+    """Refuse a model that gives more or fewer classes than it is said to; its answer tells, whatever shape it states.
+
+    Raises:
+        ModelFileError: if so, or if its answer is no probabilities of photos or pixels.
+    """
+    metadata = model.metadata
+    side, named = metadata.image_size, len(metadata.classes)
+    answer = model.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
+    if answer.ndim not in ((2,) if model.classifies else (3, 4)):
+        wanted = "(N, classes) beside label" if model.classifies else "(N, H, W) or (N, classes, H, W) beside mask"
+        raise ModelFileError(f"{model.path} gives probability in the shape {answer.shape}: it must be {wanted}")
+    given = 2 if answer.ndim == 3 else answer.shape[1]  # the foreground has one, and the rest is background
+    if given != named:
+        raise ModelFileError(f"{model.path} gives {given} classes and --classes names {named}")
 
 
 def _describe(classes: Sequence[str], size: int) -> Describe:

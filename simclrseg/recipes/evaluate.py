@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 from simclrseg import plots, runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
-from simclrseg.evaluation import compare
+from simclrseg.evaluation import GATES, compare
 from simclrseg.evaluation.estimates import class_rows, differences, draws, over_split
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
@@ -24,6 +26,9 @@ from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._training import Machine, prepare_machine
 
 log = logging.getLogger(__name__)
+
+OWN = re.compile(r"(comparison|config|data_ratio|environment|metrics|report)\.\w+|worst", re.IGNORECASE)
+"""The report's own files, beside which the folders of several models lie."""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -207,31 +212,34 @@ def _folder_of(model: Evaluated, report: Report) -> Path:
     if len(report.models) == 1:
         return report.folder
     number = 1 + [other.name for other in report.models].index(model.name)
-    folder = report.folder / (model.name if runs.NAME.fullmatch(model.name) else f"{number}-{model.path.stem}")
+    usable = runs.NAME.fullmatch(model.name) and not OWN.fullmatch(model.name)
+    folder = report.folder / (model.name if usable else f"{number}-{model.path.stem}")
     folder.mkdir(exist_ok=True)
     return folder
 
 
 def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:
-    """The least values by metric.
+    """The least values by metric; of several for one metric the highest.
 
     Raises:
         UsageError: if the models do not have a metric.
     """
-    gates = {}
+    gates: dict[str, float] = {}
     for text in texts:
         name, _, bound = text.partition("=")
-        known = scored.recipe.metric_names(scored.metadata)
+        known = [metric for metric in scored.recipe.metric_names(scored.metadata) if metric in GATES]
         if name not in known:
             raise UsageError(f"--min {text}: {scored.name} has no {name}: {suggestion(name, known)}")
-        gates[name] = float(bound)
+        gates[name] = max(float(bound), gates.get(name, 0.0))
     return gates
 
 
 def _missed(report: Report, gates: Mapping[str, float]) -> list[str]:
     """The gates that were not met, as sentences."""
     return [
-        f"{name} of {model.name} is {model.metrics[name]}, less than {bound:g}"
+        f"{name} of {model.name} has no value"
+        if math.isnan(model.metrics[name].value)
+        else f"{name} of {model.name} is {model.metrics[name]}, less than {bound:g}"
         for name, bound in gates.items()
         for model in report.models
         if not model.metrics[name].value >= bound

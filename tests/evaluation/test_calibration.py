@@ -18,15 +18,9 @@ def predictions(number: int, classes: int, *, honest: bool) -> tuple[np.ndarray,
     return probabilities, labels
 
 
-def counted(probabilities: np.ndarray, labels: np.ndarray) -> Confidences:
-    confidences = Confidences.none()
-    confidences.add(probabilities, labels)
-    return confidences
-
-
 def test_honest_probabilities_are_calibrated_and_boastful_ones_are_not() -> None:
-    assert counted(*predictions(50_000, 4, honest=True)).reliability().ece < 0.01
-    assert counted(*predictions(50_000, 4, honest=False)).reliability().ece > 0.1
+    assert Confidences.of_photos(*predictions(50_000, 4, honest=True)).reliability().ece < 0.01
+    assert Confidences.of_photos(*predictions(50_000, 4, honest=False)).reliability().ece > 0.1
 
 
 def test_the_error_is_its_definition() -> None:
@@ -37,26 +31,56 @@ def test_the_error_is_its_definition() -> None:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert counted(probabilities, labels).reliability().ece == pytest.approx(expected, abs=1e-9)
+    assert Confidences.of_photos(probabilities, labels).reliability().ece == pytest.approx(expected, abs=1e-9)
 
 
 def test_brier_is_scikit_learns() -> None:
     probabilities, labels = predictions(400, 2, honest=True)
     theirs = brier_score_loss(labels, probabilities[:, 1], scale_by_half=True)
-    assert counted(probabilities, labels).brier == pytest.approx(2 * theirs, abs=1e-9)
+    assert Confidences.of_photos(probabilities, labels).brier == pytest.approx(2 * theirs, abs=1e-9)
 
 
-def test_batches_add_up() -> None:
+def as_pixels(probabilities: np.ndarray, labels: np.ndarray) -> Confidences:
+    """The same predictions as the pixels of an image one pixel high."""
+    return Confidences.of_pixels(probabilities.T[:, None], labels[None].astype(np.uint8))
+
+
+def test_images_add_up() -> None:
     probabilities, labels = predictions(100, 3, honest=True)
-    whole, parts = counted(probabilities, labels), Confidences.none()
+    whole, parts = as_pixels(probabilities, labels), Confidences.none()
     for rows in (slice(0, 30), slice(30, 100)):
-        parts.add(probabilities[rows], labels[rows])
-    assert (parts.number == whole.number).all()
-    assert parts.brier == pytest.approx(whole.brier)
+        parts += as_pixels(probabilities[rows], labels[rows])
+    assert (parts.number == whole.number).all() and (parts.levels == whole.levels).all()
+    assert parts.brier == pytest.approx(whole.brier) and parts.aurc == pytest.approx(whole.aurc)
+
+
+def sure_predictions(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions of two classes, most of them above 0.999, and the surer the more often right."""
+    rng = np.random.default_rng(0)
+    doubt = np.exp(rng.uniform(np.log(1e-6), np.log(0.5), number))
+    wrong = rng.random(number) < 0.3 * np.sqrt(doubt)
+    return np.stack([1 - doubt, doubt], axis=1).astype(np.float32), wrong.astype(np.int64)
+
+
+def test_the_area_under_risk_and_coverage_is_its_definition_where_most_predictions_are_sure() -> None:
+    probabilities, labels = sure_predictions(4_000)
+    top = probabilities.max(1)
+    assert np.mean(top > 0.999) > 0.5
+    wrong = (probabilities.argmax(1) != labels)[np.argsort(-top, kind="stable")]
+    expected = np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
+    assert Confidences.of_photos(probabilities, labels).aurc == pytest.approx(expected, abs=1e-5)
+    assert as_pixels(probabilities, labels).aurc == pytest.approx(expected, rel=0.01)
+
+
+def test_predictions_of_one_confidence_count_as_in_random_order() -> None:
+    probabilities, labels = np.array([[0.75, 0.25]] * 6), np.array([0, 0, 0, 1, 1, 0])
+    labels_in_order = np.random.default_rng(0).permuted(np.tile(labels, (20_000, 1)), axis=1)
+    expected = (labels_in_order.cumsum(1) / np.arange(1, 7)).mean()
+    assert Confidences.of_photos(probabilities, labels).aurc == pytest.approx(expected, abs=0.005)
 
 
 def test_risk_falls_with_coverage_where_the_sure_predictions_are_the_right_ones() -> None:
-    confidences = counted(*predictions(20_000, 3, honest=True))
+    confidences = Confidences.of_photos(*predictions(20_000, 3, honest=True))
     coverage, risk = confidences.risk_coverage()
     assert coverage[-1] == 1
     assert (np.diff(coverage) > 0).all()

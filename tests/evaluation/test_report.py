@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from simclrseg.evaluation import gallery
+from simclrseg.evaluation import compare, gallery
 from simclrseg.evaluation.charts import Chart, Line, drawn
 from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
-from simclrseg.evaluation.graphs import threshold_charts
+from simclrseg.evaluation.graphs import threshold_charts, training_charts
 from simclrseg.evaluation.intervals import Interval
 from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, page, picture, section, table
 from simclrseg.evaluation.pixels import Pixels
@@ -19,6 +19,7 @@ from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
 from simclrseg.evaluation.segmentation import Scores, best_threshold
 from simclrseg.evaluation.wording import written as written_value
+from simclrseg.plots import write_grid
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
 SIZE = 48
@@ -327,6 +328,23 @@ def test_the_best_of_a_column_is_bold(tmp_path):
     assert re.findall("<strong>(.*?)</strong>", comparison) == [str(other.metrics["iou"])]
 
 
+def test_a_model_without_a_value_comes_last_and_is_not_the_best(tmp_path):
+    nothing, one = Estimate(float("nan")), segmented(name="one")
+    empty = replace(segmented(name="empty"), metrics={"iou": nothing})
+    report = Report(tmp_path, (empty, replace(one, metrics={"iou": Estimate(0.5)})), "empty", {"one": {"iou": nothing}})
+    table, best = compare.cells(report)
+    assert [row["name"] for row in table] == ["one", "empty"] and best == {(0, "IoU")}
+    assert "nan" not in compare.markdown(table, best)
+    none = Report(tmp_path, (empty, replace(empty, name="other")), "empty", {"other": {"iou": nothing}})
+    assert compare.cells(none)[1] == set()
+
+
+def test_rows_of_a_damaged_history_are_left_out(tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(b"epoch,val_iou\nx,y\n1,0.5\n2\n\xff,\n3,0.25\n")
+    (chart,) = training_charts(Report(tmp_path, (segmented(1, path=tmp_path),)))
+    assert [(line.x, line.y) for line in chart.lines] == [((1, 3), (0.5, 0.25))]
+
+
 def test_the_chart_names_the_threshold_that_is_the_best_one():
     mask = np.eye(8, dtype=np.uint8)
     pixels = Pixels.of(mask.astype(np.float32), mask, 0.5, 2)  # sure and right: every threshold is as good
@@ -398,8 +416,16 @@ def test_a_score_of_strangers_stands_with_its_interval(tmp_path):
         def rows(self):
             return [{"dataset": "strangers", "auroc": 0.9, "auroc_low": 0.8, "auroc_high": 0.95}]
 
+        @property
+        def picture(self):
+            return tmp_path / "ood.png"
+
+    write_grid([[np.zeros((100, 100, 3), np.uint8)]], tmp_path / "ood.png")
     model = segmented(2)
     model.findings["ood"] = Found()
     write_report(Report(tmp_path, (model,)))
-    text = Parsed((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "AUROCstrangers0.9000 [0.8000, 0.9500]" in text
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "AUROCstrangers0.9000 [0.8000, 0.9500]" in Parsed(text).text
+    assert '<td class="whole">0.9000 [0.8000, 0.9500]</td>' in text  # on one line
+    region = '<div class="scroll" tabindex="0" role="region" aria-label="Out of distribution of run">'
+    assert f'<figure class="drawn">{region}<img' in text  # a phone has no room for it

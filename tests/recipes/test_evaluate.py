@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from safetensors.torch import save_file
 from simclrseg import runs as run_folders
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
+from simclrseg.evaluation.results import Estimate, Report
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
+from simclrseg.recipes._exported import open_exported
 from simclrseg.recipes._labelled import elsewhere
 from simclrseg.recipes._summary import summary
-from simclrseg.recipes.evaluate import evaluate
+from simclrseg.recipes.evaluate import OWN, _folder_of, _missed, evaluate
+from tests.evaluation.test_report import segmented
+from tests.inference.conftest import brightness, dominant_band
 from tests.recipes.test_export import with_props
 
 
@@ -154,13 +159,29 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(run, tmp_pa
         evaluating(tmp_path / "b", run, run)
     with pytest.raises(UsageError, match=r"has no miou: did you mean 'iou'"):
         evaluating(tmp_path / "b", run, minimum=["miou=0.5"])
+    with pytest.raises(UsageError, match=r"has no top5: choose from iou, f1, .*accuracy, boundary_iou$"):
+        evaluating(tmp_path / "b", run, minimum=["top5=0.5"])
     assert not (tmp_path / "b").exists()
 
 
 def test_a_gate_that_is_not_met_says_value_and_interval(run, tmp_path):
-    result = evaluating(tmp_path, run, minimum=["iou=0.999", "accuracy=0.01"])
+    result = evaluating(tmp_path, run, minimum=["iou=0.999", "iou=0", "accuracy=0.01"])  # the stricter one counts
     value, (low, high) = result["metrics"]["iou"], result["intervals"]["iou"]
     assert result["missed"] == [f"iou of {run.name} is {value:.4f} [{low:.4f}, {high:.4f}], less than 0.999"]
+
+
+def test_a_gate_of_a_metric_without_a_value_says_so():
+    model = segmented(1)
+    report = Report(Path(), (replace(model, metrics={"iou": Estimate(float("nan"))}),))
+    assert _missed(report, {"iou": 0.1}) == ["iou of run has no value"]
+
+
+def test_no_folder_of_a_model_takes_the_place_of_a_file_of_the_report(compared, tmp_path):
+    own = [path.name for path in Path(compared["report"]).iterdir() if path.is_file() or path.name == "worst"]
+    assert len(own) >= 8 and all(OWN.fullmatch(name) for name in own)
+    models = tuple(segmented(1, name=name, path=Path("runs", name)) for name in ("report.html", "Worst", "metrics"))
+    folders = [_folder_of(model, Report(tmp_path, models)).name for model in models]
+    assert folders == ["1-report", "2-Worst", "metrics"]
 
 
 @pytest.mark.parametrize("text", ["bce=0.5", "iou", "iou=high", "iou=2", "iuo=0.5"])
@@ -334,6 +355,42 @@ def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):
     expected = evaluating(tmp_path / "runs", run)
     assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
     assert result["best_threshold"]["threshold"] == pytest.approx(expected["best_threshold"]["threshold"], abs=0.05)
+
+
+def bare(model: onnx.ModelProto, path: Path, *, stated: bool = True) -> Path:
+    """A file without metadata, whose outputs state their number of classes or leave it open."""
+    classes = model.graph.output[0].type.tensor_type.shape.dim
+    if not stated and len(classes) != 3:
+        classes[1].dim_param = "k"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize(
+    ("model", "given", "names"), [(brightness(2), 2, 3), (brightness(3), 3, 2), (dominant_band(), 3, 4)]
+)
+def test_a_file_that_gives_other_classes_than_were_named_is_refused(tmp_path, model, given, names, stated):
+    path = bare(model, tmp_path / "f.onnx", stated=stated)
+    with pytest.raises(ModelFileError, match=rf"f\.onnx gives {given} classes and --classes names {names}$"):
+        open_exported(path, "cpu", classes=[str(number) for number in range(names)], size=16)
+    _, metadata = open_exported(path, "cpu", classes=[str(number) for number in range(given)], size=16)
+    assert len(metadata.classes) == given
+
+
+def test_a_file_with_other_tensors_is_told_which_it_needs(tmp_path):
+    model = dominant_band()
+    model.graph.node[-1].output[0] = model.graph.output[1].name = "class"
+    path = bare(model, tmp_path / "f.onnx")
+    with pytest.raises(ModelFileError, match=r"tensors class, image, probability: .* probability, and mask or label"):
+        open_exported(path, "cpu", classes=["a", "b", "c"], size=16)
+    with pytest.raises(ModelFileError, match="was not exported by simclrseg"):
+        open_exported(path, "cpu")
+
+
+def test_pictures_of_absurd_size_are_refused():
+    with pytest.raises(UsageError, match="8192"):
+        parse_config(EvaluateConfig, {"data": {"size": 100_000}})
 
 
 def test_a_run_and_its_file_are_compared(run, tmp_path):
