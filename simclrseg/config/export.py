@@ -43,7 +43,7 @@ class ExportOutput(Console):
     """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace a file that exists."""
-    inspect: Annotated[PathText | None, Completes("models"), Transient()] = None
+    inspect: Annotated[PathText | None, Completes("files"), Transient()] = None
     """Print what this exported file takes, gives and says of itself, and export nothing."""
     as_json: Annotated[bool, Flag("--json"), Transient()] = False
     """Print everything as JSON on stdout."""
