@@ -137,6 +137,11 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110)
 
 
+def shortened(label: str, *, most: int = 32) -> str:
+    """A name for a legend; of a long one, such as a path, the end, so that the legend does not crowd out the plot."""
+    return label if len(label) <= most else f"…{label[1 - most :]}"
+
+
 def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], metric: str, path: Path) -> None:
     """Draw a metric over the share of the photos that was learned from, a line a pretraining, with its intervals.
 
@@ -153,7 +158,9 @@ def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]],
     for number, (label, points) in enumerate(lines.items()):
         ratios, values, low, high = np.array(points).T
         shares = np.unique(ratios)
-        axes.plot(shares, [values[ratios == share].mean() for share in shares], color=f"C{number}", label=label)
+        axes.plot(
+            shares, [values[ratios == share].mean() for share in shares], color=f"C{number}", label=shortened(label)
+        )
         ends = np.maximum([values - low, high - values], 0)  # an interval need not hold its value
         axes.errorbar(ratios, values, ends, fmt="o", markersize=4, color=f"C{number}", capsize=3, alpha=0.7)
     axes.set_xlabel("share of the development photos")
@@ -221,7 +228,7 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> No
         edges = np.linspace(low, max(high, low + 1e-6), 41)
         for name, values in sets.items():
             shares = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
-            axes.stairs(shares, edges, fill=True, alpha=0.4, label=f"{name} ({len(values):,})")
+            axes.stairs(shares, edges, fill=True, alpha=0.4, label=f"{shortened(name)} ({len(values):,})")
         axes.set_title(quantity.replace("_", " "), fontsize=10)
         axes.set_ylabel("share", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -100,3 +100,11 @@ def test_of_many_classes_the_frequent_ones_have_names_and_colours_of_their_own(t
     assert len(set(colours)) == 20 and not any(red == green == blue != 0 for red, green, blue, _ in colours[:-1])
     red, green, blue, _ = colours[-1]
     assert red == green == blue
+
+
+def test_the_legend_of_long_names_leaves_room_for_the_plot(tmp_path):
+    names = [f"/{'a-long-folder/' * 20}photos-{number}" for number in range(3)]
+    plots.histograms({"msp": {name: np.arange(9.0) for name in names}}, tmp_path / "h.png")
+    plots.over_ratio({name: [(0.1, 0.5, 0.4, 0.6), (1, 0.7, 0.6, 0.8)] for name in names}, "iou", tmp_path / "r.png")
+    assert (tmp_path / "h.png").is_file() and (tmp_path / "r.png").is_file()  # matplotlib's warnings are errors here
+    assert plots.shortened(names[0]).endswith("-folder/photos-0") and len(plots.shortened(names[0])) == 32

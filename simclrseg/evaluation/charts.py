@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simclrseg.evaluation.page import Html, element
+from simclrseg.plots import shortened
 
 INK = "#010203"  # becomes the page's text colour
 GRID = "#040506"
@@ -119,10 +120,16 @@ def _svg(chart: Chart, *, prefix: str) -> str:
 def _plot(axes, line: Line, number: int, bars: float) -> None:  # type: ignore[no-untyped-def]
     colour, dash = SERIES[number % len(SERIES)], _DASHES[number // len(SERIES) % len(_DASHES)]
     if bars:
-        axes.bar(line.x, line.y, width=bars, color=colour, alpha=0.75, label=line.label)
+        axes.bar(line.x, line.y, width=bars, color=colour, alpha=0.75, label=shortened(line.label))
         return
     axes.plot(
-        line.x, line.y, dash, color=colour, linewidth=1.6, marker="." if len(line.x) < 40 else "", label=line.label
+        line.x,
+        line.y,
+        dash,
+        color=colour,
+        linewidth=1.6,
+        marker="." if len(line.x) < 40 else "",
+        label=shortened(line.label),
     )
     if line.ends:
         away = [[max(y - low, 0) for y, (low, _) in zip(line.y, line.ends, strict=True)]]

@@ -163,10 +163,11 @@ def test_evaluate_warns_of_test_photos_that_pretraining_saw(
     assert 0 < count < 10
     with caplog.at_level(logging.WARNING):
         runs.evaluate(model)
-        runs.evaluate(model, split="train")  # which every run has seen, and says so by its name
+        runs.evaluate(model, split="train")  # says once what it was trained on, in words of its own
     assert [record.message for record in caplog.records] == [
         f"{count} of 10 photos to be scored were seen in training, with or without labels "
-        f"({metadata.pretrained}): their scores say less of other photos"
+        f"({metadata.pretrained}): their scores say less of other photos",
+        "27 of 27 photos to be scored were trained on by photos-photos: their scores say less of other photos",
     ]
 
 
