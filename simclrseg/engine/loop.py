@@ -21,7 +21,7 @@ from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
-from simclrseg.engine.runtime import autocast
+from simclrseg.engine.runtime import autocast, freed_memory_kept
 from simclrseg.engine.signals import Stop, StopRequest, stop_requests
 from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
 from simclrseg.errors import DataError, Interrupted, TrainingError
@@ -109,7 +109,8 @@ def fit(
 
     local_batch = train.batch_size // distributed.world_size()
     told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
-    with synchronized(model), told, explained_shortage(micro_batch or local_batch, local_batch):
+    shortage = explained_shortage(micro_batch or local_batch, local_batch)
+    with freed_memory_kept(device), synchronized(model), told, shortage:
         try:
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):

@@ -129,7 +129,7 @@ def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
 
 def compare(
     title: str, variants: Mapping[str, Callable[[], object]], *, rounds: int, threads: int, images: int | None = None
-) -> None:
+) -> Timings:
     """Time variants in turns and print them beside the first one: in ms, or in images/s where a run has ``images``."""
     timings = interleave(variants, rounds=rounds, threads=threads)
     base = next(iter(variants))
@@ -141,6 +141,7 @@ def compare(
     print(f"\n{title}, {threads} threads, medians of {rounds} rounds in turns")
     print_table(["variant", "ms" if images is None else "images/s", f"to {base}"], rows)
     print(timings.note())
+    return timings
 
 
 def peak_memory(module: str, name: str, *arguments: str) -> str:

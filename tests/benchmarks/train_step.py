@@ -1,9 +1,9 @@
 """A training step of SimCLR on the CPU: ours against lightly's example loop, and what the engine itself costs.
 
 Run it on a quiet machine: ``python -m tests.benchmarks.train_step``. It needs the ``bench`` extra. lightly's loop gets
-float images for nothing; ours starts from uint8 batches and normalises them. One table trains an epoch through ``fit``,
-records and observers included, against a bare loop of forward, backward and step; one line says how long ``fit`` waits
-for the loader where it reads JPEGs. Memory is measured on Linux only.
+float images for nothing; ours starts from uint8 batches and normalises them. One table trains through ``fit`` and by a
+bare loop of forward, backward and step, to which ``fit`` also adds that freed memory is kept; one line says how long
+``fit`` waits for the loader where it reads JPEGs. Memory is measured on Linux only.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from simclrseg.engine.gradients import Passes, accumulate_gradient
 from simclrseg.engine.history import FileHistory
 from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import LARS, parameter_groups, sgd
-from simclrseg.engine.runtime import autocast, choose_precision
+from simclrseg.engine.runtime import autocast, choose_precision, freed_memory_kept
 from simclrseg.engine.task import Batch
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
 from simclrseg.tasks.simclr import SimCLR
-from tests.benchmarks._common import compare, machine, make_jpegs, peak_memory, print_added_memory
+from tests.benchmarks._common import compare, interleave, machine, make_jpegs, peak_memory, print_added_memory
 
-BATCH, STEPS, RATE = 32, 25, 1e-3
+BATCH, STEPS, EPOCHS, RATE = 32, 25, 2, 1e-3
 CPU = torch.device("cpu")
 LIGHTLY = "lightly's example loop, fp32"
 PLAIN, CACHED = "plain micro-batches", "gradient caching"
+BARE, KEPT = "bare loop", "bare loop, freed memory kept"
 
 
 @dataclasses.dataclass
@@ -120,31 +121,49 @@ def lightly_step(backbone: str, size: int) -> Callable[[], None]:
     return run
 
 
-def bare_epoch(backbone: str, data: Loader, *, precision: str) -> Callable[[], None]:
-    """Forward, backward and step, and nothing else."""
-    task = simclr(backbone)
+def epochs_of(size: int, batch: int, *, precision: str) -> dict[str, Callable[[], None]]:
+    """Ways to train one ResNet-18 for some epochs: by hand, the same with freed memory kept, and through ``fit``.
+
+    They share network and optimizer: where in memory weights lie costs more or less time too.
+    """
+    data = Ready(views(size, batch), STEPS, batch)
+    task = simclr("resnet18")
     optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=RATE)
 
-    def run() -> None:
+    def bare() -> None:
+        """Forward, backward and step, and nothing else."""
         task.model.train()
-        for batch in data.epoch(0):
-            with autocast(CPU, precision):
-                loss, _ = task.training_loss(batch)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+        for epoch in range(EPOCHS):
+            for inputs in data.epoch(epoch):
+                with autocast(CPU, precision):
+                    loss, _ = task.training_loss(inputs)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
 
-    return run
+    def bare_with_memory_kept() -> None:
+        with freed_memory_kept(CPU):
+            bare()
+
+    def through_fit() -> None:
+        fit(task, data, optimizer=optimizer, schedule=lambda step: RATE, epochs=EPOCHS, device=CPU, precision=precision)
+
+    return {BARE: bare, KEPT: bare_with_memory_kept, "fit": through_fit}
 
 
-def engine_epoch(backbone: str, data: Loader, *, precision: str) -> Callable[[], None]:
-    task = simclr(backbone)
-    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=RATE)
-
-    def run() -> None:
-        fit(task, data, optimizer=optimizer, schedule=lambda step: RATE, epochs=1, device=CPU, precision=precision)
-
-    return run
+def overhead(size: int, *, precision: str, rounds: int, threads: int) -> None:
+    """Print what ``fit`` adds to the bare loop, as a ratio, and in ms, which small steps show more exactly."""
+    title = f"resnet18, {size} px, {EPOCHS} epochs of {STEPS} steps of batch {BATCH} x 2 views"
+    step = compare(title, epochs_of(size, BATCH, precision=precision), rounds=rounds, threads=threads)
+    small = interleave(epochs_of(32, 2, precision=precision), rounds=5 * rounds, threads=threads)
+    steps = EPOCHS * STEPS
+    added = [1e3 * (fit - bare) / steps for fit, bare in zip(small.seconds["fit"], small.seconds[KEPT], strict=True)]
+    low, middle, high = statistics.quantiles(added, n=4)
+    whole = 1e3 * step.median(KEPT) / steps
+    print(
+        f"fit adds {middle:.2f} ms to a step (quartiles {low:.2f} and {high:.2f}, in {len(added)} rounds of steps of "
+        f"{1e3 * small.median(KEPT) / steps:.0f} ms): {middle / whole:.1%} of one of {whole:.0f} ms"
+    )
 
 
 def gradient_step(name: str, micro_batch: int, batch: int, *, size: int, precision: str) -> Callable[[], None]:
@@ -224,12 +243,7 @@ def main() -> None:
     for name in variants:
         options = ["--size", str(arguments.size), "--threads", str(arguments.threads)]
         print(f"peak memory of {name}: {peak_memory('tests.benchmarks.train_step', name, *options)} MB")
-    data = Ready(views(arguments.size), STEPS, BATCH)
-    variants = {
-        "bare loop": bare_epoch("resnet18", data, precision=precision),
-        "fit": engine_epoch("resnet18", data, precision=precision),
-    }
-    compare(f"resnet18, {arguments.size} px, an epoch of {STEPS} steps of batch {BATCH} x 2 views", variants, **times)
+    overhead(arguments.size, precision=precision, **times)
     for where in ("none", "ram"):
         with tempfile.TemporaryDirectory() as folder:
             share = waiting_for_data(Path(folder), where=where, **large)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -112,6 +116,33 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match="4 processes need as many GPUs, and there are 2: pass --devices 2"):
         runtime.choose_device("cuda")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
+def test_what_a_training_step_frees_is_kept_for_the_next() -> None:
+    program = """
+import resource, torch
+from simclrseg.engine.runtime import freed_memory_kept
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(10, 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+
+with freed_memory_kept(torch.device("cpu")):
+    new_pages()
+    kept, full = new_pages(), resident()
+print(kept, full - resident())
+"""
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    new_pages, given_back = map(int, done.stdout.split())
+    assert new_pages < 100  # of 4 KB each; the ten tensors have 100,000
+    assert given_back > 9000  # one of them
 
 
 class TestCompiled:
