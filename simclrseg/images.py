@@ -45,7 +45,7 @@ MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 
 _BITS_PER_SAMPLE = 258  # the TIFF tag
-_MOST_CHANNELS = 4  # that Pillow opens, and that most of OpenCV works on at once
+_MOST_CHANNELS = 4  # that most of OpenCV works on at once
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = {
     plugin.format: plugin
@@ -161,6 +161,19 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
         return read_tiff(stream, name)
 
 
+def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
+    """How many bands a TIFF that is no photo has, and of how many bits; None for photos.
+
+    Raises:
+        ImageError: if it is a TIFF whose header cannot be read.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).photo:
+            return None
+        return header.bands, header.bits
+
+
 def read_mask(source: str | Path | bytes) -> Pixels:
     """Decode a mask without any conversion of its values.
 
@@ -202,7 +215,7 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
     """
     name = _display_name(source)
     with _our_errors(name), _open_stream(source, name) as stream:
-        if stream.read(4) in SIGNATURES and (header := tiff_header(stream)).bands > _MOST_CHANNELS:
+        if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).photo:
             return header.height, header.width
         picture = _open_picture(stream, name)
         width, height = picture.size
@@ -302,6 +315,8 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
     stream.seek(0)
     prefix = stream.read(64)
+    if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).photo:
+        raise ImageError(f"{name}: a TIFF of {header.bands} bands, which are not a photo's: save red, green and blue")
     for kind in _FORMATS:
         factory, accept = Image.OPEN[kind]
         if accept is None and not name.lower().endswith(".tga"):  # nothing marks a TGA but its name

@@ -23,6 +23,8 @@ _PLAIN = 1
 _LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
 _UNSIGNED, _SIGNED = 1, 2
 _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
+_MOST_OF_A_PHOTO = {0: 2, 1: 2, 2: 4}  # bands, by colour space: grey, grey, RGB, each with transparency
+_INK = 5  # of all others the most: cyan, magenta, yellow, black and transparency
 _PIECE = 1 << 24  # bytes that are read together
 
 
@@ -35,6 +37,8 @@ class TiffHeader:
     bands: int
     bits: int
     """Of a sample."""
+    photo: bool
+    """Whether the samples are a photo's: grey, or red, green and blue, or others that viewers know."""
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
@@ -131,7 +135,9 @@ def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
 
 
 def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
-    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], tags.get(_BANDS, 1), max(tags.get(_BITS, (1,))))
+    bands = tags.get(_BANDS, 1)
+    photo = bands <= _MOST_OF_A_PHOTO.get(tags.get(_PHOTOMETRIC), _INK)
+    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), photo)
 
 
 def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images import image_shape, read_bands, resize_image
+from simclrseg.images import image_shape, read_bands, read_image, resize_image, stored_bands
 from tests.tiffs import tiff
 
 
@@ -57,8 +57,25 @@ def test_16_bits_are_those_that_opencv_reads(real_data: Path) -> None:
     np.testing.assert_array_equal(read, cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[:, :, ::-1])
 
 
-def test_the_size_of_many_bands_is_read_from_the_header() -> None:
-    assert image_shape(tiff(picture(13))[:500]) == (21, 34)
+@pytest.mark.parametrize("bands", [3, 4, 13])
+def test_size_and_bands_are_read_from_the_header(bands: int) -> None:
+    start = tiff(picture(bands))[:500]
+    assert image_shape(start) == (21, 34)
+    assert stored_bands(start) == (bands, 16)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK", "P", "I;16", "LAB"])
+def test_a_photo_has_no_bands_to_keep(mode: str) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (4, 4)).save(file, "TIFF")
+    assert stored_bands(file.getvalue()) is None
+    assert read_image(file.getvalue()).shape == (4, 4, 3)
+
+
+def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's: save red, green and blue"):
+        read_image(tiff(picture(13)))
+    assert not caplog.records  # nothing of Pillow's own
 
 
 @pytest.mark.parametrize("size", [(8, 50), (16, 16), (60, 40)])

@@ -229,6 +229,7 @@ def main() -> None:
     times = {"rounds": arguments.rounds, "threads": arguments.threads}
     precision = choose_precision("auto", CPU)
     print(f"{machine()}; the default on this CPU is {precision}")
+    overhead(arguments.size, precision=precision, **times)  # first: others leave blocks that glibc then keeps anyway
     for backbone in arguments.backbones:
         batch = views(arguments.size)
         variants = {
@@ -243,7 +244,6 @@ def main() -> None:
     for name in variants:
         options = ["--size", str(arguments.size), "--threads", str(arguments.threads)]
         print(f"peak memory of {name}: {peak_memory('tests.benchmarks.train_step', name, *options)} MB")
-    overhead(arguments.size, precision=precision, **times)
     for where in ("none", "ram"):
         with tempfile.TemporaryDirectory() as folder:
             share = waiting_for_data(Path(folder), where=where, **large)

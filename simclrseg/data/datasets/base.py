@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.errors import DataError
-from simclrseg.images import Pixels, read_image, read_mask
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images import Pixels, read_bands, read_image, read_mask
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
@@ -233,6 +233,20 @@ class FileDataset(Dataset):
 
     def mask_path(self, index: int) -> Path | None:
         return self._masks[index]
+
+
+def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
+    """All that a TIFF stores, which has to be as many bands of as many bits as the other pictures have.
+
+    Raises:
+        ImageError: if it cannot be read or has others; ``whose`` is what the message calls the right ones.
+    """
+    samples = read_bands(path)
+    if (samples.shape[2], 8 * samples.itemsize) != (bands, bits):
+        raise ImageError(
+            f"{path}: {samples.shape[2]} bands of {8 * samples.itemsize} bits, but {whose} are {bands} of {bits}"
+        )
+    return samples
 
 
 def pixel_type(full_scale: int) -> type[np.generic]:

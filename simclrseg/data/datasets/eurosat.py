@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
-from simclrseg.errors import ImageError
-from simclrseg.images import Pixels, list_images, read_bands
+from simclrseg.images import Pixels, list_images
 
 _COLOUR = Source(
     name="eurosat",
@@ -90,11 +89,7 @@ def _open(source: Source, root: Path, folder: Path, **details: Any) -> FileDatas
 
 
 def _read_13_bands(path: Path) -> Pixels:
-    samples = read_bands(path)
-    if samples.shape[2] != len(_ORDER) or samples.dtype != np.uint16:
-        count, bits = samples.shape[2], 8 * samples.itemsize
-        raise ImageError(f"{path}: {count} bands of {bits} bits, but those of EuroSAT are {len(_ORDER)} of 16")
-    return clip_reflectance(samples)
+    return clip_reflectance(read_alike(path, bands=len(_ORDER), bits=16, whose="those of EuroSAT"))
 
 
 def _download_colour(folder: Path) -> None:

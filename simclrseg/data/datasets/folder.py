@@ -1,23 +1,25 @@
 """A folder of the user's own: photos only, `images/` + `masks/`, or one folder a class.
 
 Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
-names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``.
+names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where the first picture is a
+TIFF of other bands than a photo's, all are read with all their bands.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike, some
 from simclrseg.data.datasets.classes import numbered_classes, read_classes
 from simclrseg.data.datasets.masks import pair_masks, understand_masks
-from simclrseg.errors import DataError
-from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images, stored_bands
 
 SPLITS = {
     "train": "train",
@@ -56,9 +58,10 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     official = _read_lists(root, images, photos, summary) or by_folder
 
     masks: list[Path | None] = []
-    details: dict[str, Any] = {}
+    details = _bands(photos, summary)
     if "masks" in folders and options.masks:
-        masks, details = _masks(photos, images, folders["masks"], options, summary)
+        masks, classes = _masks(photos, images, folders["masks"], options, summary)
+        details |= classes
     elif options.classes_file is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
     if images != root:
@@ -91,6 +94,27 @@ def _other_files(folder: Path) -> str:
     suffixes = Counter(file.suffix.lower() or "without a suffix" for file in files)
     others = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common() if suffix not in IMAGE_SUFFIXES]
     return some(others)
+
+
+def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
+    """The dataset's arguments for pictures that are no photos; nothing for photos."""
+    try:
+        stored = stored_bands(photos[0])
+    except ImageError:  # it is skipped, and named, when it is read
+        stored = None
+    if stored is None:
+        return {}
+    bands, bits = stored
+    if bits not in (8, 16):
+        raise DataError(
+            f"{photos[0]} has {bands} bands of {bits} bits, which are not read: save them with 8 or 16 bits"
+        )
+    summary.append(f"pictures of {bands} bands of {bits} bits, as {photos[0].name} is: all bands are learned from")
+    return {
+        "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {photos[0].name}"),
+        "bands": [f"band{number}" for number in range(1, bands + 1)],
+        "full_scale": 2**bits - 1,
+    }
 
 
 def _masks(

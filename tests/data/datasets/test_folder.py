@@ -8,7 +8,8 @@ from PIL import Image
 
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, ImageError
+from tests.tiffs import tiff
 
 ANYTHING = DatasetOptions()
 
@@ -48,6 +49,32 @@ def test_photos_alone_are_found_in_every_folder(tmp_path):
     assert any("1 .txt" in line and "1 .heic" in line for line in dataset.summary)
     with pytest.raises(DataError, match=r"a\.PNG .*has no mask"):
         dataset.mask(0)
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(13, np.uint16), (4, np.uint8)])
+def test_pictures_that_are_no_photos_keep_their_bands(tmp_path, bands, dtype):
+    root = pairs(tmp_path, [0, 1], [1, 0])
+    pictures = np.random.default_rng(0).integers(0, 250, (3, 4, 6, bands)).astype(dtype)
+    for number, picture in enumerate(pictures):
+        (root / "images" / f"{number}.jpg").unlink(missing_ok=True)
+        (root / "images" / f"{number}.tif").write_bytes(tiff(picture[:, :, : bands - 1] if number == 2 else picture))
+    dataset = image_folder(root, ANYTHING)
+    assert dataset.bands == tuple(f"band{number}" for number in range(1, bands + 1))
+    assert (dataset.dtype, dataset.full_scale) == (dtype, np.iinfo(dtype).max)
+    np.testing.assert_array_equal(dataset.image(1), pictures[1])
+    assert dataset.mask(0).max() == 1
+    bits = np.iinfo(dtype).bits
+    assert f"pictures of {bands} bands of {bits} bits, as 0.tif is: all bands are learned from" in dataset.summary
+    with pytest.raises(
+        ImageError, match=rf"2\.tif: {bands - 1} bands of {bits} bits, but those of 0\.tif are {bands} "
+    ):
+        dataset.image(2)
+
+
+def test_bands_of_floats_are_refused_before_they_are_read(tmp_path):
+    (tmp_path / "0.tif").write_bytes(tiff(np.zeros((4, 6, 5), np.float32), sample_format=3))
+    with pytest.raises(DataError, match=r"0\.tif has 5 bands of 32 bits, which are not read: save them with 8 or 16"):
+        image_folder(tmp_path, ANYTHING)
 
 
 @pytest.mark.parametrize("top", ["", "wrapped/twice/"])
