@@ -118,6 +118,11 @@ class ModelMetadata(BaseModel):
             raise ModelFileError(f"the file's metadata cannot be read ({reason}): export it again") from error
 
 
+def numbered_bands(count: int) -> tuple[str, ...]:
+    """Names of bands of which nothing is known: ``band1``, ``band2``."""
+    return tuple(f"band{number}" for number in range(1, count + 1))
+
+
 def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
     colours = []

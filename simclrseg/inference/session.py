@@ -28,7 +28,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # pictures come in many shapes; the default would time every algorithm for each of them
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
-
+_PIXELS = ("tensor(uint8)", "tensor(uint16)")
 
 OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 
@@ -264,6 +264,11 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
         raise ModelFileError(
             f"{path} has the tensors {', '.join(sorted(names))}: to be scored it needs an input image and the outputs "
             "probability, and mask or label"
+        )
+    kind = next(tensor.type for tensor in session.get_inputs() if tensor.name == "image")
+    if kind not in _PIXELS:
+        raise ModelFileError(
+            f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model"
         )
     if metadata is None and describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")

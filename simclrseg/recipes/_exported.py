@@ -16,7 +16,7 @@ from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.inference.masks import Predict
 from simclrseg.inference.session import Describe, Model, NoMetadata, open_model
 from simclrseg.knobs import parse_config
-from simclrseg.metadata import RGB, ModelMetadata, voc_colours
+from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
 from simclrseg.recipes import _classifier, _segmenter
 from simclrseg.recipes._labelled import elsewhere
 from simclrseg.recipes._tasks import task_of_model
@@ -83,7 +83,7 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
             task=_classifier.TASK if labels else _segmenter.TASK,
             encoder="unknown",
             in_channels=bands,
-            bands=RGB if bands == len(RGB) else tuple(f"band {number + 1}" for number in range(bands)),
+            bands=RGB if bands == len(RGB) else numbered_bands(bands),
             full_scale=255 if image.type == "tensor(uint8)" else 65535,
             image_size=size,
             classes=tuple(classes),

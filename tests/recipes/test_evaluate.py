@@ -388,6 +388,14 @@ def test_a_file_with_other_tensors_is_told_which_it_needs(tmp_path):
         open_exported(path, "cpu")
 
 
+def test_a_file_of_float_pixels_is_told_what_pixels_must_be(tmp_path):
+    model = dominant_band()
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    path = bare(model, tmp_path / "f.onnx")
+    with pytest.raises(ModelFileError, match=r"takes an image of type tensor\(float\): pixels must be tensor\(uint8\)"):
+        open_exported(path, "cpu", classes=["a", "b", "c"], size=16)
+
+
 def test_pictures_of_absurd_size_are_refused():
     with pytest.raises(UsageError, match="8192"):
         parse_config(EvaluateConfig, {"data": {"size": 100_000}})

@@ -20,6 +20,7 @@ from simclrseg.data.datasets.classes import numbered_classes, read_classes
 from simclrseg.data.datasets.masks import pair_masks, understand_masks
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images, stored_bands
+from simclrseg.metadata import numbered_bands
 
 SPLITS = {
     "train": "train",
@@ -112,7 +113,7 @@ def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     summary.append(f"pictures of {bands} bands of {bits} bits, as {photos[0].name} is: all bands are learned from")
     return {
         "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {photos[0].name}"),
-        "bands": [f"band{number}" for number in range(1, bands + 1)],
+        "bands": numbered_bands(bands),
         "full_scale": 2**bits - 1,
     }
 
