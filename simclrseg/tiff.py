@@ -23,8 +23,8 @@ _PLAIN = 1
 _LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
 _UNSIGNED, _SIGNED = 1, 2
 _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
-_MOST_OF_A_PHOTO = {0: 2, 1: 2, 2: 4}  # bands, by colour space: grey, grey, RGB, each with transparency
-_INK = 5  # of all others the most: cyan, magenta, yellow, black and transparency
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, palette, CMYK, YCbCr and Lab
+_EXTRA, _ALPHA = 338, {1, 2}
 _PIECE = 1 << 24  # bytes that are read together
 
 
@@ -38,7 +38,7 @@ class TiffHeader:
     bits: int
     """Of a sample."""
     photo: bool
-    """Whether the samples are a photo's: grey, or red, green and blue, or others that viewers know."""
+    """Whether the samples are colours that viewers know, and transparency where the file says so."""
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
@@ -136,7 +136,8 @@ def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
 
 def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     bands = tags.get(_BANDS, 1)
-    photo = bands <= _MOST_OF_A_PHOTO.get(tags.get(_PHOTOMETRIC), _INK)
+    transparent = bool(_ALPHA & set(tags.get(_EXTRA, ())))
+    photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC), 3) + transparent
     return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), photo)
 
 

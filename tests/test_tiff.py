@@ -72,6 +72,27 @@ def test_a_photo_has_no_bands_to_keep(mode: str) -> None:
     assert read_image(file.getvalue()).shape == (4, 4, 3)
 
 
+@pytest.mark.parametrize(
+    ("bands", "photometric", "extra", "photo"),
+    [
+        (1, 1, None, True),
+        (2, 1, 2, True),
+        (2, 1, 0, False),  # radar: two polarisations
+        (2, 1, None, False),
+        (3, 2, None, True),
+        (4, 2, 2, True),
+        (4, 2, 0, False),  # near-infrared
+        (4, 2, None, False),
+        (5, 2, 2, False),
+    ],
+)
+def test_a_fourth_band_is_transparency_where_the_file_says_so(
+    bands: int, photometric: int, extra: int | None, photo: bool
+) -> None:
+    stored = stored_bands(tiff(picture(bands, np.uint8), photometric=photometric, extra=extra))
+    assert stored == (None if photo else (bands, 8))
+
+
 def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's: save red, green and blue"):
         read_image(tiff(picture(13)))

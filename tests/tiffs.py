@@ -18,6 +18,8 @@ def tiff(
     tile: int | None = None,
     order: str = "<",
     sample_format: int = 1,
+    photometric: int = 1,
+    extra: int | None = None,
 ) -> bytes:
     """A TIFF of (H, W, bands).
 
@@ -27,6 +29,8 @@ def tiff(
         rows: of a strip; all of them by default.
         tile: side of tiles, in pixels, instead of strips.
         order: ``<`` or ``>``, the byte order.
+        photometric: the colour space: 1 is grey, 2 RGB.
+        extra: what the last band is, as ExtraSamples: 0 is not said, 2 transparency.
     """
     height, width, bands = picture.shape
     high, wide = (tile, tile) if tile else (rows or height, width)
@@ -49,12 +53,14 @@ def tiff(
         257: ("I", [height]),
         258: ("H", [8 * picture.itemsize] * bands),
         259: ("H", [8 if deflate else 1]),
-        262: ("H", [1]),
+        262: ("H", [photometric]),
         277: ("H", [bands]),
         284: ("H", [2 if planar else 1]),
         317: ("H", [predictor]),
         339: ("H", [sample_format] * bands),
     }
+    if extra is not None:
+        fields[338] = ("H", [extra])
     if tile:
         fields |= {322: ("I", [tile]), 323: ("I", [tile]), 324: ("I", lengths), 325: ("I", lengths)}
     else:

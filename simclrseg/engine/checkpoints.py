@@ -73,6 +73,11 @@ class Checkpoints:
         self._last = folder / "last" / "state.pt"
         self._best = folder / "best" / "model.pt"
 
+    @property
+    def exist(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self._last.exists()
+
     def due(self, step: int) -> bool:
         """Whether the state is to be saved after this step, in the middle of an epoch."""
         if self._every_steps is not None and step % self._every_steps == 0:
@@ -87,7 +92,7 @@ class Checkpoints:
 
     def load_last(self) -> TrainingState | None:
         """The state to go on from, on the CPU; None when there is none."""
-        return TrainingState(**_load(self._last)) if self._last.exists() else None
+        return TrainingState(**_load(self._last)) if self.exist else None
 
     def _keep_last(self, step: int) -> None:
         """Give the last state a name that stays, and delete the oldest; those of later steps were abandoned."""
@@ -126,8 +131,7 @@ class Checkpoints:
                 yield
         except (OutputError, RuntimeError) as error:
             reason = error.reason if isinstance(error, OutputError) else str(error).splitlines()[0]
-            left = "the last checkpoint stands" if self._last.exists() else "there is no checkpoint yet"
-            raise TrainingError(f"{path} cannot be written ({reason}): {left}; free some space") from error
+            raise TrainingError(f"{path} cannot be written ({reason}): free some space") from error
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -101,9 +101,7 @@ def explained_shortage(micro_batch: int, batch_size: int) -> Iterator[None]:
             raise
         smaller = [divisor for divisor in divisors(batch_size) if divisor <= micro_batch / 2] or [1]
         remedy = f"try --micro-batch {smaller[-1]}" if micro_batch > 1 else "try a smaller --image-size or --backbone"
-        raise TrainingError(
-            f"out of memory with micro-batch {micro_batch}: {remedy}; the last checkpoint stands"
-        ) from error
+        raise TrainingError(f"out of memory with micro-batch {micro_batch}: {remedy}") from error
 
 
 def _is_shortage(error: Exception) -> bool:

@@ -75,7 +75,7 @@ def fit(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; the state has been saved.
-        TrainingError: if loss or weights are not finite, or disk or memory is full; the last checkpoint stands.
+        TrainingError: if loss or weights are not finite, or disk or memory is full; it says what is saved.
     """
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
@@ -110,7 +110,7 @@ def fit(
     local_batch = train.batch_size // distributed.world_size()
     told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
     shortage = explained_shortage(micro_batch or local_batch, local_batch)
-    with freed_memory_kept(device), synchronized(model), told, shortage:
+    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(model), told, shortage:
         try:
             with stop_requests() as stop:
                 for epoch in range(finished, epochs):
@@ -279,10 +279,19 @@ def _told(observers: Sequence[Observer], plan: Plan) -> Iterator[None]:
             observer.on_end()
 
 
+@contextmanager
+def _remainder_told(checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Add to an error what is left of the run."""
+    try:
+        yield
+    except TrainingError as error:
+        left = "the last checkpoint stands" if checkpoints is not None and checkpoints.exist else "nothing is saved yet"
+        raise TrainingError(f"{error}; {left}") from error
+
+
 def _require_finite(model: nn.Module, step: int) -> None:
     floats = [value for value in model.state_dict().values() if value.is_floating_point() and value.numel()]
     if not torch.stack([value.abs().amax() for value in floats]).isfinite().all():
         raise TrainingError(
-            f"the weights are not finite after step {step}: try a lower --learning-rate, --clip 1 or --precision fp32; "
-            "the last checkpoint stands"
+            f"the weights are not finite after step {step}: try a lower --learning-rate, --clip 1 or --precision fp32"
         )

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+_LARGEST_DYNAMIC = 2**25  # bytes: to which glibc itself raises the second, and to twice that the first
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -91,13 +92,13 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         yield
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+    libc.mallopt(_M_MMAP_THRESHOLD, 2**30) or libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_DYNAMIC)  # old ones take no more
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the two to which glibc itself goes up
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**26)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_DYNAMIC)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_DYNAMIC)
         libc.malloc_trim(0)
 
 

@@ -238,7 +238,8 @@ class InfiniteGradient(torch.autograd.Function):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stands(tmp_path: Path, value: float) -> None:
     watcher = Watcher()
-    with pytest.raises(TrainingError, match=r"step 6 \(epoch 2, learning rate 0.00167\)") as error:
+    says = r"step 6 \(epoch 2, learning rate 0.00167\).*; the last checkpoint stands$"
+    with pytest.raises(TrainingError, match=says) as error:
         train(tmp_path, task=Broken(6, lambda loss: loss * value), observers=(watcher,))
     assert error.value.exit_code == 1
     assert [record.step for record in watcher.steps] == [1, 2, 3, 4, 5]
@@ -247,6 +248,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stands(
     assert state is not None
     assert (state.epoch, state.step) == (1, STEPS)
     assert all(torch.isfinite(value).all() for value in state.model.values())
+
+
+def test_an_error_before_the_first_checkpoint_promises_none(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 2 \(epoch 1, .*; nothing is saved yet$"):
+        train(tmp_path, task=Broken(2, lambda loss: loss * math.nan))
+    assert not Checkpoints(tmp_path / "checkpoints").exist
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """A folder of the user's own: photos only, `images/` + `masks/`, or one folder a class.
 
 Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
-names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where the first picture is a
-TIFF of other bands than a photo's, all are read with all their bands.
+names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most
+pictures are TIFFs of other bands than a photo's, all are read with all their bands.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ SPLITS = {
 }
 """What lists and folders of splits are called -> the split."""
 _LISTS = frozenset(f"{name}.txt" for name in SPLITS)
+_LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
 
 
@@ -99,20 +101,19 @@ def _other_files(folder: Path) -> str:
 
 def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     """The dataset's arguments for pictures that are no photos; nothing for photos."""
-    try:
-        stored = stored_bands(photos[0])
-    except ImageError:  # it is skipped, and named, when it is read
-        stored = None
+    kinds: dict[tuple[int, int] | None, list[Path]] = {}
+    for photo in photos[:: -(-len(photos) // _LOOKED_AT)]:
+        with suppress(ImageError):  # it is skipped, and named, when it is read
+            kinds.setdefault(stored_bands(photo), []).append(photo)
+    stored, alike = max(kinds.items(), key=lambda kind: len(kind[1]), default=(None, []))
     if stored is None:
         return {}
-    bands, bits = stored
+    (bands, bits), first = stored, alike[0]
     if bits not in (8, 16):
-        raise DataError(
-            f"{photos[0]} has {bands} bands of {bits} bits, which are not read: save them with 8 or 16 bits"
-        )
-    summary.append(f"pictures of {bands} bands of {bits} bits, as {photos[0].name} is: all bands are learned from")
+        raise DataError(f"{first} has {bands} bands of {bits} bits, which are not read: save them with 8 or 16 bits")
+    summary.append(f"pictures of {bands} bands of {bits} bits, as {first.name} is: all bands are learned from")
     return {
-        "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {photos[0].name}"),
+        "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {first.name}"),
         "bands": numbered_bands(bands),
         "full_scale": 2**bits - 1,
     }

@@ -33,9 +33,10 @@ class Joined(Dataset):
         first = parts[0]
         for part in parts[1:]:
             if (part.bands, part.full_scale) != (first.bands, first.full_scale):
-                raise DataError(
-                    f"{part.name} has {bands_text(part)} and {first.name} {bands_text(first)}: pretrain on one of them"
-                )
+                theirs, ours = bands_text(part), bands_text(first)
+                if theirs == ours:
+                    theirs, ours = (f"{', '.join(of.bands)} up to {of.full_scale:,}" for of in (part, first))
+                raise DataError(f"{part.name} has {theirs} and {first.name} {ours}: pretrain on one of them")
         self._parts = tuple(parts)
         self._starts = (0, *accumulate(len(part) for part in parts))
         names = next((part.label_names for part in parts if part.labels is not None), ())

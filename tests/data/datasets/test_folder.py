@@ -71,6 +71,23 @@ def test_pictures_that_are_no_photos_keep_their_bands(tmp_path, bands, dtype):
         dataset.image(2)
 
 
+@pytest.mark.parametrize("other", [b"", b"II*\0 cut short", "photo"])
+def test_what_most_pictures_of_a_folder_are_decides(tmp_path, other):
+    for number in range(1, 4):
+        (tmp_path / f"{number}.tif").write_bytes(tiff(np.full((4, 6, 5), number, np.uint8)))
+    if other == "photo":
+        photos(tmp_path, "0.jpg")
+    else:
+        (tmp_path / "0.tif").write_bytes(other)
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert len(dataset.bands) == 5
+    assert dataset.image(2).max() == 2
+    with pytest.raises(ImageError, match=r"0\.(tif|jpg)"):
+        dataset.image(0)
+    photos(tmp_path, *(f"more{number}.jpg" for number in range(4)))
+    assert image_folder(tmp_path, ANYTHING).bands == ("red", "green", "blue")
+
+
 def test_bands_of_floats_are_refused_before_they_are_read(tmp_path):
     (tmp_path / "0.tif").write_bytes(tiff(np.zeros((4, 6, 5), np.float32), sample_format=3))
     with pytest.raises(DataError, match=r"0\.tif has 5 bands of 32 bits, which are not read: save them with 8 or 16"):

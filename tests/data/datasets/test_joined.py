@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.joined import join
+from simclrseg.errors import DataError
 
 
 class Flat(Dataset):
@@ -47,3 +49,11 @@ def test_labels_are_kept_where_they_mean_what_the_first_ones_mean():
     assert joined.labels.dtype == np.int64
     assert joined.label_names == ("cat", "dog")
     assert join([Flat("d", [5]), Flat("e", [6])]).labels is None
+
+
+def test_sets_whose_bands_differ_by_name_alone_are_told_apart():
+    photos, others = Dataset("photos", ["1"]), Dataset("others", ["1"], bands=["band1", "band2", "band3"])
+    with pytest.raises(
+        DataError, match=r"others has band1, .* up to 255 and photos red, green, blue up to 255: pretrain"
+    ):
+        join([photos, others])
