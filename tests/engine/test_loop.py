@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,23 @@ class Watcher:
 
     def on_end(self) -> None:
         self.ended += 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
+def test_memory_that_a_step_frees_serves_the_next(tmp_path: Path) -> None:
+    import resource  # Unix alone has it
+
+    new_pages = []
+
+    class Large(Classification):
+        def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+            torch.ones(10, 2**20)
+            new_pages.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+            return super().training_loss(batch)
+
+    train(tmp_path, task=Large(network()))
+    assert new_pages[-1] < 100  # of 4 KB each; the tensor has 10,000
 
 
 class Crash(Exception):
