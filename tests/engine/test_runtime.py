@@ -137,14 +137,13 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
 with freed_memory_kept(torch.device("cpu")):
-    new_pages()
-    kept, full = new_pages(), resident()
-print(kept, full - resident())
+    steps, full = [new_pages() for _ in range(10)], resident()
+print(min(steps), full - resident())
 """
     environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     new_pages, given_back = map(int, done.stdout.split())
-    assert new_pages < 1000  # of 4 KB each; the activations of three steps have more than 30,000
+    assert new_pages < 1000  # of 4 KB each, once the heap has its size; three steps alone have more than 30,000
     assert given_back > 5000
 
 
