@@ -1,4 +1,4 @@
-"""The one way to open a picture: decoding, orientation, colour and limits; also resizing. No torch."""
+"""The one way to open a picture: decoding, orientation and limits. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -34,6 +32,7 @@ from PIL import (
 
 from simclrseg.errors import ImageError
 from simclrseg.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
+from simclrseg.srgb import is_srgb, srgb_pixels
 from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -44,8 +43,6 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 
-_BITS_PER_SAMPLE = 258  # the TIFF tag
-_MOST_CHANNELS = 4  # that most of OpenCV works on at once
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = {
     plugin.format: plugin
@@ -63,7 +60,6 @@ _FORMATS = {
     )
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
-_STRIP = 1 << 21  # pixels that are converted together
 _LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -115,7 +111,7 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
             if header is not None:
                 _check_pixels(header.width, header.height, max_pixels, name)
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
-                if header.plain and whole and (header.profile is None or _to_srgb(header.profile, "RGB") is None):
+                if header.plain and whole and is_srgb(header.profile):
                     large = not isinstance(source, bytes) and header.height * header.width > _LARGE
                     image = _decode_in_place(source, header.height, header.width) if large else _decode_plain_jpeg(data)
                     if image is not None:
@@ -136,7 +132,7 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
                 several = _holds_several(picture)
                 return Picture(_turn(read_tiff(stream, name), orientation), orientation, several)
         orientation = _load(picture)
-        image = _to_array(picture, name)
+        image = srgb_pixels(picture, name)
         if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
             image = _turn(image, orientation)
         return Picture(image, orientation, _holds_several(picture))
@@ -250,44 +246,6 @@ def iterate_files(folder: str | Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
-def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up.
-
-    This is the one geometry of training, evaluation and prediction.
-    """
-    if image.ndim == 3 and image.shape[2] > _MOST_CHANNELS:
-        groups = (image[:, :, first : first + _MOST_CHANNELS] for first in range(0, image.shape[2], _MOST_CHANNELS))
-        resized = [resize_image(np.ascontiguousarray(group), size) for group in groups]
-        return np.concatenate([group.reshape(*size, -1) for group in resized], axis=2)
-    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
-    if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
-        image = _as_pixels(cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA))
-    if tuple(size) != shrunk:
-        image = _as_pixels(cv2.resize(image, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR))
-    return image
-
-
-def resize_mask(mask: Pixels, size: tuple[int, int]) -> Pixels:
-    """Bring class ids (H, W) to ``size`` = (height, width): the pixel below the centre of each new one."""
-    if mask.shape[:2] == tuple(size):
-        return mask
-    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their photos
-    return _as_pixels(cv2.resize(mask, tuple(size)[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-
-
-def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
-    if probability.shape[:2] == tuple(size):
-        return probability
-    bands = probability.reshape(*probability.shape[:2], -1)
-    resized = np.empty((*size, bands.shape[2]), np.float32)
-    for first in range(0, bands.shape[2], _MOST_CHANNELS):
-        group = np.ascontiguousarray(bands[:, :, first : first + _MOST_CHANNELS], dtype=np.float32)
-        part = cv2.resize(group, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)
-        resized[:, :, first : first + _MOST_CHANNELS] = part.reshape(*size, -1)
-    return resized.reshape(*size, *probability.shape[2:])
-
-
 def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
     return _turn(image, _INVERSE.get(orientation, orientation))
@@ -295,10 +253,9 @@ def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def _decode_plain_jpeg(data: bytes) -> Pixels | None:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
     except cv2.error:
         return None
-    return None if image is None else _as_pixels(image)
 
 
 def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | None:
@@ -331,84 +288,12 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     raise ImageError(f"{name}: {_guess(prefix)}")
 
 
-def _to_array(picture: Image.Image, name: str) -> Pixels:
-    """The pixels of a loaded picture in sRGB; a large one is converted in strips, so that no third copy is made."""
-    width, height = picture.size
-    bits = _bits(picture)
-    rows = max(1, _STRIP // width)
-    if rows >= height:
-        return np.array(_to_rgb(picture, name, bits), order="C")
-    image = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height)))
-        image[top : top + rows] = np.asarray(_to_rgb(strip, name, bits))
-    return image
-
-
-def _bits(picture: Image.Image) -> int:
-    """Of a grey value of more than 8."""
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return int(min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16))
-    return 16
-
-
 def _holds_several(picture: Image.Image) -> bool:
     """Whether there are more frames or pages; a photo's own previews (MPO) do not count."""
     try:
         return bool(getattr(picture, "is_animated", False))
     except Exception:  # what follows may be damaged, which does not concern the first
         return False
-
-
-def _to_rgb(picture: Image.Image, name: str, bits: int) -> Image.Image:
-    """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_to_8_bits(picture, name, bits))
-    elif picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    elif picture.mode == "1":
-        picture = picture.convert("L")
-    elif picture.mode not in ("L", "RGB", "CMYK", "LAB"):
-        picture = picture.convert("RGB")
-    transform = _to_srgb(profile, picture.mode) if profile or picture.mode == "LAB" else None
-    if transform is not None:
-        return transform.apply(picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _to_8_bits(picture: Image.Image, name: str, bits: int) -> Pixels:
-    """Scale grey of 16 (or 12) bits, and floats in [0, 1], to 0..255."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ImageError(f"{name}: its floating-point pixels are not all in [0, 1]: save it with 8 or 16 bits")
-        return (values * 255 + 0.5).astype(np.uint8)
-    top = 2**bits - 1
-    if values.min() < 0 or values.max() > top:
-        raise ImageError(f"{name}: its {values.itemsize * 8}-bit pixels have no known range: save it with 8 or 16 bits")
-    return _as_pixels(((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8))
-
-
-@lru_cache(maxsize=16)
-def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from an embedded profile (or Lab) to sRGB; None where there is nothing to do or it is unusable."""
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile or b"") if mode != "LAB" else ImageCms.createProfile("LAB"))
-        space = source.profile.xcolor_space.strip()
-        if {"L": "GRAY", "LAB": "Lab"}.get(mode, mode) != space:
-            return None
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-        if mode == "RGB":
-            levels = np.arange(0, 256, 17, dtype=np.uint8)
-            colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
-            changed = np.asarray(transform.apply(Image.fromarray(colours)))
-            if np.abs(changed.astype(int) - colours).max() <= 3:  # sRGB by another name, as most profiles are
-                return None
-        return transform
-    except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
-        return None  # viewers, too, show a picture with a broken profile as if it had none
 
 
 def _load(picture: Image.Image) -> int:
@@ -434,23 +319,18 @@ def _stored_orientation(picture: Image.Image) -> int:
 def _turn(image: Pixels, orientation: int) -> Pixels:
     """Apply an EXIF orientation to (H, W[, 3])."""
     if orientation in (5, 7):
-        image = _as_pixels(cv2.transpose(image))
+        image = cv2.transpose(image)
     if orientation == 2:
-        image = _as_pixels(cv2.flip(image, 1))
+        image = cv2.flip(image, 1)
     elif orientation == 4:
-        image = _as_pixels(cv2.flip(image, 0))
+        image = cv2.flip(image, 0)
     elif orientation in (3, 7):
-        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_180))
+        image = cv2.rotate(image, cv2.ROTATE_180)
     elif orientation == 6:
-        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE))
+        image = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
     elif orientation == 8:
-        image = _as_pixels(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
     return image
-
-
-def _as_pixels(array: Any) -> Pixels:
-    pixels: Pixels = array  # cv2's stubs do not know the type of what they return
-    return pixels
 
 
 def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading, resizing and writing pictures."""
+"""Reading pictures."""
 
 from __future__ import annotations
 
@@ -14,19 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from simclrseg import images, tiff
+from simclrseg import images, srgb, tiff
 from simclrseg.errors import ImageError
-from simclrseg.images import (
-    image_shape,
-    list_images,
-    read_image,
-    read_mask,
-    read_picture,
-    resize_image,
-    resize_mask,
-    resize_probability,
-    turn_back,
-)
+from simclrseg.images import image_shape, list_images, read_image, read_mask, read_picture, turn_back
 
 UNREADABLE = {
     "broken.png": "header is damaged",
@@ -274,29 +264,6 @@ def test_pictures_are_listed_in_order_without_what_is_hidden(tmp_path):
     assert [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)] == ["a.jpeg", "a/z.JPG", "b.png"]
 
 
-def test_shrinking_averages_each_axis_on_its_own():
-    image = np.zeros((4, 4, 3), np.uint8)
-    image[::2] = 200
-    assert (resize_image(image, (2, 2)) == 100).all()
-    assert (resize_image(image, (2, 8)) == 100).all()  # down in one axis, up in the other
-    assert resize_image(image, (4, 4)) is image
-
-
-def test_masks_are_resized_without_new_values():
-    mask = np.array([[0, 255], [3, 7]], np.uint8)
-    assert set(np.unique(resize_mask(mask, (33, 17)))) == {0, 3, 7, 255}
-
-
-@pytest.mark.parametrize("channels", [(), (1,), (3,), (21,)])
-def test_probabilities_keep_range_and_channels(channels):
-    probability = np.random.default_rng(0).random((5, 7, *channels), np.float32)
-    resized = resize_probability(probability, (20, 31))
-    assert resized.shape == (20, 31, *channels)
-    assert resized.dtype == np.float32
-    assert 0 <= resized.min() <= resized.max() <= 1
-    assert abs(resized.mean() - probability.mean()) < 0.1
-
-
 def test_damaged_pictures_of_any_kind_raise_nothing_but_our_error(tmp_path):
     generator = np.random.default_rng(0)
     files = {kind: encoded(Image.fromarray(photo()), kind) for kind in ("PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM")}
@@ -312,13 +279,6 @@ def test_damaged_pictures_of_any_kind_raise_nothing_but_our_error(tmp_path):
             except ImageError:
                 continue
             assert image.shape == (*image_shape(file), 3)
-
-
-@pytest.mark.parametrize("shape", [(37, 53), (320, 240), (20, 90)])
-def test_a_resized_mask_takes_the_pixel_below_each_centre_and_so_lies_on_its_photo(shape):
-    mask = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
-    rows, columns = (np.floor((np.arange(32) + 0.5) * side / 32).astype(int) for side in shape)
-    np.testing.assert_array_equal(resize_mask(mask, (32, 32)), mask[np.ix_(rows, columns)])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -381,7 +341,7 @@ def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch)
 def test_a_picture_that_is_converted_in_strips_is_the_same(monkeypatch, mode):
     data = encoded(Image.fromarray(photo()).convert(mode), "TIFF")
     usual = read_image(data)
-    monkeypatch.setattr(images, "_STRIP", 7 * 60)
+    monkeypatch.setattr(srgb, "_STRIP", 7 * 60)
     np.testing.assert_array_equal(read_image(data), usual)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images import image_shape, read_bands, read_image, resize_image, stored_bands
+from simclrseg.images import image_shape, read_bands, read_image, stored_bands
 from tests.tiffs import tiff
 
 
@@ -97,15 +97,6 @@ def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's: save red, green and blue"):
         read_image(tiff(picture(13)))
     assert not caplog.records  # nothing of Pillow's own
-
-
-@pytest.mark.parametrize("size", [(8, 50), (16, 16), (60, 40)])
-def test_many_bands_are_resized_as_each_alone(size: tuple[int, int]) -> None:
-    stored = picture(13)
-    resized = resize_image(stored, size)
-    assert resized.shape == (*size, 13) and resized.dtype == np.uint16
-    for band in range(13):
-        np.testing.assert_array_equal(resized[:, :, band], resize_image(np.ascontiguousarray(stored[:, :, band]), size))
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from simclrseg.data.datasets.base import colour_bands
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.evaluation.wording import words
 from simclrseg.files import make_folder
-from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import IGNORE
+from simclrseg.resizing import resize_image, resize_mask
 
 WORST, BEST = 6, 3
 """Images that are shown of a model."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import resize_image
+from simclrseg.resizing import resize_image
 
 Loaded = TypeVar("Loaded")
 

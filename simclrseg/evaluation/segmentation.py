@@ -14,9 +14,9 @@ from simclrseg.evaluation.calibration import Confidences
 from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.evaluation.reading import read_ahead
-from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import Predict, to_size
 from simclrseg.metrics import binary_metrics
+from simclrseg.resizing import resize_image, resize_mask
 
 Resolution = Literal["training", "original"]
 RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")

@@ -17,13 +17,14 @@ import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError
 from simclrseg.files import replacing, writing
-from simclrseg.images import MAX_PIXELS, Picture, read_bands, read_picture, resize_image, turn_back
+from simclrseg.images import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo
 from simclrseg.inference.masks import Predict, mirrored, run, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.inference.session import Model
 from simclrseg.inference.tiles import predict_tiles
+from simclrseg.resizing import resize_image
 
 log = logging.getLogger(__name__)
 

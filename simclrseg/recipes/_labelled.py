@@ -20,10 +20,10 @@ from simclrseg.data.samples import MaskPairs, Photos
 from simclrseg.data.splits import Split, make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
-from simclrseg.images import resize_image, resize_mask
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes._training import Machine
+from simclrseg.resizing import resize_image, resize_mask
 
 log = logging.getLogger(__name__)
 

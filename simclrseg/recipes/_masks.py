@@ -18,9 +18,9 @@ from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scal
 from simclrseg.data.splits import Split
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import DataError, ImageError, UsageError
-from simclrseg.images import resize_image, resize_mask
 from simclrseg.inference.masks import Predict, to_mask
 from simclrseg.metadata import ModelMetadata
+from simclrseg.resizing import resize_image, resize_mask
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 from simclrseg.config.finetune import LabelledData
 from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, View, render_pair, sample_view
 from simclrseg.data.samples import MaskPairs
-from simclrseg.images import resize_image, resize_mask
+from simclrseg.resizing import resize_image, resize_mask
 from tests.data.fakes import FakeDataset, photo
 
 STANDARD = PAIR_STRENGTHS["standard"]

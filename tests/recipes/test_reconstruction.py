@@ -99,7 +99,7 @@ def test_the_curves_compare_with_painting_the_mean_and_score_held_out_photos(run
 
 def test_reconstructions_show_held_out_photos_cut_painted_and_original(run):
     from simclrseg.data.datasets.shapes import Shapes
-    from simclrseg.images import resize_image
+    from simclrseg.resizing import resize_image
 
     picture = cv2.imread(str(run / "reconstructions.png"))[:, :, ::-1]
     side, step = 96, 96 + GAP

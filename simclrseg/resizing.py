@@ -1,0 +1,49 @@
+"""The one geometry of training, evaluation and prediction: pictures, masks and probabilities in another size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.images import Pixels
+
+_MOST_CHANNELS = 4  # that most of OpenCV works on at once
+
+
+def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up.
+
+    This is the one geometry of training, evaluation and prediction.
+    """
+    if image.ndim == 3 and image.shape[2] > _MOST_CHANNELS:
+        groups = (image[:, :, first : first + _MOST_CHANNELS] for first in range(0, image.shape[2], _MOST_CHANNELS))
+        resized = [resize_image(np.ascontiguousarray(group), size) for group in groups]
+        return np.concatenate([group.reshape(*size, -1) for group in resized], axis=2)
+    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if tuple(size) != shrunk:
+        image = cv2.resize(image, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def resize_mask(mask: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bring class ids (H, W) to ``size`` = (height, width): the pixel below the centre of each new one."""
+    if mask.shape[:2] == tuple(size):
+        return mask
+    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their photos
+    return cv2.resize(mask, tuple(size)[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
+    if probability.shape[:2] == tuple(size):
+        return probability
+    bands = probability.reshape(*probability.shape[:2], -1)
+    resized = np.empty((*size, bands.shape[2]), np.float32)
+    for first in range(0, bands.shape[2], _MOST_CHANNELS):
+        group = np.ascontiguousarray(bands[:, :, first : first + _MOST_CHANNELS], dtype=np.float32)
+        part = cv2.resize(group, tuple(size)[::-1], interpolation=cv2.INTER_LINEAR)
+        resized[:, :, first : first + _MOST_CHANNELS] = part.reshape(*size, -1)
+    return resized.reshape(*size, *probability.shape[2:])
