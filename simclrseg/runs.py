@@ -40,7 +40,8 @@ class Run:
 
     @property
     def kind(self) -> str:
-        return self.folder.parent.name
+        """The command that made it, also where its folder was moved."""
+        return str(self.environment.get("kind", self.folder.parent.name))
 
     @property
     def root(self) -> Path:
@@ -130,7 +131,7 @@ def check_name(name: str) -> None:
 def record(run: Run, **facts: Any) -> None:
     """Add facts to the run's ``environment.json``, atomically."""
     run.__dict__.pop("environment", None)  # what was read before is stale now
-    write_json(run.folder / ENVIRONMENT, {**run.environment, **facts})
+    write_json(run.folder / ENVIRONMENT, {"kind": run.kind, **run.environment, **facts})
     run.__dict__.pop("environment", None)
 
 

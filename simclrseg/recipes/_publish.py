@@ -73,7 +73,7 @@ def publish(
 
 
 def _name(run: runs.Run) -> str:
-    return MODEL_FILE if run.holds(MODEL_FILE) else BACKBONE_FILE
+    return BACKBONE_FILE if run.kind == "pretrain" else MODEL_FILE
 
 
 def card_of(

@@ -171,7 +171,7 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
     Raises:
         WeightsError: if the file cannot be read.
     """
-    if run.holds(MODEL_FILE):
+    if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
         model, metadata = task_of(run).load_model(run.folder / MODEL_FILE)
         data = metadata.data or stored_values(parse_config_file(FinetuneConfig, str(run.folder)))["data"]
         return model, metadata.model_copy(update={"data": data})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.errors import Interrupted, UsageError, WeightsError
+from simclrseg.errors import Interrupted, RunError, UsageError, WeightsError
 from simclrseg.knobs import parse_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.models.backbones import build_backbone
@@ -27,6 +29,7 @@ from simclrseg.recipes import pretrain as recipe
 from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._methods import METHOD_PARTS
 from simclrseg.recipes._pretrained import Pretrained, find_pretrained
+from simclrseg.recipes.export import export
 from simclrseg.recipes.finetune import finetune
 from simclrseg.recipes.pretrain import pretrain
 from simclrseg.tasks import METHODS
@@ -83,6 +86,18 @@ def test_encoder_and_network_are_the_same_weights_and_load_strictly(run):
     assert [each.task for each in metadata] == ["backbone", "reconstruction"]
     assert [each.decoder for each in metadata] == [None, "unet"]
     assert all(each.method == "reconstruction" and each.encoder == "resnet18" for each in metadata)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_its_export_is_the_encoder_also_where_the_run_was_moved(run, tmp_path, moved):
+    place = shutil.copytree(run, tmp_path / "elsewhere") if moved else run
+    config = {"model": {"run": str(place), "format": "safetensors"}}
+    done = export(parse_config(ExportConfig, config | {"console": {"output": str(tmp_path / "b.safetensors")}}))
+    exported = load_file(done["file"])
+    torch.nn.Module.load_state_dict(build_backbone("resnet18"), exported, strict=True)
+    assert "backbone.safetensors" in (tmp_path / "b.md").read_text()
+    with pytest.raises(RunError, match="is a pretrain run, and a finetune run is needed"):
+        export(parse_config(ExportConfig, {"model": {"run": str(place)}}))
 
 
 def test_the_curves_compare_with_painting_the_mean_and_score_held_out_photos(run):

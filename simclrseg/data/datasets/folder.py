@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike, some
-from simclrseg.data.datasets.classes import numbered_classes, read_classes
-from simclrseg.data.datasets.masks import pair_masks, understand_masks
+from simclrseg.data.datasets.masks import mask_details, pair_masks
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images, stored_bands
 from simclrseg.metadata import numbered_bands
@@ -126,20 +125,14 @@ def _masks(
     files = list_images(folder)
     if not files:
         raise DataError(f"{folder} holds no masks ({_other_files(folder) or 'it is empty'}): save them as PNG")
-    classes = None
-    if options.classes_file is not None:
-        classes = read_classes(options.classes_file)
-    elif options.class_count is not None:
-        classes = numbered_classes(options.class_count)
     masks = pair_masks(photos, files, images=images, into=folder)
-    pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
-    reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)
+    details, line = mask_details(photos, masks, options)
     without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
-    summary.append(f"pairs of photo and mask: {len(pairs):,}")
+    summary.append(f"pairs of photo and mask: {len(photos) - len(without):,}")
     if without:
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
-    summary.append(reading.line)
-    return masks, {"classes": reading.classes, "colours": reading.colours, "decode": reading.decode}
+    summary.append(line)
+    return masks, details
 
 
 def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:

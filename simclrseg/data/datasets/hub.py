@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets import HUB
 from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset, some
-from simclrseg.data.datasets.classes import read_classes
 from simclrseg.data.datasets.fetch import Source, fetch, reach
 from simclrseg.data.datasets.folder import SPLITS
-from simclrseg.data.datasets.masks import understand_masks
+from simclrseg.data.datasets.masks import mask_details
 from simclrseg.errors import DataError
 
 _PHOTO_NAMES = {"image", "images", "img", "photo", "picture", "pixel_values"}
@@ -51,29 +50,34 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     mask = _mask_column(name, features, photo, options.mask_column) if options.masks else None
     label = _label_column(name, features, options.label_column)
     files, root = _files(name, tables, [photo, *([mask] if mask else [])], cache)
+    rows = [row for row, file in enumerate(files[photo]) if file is not None]
+    photos = [file for file in files[photo] if file is not None]
+    masks = [files[mask][row] for row in rows] if mask is not None else []
     details: dict[str, Any] = {}
-    summary = [f"{name}: {len(files[photo]):,} photos in column {photo!r}"]
+    summary = [f"{name}: {len(photos):,} photos in column {photo!r}"]
+    if len(rows) < len(files[photo]):
+        summary.append(f"left out: {len(files[photo]) - len(rows):,} rows without a photo")
     if mask is not None:
-        pairs = [pair for pair in zip(files[photo], files[mask], strict=True) if pair[1] is not None]
-        classes = read_classes(options.classes_file) if options.classes_file else None
-        reading = understand_masks([pair[0] for pair in pairs], [pair[1] for pair in pairs], classes)
-        details = {"classes": reading.classes, "colours": reading.colours, "decode": reading.decode}
-        summary.append(f"{len(pairs):,} masks in column {mask!r}; {reading.line}")
+        if not any(masks):
+            raise DataError(f"{name}: column {mask!r} holds no masks: name another with --mask-column")
+        details, line = mask_details(photos, masks, options)
+        summary.append(f"{sum(file is not None for file in masks):,} masks in column {mask!r}; {line}")
     if label is not None:
-        details["labels"], details["label_names"] = _labels(tables, features[label], label)
+        labels, details["label_names"] = _labels(tables, features[label], label)
+        details["labels"] = labels[rows]
         summary.append(f"{len(details['label_names'])} classes in column {label!r} ({some(details['label_names'])})")
+    parts = [split for split, table in tables.items() for _ in range(len(table))]
     official: dict[str, list[int]] = {}
-    start = 0
-    for split, table in tables.items():
+    for split in tables:
+        held = [index for index, row in enumerate(rows) if parts[row] == split]
         if split in SPLITS:
-            official.setdefault(SPLITS[split], []).extend(range(start, start + len(table)))
-        summary.append(f"{split}: {len(table):,} photos")
-        start += len(table)
+            official.setdefault(SPLITS[split], []).extend(held)
+        summary.append(f"{split}: {len(held):,} photos")
     return FileDataset(
         name,
         root,
-        [file or root / "missing" for file in files[photo]],
-        masks=files[mask] if mask else (),
+        photos,
+        masks=masks,
         official=official if len(official) > 1 else {},
         summary=summary,
         **details,
@@ -212,7 +216,7 @@ def _files(
         bare = {split: table.cast_column(column, Image(decode=False)) for split, table in bare.items()}
     first = next((row[columns[0]] for table in bare.values() for row in table if row[columns[0]] is not None), None)
     if first is None:
-        raise DataError(f"{name}: column {columns[0]!r} is empty")
+        raise DataError(f"{name}: column {columns[0]!r} is empty: name another with --image-column")
     if first["bytes"] is None:  # files already, wherever they lie
         cells = {column: [cell for table in bare.values() for cell in table[column]] for column in columns}
         paths = {column: [Path(cell["path"]) if cell else None for cell in cells[column]] for column in columns}

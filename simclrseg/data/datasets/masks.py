@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.data.datasets.base import Colour, some
-from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes
+from simclrseg.data.datasets.base import Colour, DatasetOptions, some
+from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes, read_classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import Pixels, image_shape, read_mask
 from simclrseg.metadata import IGNORE, voc_colours
@@ -80,6 +81,27 @@ def pair_masks(photos: Sequence[Path], masks: Sequence[Path], *, images: Path, i
             f"{into}: masks without a photo of their name in {images}: {len(lost):,} of {len(masks):,}, {some(lost)}"
         )
     return paired
+
+
+def mask_details(
+    photos: Sequence[Path], masks: Sequence[Path | None], options: DatasetOptions
+) -> tuple[dict[str, Any], str]:
+    """What a dataset is told of its masks, as arguments of ``FileDataset``, and a line for its summary.
+
+    Args:
+        masks: the mask of each photo, None where it has none.
+
+    Raises:
+        DataError: as ``understand_masks``.
+    """
+    classes = None
+    if options.classes_file is not None:
+        classes = read_classes(options.classes_file)
+    elif options.class_count is not None:
+        classes = numbered_classes(options.class_count)
+    pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
+    reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)
+    return {"classes": reading.classes, "colours": reading.colours, "decode": reading.decode}, reading.line
 
 
 def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Classes | None) -> MaskReading:

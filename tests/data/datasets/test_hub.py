@@ -126,6 +126,33 @@ def test_an_empty_cell_is_a_photo_without_a_mask(tmp_path: Path) -> None:
     assert [dataset.has_mask(index) for index in range(3)] == [True, False, True]
 
 
+def test_a_row_without_a_photo_is_left_out(tmp_path: Path) -> None:
+    photos = [picture(0), None, picture(2), None]
+    name = parquet(tmp_path / "set", train=table(4, photo=photos), test=table(2, first=4))
+    dataset = open_dataset(name)
+    assert len(dataset) == 4 and len(set(dataset.keys)) == 4
+    assert dataset.official == {"train": (0, 1), "test": (2, 3)}
+    assert dataset.labels.tolist() == [0, 2, 1, 2]
+    assert "left out: 2 rows without a photo" in dataset.summary
+    np.testing.assert_array_equal(dataset.image(1), photo(2, height=12, width=16))
+    np.testing.assert_array_equal(dataset.mask(1), photo(2, height=12, width=16)[:, :, 0] > 127)
+
+
+def test_an_empty_column_of_masks_is_one_line(tmp_path: Path) -> None:
+    name = parquet(tmp_path / "set", train=table(3).map(lambda row: {"mask": None}))
+    with pytest.raises(DataError, match="column 'mask' holds no masks: name another with --mask-column"):
+        open_dataset(name)
+
+
+def test_a_number_of_classes_holds_as_for_a_folder(tmp_path: Path) -> None:
+    ids = np.array([[0, 2]], np.uint8).repeat(12, axis=0).repeat(8, axis=1)
+    masks = [{"bytes": cv2.imencode(".png", ids)[1].tobytes(), "path": None}] * 3
+    name = parquet(tmp_path / "set", train=table(3, mask=masks))
+    with pytest.raises(DataError, match="1 occur in no mask"):
+        open_dataset(name)
+    assert len(open_dataset(name, DatasetOptions(class_count=3)).classes) == 3
+
+
 def test_flags_name_columns_where_types_do_not_tell(tmp_path: Path) -> None:
     name = parquet(tmp_path / "set", train=table(3, left=[picture(9)] * 3, colour=[2, 1, 0]))
     options = DatasetOptions(image_column="left", mask_column="mask", label_column="colour")
