@@ -25,6 +25,11 @@ def nvidia_gpu_is_there() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
 
 
+def cpu_cores() -> int:
+    """How many cores this process may use: fewer than the machine has where a scheduler or ``taskset`` grants some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes of RAM that can be taken without swapping or passing a container's limit; None where nobody says.
 

@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 
 from simclrseg.config.values import OF_A_RUN, Completes, Flag, Positional, Transient
-from simclrseg.errors import UsageError
+from simclrseg.errors import RunError, UsageError
 from simclrseg.presets import find_preset, load_preset
 from simclrseg.registry import Registry
 
@@ -256,13 +256,26 @@ def stored_values(config: BaseModel) -> dict[str, Any]:
 
 
 def parse_config_file(model: type[Config], name_or_path: str) -> Config:
-    """Read a preset, a YAML file or a run's ``config.yaml``, whose data may have gone since.
+    """Read a preset or a YAML file; the data that it names need not be there.
 
     Raises:
         UsageError: if it cannot be read or holds a wrong key or value.
     """
     tree = load_preset(name_or_path, command_of(model))
     return parse_config(model, tree, source=str(find_preset(name_or_path)), of_a_run=True)
+
+
+def config_of_run(model: type[Config], folder: Path) -> Config:
+    """What a run was made with, whose data may have gone since.
+
+    Raises:
+        RunError: if the folder holds no configuration.
+        UsageError: if it has a wrong key or value, or is another command's.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
+    return parse_config_file(model, str(file))
 
 
 def parse_config(

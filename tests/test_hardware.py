@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from simclrseg.hardware import available_memory
+from simclrseg.config.shared import Hardware
+from simclrseg.hardware import available_memory, cpu_cores
+from simclrseg.recipes._training import prepare_machine
 
 GB = 1 << 30
 
@@ -56,3 +59,15 @@ def test_this_system_has_some():
 
 def test_elsewhere_it_is_half_of_what_there_is(tmp_path):
     assert available_memory(tmp_path) > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system grants no single cores")
+def test_only_the_cores_that_are_granted_count():
+    granted = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(granted)})
+    try:
+        assert cpu_cores() == 1
+        assert prepare_machine(Hardware(device="cpu")).workers == 1
+    finally:
+        os.sched_setaffinity(0, granted)
+    assert cpu_cores() == len(granted)

@@ -6,10 +6,19 @@ import pytest
 import yaml
 
 from simclrseg.config import CONFIGS
-from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.errors import UsageError
-from simclrseg.knobs import attribute_docstring, command_of, dump_config, knobs_of, parse_config, parse_config_file
+from simclrseg.config.finetune import FinetuneConfig, FinetuneTraining
+from simclrseg.config.pretrain import PretrainConfig, PretrainTraining
+from simclrseg.engine import OPTIMIZERS
+from simclrseg.errors import RunError, UsageError
+from simclrseg.knobs import (
+    attribute_docstring,
+    command_of,
+    config_of_run,
+    dump_config,
+    knobs_of,
+    parse_config,
+    parse_config_file,
+)
 from tests.cli.small import Optim, TrainConfig
 
 GOOD = {"data": {"dataset": ["a"]}}
@@ -91,3 +100,38 @@ def test_every_knob_says_what_it_means(command):
     for knob in knobs_of(CONFIGS[command]):
         assert knob.help.endswith("."), knob.key
         assert knob.values.kinds or knob.values.choices, knob.key
+
+
+@pytest.mark.parametrize("training", [PretrainTraining, FinetuneTraining])
+def test_every_optimizer_has_a_learning_rate_of_its_own(training):
+    assert set(training.DEFAULT_RATES) == set(OPTIMIZERS)
+    for name, rate in training.DEFAULT_RATES.items():
+        assert training(optimizer=name).peak_rate == rate
+        assert f"{rate:g}" in next(knob.help for knob in knobs_of(training) if knob.path[-1] == "learning_rate")
+        assert training(optimizer=name, learning_rate=0.5).peak_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("tree", "name"),
+    [
+        ({"data": {"cut_share": 0.3}}, "cut_share"),
+        ({"data": {"held_out": 0.2}}, "held_out"),
+        ({"model": {"loss_pixels": "cut"}}, "loss_pixels"),
+        ({"model": {"method": "reconstruction", "temperature": 0.5}}, "temperature"),
+        ({"model": {"method": "reconstruction", "projection_hidden": [64, 64]}}, "projection_hidden"),
+    ],
+)
+def test_a_knob_of_another_method_is_refused(tree, name):
+    with pytest.raises(UsageError, match=f"{name} is for method .* and has no meaning for method .*: leave it out"):
+        parse_config(PretrainConfig, {**tree, "data": {"dataset": ["shapes"], **tree.get("data", {})}})
+
+
+def test_the_knobs_of_a_method_are_those_that_say_so():
+    said = {knob.path for knob in knobs_of(PretrainConfig) if knob.help.startswith("For ")}
+    sections = [section for sections in PretrainConfig.METHOD_KNOBS.values() for section in sections.items()]
+    assert said == {(section, name) for section, names in sections for name in names}
+
+
+def test_a_run_without_a_configuration_is_named(tmp_path):
+    with pytest.raises(RunError, match="so that nobody knows what the run was"):
+        config_of_run(PretrainConfig, tmp_path)

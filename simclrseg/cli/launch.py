@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from simclrseg.hardware import cpu_cores
+
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
 
 
@@ -21,7 +23,7 @@ def launch(devices: int | None) -> None:
     from torch.distributed.run import main as torchrun
 
     logging.disable()  # torchrun's report of what the processes have said themselves
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_cores() // devices)))
     options = ["--standalone", "--nproc-per-node", str(devices), "--shutdown-timeout", str(LONGEST_SAVE)]
     try:
         torchrun([*options, "-m", "simclrseg", *sys.argv[1:]])

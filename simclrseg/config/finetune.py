@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, Field, model_validator
 
-from simclrseg.config.shared import Console, Section, Training, TrainingHardware, TrainingRun
+from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
 from simclrseg.config.values import (
     BackboneName,
     Completes,
@@ -150,10 +150,13 @@ class FinetuneTraining(Training):
     """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
     """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
+    # Below those of pretraining, which begins with weights that mean nothing yet.
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
+
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
-    learning_rate: Annotated[float, Gt(0)] = 1e-4
-    """Peak learning rate."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Peak learning rate; by default 0.0001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
     epochs: Annotated[int, Ge(1)] = 60
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)] = 32
@@ -207,7 +210,7 @@ class FinetuneConfig(Section):
     """finetune"""
 
     # Knobs that mean something for one task only: the other refuses them.
-    TASK_KNOBS: ClassVar[dict[str, dict[str, tuple[str, ...]]]] = {
+    TASK_KNOBS: ClassVar[Knobs] = {
         "segment": {
             "data": ("classes", "classes_file", "border", "mask_column"),
             "model": ("decoder", "init_decoder"),
@@ -226,14 +229,7 @@ class FinetuneConfig(Section):
 
     @model_validator(mode="after")
     def _every_knob_has_a_meaning_for_the_task(self) -> Self:
-        for task, sections in self.TASK_KNOBS.items():
-            for section, names in sections.items() if task != self.model.task else ():
-                values = getattr(self, section)
-                for name in names:
-                    if getattr(values, name) != type(values).model_fields[name].get_default(call_default_factory=True):
-                        raise ValueError(
-                            f"{name} is for task {task} and has no meaning for task {self.model.task}: leave it out"
-                        )
+        check_meaning(self, "task", self.model.task, self.TASK_KNOBS)
         return self
 
     @model_validator(mode="after")

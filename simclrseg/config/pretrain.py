@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field, model_validator
 
-from simclrseg.config.shared import Console, Section, Training, TrainingHardware, TrainingRun
+from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
 from simclrseg.config.values import (
     BackboneName,
     Completes,
@@ -117,6 +117,8 @@ class PretrainModel(Section):
 class PretrainTraining(Training):
     """Optimization"""
 
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+
     optimizer: Annotated[str, OPTIMIZERS] = "lars"
     """Update rule."""
     learning_rate: Annotated[float, Gt(0)] | None = None
@@ -176,6 +178,12 @@ class PretrainConfig(Section):
         }
     }
 
+    # Knobs that mean something for one method only: the others refuse them.
+    METHOD_KNOBS: ClassVar[Knobs] = {
+        "simclr": {"model": ("projection_hidden", "projection_dim", "temperature")},
+        "reconstruction": {"data": ("cut_share", "cut_side", "held_out"), "model": ("loss_pixels",)},
+    }
+
     data: PretrainData
     model: PretrainModel = Field(default_factory=PretrainModel)
     training: PretrainTraining = Field(default_factory=PretrainTraining)
@@ -196,6 +204,11 @@ class PretrainConfig(Section):
                 defaults = {name: value for name, value in defaults.items() if name != "learning_rate"}
             tree = {**tree, section: {**defaults, **given}}
         return tree
+
+    @model_validator(mode="after")
+    def _every_knob_has_a_meaning_for_the_method(self) -> Self:
+        check_meaning(self, "method", self.model.method, self.METHOD_KNOBS)
+        return self
 
     @model_validator(mode="after")
     def _reconstruction_has_a_decoder(self) -> Self:

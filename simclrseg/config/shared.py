@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
@@ -23,6 +24,30 @@ class Section(BaseModel):
 
     # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+Knobs = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Names of knobs by what they are for, and by section."""
+
+
+def check_meaning(config: Section, what: str, chosen: str, knobs: Knobs) -> None:
+    """Refuse knobs that were set and mean nothing for what was chosen.
+
+    Args:
+        what: kind of the choice, as in ``task``.
+        knobs: those that mean something for one choice only.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    for other, sections in knobs.items():
+        for section, names in sections.items() if other != chosen else ():
+            values = getattr(config, section)
+            for name in names:
+                if getattr(values, name) != type(values).model_fields[name].get_default(call_default_factory=True):
+                    raise ValueError(
+                        f"{name} is for {what} {other} and has no meaning for {what} {chosen}: leave it out"
+                    )
 
 
 class Hardware(Section):
@@ -78,7 +103,8 @@ class TrainingRun(Section):
 class Training(Section):
     """Optimization"""
 
-    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+    DEFAULT_RATES: ClassVar[dict[str, float]]
+    """Peak learning rates by optimizer."""
     DEFAULT_WARMUPS: ClassVar[dict[str, float]] = {"one-cycle": 0.3}
 
     optimizer: Annotated[str, OPTIMIZERS]
@@ -104,7 +130,7 @@ class Training(Section):
 
     @property
     def peak_rate(self) -> float:
-        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES.get(self.optimizer, 1e-3)
+        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES[self.optimizer]
 
     @property
     def warmup(self) -> float:

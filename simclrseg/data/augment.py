@@ -23,6 +23,7 @@ _ORDERS = tuple(permutations(range(4)))
 _CROP_ATTEMPTS = 10
 _GROUP = 4  # bands that OpenCV works on at once
 _PHOTO = (0, 1, 2)
+_UNCHANGED = (1.0, 1.0, 1.0, 0.0)  # brightness, contrast, saturation, hue
 _MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear interpolation; see resample
 
 VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
@@ -143,10 +144,15 @@ class View(NamedTuple):
     order: tuple[int, ...]
     """Order of brightness 0, contrast 1, saturation 2, hue 3."""
     factors: tuple[float, float, float, float]
-    """Of brightness, contrast, saturation and hue; (1, 1, 1, 0) changes nothing."""
+    """Of brightness, contrast, saturation and hue."""
     grayscale: bool
     sigma: float
     """Of the blur, in pixels; 0 is none."""
+
+    @property
+    def recolours(self) -> bool:
+        """Whether any pixel changes beyond crop and flip."""
+        return self.factors != _UNCHANGED or self.grayscale or self.sigma > 0
 
 
 def sample_view(u: Sequence[float], height: int, width: int, strengths: Strengths) -> View:
@@ -162,7 +168,7 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
     s = strengths
     box = _sample_box(u, height, width, s)
     flip, jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = u[2 * _CROP_ATTEMPTS + 2 :]
-    factors = (1.0, 1.0, 1.0, 0.0)
+    factors = _UNCHANGED
     if jitter < s.jitter_probability:
         factors = (
             _between(max(0.0, 1 - s.brightness), 1 + s.brightness, brightness),
@@ -219,7 +225,7 @@ def render_photo(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[
     np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
         np.copyto(out, out[:, ::-1].copy())
-    if not view.order and not view.grayscale and view.sigma == 0:
+    if not view.recolours:
         return
     for bands, operations in _groups(out.shape[2], colours):
         if bands is None:

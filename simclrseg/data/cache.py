@@ -35,7 +35,7 @@ from simclrseg.data.datasets.locate import user_cache
 from simclrseg.distributed import local_world_size
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
-from simclrseg.hardware import available_memory
+from simclrseg.hardware import available_memory, cpu_cores
 from simclrseg.images import Pixels, image_shape
 
 log = logging.getLogger(__name__)
@@ -359,7 +359,7 @@ def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
 
 def _sizes(paths: Sequence[Path | None]) -> list[tuple[int, int]]:
     """(height, width) of each picture; 0 where it has no file or no readable header."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
         return list(pool.map(_header, paths))
 
 

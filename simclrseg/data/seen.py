@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
+from simclrseg.hardware import cpu_cores
 
 MOST = 10_000
 _BYTES = 6  # of a hash: two of a million photos agree by chance with a probability of 0.2 %
@@ -54,7 +54,7 @@ def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
 
 def photo_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
     """A hash of each photo's ``content``; a photo that cannot be read has none."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
         found = list(pool.map(lambda index: _hash(dataset, index), indices))
     return [one for one in found if one is not None]
 
@@ -70,5 +70,5 @@ def _hashes(text: str) -> list[bytes]:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise DataError("the weights' record of the photos they have seen is damaged") from error
+        raise DataError("the weights' record of the photos they have seen is damaged: fetch them again") from error
     return [content[start : start + _BYTES] for start in range(0, len(content), _BYTES)]

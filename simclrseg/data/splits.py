@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
+from simclrseg.hardware import cpu_cores
 
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10
@@ -327,7 +327,7 @@ def _share(indices: list[int], ratio: float) -> list[int]:
 
 
 def _hash(head: str, dataset: Dataset, test: Sequence[int], digest: Callable[[Dataset, int], str]) -> str:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
         digests = list(pool.map(lambda index: digest(dataset, index), sorted(test, key=lambda i: dataset.keys[i])))
     return hashlib.sha256(f"{head}{''.join(digests)}".encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from simclrseg import runs
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.knobs import parse_config_file
+from simclrseg.knobs import config_of_run
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights
@@ -99,7 +99,7 @@ def save_unfinished(run: runs.Run) -> Path:
     """Write what was learned as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
     assert state is not None  # the caller has seen the checkpoint
-    config = parse_config_file(PretrainConfig, str(run.folder))
+    config = config_of_run(PretrainConfig, run.folder)
     save_backbone(
         run.folder,
         {key: value.contiguous() for key, value in state.model.items()},

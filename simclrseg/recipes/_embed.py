@@ -19,7 +19,7 @@ from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation import EMBEDDINGS
 from simclrseg.evaluation.embeddings import silhouette
 from simclrseg.evaluation.results import Evaluated
-from simclrseg.knobs import parse_config_file
+from simclrseg.knobs import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _labelled
 from simclrseg.recipes._features import features_of, untrained, with_weights
@@ -98,7 +98,7 @@ def embed(model: Evaluated, method: str, *, machine: Machine, batch_size: int, r
 
 def _before(model: Evaluated, root: Path) -> Iterator[tuple[str, Encoder]]:
     """The encoder as fine-tuning found it, where that can still be had."""
-    config = parse_config_file(FinetuneConfig, str(model.path))
+    config = config_of_run(FinetuneConfig, model.path)
     yield "before pretraining", lambda: untrained(model.metadata, seed=config.run.seed)
     name = config.model.pretrained
     if name == "none":

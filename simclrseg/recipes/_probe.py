@@ -25,7 +25,7 @@ from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation.intervals import interval_of_mean
 from simclrseg.evaluation.results import Estimate
 from simclrseg.files import write_json, write_text
-from simclrseg.knobs import dump_config, parse_config_file
+from simclrseg.knobs import config_of_run, dump_config
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.weights import read_metadata
@@ -106,7 +106,7 @@ def _of_run(run: runs.Run) -> Backbone:
     metadata = read_metadata(file)
     if metadata is None:
         raise WeightsError(f"{file} does not say which encoder it holds: pretrain again")
-    return Backbone(run.name, run.folder, file, metadata, parse_config_file(PretrainConfig, str(run.folder)))
+    return Backbone(run.name, run.folder, file, metadata, config_of_run(PretrainConfig, run.folder))
 
 
 def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> dict[str, Any]:
@@ -128,8 +128,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
         raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
     dataset, split = photos_to_probe(found, config.data.dataset)
     _labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
-    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
-    if split is not None and parts != ("test",):
+    if config.data.split != "test":
         raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
     scored = (
         list(split.test) if split is not None else spread(dataset.official.get("test") or range(len(dataset)), MOST)

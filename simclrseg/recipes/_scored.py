@@ -21,7 +21,7 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
-from simclrseg.knobs import parse_config_file
+from simclrseg.knobs import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
 from simclrseg.recipes._labelled import check_bands, elsewhere, predictor
@@ -114,7 +114,7 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
     if not (folder / "timing.csv").is_file():
         return facts
     facts["finetuning_seconds"] = _seconds(folder)
-    name = parse_config_file(FinetuneConfig, str(folder)).model.pretrained
+    name = config_of_run(FinetuneConfig, folder).model.pretrained
     if name == "none":
         facts["pretraining_seconds"] = 0.0
     elif file := began_with(runs.Run(folder), name, root=root):
@@ -233,7 +233,7 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
     if config.data.dataset is None:
         _, dataset, split = dataset_of(run)
         return dataset, split
-    own = parse_config_file(FinetuneConfig, str(run.folder))
+    own = config_of_run(FinetuneConfig, run.folder)
     data = elsewhere(own.data.model_dump(), config.data.dataset)
     dataset, split = TASKS[own.model.task].open_labelled(data, for_training=False)
     return dataset, split

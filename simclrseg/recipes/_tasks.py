@@ -9,7 +9,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError
-from simclrseg.knobs import parse_config_file
+from simclrseg.knobs import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _classifier, _segmenter
 
@@ -18,7 +18,7 @@ TASKS: dict[str, ModuleType] = {"segment": _segmenter, "classify": _classifier}
 
 def task_of(run: runs.Run) -> ModuleType:
     """The functions for a run's task."""
-    return TASKS[parse_config_file(FinetuneConfig, str(run.folder)).model.task]
+    return TASKS[config_of_run(FinetuneConfig, run.folder).model.task]
 
 
 def task_of_model(metadata: ModelMetadata) -> ModuleType:
@@ -40,7 +40,7 @@ def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
     Raises:
         DataError: if the test photos or what is true of them have changed since.
     """
-    config = parse_config_file(FinetuneConfig, str(run.folder))
+    config = config_of_run(FinetuneConfig, run.folder)
     recipe = TASKS[config.model.task]
     dataset, split = recipe.open_labelled(config.data)
     stored = run.environment.get("test_hash")

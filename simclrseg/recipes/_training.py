@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import platform
 import re
 import shlex
@@ -38,7 +37,8 @@ from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
-from simclrseg.knobs import dump_config, knobs_of, look_up, parse_config_file
+from simclrseg.hardware import cpu_cores
+from simclrseg.knobs import config_of_run, dump_config, knobs_of, look_up
 from simclrseg.recipes._forecast import (
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
@@ -85,7 +85,7 @@ def prepare_machine(hardware: Hardware, precision: str = "auto") -> Machine:
     distributed.start(device)
     several = f", one of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
     log.info(describe(device, precision) + several)
-    cores = max(1, (os.cpu_count() or 1) // distributed.local_world_size())
+    cores = max(1, cpu_cores() // distributed.local_world_size())
     return Machine(device, precision, hardware.workers or cores)
 
 
@@ -134,7 +134,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
         raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume")
     if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
-    stored, asked = parse_config_file(type(config), str(run.folder)).model_dump(), config.model_dump()
+    stored, asked = config_of_run(type(config), run.folder).model_dump(), config.model_dump()
     changed = [
         knob.key
         for knob in knobs_of(type(config))

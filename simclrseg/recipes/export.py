@@ -18,7 +18,7 @@ from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.files import make_folder, remove_empty
-from simclrseg.knobs import parse_config_file, stored_values
+from simclrseg.knobs import config_of_run, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
@@ -173,7 +173,7 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
     """
     if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
         model, metadata = task_of(run).load_model(run.folder / MODEL_FILE)
-        data = metadata.data or stored_values(parse_config_file(FinetuneConfig, str(run.folder)))["data"]
+        data = metadata.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]
         return model, metadata.model_copy(update={"data": data})
     file = run.folder / BACKBONE_FILE
     metadata = read_metadata(file)

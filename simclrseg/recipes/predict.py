@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
 from simclrseg.files import finite, make_folder, remove_empty, write_text
+from simclrseg.hardware import cpu_cores
 from simclrseg.images import Picture, image_shape
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo, check_writable, find_photos, names_one_photo, plan_outputs
@@ -48,7 +48,7 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     """
     photos = find_photos(config.input.inputs, config.console.output)
     path = find_model(Path(config.console.runs), config.input.model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_cores()
     threads = min(len(photos), config.hardware.workers or cores)
     once = len(photos) == 1 and not (config.method.tile or config.method.tta)
     model = _open(config, path, threads=max(1, cores // threads), once=once)

@@ -85,7 +85,7 @@ def _lists(root: Path) -> Iterable[tuple[str, list[str]]]:
             return [(split, [name for name, kind in rows if kind == split]) for split in _LISTS.values()]
         files = [(root / f"{name}.csv", split) for name, split in _LISTS.items()]
         return [(split, _first_column(file)) for file, split in files if file.is_file()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{root}: the lists of BigEarthNet cannot be read ({reason}): fetch them again") from error
 

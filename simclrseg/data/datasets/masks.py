@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from simclrseg.data.datasets.base import Colour, DatasetOptions, some
 from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes, read_classes
 from simclrseg.errors import DataError, ImageError
+from simclrseg.hardware import cpu_cores
 from simclrseg.images import Pixels, image_shape, read_mask
 from simclrseg.metadata import IGNORE, voc_colours
 
@@ -116,7 +116,7 @@ def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Cla
         DataError: for a mask that cannot be read, of another size than its photo, or with unexpected values.
     """
     table = _colour_table(classes) if classes and classes.colours else None
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
         scans = list(pool.map(partial(_scan, table=table), photos, masks))
     problems = [scan.problem for scan in scans if scan.problem]
     if problems:

@@ -83,9 +83,13 @@ def test_the_published_lists_are_followed(tmp_path, version):
     assert "4 patches (1 train, 1 validation, 1 test)" in dataset.summary[0]
 
 
-def test_damaged_lists_are_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("metadata.parquet", b"no parquet"), ("train.csv", b"\xff\xfe"), ("train.csv", b'"' + b"x" * 200_000)],
+)
+def test_damaged_lists_are_one_line(tmp_path, file, content):
     write_patch(tmp_path, "a")
-    (tmp_path / "metadata.parquet").write_bytes(b"no parquet")
+    (tmp_path / file).write_bytes(content)
     with pytest.raises(DataError, match="lists of BigEarthNet cannot be read") as caught:
         open_patches(tmp_path)
     assert "\n" not in str(caught.value)
