@@ -17,7 +17,8 @@ import pytest
 TREE = Path(__file__).parents[1]
 README = (TREE / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
+LINES = [line for block in BLOCKS for line in re.sub(r" \\\n +", " ", block).splitlines()]
+COMMANDS = [line for line in LINES if line and not line.startswith("#")]
 EXECUTABLE = Path(sys.executable).parent / "simclrseg"
 
 CARD = [
@@ -133,6 +134,9 @@ def test_every_other_command_works_in_the_order_of_the_page(installed, tmp_path,
     assert mask.shape == photo.shape[:2]
     for left in ("runs/pretrain/pets", "runs/finetune/oxford_pets-pets-r0.5", "model.onnx"):
         assert (tmp_path / left).exists()
+    (lines,) = re.findall(r"^```python\n(import segmentation_models.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    lines = lines.replace("resnet50", "resnet18")  # as SMALLER has it
+    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path / "runs" / "pretrain" / "pets", check=True)
 
 
 def test_the_tree_in_the_readme_is_the_tree():
