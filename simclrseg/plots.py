@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from simclrseg.colours import overlay
 from simclrseg.files import replacing
 
 BASELINES = ("chance", "mean_fill")  # losses of networks that know nothing
 GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
-OPACITY = 0.5  # of a class colour over its photo
 STRETCH = (1, 99)  # percentiles of the values that become black and white
-IGNORED = (255, 255, 255)
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
@@ -54,7 +53,7 @@ def curves(metrics: Path, path: Path) -> None:
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         if len(rows) > 1:
             axes.set_xlim(int(rows[0]["epoch"]) - 0.5, int(rows[-1]["epoch"]) + 0.5)
         axes.grid(alpha=0.3)
@@ -77,7 +76,8 @@ def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
         return images
     shown = images[..., list(colours) or [min(band, images.shape[-1] - 1) for band in range(3)]].astype(np.float32)
     low, high = np.percentile(shown, STRETCH)
-    return ((shown - low) * (255 / max(high - low, 1))).clip(0, 255).astype(np.uint8)
+    stretched: np.ndarray = (shown - low) * (255 / max(high - low, 1))
+    return stretched.clip(0, 255).astype(np.uint8)
 
 
 def views(pairs: np.ndarray, path: Path) -> None:
@@ -257,9 +257,9 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
         axes = figure.add_subplot(1, len(panels), number)
         order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
         if classes:
-            axes.scatter(*points[order].T, s=size, c=colours[places[order]], linewidths=0, alpha=0.8)
+            axes.scatter(points[order, 0], points[order, 1], s=size, c=colours[places[order]], linewidths=0, alpha=0.8)
         else:
-            axes.scatter(*points.T, s=size, linewidths=0, alpha=0.8)
+            axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.8)
         axes.set_title(title, fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -291,16 +291,6 @@ def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.nd
     grey, light_grey = 7, 17  # of no class, beside others that are grey
     colours[grey] = (0, 0, 0, 1)
     return names, renumbered[places], np.concatenate([np.delete(colours, light_grey, 0), colours[[light_grey]]])
-
-
-def overlay(photo: np.ndarray, mask: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Blend class colours over a photo; class 0 stays bare and ignored pixels are white."""
-    table = np.full((256, 3), IGNORED, np.float32)
-    table[: len(colours)] = colours
-    opacity = np.full(256, OPACITY, np.float32)
-    opacity[0] = 0
-    weight = opacity[mask][..., None]
-    return (photo * (1 - weight) + table[mask] * weight).round().astype(np.uint8)
 
 
 def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: Sequence[str] = ()) -> None:

@@ -20,13 +20,6 @@ def test_a_grid_has_every_tile_in_its_place(tmp_path):
             assert (grid[y : y + 96, x : x + 100] == tiles[i][j]).all()
 
 
-def test_an_overlay_leaves_the_background_bare_and_ignored_pixels_light():
-    photo = np.full((1, 3, 3), 100, np.uint8)
-    mask = np.array([[0, 1, 255]], np.uint8)
-    blended = plots.overlay(photo, mask, ((0, 0, 0), (200, 0, 0)))
-    assert blended[0].tolist() == [[100, 100, 100], [150, 50, 50], [178, 178, 178]]
-
-
 def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,step,train_loss,train_chance,val_iou,val_loss\n1,10,2.5,4.8,,\n2,20,2.0,4.8,0.5,0.7\n"

@@ -38,7 +38,7 @@ class Confidences:
     @classmethod
     def none(cls) -> Confidences:
         """To which those of pixels can be added."""
-        return cls(*(np.zeros(BINS) for _ in range(3)), np.zeros((2, LEVELS)))
+        return cls(np.zeros(BINS), np.zeros(BINS), np.zeros(BINS), np.zeros((2, LEVELS)))
 
     @classmethod
     def of_photos(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
@@ -81,7 +81,7 @@ class Confidences:
         return cls(
             np.bincount(place, minlength=BINS).astype(np.float64),
             np.bincount(place[hit], minlength=BINS).astype(np.float64),
-            np.bincount(place, weights=top, minlength=BINS),
+            np.bincount(place, weights=top, minlength=BINS).astype(np.float64),
             np.stack([np.bincount(some, minlength=levels) for some in (level, level[hit])]).astype(np.float64),
             float((squares - 2 * of_truth + 1).sum()),
         )
@@ -151,12 +151,12 @@ class Reliability:
     @property
     def accuracy(self) -> Floats:
         """(bins,); NaN where a bin is empty."""
-        return np.divide(self.right, self.number, out=np.full(len(self.number), np.nan), where=self.number > 0)
+        return self._mean(self.right)
 
     @property
     def mean_confidence(self) -> Floats:
         """(bins,); NaN where a bin is empty."""
-        return np.divide(self.confidence, self.number, out=np.full(len(self.number), np.nan), where=self.number > 0)
+        return self._mean(self.confidence)
 
     @property
     def ece(self) -> float:
@@ -166,3 +166,7 @@ class Reliability:
         """
         total = self.number.sum()
         return float(np.abs(self.right - self.confidence).sum() / total) if total else float("nan")
+
+    def _mean(self, total: Floats) -> Floats:
+        mean: Floats = np.divide(total, self.number, out=np.full(len(self.number), np.nan), where=self.number > 0)
+        return mean

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from simclrseg.evaluation.page import Html, element
 from simclrseg.plots import shortened
@@ -14,7 +15,7 @@ from simclrseg.plots import shortened
 INK = "#010203"  # becomes the page's text colour
 GRID = "#040506"
 SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 7))  # page.css gives them their colours
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "simclrseg",  # the same chart twice is the same file
     "text.parse_math": False,  # a class may be called $x$
@@ -105,7 +106,7 @@ def _svg(chart: Chart, *, prefix: str) -> str:
         axes.set_xlabel(chart.x)
         axes.set_ylabel(chart.y)
         if chart.whole:
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
         if chart.share:
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)

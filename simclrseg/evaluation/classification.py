@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.calibration import Confidences
+from simclrseg.evaluation.gallery import viewable
 from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.reading import read_photos
+from simclrseg.evaluation.results import Example
 from simclrseg.inference.masks import Predict
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import (
     TOP,
     class_ratios,
@@ -40,6 +44,7 @@ class Scores:
     labels: np.ndarray
     probabilities: np.ndarray
     skipped: tuple[str, ...]
+    unit: ClassVar = "photos"
 
     @property
     def confusion(self) -> np.ndarray:
@@ -78,6 +83,33 @@ class Scores:
 
         found, true = summed(self.labels, weights * right), summed(self.labels, weights)
         return class_ratios(found, summed(self.predicted, weights) - found, true - found)
+
+    def sweep(self) -> dict[str, Floats]:
+        """Nothing: a class is the likeliest one, whatever its probability."""
+        return {}
+
+    def bad_and_good(self) -> tuple[list[int], list[int]]:
+        """Photos that were wrong, the surest first, and those that were right, the surest last."""
+        sure = self.probabilities.max(1)
+        value = np.where(self.predicted == self.labels, sure, -sure)
+        order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
+        wrong = int((value < 0).sum())
+        return order[:wrong], order[wrong:]
+
+    def examples(
+        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
+    ) -> list[Example]:
+        """Photos, and in words what they show and what was said; they are not predicted again."""
+        names, predicted = metadata.classes, self.predicted
+        return [
+            Example(
+                self.keys[row],
+                f"true {names[self.labels[row]]}, predicted {names[predicted[row]]} "
+                f"at {self.probabilities[row].max():.3f}",
+                (("photo", viewable(dataset.image(self.indices[row]), dataset.bands)),),
+            )
+            for row in rows
+        ]
 
     @property
     def metrics(self) -> dict[str, float]:

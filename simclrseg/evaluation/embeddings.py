@@ -11,7 +11,8 @@ def pca(features: NDArray[np.floating]) -> NDArray[np.floating]:
     centred = features - features.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     directions = directions[:2] * np.sign(directions[:2].sum(axis=1, keepdims=True))  # svd leaves the sign open
-    return centred @ directions.T
+    points: NDArray[np.floating] = centred @ directions.T
+    return points
 
 
 def silhouette(features: NDArray[np.floating], labels: NDArray[np.integer]) -> float:

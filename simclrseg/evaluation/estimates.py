@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from simclrseg.evaluation.intervals import Floats, Interval, interval, means, resamples
-from simclrseg.evaluation.results import Estimate
+from simclrseg.evaluation.results import Estimate, Scores
 
 
-class Resampled(Protocol):
-    """Scores of N images, whatever was counted in them."""
-
-    keys: tuple[str, ...]
-
-    def resampled(self, weights: Floats) -> dict[str, Floats]:
-        """Weights (R, N) -> every metric over the split, (R,) each."""
-
-    def by_class(self, weights: Floats) -> dict[str, Floats]:
-        """Weights (R, N) -> every metric of each class, (R, C) each."""
-
-
-def draws(scores: Resampled) -> Floats | None:
+def draws(scores: Scores) -> Floats | None:
     """The weights (R, N) of the resamples; None for one image, which says nothing about others."""
     return resamples(len(scores.keys)) if len(scores.keys) > 1 else None
 
 
-def over_split(scores: Resampled, weights: Floats | None) -> dict[str, Estimate]:
+def over_split(scores: Scores, weights: Floats | None) -> dict[str, Estimate]:
     """Every metric over the split."""
     return _estimates(scores.resampled(_everything(scores)), None if weights is None else scores.resampled(weights))
 
@@ -42,7 +30,7 @@ def over_images(by_image: Mapping[str, Floats], weights: Floats | None) -> dict[
     )
 
 
-def class_rows(scores: Resampled, weights: Floats | None, classes: Sequence[str]) -> list[dict[str, Any]]:
+def class_rows(scores: Scores, weights: Floats | None, classes: Sequence[str]) -> list[dict[str, Any]]:
     """A row a class: its name, its metrics and the ends of their intervals; NaN where it does not occur."""
     found = scores.by_class(_everything(scores))
     drawn = None if weights is None else scores.by_class(weights)
@@ -57,7 +45,7 @@ def class_rows(scores: Resampled, weights: Floats | None, classes: Sequence[str]
     return rows
 
 
-def differences(first: Resampled, second: Resampled, weights: Floats | None) -> dict[str, Estimate]:
+def differences(first: Scores, second: Scores, weights: Floats | None) -> dict[str, Estimate]:
     """What the second model has more than the first, by metric, with paired intervals.
 
     The same images are drawn for both; the two differ by more than chance where an interval does not hold 0.
@@ -75,7 +63,7 @@ def differences(first: Resampled, second: Resampled, weights: Floats | None) -> 
     return _estimates(subtracted(_everything(first)), None if weights is None else subtracted(weights))
 
 
-def _everything(scores: Resampled) -> Floats:
+def _everything(scores: Scores) -> Floats:
     return np.ones((1, len(scores.keys)))
 
 

@@ -21,8 +21,8 @@ POINTS = 200
 
 def calibration_charts(model: Evaluated) -> list[Chart]:
     """Reliability, and risk over coverage, where confidences were counted."""
-    confidences = getattr(model.scores, "confidences", None)
-    if confidences is None or not confidences.number.sum():
+    confidences, unit = model.scores.confidences, model.scores.unit
+    if not confidences.number.sum():
         return []
     bins = confidences.reliability()
     used = ~np.isnan(bins.accuracy)
@@ -30,7 +30,6 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
     middles = (np.arange(len(used)) + 0.5) * width
     coverage, risk = confidences.risk_coverage()
     some = np.unique(np.searchsorted(coverage, np.arange(1, POINTS + 1) / POINTS))
-    unit = "pixels" if model.task == "segmentation" else "photos"
     return [
         Chart(
             "Reliability",
@@ -55,11 +54,9 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
 
 def threshold_charts(model: Evaluated) -> list[Chart]:
     """IoU, precision and recall over the threshold, where there is a foreground that has one."""
-    if model.metadata.threshold is None or len(model.metadata.classes) != 2 or model.task != "segmentation":
+    if model.metadata.threshold is None or (best := best_threshold(model.scores)) is None:
         return []
-    sweep, best = model.scores.sweep(), best_threshold(model.scores)  # type: ignore[union-attr, arg-type]
-    if best is None:
-        return []
+    sweep = model.scores.sweep()
     x = sweep["threshold"].tolist()
     lines = [Line(words(name), x, sweep[name].tolist()) for name in ("iou", "precision", "recall")]
     return [

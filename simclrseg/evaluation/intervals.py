@@ -61,4 +61,5 @@ def means(values: Floats, weights: Floats) -> Floats:
     known = ~np.isnan(values)
     drawn = weights[:, known].sum(1)
     total = weights[:, known] @ values[known]
-    return np.divide(total, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
+    found: Floats = np.divide(total, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,20 +34,23 @@ def pair_probabilities(probabilities: NDArray[np.floating], *, binary: bool) -> 
 
 def max_softmax(probabilities: NDArray[np.floating]) -> Floats:
     """1 - max p, in [0, 1 - 1/K] (Hendrycks & Gimpel 2017): (N, K, ...) -> (N, ...)."""
-    return 1 - probabilities.max(axis=1).astype(np.float64)
+    doubt: Floats = 1 - probabilities.max(axis=1).astype(np.float64)
+    return doubt
 
 
 def entropy(probabilities: NDArray[np.floating]) -> Floats:
     """H(p) in nats, in [0, ln K]: (N, K, ...) -> (N, ...)."""
     p = probabilities.astype(np.float64)
-    return -(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1)
+    nats: Floats = -(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1)
+    return nats
 
 
 def energy(logits: NDArray[np.floating], *, temperature: float = 1.0) -> Floats:
     """-T ln sum exp(x / T) (Liu et al. 2020, eq. 4): (N, K, ...) -> (N, ...)."""
     x = logits.astype(np.float64) / temperature
     top = x.max(axis=1)
-    return -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+    free: Floats = -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+    return free
 
 
 def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
@@ -58,7 +62,7 @@ def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
     Returns:
         (N, ...), never below 0 but for rounding, which is cut off.
     """
-    total, expected, number = np.float64(0), np.float64(0), 0
+    total, expected, number = np.zeros(()), np.zeros(()), 0
     for draw in draws:
         total, expected, number = total + draw, expected + entropy(draw), number + 1
     information: Floats = np.maximum(entropy(total / number) - expected / number, 0)
@@ -95,7 +99,7 @@ def detection(inside: Floats, outside: Floats) -> Detection:
     scores = np.concatenate([inside, outside])
     positive = np.arange(len(scores)) >= len(inside)
     every = np.ones((1, len(scores)))
-    values = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0]
+    auroc, aupr, fpr95 = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0].tolist()
     found: dict[str, Interval | None] = dict.fromkeys(NAMES)
     if len(inside) > 1 and len(outside) > 1:
         binned = _binned(scores.reshape(len(scores), -1))
@@ -105,7 +109,7 @@ def detection(inside: Floats, outside: Floats) -> Detection:
             drawn = [resamples(len(part), number=number, seed=start + k) for k, part in enumerate((inside, outside))]
             parts.append(_curves(*_counts(binned, positive, np.concatenate(drawn, axis=1))))
         found = {name: interval(row) for name, row in zip(NAMES, np.concatenate(parts, axis=1), strict=True)}
-    return Detection(*(float(value) for value in values), found, len(inside), len(outside))
+    return Detection(auroc, aupr, fpr95, found, len(inside), len(outside))
 
 
 def _binned(scores: Floats) -> Floats:
@@ -137,7 +141,7 @@ def _counts(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> tup
         return sums[0], sums[1]
     if len(weights) == 1:  # no table of images by scores, which may be large
         repeated = np.broadcast_to(weights.T, scores.shape)
-        tables = [
+        tables: list[NDArray[Any]] = [
             np.bincount(place[which].ravel(), weights=repeated[which].ravel(), minlength=len(different))[None]
             for which in (positive, ~positive)
         ]

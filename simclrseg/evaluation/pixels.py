@@ -116,7 +116,7 @@ class Pixels:
         counted = self.confusion.sum((-2, -1))
         if self.confusion.shape[-1] == 2:
             nothing = np.where(self.confusion[:, 1].sum(-1) + self.confusion[:, 0, 1] == 0, empty, 0.0)
-            boundary = ratio(*np.moveaxis(self.boundary[:, 1], -1, 0), nothing)
+            boundary = ratio(self.boundary[:, 1, 0], self.boundary[:, 1, 1], nothing)
             dice = np.where(self.confusion[:, 1].sum(-1) > 0, self._dice[:, 1], 1.0)
         else:
             boundary = mean_of_known(self.by_class()["boundary_iou"])
@@ -133,7 +133,7 @@ class Pixels:
     def by_class(self) -> dict[str, Floats]:
         """The metrics of each class, (N, C) each; NaN where it is neither in the masks nor predicted."""
         metrics = class_metrics(self.confusion)
-        boundary = ratio(*np.moveaxis(self.boundary, -1, 0), 0.0)
+        boundary = ratio(self.boundary[..., 0], self.boundary[..., 1], 0.0)
         return {**metrics, "boundary_iou": np.where(np.isnan(metrics["iou"]), np.nan, boundary)}
 
     @property
@@ -168,4 +168,5 @@ def _band(region: NDArray[np.uint8], distance: int) -> NDArray[np.bool_]:
     # one erosion by a square of that radius is the same as so many by 3x3, and separable
     square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * distance + 1, 2 * distance + 1))
     kept = cv2.erode(padded, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)[1:-1, 1:-1]
-    return (region != 0) & (kept == 0)
+    band: NDArray[np.bool_] = (region != 0) & (kept == 0)
+    return band

@@ -10,7 +10,7 @@ import numpy as np
 
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.charts import drawn
-from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, Example, ranking, worst_and_best, write_worst
+from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
 from simclrseg.evaluation.intervals import Interval
 from simclrseg.evaluation.page import (
@@ -25,7 +25,7 @@ from simclrseg.evaluation.page import (
     section,
     table,
 )
-from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Listed, Report
+from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Example, Listed, Report
 from simclrseg.evaluation.wording import duration, words, written
 from simclrseg.files import write_text
 from simclrseg.images import read_image
@@ -105,10 +105,11 @@ def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int
         folder: of pictures of its worst images; None to show no images and charts of it.
     """
     parts = [_part("Results", f"{identifier}-results", *_numbers(model), level=level)]
-    charts = [*calibration_charts(model), *threshold_charts(model)] if folder else []
+    thresholds = threshold_charts(model) if folder else []
+    charts = [*calibration_charts(model), *thresholds] if folder else []
     if charts:
         graphs = drawn(charts, f"{identifier}-charts")
-        title = "Confidence and threshold" if model.task == "segmentation" else "Confidence"
+        title = "Confidence and threshold" if thresholds else "Confidence"
         parts.append(_part(title, f"{identifier}-confidence", graphs, level=level))
     parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
     for name, finding in model.findings.items():
@@ -135,7 +136,7 @@ def _numbers(model: Evaluated) -> list[Html]:
         )
         for name, found in list(metrics.items())[:CARDS]
     ]
-    over = "over all pixels" if model.task == "segmentation" else "over all photos"
+    over = f"over all {model.scores.unit}"
     rows = []
     for name, found in metrics.items():
         row: dict[str, Any] = {"metric": words(name), over: found.value, "95 % interval": found.interval}
@@ -204,8 +205,7 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _classes(model: Evaluated) -> list[Html]:
     """Every class, and which is taken for which."""
-    names, matrix = model.metadata.classes, np.asarray(model.confusion)
-    unit = "pixels" if model.task == "segmentation" else "photos"
+    names, matrix, unit = model.metadata.classes, np.asarray(model.confusion), model.scores.unit
     content = []
     if model.per_class:
         rows = [
@@ -254,9 +254,9 @@ def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> 
     """The images at both ends; the worst are also written to a folder."""
     worst, best = worst_and_best(model)
     write_worst(worst, folder)
-    segmented = model.task == "segmentation"
+    several = any(len(example.pictures) > 1 for example in (*worst, *best))  # else photos alone, without errors
     legend = []
-    if segmented:
+    if several:
         kinds = ((MISSED, "missed"), (ALARM, "found where there is nothing"), (MIXED, "another class"))
         keys = [
             joined([element("span", "", class_="key", style=f"background:rgb{colour}"), f" {text}  "])
@@ -267,7 +267,7 @@ def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> 
     parts = []
     for title, key, examples in (("Worst images", "worst", worst), ("Best images", "best", best)):
         if examples:
-            shown = element("div", *(_example(example) for example in examples), class_=None if segmented else "photos")
+            shown = element("div", *(_example(example) for example in examples), class_=None if several else "photos")
             parts.append(_part(title, f"{identifier}-{key}", *legend, shown, _note(size), level=level))
     return parts
 
@@ -288,13 +288,14 @@ def _example(example: Example) -> Html:
 def _images(report: Report) -> Part:
     """Every image in a table that can be sorted, the worst first."""
     first = report.ranked[0]
-    order = ranking(first)
+    bad, good = first.scores.bad_and_good()
+    order = [*bad, *good]
     order += sorted(set(range(len(first.per_image))) - set(order))  # what has no value comes last
     if len(report.models) == 1:
         rows = [{words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
         caption = "All images, the worst first"
     else:
-        column = first.deciding if first.task == "segmentation" else "predicted"
+        column = first.deciding if first.deciding in first.per_image[0] else "predicted"
         rows = [_beside(report.ranked, row, column) for row in order[:ROWS]]
         caption = f"{words(column)} of all images, the worst of {first.name} first"
     left = len(order) - len(rows)

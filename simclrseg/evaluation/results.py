@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.evaluation import classification, segmentation
-from simclrseg.evaluation.intervals import Interval
+from simclrseg.evaluation.calibration import Confidences
+from simclrseg.evaluation.intervals import Floats, Interval
 from simclrseg.evaluation.wording import written
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
@@ -58,6 +58,61 @@ class Drawn(Finding, Protocol):
 
 
 @dataclass(frozen=True)
+class Example:
+    """An image as it is shown.
+
+    Attributes:
+        key: its name in the dataset.
+        text: what was found in it.
+        pictures: titles and (H, W, 3) uint8 of one size.
+    """
+
+    key: str
+    text: str
+    pictures: tuple[tuple[str, np.ndarray], ...]
+
+
+class Scores(Protocol):
+    """What was found in N images of which the truth is known, whatever was counted in them."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The images' names in their dataset."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Images that could not be read, with the reason."""
+
+    @property
+    def unit(self) -> str:
+        """What has a true and a predicted class, ``pixels`` or ``photos``."""
+
+    @property
+    def confidences(self) -> Confidences:
+        """Counts of these by their confidence."""
+
+    def resampled(self, weights: Floats) -> dict[str, Floats]:
+        """Weights (R, N) -> every metric over the split, (R,) each; the first decides."""
+
+    def by_class(self, weights: Floats) -> dict[str, Floats]:
+        """Weights (R, N) -> every metric of each class, (R, C) each."""
+
+    def sweep(self) -> dict[str, Floats]:
+        """Metrics over the split and ``threshold``, (T,) each; empty where there is no foreground that has one."""
+
+    def bad_and_good(self) -> tuple[list[int], list[int]]:
+        """Rows of the images that may be shown as bad and as good ones, the worst first in both.
+
+        An image without a value is in neither.
+        """
+
+    def examples(
+        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
+    ) -> list[Example]:
+        """One or more of the images as they are shown, read once more from the dataset that was scored."""
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """One fine-tuned model and what it said of some photos.
 
@@ -70,7 +125,6 @@ class Evaluated:
         dataset, split: the photos, and the part of them that was scored.
         indices: those that could be read, in ``dataset`` and in the order of all N rows below.
         test_hash: of these photos and what is true of them; two models with the same one can be compared.
-        resolution: at which pixels were counted, ``original`` or ``training``; None for classification.
         scores: the counts of each image, from which the rest follows.
         metrics: over the whole split, the one that decides first: of segmentation from the sum of all pixels' counts.
         means: of segmentation, the means over images of their own values.
@@ -95,8 +149,7 @@ class Evaluated:
     split: str
     indices: tuple[int, ...]
     test_hash: str
-    resolution: segmentation.Resolution | None
-    scores: segmentation.Scores | classification.Scores
+    scores: Scores
     metrics: Mapping[str, Estimate]
     means: Mapping[str, Estimate]
     per_class: list[dict[str, Any]]

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from simclrseg.colours import overlay
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.evaluation import results
 from simclrseg.evaluation.calibration import Confidences
+from simclrseg.evaluation.gallery import errors, viewable
 from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.evaluation.reading import read_ahead
-from simclrseg.inference.masks import Predict, to_size
+from simclrseg.evaluation.wording import words
+from simclrseg.inference.masks import Predict, to_mask, to_size
+from simclrseg.inference.outputs import class_colours
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import binary_metrics
 from simclrseg.resizing import resize_image, resize_mask
 
@@ -41,6 +47,7 @@ class Scores:
     skipped: tuple[str, ...]
     empty: float = 1.0
     confidences: Confidences = field(default_factory=Confidences.none)
+    unit: ClassVar = "pixels"
 
     @property
     def counts(self) -> dict[Resolution, np.ndarray]:
@@ -85,8 +92,11 @@ class Scores:
     def sweep(self) -> dict[str, Floats]:
         """Of two classes the metrics over the split at the thresholds 0.01 ... 0.99, (99,) each, and these.
 
-        Precision is NaN where nothing is above the threshold.
+        Precision is NaN where nothing is above the threshold. Empty where the masks have no foreground: there every
+        threshold is as good that finds nothing.
         """
+        if len(self.confusion) != 2 or not self.confusion[1].any():
+            return {}
         counts = self.chosen.total().at_thresholds()[0]
         metrics: dict[str, Any] = binary_metrics(counts, empty=self.empty)
         metrics["precision"] = np.where(counts[:, :, 1].sum(1) > 0, metrics["precision"], np.nan)
@@ -100,15 +110,45 @@ class Scores:
         )
         return metrics
 
+    def bad_and_good(self) -> tuple[list[int], list[int]]:
+        """The lower and the upper half of the images by the metric that decides."""
+        value = next(iter(self.by_image().values()))
+        order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
+        half = -(-len(order) // 2)
+        return order[:half], order[half:]
 
-def best_threshold(scores: Scores) -> float | None:
+    def examples(
+        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
+    ) -> list[results.Example]:
+        """Photos, both masks and where these differ; they are predicted once more, as one batch."""
+        images = [dataset.image(self.indices[row]) for row in rows]
+        size = (metadata.image_size, metadata.image_size)
+        probabilities = predict(np.stack([resize_image(image, size) for image in images]))
+        deciding, values = next(iter(self.by_image().items()))
+        colours = class_colours(metadata)
+        found = []
+        for row, image, probability in zip(rows, images, probabilities, strict=True):
+            photo = viewable(image, dataset.bands)
+            truth = resize_mask(dataset.mask(self.indices[row]), photo.shape[:2])
+            predicted = to_mask(to_size(probability, photo.shape[:2]), metadata.threshold)
+            pictures = (
+                ("photo", photo),
+                ("truth", overlay(photo, truth, colours)),
+                ("prediction", overlay(photo, predicted, colours)),
+                ("errors", errors(photo, truth, predicted)),
+            )
+            found.append(results.Example(self.keys[row], f"{words(deciding)} {values[row]:.4f}", pictures))
+        return found
+
+
+def best_threshold(scores: results.Scores) -> float | None:
     """The threshold with the highest IoU over the split; of several the one nearest to 0.5.
 
-    None where the masks have no foreground: there every threshold is as good that finds nothing.
+    None where there is none, or no foreground to find.
     """
-    if not scores.confusion[1].any():
-        return None
     sweep = scores.sweep()
+    if not sweep:
+        return None
     best = sweep["threshold"][sweep["iou"] >= sweep["iou"].max() - 1e-12]
     return float(best[np.abs(best - 0.5).argmin()])
 
@@ -155,7 +195,7 @@ def score(
             if resolution == "training":
                 here, truth = probability, resize_mask(mask, (image_size, image_size))
             else:
-                here, truth = to_size(probability, mask.shape), mask  # type: ignore[arg-type]
+                here, truth = to_size(probability, mask.shape), mask
             found[resolution] = Pixels.of(here, truth, threshold, classes)
             if resolution == finest:
                 sure = Confidences.of_pixels(here, truth)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Protocol
 
-import cv2
 import numpy as np
 
+from simclrseg.colours import overlay
 from simclrseg.inference.masks import to_picture
 from simclrseg.inference.png import PngWriter
 from simclrseg.inference.rle import encode_rle
@@ -119,17 +119,13 @@ class Indexed(Picture):
 
 
 class Overlay(Picture):
-    """The picture, half covered by the colours of the classes; where a class is black, the picture shows as it is."""
+    """The picture, half covered by the colours of the classes; class 0 leaves it as it is."""
 
     in_colour = True
     bands = 3
 
     def rows(self, strip: Strip) -> np.ndarray:
-        colours = np.zeros((256, 3), np.uint8)
-        own = class_colours(self.metadata)
-        colours[: len(own)] = own
-        blended = cv2.addWeighted(strip.image, 0.5, colours[strip.mask], 0.5, 0)
-        return np.where(colours.any(axis=1)[strip.mask][:, :, None], blended, strip.image)
+        return overlay(strip.image, strip.mask, class_colours(self.metadata))
 
 
 class Cutout(Picture):

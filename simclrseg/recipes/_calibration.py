@@ -44,7 +44,7 @@ class Calibration:
     def risk_at(self, coverage: float) -> float:
         """The share that is wrong of the surest predictions, of which at least so many are kept."""
         kept, risk = self.risk_coverage
-        return float(risk[min(np.searchsorted(kept, coverage - 1e-12), len(risk) - 1)])
+        return float(risk[min(int(np.searchsorted(kept, coverage - 1e-12)), len(risk) - 1)])
 
     def bins(self) -> np.ndarray:
         """(15, 3): mean confidence and accuracy, NaN where there are none, and number of predictions."""
@@ -80,8 +80,7 @@ class Calibration:
 
 def calibrate(model: Evaluated, folder: Path) -> Calibration:
     """Compare confidence with accuracy, and write ``calibration.csv`` and ``calibration.png``."""
-    unit = "pixels" if model.task == "segmentation" else "photos"
-    found = Calibration.of(model.scores.confidences, unit=unit)
+    found = Calibration.of(model.scores.confidences, unit=model.scores.unit)
     _labelled.write_rows(folder / "calibration.csv", found.rows())
-    plots.reliability(found.bins(), found.risk_coverage, folder / "calibration.png", ece=found.ece, unit=unit)
+    plots.reliability(found.bins(), found.risk_coverage, folder / "calibration.png", ece=found.ece, unit=found.unit)
     return found

@@ -23,6 +23,7 @@ from simclrseg.recipes import _findings, _labelled
 from simclrseg.recipes._probe import evaluate_backbone, find_backbone
 from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored
 from simclrseg.recipes._seen import warn_if_seen
+from simclrseg.recipes._tasks import TaskScores
 from simclrseg.recipes._training import Machine, prepare_machine
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
     recipe, dataset = scored.recipe, scored.dataset
     metadata = scored.metadata.model_copy(update={"border": dataset.border})
 
-    def score(indices: Sequence[int]) -> Any:
-        return recipe.score_predictions(
+    def score(indices: Sequence[int]) -> TaskScores:
+        found: TaskScores = recipe.score_predictions(
             scored.predict,
             dataset,
             indices,
@@ -98,13 +99,14 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
             at=config.data.at,
             empty=float(config.data.empty),
         )
+        return found
 
     scores = score(scored.indices)
     weights = draws(scores)
     if weights is None:
         log.warning("one image says nothing about others: there are no intervals")
 
-    def of_validation() -> Any:
+    def of_validation() -> TaskScores:
         if config.data.split == "validation":
             return scores
         return score(scored.split.validation)
@@ -125,7 +127,6 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         split=config.data.split,
         indices=scores.indices,
         test_hash=scored.test_hash,
-        resolution=getattr(scores, "resolution", None),
         scores=scores,
         metrics=over_split(scores, weights),
         means=recipe.image_means(scores, weights),

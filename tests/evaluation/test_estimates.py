@@ -170,3 +170,25 @@ def test_a_line_a_pretraining_goes_over_the_data_ratios():
     assert lines["none"] == [pytest.approx((0.2, 0.4, 0.39, 0.41)), pytest.approx((0.5, 0.5, 0.49, 0.51))]
     assert lines["pets"] == [pytest.approx((0.2, 0.6, 0.59, 0.61))]
     assert compare.over_ratio(reported(model("a", 0.5, 0.2), model("b", 0.4, 0.2, "pets"))) == {}
+
+
+def test_an_image_without_a_value_is_neither_bad_nor_good():
+    assert sorted(row for part in masks(empty=1.0).bad_and_good() for row in part) == list(range(12))
+    bad, good = masks(empty=float("nan")).bad_and_good()
+    assert sorted([*bad, *good]) == list(range(1, 12)) and len(bad) == 6  # the first has nothing to find
+
+
+def test_wrong_photos_are_bad_and_right_ones_good():
+    scores = labels()
+    bad, good = scores.bad_and_good()
+    right = scores.predicted == scores.labels
+    assert not right[bad].any() and right[good].all() and len(bad) + len(good) == 60
+    sure = scores.probabilities.max(1)
+    assert (np.diff(sure[bad]) <= 0).all() and (np.diff(sure[good]) >= 0).all()
+
+
+def test_classes_that_are_the_likeliest_have_no_threshold():
+    assert labels().sweep() == {} and segmentation.best_threshold(labels()) is None
+    mask = np.eye(3, dtype=np.uint8)
+    three = Pixels.of(np.eye(3, dtype=np.float32)[:, mask], mask, None, 3)
+    assert segmentation.Scores(("a",), (0,), {"original": three}, ()).sweep() == {}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from simclrseg.evaluation import compare, gallery
+from simclrseg.evaluation import classification, compare, gallery
 from simclrseg.evaluation.charts import Chart, Line, drawn
 from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
@@ -104,7 +104,6 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         split="test",
         indices=tuple(range(images)),
         test_hash="1",
-        resolution="original",
         scores=scores,
         metrics=over_split(scores, weights),
         means=over_images(columns, weights),
@@ -126,16 +125,16 @@ def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evalu
     labels = np.arange(images) % classes
     predicted = np.where(np.arange(images) % 3 == 0, (labels + 1) % classes, labels)
     model = segmented(2)
-    confusion = np.zeros((classes, classes), int)
-    np.add.at(confusion, (labels, predicted), 1)
     photos = Photos(images)
+    sure = 0.5 + np.arange(images)[:, None] / 1000
+    probabilities = np.where(np.eye(classes)[predicted] == 1, sure, (1 - sure) / (classes - 1)).astype(np.float32)
+    scores = classification.Scores(photos.keys, tuple(range(images)), labels, probabilities, ())
     changed = {
         "task": "classification",
         "metadata": SimpleNamespace(classes=names, threshold=None, image_size=32),
         "dataset": photos,
         "indices": tuple(range(images)),
-        "resolution": None,
-        "scores": SimpleNamespace(skipped=()),
+        "scores": scores,
         "path": path,
         "means": {},
         "per_class": [{"class": name, "f1": 0.5} for name in names],
@@ -144,12 +143,12 @@ def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evalu
                 "image": photos.keys[row],
                 "true": names[labels[row]],
                 "predicted": names[predicted[row]],
-                "probability": 0.5 + row / 1000,
+                "probability": float(probabilities[row].max()),
                 "correct": int(labels[row] == predicted[row]),
             }
             for row in range(images)
         ],
-        "confusion": confusion,
+        "confusion": scores.confusion,
     }
     return Evaluated(**{**vars(model), **changed})
 
@@ -240,9 +239,9 @@ def test_the_numbers_and_their_intervals_are_those_of_the_model(written):
 def test_the_worst_images_come_first_and_are_files_too(written):
     folder, text = written
     model = segmented()
-    order = gallery.ranking(model)
-    values = [model.per_image[row]["iou"] for row in order]
-    assert values == sorted(values) and order[0] == 0
+    bad, good = model.scores.bad_and_good()
+    values = [model.per_image[row]["iou"] for row in (*bad, *good)]
+    assert values == sorted(values) and bad[0] == 0 and len(bad) == len(good) == 10
     names = sorted(path.name for path in (folder / "worst").iterdir())
     assert len(names) == gallery.WORST and names[0].startswith("001-0-script-alert")
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in names)

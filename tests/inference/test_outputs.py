@@ -78,7 +78,7 @@ def test_the_colours_are_the_models_own_where_it_has_some():
     assert class_colours(THREE.model_copy(update={"classes": tuple("abcdefghijk")}))[10] == (64, 128, 0)
 
 
-def test_an_overlay_is_half_colour_and_the_photo_itself_where_a_class_is_black():
+def test_an_overlay_is_half_colour_and_the_photo_itself_where_the_first_class_is():
     content, mask = written("overlay", "three")
     shown = picture(content).astype(int)
     np.testing.assert_array_equal(shown[mask == 0], IMAGE[mask == 0])
