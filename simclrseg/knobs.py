@@ -164,6 +164,15 @@ class Knob:
         """``--no-name``, for a flag that a file may have set."""
         return f"--no-{self.spellings[0].removeprefix('--')}" if self.is_flag and not self.transient else None
 
+    def typed(self, value: Any) -> list[str]:
+        """The words of a command line that give it this value."""
+        if isinstance(value, bool):
+            return [self.flag if value else str(self.negation)]
+        if isinstance(value, list):
+            return [word for item in value or [0] for word in (self.flag, str(item))]  # 0 is an empty one
+        items = value if isinstance(value, tuple) else ["none" if value is None else value]
+        return [self.flag, *map(str, items)]
+
     @property
     def flag(self) -> str:
         """How messages call it: ``--learning-rate``, or ``INPUT`` for an argument."""

@@ -35,13 +35,16 @@ def uniformity(z: Tensor) -> Tensor:
     """How evenly photos are spread (Wang & Isola 2020, L_uniform with t = 2): log of the mean of exp(-2 |zi - zj|²).
 
     Args:
-        z: (N, D) embeddings of different photos, N at least 2; they are normalised here.
+        z: (N, D) embeddings of different photos; they are normalised here.
 
     Returns:
-        A scalar up to 0, where all are one point; near -4 where they are spread evenly in many dimensions.
+        A scalar up to 0, where all are one point or there is no pair; near -4 where they are spread evenly in many
+        dimensions.
     """
     z = _normalized(z)
     exponents = 4 * _products(z, z) - 4  # -2 |zi - zj|² of unit vectors
+    if len(z) < 2:
+        return exponents.new_zeros(())
     exponents.fill_diagonal_(-math.inf)  # the mean is over pairs
     return exponents.flatten().logsumexp(0) - math.log(len(z) * (len(z) - 1))
 
@@ -148,7 +151,7 @@ def linear_layer(
         return loss
 
     with torch.enable_grad():
-        search.step(closure)  # type: ignore[no-untyped-call]
+        search.step(closure)
     return weights.detach()
 
 

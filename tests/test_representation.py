@@ -43,6 +43,7 @@ def test_uniformity_equals_its_definition() -> None:
 
 
 def test_uniformity_of_one_point_and_of_opposite_points() -> None:
+    assert uniformity(torch.ones(1, 3)).item() == 0  # no pair
     assert uniformity(torch.ones(5, 3)).item() == pytest.approx(0, abs=1e-5)
     assert uniformity(torch.tensor([[1.0, 0], [-2, 0]])).item() == pytest.approx(-8)
 

@@ -33,10 +33,10 @@ from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, Derived, size_text
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.distributed import local_world_size
-from simclrseg.errors import DataError, ImageError
+from simclrseg.errors import DataError, ImageError, OutputError
 from simclrseg.files import replacing
 from simclrseg.hardware import available_memory, cpu_cores
-from simclrseg.images import Pixels, image_shape
+from simclrseg.images import Mask, Pixels, image_shape
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,8 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
             files.append(_open(dataset, _paths(dataset, dataset.mask_path), channels=1))
         missing = sum(file.missing(indices) for file in files)
         room = shutil.disk_usage(_folder()).free * DISK_SHARE[where]
+    except OutputError as error:
+        raise DataError(f"--cache {where}: {_folder()} cannot be written: {error.reason}; {_ELSEWHERE}") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"--cache {where}: {error.filename or _folder()}: {reason}; {_ELSEWHERE}") from error
@@ -164,10 +166,10 @@ class Cached(Derived):
             return super().image(index)
         return _kept(self._photos, index, super().image)
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         if self._masks is None or self.mask_path(index) is None:
             return super().mask(index)
-        return _kept(self._masks, index, super().mask)
+        return np.asarray(_kept(self._masks, index, super().mask), np.uint8)
 
 
 class Store(Protocol):
@@ -264,12 +266,12 @@ class _File:
         try:
             with open(self.path, "rb", buffering=0) as stream:
                 stream.seek(self._marks_at + 8 * index)
-                stream.readinto(mark)
+                stream.readinto(mark.data)
                 if not mark[0]:
                     return None
                 picture = np.empty(self._shape(index), self._dtype)
                 stream.seek(self._starts[index])
-                stream.readinto(picture)
+                stream.readinto(picture.data)
         except OSError:
             return None
         return picture if mark[0] == _mark(picture) else None
@@ -283,7 +285,7 @@ class _File:
             with open(self.path, "r+b", buffering=0) as stream:
                 for place, data in ((self._starts[index], picture), (self._marks_at + 8 * index, mark)):
                     stream.seek(place)
-                    if stream.write(data) < data.nbytes:
+                    if stream.write(data.data) < data.nbytes:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if self.writable:
@@ -378,13 +380,14 @@ def _state(path: Path | None) -> str:
         status = os.stat(path)
     except OSError:
         return f"{os.path.abspath(path)} missing"
-    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
+    # st_ctime_ns too: copies and archives bring another file's time of modification along
+    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 @cache
 def _decoder() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    readers = [Path(module.__file__) for module in (images, headers, tiff)]
+    readers = [Path(file) for file in (images.__file__, headers.__file__, tiff.__file__)]
     sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"
@@ -395,4 +398,4 @@ def _digest(*parts: str) -> str:
 
 
 def _mark(picture: Pixels) -> int:
-    return _MARKED | zlib.crc32(picture)
+    return _MARKED | zlib.crc32(picture.data)

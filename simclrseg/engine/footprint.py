@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from simclrseg.distributed import local_world_size
+from simclrseg.distributed import local_world_size, world_size
+from simclrseg.engine.batch_norm import BatchNorm
 from simclrseg.engine.gradients import Passes, buffers_kept
 from simclrseg.engine.task import Batch, ContrastiveTask, Task
 from simclrseg.errors import TrainingError
@@ -22,6 +23,7 @@ from simclrseg.hardware import available_memory
 
 SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
 BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25
+FEWEST = 8  # photos that batch norm needs at once for two views of one to come out alike; see least_micro_batch
 SIZES = (2, 4)  # images of the two steps whose difference is measured; batch norm needs more than one value
 
 Fields = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
@@ -76,10 +78,29 @@ def free_memory(device: torch.device) -> int | None:
     return None if free is None else free // local_world_size()
 
 
-def largest_micro_batch(batch_size: int, footprint: Footprint, free: int) -> int:
-    """The largest divisor of the batch that fits; 1 where not even one image does, as that may be wrong by a little."""
-    fitting = (SHARE * free - footprint.fixed) / footprint.image
-    return max(divisor for divisor in divisors(batch_size) if divisor == 1 or divisor <= fitting)
+def least_micro_batch(task: Task) -> int:
+    """How many samples a process must have in memory at once for the task to be learned at all.
+
+    Of a contrastive task whose network has batch norm more than one: what is normalised over the two views of a lone
+    photo has opposite signs in them, whatever they show. Of 2, 4 and 8 photos with equal views the squared distance of
+    their embeddings is 1.13, 0.17 and 0.04 where 4 is the largest and 0 is right (ResNet-18).
+    """
+    normalized = any(isinstance(layer, BatchNorm) for layer in task.model.modules())
+    return -(-FEWEST // world_size()) if normalized and isinstance(task, ContrastiveTask) else 1
+
+
+def largest_micro_batch(batch_size: int, footprint: Footprint, free: int, *, least: int = 1) -> int:
+    """The largest divisor of the batch that fits, or where all such are small, the size of equal parts that fit.
+
+    Args:
+        least: of ``least_micro_batch``. What does not fit is taken all the same, as that may be wrong by a little.
+    """
+    fitting = int((SHARE * free - footprint.fixed) / footprint.image)
+    divisor = max(number for number in divisors(batch_size) if number == 1 or number <= fitting)
+    if divisor >= least and 2 * divisor >= fitting:
+        return divisor
+    parts = math.ceil(batch_size / fitting) if fitting >= least else max(1, batch_size // least)
+    return math.ceil(batch_size / parts)
 
 
 def divisors(number: int) -> list[int]:
@@ -88,8 +109,12 @@ def divisors(number: int) -> list[int]:
 
 
 @contextmanager
-def explained_shortage(micro_batch: int, batch_size: int) -> Iterator[None]:
+def explained_shortage(micro_batch: int, batch_size: int, *, least: int = 1) -> Iterator[None]:
     """Turn torch's being out of memory into one line that names the next micro-batch.
+
+    Args:
+        batch_size: of this process; ``micro_batch`` is at most that.
+        least: of ``least_micro_batch``.
 
     Raises:
         TrainingError: in its place.
@@ -99,8 +124,8 @@ def explained_shortage(micro_batch: int, batch_size: int) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_shortage(error):
             raise
-        smaller = [divisor for divisor in divisors(batch_size) if divisor <= micro_batch / 2] or [1]
-        remedy = f"try --micro-batch {smaller[-1]}" if micro_batch > 1 else "try a smaller --image-size or --backbone"
+        smaller = [divisor for divisor in divisors(batch_size) if least <= divisor <= micro_batch / 2]
+        remedy = f"try --micro-batch {smaller[-1]}" if smaller else "try a smaller --image-size or --backbone"
         raise TrainingError(f"out of memory with micro-batch {micro_batch}: {remedy}") from error
 
 

@@ -69,7 +69,7 @@ def accumulate_gradient(
             _add(total, {"loss": loss.detach(), **logs}, weight)
     distributed.sum_in_place([parameter.grad for parameter in task.model.parameters() if parameter.grad is not None])
     total = _over_processes(total, passes.device)
-    return total.pop("loss"), total  # type: ignore[return-value]
+    return torch.as_tensor(total.pop("loss")), total
 
 
 def _cached(

@@ -16,7 +16,7 @@ from simclrseg import distributed
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.footprint import explained_shortage
+from simclrseg.engine.footprint import explained_shortage, least_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
@@ -79,7 +79,7 @@ def fit(
     """
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
-    model = task.model.to(device=device, memory_format=torch.channels_last)
+    model = task.model.to(device).to(memory_format=torch.channels_last)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     passes = Passes(device, precision, seed)
     step, finished, history = 0, 0, []
@@ -109,7 +109,9 @@ def fit(
 
     local_batch = train.batch_size // distributed.world_size()
     told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
-    shortage = explained_shortage(micro_batch or local_batch, local_batch)
+    shortage = explained_shortage(
+        min(micro_batch or local_batch, local_batch), local_batch, least=least_micro_batch(task)
+    )
     with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(model), told, shortage:
         try:
             with stop_requests() as stop:

@@ -78,14 +78,15 @@ def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) ->
 class _SGD(torch.optim.SGD):
     """torch's, whose fused kernel fails where parameters of a group join after others: they begin at momentum 0."""
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
         for group in self.param_groups:
             learning = [parameter for parameter in group["params"] if parameter.grad is not None]
             new = [parameter for parameter in learning if self.state[parameter].get("momentum_buffer") is None]
             if len(new) < len(learning):
                 for parameter in new:
                     self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
 
 class LARS(Optimizer):
@@ -114,7 +115,7 @@ class LARS(Optimizer):
         super().__init__(list(groups), defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
         loss = None
         if closure is not None:
             with torch.enable_grad():

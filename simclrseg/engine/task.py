@@ -17,7 +17,8 @@ Logs = dict[str, Tensor | float]
 class Task(Protocol):
     """A network and its loss."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """The loss, a mean over the samples of the batch, and what to log beside it."""

@@ -7,18 +7,16 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import Loader
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.engine.task import Batch
-from simclrseg.knobs import command_of
+from simclrseg.knobs import KeyPath, command_of, knobs_of, look_up
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +25,8 @@ WARM_UP = 2  # steps that are slower than the rest
 DRY_STEPS = {"cpu": 5}
 DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
 SMALL_ENCODERS = ("resnet18", "cnn")
+SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
+SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
 PATIENCE = 2 * 3600.0  # seconds on a CPU above which something smaller is suggested
 
 
@@ -137,29 +137,35 @@ def suggested(config: PretrainConfig | FinetuneConfig, device: torch.device) -> 
 
 
 def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:
-    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs."""
+    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs.
+
+    Args:
+        seconds: that this one takes.
+    """
     command = command_of(type(config))
-    datasets = config.data.dataset if isinstance(config.data.dataset, list) else [config.data.dataset]
-    words = ["simclrseg", command, *(word for name in datasets for word in ("--dataset", name))]
-    for name, knob in type(config.model).model_fields.items():
-        if name in ("method", "task") and (chosen := getattr(config.model, name)) != knob.default:
-            words += [f"--{name}", chosen]
-    size = min(96 if command == "pretrain" else 128, config.data.image_size)
-    pretrained = getattr(config.model, "pretrained", "none")
-    if pretrained not in ("none", "imagenet"):
-        words += ["--pretrained", pretrained]  # which says the encoder
-        encoder_is_small = True
-    else:
-        words += ["--pretrained", pretrained] if pretrained != "none" else []
-        encoder_is_small = config.model.backbone in SMALL_ENCODERS
-        words += ["--backbone", str(config.model.backbone) if encoder_is_small else SMALL_ENCODERS[0]]
-    words += ["--image-size", str(size)]
-    fewer = max(1, int(config.training.epochs * PATIENCE / seconds))
-    if encoder_is_small and size == config.data.image_size:
-        words += ["--epochs", str(fewer)]
-    else:
-        words += ["--epochs", str(config.training.epochs)]
-    return shlex.join(words) + runs.option(Path(config.console.runs))
+    kind = "method" if isinstance(config, PretrainConfig) else "task"
+    start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
+    size = min(SMALL_SIZES[command], config.data.image_size)
+    expected = seconds * (size / config.data.image_size) ** 2
+    changed: dict[KeyPath, Any] = {("data", "image_size"): size}
+    if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
+        changed |= {("model", "backbone"): SMALL_ENCODERS[0], ("model", "decoder"): None}
+        expected *= SMALLER
+    epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
+    changed[("training", "epochs")] = epochs
+    if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
+        changed[("training", "warmup_epochs")] = None
+    chosen = getattr(config.model, kind)
+    same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
+    usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
+    usual["model"][kind] = type(config.model).model_fields[kind].default
+    values, words = config.model_dump(), ["simclrseg", command]
+    for knob in knobs_of(type(config)):
+        value = changed.get(knob.path, look_up(values, knob.path))
+        said = knob.key == "data.dataset" or (knob.path in changed and value is not None)
+        if said or (not knob.transient and value != look_up(usual, knob.path)):
+            words += knob.typed(value)
+    return shlex.join(words)
 
 
 def in_words(seconds: float) -> str:

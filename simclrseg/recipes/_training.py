@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import platform
 import re
@@ -27,6 +28,7 @@ from simclrseg.config.shared import Hardware, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
+from simclrseg.engine.footprint import least_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
@@ -34,6 +36,7 @@ from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import choose_device, choose_precision, compiled, describe
 from simclrseg.engine.schedules import ending_at
+from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.files import write_text
@@ -54,7 +57,7 @@ log = logging.getLogger(__name__)
 
 TrainingConfig = PretrainConfig | FinetuneConfig
 
-# What may differ when a run is resumed: nothing that changes its result.
+# What may differ when a run is resumed: nothing that changes its result but rounding.
 RESUMABLE = {
     "data.cache",
     "hardware.workers",
@@ -65,6 +68,7 @@ RESUMABLE = {
     "run.keep_checkpoints",
     "run.examples_every",
     "console.runs",
+    "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
 }
 
 
@@ -87,6 +91,15 @@ def prepare_machine(hardware: Hardware, precision: str = "auto") -> Machine:
     log.info(describe(device, precision) + several)
     cores = max(1, cpu_cores() // distributed.local_world_size())
     return Machine(device, precision, hardware.workers or cores)
+
+
+def as_begun(machine: Machine, resumed: runs.Run | None) -> Machine:
+    """The same with the number format in which a resumed run began, whatever ``auto`` would be here."""
+    begun = resumed.environment.get("precision") if resumed else None
+    if begun in (None, machine.precision):
+        return machine
+    log.warning(f"going on in {begun}, as the run began; auto is {machine.precision} here")
+    return dataclasses.replace(machine, precision=begun)
 
 
 def find_loggers(config: TrainingConfig) -> list[MakeLogger]:
@@ -147,7 +160,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
 
 @contextmanager
 def open_run(
-    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, **facts: Any
+    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, learned: Sequence[str], **facts: Any
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
@@ -156,8 +169,13 @@ def open_run(
 
     Args:
         name: of a new run, where none was asked for.
+        learned: keys of the photos that are learned from, which must be the same when a run is resumed.
         facts: what was resolved from ``auto`` and is worth keeping.
+
+    Raises:
+        DataError: if they are others.
     """
+    photos = hashlib.sha256("\n".join(learned).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
         yield runs.Run(Path(distributed.shared(None)))
         return
@@ -169,6 +187,12 @@ def open_run(
         try:
             if not resuming:
                 write_text(run.folder / "config.yaml", dump_config(config))
+            elif run.environment.get("photos_hash", photos) != photos:
+                began = run.environment["photos"]
+                raise DataError(
+                    f"--resume {run.name}: the photos are not those that the run began with ({began:,}, now "
+                    f"{len(learned):,}): restore them, or start a new run"
+                )
             elif run.environment.get("processes") == distributed.world_size():
                 # sums depend on how they are split
                 torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
@@ -185,6 +209,8 @@ def open_run(
                 threads=torch.get_num_threads(),
                 workers=machine.workers,
                 processes=distributed.world_size(),
+                photos=len(learned),
+                photos_hash=photos,
                 **facts,
             )
             log.info(f"{'resuming' if resuming else 'run'} {run.folder}")
@@ -197,7 +223,7 @@ def open_run(
 def train(
     task: Task,
     batches: Loader,
-    validation: Loader | None,
+    validation: Validation | None,
     *,
     run: runs.Run,
     machine: Machine,
@@ -280,6 +306,12 @@ def choose_micro_batch(
     if micro_batch == "auto":
         fits = fitting_micro_batch(task, batches, machine.device, machine.precision)
         micro_batch = -distributed.largest(-fits)  # the same for all processes
+    least, at_once = least_micro_batch(task), min(micro_batch, batches.batch_size // distributed.world_size())
+    if at_once < least:
+        log.warning(
+            f"batch norm sees {at_once} photos at a time, and of fewer than {least} the two views of one come out as "
+            "opposites: little can be learned; take a larger --micro-batch, or --batch-size"
+        )
     if run is not None and distributed.is_main():
         runs.record(run, micro_batch=micro_batch)
     return micro_batch
@@ -336,11 +368,6 @@ def finish_run(run: runs.Run) -> None:
     """Draw the curves and mark the run finished."""
     plots.curves(run.folder / "metrics.csv", run.folder / "curves.png")
     runs.finish(run)
-
-
-def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The module's state on the CPU, contiguous, as safetensors wants it."""
-    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
-from simclrseg.recipes._labelled import make_samples, predictor, readable_photos
+from simclrseg.recipes._labelled import Network, make_samples, predictor, readable_photos
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import (
     IMAGENET,
@@ -42,9 +41,10 @@ from simclrseg.recipes._pretrained import (
     tell_loaded,
 )
 from simclrseg.recipes._seen import warn_if_seen
-from simclrseg.recipes._tasks import TASKS
+from simclrseg.recipes._tasks import TASKS, FinetuningTask, Found
 from simclrseg.recipes._training import (
     Machine,
+    as_begun,
     check_batch,
     choose_micro_batch,
     dataset_label,
@@ -59,7 +59,6 @@ from simclrseg.recipes._training import (
     source_commit,
     spread,
     train,
-    weights_of,
 )
 from simclrseg.recipes._unfreezing import freezing_of, scales_of
 
@@ -80,12 +79,12 @@ class Prepared:
         batches, validation: to train with, and to compare the epochs on.
     """
 
-    recipe: ModuleType
+    recipe: FinetuningTask[Any]
     pretrained: Pretrained
     dataset: Dataset
     split: Split
     pairs: Dataset
-    task: Any
+    task: Network
     loss: str
     metadata: ModelMetadata
     loaded: dict[str, Any]
@@ -108,6 +107,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    machine = as_begun(machine, resumed)
     prepared = prepare(config, machine)
     recipe, task, metadata = prepared.recipe, prepared.task, prepared.metadata
     dataset, split, batches = prepared.dataset, prepared.split, prepared.batches
@@ -118,6 +118,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         config,
         name=run_name(config, prepared.pretrained),
         machine=machine,
+        learned=[dataset.keys[index] for index in split.train],
         learning_rate=config.training.peak_rate,
         loss=prepared.loss,
         encoder=metadata.encoder,
@@ -228,7 +229,9 @@ def prepare(config: FinetuneConfig, machine: Machine) -> Prepared:
     )
 
 
-def starting_weights(config: FinetuneConfig, recipe: ModuleType) -> tuple[Pretrained, ModelMetadata | None, str]:
+def starting_weights(
+    config: FinetuneConfig, recipe: FinetuningTask[Any]
+) -> tuple[Pretrained, ModelMetadata | None, str]:
     """The weights that the encoder starts from, what their file says of them, and the encoder's name.
 
     Raises:
@@ -251,7 +254,7 @@ def starting_weights(config: FinetuneConfig, recipe: ModuleType) -> tuple[Pretra
 
 def starting_encoder(
     config: FinetuneConfig,
-    recipe: ModuleType,
+    recipe: FinetuningTask[Any],
     encoder: str,
     pretrained: Pretrained,
     source: ModelMetadata | None,
@@ -270,7 +273,7 @@ def starting_encoder(
 
 def describe_model(
     config: FinetuneConfig,
-    recipe: ModuleType,
+    recipe: FinetuningTask[Any],
     dataset: Dataset,
     split: Split,
     source: ModelMetadata | None,
@@ -303,7 +306,7 @@ def describe_model(
 
 
 def make_loaders(
-    config: FinetuneConfig, recipe: ModuleType, pairs: Dataset, split: Split, *, threads: int
+    config: FinetuneConfig, recipe: FinetuningTask[Any], pairs: Dataset, split: Split, *, threads: int
 ) -> tuple[Loader, Loader]:
     """The batches to train with, and those that epochs are compared on."""
     batch_size = config.training.batch_size
@@ -331,8 +334,8 @@ def make_loaders(
 
 def score_and_export(
     run: runs.Run,
-    recipe: ModuleType,
-    task: Any,
+    recipe: FinetuningTask[Found],
+    task: Network,
     dataset: Dataset,
     test: Sequence[int],
     metadata: ModelMetadata,
@@ -356,7 +359,7 @@ def score_and_export(
     found = recipe.results(scores, split="test", metadata=metadata)
     recipe.draw_test(run.folder, task, dataset, test, scores, metadata=metadata, machine=machine)
     metadata = metadata.model_copy(update={"metrics": recipe.headline(found)["metrics"]})
-    save_weights(run.folder / MODEL_FILE, weights_of(task.model), metadata)
+    save_weights(run.folder / MODEL_FILE, task.model.state_dict(), metadata)
     write_json(run.folder / "test.json", found)
     return found, export_run(run, task.model, dataset, test, metadata)
 

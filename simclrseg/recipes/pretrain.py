@@ -37,6 +37,7 @@ from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import Pretrained, find_pretrained, tell_loaded
 from simclrseg.recipes._training import (
     Machine,
+    as_begun,
     check_batch,
     choose_micro_batch,
     dataset_label,
@@ -49,7 +50,6 @@ from simclrseg.recipes._training import (
     report_skipped,
     resumed_run,
     train,
-    weights_of,
 )
 from simclrseg.recipes._views import some_rows
 
@@ -92,7 +92,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     """
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
-    resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
     prepared = prepare(config, machine)
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches = prepared.dataset, prepared.learned, prepared.batches
@@ -105,7 +105,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         name=run_name(config),
         machine=machine,
         learning_rate=rate,
-        photos=len(learned),
+        learned=[dataset.keys[index] for index in learned],
         **facts,
     ) as run:
         if distributed.is_main():
@@ -138,7 +138,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
         metadata = save_backbone(
             run.folder,
-            weights_of(task.model),
+            task.model.state_dict(),
             config,
             epochs=config.training.epochs,
             metrics=metrics,

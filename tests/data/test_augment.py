@@ -99,24 +99,60 @@ def test_colour_factors_and_their_order_are_distributed_as_torchvision_draws_the
     assert np.abs(counts - n / 24).max() < 5 * math.sqrt(n / 24)
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
-def test_operations_happen_with_their_probabilities(name: str) -> None:
-    n = 10_000
-    strengths = STRENGTHS[name]
-    drawn = views(n, 100, 100, strengths)
-    shares = {
-        strengths.flip_probability: np.mean([view.flip for view in drawn]),
-        strengths.jitter_probability: np.mean([view.factors != (1, 1, 1, 0) for view in drawn]),
-        strengths.grayscale_probability: np.mean([view.grayscale for view in drawn]),
-        strengths.blur_probability: np.mean([view.sigma > 0 for view in drawn]),
-    }
-    for probability, share in shares.items():
-        assert abs(share - probability) <= 4 * math.sqrt(probability * (1 - probability) / n)
+# Smallest share of the area, colour strength s, probabilities of greyscale and blur.
+PUBLISHED = {
+    "paper": (0.08, 1.0, 0.2, 0.5),  # Chen et al. 2020, appendix A
+    "cifar": (0.08, 0.5, 0.2, 0.0),  # appendix B.9
+    "seed": (0.2, 0.5, 0.2, 0.5),  # the project that this one continues
+    "whole": (1.0, 0.5, 0.0, 0.0),  # our own
+}
 
 
-def test_blur_sigma_is_uniform_over_its_range() -> None:
-    sigma = np.array([view.sigma for view in views(4000, 100, 100) if view.sigma > 0])
-    assert distance(sigma, np.linspace(0.1, 2.0, 4000)) < 1.95 * math.sqrt(2 / len(sigma))
+def test_every_preset_is_compared_with_its_numbers() -> None:
+    assert list(PUBLISHED) == list(STRENGTHS)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_operations_happen_with_the_published_probabilities(name: str) -> None:
+    n = 4000
+    *_, greyscale, blur = PUBLISHED[name]
+    drawn = views(n, 100, 100, STRENGTHS[name])
+    for probability, happened in (
+        (0.5, [view.flip for view in drawn]),
+        (0.8, [view.factors != (1, 1, 1, 0) for view in drawn]),
+        (greyscale, [view.grayscale for view in drawn]),
+        (blur, [view.sigma > 0 for view in drawn]),
+    ):
+        assert abs(np.mean(happened) - probability) <= 4 * math.sqrt(probability * (1 - probability) / n)
+
+
+def assert_uniform(values: np.ndarray, low: float, high: float) -> None:
+    """In the range and spread evenly over it: p < 0.001 beyond (Kolmogorov and Smirnov)."""
+    assert low <= values.min() and values.max() <= high
+    steps = np.arange(len(values) + 1) / len(values)
+    place = (np.sort(values) - low) / (high - low)
+    assert max(np.abs(place - steps[:-1]).max(), np.abs(place - steps[1:]).max()) < 1.95 / math.sqrt(len(values))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_uniform_over_the_published_ranges(name: str) -> None:
+    smallest, s, _, blur = PUBLISHED[name]
+    side = 1 << 20  # of so large a square that pixels round nothing
+    drawn = views(4000, side, side, STRENGTHS[name])
+    jittered = np.array([view.factors for view in drawn if view.factors != (1, 1, 1, 0)])
+    for factors in jittered.T[:3]:  # brightness, contrast, saturation
+        assert_uniform(factors, 1 - 0.8 * s, 1 + 0.8 * s)
+    assert_uniform(jittered.T[3], -0.2 * s, 0.2 * s)
+    if blur:
+        assert_uniform(np.array([view.sigma for view in drawn if view.sigma]), 0.1, 2.0)
+    height, width = np.array([view.box[2:] for view in drawn]).T / side
+    if smallest == 1:
+        assert (height == 1).all() and (width == 1).all()
+        return
+    fits = height * width < 3 / 4  # below it a crop of any ratio lies inside a square, and none is drawn again
+    assert_uniform(np.log(width / height)[fits], math.log(3 / 4) - 1e-5, math.log(4 / 3) + 1e-5)
+    assert_uniform((height * width)[fits], smallest - 1e-5, 3 / 4)
+    assert (height * width).max() > 0.95
 
 
 def test_decisions_are_independent_of_each_other() -> None:
@@ -160,6 +196,17 @@ def test_blur_is_torchvisions_with_the_papers_kernel_within_half_a_level(size: i
     image = photo(1, height=size, width=size)
     theirs = F.gaussian_blur(tensor(image), [kernel, kernel], [sigma, sigma])
     assert difference(in_place(augment.gaussian_blur, image, sigma), theirs) < 0.5
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.8, 1.0, 1.3, 4 / 3, 2.0])
+def test_blur_leaves_out_taps_of_the_papers_kernel_that_weigh_next_to_nothing(sigma: float) -> None:
+    line = np.zeros((224, 224, 3), np.uint16)
+    line[:, 112] = 65535
+    augment.gaussian_blur(line, sigma)
+    x = np.arange(-11, 12)  # 23 taps: a tenth of the side
+    kernel = np.exp(-(x**2) / (2 * sigma**2))
+    left_out = np.abs(line[50, 112 - 11 : 112 + 12, 0] / 65535 - kernel / kernel.sum()).sum()
+    assert left_out < 2 * 0.003  # what is left out, and as much again on the others, whose sum is 1
 
 
 @pytest.mark.parametrize(

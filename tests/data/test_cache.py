@@ -1,22 +1,29 @@
+import errno
 import logging
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 
-from simclrseg.data import cache
+from simclrseg import headers, images, tiff
+from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
@@ -221,6 +228,24 @@ def test_auto_takes_ram_where_a_quarter_of_the_free_memory_is_enough(
     assert f"kept in {folder} as they are read, 0 MB still to come (--cache auto)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("where", "of", "share"), [("ram", memory, 3 / 4), ("auto", disk, 1 / 2), ("disk", disk, 9 / 10)]
+)
+def test_no_more_than_a_share_of_what_is_free_is_taken(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, where: cache.Where, of: Callable[..., None], share: float
+) -> None:
+    needed = sum(3 * (40 + 3 * i) * (60 + 5 * (i % 3)) for i in range(N))
+    memory(monkeypatch, 0)
+    of(monkeypatch, math.floor((needed - 1) / share))
+    if where == "auto":
+        assert not isinstance(cached(open_set(photos), range(N), where=where), Cached)
+    else:
+        with pytest.raises(DataError, match="may be taken"):
+            cached(open_set(photos), range(N), where=where)
+    of(monkeypatch, math.ceil(needed / share))
+    assert isinstance(cached(open_set(photos), range(N), where=where), Cached)
+
+
 def test_processes_of_one_machine_share_its_memory(photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory(monkeypatch, 4 * decoded(open_set(photos)) * 3 // 2)
     cached(open_set(photos), range(N), where="auto")
@@ -272,6 +297,21 @@ def test_a_folder_that_cannot_be_written_is_named(photos: Path, folder: Path) ->
         cached(open_set(photos), range(N), where="disk")
 
 
+def test_where_no_file_can_be_made_only_the_disk_is_insisted_on(
+    photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(cache, "available_memory", lambda: 0)
+    says = rf"--cache disk: {folder} cannot be written: Permission denied; set XDG_CACHE_HOME"
+    with pytest.raises(DataError, match=says):
+        cached(open_set(photos), range(N), where="disk")
+    assert not isinstance(cached(open_set(photos), range(N), where="auto"), Cached)
+    assert f"{folder} cannot be written: Permission denied" in caplog.text
+
+
 def touch(root: Path) -> None:
     os.utime(root / "images" / "3.jpg", ns=(1, 1))
 
@@ -283,12 +323,22 @@ def replace_photo(root: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def replace_photo_by_one_of_its_size(root: Path) -> None:
+    """As ``cp -p`` and ``tar`` do, which bring the time of modification along."""
+    file = root / "images" / "3.jpg"
+    status = file.stat()
+    content = cv2.imencode(".jpg", photo(77, height=49, width=60), [cv2.IMWRITE_JPEG_QUALITY, 5])[1].tobytes()
+    file.write_bytes(content.ljust(status.st_size, b"\0"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size
+
+
 def remove_photo(root: Path) -> None:
     (root / "images" / "8.jpg").unlink()
     (root / "masks" / "8.png").unlink()
 
 
-@pytest.mark.parametrize("change", [touch, replace_photo, remove_photo])
+@pytest.mark.parametrize("change", [touch, replace_photo, replace_photo_by_one_of_its_size, remove_photo])
 def test_a_change_of_the_sources_starts_a_new_file(
     photos: Path, folder: Path, change: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,13 +355,41 @@ def test_a_change_of_the_sources_starts_a_new_file(
     assert f"{before[0]} is removed" in caplog.text
 
 
-def test_another_decoder_starts_a_new_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fresh_decoder() -> Iterator[None]:
+    """The decoder's identity is found anew in a test that changes it, and after it."""
+    yield
+    cache._decoder.cache_clear()
+
+
+@pytest.mark.parametrize("part", [cv2, PIL, images, headers, tiff, datasets], ids=lambda part: part.__name__)
+def test_another_decoder_starts_a_new_file(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_decoder: None, part: ModuleType
+) -> None:
     read_all(cached(open_set(photos), range(N), where="disk"))
-    monkeypatch.setattr(cv2, "__version__", "99.0")
+    if part in (cv2, PIL):
+        monkeypatch.setattr(part, "__version__", "99.0")
+    else:
+        assert part.__file__ is not None
+        source = Path(shutil.copytree(Path(part.__file__).parent, tmp_path / "source")) / Path(part.__file__).name
+        monkeypatch.setattr(part, "__file__", str(source))
+        cache._decoder.cache_clear()
+        unchanged = open_set(photos)
+        read_all(cached(unchanged, range(N), where="disk"))
+        assert unchanged.reads == []  # where the source lies does not matter
+        changed = source.parent / "folder.py" if part is datasets else source
+        changed.write_text(changed.read_text() + "# changed\n")
     cache._decoder.cache_clear()
     again = open_set(photos)
     read_all(cached(again, range(N), where="disk"))
-    cache._decoder.cache_clear()
+    assert len(again.reads) == N - 1
+
+
+def test_other_bands_of_the_same_files_start_a_new_file(photos: Path) -> None:
+    read_all(cached(open_set(photos), range(N), where="disk"))
+    again = open_set(photos)
+    again.bands = ("blue", "green", "red")
+    read_all(cached(again, range(N), where="disk"))
     assert len(again.reads) == N - 1
 
 
@@ -342,6 +420,37 @@ def test_a_damaged_file_is_noticed_and_its_pictures_are_decoded_again(photos: Pa
             again = open_set(photos)
             assert same(read_all(cached(again, range(N), where="disk")), expected)
         assert again.reads == []  # mended by the first reader
+
+
+def test_a_file_that_another_process_made_meanwhile_is_replaced_and_not_emptied(
+    photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_all(cached(open_set(photos), range(N), where="disk"))
+    with open(next(folder.iterdir()), "rb") as held:  # by a reader
+        before = held.read()
+        monkeypatch.setattr(cache._File, "open", lambda *_, **__: None)  # it was not there a moment ago
+        cached(open_set(photos), range(N), where="disk")
+        held.seek(0)
+        assert held.read() == before
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_picture_whose_pixels_do_not_fit_on_the_disk_is_not_marked_as_there(photos: Path, folder: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Unix alone limits the size of files")
+    cached(open_set(photos), range(N), where="disk")
+    path = next(folder.iterdir())
+    file = cache._File.open(path, N, channels=3)
+    assert file is not None
+    marks_end = path.stat().st_size - file.missing(range(N))
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (marks_end + 1000, limits[1]))
+    try:
+        file.put(0, open_set(photos).image(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    after = path.read_bytes()
+    assert after[marks_end : marks_end + 1000] != before[marks_end : marks_end + 1000]
+    assert after[:marks_end] == before[:marks_end]
 
 
 def test_a_file_that_is_removed_meanwhile_does_no_harm(

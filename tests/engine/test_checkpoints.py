@@ -109,3 +109,10 @@ def test_a_state_is_due_by_steps_or_by_minutes(tmp_path: Path) -> None:
     assert not by_minutes.due(1)
     now[0] = 30.0
     assert by_minutes.due(1)
+    now[0] = 31.0
+    by_minutes.save_last(state())
+    assert not by_minutes.due(2)  # minutes count from the last state
+    now[0] = 60.0
+    assert not by_minutes.due(3)
+    now[0] = 61.0
+    assert by_minutes.due(4)

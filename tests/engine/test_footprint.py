@@ -11,11 +11,18 @@ import pytest
 import torch
 
 from simclrseg.engine import footprint as module
-from simclrseg.engine.footprint import Footprint, explained_shortage, largest_micro_batch, measure_footprint
+from simclrseg.engine.footprint import (
+    Footprint,
+    explained_shortage,
+    largest_micro_batch,
+    least_micro_batch,
+    measure_footprint,
+)
 from simclrseg.engine.gradients import Passes
 from simclrseg.errors import TrainingError
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models.backbones import build_backbone
+from simclrseg.representation import alignment
 from simclrseg.tasks.simclr import SimCLR
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
@@ -25,6 +32,10 @@ MB = 10**6
 
 def fields(size: int, views: int = 2) -> dict:
     return {"index": ((), np.int64), "image": ((views, size, size, 3), np.uint8)}
+
+
+def without_batch_norm() -> torch.nn.Module:
+    return network(lambda channels: torch.nn.GroupNorm(2, channels), out=8)
 
 
 def simclr(encoder: str = "resnet18") -> SimCLR:
@@ -119,14 +130,56 @@ print(peak("VmHWM") - before)
         (120, 215 * MB, 8 * GB, 30),  # the card's own command on a machine with 8 GB
         (120, 215 * MB, 40 * GB, 120),
         (4096, 215 * MB, 80 * GB, 256),
-        (127, 215 * MB, 8 * GB, 1),  # a prime number
+        (127, 215 * MB, 8 * GB, 26),  # a prime number: five parts
         (120, 215 * MB, 100 * MB, 1),
+        (100, 10 * MB, 1530 * MB, 100),  # 0.85 of what is free: 1300 MB of 1529.4
+        (100, 10 * MB, 1529 * MB, 50),
     ],
 )
 def test_the_micro_batch_is_the_largest_divisor_that_fits(batch: int, image: int, free: int, micro_batch: int) -> None:
-    taken = largest_micro_batch(batch, Footprint(300 * MB, image), free)
-    assert taken == micro_batch
-    assert batch % taken == 0
+    assert largest_micro_batch(batch, Footprint(300 * MB, image), free) == micro_batch
+
+
+def test_any_batch_is_split_into_parts_that_fit_and_are_not_too_small() -> None:
+    for batch in range(1, 300):
+        for fitting in (0, 1, 3, 8, 9, 30, 1000):
+            free = math.ceil((fitting + 0.5) * MB / module.SHARE)
+            for least in (1, 8):
+                taken = largest_micro_batch(batch, Footprint(0, MB), free, least=least)
+                parts = math.ceil(batch / taken)
+                assert 1 <= taken <= max(fitting, 2 * least - 1)
+                assert batch // parts >= min(batch, least, max(1, fitting // 2))  # the smallest part
+                assert parts <= 2 * math.ceil(batch / max(fitting, least)) + 1
+
+
+@pytest.mark.parametrize(("photos", "low", "high"), [(1, 3.9, 4.1), (2, 0.5, 2.0), (8, 0.0, 0.2)])
+def test_batch_norm_tears_two_equal_views_apart_where_it_sees_few_photos(photos: int, low: float, high: float) -> None:
+    torch.manual_seed(0)
+    task, rng = simclr(), np.random.default_rng(0)
+    first = rng.integers(0, 255, (photos, 1, 64, 64, 3))
+    views = (first + rng.integers(0, 2, (photos, 2, 64, 64, 3))).astype(np.uint8)  # which differ by a grey level
+    with torch.no_grad():
+        z1, z2 = task.embed({"image": torch.from_numpy(views)}).unbind(1)
+    assert low <= alignment(z1, z2).item() <= high
+
+
+def test_contrast_through_batch_norm_needs_several_photos_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert least_micro_batch(simclr()) == 8
+    assert least_micro_batch(Contrast(without_batch_norm())) == 1
+    assert least_micro_batch(Classification(network())) == 1
+    monkeypatch.setattr(module, "world_size", lambda: 3)
+    assert least_micro_batch(simclr()) == 3  # of each process, and batch norm sees all
+
+
+@pytest.mark.parametrize(("free", "share"), [(9 * GB, 3 * GB), (None, None)])
+def test_processes_of_one_machine_share_its_free_memory(
+    free: int | None, share: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "available_memory", lambda: free)
+    assert module.free_memory(CPU) == free
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setenv("WORLD_SIZE", "12")  # the others are on other machines
+    assert module.free_memory(CPU) == share
 
 
 def test_the_cards_own_command_fits_a_machine_with_8_gb() -> None:
@@ -141,7 +194,7 @@ class Full(Contrast):
     """Runs out of memory at one micro-batch, from 1."""
 
     def __init__(self, at: int, error: Exception) -> None:
-        super().__init__(network(out=8))
+        super().__init__(without_batch_norm())
         self.at, self.error, self.passes = at, error, 0
 
     def embed(self, batch):
@@ -167,7 +220,7 @@ def test_out_of_memory_is_one_line_and_the_last_checkpoint_stands(tmp_path, erro
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
     assert (tmp_path / "checkpoints/last/state.pt").exists()
-    again, _ = train(tmp_path, task=Contrast(network(out=8)), data=Images(4, 12, views=2), micro_batch=6)
+    again, _ = train(tmp_path, task=Contrast(without_batch_norm()), data=Images(4, 12, views=2), micro_batch=6)
     assert [record.epoch for record in again.history] == [1, 2, 3]
 
 
@@ -177,8 +230,12 @@ def test_the_next_micro_batch_is_a_divisor_of_at_most_half(micro: int, batch: in
         raise torch.OutOfMemoryError("full")
 
 
-def test_where_one_image_is_too_much_the_image_is_to_be_smaller() -> None:
-    with pytest.raises(TrainingError, match="try a smaller --image-size"), explained_shortage(1, 8):
+@pytest.mark.parametrize(("micro", "batch", "least"), [(1, 8, 1), (8, 120, 8), (15, 30, 8)])
+def test_where_no_fewer_images_will_do_the_image_is_to_be_smaller(micro: int, batch: int, least: int) -> None:
+    with (
+        pytest.raises(TrainingError, match="try a smaller --image-size"),
+        explained_shortage(micro, batch, least=least),
+    ):
         raise torch.OutOfMemoryError("full")
 
 

@@ -114,14 +114,16 @@ def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches() -> No
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_random_numbers_follow_from_seed_and_step() -> None:
-    def draw(seed: int, step: int) -> Tensor:
-        with Passes(CPU, "fp32", seed).forward(step, 0):
+def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(seed: int = 1, step: int = 5, rank: int = 0, part: int = 0) -> Tensor:
+        monkeypatch.setenv("RANK", str(rank))
+        with Passes(CPU, "fp32", seed).forward(step, part):
             return torch.rand(4)
 
-    assert torch.equal(draw(1, 5), draw(1, 5))
-    assert not torch.equal(draw(1, 5), draw(1, 6))
-    assert not torch.equal(draw(1, 5), draw(2, 5))
+    first = draw()
+    assert torch.equal(draw(), first)
+    for other in (draw(seed=2), draw(step=6), draw(rank=1), draw(part=1)):
+        assert not torch.equal(other, first)
 
 
 @pytest.mark.parametrize("views", [1, 2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import platform
 import signal
 import time
@@ -19,6 +18,7 @@ from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.engine.loop import evaluate, fit
+from simclrseg.engine.meter import Meter
 from simclrseg.engine.optimizers import parameter_groups, sgd
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, Interrupted, TrainingError
@@ -80,7 +80,7 @@ def crash() -> None:
 
 
 def signal_self(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
+    return lambda: signal.raise_signal(number)  # handled before it returns, which os.kill does not promise
 
 
 def without_times(records: list[EpochRecord]) -> list[EpochRecord]:
@@ -166,6 +166,37 @@ def test_what_is_measured_every_few_steps_survives_a_resume(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+class Ending(Classification):
+    """Does something in one training step, from 1."""
+
+    def __init__(self, step: int, act: Callable[[], None]) -> None:
+        super().__init__(network())
+        self.step, self.act, self.steps = step, act, 0
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        self.steps += 1
+        if self.steps == self.step:
+            self.act()
+        return super().training_loss(batch)
+
+
+@pytest.mark.parametrize(
+    ("act", "ends"), [(signal_self(signal.SIGINT), Interrupted), (crash, Crash)], ids=["signal", "crash"]
+)
+def test_steps_whose_logs_are_read_late_count_once_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None], ends: type[Exception]
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", task=Classification(network()), validation=Images(2))
+    monkeypatch.setattr("simclrseg.engine.loop.Meter", lambda observers, every: Meter(observers, every=3))  # as on GPUs
+    options = {"validation": Images(2), "every_steps": 2}
+    with pytest.raises(ends):  # at a step that is not yet read; the state of 6 stands, or that of 7
+        train(tmp_path / "parts", task=Ending(7, act), **options)
+    train(tmp_path / "parts", task=Classification(network()), **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 @pytest.mark.parametrize("step", [5, 11])
 def test_a_run_that_died_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path: Path, step: int) -> None:
     (tmp_path / "whole").mkdir()
@@ -199,7 +230,7 @@ def test_a_signal_during_validation_abandons_it_and_saves(tmp_path: Path) -> Non
         def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
             for number, batch in enumerate(super().epoch(epoch, start_step)):
                 if number == 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    signal.raise_signal(signal.SIGTERM)
                 yield batch
 
     (tmp_path / "whole").mkdir()
@@ -215,11 +246,18 @@ def test_a_signal_during_validation_abandons_it_and_saves(tmp_path: Path) -> Non
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_second_signal_stops_at_once_and_the_handlers_come_back(tmp_path: Path) -> None:
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """As in a terminal; what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_stops_at_once_and_the_handlers_come_back(tmp_path: Path, ctrl_c_interrupts: None) -> None:
     def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     watcher = Watcher(step=2, act=twice)
@@ -410,13 +448,28 @@ def test_records_tell_images_epochs_and_the_wait_for_data() -> None:
     assert [(record.epoch, record.step) for record in watcher.epochs] == [(1, 2), (2, 4)]
 
 
-def test_clipping_bounds_the_gradients_norm() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])  # under fp16 gradients are scaled
+def test_clipping_bounds_the_gradients_norm(precision: str) -> None:
     task = Classification(network())
     before = {name: value.clone() for name, value in task.model.named_parameters()}
     optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=1.0)
-    fit(task, Images(1), optimizer=optimizer, schedule=lambda step: 1.0, epochs=1, device=CPU, clip=0.01)
+    options = {"epochs": 1, "device": CPU, "precision": precision}
+    fit(task, Images(1), optimizer=optimizer, schedule=lambda step: 1.0, clip=0.01, **options)
     change = [(value - before[name]).flatten() for name, value in task.model.named_parameters()]
     assert torch.cat(change).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_weights_lie_in_memory_as_photos_do_with_channels_last() -> None:
+    class Layouts(Classification):
+        def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+            layouts.append(self.model[0].weight.stride())
+            return super().training_loss(batch)
+
+    layouts: list[tuple[int, ...]] = []
+    task = Layouts(network())
+    optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=0.1)
+    fit(task, Images(2), optimizer=optimizer, schedule=lambda step: 0.1, epochs=1, device=CPU)
+    assert layouts == [(27, 1, 9, 3)] * 2  # of (8, 3, 3, 3)
 
 
 def test_no_batch_to_train_on_is_an_error() -> None:

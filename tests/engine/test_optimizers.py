@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def test_lars_follows_its_formula(weight_decay: float) -> None:
             momentum[i] = 0.9 * momentum[i] + scaled * gradient
             expected[i] = expected[i] - momentum[i]
             torch.testing.assert_close(parameter.detach().double(), expected[i], rtol=1e-5, atol=1e-7)
+
+
+def test_lars_adapts_to_the_gradient_with_its_weight_decay() -> None:
+    weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))  # ‖w‖ = 5
+    weight.grad = torch.tensor([[1.5, -4.0]])
+    # d = g + 0.5·w = (3, -2); w - 1000·0.001·‖w‖/‖d‖·d
+    LARS([{"params": [weight]}], learning_rate=1000.0, weight_decay=0.5).step()
+    ratio = 5 / math.sqrt(13)
+    torch.testing.assert_close(weight.detach(), torch.tensor([[3 - 3 * ratio, 4 + 2 * ratio]]))
 
 
 def test_lars_takes_the_plain_rate_where_a_norm_is_zero() -> None:

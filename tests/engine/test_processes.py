@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simclrseg.engine.batch_norm import SynchronizedBatchNorm
+from simclrseg.engine.batch_norm import SynchronizedBatchNorm, synchronized
 from simclrseg.losses.nt_xent import chance_level
 from tests.engine import two_processes as single
 
@@ -110,6 +110,12 @@ def test_gathered_rows_bring_back_the_gradient_of_all_losses(both: list[dict[str
     assert [results["gather"][1].flatten().tolist() for results in both] == [[0, 3], [6, 9]]
 
 
+def test_tensors_that_fill_several_messages_are_all_summed(both: list[dict[str, Any]]) -> None:
+    for results in both:
+        for tensor, alone in zip(results["summed"], single.summed(), strict=True):
+            assert torch.equal(tensor, (1 + 11) * alone)
+
+
 def test_processes_hear_of_one_another(both: list[dict[str, Any]]) -> None:
     assert all(results["union"] == ["both", "only 0", "only 1"] for results in both)
     assert all(results["shared"] == "from the first" for results in both)
@@ -146,6 +152,20 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_one_process_goes_on(
     resumed, straight = single.train(folder / "stopped"), single.train(tmp_path)
     for name, value in straight["model"].items():
         torch.testing.assert_close(resumed["model"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_mode_that_changes_while_batch_norm_is_synchronized_stays(
+    monkeypatch: pytest.MonkeyPatch, train: bool
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())).train(not train)
+    layers = list(model.modules())
+    with synchronized(model):
+        assert isinstance(model[1][0], SynchronizedBatchNorm)
+        model.train(train)
+    assert list(model.modules()) == layers
+    assert [layer.training for layer in layers] == [train] * len(layers)
 
 
 def test_synchronized_batch_norm_shares_tensors_and_keeps_what_timm_does_after_it() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -116,8 +116,14 @@ def loss_and_gradient(temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def train(folder: Path, observers: Sequence[Any] = ()) -> dict[str, Any]:
-    """Train an ordinary task with short last batches, which leave nothing for one of two processes."""
+    """Train an ordinary task with short last batches, which leave nothing for one of two processes.
+
+    Every process begins with other weights and statistics: those of the first count.
+    """
     task = Counted(network())
+    with torch.no_grad():
+        for tensor in task.model.state_dict().values():
+            tensor += distributed.rank()
     checkpoints = Checkpoints(folder)
     optimizer = sgd(parameter_groups(task.model, 0.01), learning_rate=0.02)
     result = fit(
@@ -150,7 +156,7 @@ class SignalToTheSecond:
     def on_step(self, record: Any) -> None:
         self.told.append(record.step)
         if record.step == STOP_AT and distributed.rank() == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def interrupted(folder: Path) -> str:
@@ -183,6 +189,16 @@ def gathered() -> tuple[Tensor, Tensor]:
     return everyone.detach(), rows.grad
 
 
+def summed() -> list[Tensor]:
+    """Tensors of several shapes and types that fill several messages, summed over processes."""
+    tensors = [torch.full((size,), float(size)) for size in (3, 5, 2, 40, 1, 6, 6)]
+    tensors += [torch.ones(2, 3, dtype=torch.float64), torch.ones(3, 4).T]
+    tensors = [tensor * (1 + 10 * distributed.rank()) for tensor in tensors]
+    with mock.patch.object(distributed, "_BUCKET", 64):  # bytes: 16 numbers of float32, 8 of float64
+        distributed.sum_in_place(tensors)
+    return tensors
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.start(CPU)
@@ -197,6 +213,7 @@ def main(folder: Path) -> None:
         "uneven, micro": classify(group_norm, 9, 2),
         "nt_xent": {temperature: loss_and_gradient(temperature) for temperature in (0.005, 0.1, 1.0)},
         "gather": gathered(),
+        "summed": summed(),
         "scores": scores(),
         "union": distributed.union([f"only {distributed.rank()}", "both"]),
         "shared": distributed.shared("from the first" if distributed.is_main() else None),

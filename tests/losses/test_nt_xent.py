@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from simclrseg.errors import UsageError
 from simclrseg.losses import nt_xent as module
@@ -14,15 +19,14 @@ from simclrseg.losses.nt_xent import chance_level, contrastive_top1, nt_xent
 
 
 def definition(z1: torch.Tensor, z2: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Equation 1 of Chen et al. 2020 as a double loop in float64."""
-    z = torch.cat([z1, z2]).double()
+    """Equation 1 of Chen et al. 2020 in float64, one anchor after the other."""
+    z = F.normalize(torch.cat([z1, z2]).double())
     n = len(z1)
     losses = []
     for i in range(2 * n):
-        similarities = [F.cosine_similarity(z[i], z[k], dim=0) / temperature for k in range(2 * n)]
-        positive = similarities[(i + n) % (2 * n)]
-        negatives = torch.stack([similarities[k] for k in range(2 * n) if k != i])
-        losses.append(torch.logsumexp(negatives, 0) - positive)
+        similarities = z @ z[i] / temperature  # (2N,)
+        others = torch.arange(2 * n) != i
+        losses.append(torch.logsumexp(similarities[others], 0) - similarities[(i + n) % (2 * n)])
     return torch.stack(losses).mean()
 
 
@@ -34,10 +38,10 @@ def views(n: int = 10, size: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("temperature", [0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0])
-@pytest.mark.parametrize("rows", [1, 7, 256])
-def test_nt_xent_equals_its_definition(temperature: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("n", "rows"), [(10, 1), (10, 7), (10, 256), (120, 100)])
+def test_nt_xent_equals_its_definition(temperature: float, n: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module._MAX_ROWS, "cpu", rows)  # several strips, also a short last one
-    z1, z2 = views()
+    z1, z2 = views(n)
     loss = nt_xent(z1, z2, temperature)
     expected = definition(z1, z2, temperature)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
@@ -82,11 +86,38 @@ def test_half_precision_embeddings_are_compared_in_float32() -> None:
     assert half.item() == pytest.approx(nt_xent(z1, z2, 0.1).item(), rel=0.02)
 
 
-def test_no_block_is_larger_than_the_workspace() -> None:
-    z = torch.empty(8192, 128)
-    strips = module._strips(z)
-    assert max(stop - start for start, stop in strips) * 8192 * 4 <= module._WORKSPACE["cpu"]
-    assert [row for strip in strips for row in range(*strip)] == list(range(8192))
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that comes out of an operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+        self.bytes = max([self.bytes, *(tensor.numel() * tensor.element_size() for tensor in tensors)])
+        return output
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.01], ids=["float32", "float64"])
+@pytest.mark.parametrize("function", [nt_xent, lambda z1, z2, _: contrastive_top1(z1, z2)], ids=["loss", "top1"])
+def test_no_tensor_is_larger_than_8_mb(
+    function: Callable[..., torch.Tensor], temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module._MAX_ROWS, "cpu", 10**6)  # the bytes alone bind, with 1100 photos as with 11,000
+    z1, z2 = views(1100, 4)
+    with LargestTensor() as largest:
+        function(z1, z2, temperature)
+    assert 0.9 < largest.bytes / 2**23 <= 1  # the whole matrix has 19 MB, in float64 39
+
+
+@pytest.mark.parametrize(("device", "rows"), [("cpu", 2**23 // (4 * 100_000)), ("cuda", 2**28 // (4 * 100_000))])
+def test_strips_fill_the_workspace_of_their_device_and_cover_every_row_once(device: str, rows: int) -> None:
+    with FakeTensorMode():
+        strips = module._strips(torch.empty(100_000, 128, device=device))
+    assert strips[0] == (0, rows)
+    assert [row for strip in strips for row in range(*strip)] == list(range(100_000))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 0.001])

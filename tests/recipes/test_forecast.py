@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
+from importlib import import_module
 
 import pytest
 
+from simclrseg.cli.app import main
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.engine.history import Plan, StepRecord
@@ -49,33 +52,55 @@ def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines)
         (
             FinetuneConfig,
             {"data": {"dataset": "shapes", "image_size": 64}, "model": {"task": "classify", "backbone": "cnn"}},
-            "simclrseg finetune --dataset shapes --task classify --backbone cnn --image-size 64 --epochs 30",
+            "finetune --dataset shapes --image-size 64 --task classify --backbone cnn --epochs 30",
         ),
         (
             PretrainConfig,
             {"data": {"dataset": ["shapes", "cifar10"]}},
-            "simclrseg pretrain --dataset shapes --dataset cifar10 --backbone resnet18 --image-size 96 --epochs 20",
+            "pretrain --dataset shapes --dataset cifar10 --image-size 96 --backbone resnet18 --epochs 20",
         ),
         (
             PretrainConfig,
             {"data": {"dataset": "shapes", "image_size": 64}, "model": {"backbone": "resnet18"}},
-            "simclrseg pretrain --dataset shapes --backbone resnet18 --image-size 64 --epochs 10",
+            "pretrain --dataset shapes --image-size 64 --backbone resnet18 --epochs 10",
         ),
         (
             PretrainConfig,
             {"data": {"dataset": "shapes"}, "model": {"method": "reconstruction"}},
-            "simclrseg pretrain --dataset shapes --method reconstruction --backbone resnet18 --image-size 96 "
-            "--epochs 1000",
+            "pretrain --dataset shapes --image-size 96 --method reconstruction --backbone resnet18 --epochs 1000",
         ),
         (
             FinetuneConfig,
             {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}},
-            "simclrseg finetune --dataset shapes --pretrained pets --image-size 128 --epochs 60",
+            "finetune --dataset shapes --image-size 128 --pretrained pets --epochs 60",
         ),
     ],
 )
 def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, command):
-    assert smaller_command(parse_config(model, tree), 4 * 3600) == command
+    assert smaller_command(parse_config(model, tree), 4 * 3600) == f"simclrseg {command}"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pretrain", "-d cifar10 --max-images 2000 --epochs 400 --strict --crop-scale 0.3 --projection-hidden 0"),
+        ("pretrain", "-d shapes --optimizer adamw --learning-rate 0.01 --batch-size 64 --warmup-epochs 9 --epochs 30"),
+        ("finetune", "-d shapes --unfreeze progressive --unfreeze-at 0.2 0.4 --ema 0.9 --decoder fpn"),
+    ],
+)
+def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hours(monkeypatch, command, words):
+    got, hours = [], 40
+    monkeypatch.setattr(import_module(f"simclrseg.recipes.{command}"), command, lambda config, **_: got.append(config))
+    for line in (f"simclrseg {command} {words}", lambda: smaller_command(got[0], hours * 3600)):
+        with pytest.raises(SystemExit):
+            main(shlex.split(line if isinstance(line, str) else line())[1:])
+    before, after = (config.model_dump() for config in got)
+    work = after["training"]["epochs"] * after["data"]["image_size"] ** 2 * 0.5  # ResNet-18 for ResNet-50
+    assert hours * work / (before["training"]["epochs"] * before["data"]["image_size"] ** 2) <= 2
+    for values in (before, after):
+        del values["data"]["image_size"], values["model"]["backbone"], values["training"]["epochs"]
+        values["training"].pop("warmup_epochs"), values["model"].pop("decoder", None)
+    assert after == before
 
 
 def test_the_suggestion_keeps_to_the_folder_of_runs():

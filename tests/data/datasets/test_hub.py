@@ -185,10 +185,10 @@ def test_columns_that_do_not_fit_are_one_line(tmp_path: Path, columns: dict, opt
 
 @pytest.mark.parametrize("name", ["hf:nobody/nothing", "hf:nobody/nothing/part@main"])
 def test_without_a_network_it_is_one_line_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(address: str) -> None:
+    def silent() -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(hub, "reach", silent)
+    monkeypatch.setattr(hub, "reach_hub", silent)
     with pytest.raises(
         DataError, match=r"hf:nobody/nothing.* cannot be opened \(Couldn't reach.*fetched before"
     ) as caught:

@@ -118,16 +118,15 @@ def test_a_set_that_is_absent_is_one_line_with_folder_layout_and_address(tmp_pat
     monkeypatch.setattr(torchvision.datasets, "VOCSegmentation", no_network)
     monkeypatch.setattr(torchvision.datasets, "EuroSAT", no_network)
     for module in (cats_vs_dogs, eurosat):
-        monkeypatch.setattr(module, "reach", no_network)
-    for options in (DatasetOptions(), DatasetOptions(download=False)):
-        with pytest.raises(DataError) as caught:
-            open_dataset(name, options)
-        message = str(caught.value)
-        assert str(tmp_path / "data" / name) in message
-        assert "expected there" in message
-        assert "https://" in message
-        assert "\n" not in message
-        assert ("Network is unreachable" in message) == (options.download and name != "bigearthnet")  # 66 GB, by hand
+        monkeypatch.setattr(module, "reach_hub", no_network)
+    with pytest.raises(DataError) as caught:
+        open_dataset(name)
+    message = str(caught.value)
+    assert str(tmp_path / "data" / name) in message
+    assert "expected there" in message
+    assert "https://" in message
+    assert "\n" not in message
+    assert ("Network is unreachable" in message) == (name != "bigearthnet")  # 66 GB, by hand
     assert not (tmp_path / "data").exists()
 
 
@@ -160,7 +159,7 @@ def test_cats_and_dogs_from_the_hub_become_two_folders(tmp_path, monkeypatch):
         features=datasets.Features({"image": datasets.Image(), "labels": datasets.ClassLabel(names=["cat", "dog"])}),
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
-    monkeypatch.setattr(cats_vs_dogs, "reach", lambda address: None)
+    monkeypatch.setattr(cats_vs_dogs, "reach_hub", lambda: None)
     cats_vs_dogs._download(tmp_path)
     assert (tmp_path / "dog" / "dog.0.jpg").read_bytes() == b"first"
     assert (tmp_path / "cat" / "cat.1.jpg").read_bytes() == b"second"

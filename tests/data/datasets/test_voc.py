@@ -35,7 +35,7 @@ def small_voc(tmp_path: Path) -> Path:
 
 
 def test_every_photo_is_there_and_the_list_val_is_the_test_list(small_voc):
-    dataset = voc(small_voc, DatasetOptions(download=False))
+    dataset = voc(small_voc, DatasetOptions())
     assert len(dataset) == 4
     assert dataset.official == {"train": (0, 1), "test": (2,)}
     assert [dataset.has_mask(index) for index in range(4)] == [True, True, True, False]
@@ -57,7 +57,7 @@ def test_lists_without_their_photos_are_no_voc(small_voc):
     for photo in (small_voc / "VOCdevkit/VOC2012/JPEGImages").iterdir():
         photo.unlink()
     with pytest.raises(DataError, match="no photo of the lists is in"):
-        voc(small_voc, DatasetOptions(download=False))
+        voc(small_voc, DatasetOptions())
 
 
 def test_the_real_photos_have_masks_of_their_size(real_data, monkeypatch):
