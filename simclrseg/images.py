@@ -37,6 +37,8 @@ from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 
 Pixels = NDArray[np.uint8 | np.uint16]
 """(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
+Mask = NDArray[np.uint8]
+"""(H, W) class ids; (H, W, 3) where a file stores them as colours."""
 
 _SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -112,8 +114,10 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
                 _check_pixels(header.width, header.height, max_pixels, name)
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
                 if header.plain and whole and is_srgb(header.profile):
-                    large = not isinstance(source, bytes) and header.height * header.width > _LARGE
-                    image = _decode_in_place(source, header.height, header.width) if large else _decode_plain_jpeg(data)
+                    if isinstance(source, bytes) or header.height * header.width <= _LARGE:
+                        image = _decode_plain_jpeg(data)
+                    else:
+                        image = _decode_in_place(source, header.height, header.width)
                     if image is not None:
                         return Picture(_turn(image, header.orientation), header.orientation)
             stream = BytesIO(data)
@@ -170,7 +174,7 @@ def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
         return header.bands, header.bits
 
 
-def read_mask(source: str | Path | bytes) -> Pixels:
+def read_mask(source: str | Path | bytes) -> Mask:
     """Decode a mask without any conversion of its values.
 
     Returns:
@@ -251,7 +255,7 @@ def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return _turn(image, _INVERSE.get(orientation, orientation))
 
 
-def _decode_plain_jpeg(data: bytes) -> Pixels | None:
+def _decode_plain_jpeg(data: bytes) -> NDArray[Any] | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
     except cv2.error:
@@ -316,7 +320,7 @@ def _stored_orientation(picture: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _turn(image: Pixels, orientation: int) -> Pixels:
+def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Apply an EXIF orientation to (H, W[, 3])."""
     if orientation in (5, 7):
         image = cv2.transpose(image)

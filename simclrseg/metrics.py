@@ -61,7 +61,7 @@ def _histogram(mask: np.ndarray, prediction: np.ndarray, classes: int) -> np.nda
         pair = [part[start : start + _EXACT] for part in (mask, prediction)]
         counts = cv2.calcHist(pair, [0, 1], None, [256, classes], [0, 256, 0, classes])
         matrix += counts.reshape(256, classes).astype(np.int64)
-    _check_largest(int(matrix[:IGNORE].any(1).nonzero()[0].max(initial=0)), classes)
+    _check_largest(int(np.flatnonzero(matrix[:IGNORE].any(1)).max(initial=0)), classes)
     return matrix[:classes]
 
 

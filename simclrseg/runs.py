@@ -60,12 +60,12 @@ class Run:
     @property
     def finished(self) -> str | None:
         """When the run finished (ISO 8601, UTC), or None."""
-        moment: str | None = self.environment.get("finished")
+        moment = self.environment.get("finished", "")
         try:
-            datetime.fromisoformat(moment)  # type: ignore[arg-type]
+            datetime.fromisoformat(moment)
         except (TypeError, ValueError):
             return None
-        return moment
+        return str(moment)
 
     @property
     def started(self) -> bool:

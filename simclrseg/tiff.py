@@ -137,7 +137,7 @@ def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
 def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     bands = tags.get(_BANDS, 1)
     transparent = bool(_ALPHA & set(tags.get(_EXTRA, ())))
-    photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC), 3) + transparent
+    photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent
     return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), photo)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -25,6 +25,11 @@ class Samples(Protocol):
     """What the loader needs to know of its samples; see data/samples.py."""
 
     fields: Fields
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """One line for each photo that could not be read so far."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -167,7 +167,8 @@ class CutViews(_Augmented):
         for row, position in enumerate(positions.tolist()):
             index, image = self._read(position, self.dataset.image)
             out["index"][row] = index
-            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), *image.shape[:2], self.strengths)
+            height, width = image.shape[:2]
+            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), height, width, self.strengths)
             render_view(image, view, out["image"][row], self._colours)
             cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
 

@@ -206,4 +206,4 @@ def generated(batches: Sequence[tuple[int, int, int]], metadata: ModelMetadata) 
 
 
 def _iou(matrix: np.ndarray) -> float:
-    return next(iter(segmentation_metrics(matrix).values()))
+    return float(next(iter(segmentation_metrics(matrix).values())))

@@ -223,7 +223,7 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
                     progress(done, remote.size or done)
     except errors.HfHubHTTPError:
         raise  # an answer, which another attempt would not change
-    except errors.HTTPError as error:  # type: ignore[attr-defined]
+    except errors.HTTPError as error:
         return type(error).__name__
     return "" if remote.size is None or done >= remote.size else "it ended early"
 

@@ -41,7 +41,7 @@ def one_line(source: Source) -> Iterator[None]:
         errors.LocalEntryNotFoundError,
         errors.FileMetadataError,
         RuntimeError,  # of hf-xet, and around whatever broke an upload
-        errors.HTTPError,  # type: ignore[attr-defined]  # of the HTTP library that huggingface_hub happens to use
+        errors.HTTPError,  # of the HTTP library that huggingface_hub happens to use
     ) as error:
         if getattr(error, "errno", None) in FULL:
             raise

@@ -71,7 +71,7 @@ class Predictor:
                 f"{photo}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
                 f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})"
             )
-        return np.minimum(pixels, needed.type(metadata.full_scale))
+        return pixels.clip(max=metadata.full_scale)
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
         """For each picture (H, W, bands) its probabilities, strip by strip (``strips``)."""

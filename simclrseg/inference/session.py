@@ -70,7 +70,8 @@ class Model:
     @property
     def dtype(self) -> np.dtype:
         """Of the pixels that it takes."""
-        return np.dtype(self.session.get_inputs()[0].type.removeprefix("tensor(").removesuffix(")"))
+        kind: str = self.session.get_inputs()[0].type
+        return np.dtype(kind.removeprefix("tensor(").removesuffix(")"))
 
     @property
     def fixed(self) -> tuple[int | None, int | None, int | None]:
@@ -270,9 +271,11 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
         raise ModelFileError(
             f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model"
         )
-    if metadata is None and describe is None:
+    if metadata is not None:
+        return metadata
+    if describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
-    return metadata or describe(session)  # type: ignore[misc]  # one of them is there
+    return describe(session)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from simclrseg.errors import UnknownName, UsageError
 from simclrseg.models import BACKBONES
 from simclrseg.models.cnn import CHANNELS, CNN
+from simclrseg.models.stems import set_cifar_stem
 from simclrseg.models.vit import FAMILIES, ViTEncoder
 
 DEPTH = 5
@@ -66,14 +67,20 @@ def nearest_multiples(size: int, step: int) -> str:
     return f"take {above} or {below}" if below >= SMALLEST else f"take {above}"
 
 
-def build_backbone(name: str, *, in_channels: int = 3) -> nn.Module:
+def build_backbone(name: str, *, in_channels: int = 3, stem: str = "imagenet") -> nn.Module:
     """The encoder of that name, with random weights.
+
+    Args:
+        stem: of a ResNet, its own or ``cifar``.
 
     Raises:
         UnknownName, UsageError: as ``check_backbone``.
     """
     check_backbone(name, in_channels=in_channels)
-    return _build(name, in_channels)
+    backbone = _build(name, in_channels)
+    if stem == "cifar":
+        set_cifar_stem(backbone)
+    return backbone
 
 
 def is_vit(name: str) -> bool:
@@ -89,7 +96,7 @@ def timm_name(name: str) -> str:
 
 def feature_size(backbone: nn.Module) -> int:
     """Number of channels of the encoder's last stage."""
-    channels: list[int] = backbone.out_channels  # type: ignore[assignment]
+    channels: list[int] = backbone.out_channels  # type: ignore[assignment]  # torch: Tensor | Module
     return channels[-1]
 
 
@@ -118,7 +125,7 @@ def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     if isinstance(backbone, ViTEncoder):
         return backbone.stages()
     probe = copy.deepcopy(backbone).cpu().float().eval().requires_grad_()
-    bands: int = backbone._in_channels  # type: ignore[assignment]
+    bands: int = backbone._in_channels  # type: ignore[assignment]  # torch: Tensor | Module
     twins = dict(zip(probe.parameters(), backbone.parameters(), strict=True))
     left = {id(parameter) for parameter in backbone.parameters()}
     parts: list[set[int]] = []
@@ -146,11 +153,11 @@ def dilate(backbone: nn.Module) -> None:
         dilated.model.load_state_dict(backbone.model.state_dict())
         backbone.model = dilated.model
     else:
-        backbone.make_dilated(DILATED_STRIDE)  # type: ignore[operator]
-    backbone._output_stride = DILATED_STRIDE  # type: ignore[assignment]
+        backbone.make_dilated(DILATED_STRIDE)  # type: ignore[operator]  # torch: Tensor | Module
+    backbone._output_stride = DILATED_STRIDE  # type: ignore[assignment]  # torch: Tensor | Module
 
 
-def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+def _leaves(tensor: Tensor) -> Iterator[nn.Parameter]:
     """The parameters that a tensor was computed from."""
     waiting, seen = [tensor.grad_fn], set()
     while waiting:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from simclrseg.errors import WeightsError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, feature_size, pooled_features
-from simclrseg.models.stems import set_cifar_stem
 from simclrseg.models.weights import read_weights
 
 
@@ -44,9 +43,7 @@ def load_classifier(path: Path) -> tuple[Classifier, ModelMetadata]:
         raise WeightsError(
             f"{path} is no classification network ({what}): `simclrseg finetune --task classify` makes one"
         )
-    backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
-    if metadata.stem == "cifar":
-        set_cifar_stem(backbone)
+    backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels, stem=metadata.stem)
     model = Classifier(backbone, len(metadata.classes), dropout=metadata.dropout)
     try:
         nn.Module.load_state_dict(model, tensors, strict=True)

@@ -23,7 +23,7 @@ def add_dropout(model: nn.Module, rate: float) -> None:
     """
     if rate:
         model.dropout = nn.Dropout2d(rate).train(model.training)
-        model.segmentation_head.register_forward_pre_hook(partial(_drop, model.dropout))  # type: ignore[union-attr]
+        model.get_submodule("segmentation_head").register_forward_pre_hook(partial(_drop, model.dropout))
 
 
 def dropout_layers(model: nn.Module) -> list[nn.Module]:

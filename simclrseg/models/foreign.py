@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from simclrseg.errors import WeightsError
 
-INERT = [
+INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     pathlib.PosixPath,
     pathlib.PurePosixPath,
@@ -26,8 +27,8 @@ INERT = [
     np.dtypes.Float32DType,
     np.dtypes.Float64DType,
     np.dtypes.Int64DType,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
 ]
 """What checkpoints hold beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")

@@ -109,7 +109,7 @@ def build_unet(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Modul
 def build_unetplusplus(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
     """A U-Net++ (Zhou et al. 2018): the skip connections pass through convolutions of their own."""
     _refuse_vit(backbone, encoder_name, "unetplusplus")
-    if 0 in backbone.out_channels:  # type: ignore[operator]
+    if 0 in backbone.out_channels:  # type: ignore[operator]  # torch: Tensor | Module
         raise UsageError(
             f"--decoder unetplusplus needs features at stride 2, and {encoder_name} has none: "
             "pass --decoder unet or fpn"
@@ -186,8 +186,8 @@ def _around(kind: type[nn.Module], encoder: nn.Module, decoder: nn.Module, head:
     model = kind.__new__(kind)
     smp.base.SegmentationModel.__init__(model)
     model.encoder, model.decoder, model.segmentation_head = encoder, decoder, head
-    model.classification_head = None  # type: ignore[assignment]
-    model.initialize()  # type: ignore[operator]
+    model.classification_head = None  # type: ignore[assignment]  # torch: Tensor | Module
+    model.initialize()  # type: ignore[operator]  # torch: Tensor | Module
     return model
 
 

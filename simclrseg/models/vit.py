@@ -60,7 +60,7 @@ def fit_positions(state: Mapping[str, Tensor], encoder: ViTEncoder) -> tuple[dic
     theirs = state.get(POSITIONS)
     if own is None or theirs is None or theirs.shape == own.shape or theirs.ndim != 3:
         return dict(state), ""
-    rows, columns = encoder.model.patch_embed.grid_size  # type: ignore[union-attr,misc]
+    rows, columns = encoder.model.patch_embed.grid_size  # type: ignore[union-attr,misc]  # torch: Tensor | Module
     prefix = own.shape[1] - rows * columns
     side = math.isqrt(max(theirs.shape[1] - prefix, 0))
     if theirs.shape[1] != side**2 + prefix or side == 0 or theirs.shape[2] != own.shape[2]:
@@ -74,7 +74,7 @@ def fix_size(model: nn.Module, side: int) -> None:
     """Resample the position embeddings of the transformers in a network to pictures of one size, once for all."""
     for module in model.modules():
         if isinstance(module, ViTEncoder):
-            module.model.set_input_size(img_size=(side, side))  # type: ignore[operator]
+            module.model.set_input_size(img_size=(side, side))  # type: ignore[operator]  # torch: Tensor | Module
 
 
 def holds_vit(model: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.files import replacing
-from simclrseg.metadata import PICKLES, RGB, ModelMetadata
+from simclrseg.metadata import PICKLES, RGB, ModelMetadata, numbered_bands
 from simclrseg.models import stems
 from simclrseg.models.bands import adapt_bands
 from simclrseg.models.foreign import find_encoder, read_pickle
@@ -226,7 +226,7 @@ def _adapt_first(
         The state, and lines that say what was done, or could be.
     """
     first = next((key for key, tensor in own.items() if tensor.ndim == 4), "")
-    lines = []
+    lines: list[str] = []
     if (kernel := theirs.get(first)) is None or kernel.ndim != 4:
         return theirs, lines
     small = metadata is not None and metadata.stem == "cifar"
@@ -239,7 +239,7 @@ def _adapt_first(
         else:
             lines.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
     names = metadata.bands if metadata is not None else None
-    bands = names or (RGB if kernel.shape[1] == len(RGB) else [f"band {n + 1}" for n in range(kernel.shape[1])])
+    bands = names or (RGB if kernel.shape[1] == len(RGB) else numbered_bands(kernel.shape[1]))
     fitted, line = adapt_bands(theirs, own, bands=bands, wanted=wanted)
     if line and (names is not None or "bands" in adapt):
         return fitted, [*lines, line]

@@ -102,7 +102,7 @@ def save_unfinished(run: runs.Run) -> Path:
     config = config_of_run(PretrainConfig, run.folder)
     save_backbone(
         run.folder,
-        {key: value.contiguous() for key, value in state.model.items()},
+        state.model,
         config,
         epochs=state.epoch,
         metrics=state.history[-1]["train"] if state.history else {},

@@ -1,4 +1,4 @@
-"""Classification, as finetune, evaluate and export do it. ``_segmenter`` offers the same functions."""
+"""Classification, as finetune, evaluate and export do it: the functions of ``_tasks.FinetuningTask``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.classification import Scores, score
 from simclrseg.evaluation.intervals import Floats
 from simclrseg.evaluation.results import Estimate
+from simclrseg.evaluation.segmentation import Resolution
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics import TOP
@@ -161,7 +162,7 @@ def _task(model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float) 
 def watchers(
     config: FinetuneConfig,
     folder: Path,
-    task: Classification,
+    task: _labelled.Network,
     dataset: Dataset,
     validation: Sequence[int],
     *,
@@ -180,7 +181,7 @@ def score_predictions(
     metadata: ModelMetadata,
     workers: int,
     batch_size: int,
-    at: str | None = None,
+    at: Resolution | None = None,
     empty: float = 1.0,
 ) -> Scores:
     """Compare what ``predict`` says with the labels, and name the photos that could not be read.
@@ -213,7 +214,7 @@ def headline(result: dict[str, Any]) -> dict[str, Any]:
 
 def draw_test(
     folder: Path,
-    task: Classification,
+    task: _labelled.Network,
     dataset: Dataset,
     test: Sequence[int],
     scores: Scores,

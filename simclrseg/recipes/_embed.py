@@ -83,7 +83,8 @@ def embed(model: Evaluated, method: str, *, machine: Machine, batch_size: int, r
         root: the folder of all runs.
     """
     assert model.network is not None  # it was checked
-    encoders = {**dict(_before(model, root)), "after fine-tuning": lambda: model.network.model.encoder}  # type: ignore[union-attr]
+    network = model.network.model
+    encoders = {**dict(_before(model, root)), "after fine-tuning": lambda: network.get_submodule("encoder")}
     return draw(
         encoders,
         model.dataset,

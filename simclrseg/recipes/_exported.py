@@ -102,7 +102,7 @@ def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tu
     """
     recipe = task_of_model(metadata)
     if other is not None:
-        return recipe.open_labelled(elsewhere(metadata.data, other), for_training=False)  # type: ignore[no-any-return]
+        return recipe.open_labelled(elsewhere(metadata.data, other), for_training=False)
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:

@@ -14,7 +14,6 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.reading import read_photos
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
-from simclrseg.models.stems import set_cifar_stem
 from simclrseg.models.weights import load_backbone
 from simclrseg.recipes._pretrained import tell_loaded
 from simclrseg.recipes._training import Machine
@@ -28,10 +27,7 @@ SLOW = 30  # seconds, from which on it is said how long it takes
 def untrained(metadata: ModelMetadata, *, seed: int) -> nn.Module:
     """The encoder that a model file describes, with the random weights that training by this seed begins with."""
     torch.manual_seed(seed)
-    backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
-    if metadata.stem == "cifar":
-        set_cifar_stem(backbone)
-    return backbone
+    return build_backbone(metadata.encoder, in_channels=metadata.in_channels, stem=metadata.stem)
 
 
 def with_weights(metadata: ModelMetadata, file: Path, label: str, *, adapt: Sequence[str] = ()) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.augment import PAIR_STRENGTHS
@@ -18,6 +18,7 @@ from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, Photos
 from simclrseg.data.splits import Split, make_split
+from simclrseg.engine.task import ValidatedTask
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
 from simclrseg.knobs import parse_config
@@ -28,10 +29,8 @@ from simclrseg.resizing import resize_image, resize_mask
 log = logging.getLogger(__name__)
 
 
-class Network(Protocol):
+class Network(ValidatedTask, Protocol):
     """A task that can be asked."""
-
-    model: nn.Module
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the task."""

@@ -21,10 +21,15 @@ from simclrseg.recipes import _reconstruction, _simclr
 class Method(Protocol):
     """The functions that a method's module has."""
 
-    ENCODER: str
-    """Where the encoder stands in the state of the task's model."""
-    DECODER: str | None
-    """The decoder that is kept too, with its encoder as one network; None where the rest is left behind."""
+    @property
+    def ENCODER(self) -> str:
+        """Where the encoder stands in the state of the task's model."""
+        ...
+
+    @property
+    def DECODER(self) -> str | None:
+        """The decoder that is kept too, with its encoder as one network; None where the rest is left behind."""
+        ...
 
     def make_task(
         self,

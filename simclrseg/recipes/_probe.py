@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -41,6 +41,14 @@ log = logging.getLogger(__name__)
 
 MOST = 5_000  # photos of the figures that need no labels
 PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
+
+
+class _Options(TypedDict):
+    """What every look at a backbone's features takes."""
+
+    metadata: ModelMetadata
+    machine: Machine
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     try:
         runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(found.path))
         write_text(report.folder / "config.yaml", dump_config(config))
-        options = {"metadata": metadata, "machine": machine, "batch_size": config.data.batch_size}
+        options = _Options(metadata=metadata, machine=machine, batch_size=config.data.batch_size)
         metrics = probe(found, backbone, dataset, split, scored, folder=report.folder, **options)
         result: dict[str, Any] = {
             "backbone": str(found.path),
@@ -184,8 +192,8 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
             )
         name = found.data.dataset[0]
     data = _labelled.elsewhere(found.data.model_dump() if found.data else {}, name)
-    columns = {"image_column": data.image_column, "label_column": data.label_column}
-    dataset = open_dataset(name, DatasetOptions(masks=False, **columns))
+    options = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
+    dataset = open_dataset(name, options)
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:
             log.info(line)
@@ -211,20 +219,22 @@ def probe(
     folder: Path,
 ) -> dict[str, Estimate]:
     """The figures, those by labels first; ``per_image.csv`` has what was said of each photo."""
-    options = {"metadata": metadata, "machine": machine, "batch_size": batch_size}
+    options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
     features, kept = features_of(backbone, dataset, scored, **options)
     metrics: dict[str, Estimate] = {}
     if split is not None:
         assert dataset.labels is not None  # or there were no split
         labels = torch.from_numpy(dataset.labels)
-        parts: list[tuple[Tensor, Tensor]] = []
-        for part in (split.train, split.validation):
+
+        def labelled(part: Sequence[int]) -> tuple[Tensor, Tensor]:
             these, places = features_of(backbone, dataset, part, **options)
-            parts.append((these, labels[list(places)]))
-        bank, bank_labels = (torch.cat(both) for both in zip(*parts, strict=True))
+            return these, labels[list(places)]
+
+        train, validation = labelled(split.train), labelled(split.validation)
+        bank, bank_labels = (torch.cat(both) for both in zip(train, validation, strict=True))
         truth = labels[list(kept)]
-        linear, decay = linear_predictions(*parts, features)
-        log.info(f"linear probe: weight decay {decay:g}, chosen on {len(parts[1][1]):,} validation photos")
+        linear, decay = linear_predictions(train, validation, features)
+        log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
         predicted = {"knn": knn_predictions(bank, bank_labels, features), "linear": linear}
         for name, ids in predicted.items():
             hits = (ids == truth).double().numpy()

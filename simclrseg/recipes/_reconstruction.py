@@ -19,6 +19,7 @@ from simclrseg.data.loader import InTurn, Loader
 from simclrseg.data.randomness import permutation
 from simclrseg.data.samples import CutViews
 from simclrseg.engine.history import Observer
+from simclrseg.engine.task import Task
 from simclrseg.models import SEGMENTERS
 from simclrseg.recipes._monitor import knn_batches
 from simclrseg.recipes._views import some_rows, strengths_of
@@ -78,7 +79,7 @@ def first_views(rows: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def draw_results(
-    task: Reconstruction,
+    task: Task,
     config: PretrainConfig,
     dataset: Dataset,
     indices: Sequence[int],
@@ -87,6 +88,7 @@ def draw_results(
     folder: Path,
 ) -> None:
     """``reconstructions.png``: a photo a row, cut, painted and as it was."""
+    assert isinstance(task, Reconstruction)  # it was made here
     rows = some_rows(_samples(config, dataset, indices, PAIR_STRENGTHS["none"], seed=0), EXAMPLES)
     task.model.to(device).eval()
     with torch.inference_mode():
@@ -94,7 +96,7 @@ def draw_results(
         given, painted = (pixels.cpu().numpy() for pixels in task.paint(images, cut))
     pictures = np.stack([given, painted, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
     tiles = plots.viewable(pictures, colour_bands(dataset.bands))
-    plots.write_grid(tiles, folder / RESULTS, headings=("cut", "painted", "original"))
+    plots.write_grid(list(tiles), folder / RESULTS, headings=("cut", "painted", "original"))
 
 
 def card_rows(config: PretrainConfig) -> dict[str, str]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from simclrseg import runs
@@ -24,9 +23,9 @@ from simclrseg.inference.masks import Predict
 from simclrseg.knobs import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
-from simclrseg.recipes._labelled import check_bands, elsewhere, predictor
+from simclrseg.recipes._labelled import Network, check_bands, elsewhere, predictor
 from simclrseg.recipes._pretrained import began_with
-from simclrseg.recipes._tasks import TASKS, dataset_of, task_of, task_of_model
+from simclrseg.recipes._tasks import TASKS, FinetuningTask, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)
@@ -48,8 +47,8 @@ class Scored:
     kind: Literal["run", "model"]
     path: Path
     name: str
-    recipe: ModuleType
-    network: Any | None
+    recipe: FinetuningTask[Any]
+    network: Network | None
     predict: Predict
     metadata: ModelMetadata
     dataset: Dataset
@@ -65,7 +64,7 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
         SimclrsegError: if there is no such model, its photos are not at hand or do not fit, or several models cannot be
             compared.
     """
-    names = config.data.models or [None]
+    names: Sequence[str | None] = config.data.models or [None]
     scored = [_find(root, name, config, machine) for name in names]
     # a file that names its photos has metadata
     if (config.data.classes or config.data.size) and all(one.kind == "run" or one.metadata.data for one in scored):
@@ -172,7 +171,7 @@ def _other_images(first: Scored, second: Scored) -> str:
 
 
 def _photos(
-    photos: tuple[Dataset, Split], recipe: ModuleType, metadata: ModelMetadata, config: EvaluateConfig
+    photos: tuple[Dataset, Split], recipe: FinetuningTask[Any], metadata: ModelMetadata, config: EvaluateConfig
 ) -> dict[str, Any]:
     """The photos of the part that was asked for, which the model can look at.
 
@@ -235,5 +234,4 @@ def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Spl
         return dataset, split
     own = config_of_run(FinetuneConfig, run.folder)
     data = elsewhere(own.data.model_dump(), config.data.dataset)
-    dataset, split = TASKS[own.model.task].open_labelled(data, for_training=False)
-    return dataset, split
+    return TASKS[own.model.task].open_labelled(data, for_training=False)

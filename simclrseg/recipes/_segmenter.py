@@ -1,4 +1,4 @@
-"""Segmentation, as finetune, evaluate and export do it. ``_classifier`` offers the same functions."""
+"""Segmentation, as finetune, evaluate and export do it: the functions of ``_tasks.FinetuningTask``."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _task(model: nn.Module, metadata: ModelMetadata, loss: Any) -> Segmentation:
 
 def draw_test(
     folder: Path,
-    task: Segmentation,
+    task: _labelled.Network,
     dataset: Dataset,
     test: Sequence[int],
     scores: Scores,
@@ -189,7 +189,7 @@ def draw_test(
 def watchers(
     config: FinetuneConfig,
     folder: Path,
-    task: Segmentation,
+    task: _labelled.Network,
     dataset: Dataset,
     validation: Sequence[int],
     *,

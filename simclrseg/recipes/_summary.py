@@ -21,7 +21,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         }
     if "intervals" not in result:
         return dict(result)
-    shown = (
+    names = (
         "run",
         "model",
         "backbone",
@@ -35,7 +35,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         "photos_trained_on",
         "report",
     )
-    facts = {name: result[name] for name in shown if name in result}
+    facts = {name: result[name] for name in names if name in result}
     if best := result.get("best_threshold"):
         facts["best_threshold"] = (
             f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_estimate(best['iou'])}"

@@ -172,9 +172,9 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
         WeightsError: if the file cannot be read.
     """
     if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
-        model, metadata = task_of(run).load_model(run.folder / MODEL_FILE)
-        data = metadata.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]
-        return model, metadata.model_copy(update={"data": data})
+        model, own = task_of(run).load_model(run.folder / MODEL_FILE)
+        data = own.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]
+        return model, own.model_copy(update={"data": data})
     file = run.folder / BACKBONE_FILE
     metadata = read_metadata(file)
     if metadata is None:

@@ -63,7 +63,8 @@ class Reconstruction:
         features, labels = [], []
         for batch in batches:
             if "cut" not in batch:
-                features.append(pooled_features(self.model.encoder, self.normalize(batch["image"])).float())
+                encoder = self.model.get_submodule("encoder")
+                features.append(pooled_features(encoder, self.normalize(batch["image"])).float())
                 labels.append(batch["label"])
                 continue
             target, cut, painted = self._paint(batch["image"], batch["cut"])

@@ -23,7 +23,6 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
 from simclrseg.recipes.finetune import finetune
@@ -116,7 +115,7 @@ class Clock:
 
 def main(epochs: int = 20, seeds: int = 3) -> None:
     logging.basicConfig(level=logging.WARNING)
-    dataset = open_dataset("oxford_pets", DatasetOptions(download=False))
+    dataset = open_dataset("oxford_pets")
     split = make_split(dataset.keys, official=dataset.official)
     results: dict[str, list[tuple[float, float]]] = {"plain script": [], "simclrseg": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -50,6 +50,29 @@ def test_a_mistake_is_told_once_and_the_exit_code_is_its_own(tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
+def test_a_photo_that_only_the_second_process_meets_stops_both_with_one_line(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    from simclrseg.data.randomness import permutation
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(16):
+        cv2.imwrite(str(photos / f"{number:02}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
+    second = permutation(0, 0, 16)[8:]
+    met = next(number for number in second.tolist() if number % 2)  # the first process draws the views of even ones
+    (photos / f"{met:02}.png").write_bytes(b"no picture")
+    words = [str(photos) if word == "shapes" else word for word in PRETRAIN]
+    done = simclrseg(*words, "--batch-size", "16", "--micro-batch", "8", "--strict", "--quiet", folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and f"{met:02}.png" in line
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("devices", [None, 1])
 def test_one_process_needs_no_torchrun(devices: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)

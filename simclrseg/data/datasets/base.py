@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import Pixels, read_bands, read_image, read_mask
+from simclrseg.images import Mask, Pixels, read_bands, read_image, read_mask
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
@@ -31,7 +31,6 @@ class DatasetOptions:
     Args:
         border: what the border of Oxford's trimaps counts as; ``class`` makes it a third one.
         classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
-        download: fetch a named set that is not there.
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
@@ -39,7 +38,6 @@ class DatasetOptions:
 
     border: Border = "pet"
     classes_file: Path | None = None
-    download: bool = True
     masks: bool = True
     class_count: int | None = None
     image_column: str | None = None
@@ -118,7 +116,7 @@ class Dataset:
         """
         raise NotImplementedError
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         """(H, W) uint8 class ids, 255 where ignored.
 
         Raises:
@@ -176,7 +174,7 @@ class Derived(Dataset):
     def image(self, index: int) -> Pixels:
         return self._dataset.image(index)
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         return self._dataset.mask(index)
 
     def path(self, index: int) -> Path | None:
@@ -209,7 +207,7 @@ class FileDataset(Dataset):
         *,
         masks: Sequence[Path | None] = (),
         read: Callable[[Path], Pixels] = read_image,
-        decode: Callable[[Path], Pixels] = read_mask,
+        decode: Callable[[Path], Mask] = read_mask,
         **details: Any,
     ) -> None:
         super().__init__(name, [photo.relative_to(root).as_posix() for photo in photos], **details)
@@ -224,7 +222,7 @@ class FileDataset(Dataset):
     def image(self, index: int) -> Pixels:
         return self._read(self._photos[index])
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         file = self._masks[index]
         return super().mask(index) if file is None else self._decode(file)
 

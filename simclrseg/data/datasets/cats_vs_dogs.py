@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
-from simclrseg.data.datasets.fetch import Source, fetch, missing, reach
+from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.images import list_images
 
 _SOURCE = Source(
@@ -28,8 +27,6 @@ def cats_vs_dogs(root: Path, options: DatasetOptions) -> FileDataset:
         DataError: if it is not there and cannot be fetched.
     """
     if _folders(root) is None:
-        if not options.download:
-            raise missing(_SOURCE, root)
         fetch(_SOURCE, root, _download, entries=_LABELS)
     folders = _folders(root)
     photos = [(photo, label) for label, folder in enumerate(folders or ()) for photo in list_images(folder)]
@@ -60,7 +57,7 @@ def _folders(root: Path) -> list[Path] | None:
 def _download(folder: Path) -> None:
     from datasets import Image, load_dataset
 
-    reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))  # `datasets` would try for half a minute
+    reach_hub()
     rows = load_dataset("microsoft/cats_vs_dogs", split="train", cache_dir=str(folder / "cache"))
     rows = rows.cast_column("image", Image(decode=False))  # the files as they are, not decoded and packed again
     for label in _LABELS:

@@ -9,7 +9,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset, Derived
 from simclrseg.errors import UnknownName
-from simclrseg.images import Pixels
+from simclrseg.images import Mask
 from simclrseg.metadata import IGNORE
 
 BACKGROUND = "background"
@@ -45,5 +45,5 @@ class Chosen(Derived):
         self._table[ids] = np.arange(1, len(classes))
         self._table[IGNORE] = IGNORE
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         return np.asarray(cv2.LUT(super().mask(index), self._table), np.uint8)

@@ -51,8 +51,6 @@ def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
     """
     folder = root / _FOLDER
     if not folder.is_dir():
-        if not options.download:
-            raise missing(_SOURCE, root)
         fetch(_SOURCE, root, _download, entries=(_FOLDER,))
     absent = [name for name in _FILES if not (folder / name).is_file()]
     if absent:

@@ -6,7 +6,6 @@ It has no official split.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
-from simclrseg.data.datasets.fetch import Source, fetch, missing, reach
+from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
 from simclrseg.images import Pixels, list_images
 
@@ -49,8 +48,6 @@ def eurosat(root: Path, options: DatasetOptions) -> FileDataset:
     """
     folder = root / "eurosat" / "2750"
     if not folder.is_dir():
-        if not options.download:
-            raise missing(_COLOUR, root)
         fetch(_COLOUR, root, _download_colour, entries=("eurosat",))
     return _open(_COLOUR, root, folder)
 
@@ -63,8 +60,6 @@ def eurosat_ms(root: Path, options: DatasetOptions) -> FileDataset:
     """
     folder = next((root / folder for folder in _FOLDERS if (root / folder / _CLASSES[0]).is_dir()), None)
     if folder is None:
-        if not options.download:
-            raise missing(_ALL_BANDS, root)
         fetch(_ALL_BANDS, root, _download_all_bands, entries=(_UNPACKED.parts[0],))
         folder = root / _UNPACKED
     bands = [BANDS[name] for name in _ORDER]
@@ -102,7 +97,7 @@ def _download_colour(folder: Path) -> None:
 def _download_all_bands(folder: Path) -> None:
     from huggingface_hub import hf_hub_download
 
-    reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    reach_hub()
     archive = hf_hub_download(
         "torchgeo/eurosat", "EuroSATallBands.zip", repo_type="dataset", revision=_REVISION, local_dir=folder / "archive"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -85,12 +86,13 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
                 folder.rmdir()
 
 
-def reach(address: str) -> None:
-    """See that a server answers at all.
+def reach_hub() -> None:
+    """See that the Hugging Face Hub answers: its own libraries would try for half a minute.
 
     Raises:
         OSError: if it does not.
     """
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     with contextlib.suppress(urllib.error.HTTPError):  # an answer, if not a kind one
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_AN_ANSWER).close()

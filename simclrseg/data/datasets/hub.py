@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets import HUB
 from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset, some
-from simclrseg.data.datasets.fetch import Source, fetch, reach
+from simclrseg.data.datasets.fetch import Source, fetch, reach_hub
 from simclrseg.data.datasets.folder import SPLITS
 from simclrseg.data.datasets.masks import mask_details
 from simclrseg.errors import DataError
@@ -44,7 +44,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     Raises:
         DataError: if it cannot be fetched, or its columns do not say what they are.
     """
-    tables = _load(name, download=options.download)
+    tables = _load(name)
     features = next(iter(tables.values())).features
     photo = _photo_column(name, features, options.image_column)
     mask = _mask_column(name, features, photo, options.mask_column) if options.masks else None
@@ -84,7 +84,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     )
 
 
-def _load(name: str, *, download: bool) -> dict[str, Any]:
+def _load(name: str) -> dict[str, Any]:
     """The library's tables by the name of their part."""
     from datasets import Dataset, load_dataset
 
@@ -98,7 +98,7 @@ def _load(name: str, *, download: bool) -> dict[str, Any]:
         elif not repository:
             raise DataError(f"{name}: a set of the Hub is called hf:owner/name, and there is no such folder")
         else:
-            with _offline_unless_it_answers(download):
+            with _offline_unless_it_answers():
                 loaded = load_dataset(f"{owner}/{repository}", configuration or None, revision=revision or None)
     except DataError:
         raise
@@ -116,17 +116,17 @@ def _load(name: str, *, download: bool) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _offline_unless_it_answers(download: bool) -> Iterator[None]:
+def _offline_unless_it_answers() -> Iterator[None]:
     """Where the Hub does not answer, let its library look into its cache at once rather than try for half a minute."""
     import datasets
     import huggingface_hub
 
-    switches = (datasets.config, huggingface_hub.constants)
+    switches: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [switch.HF_HUB_OFFLINE for switch in switches]
-    answers = download and not any(before)
+    answers = not any(before)
     if answers:
         try:
-            reach(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+            reach_hub()
         except OSError:
             answers = False
     try:

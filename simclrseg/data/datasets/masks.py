@@ -17,7 +17,7 @@ from simclrseg.data.datasets.base import Colour, DatasetOptions, some
 from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes, read_classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.hardware import cpu_cores
-from simclrseg.images import Pixels, image_shape, read_mask
+from simclrseg.images import Mask, image_shape, read_mask
 from simclrseg.metadata import IGNORE, voc_colours
 
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes
@@ -37,7 +37,7 @@ class MaskReading:
 
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
-    decode: Callable[[Path], Pixels]
+    decode: Callable[[Path], Mask]
     line: str
 
 
@@ -138,7 +138,7 @@ def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Cla
     return MaskReading(classes.names, classes.colours, partial(_decode_colours, table=table), line)
 
 
-def _scan(photo: Path, mask: Path, *, table: Pixels | None) -> _Scan:
+def _scan(photo: Path, mask: Path, *, table: NDArray[np.uint8] | None) -> _Scan:
     try:
         values = read_mask(mask)
     except ImageError as error:
@@ -188,7 +188,7 @@ def _understand_values(masks: Sequence[Path], values: list[frozenset[int]], clas
     return _reading(names, classes, table, f"masks: class ids 0 to {len(names) - 1} ({some(names)}){ignored}")
 
 
-def _reading(names: tuple[str, ...], classes: Classes | None, table: Pixels, line: str) -> MaskReading:
+def _reading(names: tuple[str, ...], classes: Classes | None, table: NDArray[np.uint8], line: str) -> MaskReading:
     colours = classes.colours if classes and classes.colours else voc_colours(len(names))
     return MaskReading(names, colours, partial(_decode_values, table=table), line)
 
@@ -234,23 +234,23 @@ def _list(values: Iterable[int]) -> str:
     return some(sorted(values), shown=8)
 
 
-def _is_grey(values: Pixels) -> bool:
+def _is_grey(values: Mask) -> bool:
     return bool((values[:, :, 0] == values[:, :, 1]).all() and (values[:, :, 1] == values[:, :, 2]).all())
 
 
-def _decode_values(path: Path, *, table: Pixels) -> Pixels:
+def _decode_values(path: Path, *, table: NDArray[np.uint8]) -> Mask:
     values = read_mask(path)
     return np.asarray(cv2.LUT(values if values.ndim == 2 else np.ascontiguousarray(values[:, :, 0]), table), np.uint8)
 
 
-def _decode_colours(path: Path, *, table: Pixels) -> Pixels:
+def _decode_colours(path: Path, *, table: NDArray[np.uint8]) -> Mask:
     return _look_up(read_mask(path), table)
 
 
-def _look_up(values: Pixels, table: Pixels) -> Pixels:
+def _look_up(values: Mask, table: NDArray[np.uint8]) -> Mask:
     """(H, W, 3) colours -> (H, W) ids by a table of all 2^24 colours: its cost does not grow with the classes."""
     red, green, blue = (values[:, :, channel].astype(np.int32) for channel in range(3))
-    ids: Pixels = table[red << 16 | green << 8 | blue]
+    ids: Mask = table[red << 16 | green << 8 | blue]
     return ids
 
 

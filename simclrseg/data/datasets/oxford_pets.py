@@ -11,7 +11,7 @@ import numpy as np
 from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset, some
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError
-from simclrseg.images import Pixels, list_images, read_mask
+from simclrseg.images import Mask, list_images, read_mask
 from simclrseg.metadata import IGNORE
 
 _FOLDER = "oxford-iiit-pet"
@@ -43,8 +43,6 @@ def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
     base = root / _FOLDER
     images, annotations = base / "images", base / "annotations"
     if not (images.is_dir() and annotations.is_dir()):
-        if not options.download:
-            raise missing(_SOURCE, root)
         fetch(_SOURCE, root, _download, entries=(_FOLDER,))
     lists = {split: _read_list(annotations / f"{split}.txt", root) for split in ("trainval", "test")}
     found = {photo.stem: photo for photo in list_images(images)}
@@ -96,7 +94,7 @@ def _read_list(file: Path, root: Path) -> dict[str, int]:
     return numbers
 
 
-def _read_trimap(path: Path, *, border: Border) -> Pixels:
+def _read_trimap(path: Path, *, border: Border) -> Mask:
     """(H, W) ids of a trimap: 1 pet, 2 background, 3 the border between them."""
     trimap = read_mask(path)
     table = np.full(256, 254, np.uint8)

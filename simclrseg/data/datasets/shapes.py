@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
-from simclrseg.images import Pixels
+from simclrseg.images import Mask, Pixels
 
 KINDS = ("disc", "square", "triangle", "star")
 COUNT = 512
@@ -48,7 +48,7 @@ class Shapes(Dataset):
         image += generator.normal(0, 6, (SIDE, SIDE, 1)).astype(np.float32)
         return np.clip(image, 0, 255).astype(np.uint8)
 
-    def mask(self, index: int) -> Pixels:
+    def mask(self, index: int) -> Mask:
         generator = np.random.default_rng((self._seed, index))
         return (self._draw(index, generator) > 127).astype(np.uint8)
 

@@ -9,7 +9,7 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, some
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError
-from simclrseg.images import Pixels, list_images, read_mask
+from simclrseg.images import Mask, list_images, read_mask
 from simclrseg.metadata import IGNORE
 
 _FOLDER = "VOCdevkit/VOC2012"
@@ -38,8 +38,6 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
     base = root / _FOLDER
     images, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
     if not (images.is_dir() and lists.is_dir()):
-        if not options.download:
-            raise missing(_SOURCE, root)
         fetch(_SOURCE, root, _download, entries=("VOCdevkit",))
     photos = list_images(images)
     position = {photo.stem: index for index, photo in enumerate(photos)}
@@ -77,7 +75,7 @@ def _read_list(file: Path, root: Path) -> list[str]:
         raise missing(_SOURCE, root, f"{file} cannot be read") from error
 
 
-def _read_class_ids(path: Path) -> Pixels:
+def _read_class_ids(path: Path) -> Mask:
     """(H, W) palette indexes: 0 to 20, or 255."""
     mask = read_mask(path)
     known = len(CLASSES.split())
