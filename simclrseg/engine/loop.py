@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -79,96 +79,157 @@ def fit(
     """
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
-    model = task.model.to(device).to(memory_format=torch.channels_last)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    passes = Passes(device, precision, seed)
-    step, finished, history = 0, 0, []
-    meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
-    if start is not None:
-        step, finished, history = start.step, start.epoch, [EpochRecord(**record) for record in start.history]
-        meter.sums, meter.images = dict(start.sums), dict(start.images)
-        model.load_state_dict(start.model)
-        optimizer.load_state_dict(start.optimizer)
-        scaler.load_state_dict(start.scaler)
-    distributed.copy_from_main(model.state_dict().values())
-    averaged = None if average is None else WeightAverage(model, average)
-    if averaged is not None and start is not None:
-        averaged.load_state_dict(start.average)
-
-    def settle() -> None:
-        """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
-        meter.flush()
-        _require_finite(model, step)
-
-    def save() -> None:
-        if checkpoints is not None:
-            states = model.state_dict(), optimizer.state_dict(), scaler.state_dict()
-            records = [dataclasses.asdict(record) for record in history]
-            means = {} if averaged is None else averaged.state_dict()
-            checkpoints.save_last(TrainingState(finished, step, *states, meter.sums, meter.images, records, means))
-
-    local_batch = train.batch_size // distributed.world_size()
-    told = _told(observers, Plan(epochs, len(train), step, finished, train.batch_size))
-    shortage = explained_shortage(
-        min(micro_batch or local_batch, local_batch), local_batch, least=least_micro_batch(task)
+    run = _Training(
+        task, optimizer, observers, checkpoints, start, device=device, precision=precision, average=average, seed=seed
     )
-    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(model), told, shortage:
+    own = train.batch_size // distributed.world_size()
+    shortage = explained_shortage(min(micro_batch or own, own), own, least=least_micro_batch(task))
+    told = _told(observers, Plan(epochs, len(train), run.step, run.finished, train.batch_size))
+    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, shortage:
         try:
             with stop_requests() as stop:
-                for epoch in range(finished, epochs):
-                    if patience is not None and FitResult(history).without_progress >= patience:
+                for epoch in range(run.finished, epochs):
+                    if patience is not None and FitResult(run.history).without_progress >= patience:
                         break
-                    model.train()
+                    run.begin_epoch()
                     if freezing is not None:
                         freezing.apply(epoch)
-                    began = ended = time.perf_counter()
-                    for batch, waited in _timed(train.epoch(epoch, step - epoch * len(train))):
-                        rate = _set_learning_rate(optimizer, schedule(step))
-                        loss, logs = accumulate_gradient(
-                            task,
-                            _to_device(batch, device),
-                            step=step,
-                            micro_batch=micro_batch,
-                            passes=passes,
-                            scaler=scaler,
-                        )
-                        logs |= _measured(task, step % len(train))
-                        _update(model, optimizer, scaler, clip)
-                        step += 1
-                        if averaged is not None:
-                            averaged.update(step)
-                        images = distributed.count(batch_length(batch))
-                        seconds, ended = time.perf_counter() - ended, time.perf_counter()
-                        record = StepRecord(step, epoch + 1, rate, {}, images, seconds, waited)
-                        meter.add(record, {"loss": loss, **logs})
+                    for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
+                        rate = _set_learning_rate(optimizer, schedule(run.step))
+                        run.take_step(batch, rate, waited, micro_batch=micro_batch, clip=clip)
                         stop.check()
-                        if checkpoints is not None and checkpoints.due(step):
-                            settle()
-                            save()
-                    settle()
-                    with nullcontext() if averaged is None else averaged.applied():
+                        if checkpoints is not None and checkpoints.due(run.step):
+                            run.save()
+                    run.settle()
+                    with run.averaged():
                         scores = {}
                         if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
                             scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
-                        finished += 1
-                        seconds = time.perf_counter() - began
-                        history.append(EpochRecord(finished, step, meter.take_means(), scores, seconds))
-                        for observer in observers:
-                            observer.on_epoch(history[-1])
-                        if checkpoints is not None and keep == "best" and FitResult(history).best_epoch == finished:
-                            checkpoints.save_best(model.state_dict(), score=_score(history[-1]), epoch=finished)
-                    save()
+                        run.end_epoch(scores, keep=keep)
+                    run.save()
         except Stop as request:
-            settle()
-            save()
+            run.save()
             distributed.barrier()  # it is saved before anyone says so
-            raise Interrupted(_farewell(step, epochs * len(train), checkpoints), signum=request.signum) from None
+            raise Interrupted(_farewell(run.step, epochs * len(train), checkpoints), signum=request.signum) from None
     distributed.barrier()
-    if checkpoints is not None and keep == "best" and FitResult(history).best_epoch is not None:
-        model.load_state_dict(checkpoints.load_best())
-    elif averaged is not None:
-        averaged.apply()
-    return FitResult(history)
+    run.choose_weights(keep)
+    return FitResult(run.history)
+
+
+class _Training:
+    """A task in training: what a checkpoint holds of it, and what changes that.
+
+    Attributes:
+        step: optimizer steps taken.
+        finished: epochs, with their validation.
+        history: a record for each of them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        observers: Sequence[Observer],
+        checkpoints: Checkpoints | None,
+        start: TrainingState | None,
+        *,
+        device: torch.device,
+        precision: str,
+        average: float | None,
+        seed: int,
+    ) -> None:
+        self.model = task.model.to(device).to(memory_format=torch.channels_last)
+        self.step, self.finished = 0, 0
+        self.history: list[EpochRecord] = []
+        self._task, self._optimizer, self._observers, self._checkpoints = task, optimizer, observers, checkpoints
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._passes = Passes(device, precision, seed)
+        self._meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
+        if start is not None:
+            self._go_on_from(start)
+        distributed.copy_from_main(self.model.state_dict().values())
+        self._average = None if average is None else WeightAverage(self.model, average)
+        if self._average is not None and start is not None:
+            self._average.load_state_dict(start.average)
+        self._began = self._ended = 0.0  # the epoch, and the step before
+
+    def _go_on_from(self, start: TrainingState) -> None:
+        self.step, self.finished = start.step, start.epoch
+        self.history = [EpochRecord(**record) for record in start.history]
+        self._meter.sums, self._meter.images = dict(start.sums), dict(start.images)
+        self.model.load_state_dict(start.model)
+        self._optimizer.load_state_dict(start.optimizer)
+        self._scaler.load_state_dict(start.scaler)
+
+    def begin_epoch(self) -> None:
+        self.model.train()
+        self._began = self._ended = time.perf_counter()
+
+    def take_step(
+        self, batch: Batch, learning_rate: float, waited: float, *, micro_batch: int | None, clip: float | None
+    ) -> None:
+        """One update of the weights.
+
+        Args:
+            learning_rate: that the optimizer has.
+            waited: seconds for the batch.
+        """
+        loss, logs = accumulate_gradient(
+            self._task,
+            _to_device(batch, self._passes.device),
+            step=self.step,
+            micro_batch=micro_batch,
+            passes=self._passes,
+            scaler=self._scaler,
+        )
+        in_epoch = self.step - (self.history[-1].step if self.history else 0)
+        logs |= _measured(self._task, in_epoch)
+        _update(self.model, self._optimizer, self._scaler, clip)
+        self.step += 1
+        if self._average is not None:
+            self._average.update(self.step)
+        images = distributed.count(batch_length(batch))
+        seconds, self._ended = time.perf_counter() - self._ended, time.perf_counter()
+        record = StepRecord(self.step, self.finished + 1, learning_rate, {}, images, seconds, waited)
+        self._meter.add(record, {"loss": loss, **logs})
+
+    def settle(self) -> None:
+        """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
+        self._meter.flush()
+        _require_finite(self.model, self.step)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The average of the weights in their place while the block runs, where one is kept."""
+        return nullcontext() if self._average is None else self._average.applied()
+
+    def end_epoch(self, scores: dict[str, float], *, keep: Literal["best", "last"]) -> None:
+        """Record an epoch, and its weights where they are the best yet."""
+        self.finished += 1
+        seconds = time.perf_counter() - self._began
+        self.history.append(EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds))
+        for observer in self._observers:
+            observer.on_epoch(self.history[-1])
+        if self._checkpoints is not None and keep == "best" and FitResult(self.history).best_epoch == self.finished:
+            score = _score(self.history[-1])
+            self._checkpoints.save_best(self.model.state_dict(), score=score, epoch=self.finished)
+
+    def save(self) -> None:
+        """Save the state, once it is known to be good."""
+        self.settle()
+        if self._checkpoints is not None:
+            states = self.model.state_dict(), self._optimizer.state_dict(), self._scaler.state_dict()
+            records = [dataclasses.asdict(record) for record in self.history]
+            means = {} if self._average is None else self._average.state_dict()
+            sums, images = self._meter.sums, self._meter.images
+            state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
+            self._checkpoints.save_last(state)
+
+    def choose_weights(self, keep: Literal["best", "last"]) -> None:
+        """Give the model the weights that training leaves."""
+        if self._checkpoints is not None and keep == "best" and FitResult(self.history).best_epoch is not None:
+            self.model.load_state_dict(self._checkpoints.load_best())
+        elif self._average is not None:
+            self._average.apply()
 
 
 def evaluate(
