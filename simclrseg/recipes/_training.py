@@ -177,7 +177,10 @@ def open_run(
     """
     photos = hashlib.sha256("\n".join(learned).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
-        yield runs.Run(Path(distributed.shared(None)))
+        theirs = runs.Run(Path(distributed.shared(None)))
+        if config.run.resume is not None:
+            _take_up_threads(theirs)
+        yield theirs
         return
     run = resumed_run(kind, config)
     resuming = run is not None
@@ -193,9 +196,8 @@ def open_run(
                     f"--resume {run.name}: the photos are not those that the run began with ({began:,}, now "
                     f"{len(learned):,}): restore them, or start a new run"
                 )
-            elif run.environment.get("processes") == distributed.world_size():
-                # sums depend on how they are split
-                torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
+            else:
+                _take_up_threads(run)
             runs.record(
                 run,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
@@ -218,6 +220,12 @@ def open_run(
             yield run
         finally:
             runs.discard_unless_started(run)
+
+
+def _take_up_threads(run: runs.Run) -> None:
+    """Compute with as many threads as a resumed run began with: sums depend on how they are split."""
+    if run.environment.get("processes") == distributed.world_size():
+        torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
 
 
 def train(
@@ -320,7 +328,7 @@ def choose_micro_batch(
 def report_skipped(skipped: Sequence[str]) -> None:
     """Warn of the photos that any process could not read."""
     if lines := distributed.union(skipped):
-        log.warning(f"{len(lines)} unreadable photos were skipped, the first is {lines[0]}")
+        log.warning(f"unreadable photos, which were skipped: {len(lines):,}; the first is {lines[0]}")
 
 
 def rehearse(
