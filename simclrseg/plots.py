@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simclrseg.colours import overlay
 from simclrseg.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BASELINES = ("chance", "mean_fill")  # losses of networks that know nothing
 GAP = 4  # pixels between tiles
@@ -58,8 +62,7 @@ def curves(metrics: Path, path: Path) -> None:
             axes.set_xlim(int(rows[0]["epoch"]) - 0.5, int(rows[-1]["epoch"]) + 0.5)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
@@ -133,8 +136,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
             if number:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def shortened(label: str, *, most: int = 32) -> str:
@@ -167,8 +169,7 @@ def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]],
     axes.set_ylabel(f"{metric.replace('_', ' ')}, with 95 % intervals over images")
     axes.grid(alpha=0.3)
     axes.legend(title="pretraining", fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def reliability(
@@ -206,8 +207,7 @@ def reliability(
     right.set_ylim(bottom=0)
     right.set_title("risk and coverage")
     right.grid(alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
@@ -233,8 +233,7 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> No
         axes.set_ylabel("share", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=7)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -266,8 +265,7 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
     if classes:
         handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
         figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    _save(figure, path)
 
 
 def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -316,3 +314,8 @@ def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: S
         ImageDraw.Draw(grid).text((j * (width + GAP), 1), word, fill="black")
     with replacing(path) as temporary:
         grid.save(temporary, format="PNG")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

@@ -23,7 +23,7 @@ from simclrseg.hub.store import (
     cached,
     checksum_file,
     home,
-    is_intact,
+    intact_or_removed,
     locked,
     note_file,
     sha256_of,
@@ -157,7 +157,7 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
     target = home(source) / remote.commit / source.file
     try:
         with locked(target):
-            if not force and is_intact(target, source.sha256):  # another process has fetched it meanwhile
+            if not force and intact_or_removed(target, source.sha256):  # another process has fetched it meanwhile
                 return target
             part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
             _check_space(target.parent, remote.size, part)

@@ -37,7 +37,7 @@ def cached(source: Source) -> Path | None:
         if isinstance(found, str) and _is_intact_there(Path(found), source.sha256):
             return Path(found)
         place = folder(source)
-        if place is not None and is_intact(place / name, source.sha256):
+        if place is not None and intact_or_removed(place / name, source.sha256):
             return place / name
     return None
 
@@ -103,7 +103,7 @@ def _is_intact_there(path: Path, sha256: str | None) -> bool:
     return False
 
 
-def is_intact(path: Path, sha256: str | None) -> bool:
+def intact_or_removed(path: Path, sha256: str | None) -> bool:
     """Whether one of our files is whole; a damaged one is removed."""
     if not path.is_file():
         return False
@@ -136,7 +136,7 @@ def keep(path: Path, make: Callable[[Path], None], *, force: bool = False) -> Pa
 
 def is_kept(path: Path) -> bool:
     """Whether a file that ``keep`` has made is there and whole."""
-    return is_intact(path, None)
+    return intact_or_removed(path, None)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,13 +23,14 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation.intervals import interval_of_mean
 from simclrseg.evaluation.results import Estimate
-from simclrseg.files import write_json, write_text
-from simclrseg.knobs import config_of_run, dump_config
+from simclrseg.files import write_json
+from simclrseg.knobs import config_of_run
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.weights import read_metadata
 from simclrseg.recipes import _classifier, _embed, _labelled
 from simclrseg.recipes._features import features_of, untrained, with_weights
+from simclrseg.recipes._reports import open_report
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._training import Machine, spread
 from simclrseg.recipes._views import strengths_of
@@ -126,7 +126,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     Raises:
         SimclrsegError: for everything that a user can mend; nothing is written then.
     """
-    metadata, root = found.metadata, Path(config.console.runs)
+    metadata = found.metadata
     method = config.features.embed
     fields = type(config.data).model_fields
     given = ["ood"] if config.uncertainty.ood else []
@@ -145,12 +145,9 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
         _embed.check(method, found, len(scored))
     warn_if_seen(dataset, scored, metadata)
     backbone = with_weights(metadata, found.file, found.name)
-    report = runs.claim(root, "evaluate", found.name)
-    try:
-        runs.record(report, started=datetime.now(UTC).isoformat(timespec="seconds"), scored=str(found.path))
-        write_text(report.folder / "config.yaml", dump_config(config))
+    with open_report(config, found.name, scored=[str(found.path)]) as folder:
         options = _Options(metadata=metadata, machine=machine, batch_size=config.data.batch_size)
-        metrics = probe(found, backbone, dataset, split, scored, folder=report.folder, **options)
+        metrics = probe(found, backbone, dataset, split, scored, folder=folder, **options)
         result: dict[str, Any] = {
             "backbone": str(found.path),
             "dataset": dataset.name,
@@ -165,14 +162,10 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
                 "before pretraining": lambda: untrained(metadata, seed=seed),
                 "after pretraining": lambda: backbone,
             }
-            drawn = _embed.draw(encoders, dataset, scored, method=method, folder=report.folder, **options)
+            drawn = _embed.draw(encoders, dataset, scored, method=method, folder=folder, **options)
             result["embedding"] = drawn.facts()
-        write_json(report.folder / "metrics.json", result)
-        runs.finish(report)
-    except BaseException:
-        runs.discard_unless_started(report)
-        raise
-    return {**result, "report": str(report.folder)}
+        write_json(folder / "metrics.json", result)
+    return {**result, "report": str(folder)}
 
 
 def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:

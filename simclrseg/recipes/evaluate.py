@@ -6,7 +6,6 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from simclrseg.evaluation.estimates import class_rows, differences, draws, over_
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Estimate, Evaluated, Report
 from simclrseg.files import write_json, write_text
-from simclrseg.knobs import dump_config
 from simclrseg.recipes import _findings, _labelled
 from simclrseg.recipes._probe import evaluate_backbone, find_backbone
+from simclrseg.recipes._reports import open_report
 from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TaskScores
@@ -58,23 +57,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 f"{trained_on:,} of {len(one.indices):,} photos to be scored were trained on by {one.name}: "
                 "their scores say less of other photos"
             )
-    folder = runs.claim(root, "evaluate", scored[0].name if len(scored) == 1 else "comparison")
-    try:
-        paths = [str(one.path) for one in scored]
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        runs.record(folder, started=started, scored=paths[0] if len(paths) == 1 else paths)
-        write_text(folder.folder / "config.yaml", dump_config(config))
+    name = scored[0].name if len(scored) == 1 else "comparison"
+    with open_report(config, name, scored=[str(one.path) for one in scored]) as folder:
         models = tuple(_evaluated(one, config, machine, root) for one in scored)
-        report = Report(folder.folder, models, baseline, _differences(models, baseline))
+        report = Report(folder, models, baseline, _differences(models, baseline))
         for model, draws_of_dropout in zip(models, asked.draws, strict=True):
             own_folder = _folder_of(model, report)
             _findings.add(model, asked, draws_of_dropout, config=config, machine=machine, root=root, folder=own_folder)
         result = _facts(report)
         _write(report, scored, result)
-        runs.finish(folder)
-    except BaseException:
-        runs.discard_unless_started(folder)
-        raise
     return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
 
 
