@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -41,7 +41,12 @@ class Run:
     @property
     def kind(self) -> str:
         """The command that made it, also where its folder was moved."""
-        return str(self.environment.get("kind", self.folder.parent.name))
+        if "kind" in self.environment:
+            return str(self.environment["kind"])
+        with suppress(OSError, UnicodeDecodeError):  # one from before that was recorded
+            if found := re.match(r"command: (\w+)$", (self.folder / "config.yaml").read_text("utf-8"), re.MULTILINE):
+                return found[1]
+        return self.folder.parent.name
 
     @property
     def root(self) -> Path:
@@ -131,7 +136,7 @@ def check_name(name: str) -> None:
 def record(run: Run, **facts: Any) -> None:
     """Add facts to the run's ``environment.json``, atomically."""
     run.__dict__.pop("environment", None)  # what was read before is stale now
-    write_json(run.folder / ENVIRONMENT, {"kind": run.kind, **run.environment, **facts})
+    write_json(run.folder / ENVIRONMENT, {**run.environment, **facts})
     run.__dict__.pop("environment", None)
 
 

@@ -126,6 +126,17 @@ def test_a_knob_of_another_method_is_refused(tree, name):
         parse_config(PretrainConfig, {**tree, "data": {"dataset": ["shapes"], **tree.get("data", {})}})
 
 
+def test_a_run_that_was_made_with_such_a_knob_keeps_it(tmp_path):
+    """As those of earlier versions, where it was taken in silence."""
+    config = parse_config(PretrainConfig, {"data": {"dataset": ["shapes"]}})
+    (tmp_path / "config.yaml").write_text(dump_config(config).replace("cut_share: 0.5", "cut_share: 0.3"))
+    assert config_of_run(PretrainConfig, tmp_path).data.cut_share == 0.3
+    tree = {"data": {"dataset": ["shapes"], "cut_share": 0.3}}
+    assert parse_config(PretrainConfig, tree, given={("run", "resume"): "r"}).data.cut_share == 0.3
+    with pytest.raises(UsageError, match=r"leave it out, or where a file sets it, give 0\.5$"):
+        parse_config(PretrainConfig, tree)
+
+
 def test_the_knobs_of_a_method_are_those_that_say_so():
     said = {knob.path for knob in knobs_of(PretrainConfig) if knob.help.startswith("For ")}
     sections = [section for sections in PretrainConfig.METHOD_KNOBS.values() for section in sections.items()]

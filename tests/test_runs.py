@@ -233,3 +233,14 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path):
     (run.folder / ".lock").mkdir()
     with pytest.raises(OutputError, match=r"\.lock cannot be written"), runs.lock(run):
         pass
+
+
+def test_a_run_that_was_moved_is_still_of_its_kind(tmp_path):
+    run = runs.claim(tmp_path, "pretrain", "cats")
+    assert run.kind == "pretrain"
+    (run.folder / "config.yaml").write_text("command: pretrain\ndata: {}\n")
+    moved = runs.Run(run.folder.rename(tmp_path / "elsewhere"))
+    assert moved.kind == "pretrain"
+    (moved.folder / "config.yaml").unlink()
+    runs.record(moved, kind="pretrain")
+    assert moved.kind == "pretrain"

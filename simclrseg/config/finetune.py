@@ -7,7 +7,7 @@ import re
 from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
 from simclrseg.config.values import (
@@ -228,8 +228,8 @@ class FinetuneConfig(Section):
     console: Console = Field(default_factory=Console)
 
     @model_validator(mode="after")
-    def _every_knob_has_a_meaning_for_the_task(self) -> Self:
-        check_meaning(self, "task", self.model.task, self.TASK_KNOBS)
+    def _every_knob_has_a_meaning_for_the_task(self, info: ValidationInfo) -> Self:
+        check_meaning(self, info, "task", self.model.task, self.TASK_KNOBS)
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
 from simclrseg.config.values import (
@@ -207,8 +207,8 @@ class PretrainConfig(Section):
         return tree
 
     @model_validator(mode="after")
-    def _every_knob_has_a_meaning_for_the_method(self) -> Self:
-        check_meaning(self, "method", self.model.method, self.METHOD_KNOBS)
+    def _every_knob_has_a_meaning_for_the_method(self, info: ValidationInfo) -> Self:
+        check_meaning(self, info, "method", self.model.method, self.METHOD_KNOBS)
         return self
 
     @model_validator(mode="after")

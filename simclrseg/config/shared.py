@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_validator
 
-from simclrseg.config.values import Completes, Flag, PathText, Transient
+from simclrseg.config.values import Completes, Flag, PathText, Transient, of_a_run
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.runs import NAME
 
@@ -30,8 +30,8 @@ Knobs = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Names of knobs by what they are for, and by section."""
 
 
-def check_meaning(config: Section, what: str, chosen: str, knobs: Knobs) -> None:
-    """Refuse knobs that were set and mean nothing for what was chosen.
+def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str, knobs: Knobs) -> None:
+    """Refuse knobs that were set and mean nothing for what was chosen; a run that was made with them keeps them.
 
     Args:
         what: kind of the choice, as in ``task``.
@@ -40,13 +40,17 @@ def check_meaning(config: Section, what: str, chosen: str, knobs: Knobs) -> None
     Raises:
         ValueError: if there is one.
     """
+    if of_a_run(info) or config.run.resume is not None:  # type: ignore[attr-defined]  # both that train have it
+        return
     for other, sections in knobs.items():
         for section, names in sections.items() if other != chosen else ():
             values = getattr(config, section)
             for name in names:
-                if getattr(values, name) != type(values).model_fields[name].get_default(call_default_factory=True):
+                default = type(values).model_fields[name].get_default(call_default_factory=True)
+                if getattr(values, name) != default:
                     raise ValueError(
-                        f"{name} is for {what} {other} and has no meaning for {what} {chosen}: leave it out"
+                        f"{name} is for {what} {other} and has no meaning for {what} {chosen}: "
+                        f"leave it out, or where a file sets it, give {default}"
                     )
 
 

@@ -56,7 +56,7 @@ def _path(text: str) -> str:
 
 def _known_dataset(name: str, info: ValidationInfo) -> str:
     path = _path(name)
-    if _of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
+    if of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
     if Path(path).exists():
         raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
@@ -81,12 +81,12 @@ def check_columns(names: list[str], columns: Mapping[str, str | None]) -> None:
 def _known_normalization(text: str, info: ValidationInfo) -> str:
     names = ("imagenet", "dataset")
     path = _path(text)
-    if not _of_a_run(info) and text not in names and not Path(path).is_file():
+    if not of_a_run(info) and text not in names and not Path(path).is_file():
         raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
     return path
 
 
-def _of_a_run(info: ValidationInfo) -> bool:
+def of_a_run(info: ValidationInfo) -> bool:
     """Whether the value is what a run was made with: its data may have gone since, and may not be needed."""
     return bool(info.context and info.context.get(OF_A_RUN))
 

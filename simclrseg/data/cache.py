@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import PIL
 
-from simclrseg import headers, images, tiff
+from simclrseg import headers, images, resizing, srgb, tiff
 from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, Derived, size_text
 from simclrseg.data.datasets.locate import user_cache
@@ -387,7 +387,7 @@ def _state(path: Path | None) -> str:
 @cache
 def _decoder() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    readers = [Path(file) for file in (images.__file__, headers.__file__, tiff.__file__)]
+    readers = [Path(str(module.__file__)) for module in (images, srgb, resizing, headers, tiff)]
     sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"

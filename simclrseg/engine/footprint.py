@@ -99,7 +99,7 @@ def largest_micro_batch(batch_size: int, footprint: Footprint, free: int, *, lea
     divisor = max(number for number in divisors(batch_size) if number == 1 or number <= fitting)
     if divisor >= least and 2 * divisor >= fitting:
         return divisor
-    parts = math.ceil(batch_size / fitting) if fitting >= least else max(1, batch_size // least)
+    parts = min(math.ceil(batch_size / max(fitting, 1)), max(1, batch_size // least))
     return math.ceil(batch_size / parts)
 
 

@@ -27,6 +27,7 @@ DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
 SMALL_ENCODERS = ("resnet18", "cnn")
 SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
 SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
+ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
 PATIENCE = 2 * 3600.0  # seconds on a CPU above which something smaller is suggested
 
 
@@ -149,12 +150,17 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     expected = seconds * (size / config.data.image_size) ** 2
     changed: dict[KeyPath, Any] = {("data", "image_size"): size}
     if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
-        changed |= {("model", "backbone"): SMALL_ENCODERS[0], ("model", "decoder"): None}
+        changed[("model", "backbone")] = SMALL_ENCODERS[0]
+        if isinstance(config, FinetuneConfig) and config.model.decoder == "dpt":  # for vision transformers
+            changed[("model", "decoder")] = None
         expected *= SMALLER
     epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
     changed[("training", "epochs")] = epochs
     if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
         changed[("training", "warmup_epochs")] = None
+    if isinstance(config, FinetuneConfig):
+        shares = [at if at < 1 else at / config.training.epochs for at in config.training.unfreeze_at]
+        changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
     chosen = getattr(config.model, kind)
     same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
     usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
@@ -162,8 +168,7 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     values, words = config.model_dump(), ["simclrseg", command]
     for knob in knobs_of(type(config)):
         value = changed.get(knob.path, look_up(values, knob.path))
-        said = knob.key == "data.dataset" or (knob.path in changed and value is not None)
-        if said or (not knob.transient and value != look_up(usual, knob.path)):
+        if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
             words += knob.typed(value)
     return shlex.join(words)
 

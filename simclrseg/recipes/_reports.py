@@ -23,7 +23,7 @@ def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iter
     run = runs.claim(Path(config.console.runs), "evaluate", name)
     try:
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        runs.record(run, started=started, scored=scored[0] if len(scored) == 1 else scored)
+        runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
         write_text(run.folder / "config.yaml", dump_config(config))
         yield run.folder
         runs.finish(run)

@@ -160,7 +160,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
 
 @contextmanager
 def open_run(
-    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, learned: Sequence[str], **facts: Any
+    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, photos: Sequence[str], **facts: Any
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
@@ -169,13 +169,13 @@ def open_run(
 
     Args:
         name: of a new run, where none was asked for.
-        learned: keys of the photos that are learned from, which must be the same when a run is resumed.
+        photos: keys of those that are used, which must be the same when a run is resumed.
         facts: what was resolved from ``auto`` and is worth keeping.
 
     Raises:
         DataError: if they are others.
     """
-    photos = hashlib.sha256("\n".join(learned).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(photos).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
         theirs = runs.Run(Path(distributed.shared(None)))
         if config.run.resume is not None:
@@ -190,16 +190,17 @@ def open_run(
         try:
             if not resuming:
                 write_text(run.folder / "config.yaml", dump_config(config))
-            elif run.environment.get("photos_hash", photos) != photos:
+            elif run.environment.get("photos_hash", digest) != digest:
                 began = run.environment["photos"]
                 raise DataError(
                     f"--resume {run.name}: the photos are not those that the run began with ({began:,}, now "
-                    f"{len(learned):,}): restore them, or start a new run"
+                    f"{len(photos):,}): restore them, or start a new run"
                 )
             else:
                 _take_up_threads(run)
             runs.record(
                 run,
+                kind=kind,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
                 started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
                 version=simclrseg.__version__,
@@ -211,8 +212,8 @@ def open_run(
                 threads=torch.get_num_threads(),
                 workers=machine.workers,
                 processes=distributed.world_size(),
-                photos=len(learned),
-                photos_hash=photos,
+                photos=len(photos),
+                photos_hash=digest,
                 **facts,
             )
             log.info(f"{'resuming' if resuming else 'run'} {run.folder}")

@@ -118,7 +118,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         config,
         name=run_name(config, prepared.pretrained),
         machine=machine,
-        learned=[dataset.keys[index] for index in split.train],
+        photos=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
         learning_rate=config.training.peak_rate,
         loss=prepared.loss,
         encoder=metadata.encoder,

@@ -105,7 +105,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         name=run_name(config),
         machine=machine,
         learning_rate=rate,
-        learned=[dataset.keys[index] for index in learned],
+        photos=[dataset.keys[index] for index in learned],
         **facts,
     ) as run:
         if distributed.is_main():

@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 import pytest
 
-from simclrseg import headers, images, tiff
+from simclrseg import headers, images, resizing, srgb, tiff
 from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
@@ -362,7 +362,10 @@ def fresh_decoder() -> Iterator[None]:
     cache._decoder.cache_clear()
 
 
-@pytest.mark.parametrize("part", [cv2, PIL, images, headers, tiff, datasets], ids=lambda part: part.__name__)
+DECODERS = [cv2, PIL, images, srgb, resizing, headers, tiff, datasets]
+
+
+@pytest.mark.parametrize("part", DECODERS, ids=lambda part: part.__name__)
 def test_another_decoder_starts_a_new_file(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_decoder: None, part: ModuleType
 ) -> None:

@@ -147,7 +147,7 @@ def test_any_batch_is_split_into_parts_that_fit_and_are_not_too_small() -> None:
             for least in (1, 8):
                 taken = largest_micro_batch(batch, Footprint(0, MB), free, least=least)
                 parts = math.ceil(batch / taken)
-                assert 1 <= taken <= max(fitting, 2 * least - 1)
+                assert min(batch, least) <= taken <= max(fitting, 2 * least - 1)
                 assert batch // parts >= min(batch, least, max(1, fitting // 2))  # the smallest part
                 assert parts <= 2 * math.ceil(batch / max(fitting, least)) + 1
 

@@ -438,7 +438,7 @@ def test_the_other_processes_take_up_their_threads_too(again, tmp_path, monkeypa
     monkeypatch.setattr(distributed, "shared", lambda value: str(folder))
     for resume, set_to in ((None, []), ("knobs", [7])):
         config = PretrainConfig.model_validate(changed(again, "run", resume=resume))
-        with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), learned=[]) as run:
+        with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), photos=[]) as run:
             assert run.folder == folder
         assert threads == set_to
 

@@ -70,7 +70,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     official: dict[str, list[int]] = {}
     for split in tables:
         held = [index for index, row in enumerate(rows) if parts[row] == split]
-        if split in SPLITS:
+        if split in SPLITS and held:
             official.setdefault(SPLITS[split], []).extend(held)
         summary.append(f"{split}: {len(held):,} photos")
     return FileDataset(

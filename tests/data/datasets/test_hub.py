@@ -54,7 +54,7 @@ def table(count: int, first: int = 0, **columns: object) -> datasets.Dataset:
             del features[column], content[column]
         else:
             features[column], content[column] = (
-                (datasets.Image() if isinstance(values[0], dict) else datasets.ClassLabel(3)),
+                (datasets.Image() if not isinstance(values[0], int) else datasets.ClassLabel(3)),
                 values,
             )
     return datasets.Dataset.from_dict(content, features=datasets.Features(features))
@@ -136,6 +136,11 @@ def test_a_row_without_a_photo_is_left_out(tmp_path: Path) -> None:
     assert "left out: 2 rows without a photo" in dataset.summary
     np.testing.assert_array_equal(dataset.image(1), photo(2, height=12, width=16))
     np.testing.assert_array_equal(dataset.mask(1), photo(2, height=12, width=16)[:, :, 0] > 127)
+
+
+def test_a_part_without_a_photo_is_no_list(tmp_path: Path) -> None:
+    name = parquet(tmp_path / "set", train=table(4), test=table(2, first=4, photo=[None, None]))
+    assert open_dataset(name).official == {}
 
 
 def test_an_empty_column_of_masks_is_one_line(tmp_path: Path) -> None:
