@@ -144,15 +144,15 @@ class FinetuneModel(Section):
 class FinetuneTraining(Training):
     """Optimization"""
 
+    # Below those of pretraining, which begins with weights that mean nothing yet.
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
+
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a label that is spread over all classes, in classification."""
     loss: Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None = None
     """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
     """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
-    # Below those of pretraining, which begins with weights that mean nothing yet.
-    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
-
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
     learning_rate: Annotated[float, Gt(0)] | None = None

@@ -99,6 +99,7 @@ def fit(
                         run.take_step(batch, rate, waited, micro_batch=micro_batch, clip=clip)
                         stop.check()
                         if checkpoints is not None and checkpoints.due(run.step):
+                            run.settle()
                             run.save()
                     run.settle()
                     with run.averaged():
@@ -108,6 +109,7 @@ def fit(
                         run.end_epoch(scores, keep=keep)
                     run.save()
         except Stop as request:
+            run.settle()
             run.save()
             distributed.barrier()  # it is saved before anyone says so
             raise Interrupted(_farewell(run.step, epochs * len(train), checkpoints), signum=request.signum) from None
@@ -214,8 +216,7 @@ class _Training:
             self._checkpoints.save_best(self.model.state_dict(), score=score, epoch=self.finished)
 
     def save(self) -> None:
-        """Save the state, once it is known to be good."""
-        self.settle()
+        """Save the state, which is known to be good."""
         if self._checkpoints is not None:
             states = self.model.state_dict(), self._optimizer.state_dict(), self._scaler.state_dict()
             records = [dataclasses.asdict(record) for record in self.history]

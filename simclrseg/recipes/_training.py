@@ -315,11 +315,12 @@ def choose_micro_batch(
     if micro_batch == "auto":
         fits = fitting_micro_batch(task, batches, machine.device, machine.precision)
         micro_batch = -distributed.largest(-fits)  # the same for all processes
-    least, at_once = least_micro_batch(task), min(micro_batch, batches.batch_size // distributed.world_size())
+    processes = distributed.world_size()
+    least, at_once = least_micro_batch(task), min(micro_batch, batches.batch_size // processes)
     if at_once < least:
         log.warning(
-            f"batch norm sees {at_once} photos at a time, and of fewer than {least} the two views of one come out as "
-            "opposites: little can be learned; take a larger --micro-batch, or --batch-size"
+            f"batch norm sees {processes * at_once} photos at a time, and of fewer than {processes * least} the two "
+            "views of one come out as opposites: little can be learned; take a larger --micro-batch, or --batch-size"
         )
     if run is not None and distributed.is_main():
         runs.record(run, micro_batch=micro_batch)
