@@ -167,21 +167,32 @@ class FinetuneTraining(Training):
     """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
     the encoder's last stage too, then everything."""
     unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
-    """When progressive adds the last stage and when everything: a share of the run, or an epoch count from 1 on."""
+    """When progressive adds the last stage and when everything: a share of the run, which leaves each step an epoch, or
+    an epoch count from 1 on."""
     encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
     """The encoder learns at this share of the learning rate."""
     layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     """Each stage of the encoder learns at this share of the rate of the one above it."""
     patience: Annotated[int, Ge(1)] | None = None
-    """Stop after so many epochs without a better first validation score."""
+    """Stop after so many epochs without a better first validation score; they count from when progressive has unfrozen
+    everything."""
     ema: Annotated[float, Gt(0), Lt(1)] | None = None
     """Average the weights over the steps with this decay, such as 0.999; validation and the model take the average."""
 
     @property
     def unfreeze_epochs(self) -> tuple[int, int]:
-        """Epochs of training after which the last stage, and then everything, joins in."""
-        first, second = (round(at * self.epochs) if at < 1 else int(at) for at in self.unfreeze_at)
-        return first, second
+        """Epochs of training after which the last stage, and then everything, joins in.
+
+        Shares are rounded so that the head alone, the last stage and everything have an epoch each; of two epochs the
+        head alone has the first, and of a single one nothing is frozen.
+        """
+        at_last, at_everything = self.unfreeze_at
+        alone, apart = int(at_last > 0), int(at_everything > at_last)  # steps before the last stage, and after it
+        last = int(at_last) if at_last >= 1 else max(alone, round(at_last * self.epochs))
+        everything = int(at_everything)
+        if at_everything < 1:
+            everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
+        return min(last, max(everything - apart, min(everything, 1))), everything
 
     @model_validator(mode="after")
     def _everything_is_unfrozen_in_the_end(self) -> Self:
@@ -190,11 +201,12 @@ class FinetuneTraining(Training):
         for at in self.unfreeze_at:
             if at > 1 and at != int(at):
                 raise ValueError(f"unfreeze_at ({at:g}) is neither a share below 1 nor a whole number of epochs")
-        first, second = self.unfreeze_epochs
+        first, second = (at * self.epochs if at < 1 else at for at in self.unfreeze_at)
         if not first <= second < self.epochs:
             raise ValueError(
-                f"unfreeze_at: the last stage joins after epoch {first} and everything after epoch {second} of "
-                f"{self.epochs}: the second must not come first, and both must come before the end"
+                f"unfreeze_at ({self.unfreeze_at[0]:g} {self.unfreeze_at[1]:g}) in a run of {self.epochs} epochs: the "
+                "second must not come first, and both must come before the end; shares of the run, such as 0.1 0.2, "
+                "fit any number of epochs"
             )
         return self
 
@@ -233,6 +245,15 @@ class FinetuneConfig(Section):
         return self
 
     @model_validator(mode="after")
+    @model_validator(mode="after")
+    def _what_stays_frozen_is_not_timed(self, info: ValidationInfo) -> Self:
+        unfreeze = self.training.unfreeze
+        check_meaning(self, info, "unfreeze", unfreeze, {"progressive": {"training": ("unfreeze_at",)}})
+        if unfreeze == "head":
+            rates = {"all and progressive": {"training": ("encoder_lr_factor", "layer_lr_factor")}}
+            check_meaning(self, info, "unfreeze", unfreeze, rates)
+        return self
+
     def _a_decoder_comes_from_a_whole_network(self) -> Self:
         if self.model.init_decoder and self.model.pretrained in ("none", "imagenet"):
             raise ValueError(

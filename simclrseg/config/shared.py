@@ -48,9 +48,10 @@ def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str,
             for name in names:
                 default = type(values).model_fields[name].get_default(call_default_factory=True)
                 if getattr(values, name) != default:
+                    usual = " ".join(map(str, default)) if isinstance(default, tuple) else default
                     raise ValueError(
                         f"{name} is for {what} {other} and has no meaning for {what} {chosen}: "
-                        f"leave it out, or where a file sets it, give {default}"
+                        f"leave it out, or where a file sets it, give {usual}"
                     )
 
 

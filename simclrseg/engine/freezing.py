@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class Freezing:
         # by name, since batch norm is replaced by a twin where several processes train
         names = {id(module): name for name, module in model.named_modules()}
         self._names = [[names.get(id(module)) for module in part.modules] for part in parts]
+
+    @property
+    def complete(self) -> int:
+        """The first epoch, from 0, in which all learns that ever does."""
+        return int(max((part.start for part in self.parts if part.start < math.inf), default=0))
 
     def apply(self, epoch: int) -> None:
         """Freeze and unfreeze parts for an epoch, from 0, of a model in training mode."""

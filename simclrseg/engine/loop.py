@@ -65,7 +65,8 @@ def fit(
         freezing: which parts of the model learn in which epoch; without it all do.
         average: decay of a moving average of the weights, which is then what validation, observers of an epoch and the
             best checkpoint see, and what the model ends with; None keeps none.
-        patience: epochs without a better validation after which training stops.
+        patience: epochs without a better validation after which training stops; those in which parts are still to be
+            unfrozen do not count.
         checkpoints: where the state is saved: after each epoch, when a signal comes, and as often as it says.
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
@@ -84,12 +85,14 @@ def fit(
     )
     own = train.batch_size // distributed.world_size()
     shortage = explained_shortage(min(micro_batch or own, own), own, least=least_micro_batch(task))
+    unfrozen = 0 if freezing is None else freezing.complete
     told = _told(observers, Plan(epochs, len(train), run.step, run.finished, train.batch_size))
     with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, shortage:
         try:
             with stop_requests() as stop:
                 for epoch in range(run.finished, epochs):
-                    if patience is not None and FitResult(run.history).without_progress >= patience:
+                    stale = min(FitResult(run.history).without_progress, epoch - unfrozen)
+                    if patience is not None and stale >= patience:
                         break
                     run.begin_epoch()
                     if freezing is not None:

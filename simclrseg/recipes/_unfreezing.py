@@ -24,20 +24,33 @@ def freezing_of(training: FinetuneTraining, model: nn.Module, backbone: nn.Modul
         return None
     if training.unfreeze == "head":
         parts = [Part("the encoder", [backbone], math.inf)]
-        log.info("the head alone learns; the encoder computes as in evaluation")
+        log.info("the encoder stays frozen and computes as in evaluation; all else learns")
     else:
         last, everything = training.unfreeze_epochs
         parts = [
             Part("the encoder", [backbone], everything),
             Part("its last stage", stages(backbone)[-1], last),
         ]
-        log.info(
-            f"the head learns from epoch 1, the encoder's last stage from epoch {last + 1}, "
-            f"everything from epoch {everything + 1}"
-        )
+        _tell_steps(training)
     freezing = Freezing(model, parts)
     freezing.apply(training.epochs - 1)
     return freezing
+
+
+def _tell_steps(training: FinetuneTraining) -> None:
+    """Say what joins when; a warning where there are too few epochs to go step by step."""
+    last, everything = training.unfreeze_epochs
+    joins = {0: "all but the encoder"}
+    joins[last] = "the encoder's last stage" if last else "all but the encoder's first stages"
+    joins[everything] = "everything"
+    first, *later = (f"{part} from epoch {after + 1}" for after, part in joins.items())
+    line = ", ".join([first.replace(" from", " learns from"), *later])
+    at_last, at_everything = training.unfreeze_at
+    steps = 1 + (at_last > 0) + (at_everything > at_last)
+    if len(joins) < steps:
+        log.warning(f"{line}: too few epochs for the {steps} steps of --unfreeze progressive")
+    else:
+        log.info(line)
 
 
 def scales_of(training: FinetuneTraining, backbone: nn.Module) -> dict[nn.Parameter, float]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.freezing import Freezing, Part
 from simclrseg.errors import Interrupted
-from tests.engine.small import Classification, network, train
-from tests.engine.test_loop import Watcher, assert_same_run, signal_self
+from tests.engine.small import Classification, Images, network, train
+from tests.engine.test_loop import Scored, Watcher, assert_same_run, signal_self
 
 
 def frozen(model: nn.Sequential, *starts: float) -> Freezing:
@@ -89,6 +89,18 @@ def test_resuming_across_an_unfreezing_is_exact(tmp_path: Path, step: int) -> No
         run(tmp_path / "parts", [Watcher(step=step, act=signal_self(signal.SIGINT))])
     run(tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("starts", "epochs"), [((3, 1), 5), ((1, 1), 3), ((math.inf, 1), 3), ((math.inf, math.inf), 3)]
+)
+def test_patience_begins_when_all_learns_that_ever_does(
+    tmp_path: Path, starts: tuple[float, float], epochs: int
+) -> None:
+    task = Scored([0.9, *[0.1] * 7])
+    options = {"validation": Images(2), "epochs": 8, "freezing": frozen(task.model, *starts)}
+    result, _ = train(tmp_path, task=task, patience=2, **options)
+    assert len(result.history) == epochs
 
 
 def test_parameters_that_belong_to_no_module_are_frozen_too():

@@ -194,22 +194,3 @@ def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
 
 def test_the_tasks_are_those_of_the_configuration():
     assert list(TASKS) == list(FinetuneConfig.model_fields["model"].annotation.model_fields["task"].annotation.__args__)
-
-
-@pytest.mark.parametrize(
-    ("at", "epochs", "expected"), [([0.1, 0.2], 100, (10, 20)), ([10, 20], 50, (10, 20)), ([0, 0.5], 3, (0, 2))]
-)
-def test_parts_join_after_epochs_or_shares_of_the_run(tmp_path, at, epochs, expected):
-    training = {"unfreeze": "progressive", "unfreeze_at": at, "epochs": epochs}
-    config = finetuning(tmp_path, data={"dataset": "shapes"}, training=training)
-    assert config.training.unfreeze_epochs == expected
-
-
-@pytest.mark.parametrize(
-    ("at", "says"),
-    [([5, 2], "must not come first"), ([1, 10], "before the end"), ([1, 2.5], "nor a whole number of epochs")],
-)
-def test_an_unfreezing_that_cannot_be_is_refused(tmp_path, at, says):
-    training = {"unfreeze": "progressive", "unfreeze_at": at, "epochs": 10}
-    with pytest.raises(UsageError, match=says):
-        finetuning(tmp_path, data={"dataset": "shapes"}, training=training)
