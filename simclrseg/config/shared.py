@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 from simclrseg.config.values import Completes, Flag, PathText, Transient, of_a_run
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
@@ -119,7 +119,8 @@ class Training(Section):
     schedule: Annotated[str, SCHEDULES] = "cosine"
     """How the learning rate moves, step by step."""
     warmup_epochs: Annotated[float, Ge(0)] | None = None
-    """Epochs of warm-up; by default a tenth of the run, at most 10, and three tenths of a one-cycle."""
+    """Epochs of warm-up; by default, and where the run is too short for them, a tenth of the run, at most 10, and three
+    tenths of a one-cycle."""
     final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Where a falling schedule ends, as a share of the peak learning rate."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
@@ -140,13 +141,7 @@ class Training(Section):
     @property
     def warmup(self) -> float:
         """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
-        if self.warmup_epochs is not None:
+        if self.warmup_epochs is not None and self.warmup_epochs < self.epochs:
             return self.warmup_epochs
         share = self.DEFAULT_WARMUPS.get(self.schedule)
         return share * self.epochs if share else min(10.0, self.epochs / 10)
-
-    @model_validator(mode="after")
-    def _warmup_ends_before_training(self) -> Self:
-        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
-        return self

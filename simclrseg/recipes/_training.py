@@ -262,6 +262,11 @@ def train(
         watchers = [FileHistory(run.folder), Forecast(suggestion=suggestion), *observers]
     optimizer = _optimizer(task, training, learning_rate, scales)
     steps = len(batches)
+    if training.warmup_epochs not in (None, training.warmup):
+        log.warning(
+            f"a warm-up of {training.warmup_epochs:g} epochs does not fit into {training.epochs}: "
+            f"it takes {training.warmup:g}, as by default"
+        )
     schedule = partial(
         _rate,
         ending_at(training.final_rate, SCHEDULES[training.schedule]),

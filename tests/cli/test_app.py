@@ -273,8 +273,8 @@ def test_a_disk_that_cannot_be_written_is_one_line_wherever_it_shows(run, recipe
             "error: --backbone: 'resnet5' is not a",
         ),
         (
-            ["pretrain", "-d", "shapes", "--epochs", "3", "--warmup-epochs", "4"],
-            "error: warmup_epochs (4) must",
+            ["pretrain", "-d", "shapes", "--batch-size", "8", "--micro-batch", "3"],
+            "error: micro_batch (3) must",
         ),
         (["pretrain", "-c", "pets_segmentation"], "error: "),
         (["pretrain", "-c", "nothing"], "error: unknown preset 'nothing'"),

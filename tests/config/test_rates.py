@@ -43,3 +43,10 @@ def test_warm_up_is_a_tenth_of_the_run_and_ten_epochs_at_most(epochs, warmup):
 def test_a_warm_up_of_ones_own_is_not_clamped():
     assert training(epochs=100, warmup_epochs=30).warmup == 30
     assert training(epochs=100, warmup_epochs=0).warmup == 0
+
+
+@pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 0.1), ("one-cycle", 0.3)])
+def test_a_warm_up_that_the_run_has_no_epochs_for_is_that_of_the_default(schedule, warmup):
+    assert training(epochs=1, warmup_epochs=10, schedule=schedule).warmup == pytest.approx(warmup)
+    assert training(epochs=10, warmup_epochs=10, schedule=schedule).warmup == pytest.approx(10 * warmup)
+    assert training(epochs=11, warmup_epochs=10, schedule=schedule).warmup == 10

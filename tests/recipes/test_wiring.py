@@ -170,6 +170,15 @@ def test_the_rate_climbs_for_two_of_twenty_epochs_then_falls_along_a_cosine(begu
     assert rate(44) == pytest.approx(0.55 * 0.009375) and rate(80) == pytest.approx(0.1 * 0.009375)
 
 
+def test_a_warm_up_that_does_not_fit_is_told_and_the_rate_falls_all_the_same(begun, tmp_path):
+    few = {"training": {**KNOBS["training"], "epochs": 5, "warmup_epochs": 10}}
+    call = begin({**KNOBS, **few}, tmp_path)
+    rates = [call.options["schedule"](step) for step in range(5 * 4)]
+    assert rates.index(pytest.approx(PEAK)) == 1 and rates[-1] < PEAK / 4  # two steps of a half epoch
+    assert "a warm-up of 10 epochs does not fit into 5: it takes 0.5, as by default" in call.lines
+    assert not any("warm-up" in line for line in begun.lines)
+
+
 def test_the_rate_that_was_resolved_is_told_and_stored(begun):
     (line,) = [line for line in begun.lines if "steps an epoch" in line]
     assert line == "32 photos, 4 steps an epoch, batch 8, lars at 0.009375, chance level of the loss 2.71"
