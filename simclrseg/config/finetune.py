@@ -73,8 +73,9 @@ class LabelledData(Section):
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256
     """Side to which photos are brought, in pixels; the aspect is not kept."""
-    augmentation: Literal["none", "flip", "standard"] = "flip"
-    """Random changes to photo and mask together; standard adds crops (so scale and aspect) and colours to the flip."""
+    augmentation: Literal["none", "flip", "color", "standard"] = "flip"
+    """Random changes to photo and mask together; color adds mild colours to the flip, and standard adds crops (so scale
+    and aspect) to both."""
     test_split: Literal["official", "random"] = "official"
     """Take the published test list where there is one, or a random fifth."""
     split_seed: Annotated[int, Ge(0)] = 0
@@ -245,7 +246,6 @@ class FinetuneConfig(Section):
         return self
 
     @model_validator(mode="after")
-    @model_validator(mode="after")
     def _what_stays_frozen_is_not_timed(self, info: ValidationInfo) -> Self:
         unfreeze = self.training.unfreeze
         check_meaning(self, info, "unfreeze", unfreeze, {"progressive": {"training": ("unfreeze_at",)}})
@@ -254,6 +254,7 @@ class FinetuneConfig(Section):
             check_meaning(self, info, "unfreeze", unfreeze, rates)
         return self
 
+    @model_validator(mode="after")
     def _a_decoder_comes_from_a_whole_network(self) -> Self:
         if self.model.init_decoder and self.model.pretrained in ("none", "imagenet"):
             raise ValueError(

@@ -90,21 +90,15 @@ _STILL = replace(
     blur_probability=0.0,
 )
 
+_FLIP = replace(_STILL, flip_probability=0.5)
+_COLOR = replace(_FLIP, jitter_probability=0.8, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05)
+
 PAIR_STRENGTHS = {
     "none": _STILL,
-    "flip": replace(_STILL, flip_probability=0.5),
+    "flip": _FLIP,
+    "color": _COLOR,
     # Zoom to twice the size, other aspects, flip and mild colours: what photos of one thing differ in.
-    "standard": replace(
-        _STILL,
-        crop_scale=(0.25, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),
-        flip_probability=0.5,
-        jitter_probability=0.8,
-        brightness=0.3,
-        contrast=0.3,
-        saturation=0.3,
-        hue=0.05,
-    ),
+    "standard": replace(_COLOR, crop_scale=(0.25, 1.0), crop_ratio=(3 / 4, 4 / 3)),
 }
 """For a photo and its mask together; none of them moves one against the other."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from simclrseg.config.finetune import LabelledData
 from simclrseg.data import augment
-from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, View, render_pair, sample_view
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Strengths, View, render_pair, sample_view
 from simclrseg.data.samples import MaskPairs
 from simclrseg.resizing import resize_image, resize_mask
 from tests.data.fakes import FakeDataset, photo
@@ -18,9 +18,9 @@ from tests.data.fakes import FakeDataset, photo
 STANDARD = PAIR_STRENGTHS["standard"]
 
 
-def views(n: int) -> list[View]:
+def views(n: int, strengths: Strengths = STANDARD) -> list[View]:
     rng = np.random.default_rng(0)
-    return [sample_view(rng.random(VIEW_COLUMNS).tolist(), GRID, GRID, STANDARD) for _ in range(n)]
+    return [sample_view(rng.random(VIEW_COLUMNS).tolist(), GRID, GRID, strengths) for _ in range(n)]
 
 
 def rendered(image: np.ndarray, mask: np.ndarray, view: View, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +77,13 @@ def test_crops_cover_a_quarter_to_all_of_the_photo_in_its_own_shape() -> None:
     assert area.min() > 0.24 and area.max() > 0.9
     assert 0.74 < ratio.min() < 0.85 and 1.2 < ratio.max() < 1.34
     assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= GRID).all()
+
+
+def test_color_flips_and_recolours_as_standard_does_and_crops_nothing() -> None:
+    whole = views(200, PAIR_STRENGTHS["color"])
+    assert {view.box for view in whole} == {(0, 0, GRID, GRID)}
+    assert [view._replace(box=(0, 0, GRID, GRID)) for view in views(200)] == whole
+    assert {view.flip for view in whole} == {view.recolours for view in whole} == {False, True}
 
 
 @pytest.mark.parametrize("shape", [(40, 61), (7, 5), (1, 9)])
