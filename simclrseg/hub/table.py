@@ -17,7 +17,7 @@ HF = "hf:"
 _ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 # the Hub's own rules
 _REPO = re.compile(r"(?=.{3,96}$)(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?<![.-])/[A-Za-z0-9_][\w.-]*(?<![.-])(?<!\.git)")
-_MAKE_PETS = "simclrseg pretrain --dataset cats_vs_dogs"
+_MAKE_PETS = "simclrseg pretrain --config simclr_pets"
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ PUBLISHED: dict[str, Published] = {
             epochs=20,
             licence="MIT",
             size=94,
-            make="simclrseg pretrain --dataset cifar10",
+            make="simclrseg pretrain --config simclr_cifar10",
             uploaded=False,
         ),
         # Chen et al.'s own 1x weights, converted from TensorFlow; SimCLR v1 takes pixels in [0, 1] as they are.

@@ -31,6 +31,11 @@ def load_preset(name_or_path: str, command: str) -> dict[str, Any]:
     return tree
 
 
+def presets_of(command: str) -> list[str]:
+    """The presets that are for a command."""
+    return [name for name, path in PRESETS.items() if _read_yaml(path)["command"] == command]
+
+
 def find_preset(name_or_path: str) -> Path:
     """The file behind ``--config``.
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from simclrseg import runs
-from simclrseg.errors import RunError, UsageError, suggestion
+from simclrseg.config.pretrain import PretrainConfig, PretrainModel
+from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
+from simclrseg.knobs import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
 from simclrseg.models.weights import LoadReport, read_metadata
+from simclrseg.presets import presets_of
 from simclrseg.recipes._backbone import save_unfinished
 from simclrseg.recipes._fetch import backbone_file
+from simclrseg.recipes._training import dataset_label
 
 log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
+# Runs named after what they are good for rather than after their dataset.
+RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 PRETRAINED_FILE = "pretrained_file"
 """What ``environment.json`` calls the file of weights that a fine-tuned run began with: a name may mean another now."""
 
@@ -70,12 +76,34 @@ def find_pretrained(
     if run is not None:
         return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
     if name in PUBLISHED:
-        return Pretrained(name, backbone_file(find(name)))
-    known = ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED]
+        entry = find(name)
+        try:
+            return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs.option(root))))
+        except HubError as error:
+            raise HubError(f"{option} {name}: no such run in {root / 'pretrain'}, and {error}") from error
+    if command := command_that_makes(name):
+        remedy = f"make it with `{command}{runs.option(root)}`"
+    else:
+        remedy = suggestion(name, ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED])
     raise RunError(
-        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: "
-        f"{suggestion(name, known)}"
+        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: {remedy}"
     )
+
+
+def run_name(config: PretrainConfig) -> str:
+    """A pretraining run is named after its first dataset, and after its method where that is not the usual one."""
+    first, method = config.data.dataset[0], config.model.method
+    name = RUN_NAMES.get(first, dataset_label(first))
+    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"
+
+
+def command_that_makes(name: str) -> str | None:
+    """The command of the preset whose run bears a name; None where there is no such preset."""
+    for preset in presets_of("pretrain"):
+        config = parse_config_file(PretrainConfig, preset)
+        if name == (config.run.name or run_name(config)):
+            return f"simclrseg pretrain --config {preset}"
+    return None
 
 
 def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from simclrseg import distributed, plots, runs
-from simclrseg.config.pretrain import PretrainConfig, PretrainData, PretrainModel
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
@@ -34,13 +34,12 @@ from simclrseg.recipes._card import write_card
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._methods import METHOD_PARTS, Method
 from simclrseg.recipes._normalization import choose_normalization
-from simclrseg.recipes._pretrained import Pretrained, find_pretrained, tell_loaded
+from simclrseg.recipes._pretrained import Pretrained, find_pretrained, run_name, tell_loaded
 from simclrseg.recipes._training import (
     Machine,
     as_begun,
     check_batch,
     choose_micro_batch,
-    dataset_label,
     find_loggers,
     finish_run,
     make_loggers,
@@ -56,8 +55,6 @@ from simclrseg.recipes._views import some_rows
 log = logging.getLogger(__name__)
 
 EXAMPLES = 8
-# Runs named after what they are good for rather than after their dataset.
-RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 
 
 @dataclass(frozen=True)
@@ -261,10 +258,3 @@ def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, l
         order = hashed_order([joined.keys[index] for index in indices], seed)
         indices = sorted(indices[place] for place in order[: config.max_images])
     return joined, indices
-
-
-def run_name(config: PretrainConfig) -> str:
-    """A run is named after its first dataset, and after its method where that is not the usual one."""
-    first, method = config.data.dataset[0], config.model.method
-    name = RUN_NAMES.get(first, dataset_label(first))
-    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"

@@ -317,7 +317,7 @@ def test_defaults_are_those_of_the_presets(run, recipe):
     run("pretrain", "--dataset", "cats_vs_dogs")
     assert got[2].training.scaled_rate == got[1].training.scaled_rate
     recipe("finetune", lambda config, observers: got.append(config))
-    run("finetune", "--test-split", "random", "--loss", "bce", "--learning-rate", "1e-4")
+    run("finetune", "--test-split", "random", "--pretrained", "pets", "--loss", "bce", "--learning-rate", "1e-4")
     run("finetune", "--config", "pets_segmentation")
     assert got[3] == got[4]
 

@@ -194,7 +194,7 @@ def test_each_refusal_is_one_line_with_the_way_out_and_at_once(filled, request_,
     with pytest.raises(HubError, match=message) as caught:
         fetch(SOURCE)
     assert time.monotonic() - start < 5, "huggingface_hub itself would try for 23 seconds"
-    assert "make one with `simclrseg pretrain --dataset cats_vs_dogs`" in str(caught.value)
+    assert "make one with `simclrseg pretrain --config simclr_pets`" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -9,10 +9,13 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import UsageError
 from simclrseg.knobs import parse_config, parse_config_file
-from simclrseg.presets import PRESETS, find_preset, load_preset
+from simclrseg.presets import PRESETS, find_preset, load_preset, presets_of
+from simclrseg.recipes._pretrained import command_that_makes, run_name
 
 STARTS = ("reconstruction", "none", "library")
 MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+PRETRAININGS = {name: parse_config_file(PretrainConfig, name) for name in presets_of("pretrain")}
+FINETUNINGS = {name: parse_config_file(FinetuneConfig, name) for name in presets_of("finetune")}
 
 
 def test_another_commands_file_is_refused():
@@ -73,11 +76,12 @@ def test_the_defaults_of_pretrain_are_those_of_simclr_pets():
     assert resolved(preset) == resolved(defaults)
 
 
-def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_random_split():
+def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_start_and_the_random_split():
     preset = resolved(parse_config_file(FinetuneConfig, "pets_segmentation"))
     assert preset["data"].pop("test_split") == "random" and preset["training"].pop("loss") == "bce"
+    assert preset["model"].pop("pretrained") == "pets"
     defaults = resolved(FinetuneConfig())
-    assert defaults["data"].pop("test_split") == "official"
+    assert defaults["data"].pop("test_split") == "official" and defaults["model"].pop("pretrained") == "none"
     assert defaults["training"].pop("loss") is None  # which is bce for two classes
     assert preset == defaults
 
@@ -91,8 +95,8 @@ def test_every_preset_is_valid_and_says_where_it_comes_from(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_takes_a_step_at_a_reduced_size(name, tmp_path, monkeypatch):
-    """On generated photos, with the encoder, decoder, loss, optimizer and schedule that it names."""
+def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name, tmp_path, monkeypatch):
+    """On generated photos, with a small encoder and the decoder, loss, optimizer and schedule that it names."""
     from simclrseg.recipes import _forecast, _training
     from simclrseg.recipes.finetune import finetune
     from simclrseg.recipes.pretrain import pretrain
@@ -101,12 +105,19 @@ def test_every_preset_takes_a_step_at_a_reduced_size(name, tmp_path, monkeypatch
     monkeypatch.setattr(_forecast, "WARM_UP", 0)
     command = yaml.safe_load(PRESETS[name].read_text())["command"]
     tree = load_preset(name, command)
-    tree["data"] |= {"dataset": ["shapes"] if command == "pretrain" else "shapes", "image_size": 32}
-    tree["training"] |= {"batch_size": 4, "micro_batch": 4}
-    tree.setdefault("model", {}).pop("init_decoder", None)
-    tree["model"] |= {"init": "none"} if command == "pretrain" else {"pretrained": "none"}
-    tree["hardware"] = {"device": "cpu", "precision": "fp32", "workers": 1}
-    tree |= {"run": {"dry_run": True}, "console": {"runs": str(tmp_path / "runs")}}
+    transformer = tree.get("model", {}).get("backbone") == "vit_b_16"
+    start = {"init": "none", "stem": "imagenet"} if command == "pretrain" else {"pretrained": "none"}
+    share = {"max_images": 64} if command == "pretrain" else {"data_ratio": 0.1}
+    for section, values in {
+        "data": {"dataset": "shapes", "image_size": 32, **share},
+        "model": {"backbone": "tu-vit_tiny_patch16_224" if transformer else "cnn", **start},
+        "training": {"epochs": 1, "batch_size": 4, "micro_batch": 4},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {"dry_run": True},
+        "console": {"runs": str(tmp_path / "runs")},
+    }.items():
+        tree[section] = {**tree.get(section, {}), **values}
+    tree["model"].pop("init_decoder", None)
     config = parse_config(MODELS[command], tree)
     result = {"pretrain": pretrain, "finetune": finetune}[command](config)
     assert result["images_per_second"] > 0
@@ -122,15 +133,52 @@ def test_the_defaults_of_reconstruction_are_those_of_its_preset():
     assert preset.model_copy(update={"training": given}) == defaults
 
 
-def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
-    from simclrseg.recipes.pretrain import run_name
+def test_a_preset_starts_from_nothing_the_library_or_what_another_preset_leaves():
+    made = {config.run.name or run_name(config): name for name, config in PRETRAININGS.items()}
+    assert len(made) == len(PRETRAININGS)  # a name stands for one of them
+    for name, config in FINETUNINGS.items():
+        start = config.model.pretrained
+        if start in ("none", "imagenet"):
+            continue
+        assert command_that_makes(start) == f"simclrseg pretrain --config {made[start]}"
+        assert f"# First: simclrseg pretrain --config {made[start]}\n" in PRESETS[name].read_text()
+        assert config.model.backbone in (None, PRETRAININGS[made[start]].model.backbone)
 
+
+def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
     pretraining = parse_config_file(PretrainConfig, "voc_reconstruction_resunet")
     starts = {name: parse_config_file(FinetuneConfig, f"voc_resunet_pretrain_{name}") for name in STARTS}
     assert [start.model.pretrained for start in starts.values()] == [run_name(pretraining), "none", "imagenet"]
     assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
     assert [start.model.init_decoder for start in starts.values()] == [True, False, False]
     assert len({start.model_copy(update={"model": None}).model_dump_json() for start in starts.values()}) == 1
+
+
+def test_voc_is_learned_with_the_rates_and_the_augmentation_of_its_source():
+    config = FINETUNINGS["voc_resunet_pretrain_none"]
+    training = config.training
+    assert (training.optimizer, training.peak_rate, training.schedule) == ("adam", 3e-3, "cosine")
+    assert (training.warmup, training.final_rate, training.epochs) == (10, 0.01, 500)
+    assert config.data.augmentation == "color"
+
+
+def test_the_satellite_presets_differ_in_their_encoders_and_epochs_alone():
+    presets = {name: config for name, config in PRETRAININGS.items() if name.startswith("bigearthnet_simclr")}
+    assert {(config.model.backbone, config.training.epochs) for config in presets.values()} == {
+        ("cnn", 300),
+        ("cnn", 50),
+        ("resnet50", 300),
+        ("vit_b_16", 300),
+    }
+    trees = [config.model_dump() for config in presets.values()]
+    for tree in trees:
+        del tree["model"]["backbone"], tree["training"]["epochs"], tree["run"]["name"]
+    assert all(tree == trees[0] for tree in trees) and trees[0]["data"]["blur_probability"] == 1
+
+
+def test_the_head_of_the_resnet18_seed_has_two_layers():
+    model = PRETRAININGS["simclr_resnet18"].model
+    assert (model.projection_hidden, model.projection_dim) == ([512], 256)
 
 
 def test_what_the_sources_count_is_counted():

@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from simclrseg import runs
-from simclrseg.errors import RunError, UsageError
+from simclrseg.errors import HubError, RunError, UsageError
 from simclrseg.hub.table import PUBLISHED
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.weights import save_weights
-from simclrseg.recipes._pretrained import PRETRAINED_FILE, began_with, find_pretrained, recorded_file
+from simclrseg.recipes._pretrained import (
+    PRETRAINED_FILE,
+    began_with,
+    command_that_makes,
+    find_pretrained,
+    recorded_file,
+)
 
 METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)
 
@@ -67,6 +73,28 @@ def test_no_such_run_names_the_folder_searched_and_the_nearest(tmp_path):
     finished(tmp_path, "cats")
     with pytest.raises(RunError, match=r"cat: no such run in .*pretrain.* did you mean 'cats'"):
         find_pretrained("cat", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [("voc-reconstruction", "voc_reconstruction_resunet"), ("bigearthnet-vit", "bigearthnet_simclr_vit")],
+)
+def test_a_run_that_a_preset_makes_is_answered_with_its_command(tmp_path, name, preset):
+    with pytest.raises(RunError) as error:
+        find_pretrained(name, root=tmp_path)
+    assert str(error.value) == (
+        f"--pretrained {name}: no such run in {tmp_path / 'pretrain'}, and nothing is published as {name!r}: "
+        f"make it with `simclrseg pretrain --config {preset} --runs {tmp_path}`"
+    )
+
+
+@pytest.mark.parametrize(("name", "preset"), [("pets", "simclr_pets"), ("cifar", "simclr_cifar10")])
+def test_so_is_one_that_is_to_be_published(tmp_path, fake_hub, name, preset):
+    with pytest.raises(HubError) as error:
+        find_pretrained(name, root=tmp_path)
+    assert str(error.value).startswith(f"--pretrained {name}: no such run in {tmp_path / 'pretrain'}, and nobody has ")
+    assert str(error.value).endswith(f": make one with `simclrseg pretrain --config {preset} --runs {tmp_path}`")
+    assert command_that_makes(name) == PUBLISHED[name].make == f"simclrseg pretrain --config {preset}"
 
 
 @pytest.mark.parametrize("name", ["no.safetensors", "./no/folder", "no/folder.pth"])

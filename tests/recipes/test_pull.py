@@ -71,7 +71,7 @@ def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, weights):
     rows = {row["name"]: row for row in pulled()["published"]}
     assert rows.keys() == PUBLISHED.keys()
     assert rows["pets"]["status"] == "not uploaded"
-    assert rows["pets"]["made with"] == "simclrseg pretrain --dataset cats_vs_dogs"
+    assert rows["pets"]["made with"] == "simclrseg pretrain --config simclr_pets"
     assert rows["imagenet"]["status"] == "published"
     assert fake_hub.requests == []
     fake_hub.add(OURS, {BACKBONE_FILE: weights})
