@@ -12,6 +12,7 @@ SimclrsegError          exit 2
 ├── HubError            a published backbone that cannot be fetched
 ├── DeviceError         exit 3: the requested device is not there
 ├── TrainingError       exit 1: training cannot go on (the loss is not finite)
+├── OutOfMemory         exit 1: more images at once than the memory holds
 ├── GateError           exit 1: a check was not met, or some inputs failed
 └── Interrupted         exit 130 or 143: stopped by a signal, state saved
 """
@@ -83,6 +84,12 @@ class DeviceError(SimclrsegError):
 
 class TrainingError(SimclrsegError):
     """Training cannot go on; the last good checkpoint stands."""
+
+    exit_code = 1
+
+
+class OutOfMemory(SimclrsegError):
+    """More images at once than the memory holds."""
 
     exit_code = 1
 

@@ -41,8 +41,8 @@ class EvaluateData(Section):
     empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"
     """For segmentation, what IoU, F1, precision and recall are of an image without foreground where none was found; nan
     leaves it out."""
-    batch_size: Annotated[int, Ge(1)] = 32
-    """Images per forward pass."""
+    batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images per forward pass; auto takes 32, or fewer where the run was trained in smaller micro-batches."""
     baseline: Annotated[str | None, Completes("models"), Transient()] = None
     """The one of several models that the others are compared with; by default the first."""
     minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min")] = []

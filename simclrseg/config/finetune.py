@@ -163,7 +163,8 @@ class FinetuneTraining(Training):
     batch_size: Annotated[int, Ge(2)] = 32
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images per forward pass; auto takes what fits. The gradient is that of the whole batch (accumulation)."""
+    """Images per forward pass, in validation and scoring too; auto takes what fits. The gradient is that of the whole
+    batch (accumulation)."""
     unfreeze: Literal["all", "head", "progressive"] = "all"
     """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
     the encoder's last stage too, then everything."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -18,14 +18,17 @@ from simclrseg.distributed import local_world_size, world_size
 from simclrseg.engine.batch_norm import BatchNorm
 from simclrseg.engine.gradients import Passes, buffers_kept
 from simclrseg.engine.task import Batch, ContrastiveTask, Task
-from simclrseg.errors import TrainingError
+from simclrseg.errors import OutOfMemory
 from simclrseg.hardware import available_memory
 
 SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
 BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25
 FEWEST = 8  # photos that batch norm needs at once for two views of one to come out alike; see least_micro_batch
 SIZES = (2, 4)  # images of the two steps whose difference is measured; batch norm needs more than one value
+# in the words of torch on a CPU, of CUDA and its libraries, and of ONNX Runtime and OpenCV
+SHORTAGES = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "Failed to allocate", "bad_alloc")
 
+T = TypeVar("T")
 Fields = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
 """Shape and type of one sample's arrays, by name."""
 
@@ -78,15 +81,52 @@ def free_memory(device: torch.device) -> int | None:
     return None if free is None else free // local_world_size()
 
 
-def least_micro_batch(task: Task) -> int:
+def least_together(task: Task, fields: Fields) -> int:
+    """How many samples of all processes a forward pass of training must have: 2 where batch norm cannot do with one.
+
+    That is so where it sees one value a channel of a sample, as of maps of one pixel: then there is no variance. A
+    layer that is frozen takes what it has learned.
+
+    Args:
+        fields: of the samples that batches are made of.
+    """
+    layers = [layer for layer in task.model.modules() if isinstance(layer, BatchNorm)]
+    learning = [layer for layer in layers if layer.weight is None or layer.weight.requires_grad]
+    if not learning:
+        return 1
+    alone: list[bool] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        alone.append(inputs[0].numel() == inputs[0].shape[1])
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in learning]
+    passes = Passes(next(task.model.parameters()).device, "fp32", seed=0)
+    training = task.model.training
+    task.model.eval()
+    try:
+        with torch.no_grad():
+            _of_shapes(lambda: _forward(task, _blank(fields, 1, passes.device), passes))
+    finally:
+        task.model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return 2 if any(alone) else 1
+
+
+def least_micro_batch(task: Task, together: int = 1) -> int:
     """How many samples a process must have in memory at once for the task to be learned at all.
 
     Of a contrastive task whose network has batch norm more than one: what is normalised over the two views of a lone
     photo has opposite signs in them, whatever they show. In micro-batches of 4 the loss stays above its chance level;
     of 8 and more it learns, the better the more there are, and from 30 on as well as with the whole batch (README).
+
+    Args:
+        together: of ``least_together``.
     """
     normalized = any(isinstance(layer, BatchNorm) for layer in task.model.modules())
-    return -(-FEWEST // world_size()) if normalized and isinstance(task, ContrastiveTask) else 1
+    if normalized and isinstance(task, ContrastiveTask):
+        together = max(together, FEWEST)
+    return -(-together // world_size())
 
 
 def largest_micro_batch(batch_size: int, footprint: Footprint, free: int, *, least: int = 1) -> int:
@@ -108,29 +148,33 @@ def divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
-@contextmanager
-def explained_shortage(micro_batch: int, batch_size: int, *, least: int = 1) -> Iterator[None]:
-    """Turn torch's being out of memory into one line that names the next micro-batch.
+def smaller_micro_batch(micro_batch: int, batch_size: int, *, least: int = 1) -> int | None:
+    """The next micro-batch to try where memory was short; None where fewer images will not do.
 
     Args:
         batch_size: of this process; ``micro_batch`` is at most that.
         least: of ``least_micro_batch``.
+    """
+    smaller = [divisor for divisor in divisors(batch_size) if least <= divisor <= micro_batch / 2]
+    return smaller[-1] if smaller else None
+
+
+@contextmanager
+def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
+    """Turn being out of memory, in whosever words, into one line.
+
+    Args:
+        doing: what, with how many images at once, as "in training with micro-batch 4".
 
     Raises:
-        TrainingError: in its place.
+        OutOfMemory: in its place.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_shortage(error):
-            raise
-        smaller = [divisor for divisor in divisors(batch_size) if least <= divisor <= micro_batch / 2]
-        remedy = f"try --micro-batch {smaller[-1]}" if smaller else "try a smaller --image-size or --backbone"
-        raise TrainingError(f"out of memory with micro-batch {micro_batch}: {remedy}") from error
-
-
-def _is_shortage(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # of a CPU
+    except Exception as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in SHORTAGES):
+            raise OutOfMemory(f"out of memory {doing}: {remedy}") from error
+        raise
 
 
 def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:
@@ -147,22 +191,28 @@ def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:
 
 def _kept(task: Task, fields: Fields, size: int, passes: Passes) -> int:
     """Bytes that a forward pass with so many images keeps for the backward pass."""
+
+    def count() -> int:
+        kept: dict[int, Tensor] = {}  # by storage: several tensors may share one
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage()._cdata] = tensor
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            _forward(task, _blank(fields, size, passes.device), passes)
+            return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+    return _of_shapes(count)
+
+
+def _of_shapes(compute: Callable[[], T]) -> T:
+    """Compute on shapes alone where that can be, without memory or arithmetic."""
     try:
-        return _counted(task, fields, size, passes, FakeTensorMode(allow_non_fake_inputs=True))
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return compute()
     except Exception:  # an operation that cannot say its output's shape; each says so in another way
-        return _counted(task, fields, size, passes, nullcontext())
-
-
-def _counted(task: Task, fields: Fields, size: int, passes: Passes, mode: AbstractContextManager[Any]) -> int:
-    kept: dict[int, Tensor] = {}  # by storage: several tensors may share one
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with mode, saved_tensors_hooks(keep, lambda tensor: tensor):
-        _forward(task, _blank(fields, size, passes.device), passes)
-        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        return compute()
 
 
 def _forward(task: Task, batch: Batch, passes: Passes) -> Tensor:

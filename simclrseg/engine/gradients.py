@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,7 @@ def accumulate_gradient(
     *,
     step: int,
     micro_batch: int | None,
+    together: int = 1,
     passes: Passes,
     scaler: torch.amp.GradScaler,
 ) -> tuple[Tensor, Logs]:
@@ -51,12 +52,14 @@ def accumulate_gradient(
     Args:
         step: optimizer step, from 0.
         micro_batch: samples whose activations are in memory at once; None for all.
+        together: samples of all processes that a forward pass must have, of ``least_together``.
 
     Returns:
         The loss of the batch and what to log.
     """
-    size = distributed.count(batch_length(batch))
-    parts = _split(batch, micro_batch or size, longest=math.ceil(size / distributed.world_size()))
+    shares = distributed.gather(torch.tensor([batch_length(batch)])).tolist()
+    size = sum(shares)
+    parts = split(batch, number_of_parts(shares, micro_batch or size, together))
     if len(parts) > 1 and isinstance(task, ContrastiveTask):
         total = _cached(task, parts, size, step=step, passes=passes, scaler=scaler)
     else:
@@ -119,13 +122,24 @@ def batch_length(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _split(batch: Batch, size: int, *, longest: int) -> list[Batch]:
-    """Micro-batches, as many as the longest share of a process has: batch norm lets them wait for one another."""
-    count = math.ceil(batch_length(batch) / size)
-    columns = [tensor.tensor_split(count) for tensor in batch.values()] if count else []  # evenly: none is left alone
-    parts = [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
-    nothing = {name: tensor[:0] for name, tensor in batch.items()}
-    return parts + [nothing] * (math.ceil(longest / size) - len(parts))
+def number_of_parts(shares: Sequence[int], micro_batch: int, together: int = 1) -> int:
+    """Micro-batches of a batch, as many in each process: batch norm lets them wait for one another.
+
+    Each has ``together`` samples or more, of all processes: what would be left alone joins the others, though one of
+    them then has one more than ``micro_batch``.
+
+    Args:
+        shares: samples of each process.
+    """
+    most = math.ceil(max(shares) / micro_batch)
+    enough = (parts for parts in range(most, 1, -1) if sum(share // parts for share in shares) >= together)
+    return next(enough, 1)
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """Micro-batches of nearly the same length; the shorter ones, which may be empty, come last."""
+    columns = [tensor.tensor_split(parts) for tensor in batch.values()]
+    return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
 
 
 def _widened(embeddings: Tensor) -> Tensor:

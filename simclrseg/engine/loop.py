@@ -16,15 +16,15 @@ from simclrseg import distributed
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch
+from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
-from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
+from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length, number_of_parts, split
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast, freed_memory_kept
 from simclrseg.engine.signals import Stop, StopRequest, stop_requests
 from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
-from simclrseg.errors import DataError, Interrupted, TrainingError
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, TrainingError
 
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 
@@ -42,6 +42,7 @@ def fit(
     device: torch.device,
     precision: str = "fp32",
     micro_batch: int | None = None,
+    together: int = 1,
     clip: float | None = None,
     freezing: Freezing | None = None,
     average: float | None = None,
@@ -60,7 +61,8 @@ def fit(
         validate_every: epochs between validations; the last epoch always has one.
         keep: whether the model ends with the weights of its best validation, which needs checkpoints, or its last ones.
         schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
-        micro_batch: samples per forward pass; the gradient stays that of the whole batch.
+        micro_batch: samples per forward pass of a process; the gradient stays that of the whole batch.
+        together: samples of all processes that a forward pass of training must have, of ``least_together``.
         clip: largest norm of the gradient.
         freezing: which parts of the model learn in which epoch; without it all do.
         average: decay of a moving average of the weights, which is then what validation, observers of an epoch and the
@@ -76,7 +78,8 @@ def fit(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM; the state has been saved.
-        TrainingError: if loss or weights are not finite, or disk or memory is full; it says what is saved.
+        TrainingError: if loss or weights are not finite, or the disk is full; it says what is saved.
+        OutOfMemory: if the memory is, with the next thing to try; it says what is saved.
     """
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
@@ -84,10 +87,17 @@ def fit(
         task, optimizer, observers, checkpoints, start, device=device, precision=precision, average=average, seed=seed
     )
     own = train.batch_size // distributed.world_size()
-    shortage = explained_shortage(min(micro_batch or own, own), own, least=least_micro_batch(task))
+    at_once = min(micro_batch or own, own)
+    fewer = smaller_micro_batch(at_once, own, least=least_micro_batch(task, together))
     unfrozen = 0 if freezing is None else freezing.complete
+
+    def shortage(phase: str, otherwise: str) -> AbstractContextManager[None]:
+        remedy = f"try --micro-batch {fewer}" if fewer else otherwise
+        return explained_shortage(f"in {phase} with micro-batch {at_once}", remedy)
+
     told = _told(observers, Plan(epochs, len(train), run.step, run.finished, train.batch_size))
-    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, shortage:
+    short = shortage("training", "try a smaller --image-size or --backbone")
+    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, short:
         try:
             with stop_requests() as stop:
                 for epoch in range(run.finished, epochs):
@@ -99,16 +109,20 @@ def fit(
                         freezing.apply(epoch)
                     for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
                         rate = _set_learning_rate(optimizer, schedule(run.step))
-                        run.take_step(batch, rate, waited, micro_batch=micro_batch, clip=clip)
+                        run.take_step(batch, rate, waited, micro_batch=micro_batch, together=together, clip=clip)
                         stop.check()
                         if checkpoints is not None and checkpoints.due(run.step):
                             run.settle()
                             run.save()
                     run.settle()
+                    scores: dict[str, float] = {}
+                    if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
+                        short = shortage("validation", "free some memory and resume")
+                        with run.saved_where_short(), short, run.averaged():
+                            scores = evaluate(
+                                task, validation, device=device, precision=precision, micro_batch=at_once, stop=stop
+                            )
                     with run.averaged():
-                        scores = {}
-                        if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
-                            scores = evaluate(task, validation, device=device, precision=precision, stop=stop)
                         run.end_epoch(scores, keep=keep)
                     run.save()
         except Stop as request:
@@ -171,7 +185,14 @@ class _Training:
         self._began = self._ended = time.perf_counter()
 
     def take_step(
-        self, batch: Batch, learning_rate: float, waited: float, *, micro_batch: int | None, clip: float | None
+        self,
+        batch: Batch,
+        learning_rate: float,
+        waited: float,
+        *,
+        micro_batch: int | None,
+        together: int,
+        clip: float | None,
     ) -> None:
         """One update of the weights.
 
@@ -184,6 +205,7 @@ class _Training:
             _to_device(batch, self._passes.device),
             step=self.step,
             micro_batch=micro_batch,
+            together=together,
             passes=self._passes,
             scaler=self._scaler,
         )
@@ -206,6 +228,15 @@ class _Training:
     def averaged(self) -> AbstractContextManager[None]:
         """The average of the weights in their place while the block runs, where one is kept."""
         return nullcontext() if self._average is None else self._average.applied()
+
+    @contextmanager
+    def saved_where_short(self) -> Iterator[None]:
+        """Save the steps that were taken where the block, which takes none, runs out of memory."""
+        try:
+            yield
+        except OutOfMemory:
+            self.save()
+            raise
 
     def end_epoch(self, scores: dict[str, float], *, keep: Literal["best", "last"]) -> None:
         """Record an epoch, and its weights where they are the best yet."""
@@ -237,9 +268,19 @@ class _Training:
 
 
 def evaluate(
-    task: Task, loader: Loader, *, device: torch.device, precision: str = "fp32", stop: StopRequest | None = None
+    task: Task,
+    loader: Loader,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    micro_batch: int | None = None,
+    stop: StopRequest | None = None,
 ) -> dict[str, float]:
-    """The task's scores over a loader's batches, without gradients; the model's mode is left as it was."""
+    """The task's scores over a loader's batches, without gradients; the model's mode is left as it was.
+
+    Args:
+        micro_batch: samples per forward pass; the scores are those of the whole batches, but for rounding.
+    """
     if not isinstance(task, ValidatedTask):
         raise TypeError(f"{type(task).__name__} has no evaluate(): it cannot be validated")
 
@@ -247,7 +288,9 @@ def evaluate(
         for batch in loader.epoch(0):
             if stop is not None:
                 stop.check()
-            yield _to_device(batch, device)
+            parts = number_of_parts([batch_length(batch)], micro_batch) if micro_batch else 1
+            for part in split(batch, parts):
+                yield _to_device(part, device)
 
     training = task.model.training
     task.model.eval()
@@ -351,9 +394,9 @@ def _remainder_told(checkpoints: Checkpoints | None) -> Iterator[None]:
     """Add to an error what is left of the run."""
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, OutOfMemory) as error:
         left = "the last checkpoint stands" if checkpoints is not None and checkpoints.exist else "nothing is saved yet"
-        raise TrainingError(f"{error}; {left}") from error
+        raise type(error)(f"{error}; {left}") from error
 
 
 def _require_finite(model: nn.Module, step: int) -> None:

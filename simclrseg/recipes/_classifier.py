@@ -29,7 +29,6 @@ from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.recipes import _labelled
-from simclrseg.recipes._training import Machine
 from simclrseg.tasks.classification import Classification
 
 log = logging.getLogger(__name__)
@@ -162,12 +161,11 @@ def _task(model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float) 
 def watchers(
     config: FinetuneConfig,
     folder: Path,
-    task: _labelled.Network,
+    predict: Predict,
     dataset: Dataset,
     validation: Sequence[int],
     *,
     metadata: ModelMetadata,
-    machine: Machine,
 ) -> list[Observer]:
     """Who draws pictures during training: nobody."""
     return []
@@ -214,13 +212,12 @@ def headline(result: dict[str, Any]) -> dict[str, Any]:
 
 def draw_test(
     folder: Path,
-    task: _labelled.Network,
+    predict: Predict,
     dataset: Dataset,
     test: Sequence[int],
     scores: Scores,
     *,
     metadata: ModelMetadata,
-    machine: Machine,
 ) -> None:
     """Show which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""
     write_pictures(folder, scores, metadata)

@@ -47,16 +47,16 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
 
 
 def add(
-    model: Evaluated, asked: Plan, draws: int, *, config: EvaluateConfig, machine: Machine, root: Path, folder: Path
+    model: Evaluated, asked: Plan, draws: int, *, machine: Machine, batch_size: int, root: Path, folder: Path
 ) -> None:
     """Put findings to a model's evaluation, and write their files.
 
     Args:
         draws: the plan's for this model.
+        batch_size: images per forward pass.
         root: of all runs.
         folder: of this model's files.
     """
-    batch_size = config.data.batch_size
     if len(asked.draws) > 1:
         log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
     model.findings["calibration"] = _calibration.calibrate(model, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.task import ValidatedTask
 from simclrseg.errors import DataError, ImageError
 from simclrseg.files import replacing
+from simclrseg.inference.masks import Predict
 from simclrseg.knobs import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes._training import Machine
@@ -37,15 +38,29 @@ class Network(ValidatedTask, Protocol):
         ...
 
 
-def predictor(task: Network, machine: Machine) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as a function of photos as stored, for scoring: in float32, as the exported model computes."""
-    task.model.to(machine.device).eval()
+def predictor(task: Network, machine: Machine, *, batch_size: int) -> Predict:
+    """The network as a function of photos as stored, for scoring: in float32, as the exported model computes.
+
+    Args:
+        batch_size: photos per forward pass, however many are asked about.
+    """
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:
+        task.model.to(machine.device).eval()  # each time: training leaves the model in its own mode
         return task.probabilities(torch.from_numpy(images).to(machine.device)).cpu().numpy()
 
-    return predict
+    return in_parts(predict, batch_size)
+
+
+def in_parts(predict: Predict, batch_size: int) -> Predict:
+    """The same, of so many photos at once however many are asked about."""
+
+    def in_turn(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), batch_size)
+        return np.concatenate([predict(images[start : start + batch_size]) for start in starts])
+
+    return in_turn
 
 
 def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:

@@ -8,15 +8,19 @@ import torch
 
 from simclrseg import distributed
 from simclrseg.data.loader import Loader
-from simclrseg.engine.footprint import free_memory, largest_micro_batch, least_micro_batch, measure_footprint
+from simclrseg.engine.footprint import free_memory, largest_micro_batch, measure_footprint
 from simclrseg.engine.gradients import Passes
 from simclrseg.engine.task import Task
 
 log = logging.getLogger(__name__)
 
 
-def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, precision: str) -> int:
-    """The whole batch of this process where it fits the free memory, else a part of it that does; and say so."""
+def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, precision: str, *, least: int) -> int:
+    """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
+
+    Args:
+        least: of ``least_micro_batch``.
+    """
     batch_size = batches.batch_size // distributed.world_size()
     free = free_memory(device)
     if free is None:
@@ -26,7 +30,7 @@ def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, preci
     footprint = measure_footprint(
         task, batches.samples.fields, batch_size=batch_size, passes=Passes(device, precision, seed=0)
     )
-    micro_batch = largest_micro_batch(batch_size, footprint, free, least=least_micro_batch(task))
+    micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
     log.info(
         f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "
         f"{free / 1e9:.1f} GB free"

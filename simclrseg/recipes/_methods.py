@@ -83,9 +83,10 @@ class Method(Protocol):
         indices: Sequence[int],
         *,
         device: torch.device,
+        batch_size: int,
         folder: Path,
     ) -> None:
-        """The pictures that show what was learned."""
+        """The pictures that show what was learned; ``batch_size`` photos per forward pass."""
         ...
 
     def card_rows(self, config: PretrainConfig) -> dict[str, str]:

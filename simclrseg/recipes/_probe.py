@@ -31,6 +31,7 @@ from simclrseg.models.weights import read_metadata
 from simclrseg.recipes import _classifier, _embed, _labelled
 from simclrseg.recipes._features import features_of, untrained, with_weights
 from simclrseg.recipes._reports import open_report
+from simclrseg.recipes._scored import batch_size_of, sized
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._training import Machine, spread
 from simclrseg.recipes._views import strengths_of
@@ -145,8 +146,9 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
         _embed.check(method, found, len(scored))
     warn_if_seen(dataset, scored, metadata)
     backbone = with_weights(metadata, found.file, found.name)
-    with open_report(config, found.name, scored=[str(found.path)]) as folder:
-        options = _Options(metadata=metadata, machine=machine, batch_size=config.data.batch_size)
+    batch_size = batch_size_of(config.data.batch_size, found.file.parent)
+    with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(batch_size):
+        options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
         metrics = probe(found, backbone, dataset, split, scored, folder=folder, **options)
         result: dict[str, Any] = {
             "backbone": str(found.path),

@@ -85,16 +85,21 @@ def draw_results(
     indices: Sequence[int],
     *,
     device: torch.device,
+    batch_size: int,
     folder: Path,
 ) -> None:
     """``reconstructions.png``: a photo a row, cut, painted and as it was."""
     assert isinstance(task, Reconstruction)  # it was made here
     rows = some_rows(_samples(config, dataset, indices, PAIR_STRENGTHS["none"], seed=0), EXAMPLES)
     task.model.to(device).eval()
-    with torch.inference_mode():
-        images, cut = (torch.from_numpy(rows[name]).to(device) for name in ("image", "cut"))
-        given, painted = (pixels.cpu().numpy() for pixels in task.paint(images, cut))
-    pictures = np.stack([given, painted, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
+    painted = []
+    for start in range(0, len(rows["image"]), batch_size):
+        part = slice(start, start + batch_size)
+        images, cut = (torch.from_numpy(rows[name][part]).to(device) for name in ("image", "cut"))
+        with torch.inference_mode():
+            painted.append([pixels.cpu().numpy() for pixels in task.paint(images, cut)])
+    columns = [np.concatenate(pixels) for pixels in zip(*painted, strict=True)]
+    pictures = np.stack([*columns, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
     tiles = plots.viewable(pictures, colour_bands(dataset.bands))
     plots.write_grid(list(tiles), folder / RESULTS, headings=("cut", "painted", "original"))
 

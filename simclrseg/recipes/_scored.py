@@ -6,7 +6,8 @@ import csv
 import dataclasses
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,18 +18,21 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
+from simclrseg.engine.footprint import explained_shortage
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.recipes._exported import open_exported, photos_of_file
-from simclrseg.recipes._labelled import Network, check_bands, elsewhere, predictor
+from simclrseg.recipes._labelled import Network, check_bands, elsewhere, in_parts, predictor
 from simclrseg.recipes._pretrained import began_with
 from simclrseg.recipes._tasks import TASKS, FinetuningTask, dataset_of, task_of, task_of_model
 from simclrseg.recipes._training import Machine
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 32  # images, at most, where nobody names a number
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Scored:
         network: the task with its network; None for a file.
         indices: photos of the part that was asked for.
         test_hash: of these photos and what is true of them.
+        batch_size: images per forward pass.
     """
 
     kind: Literal["run", "model"]
@@ -55,6 +60,7 @@ class Scored:
     split: Split
     indices: tuple[int, ...]
     test_hash: str
+    batch_size: int
 
 
 def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Scored]:
@@ -119,6 +125,27 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
     elif file := began_with(runs.Run(folder), name, root=root):
         facts["pretraining_seconds"] = _seconds(file.parent)
     return facts
+
+
+def batch_size_of(asked: int | Literal["auto"], folder: Path) -> int:
+    """Images per forward pass: what the memory held in training is not exceeded where nobody names a number.
+
+    Args:
+        folder: of the run that the model is of, if it is of one.
+    """
+    return asked if asked != "auto" else min(AT_ONCE, runs.Run(folder).environment.get("micro_batch", AT_ONCE))
+
+
+@contextmanager
+def sized(batch_size: int) -> Iterator[None]:
+    """Explain being out of memory with so many images per forward pass.
+
+    Raises:
+        OutOfMemory: in its place.
+    """
+    remedy = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "free some memory"
+    with explained_shortage(f"in batches of {batch_size}", remedy):
+        yield
 
 
 def _seconds(folder: Path) -> float | None:
@@ -210,21 +237,25 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
         path = Path(name)
         if path.suffix != (scored := FORMATS["onnx"].suffix):
             raise UsageError(f"{path}: of exported files only {scored} is scored; or name its run")
-        predict, metadata = open_exported(
+        size = batch_size_of(config.data.batch_size, path.parent)
+        run_file, metadata = open_exported(
             path, config.hardware.device, classes=config.data.classes, size=config.data.size
         )
         log.info(f"model {path}")
         recipe = task_of_model(metadata)
         photos = _photos(photos_of_file(path, metadata, config.data.dataset), recipe, metadata, config)
         label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
-        return Scored("model", path, label, recipe, None, predict, metadata, **photos)
+        predict = in_parts(run_file, size)
+        return Scored("model", path, label, recipe, None, predict, metadata, **photos, batch_size=size)
     run = model_run(root, name)
     log.info(f"run {run.folder}")
     recipe = task_of(run)
     model, metadata = recipe.load_model(run.folder / MODEL_FILE)
     network = recipe.scoring_task(model, metadata)
     photos = _photos(photos_to_score(run, config), recipe, metadata, config)
-    return Scored("run", run.folder, run.name, recipe, network, predictor(network, machine), metadata, **photos)
+    size = batch_size_of(config.data.batch_size, run.folder)
+    predict = predictor(network, machine, batch_size=size)
+    return Scored("run", run.folder, run.name, recipe, network, predict, metadata, **photos, batch_size=size)
 
 
 def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:

@@ -30,7 +30,7 @@ from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.recipes import _labelled
 from simclrseg.recipes._masks import Examples, class_weights, draw_examples, examine_masks, open_masks
-from simclrseg.recipes._training import Machine, spread
+from simclrseg.recipes._training import spread
 from simclrseg.tasks.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
@@ -173,36 +173,29 @@ def _task(model: nn.Module, metadata: ModelMetadata, loss: Any) -> Segmentation:
 
 def draw_test(
     folder: Path,
-    task: _labelled.Network,
+    predict: Predict,
     dataset: Dataset,
     test: Sequence[int],
     scores: Scores,
     *,
     metadata: ModelMetadata,
-    machine: Machine,
 ) -> None:
     """Show some test photos with their true and predicted masks in ``examples.png``."""
-    path = folder / "examples.png"
-    draw_examples(_labelled.predictor(task, machine), dataset, spread(test, EXAMPLES), metadata=metadata, path=path)
+    draw_examples(predict, dataset, spread(test, EXAMPLES), metadata=metadata, path=folder / "examples.png")
 
 
 def watchers(
     config: FinetuneConfig,
     folder: Path,
-    task: _labelled.Network,
+    predict: Predict,
     dataset: Dataset,
     validation: Sequence[int],
     *,
     metadata: ModelMetadata,
-    machine: Machine,
 ) -> list[Observer]:
     """Observers of the training: validation photos in ``examples.png`` every few epochs."""
     if not config.run.examples_every:
         return []
-
-    def predict(images: np.ndarray) -> np.ndarray:  # anew each time: training leaves the model in its own mode
-        return _labelled.predictor(task, machine)(images)
-
     return [
         Examples(
             predict,

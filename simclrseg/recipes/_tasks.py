@@ -24,7 +24,6 @@ from simclrseg.knobs import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.recipes import _classifier, _segmenter
 from simclrseg.recipes._labelled import Network
-from simclrseg.recipes._training import Machine
 
 
 class TaskScores(Scores, Protocol):
@@ -116,12 +115,11 @@ class FinetuningTask(Protocol[Found]):
         self,
         config: FinetuneConfig,
         folder: Path,
-        task: Network,
+        predict: Predict,
         dataset: Dataset,
         validation: Sequence[int],
         *,
         metadata: ModelMetadata,
-        machine: Machine,
     ) -> list[Observer]:
         """Observers that draw pictures in a run's folder while it is trained."""
         ...
@@ -148,13 +146,12 @@ class FinetuningTask(Protocol[Found]):
     def draw_test(
         self,
         folder: Path,
-        task: Network,
+        predict: Predict,
         dataset: Dataset,
         test: Sequence[int],
         scores: Found,
         *,
         metadata: ModelMetadata,
-        machine: Machine,
     ) -> None:
         """Write the pictures that show a run's test scores."""
         ...

@@ -28,7 +28,7 @@ from simclrseg.config.shared import Hardware, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import least_micro_batch
+from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
@@ -38,10 +38,11 @@ from simclrseg.engine.runtime import choose_device, choose_precision, compiled, 
 from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
-from simclrseg.errors import DataError, Interrupted, RunError, UsageError
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, RunError, SimclrsegError, TrainingError, UsageError
 from simclrseg.files import write_text
 from simclrseg.hardware import cpu_cores
 from simclrseg.knobs import config_of_run, dump_config, knobs_of, look_up
+from simclrseg.metadata import ONNX_FILE
 from simclrseg.recipes._forecast import (
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
@@ -133,6 +134,23 @@ def check_batch(batch_size: int, photos: int, what: str) -> None:
         )
 
 
+def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:
+    """Refuse one that batch norm cannot take.
+
+    Args:
+        together: of ``least_together``.
+
+    Raises:
+        UsageError: if it is too small.
+    """
+    processes = distributed.world_size()
+    if asked != "auto" and asked * processes < together:
+        raise UsageError(
+            f"--micro-batch {asked}: of one image a batch norm of this network sees one value a channel, and learns "
+            f"nothing from that: take {together} or more"
+        )
+
+
 def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
     """The run to continue, or None for a new one.
 
@@ -144,7 +162,9 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
         return None
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
     if run.finished:
-        raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume")
+        export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
+        more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
+        raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume{more}")
     if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
     stored, asked = config_of_run(type(config), run.folder).model_dump(), config.model_dump()
@@ -239,6 +259,7 @@ def train(
     training: Training,
     learning_rate: float,
     micro_batch: int,
+    together: int,
     saving: TrainingRun,
     suggestion: Callable[[float], str] | None,
     observers: Sequence[Observer],
@@ -288,6 +309,7 @@ def train(
                 device=machine.device,
                 precision=machine.precision,
                 micro_batch=micro_batch,
+                together=together,
                 clip=training.clip,
                 freezing=freezing,
                 average=average,
@@ -311,21 +333,31 @@ def train(
 
 
 def choose_micro_batch(
-    asked: int | Literal["auto"], task: Task, batches: Loader, *, machine: Machine, run: runs.Run | None = None
+    asked: int | Literal["auto"],
+    task: Task,
+    batches: Loader,
+    *,
+    together: int,
+    machine: Machine,
+    run: runs.Run | None = None,
 ) -> int:
-    """Images of a process that are in memory at once; a resumed run keeps what it began with."""
-    micro_batch = asked
-    if micro_batch == "auto" and run is not None and run.environment.get("processes") == distributed.world_size():
-        micro_batch = run.environment.get("micro_batch", "auto")
-    if micro_batch == "auto":
-        fits = fitting_micro_batch(task, batches, machine.device, machine.precision)
-        micro_batch = -distributed.largest(-fits)  # the same for all processes
-    processes = distributed.world_size()
-    least, at_once = least_micro_batch(task), min(micro_batch, batches.batch_size // processes)
-    if at_once < least:
+    """Images of a process that are in memory at once, at most its share of a batch; a resumed run keeps what it has.
+
+    Args:
+        together: of ``least_together``.
+    """
+    processes, least = distributed.world_size(), least_micro_batch(task, together)
+    if asked == "auto" and run is not None and run.environment.get("processes") == processes:
+        asked = run.environment.get("micro_batch", "auto")
+    if asked == "auto":
+        fits = fitting_micro_batch(task, batches, machine.device, machine.precision, least=least)
+        asked = -distributed.largest(-fits)  # the same for all processes
+    micro_batch = min(asked, batches.batch_size // processes)
+    if micro_batch < least:
         log.warning(
-            f"batch norm sees {processes * at_once} photos at a time, and of fewer than {processes * least} the two "
-            "views of one come out as opposites: little can be learned; take a larger --micro-batch, or --batch-size"
+            f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than {processes * least} the "
+            "two views of one come out as opposites: little can be learned; take a larger --micro-batch, or "
+            "--batch-size"
         )
     if run is not None and distributed.is_main():
         runs.record(run, micro_batch=micro_batch)
@@ -339,11 +371,11 @@ def report_skipped(skipped: Sequence[str]) -> None:
 
 
 def rehearse(
-    task: Task, batches: Loader, *, config: TrainingConfig, machine: Machine, learning_rate: float
+    task: Task, batches: Loader, *, together: int, config: TrainingConfig, machine: Machine, learning_rate: float
 ) -> dict[str, Any]:
     """Take a few steps, write nothing, and say what the whole run would take."""
     training = config.training
-    micro_batch = choose_micro_batch(training.micro_batch, task, batches, machine=machine)
+    micro_batch = choose_micro_batch(training.micro_batch, task, batches, together=together, machine=machine)
     steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
     plan = Plan(training.epochs, len(batches), 0, 0, batches.batch_size)
     rehearsal = Rehearsal(plan, steps=steps, suggestion=suggested(config, machine.device))
@@ -357,6 +389,7 @@ def rehearse(
             device=machine.device,
             precision=machine.precision,
             micro_batch=micro_batch,
+            together=together,
             clip=training.clip,
             observers=[rehearsal],
             seed=config.run.seed,
@@ -377,6 +410,37 @@ def _optimizer(
 
 def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:
     return peak * schedule(step, total, warmup)
+
+
+@contextmanager
+def finishing(
+    run: runs.Run, phase: str, task: Task, batches: Loader, *, micro_batch: int, together: int
+) -> Iterator[None]:
+    """Tell, of what goes wrong after the last step, how the run is finished without another one.
+
+    Args:
+        phase: what is done, as "scoring".
+        micro_batch: images of a forward pass.
+        together: of ``least_together``.
+
+    Raises:
+        OutOfMemory, TrainingError: in the place of an error that a user can mend.
+        Interrupted: in the place of KeyboardInterrupt.
+    """
+    own = batches.batch_size // distributed.world_size()
+    fewer = smaller_micro_batch(micro_batch, own, least=least_micro_batch(task, together))
+    command = f"simclrseg {run.kind} --resume {run.name}{runs.option(run.root)}"
+    later = f"then finish the run with `{command}`"
+    remedy = f"finish the run with `{command} --micro-batch {fewer}`" if fewer else f"free some memory, {later}"
+    try:
+        with explained_shortage(f"in {phase} with micro-batch {micro_batch}", remedy):
+            yield
+    except OutOfMemory:
+        raise
+    except SimclrsegError as error:
+        raise TrainingError(f"{error}; {later}") from error
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped in {phase}; go on with: {command}") from None
 
 
 def finish_run(run: runs.Run) -> None:

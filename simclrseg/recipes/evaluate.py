@@ -20,7 +20,7 @@ from simclrseg.files import write_json, write_text
 from simclrseg.recipes import _findings, _labelled
 from simclrseg.recipes._probe import evaluate_backbone, find_backbone
 from simclrseg.recipes._reports import open_report
-from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored
+from simclrseg.recipes._scored import Scored, facts_of, find_baseline, find_scored, sized
 from simclrseg.recipes._seen import warn_if_seen
 from simclrseg.recipes._tasks import TaskScores
 from simclrseg.recipes._training import Machine, prepare_machine
@@ -58,12 +58,20 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 "their scores say less of other photos"
             )
     name = scored[0].name if len(scored) == 1 else "comparison"
-    with open_report(config, name, scored=[str(one.path) for one in scored]) as folder:
+    largest = max(one.batch_size for one in scored)
+    with open_report(config, name, scored=[str(one.path) for one in scored]) as folder, sized(largest):
         models = tuple(_evaluated(one, config, machine, root) for one in scored)
         report = Report(folder, models, baseline, _differences(models, baseline))
-        for model, draws_of_dropout in zip(models, asked.draws, strict=True):
-            own_folder = _folder_of(model, report)
-            _findings.add(model, asked, draws_of_dropout, config=config, machine=machine, root=root, folder=own_folder)
+        for model, one, draws_of_dropout in zip(models, scored, asked.draws, strict=True):
+            _findings.add(
+                model,
+                asked,
+                draws_of_dropout,
+                machine=machine,
+                batch_size=one.batch_size,
+                root=root,
+                folder=_folder_of(model, report),
+            )
         result = _facts(report)
         _write(report, scored, result)
     return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
@@ -86,7 +94,7 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
             indices,
             metadata=metadata,
             workers=machine.workers,
-            batch_size=config.data.batch_size,
+            batch_size=scored.batch_size,
             at=config.data.at,
             empty=float(config.data.empty),
         )

@@ -19,11 +19,13 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import Split, split_json
+from simclrseg.engine.footprint import explained_shortage, least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
-from simclrseg.errors import GateError, OutputError, UsageError
+from simclrseg.errors import GateError, SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_json
+from simclrseg.inference.masks import Predict
 from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -41,15 +43,17 @@ from simclrseg.recipes._pretrained import (
     tell_loaded,
 )
 from simclrseg.recipes._seen import warn_if_seen
-from simclrseg.recipes._tasks import TASKS, FinetuningTask, Found
+from simclrseg.recipes._tasks import TASKS, FinetuningTask
 from simclrseg.recipes._training import (
     Machine,
     as_begun,
     check_batch,
+    check_micro_batch,
     choose_micro_batch,
     dataset_label,
     find_loggers,
     finish_run,
+    finishing,
     make_loggers,
     open_run,
     prepare_machine,
@@ -77,6 +81,7 @@ class Prepared:
         pairs: the dataset as training and validation read it.
         loaded: what of the weights was loaded; empty for random ones.
         batches, validation: to train with, and to compare the epochs on.
+        together: images that a forward pass of training must have, of ``least_together``.
     """
 
     recipe: FinetuningTask[Any]
@@ -92,6 +97,7 @@ class Prepared:
     freezing: Freezing | None
     batches: Loader
     validation: Loader
+    together: int
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -108,18 +114,19 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     loggers = find_loggers(config)
     resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
     machine = as_begun(machine, resumed)
-    prepared = prepare(config, machine)
+    prepared = prepare(config, machine, resumed)
     recipe, task, metadata = prepared.recipe, prepared.task, prepared.metadata
-    dataset, split, batches = prepared.dataset, prepared.split, prepared.batches
+    dataset, split, batches, together = prepared.dataset, prepared.split, prepared.batches, prepared.together
+    rate = config.training.peak_rate
     if config.run.dry_run:
-        return rehearse(task, batches, config=config, machine=machine, learning_rate=config.training.peak_rate)
+        return rehearse(task, batches, together=together, config=config, machine=machine, learning_rate=rate)
     with open_run(
         "finetune",
         config,
         name=run_name(config, prepared.pretrained),
         machine=machine,
         photos=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
-        learning_rate=config.training.peak_rate,
+        learning_rate=rate,
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,
@@ -129,7 +136,10 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             write_json(run.folder / "split.json", split_json(dataset, split, metadata.test_hash))
             if prepared.loaded:
                 write_json(run.folder / "load_report.json", prepared.loaded)
-        micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
+        micro_batch = choose_micro_batch(
+            config.training.micro_batch, task, batches, together=together, machine=machine, run=run
+        )
+        predict = predictor(task, machine, batch_size=micro_batch)
         result = train(
             task,
             batches,
@@ -137,8 +147,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             run=run,
             machine=machine,
             training=config.training,
-            learning_rate=config.training.peak_rate,
+            learning_rate=rate,
             micro_batch=micro_batch,
+            together=together,
             freezing=prepared.freezing,
             scales=prepared.scales,
             saving=config.run,
@@ -147,9 +158,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             patience=config.training.patience,
             observers=[
                 *observers,
-                *recipe.watchers(
-                    config, run.folder, task, prepared.pairs, split.validation, metadata=metadata, machine=machine
-                ),
+                *recipe.watchers(config, run.folder, predict, prepared.pairs, split.validation, metadata=metadata),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -157,10 +166,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         if not distributed.dismiss():
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
-        test, problem = score_and_export(
-            run, recipe, task, dataset, split.test, metadata, machine=machine, batch_size=config.training.batch_size
-        )
-        finish_run(run)
+        with finishing(run, "scoring", task, batches, micro_batch=micro_batch, together=together):
+            test, problem = score_and_export(
+                run, recipe, task.model, predict, dataset, split.test, metadata, machine=machine, batch_size=micro_batch
+            )
+            finish_run(run)
     if problem is not None:
         raise GateError(
             f"{problem}; the run is finished without {ONNX_FILE}: "
@@ -177,8 +187,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     }
 
 
-def prepare(config: FinetuneConfig, machine: Machine) -> Prepared:
+def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None = None) -> Prepared:
     """Check everything that training needs, and make it.
+
+    Args:
+        resumed: the run to continue, if it is not a new one.
 
     Raises:
         SimclrsegError: for what a user can mend.
@@ -212,6 +225,10 @@ def prepare(config: FinetuneConfig, machine: Machine) -> Prepared:
         config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
     )
     batches, validation = make_loaders(config, recipe, pairs, split, threads=machine.workers)
+    freezing = freezing_of(config.training, model, backbone)
+    together = least_together(task, batches.samples.fields)
+    if resumed is None or not resumed.holds(MODEL_FILE):  # else there is nothing more to train
+        check_micro_batch(config.training.micro_batch, together)
     return Prepared(
         recipe=recipe,
         pretrained=pretrained,
@@ -223,9 +240,10 @@ def prepare(config: FinetuneConfig, machine: Machine) -> Prepared:
         metadata=metadata,
         loaded=loaded,
         scales=scales_of(config.training, backbone),
-        freezing=freezing_of(config.training, model, backbone),
+        freezing=freezing,
         batches=batches,
         validation=validation,
+        together=together,
     )
 
 
@@ -334,8 +352,9 @@ def make_loaders(
 
 def score_and_export(
     run: runs.Run,
-    recipe: FinetuningTask[Found],
-    task: Network,
+    recipe: FinetuningTask[Any],
+    model: nn.Module,
+    predict: Predict,
     dataset: Dataset,
     test: Sequence[int],
     metadata: ModelMetadata,
@@ -343,25 +362,24 @@ def score_and_export(
     machine: Machine,
     batch_size: int,
 ) -> tuple[dict[str, Any], Exception | None]:
-    """Score the trained network on the test photos, once, and write its files.
+    """Save the trained network, score it on the test photos, once, and write its other files.
+
+    Args:
+        predict: the network as a function of photos.
 
     Returns:
         What ``test.json`` holds, and what went wrong with ``model.onnx``.
     """
+    save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)  # before anything else can fail
     scores = recipe.score_predictions(
-        predictor(task, machine),
-        dataset,
-        test,
-        metadata=metadata,
-        workers=machine.workers,
-        batch_size=batch_size,
+        predict, dataset, test, metadata=metadata, workers=machine.workers, batch_size=batch_size
     )
     found = recipe.results(scores, split="test", metadata=metadata)
-    recipe.draw_test(run.folder, task, dataset, test, scores, metadata=metadata, machine=machine)
     metadata = metadata.model_copy(update={"metrics": recipe.headline(found)["metrics"]})
-    save_weights(run.folder / MODEL_FILE, task.model.state_dict(), metadata)
+    save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)
     write_json(run.folder / "test.json", found)
-    return found, export_run(run, task.model, dataset, test, metadata)
+    recipe.draw_test(run.folder, predict, dataset, test, scores, metadata=metadata)
+    return found, export_run(run, model, dataset, test, metadata)
 
 
 def export_run(
@@ -370,10 +388,16 @@ def export_run(
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
     side = (metadata.image_size, metadata.image_size)
     try:
-        photos, masks = readable_photos(dataset, spread(test, CHECKED), side)
-        export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
-    except (GateError, OutputError) as error:
+        with explained_shortage("in the export", "free some memory"):
+            photos, masks = readable_photos(dataset, spread(test, CHECKED), side)
+            export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
+    except SimclrsegError as error:
         return error
+    except Exception as error:  # of PyTorch's exporter or ONNX Runtime
+        reason = next(iter(str(error).splitlines()), "")[:160]
+        failure = GateError(f"the export failed ({type(error).__name__}: {reason})")
+        failure.__cause__ = error
+        return failure
     return None
 
 

@@ -20,6 +20,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
+from simclrseg.engine.footprint import least_together
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
@@ -39,9 +40,11 @@ from simclrseg.recipes._training import (
     Machine,
     as_begun,
     check_batch,
+    check_micro_batch,
     choose_micro_batch,
     find_loggers,
     finish_run,
+    finishing,
     make_loggers,
     open_run,
     prepare_machine,
@@ -65,6 +68,7 @@ class Prepared:
         learned, held_out: photos of the dataset to learn from, and to be scored on.
         batches, validation: of these; no validation where nothing is to be scored.
         facts: of the backbone, for its file.
+        together: images that a forward pass of training must have, of ``least_together``.
     """
 
     method: Method
@@ -76,6 +80,7 @@ class Prepared:
     batches: Loader
     validation: Validation | None
     facts: dict[str, Any]
+    together: int
 
 
 def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -92,10 +97,10 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
     prepared = prepare(config, machine)
     method, task, facts = prepared.method, prepared.task, prepared.facts
-    dataset, learned, batches = prepared.dataset, prepared.learned, prepared.batches
+    dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
     rate = config.training.scaled_rate
     if config.run.dry_run:
-        return rehearse(task, batches, config=config, machine=machine, learning_rate=rate)
+        return rehearse(task, batches, together=together, config=config, machine=machine, learning_rate=rate)
     with open_run(
         "pretrain",
         config,
@@ -109,7 +114,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
             first = method.first_views(some_rows(batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
-        micro_batch = choose_micro_batch(config.training.micro_batch, task, batches, machine=machine, run=run)
+        micro_batch = choose_micro_batch(
+            config.training.micro_batch, task, batches, together=together, machine=machine, run=run
+        )
         result = train(
             task,
             batches,
@@ -121,6 +128,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             training=config.training,
             learning_rate=rate,
             micro_batch=micro_batch,
+            together=together,
             saving=config.run,
             suggestion=suggested(config, machine.device),
             observers=[
@@ -133,18 +141,26 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         if not distributed.dismiss():
             return {}
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
-        metadata = save_backbone(
-            run.folder,
-            task.model.state_dict(),
-            config,
-            epochs=config.training.epochs,
-            metrics=metrics,
-            facts=facts,
-        )
-        shown = prepared.held_out or learned
-        method.draw_results(task, config, dataset, shown, device=machine.device, folder=run.folder)
-        write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
-        finish_run(run)
+        with finishing(run, "drawing", task, batches, micro_batch=micro_batch, together=together):
+            metadata = save_backbone(
+                run.folder,
+                task.model.state_dict(),
+                config,
+                epochs=config.training.epochs,
+                metrics=metrics,
+                facts=facts,
+            )
+            method.draw_results(
+                task,
+                config,
+                dataset,
+                prepared.held_out or learned,
+                device=machine.device,
+                batch_size=micro_batch,
+                folder=run.folder,
+            )
+            write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
+            finish_run(run)
     return {
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),
@@ -193,10 +209,12 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
         f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(config)}"
     )
+    together = least_together(task, batches.samples.fields)
+    check_micro_batch(config.training.micro_batch, together)
     facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=init.label if init.file else None)
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
-    return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts)
+    return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:

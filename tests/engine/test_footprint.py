@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -16,13 +17,18 @@ from simclrseg.engine.footprint import (
     explained_shortage,
     largest_micro_batch,
     least_micro_batch,
+    least_together,
     measure_footprint,
+    smaller_micro_batch,
 )
 from simclrseg.engine.gradients import Passes
-from simclrseg.errors import TrainingError
+from simclrseg.errors import OutOfMemory
+from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.representation import alignment
+from simclrseg.tasks.segmentation import Segmentation
 from simclrseg.tasks.simclr import SimCLR
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
@@ -171,6 +177,34 @@ def test_contrast_through_batch_norm_needs_several_photos_at_once(monkeypatch: p
     assert least_micro_batch(simclr()) == 3  # of each process, and batch norm sees all
 
 
+def segmentation(decoder: str = "unet") -> Segmentation:
+    backbone = build_backbone("resnet18")
+    model = SEGMENTERS[decoder](backbone, "resnet18", 1)
+    return Segmentation(model, bce, classes=("a", "b"), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+@pytest.mark.parametrize(("decoder", "size", "together"), [("unet", 32, 2), ("unet", 64, 1), ("deeplabv3plus", 64, 2)])
+def test_batch_norm_over_maps_of_one_pixel_needs_two_images(decoder: str, size: int, together: int) -> None:
+    task = segmentation(decoder)
+    pair = {"image": ((size, size, 3), np.uint8), "mask": ((size, size), np.uint8)}
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    assert least_together(task, pair) == together
+    assert least_micro_batch(task, together) == together
+    assert same(task.model.state_dict(), before) and task.model.training
+    assert not any(layer._forward_pre_hooks for layer in task.model.modules())
+    lone = {name: torch.zeros((1, *shape), dtype=torch.uint8) for name, (shape, _) in pair.items()}
+    with nullcontext() if together == 1 else pytest.raises(ValueError, match="more than 1 value per channel"):
+        task.training_loss(lone)
+
+
+def test_a_frozen_batch_norm_and_two_views_can_do_with_one_image() -> None:
+    task = segmentation()
+    task.model.encoder.requires_grad_(False)  # whose last maps have one pixel
+    assert least_together(task, {"image": ((32, 32, 3), np.uint8), "mask": ((32, 32), np.uint8)}) == 1
+    assert least_together(simclr(), fields(32)) == 1
+    assert least_together(Contrast(without_batch_norm()), fields(8)) == 1
+
+
 @pytest.mark.parametrize(("free", "share"), [(9 * GB, 3 * GB), (None, None)])
 def test_processes_of_one_machine_share_its_free_memory(
     free: int | None, share: int | None, monkeypatch: pytest.MonkeyPatch
@@ -214,8 +248,8 @@ class Full(Contrast):
 )
 def test_out_of_memory_is_one_line_and_the_last_checkpoint_stands(tmp_path, error: Exception) -> None:
     task = Full(5 * 2 * 2 + 1, error)  # in the sixth step, each of two micro-batches in two passes
-    says = "out of memory with micro-batch 6: try --micro-batch 3; the last checkpoint stands$"
-    with pytest.raises(TrainingError, match=says) as caught:
+    says = "out of memory in training with micro-batch 6: try --micro-batch 3; the last checkpoint stands$"
+    with pytest.raises(OutOfMemory, match=says) as caught:
         train(tmp_path, task=task, data=Images(4, 12, views=2), micro_batch=6)
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
@@ -224,21 +258,25 @@ def test_out_of_memory_is_one_line_and_the_last_checkpoint_stands(tmp_path, erro
     assert [record.epoch for record in again.history] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("micro", "batch", "remedy"), [(120, 120, "60"), (40, 120, "20"), (7, 7, "1"), (5, 12, "2")])
-def test_the_next_micro_batch_is_a_divisor_of_at_most_half(micro: int, batch: int, remedy: str) -> None:
-    with pytest.raises(TrainingError, match=f"try --micro-batch {remedy}$"), explained_shortage(micro, batch):
-        raise torch.OutOfMemoryError("full")
+def test_where_no_fewer_images_will_do_the_image_is_to_be_smaller(tmp_path) -> None:
+    task, says = (
+        Full(1, MemoryError()),
+        "with micro-batch 1: try a smaller --image-size or --backbone; nothing is saved",
+    )
+    with pytest.raises(OutOfMemory, match=says):
+        train(tmp_path, task=task, data=Images(1, 2, views=2), micro_batch=1)
 
 
-@pytest.mark.parametrize(("micro", "batch", "least"), [(1, 8, 1), (8, 120, 8), (15, 30, 8)])
-def test_where_no_fewer_images_will_do_the_image_is_to_be_smaller(micro: int, batch: int, least: int) -> None:
-    with (
-        pytest.raises(TrainingError, match="try a smaller --image-size"),
-        explained_shortage(micro, batch, least=least),
-    ):
-        raise torch.OutOfMemoryError("full")
+@pytest.mark.parametrize(
+    ("micro", "batch", "least", "smaller"),
+    [(120, 120, 1, 60), (40, 120, 1, 20), (7, 7, 1, 1), (5, 12, 1, 2), (1, 8, 1, None), (15, 30, 8, None)],
+)
+def test_the_next_micro_batch_is_a_divisor_of_at_most_half(
+    micro: int, batch: int, least: int, smaller: int | None
+) -> None:
+    assert smaller_micro_batch(micro, batch, least=least) == smaller
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), explained_shortage(1, 8):
+    with pytest.raises(RuntimeError, match="shapes"), explained_shortage("in training", "buy some"):
         raise RuntimeError("shapes do not match")

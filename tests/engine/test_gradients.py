@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept
+from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept, number_of_parts, split
 from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task, ValidatedTask
 from tests.engine.small import CPU, Classification, Contrast, Images, network
 
@@ -18,13 +19,18 @@ def group_norm(channels: int) -> nn.Module:
 
 
 def gradient(
-    task: Task, batch: Batch, micro_batch: int | None, *, scale: float | None = None, precision: str = "fp32"
+    task: Task,
+    batch: Batch,
+    micro_batch: int | None,
+    *,
+    together: int = 1,
+    scale: float | None = None,
+    precision: str = "fp32",
 ) -> tuple[Tensor, Tensor, Logs]:
     task.model.zero_grad()
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
-    loss, logs = accumulate_gradient(
-        task, batch, step=7, micro_batch=micro_batch, passes=Passes(CPU, precision, 3), scaler=scaler
-    )
+    options = {"micro_batch": micro_batch, "together": together}
+    loss, logs = accumulate_gradient(task, batch, step=7, **options, passes=Passes(CPU, precision, 3), scaler=scaler)
     return torch.cat([p.grad.flatten() for p in task.model.parameters()]), loss, logs
 
 
@@ -44,6 +50,30 @@ def test_accumulation_gives_the_gradient_of_the_mean_over_the_whole_batch(micro_
     assert relative(parts, whole) < 1e-5
     assert part_loss.item() == pytest.approx(loss.item(), rel=1e-6)
     assert float(part_logs["accuracy"]) == pytest.approx(float(logs["accuracy"]))
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_no_micro_batch_has_fewer_samples_than_batch_norm_needs(together: int) -> None:
+    for processes, size, micro_batch in itertools.product((1, 2, 3), range(2, 14), (1, 2, 3, 5)):
+        if micro_batch * processes < together:
+            continue  # is refused
+        shares = [size * (rank + 1) // processes - size * rank // processes for rank in range(processes)]
+        parts = number_of_parts(shares, micro_batch, together)
+        lengths = [[len(part["x"]) for part in split({"x": torch.zeros(share)}, parts)] for share in shares]
+        assert [sum(own) for own in lengths] == shares
+        assert min(map(sum, zip(*lengths, strict=True))) >= together
+        assert max(map(max, lengths)) <= micro_batch + (together - 1)
+        assert together == 2 or parts == -(-max(shares) // micro_batch)
+
+
+def test_a_lone_last_sample_joins_the_others_and_the_gradient_is_that_of_all() -> None:
+    seen: list[int] = []
+    task, batch = Classification(network(group_norm)), one_batch(7)
+    whole, *_ = gradient(task, batch, None)
+    task.model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    parts, *_ = gradient(task, batch, 2, together=2)
+    assert seen == [3, 2, 2]
+    assert relative(parts, whole) < 1e-5
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])

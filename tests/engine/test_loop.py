@@ -21,8 +21,8 @@ from simclrseg.engine.loop import evaluate, fit
 from simclrseg.engine.meter import Meter
 from simclrseg.engine.optimizers import parameter_groups, sgd
 from simclrseg.engine.task import Batch, Logs
-from simclrseg.errors import DataError, Interrupted, TrainingError
-from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, TrainingError
+from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels, same, train
 
 STEPS = 4  # an epoch
 
@@ -244,6 +244,51 @@ def test_a_signal_during_validation_abandons_it_and_saves(tmp_path: Path) -> Non
     assert (state.epoch, state.step) == (0, STEPS)
     train(tmp_path / "parts", validation=Images(3), epochs=2)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+class Short(Classification):
+    """Has memory for the validation of so many images at once."""
+
+    def __init__(self, holds: int) -> None:
+        super().__init__(network(dropout=0.3))
+        self.holds = holds
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        hits, lengths = 0.0, []
+        for batch in batches:
+            lengths.append(len(batch["image"]))
+            if lengths[-1] > self.holds:
+                raise MemoryError
+            hits += accuracy(self.model(pixels(batch)), batch).item() * lengths[-1]
+        return {"accuracy": hits / sum(lengths), "most": max(lengths)}
+
+
+def test_validation_runs_in_micro_batches(tmp_path: Path) -> None:
+    result, _ = train(tmp_path, task=Short(2), validation=Images(2, 5), epochs=1, micro_batch=2)
+    assert result.best["most"] == 2
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 5, 9])
+def test_scores_in_micro_batches_are_those_of_whole_batches(micro_batch: int) -> None:
+    whole, parts = (
+        evaluate(Short(9), Images(3, 5), device=CPU, micro_batch=size)["accuracy"] for size in (None, micro_batch)
+    )
+    assert parts == pytest.approx(whole)
+
+
+def test_out_of_memory_in_validation_costs_no_step(tmp_path: Path) -> None:
+    says = "out of memory in validation with micro-batch 6: try --micro-batch 3; the last checkpoint stands"
+    (tmp_path / "straight").mkdir()
+    with pytest.raises(OutOfMemory, match=says):
+        train(tmp_path, task=Short(3), validation=Images(2), average=0.5, epochs=1)
+    watcher = Watcher()
+    again, state = train(
+        tmp_path, task=Short(3), validation=Images(2), average=0.5, epochs=1, micro_batch=3, observers=(watcher,)
+    )
+    assert watcher.steps == []
+    straight, expected = train(tmp_path / "straight", task=Short(6), validation=Images(2), average=0.5, epochs=1)
+    assert same(state.model, expected.model) and same(state.average, expected.average)
+    assert again.best["accuracy"] == pytest.approx(straight.best["accuracy"])
 
 
 @pytest.fixture

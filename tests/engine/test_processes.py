@@ -96,6 +96,10 @@ def test_uneven_shares_add_up_from_micro_batches_too(both: list[dict[str, Any]])
     assert_same([results["uneven, micro"] for results in both], single.classify(single.group_norm, 9))
 
 
+def test_batch_norm_never_gets_a_lone_sample_of_two_processes(both: list[dict[str, Any]]) -> None:
+    assert_same([results["two and one"] for results in both], single.classify(nn.BatchNorm2d, 3))
+
+
 @pytest.mark.parametrize("temperature", [0.005, 0.1, 1.0])
 def test_nt_xent_over_processes_equals_that_of_one(both: list[dict[str, Any]], temperature: float) -> None:
     loss, gradient = single.loss_and_gradient(temperature)

@@ -77,12 +77,13 @@ def group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(2, channels)
 
 
-def step(task: Task, batch: Batch, micro_batch: int | None) -> dict[str, Any]:
+def step(task: Task, batch: Batch, micro_batch: int | None, together: int = 1) -> dict[str, Any]:
     """Loss, logs, gradient and buffers after one pass over this process's share of a batch."""
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     with synchronized(task.model):
+        options = {"micro_batch": micro_batch, "together": together}
         loss, logs = accumulate_gradient(
-            task, share(batch), step=0, micro_batch=micro_batch, passes=Passes(CPU, "fp32", 0), scaler=scaler
+            task, share(batch), step=0, **options, passes=Passes(CPU, "fp32", 0), scaler=scaler
         )
     return {
         "loss": float(loss),
@@ -102,8 +103,8 @@ def contrast(norm: Any, *, micro_batch: int | None = None, train: bool = True, o
     return step(NTXent(model), batch, micro_batch)
 
 
-def classify(norm: Any, size: int, micro_batch: int | None = None) -> Any:
-    return step(Classification(network(norm)), next(Images(1, size).epoch(0)), micro_batch)
+def classify(norm: Any, size: int, micro_batch: int | None = None, together: int = 1) -> Any:
+    return step(Classification(network(norm)), next(Images(1, size).epoch(0)), micro_batch, together)
 
 
 def loss_and_gradient(temperature: float) -> tuple[Tensor, Tensor]:
@@ -211,6 +212,7 @@ def main(folder: Path) -> None:
         "batch norm, micro": contrast(nn.BatchNorm2d, micro_batch=4),
         "uneven": {size: classify(nn.BatchNorm2d, size) for size in (9, 1)},
         "uneven, micro": classify(group_norm, 9, 2),
+        "two and one": classify(nn.BatchNorm2d, 3, 1, together=2),
         "nt_xent": {temperature: loss_and_gradient(temperature) for temperature in (0.005, 0.1, 1.0)},
         "gather": gathered(),
         "summed": summed(),

@@ -254,13 +254,13 @@ def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
     assert dataset_label("my set ü/?") == "my-set"
 
 
-@pytest.mark.parametrize("batch_size", [16, 17])
-def test_a_last_batch_of_one_photo_stops_nothing(tmp_path, batch_size):
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 8), (7, 2)])
+def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_size, micro_batch):
     from simclrseg.recipes.finetune import finetune
 
     config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="resnet18")
     config = changed(config, "data", image_size=32, data_ratio=0.09)  # 36 photos, 33 to train
-    config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=8)
+    config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=micro_batch)
     assert finetune(FinetuneConfig.model_validate(config))["best_epoch"] == 1
 
 

@@ -319,9 +319,9 @@ def test_each_process_learns_its_half_of_every_batch(monkeypatch):
 @pytest.mark.parametrize(("others", "micro_batch"), [(4, 4), (16, 8)])
 def test_the_least_micro_batch_of_all_processes_is_taken_by_all(monkeypatch, others, micro_batch):
     start = prepared()
-    monkeypatch.setattr(_training, "fitting_micro_batch", lambda *_: 8)
+    monkeypatch.setattr(_training, "fitting_micro_batch", lambda *_, **__: 8)
     monkeypatch.setattr(distributed, "largest", lambda number: max(number, -others))
-    assert _training.choose_micro_batch("auto", start.task, start.batches, machine=CPU) == micro_batch
+    assert _training.choose_micro_batch("auto", start.task, start.batches, together=1, machine=CPU) == micro_batch
 
 
 @pytest.fixture
