@@ -14,7 +14,7 @@ SimclrsegError          exit 2
 ├── TrainingError       exit 1: training cannot go on (the loss is not finite)
 ├── OutOfMemory         exit 1: more images at once than the memory holds
 ├── GateError           exit 1: a check was not met, or some inputs failed
-└── Interrupted         exit 130 or 143: stopped by a signal, state saved
+└── Interrupted         exit 129, 130 or 143: stopped by a signal, state saved
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from simclrseg.cli import console
 from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
-from simclrseg.cli.stopping import INTERRUPTED, TERMINATED, Terminated, terminable
+from simclrseg.cli.stopping import INTERRUPTED, Terminated, terminable
 from simclrseg.errors import GateError, Interrupted, SimclrsegError
 from simclrseg.files import UNWRITABLE, output_error
 
@@ -74,7 +74,7 @@ def pretrain(config: PretrainConfig) -> None:
     from simclrseg.recipes.pretrain import pretrain as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        console.print_result(run(config, observers=[progress]))
+        console.print_result(run(config, observers=[progress]), kept=True)
 
 
 @command(
@@ -91,7 +91,7 @@ def finetune(config: FinetuneConfig) -> None:
     from simclrseg.recipes.finetune import finetune as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        console.print_result(run(config, observers=[progress]))
+        console.print_result(run(config, observers=[progress]), kept=True)
 
 
 @command(
@@ -188,7 +188,7 @@ def main(args: list[str] | None = None) -> None:
         if code == INTERRUPTED:  # Typer's word for Ctrl-C
             raise KeyboardInterrupt
     except (KeyboardInterrupt, Terminated) as stop:  # outside training, which saves and raises Interrupted
-        first, code = first_failure(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        first, code = first_failure(stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED)
         if first:
             console.print_error("interrupted")
     except BrokenPipeError:  # whoever read our output has gone

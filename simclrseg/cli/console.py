@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from simclrseg.files import finite
@@ -22,6 +23,27 @@ BY_CLASS = "_by_class"
 """How groups of numbers are called whose rows are classes."""
 
 
+GONE = frozenset({errno.EPIPE, errno.EIO})
+"""What systems say where nobody reads any more: the other end of a pipe is closed, or the terminal."""
+
+
+class Diagnostics(io.TextIOWrapper):
+    """A stderr that ends no command: what nobody takes is lost, as where its reader, its terminal or its disk is gone.
+
+    It is below all that writes there: log lines, progress bars, warnings of libraries.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except (OSError, RuntimeError):  # the second where a signal's line comes in the middle of another
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, RuntimeError):
+            super().flush()
+
+
 def prepare_streams() -> None:
     """Make sure that nothing stops the output: an old Windows console lacks characters, and streams may be closed."""
     for name in ("stdout", "stderr"):
@@ -30,6 +52,8 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):  # the process's own
+        sys.stderr = Diagnostics(sys.stderr.buffer, sys.stderr.encoding, "replace", line_buffering=True)
 
 
 def drop_unwritable() -> None:
@@ -80,14 +104,27 @@ def print_error(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_result(result: Any, *, as_json: bool = False) -> None:
-    """Print what a command returned: text, lines, or a mapping of facts and metrics.
+def print_result(result: Any, *, as_json: bool = False, kept: bool = False) -> None:
+    """Print what a command returned: text, lines, or a mapping of facts and metrics, and last the next command.
 
     Args:
         as_json: JSON on stdout and nothing else.
+        kept: whether files hold it too, so that it is no failure where nobody reads it.
     """
     if not is_first_process():
         return
+    try:
+        _print(result, as_json=as_json)
+        sys.stdout.flush()
+    except OSError as error:
+        if not kept or error.errno not in GONE:
+            raise
+        drop_unwritable()
+    if not as_json and isinstance(result, Mapping) and (following := result.get("next")):
+        print(f"next: {following}", file=sys.stderr)  # noqa: T201
+
+
+def _print(result: Any, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(finite(result), indent=1, default=str))  # noqa: T201
     elif isinstance(result, Mapping):
@@ -100,9 +137,9 @@ def print_result(result: Any, *, as_json: bool = False) -> None:
 
 
 def _print_mapping(result: Mapping[str, Any]) -> None:
-    """Facts as lines, numbers as a table, rows as a table, and last the next command, which is no data.
+    """Facts as lines, numbers as a table, rows as a table.
 
-    ``best`` is no fact either: the cells (row, column) of the table that are bold.
+    The next command is no data, and ``best`` no fact either: the cells (row, column) of the table that are bold.
     """
     facts = {key: value for key, value in result.items() if not isinstance(value, Mapping | list) and key != "next"}
     width = max(map(len, facts), default=0)
@@ -116,9 +153,6 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             rows = [[_text(cell) for cell in row.values()] for row in value]
             _print_table(list(value[0]), rows, bold=result.get("best", ()))
-    if following := result.get("next"):
-        sys.stdout.flush()
-        print(f"next: {following}", file=sys.stderr)  # noqa: T201
 
 
 def _print_columns(columns: Mapping[str, Mapping[str, Any]]) -> None:
@@ -158,10 +192,10 @@ def _print_table(
         cells = zip(header, row, strict=True)
         table.add_row(*(Text(cell, "bold" if (number, title) in bold else "") for title, cell in cells))
     # a table that is read by another program is not to be folded
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
+    width, terminal = (None, True) if sys.stdout.isatty() else (10_000, None)
+    text = io.StringIO()  # rich ends the process where stdout has no reader
+    Console(file=text, highlight=False, width=width, force_terminal=terminal).print(table)
+    for line in text.getvalue().splitlines():
         print(line.rstrip())  # noqa: T201
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
+from simclrseg.cli.stopping import HANGUP
 from simclrseg.hardware import cpu_cores
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
@@ -25,6 +27,8 @@ def launch(devices: int | None) -> None:
     logging.disable()  # torchrun's report of what the processes have said themselves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_cores() // devices)))
     options = ["--standalone", "--nproc-per-node", str(devices), "--shutdown-timeout", str(LONGEST_SAVE)]
+    if HANGUP is not None and signal.getsignal(HANGUP) == signal.SIG_IGN:  # nohup: torchrun would heed it all the same
+        options += ["--signals-to-handle", "SIGTERM,SIGINT,SIGQUIT"]
     try:
         torchrun([*options, "-m", "simclrseg", *sys.argv[1:]])
     except ChildFailedError as error:

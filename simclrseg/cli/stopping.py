@@ -1,4 +1,4 @@
-"""SIGTERM outside training: it ends a command as Ctrl-C does, so that whatever was begun is cleaned up."""
+"""SIGTERM and SIGHUP outside training: they end a command as Ctrl-C does, so that whatever was begun is cleaned up."""
 
 from __future__ import annotations
 
@@ -10,33 +10,45 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What comes when the terminal is closed; Windows has none."""
 
 
 class Terminated(BaseException):
-    """SIGTERM came. Like KeyboardInterrupt, no ``except Exception`` holds it up."""
+    """A signal came. Like KeyboardInterrupt, no ``except Exception`` holds it up."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = 128 + signum
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise Terminated in the block when SIGTERM comes; a second one ends the process at once.
+    """Raise Terminated in the block when SIGTERM or SIGHUP comes; a second SIGTERM ends the process at once.
 
-    Nothing changes outside the main thread, where Python allows no handlers, and where SIGTERM is ignored or already
-    somebody else's.
+    A second SIGHUP does not: a terminal that is closed sends one, and its shell another. Nothing changes outside the
+    main thread, where Python allows no handlers, and for a signal that is ignored, as under nohup, or already somebody
+    else's.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
+    own = threading.current_thread() is threading.main_thread()
+    numbers = [
+        number
+        for number in (signal.SIGTERM, HANGUP)
+        if own and number is not None and signal.getsignal(number) == signal.SIG_DFL
+    ]
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if os.getpid() == owner:
-            raise Terminated
+            signal.signal(number, signal.SIG_IGN if number == HANGUP else signal.SIG_DFL)
+            raise Terminated(number)
+        signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)  # a forked process is not ours to clean up
 
-    signal.signal(signal.SIGTERM, end)
+    for number in numbers:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from simclrseg.engine.stored import require_fit
+
 
 class WeightAverage:
     """Exponential average of a model's weights and of its floating-point buffers, such as batch norm's statistics.
@@ -49,6 +51,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the average of the same model; raise Misfit if it is another's."""
+        require_fit(state, self._average, "average")
         for name, value in self._average.items():
             value.copy_(state[name])
 

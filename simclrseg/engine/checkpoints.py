@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ import torch
 from torch import Tensor
 
 from simclrseg import distributed
+from simclrseg.engine.history import EpochRecord
+from simclrseg.engine.stored import Misfit, kinds, require_fit, require_numbers
 from simclrseg.errors import OutputError, RunError, TrainingError
 from simclrseg.files import replacing, writing
+
+FORMAT = 1
+"""Of the files, which say so; older ones do not, and are of this format too."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Checkpoints:
 
     Raises:
         TrainingError: if a file cannot be written; the one before stands.
-        RunError: if a file cannot be read.
+        RunError: if a file cannot be read, is damaged or holds something else; the message has the way back.
     """
 
     def __init__(
@@ -92,18 +99,37 @@ class Checkpoints:
 
     def load_last(self) -> TrainingState | None:
         """The state to go on from, on the CPU; None when there is none."""
-        return TrainingState(**_load(self._last)) if self.exist else None
+        if not self.exist:
+            return None
+        with self._refusing(self._last, helps=lambda kept: True):
+            return _load_state(self._last)
+
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Refuse the last state where the block, which uses it, raises Misfit."""
+        with self._refusing(self._last, helps=lambda kept: False):  # those that were kept are no other network's
+            yield
+
+    def gone_back(self, step: int) -> bool:
+        """Whether the state of this step took the place of a later one, by hand: epochs will come again."""
+        return any(kept > self._named(step) for kept in self._kept())
+
+    def _named(self, step: int) -> Path:
+        return self._last.with_name(f"state-{step:09d}.pt")
+
+    def _kept(self) -> list[Path]:
+        return sorted(self._last.parent.glob("state-*.pt"))
 
     def _keep_last(self, step: int) -> None:
         """Give the last state a name that stays, and delete the oldest; those of later steps were abandoned."""
         with self._writing(self._last):
-            link = self._last.with_name(f"state-{step:09d}.pt")
+            link = self._named(step)
             link.unlink(missing_ok=True)
             try:
                 os.link(self._last, link)
             except OSError:  # a file system without links
                 shutil.copyfile(self._last, link)
-            kept = sorted(self._last.parent.glob("state-*.pt"))
+            kept = self._kept()
             past = [path for path in kept if path <= link]
             for path in set(kept) - set(past[-self._keep :]):
                 path.unlink()
@@ -111,18 +137,47 @@ class Checkpoints:
     def save_best(self, model: dict[str, Tensor], *, score: float, epoch: int) -> None:
         self._save(self._best, {"model": model, "score": score, "epoch": epoch})
 
-    def load_best(self) -> dict[str, Tensor]:
-        """State of the best epoch's model, on the CPU."""
-        model: dict[str, Tensor] = _load(self._best)["model"]
+    def load_best(self, own: Mapping[str, Tensor], *, epoch: int) -> dict[str, Tensor]:
+        """State of the best epoch's model, on the CPU.
+
+        Args:
+            own: the model's state, in whose place it is to be.
+            epoch: the best one; where its weights are lost, a state from before it brings them again.
+        """
+        with self._refusing(self._best, helps=lambda kept: kept.epoch < epoch):
+            content = _load(self._best)
+            require_fit(content, {"model": dict, "score": int | float, "epoch": int}, "content")
+            require_fit(content["model"], own, "model")
+        model: dict[str, Tensor] = content["model"]
         return model
+
+    @contextmanager
+    def _refusing(self, path: Path, *, helps: Callable[[TrainingState], bool]) -> Iterator[None]:
+        """Say in one line that a file does not fit, and what to do.
+
+        Args:
+            helps: whether the run could go on from a state that was kept.
+        """
+        try:
+            yield
+        except Misfit as misfit:
+            back = ""
+            for kept in reversed(self._kept()):
+                with suppress(Misfit, RunError):
+                    if helps(state := _load_state(kept)):
+                        back = f"copy {kept} over {self._last.name} to go back to step {state.step}, or "
+                        break
+            remedy = f"{back}start the run again, with --overwrite"
+            raise RunError(f"{path} cannot be used ({misfit}): {remedy}") from misfit
 
     def _save(self, path: Path, content: dict[str, Any]) -> None:
         if not distributed.is_main():
             return
         with self._writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            torch.serialization.set_crc32_options(True)  # the default; whoever switched it off would lose the run
             with replacing(path) as temporary:
-                torch.save(content, temporary)
+                torch.save({"format": FORMAT, **content}, temporary)
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:
@@ -134,10 +189,50 @@ class Checkpoints:
             raise TrainingError(f"{path} cannot be written ({reason}): free some space") from error
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load_state(path: Path) -> TrainingState:
+    content = _load(path)
+    if isinstance(content, dict):
+        content.setdefault("average", {})  # older ones have none
+    require_fit(content, kinds(TrainingState), "state")
+    state = TrainingState(**content)
+    require_numbers(state.sums, "sums")
+    require_fit(state.images, dict.fromkeys(state.sums, int), "images")
+    for record in state.history:
+        require_fit(record, kinds(EpochRecord), "history")
+        require_numbers(record["train"], "history.train")
+        require_numbers(record["validation"], "history.validation")
+    return state
+
+
+def _load(path: Path) -> Any:
+    """What is in a file, of which torch itself does not test the checksums.
+
+    Raises:
+        Misfit: if it is not whole.
+        RunError: if it may be, but cannot be read here.
+    """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different class for each way in which a file can be broken
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunError(f"cannot read {path} ({reason}): start the run again, with --overwrite") from error
+        with zipfile.ZipFile(path) as archive:
+            folders = (
+                entry.filename for entry in archive.infolist() if entry.external_attr
+            )  # torch reads nothing there
+            if damaged := archive.testzip() or next(folders, None):
+                raise Misfit(f"its {damaged.partition('/')[2]} is damaged")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Misfit:
+        raise
+    except (MemoryError, PermissionError) as error:
+        raise RunError(f"{path} cannot be read ({_reason(error)}): mend that, and try again") from error
+    except pickle.UnpicklingError as error:  # which torch says at length, and how to read it all the same
+        raise Misfit("it holds more than tensors and numbers") from error
+    except Exception as error:  # zipfile and torch raise a different class for each way in which a file can be broken
+        raise Misfit(_reason(error)) from error
+    written = content.pop("format", FORMAT) if isinstance(content, dict) else FORMAT
+    if written != FORMAT:
+        raise RunError(f"{path} has format {written}, and this version reads {FORMAT}: update simclrseg")
     return content
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return (text or type(error).__name__).splitlines()[0]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from simclrseg.files import write_text, writing
 
@@ -21,8 +20,8 @@ class Plan:
     steps_per_epoch: int
     start_step: int
     """Optimizer steps that were taken before."""
-    start_epoch: int
-    """Epochs that were finished before, with their validation."""
+    history: tuple[EpochRecord, ...]
+    """The epochs that were finished before, with their validation."""
     batch_size: int
     """Samples per optimizer step, over all processes."""
     unit: str = "images"
@@ -82,7 +81,8 @@ class FileHistory:
 
     ``metrics.jsonl`` has a line a step and a line an epoch, ``metrics.csv`` a row an epoch. Neither holds a timing and
     every number is written in full, so that a resumed run leaves the same bytes as one that was never interrupted.
-    ``timing.csv`` has a row an epoch. A run that goes on first cuts all three back to where it goes on.
+    ``timing.csv`` has a row an epoch. A run that goes on first writes the epochs before anew, whether or not they had
+    come so far, and of the rest keeps what the files have up to where it goes on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,32 +93,36 @@ class FileHistory:
         self._data_seconds = 0.0
 
     def on_start(self, plan: Plan) -> None:
-        self._metrics.cut(plan.start_epoch)
-        self._timing.cut(plan.start_epoch)
+        self._metrics.begin([_metrics(record) for record in plan.history])
+        known = self._timing.read()
+        self._timing.begin([known.get(record.epoch) or _times(record) for record in plan.history])
         lines = self._lines.read_text("utf-8", "replace").splitlines() if self._lines.exists() else []
-        write_text(self._lines, "".join(f"{line}\n" for line in lines if _is_past(line, plan)))
+        steps = [(step, line) for line in lines if (step := _step(line)) is not None and step <= plan.start_step]
+        epochs = [(record.step, _line(record)) for record in plan.history]
+        merged = sorted([*steps, *epochs], key=lambda pair: pair[0])  # stable: an epoch follows its last step
+        write_text(self._lines, "".join(f"{line}\n" for _, line in merged))
 
     def on_step(self, record: StepRecord) -> None:
         self._images += record.images
         self._data_seconds += record.data_seconds
-        self._append({"step": record.step, "epoch": record.epoch, "learning_rate": record.learning_rate, **record.logs})
+        where = {"step": record.step, "epoch": record.epoch, "learning_rate": record.learning_rate}
+        self._append(json.dumps({**where, **record.logs}))
 
     def on_epoch(self, record: EpochRecord) -> None:
-        where = {"epoch": record.epoch, "step": record.step}
-        self._append({**where, "train": record.train, "validation": record.validation})
-        train = {f"train_{name}": value for name, value in record.train.items()}
-        validation = {f"val_{name}": value for name, value in record.validation.items()}
-        self._metrics.append({**where, **train, **validation})
-        times = {"seconds": record.seconds, "data_seconds": self._data_seconds, "images": self._images}
-        self._timing.append({**where, **times})
+        self._append(_line(record))
+        self._metrics.append(_metrics(record))
+        self._timing.append(_times(record) | {"data_seconds": repr(self._data_seconds), "images": repr(self._images)})
         self._images, self._data_seconds = 0, 0.0
 
     def on_end(self) -> None:
         pass
 
-    def _append(self, record: dict[str, Any]) -> None:
+    def _append(self, line: str) -> None:
         with writing(self._lines), open(self._lines, "a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(f"{line}\n")
+
+
+Row = dict[str, str]
 
 
 class _Table:
@@ -126,18 +130,21 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: list[dict[str, str]] = []
+        self._rows: list[Row] = []
 
-    def cut(self, epochs: int) -> None:
-        """Take up the rows that the file has up to that epoch; those that cannot be read are left out."""
+    def read(self) -> dict[int, Row]:
+        """The rows that the file has, by their epochs; those that cannot be read are left out."""
         if not self._path.exists():
-            return
+            return {}
         with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
-            self._rows = [row for row in csv.DictReader(file) if (_epoch(row) or math.inf) <= epochs]
+            return {epoch: row for row in csv.DictReader(file) if (epoch := _epoch(row)) is not None}
+
+    def begin(self, rows: list[Row]) -> None:
+        self._rows = rows
         self._write()
 
-    def append(self, values: dict[str, float]) -> None:
-        self._rows.append({name: repr(value) for name, value in values.items()})
+    def append(self, row: Row) -> None:
+        self._rows.append(row)
         self._write()
 
     def _write(self) -> None:
@@ -150,7 +157,23 @@ class _Table:
         write_text(self._path, text.getvalue())
 
 
-def _epoch(row: dict[str, str]) -> int | None:
+def _metrics(record: EpochRecord) -> Row:
+    train = {f"train_{name}": value for name, value in record.train.items()}
+    validation = {f"val_{name}": value for name, value in record.validation.items()}
+    values = {"epoch": record.epoch, "step": record.step, **train, **validation}
+    return {name: repr(value) for name, value in values.items()}
+
+
+def _times(record: EpochRecord) -> Row:
+    return {"epoch": repr(record.epoch), "step": repr(record.step), "seconds": repr(record.seconds)}
+
+
+def _line(record: EpochRecord) -> str:
+    values = {"epoch": record.epoch, "step": record.step, "train": record.train, "validation": record.validation}
+    return json.dumps(values)
+
+
+def _epoch(row: Row) -> int | None:
     """The epoch of a CSV's row; None where the row is garbled."""
     try:
         for value in row.values():
@@ -160,12 +183,10 @@ def _epoch(row: dict[str, str]) -> int | None:
         return None
 
 
-def _is_past(line: str, plan: Plan) -> bool:
-    """Whether a line of metrics.jsonl tells of what happened before the plan begins."""
+def _step(line: str) -> int | None:
+    """The step that a line of metrics.jsonl tells of; None for an epoch's, and where the line is garbled."""
     try:
         record = json.loads(line)
-        if "train" in record:
-            return bool(record["epoch"] <= plan.start_epoch)
-        return bool(record["step"] <= plan.start_step)
+        return None if "train" in record else int(record["step"])
     except (KeyError, TypeError, ValueError):  # cut short when the process was killed
-        return False
+        return None

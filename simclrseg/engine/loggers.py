@@ -1,10 +1,12 @@
 """Observers that send a run's numbers to other tools. To add one: write its function, add its line to LOGGERS.
 
 A function says at once, before anything is created, when its package is missing; what it returns makes the observer.
+A tool that fails later costs its numbers, never the training.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
-from simclrseg.errors import TrainingError, UsageError
+from simclrseg.errors import SimclrsegError, TrainingError, UsageError
 from simclrseg.files import write_text
+
+log = logging.getLogger(__name__)
 
 PROJECT = "simclrseg"
 
@@ -25,13 +29,54 @@ MakeLogger = Callable[[Path, Mapping[str, Any]], Observer]
 def tensorboard() -> MakeLogger:
     """Event files in the run's folder ``tensorboard``, which ``tensorboard --logdir runs`` shows."""
     _require("tensorboard")
-    return TensorBoard
+    return lambda folder, config: Dispensable("tensorboard", TensorBoard(folder, config))
 
 
 def wandb() -> MakeLogger:
     """A run of that name at Weights & Biases, in the project ``simclrseg``; W&B's own variables configure it."""
     _require("wandb")
-    return WandB
+    return lambda folder, config: Dispensable("wandb", WandB(folder, config))
+
+
+class Dispensable:
+    """An observer without which training goes on, with a warning, when it fails.
+
+    Before the first step it is an error: the tool was asked for, and nothing is lost yet.
+
+    Args:
+        name: as ``--log`` has it.
+    """
+
+    def __init__(self, name: str, observer: Observer) -> None:
+        self._name = name
+        self._observer: Observer | None = observer
+
+    def on_start(self, plan: Plan) -> None:
+        assert self._observer is not None
+        try:
+            self._observer.on_start(plan)
+        except SimclrsegError:
+            raise
+        except Exception as error:
+            raise TrainingError(f"--log {self._name}: {_reason(error)}") from error
+
+    def on_step(self, record: StepRecord) -> None:
+        self._tell(lambda observer: observer.on_step(record))
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self._tell(lambda observer: observer.on_epoch(record))
+
+    def on_end(self) -> None:
+        self._tell(lambda observer: observer.on_end())
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        if self._observer is None:
+            return
+        try:
+            tell(self._observer)
+        except Exception as error:
+            self._observer = None
+            log.warning(f"--log {self._name} failed, and gets no more of this run ({_reason(error)})")
 
 
 class TensorBoard:
@@ -75,17 +120,14 @@ class WandB:
         identity = self._folder / "wandb.id"
         if not identity.exists():
             write_text(identity, secrets.token_hex(8))
-        try:
-            self._run = client.init(
-                project=PROJECT,
-                name=self._folder.name,
-                id=identity.read_text("utf-8"),
-                resume="allow",
-                dir=str(self._folder),
-                config=dict(self._config),
-            )
-        except client.Error as error:  # no account, no network
-            raise TrainingError(f"--log wandb: {' '.join(str(error).split())}") from error
+        self._run = client.init(
+            project=PROJECT,
+            name=self._folder.name,
+            id=identity.read_text("utf-8"),
+            resume="allow",
+            dir=str(self._folder),
+            config=dict(self._config),
+        )
 
     def on_step(self, record: StepRecord) -> None:
         self._run.log(_step_values(record), step=record.step)
@@ -96,6 +138,10 @@ class WandB:
     def on_end(self) -> None:
         if self._run is not None:
             self._run.finish()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _require(package: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclrseg import distributed
 from simclrseg.engine.average import WeightAverage
@@ -23,8 +23,9 @@ from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast, freed_memory_kept
 from simclrseg.engine.signals import Stop, StopRequest, stop_requests
+from simclrseg.engine.stored import load_optimizer, require_fit
 from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
-from simclrseg.errors import DataError, Interrupted, OutOfMemory, TrainingError
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
 
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 
@@ -77,7 +78,8 @@ def fit(
         The history.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM; the state has been saved.
+        Interrupted: after SIGINT, SIGTERM or SIGHUP; the state has been saved.
+        RunError: if the state to go on from is not one of this task.
         TrainingError: if loss or weights are not finite, or the disk is full; it says what is saved.
         OutOfMemory: if the memory is, with the next thing to try; it says what is saved.
     """
@@ -95,11 +97,14 @@ def fit(
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
         return explained_shortage(f"in {phase} with micro-batch {at_once}", remedy)
 
-    told = _told(observers, Plan(epochs, len(train), run.step, run.finished, train.batch_size))
+    if checkpoints is not None and not checkpoints.gone_back(run.step):
+        run.best_weights(keep)  # better missed now than at the end
+    told = _told(observers, Plan(epochs, len(train), run.step, tuple(run.history), train.batch_size))
     short = shortage("training", "try a smaller --image-size or --backbone")
     with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, short:
-        try:
-            with stop_requests() as stop:
+        steps = epochs * len(train)
+        with stop_requests() as stop:
+            try:
                 for epoch in range(run.finished, epochs):
                     stale = min(FitResult(run.history).without_progress, epoch - unfrozen)
                     if patience is not None and stale >= patience:
@@ -125,11 +130,12 @@ def fit(
                     with run.averaged():
                         run.end_epoch(scores, keep=keep)
                     run.save()
-        except Stop as request:
-            run.settle()
-            run.save()
-            distributed.barrier()  # it is saved before anyone says so
-            raise Interrupted(_farewell(run.step, epochs * len(train), checkpoints), signum=request.signum) from None
+                    run.tell_epoch()
+            except Stop as request:
+                run.settle()
+                run.save()
+                distributed.barrier()  # it is saved before anyone says so
+                raise Interrupted(_farewell(run.step, steps, checkpoints), signum=request.signum) from None
     distributed.barrier()
     run.choose_weights(keep)
     return FitResult(run.history)
@@ -164,21 +170,25 @@ class _Training:
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._passes = Passes(device, precision, seed)
         self._meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
-        if start is not None:
-            self._go_on_from(start)
-        distributed.copy_from_main(self.model.state_dict().values())
-        self._average = None if average is None else WeightAverage(self.model, average)
-        if self._average is not None and start is not None:
-            self._average.load_state_dict(start.average)
+        with nullcontext() if checkpoints is None else checkpoints.fitting():
+            if start is not None:
+                self._go_on_from(start)
+            distributed.copy_from_main(self.model.state_dict().values())
+            self._average = None if average is None else WeightAverage(self.model, average)
+            if self._average is not None and start is not None:
+                self._average.load_state_dict(start.average)
         self._began = self._ended = 0.0  # the epoch, and the step before
 
     def _go_on_from(self, start: TrainingState) -> None:
         self.step, self.finished = start.step, start.epoch
         self.history = [EpochRecord(**record) for record in start.history]
         self._meter.sums, self._meter.images = dict(start.sums), dict(start.images)
+        require_fit(start.model, self.model.state_dict(), "model")
         self.model.load_state_dict(start.model)
-        self._optimizer.load_state_dict(start.optimizer)
-        self._scaler.load_state_dict(start.scaler)
+        load_optimizer(self._optimizer, start.optimizer)
+        if self._scaler.is_enabled():
+            require_fit(start.scaler, self._scaler.state_dict(), "scaler")
+            self._scaler.load_state_dict(start.scaler)
 
     def begin_epoch(self) -> None:
         self.model.train()
@@ -243,8 +253,6 @@ class _Training:
         self.finished += 1
         seconds = time.perf_counter() - self._began
         self.history.append(EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds))
-        for observer in self._observers:
-            observer.on_epoch(self.history[-1])
         if self._checkpoints is not None and keep == "best" and FitResult(self.history).best_epoch == self.finished:
             score = _score(self.history[-1])
             self._checkpoints.save_best(self.model.state_dict(), score=score, epoch=self.finished)
@@ -259,10 +267,23 @@ class _Training:
             state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
             self._checkpoints.save_last(state)
 
+    def tell_epoch(self) -> None:
+        """Tell of the epoch that was saved: whatever happens to an observer, it is not lost."""
+        with self.averaged():
+            for observer in self._observers:
+                observer.on_epoch(self.history[-1])
+
+    def best_weights(self, keep: Literal["best", "last"]) -> dict[str, Tensor] | None:
+        """Those of the best epoch so far, where training is to end with them and there is one."""
+        epoch = FitResult(self.history).best_epoch
+        if self._checkpoints is None or keep != "best" or epoch is None:
+            return None
+        return self._checkpoints.load_best(self.model.state_dict(), epoch=epoch)
+
     def choose_weights(self, keep: Literal["best", "last"]) -> None:
         """Give the model the weights that training leaves."""
-        if self._checkpoints is not None and keep == "best" and FitResult(self.history).best_epoch is not None:
-            self.model.load_state_dict(self._checkpoints.load_best())
+        if (best := self.best_weights(keep)) is not None:
+            self.model.load_state_dict(best)
         elif self._average is not None:
             self._average.apply()
 
@@ -394,9 +415,10 @@ def _remainder_told(checkpoints: Checkpoints | None) -> Iterator[None]:
     """Add to an error what is left of the run."""
     try:
         yield
-    except (TrainingError, OutOfMemory) as error:
+    except (OutOfMemory, OutputError, TrainingError) as error:
         left = "the last checkpoint stands" if checkpoints is not None and checkpoints.exist else "nothing is saved yet"
-        raise type(error)(f"{error}; {left}") from error
+        kind = OutOfMemory if isinstance(error, OutOfMemory) else TrainingError
+        raise kind(f"{error}; {left}") from error
 
 
 def _require_finite(model: nn.Module, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that training looks at between steps."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request that training looks at between steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from simclrseg import distributed
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What comes when the terminal is closed; Windows has none."""
 
 
 class Stop(Exception):
@@ -44,27 +45,34 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one does what it did before.
 
+    SIGHUP is a request too, but where it is ignored, as under nohup. It often comes twice, from the terminal and from
+    its shell, so that no second one is different.
+
     Outside the main thread, where Python allows no handlers, nothing changes.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    hangup = () if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else (HANGUP,)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def restore(*numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, before[signal.Signals(number)])
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signum = number
-        restore()
+        request.signum = request.signum or number
+        again = ""
+        if number != HANGUP:
+            restore(signal.SIGINT, signal.SIGTERM)
+            again = "; once more stops at once and saves nothing"
         if distributed.is_main():
-            log.warning("stopping after this step, then saving; once more stops at once and saves nothing")
+            log.warning(f"stopping after this step, then saving{again}")
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield request
     finally:
-        restore()
+        restore(*before)

@@ -377,7 +377,7 @@ def rehearse(
     training = config.training
     micro_batch = choose_micro_batch(training.micro_batch, task, batches, together=together, machine=machine)
     steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
-    plan = Plan(training.epochs, len(batches), 0, 0, batches.batch_size)
+    plan = Plan(training.epochs, len(batches), 0, (), batches.batch_size)
     rehearsal = Rehearsal(plan, steps=steps, suggestion=suggested(config, machine.device))
     with compiled(task.model, enabled=training.compile):
         fit(

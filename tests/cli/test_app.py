@@ -206,21 +206,40 @@ def test_ctrl_c_outside_training_is_one_line(run, recipe):
     assert run("pull") == (130, "", "interrupted\n")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="there is no SIGTERM")
-def test_sigterm_outside_training_cleans_up_as_ctrl_c_does(run, recipe):
+@pytest.fixture(params=["SIGTERM", "SIGHUP"])
+def ending(request):
+    """A signal that ends a process; nohup ignores one."""
+    if os.name != "posix":
+        pytest.skip("there is no such signal")
+    number = getattr(signal, request.param)
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
+def test_a_signal_outside_training_cleans_up_as_ctrl_c_does(run, recipe, ending):
     cleaned = []
 
     def wait(config, progress):
         try:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(ending)
             time.sleep(10)
         finally:
+            if ending == signal.SIGHUP:  # from the terminal, and from its shell
+                signal.raise_signal(ending)
             cleaned.append(True)
 
     recipe("pull", wait)
-    assert run("pull") == (143, "", "interrupted\n")
+    assert run("pull") == (128 + ending, "", "interrupted\n")
     assert cleaned
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(ending) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_ends_nothing(run, recipe, ending):
+    signal.signal(ending, signal.SIG_IGN)
+    recipe("pull", lambda config, progress: {"name": signal.raise_signal(ending)})
+    assert run("pull") == (0, "name  -\n", "")
+    assert signal.getsignal(ending) == signal.SIG_IGN
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no fork")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from simclrseg.cli.console import print_result, session
+import pytest
+
+from simclrseg.cli.console import prepare_streams, print_result, session
 
 log = logging.getLogger("simclrseg.somewhere")
 
@@ -94,3 +99,59 @@ def test_json_holds_paths_as_text_and_no_nan(capsys):
 def test_nothing_is_printed_for_nothing(capsys):
     print_result(None)
     assert capsys.readouterr() == ("", "")
+
+
+@contextmanager
+def unread(kind):
+    """A stream that takes nothing: of a pipe or a terminal whose other end is closed, or of a full disk."""
+    if kind == "full disk":
+        stream = open("/dev/full", "w")
+    else:
+        other, own = os.pipe() if kind == "pipe" else os.openpty()
+        os.close(other)
+        stream = os.fdopen(own, "w")
+    try:
+        yield stream
+    finally:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())  # else closing it fails too
+        os.close(null)
+        stream.close()
+
+
+needs = pytest.mark.skipif(os.name != "posix" or not os.path.exists("/dev/full"), reason="needs /dev/full")
+
+
+@needs
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "full disk"])
+def test_log_lines_that_nobody_takes_end_nothing(monkeypatch, kind):
+    with unread(kind) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setattr(sys, "__stderr__", stream)
+        prepare_streams()
+        replaced = sys.stderr
+        with session(quiet=False):
+            for _ in range(300):  # more than a buffer holds
+                log.info("a fact" * 20)
+        replaced.flush()
+        with pytest.raises(OSError, match=r"Broken pipe|Input/output|No space"):
+            stream.flush()
+
+
+def test_only_the_stderr_of_the_process_is_replaced(capsys):
+    captured = sys.stderr
+    prepare_streams()
+    assert sys.stderr is captured
+
+
+@needs
+@pytest.mark.parametrize(
+    ("kind", "kept", "fails"),
+    [("pipe", True, None), ("terminal", True, None), ("pipe", False, "Broken pipe"), ("full disk", True, "No space")],
+)
+def test_results_that_files_hold_too_may_go_unread(monkeypatch, capsys, kind, kept, fails):
+    with unread(kind) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        with pytest.raises(OSError, match=fails) if fails else nullcontext():
+            print_result({"run": "x", "next": "go on"}, kept=kept)
+    assert capsys.readouterr().err == ("" if fails else "next: go on\n")

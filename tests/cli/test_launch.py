@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +85,19 @@ def test_one_process_needs_no_torchrun(devices: int | None, monkeypatch: pytest.
 def test_a_process_of_torchrun_does_not_start_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     launch(4)  # returns
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
+@pytest.mark.parametrize(("handler", "told"), [(signal.SIG_DFL, False), (signal.SIG_IGN, True)])
+def test_torchrun_ignores_a_closed_terminal_under_nohup(monkeypatch: pytest.MonkeyPatch, handler, told: bool) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr("torch.distributed.run.main", commands.append)
+    monkeypatch.setattr(logging, "disable", lambda: None)
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with pytest.raises(SystemExit):
+            launch(2)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ("SIGTERM,SIGINT,SIGQUIT" in commands[0]) is told

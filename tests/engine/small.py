@@ -103,11 +103,12 @@ def train(
     epochs: int = 3,
     observers: tuple[Observer, ...] = (),
     every_steps: int | None = None,
+    keep_states: int = 1,
     **options: object,
 ) -> tuple[FitResult, TrainingState]:
     """Train in a folder, from its last checkpoint where it has one; the result and the last state on the disk."""
     task = task or Classification(network(dropout=0.3))
-    checkpoints = Checkpoints(folder / "checkpoints", every_steps=every_steps)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=keep_states, every_steps=every_steps)
     result = fit(
         task,
         data or Images(),

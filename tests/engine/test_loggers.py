@@ -14,6 +14,7 @@ from simclrseg.engine import LOGGERS, loggers
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import TrainingError, UsageError
 from tests.engine.small import Images, train
+from tests.engine.test_loop import Watcher
 
 CONFIG = {"training.epochs": 2, "data.dataset": ["shapes"]}
 
@@ -50,7 +51,7 @@ def step(number: int, loss: float) -> StepRecord:
 
 
 def plan(start_step: int = 0) -> Plan:
-    return Plan(3, 2, start_step, 0, 8)
+    return Plan(3, 2, start_step, (), 8)
 
 
 def feed(observer: Any, start: Plan, *records: StepRecord) -> None:
@@ -125,3 +126,33 @@ def test_wandb_without_an_account_is_one_line(tmp_path: Path, wandb) -> None:
     observer = LOGGERS["wandb"]()(tmp_path, CONFIG)
     with pytest.raises(TrainingError, match=r"--log wandb: api_key not configured. run wandb login"):
         train(tmp_path, observers=(observer,))
+
+
+@pytest.mark.parametrize("moment", ["on_step", "on_epoch", "on_end"])
+def test_a_tool_that_fails_is_warned_of_once_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, moment: str
+) -> None:
+    class Failing(Watcher):
+        def __getattribute__(self, name: str) -> Any:
+            if name == moment:
+                tried.append(name)
+                raise ConnectionError("the server\n has gone")
+            return super().__getattribute__(name)
+
+    tried: list[str] = []
+    result, _ = train(tmp_path, epochs=2, observers=(loggers.Dispensable("wandb", Failing()),))
+    assert len(result.history) == 2
+    assert tried == [moment]
+    assert caplog.messages == ["--log wandb failed, and gets no more of this run (the server has gone)"]
+
+
+def test_a_tool_that_cannot_begin_is_one_line_before_the_first_step(tmp_path: Path) -> None:
+    class Closed(Watcher):
+        def on_start(self, plan: Plan) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    watcher = Watcher()
+    tool = loggers.Dispensable("tensorboard", Closed())
+    with pytest.raises(TrainingError, match=r"--log tensorboard: \[Errno 13\] Permission denied; nothing is saved yet"):
+        train(tmp_path, observers=(watcher, tool))
+    assert watcher.steps == []

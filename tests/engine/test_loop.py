@@ -5,23 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.checkpoints import Checkpoints, TrainingState
+from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord
 from simclrseg.engine.loop import evaluate, fit
 from simclrseg.engine.meter import Meter
 from simclrseg.engine.optimizers import parameter_groups, sgd
 from simclrseg.engine.task import Batch, Logs
-from simclrseg.errors import DataError, Interrupted, OutOfMemory, TrainingError
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, RunError, TrainingError
 from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels, same, train
 
 STEPS = 4  # an epoch
@@ -225,6 +227,37 @@ def test_a_run_that_died_after_an_epochs_record_does_not_record_it_twice(tmp_pat
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_an_epoch_is_saved_before_anyone_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", validation=Images(2))
+    with monkeypatch.context() as patch:
+        tell = FileHistory.on_epoch
+        patch.setattr(FileHistory, "on_epoch", lambda self, record: tell(self, record) if record.epoch < 2 else crash())
+        with pytest.raises(Crash):
+            train(tmp_path / "parts", validation=Images(2))
+    state = Checkpoints(tmp_path / "parts/checkpoints").load_last()
+    assert state is not None
+    assert (state.epoch, state.step) == (2, 2 * STEPS)
+    assert (tmp_path / "parts/metrics.csv").read_text().count("\n") == 2  # the header and one epoch
+    watcher = Watcher()
+    train(tmp_path / "parts", validation=Images(2), observers=(watcher,))
+    assert watcher.steps[0].step == 2 * STEPS + 1
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_file_that_cannot_be_written_stops_the_run_and_says_what_is_left(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OutputError("metrics.csv", "No space left on device", remedy="free some space")
+
+    says = r"^metrics.csv cannot be written \(No space left on device\): free some space; the last checkpoint stands$"
+    with pytest.raises(TrainingError, match=says):
+        train(tmp_path, observers=(Watcher(epoch=2, act=full),))
+    state = Checkpoints(tmp_path / "checkpoints").load_last()
+    assert state is not None
+    assert state.epoch == 2
+
+
 def test_a_signal_during_validation_abandons_it_and_saves(tmp_path: Path) -> None:
     class SignalledImages(Images):
         def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -311,6 +344,126 @@ def test_a_second_signal_stops_at_once_and_the_handlers_come_back(tmp_path: Path
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert Checkpoints(tmp_path / "checkpoints").load_last() is None
     assert watcher.ended == 1
+
+
+@pytest.fixture
+def hangup() -> Iterator[int]:
+    """SIGHUP as in a terminal; nohup ignores it."""
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("there is no SIGHUP")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_which_signals_twice_stops_the_run_and_saves_it(
+    tmp_path: Path, hangup: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Checkpoints.save_last
+
+    def save_last(self: Checkpoints, state: TrainingState) -> None:
+        signal.raise_signal(hangup)  # from the shell; the process would end here
+        save(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save_last", save_last)
+    with pytest.raises(Interrupted) as stopped:
+        train(tmp_path, observers=(Watcher(step=2, act=signal_self(hangup)),))
+    assert stopped.value.exit_code == 129
+    state = Checkpoints(tmp_path / "checkpoints").load_last()
+    assert state is not None
+    assert state.step == 2
+    assert signal.getsignal(hangup) == signal.SIG_DFL
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path, hangup: int) -> None:
+    signal.signal(hangup, signal.SIG_IGN)
+    result, _ = train(tmp_path, observers=(Watcher(step=2, act=signal_self(hangup)),))
+    assert len(result.history) == 3
+    assert signal.getsignal(hangup) == signal.SIG_IGN
+
+
+def other_model(state: dict[str, Any]) -> None:
+    state["model"]["0.weight"] = torch.zeros(8, 3, 5, 5)
+
+
+def other_layers(state: dict[str, Any]) -> None:
+    del state["model"]["3.bias"]
+
+
+def other_groups(state: dict[str, Any]) -> None:
+    group = state["optimizer"]["param_groups"][0]
+    group["params"], rest = group["params"][:1], group["params"][1:]
+    state["optimizer"]["param_groups"].append({**group, "params": rest})
+
+
+def other_optimizer(state: dict[str, Any]) -> None:
+    for group in state["optimizer"]["param_groups"]:
+        del group["betas"]
+
+
+def other_moments(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def other_parameters(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"][99] = {}
+
+
+def other_average(state: dict[str, Any]) -> None:
+    state["average"] = {}
+
+
+def other_scaler(state: dict[str, Any]) -> None:
+    state["scaler"] = {"scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (other_model, "model.0.weight is (8, 3, 5, 5), and should be (8, 3, 3, 3)"),
+        (other_layers, "model lacks 3.bias"),
+        (other_groups, "optimizer has groups of [1, 5, 2] parameters, and should have [3, 5]"),
+        (other_optimizer, "optimizer lacks betas"),
+        (other_moments, "optimizer.state.0.exp_avg is (3,), and should be (8, 3, 3, 3)"),
+        (other_parameters, "optimizer.state has 99, which does not belong there"),
+        (other_average, "average lacks 0.weight"),
+        (other_scaler, "scaler lacks growth_factor"),
+    ],
+)
+def test_a_state_of_another_run_is_one_line_and_changes_nothing(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    options = {"average": 0.9, "precision": "fp16"}
+    with pytest.raises(Interrupted):
+        train(tmp_path, observers=(Watcher(step=2, act=signal_self(signal.SIGTERM)),), **options)
+    path = tmp_path / "checkpoints/last/state.pt"
+    state = torch.load(path)
+    change(state)
+    torch.save(state, path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(RunError) as refused:
+        train(tmp_path, **options)
+    assert str(refused.value) == f"{path} cannot be used ({reason}): start the run again, with --overwrite"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_lost_best_model_is_missed_before_more_is_trained_and_comes_again_from_a_state_before_it(
+    tmp_path: Path,
+) -> None:
+    def run(*scores: float, stop: int = 0) -> Scored:
+        watcher, task = Watcher(step=stop, act=signal_self(signal.SIGTERM)), Scored([*scores])
+        train(tmp_path, task=task, validation=Images(2), epochs=4, keep_states=5, observers=(watcher,))
+        return task
+
+    with pytest.raises(Interrupted):
+        run(0.1, 0.2, 0.9, stop=3 * STEPS + 1)
+    (tmp_path / "checkpoints/best/model.pt").write_bytes(b"damaged")
+    last = tmp_path / "checkpoints/last"
+    with pytest.raises(RunError, match=rf"copy {last}/state-000000008.pt over state.pt to go back to step 8, or"):
+        run()
+    shutil.copyfile(last / "state-000000008.pt", last / "state.pt")
+    task = run(0.9, 0.3)
+    assert torch.equal(task.model[0].weight, task.seen[0])
 
 
 class Broken(Classification):
@@ -479,7 +632,7 @@ def test_records_tell_images_epochs_and_the_wait_for_data() -> None:
     task = Classification(network())
     optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=0.1)
     fit(task, SlowImages(2), optimizer=optimizer, schedule=lambda step: 0.1, epochs=2, device=CPU, observers=[watcher])
-    assert watcher.plans == [Plan(2, 2, 0, 0, 6)]
+    assert watcher.plans == [Plan(2, 2, 0, (), 6)]
     assert [(record.step, record.epoch, record.images) for record in watcher.steps] == [
         (1, 1, 6),
         (2, 1, 6),

@@ -19,7 +19,7 @@ from tests.recipes.test_pipeline import changed
 
 
 def drive(forecast: Forecast, *, steps: int, seconds: float, start: int = 0) -> None:
-    forecast.on_start(Plan(10, 100, start, start // 100, 120))
+    forecast.on_start(Plan(10, 100, start, (), 120))
     for step in range(start + 1, start + steps + 1):
         slow = 30.0 if step - start <= 2 else seconds
         forecast.on_step(StepRecord(step, 1, 0.1, {"loss": 1.0}, 120, slow, 0.0))

@@ -81,7 +81,7 @@ def test_the_lowest_rank_is_two_per_cent_of_what_can_be_measured(photos, lowest)
 
 def watched(ranks: list[float | None], *, warmup: float = 2.0) -> None:
     watcher = CollapseWarning(5.0, warmup=warmup)
-    watcher.on_start(Plan(9, 1, 0, 0, 8))
+    watcher.on_start(Plan(9, 1, 0, (), 8))
     for epoch, rank in enumerate(ranks, start=1):
         logs = {} if rank is None else {"effective_rank": rank}
         watcher.on_epoch(EpochRecord(epoch, epoch, {"loss": 1.0, **logs}, {}, 1.0))

@@ -7,7 +7,9 @@ import errno
 import json
 import logging
 import math
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from simclrseg.recipes._monitor import CollapseWarning
 from simclrseg.recipes._training import Machine, open_run, prepare_machine
 from simclrseg.recipes._views import some_rows
 from simclrseg.recipes.pretrain import prepare, pretrain
+from tests.cli.test_console import unread
 from tests.recipes.test_forecast import drive
 from tests.recipes.test_pipeline import changed
 
@@ -489,3 +492,23 @@ def test_a_disk_that_fills_in_training_is_one_line_and_costs_no_checkpoint(tmp_p
     else:
         assert [path.name for path in state.parent.iterdir()] == ["state.pt"]
         assert Checkpoints(state.parents[1]).load_last().epoch == 2
+
+
+# A reader who has gone
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows names the error otherwise")
+def test_a_training_whose_lines_and_results_nobody_reads_comes_to_its_end(tmp_path, monkeypatch):
+    from simclrseg.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    with unread("pipe") as out, unread("pipe") as err, monkeypatch.context() as patch:
+        for name, stream in (("stdout", out), ("stderr", err), ("__stderr__", err)):
+            patch.setattr(sys, name, stream)
+        with pytest.raises(SystemExit) as end:
+            main([*(word for word in WORDS if word != "--quiet"), "--epochs", "1"])
+        replaced = sys.stderr  # noqa: F841  # closes with the stream
+    assert end.value.code == 0
+    folder = Path("runs/pretrain/full")
+    assert (folder / "backbone.safetensors").exists()
+    assert (folder / "metrics.csv").read_text().count("\n") == 2  # the header and one epoch
