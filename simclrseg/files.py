@@ -1,4 +1,4 @@
-"""Writing files safely: a whole file or none, whatever happens in between, and one line where the disk is full."""
+"""Files written safely, a whole one or none, with one line where the disk is full; and what is no file to read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,28 @@ UNWRITABLE = FULL | {errno.EROFS}
 """What goes wrong in writing only, whatever was being done."""
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 _RUST = re.compile(r"\(os error (\d+)\)")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def why_not_a_file(path: Path | str) -> str:
+    """Why a path is no regular file, which alone can be read again and again and comes to an end; empty if it is one.
+
+    Links are followed.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "it is a link to nothing" if os.path.islink(path) else "no such file"
+    except OSError as error:
+        return "it is a link back to itself" if error.errno == errno.ELOOP else str(error.strerror)
+    kind = stat.S_IFMT(mode)
+    return "" if kind == stat.S_IFREG else f"it is {_KINDS.get(kind, 'something else')}, not a file"
 
 
 def write_text(path: Path, text: str) -> None:

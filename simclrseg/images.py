@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,10 +31,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from simclrseg.errors import ImageError
+from simclrseg.errors import DataError, ImageError
+from simclrseg.files import why_not_a_file
 from simclrseg.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
 from simclrseg.srgb import is_srgb, srgb_pixels
 from simclrseg.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
+
+log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8 | np.uint16]
 """(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
@@ -227,27 +231,101 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
         return (width, height) if _stored_orientation(picture) >= 5 else (height, width)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder.
+
+    Attributes:
+        files: those that were asked for, sorted by their path below the folder.
+        left_out: what is there and neither file nor folder, or cannot be opened, and why.
+    """
+
+    files: list[Path]
+    left_out: dict[Path, str]
+
+
 def list_images(folder: str | Path) -> list[Path]:
-    """Every file with the suffix of a picture below ``folder``, sorted; hidden files and folders are skipped."""
-    return sorted(iterate_images(folder), key=lambda path: path.relative_to(folder).as_posix())
+    """The ``files`` of ``list_files`` that have the suffix of a picture."""
+    return list_files(folder, is_image).files
 
 
-def iterate_images(folder: str | Path) -> Iterator[Path]:
-    """The files of ``list_images`` one by one, in no order."""
-    return (path for path in iterate_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+def is_image(name: str) -> bool:
+    """Whether a file's name has the suffix of a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def iterate_files(folder: str | Path) -> Iterator[Path]:
-    """Every file below ``folder``, in no order; links are followed, hidden files and folders skipped."""
+def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:
+    """The regular files below ``folder``, which may be missing; links are followed, hidden files and folders skipped.
+
+    What is left out is named and counted in one warning.
+
+    Args:
+        wanted: of which names.
+
+    Raises:
+        DataError: if the folder itself cannot be opened.
+    """
+    left_out: dict[Path, str] = {}
+    found = [parent / name for parent, names in walk(folder, left_out) for name in names if wanted(name)]
+    if reason := left_out.get(Path(folder)):
+        raise DataError(f"{folder} cannot be opened: {reason}")
+    warn_left_out(folder, left_out)
+    return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
+
+
+def walk(folder: str | Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list[str]]]:
+    """``folder`` and each folder below it once, wherever links lead, with the names of its files.
+
+    Args:
+        left_out: gets what cannot be read, and why, as in a ``Listing``.
+    """
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            folders.clear()
+    folders = [Path(folder)]
+    while folders:
+        parent = folders.pop()
+        try:
+            status = os.stat(parent)
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(parent) as entries:
+                below = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except FileNotFoundError:  # never there, or gone meanwhile
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+        except OSError as error:
+            left_out[parent] = str(error.strerror)
+            continue
+        files, inner = [], []
+        for entry in below:
+            kind = _kind(entry)
+            if kind == "file":
+                files.append(entry.name)
+            elif kind != "folder":
+                left_out[parent / entry.name] = kind
+            elif not entry.name.startswith("__MACOSX"):
+                inner.append(parent / entry.name)
+        folders.extend(reversed(inner))
+        yield parent, files
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``file``, ``folder``, or why it is neither; of most the system has told already."""
+    with suppress(OSError):  # links in a circle
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "folder"
+    return why_not_a_file(entry.path)
+
+
+def warn_left_out(where: str | Path, left_out: Mapping[Path, str]) -> None:
+    """Name the first and count all of what is left out, if anything is."""
+    if left_out:
+        first = min(left_out)
+        log.warning(
+            f"{where}: unreadable and left out: {len(left_out):,}; "
+            f"the first is {_display_name(first)}: {left_out[first]}"
+        )
 
 
 def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -349,10 +427,13 @@ def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes):
         yield BytesIO(source)
         return
-    if not os.path.isfile(source):  # a pipe would wait for ever
-        reason = "is not a file" if os.path.exists(source) else "no such file"
+    if reason := why_not_a_file(source):  # a pipe would wait for ever
         raise ImageError(f"{name}: {reason}")
-    with open(source, "rb") as stream:
+    try:
+        stream = open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise ImageError(f"{name} cannot be opened: {error.strerror}") from error
+    with stream:
         yield stream
 
 

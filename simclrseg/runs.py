@@ -78,7 +78,8 @@ class Run:
         return self.holds(str(CHECKPOINT))
 
     def holds(self, file: str) -> bool:
-        return (self.folder / file).is_file()
+        """Whether it has a file; one that is out of reach, as of another user's run, is none."""
+        return os.path.isfile(self.folder / file)
 
 
 def option(root: Path) -> str:
@@ -192,8 +193,8 @@ def _lock_file(descriptor: int) -> None:
 def list_runs(root: Path, kind: Kind) -> list[Run]:
     """All runs of a kind, the newest finished one first, unfinished ones last."""
     folder = root / kind
-    runs = [Run(path) for path in sorted(folder.iterdir()) if (path / ENVIRONMENT).is_file()] if folder.is_dir() else []
-    return sorted(runs, key=lambda run: run.finished or "", reverse=True)
+    runs = [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return sorted((run for run in runs if run.holds(ENVIRONMENT)), key=lambda run: run.finished or "", reverse=True)
 
 
 def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from simclrseg import images, srgb, tiff
-from simclrseg.errors import ImageError
-from simclrseg.images import image_shape, list_images, read_image, read_mask, read_picture, turn_back
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images import image_shape, list_files, list_images, read_image, read_mask, read_picture, turn_back
+from tests.no_files import REASONS, put_no_files
 
 UNREADABLE = {
     "broken.png": "header is damaged",
@@ -29,6 +31,11 @@ UNREADABLE = {
     "truncated_image.png": "cut short",
     "truncated_jpeg.jpg": "cut short",
 }
+
+
+def refusing(path, *_, **__):
+    """What the system does with a path that is another user's."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def photo(height: int = 40, width: int = 60) -> np.ndarray:
@@ -219,11 +226,18 @@ def test_what_is_no_picture_is_named_with_the_reason(tmp_path, content, reason):
         assert str(file) in str(caught.value)
 
 
-def test_missing_files_folders_and_pipes_are_refused(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    for name, reason in [("missing.jpg", "no such file"), ("", "not a file"), ("pipe.jpg", "not a file")]:
-        with pytest.raises(ImageError, match=reason):
+def test_what_is_no_file_is_refused_with_the_reason(tmp_path):
+    put_no_files(tmp_path)
+    for name, reason in {**REASONS, "missing.jpg": "no such file", "": "it is a folder, not a file"}.items():
+        with pytest.raises(ImageError, match=f": {reason}$"):
             read_image(tmp_path / name)
+
+
+def test_a_photo_that_may_not_be_opened_is_not_called_damaged(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(photo()), "PNG"))
+    monkeypatch.setattr(images, "open", refusing, raising=False)  # root may open anything
+    with pytest.raises(ImageError, match=r"a\.png cannot be opened: Permission denied"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_name_with_a_line_break_stays_in_one_line(tmp_path):
@@ -262,6 +276,29 @@ def test_pictures_are_listed_in_order_without_what_is_hidden(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     assert [file.relative_to(tmp_path).as_posix() for file in list_images(tmp_path)] == ["a.jpeg", "a/z.JPG", "b.png"]
+
+
+def test_what_is_listed_can_be_read_and_the_rest_is_named_and_counted_in_one_line(tmp_path, caplog):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder.jpg" / "b.jpg").touch()
+    put_no_files(tmp_path)
+    listing = list_files(tmp_path)
+    assert listing.files == [tmp_path / "a.jpg", tmp_path / "folder.jpg" / "b.jpg"]
+    assert {path.name: reason for path, reason in listing.left_out.items()} == REASONS
+    first = f"the first is {tmp_path / 'circle.jpg'}: it is a link back to itself"
+    assert caplog.messages == [f"{tmp_path}: unreadable and left out: 5; {first}"]
+
+
+def test_a_folder_that_may_not_be_opened_is_left_out_and_named(tmp_path, monkeypatch, caplog):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").touch()
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: refusing(path) if path.name == "locked" else scan(path))
+    assert list_images(tmp_path) == [tmp_path / "a.jpg"]
+    assert caplog.messages[0].endswith(f"the first is {tmp_path / 'locked'}: Permission denied")
+    with pytest.raises(DataError, match=r"locked cannot be opened: Permission denied"):
+        list_images(tmp_path / "locked")
 
 
 def test_damaged_pictures_of_any_kind_raise_nothing_but_our_error(tmp_path):

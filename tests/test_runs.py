@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import shlex
 from pathlib import Path
 
@@ -81,6 +83,19 @@ def test_a_missing_run_names_the_folder_searched_and_the_nearest_name(tmp_path):
 def test_a_run_is_found_by_name_and_by_folder(tmp_path):
     run = finished(tmp_path, "pets")
     assert runs.find(tmp_path, "pretrain", "pets") == runs.find(tmp_path, "pretrain", str(run.folder)) == run
+
+
+def test_a_run_that_is_out_of_reach_stands_in_nobodys_way(tmp_path, monkeypatch):
+    mine, theirs = finished(tmp_path, "mine"), finished(tmp_path, "theirs")
+    stat = os.stat
+
+    def as_another_user(path, **options):  # root reaches everything
+        if os.fspath(path).startswith(f"{theirs.folder}{os.sep}"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", as_another_user)
+    assert runs.list_runs(tmp_path, "pretrain") == [mine]
 
 
 def test_a_bare_name_means_the_newest_finished_of_its_numbers(tmp_path):

@@ -17,7 +17,7 @@ from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.cli.stopping import INTERRUPTED, Terminated, terminable
-from simclrseg.errors import GateError, Interrupted, SimclrsegError
+from simclrseg.errors import GateError, Interrupted, SimclrsegError, UsageError
 from simclrseg.files import UNWRITABLE, output_error
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one line, a bug in a traceback."""
     console.prepare_streams()
     try:
-        with terminable(), _full_disk_in_one_line():
+        with terminable(), _systems_refusals_in_one_line():
             code = app(args, prog_name="simclrseg", standalone_mode=False)
             sys.stdout.flush()
         if code == INTERRUPTED:  # Typer's word for Ctrl-C
@@ -208,11 +208,14 @@ def main(args: list[str] | None = None) -> None:
 
 
 @contextmanager
-def _full_disk_in_one_line() -> Iterator[None]:
-    """The last net, for what is written by libraries and to stdout; our own files are written by ``files``."""
+def _systems_refusals_in_one_line() -> Iterator[None]:
+    """The last net, for what is written by libraries and to stdout, and for paths that are out of reach."""
     try:
         yield
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename:
+            remedy = "ask its owner for access, or name another"
+            raise UsageError(f"{error.filename}: {error.strerror}: {remedy}") from error
         if error.errno not in UNWRITABLE:
             raise
         console.drop_unwritable()

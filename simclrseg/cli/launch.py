@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 from simclrseg.cli.stopping import HANGUP
+from simclrseg.errors import UsageError
 from simclrseg.hardware import cpu_cores
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
@@ -17,9 +19,15 @@ def launch(devices: int | None) -> None:
     """Run this command line in as many processes and leave with their exit code; return where there is no need.
 
     A process that torchrun has started goes on: its number of processes holds.
+
+    Raises:
+        UsageError: if a word names a pipe.
     """
     if devices in (None, 1) or "WORLD_SIZE" in os.environ:
         return
+    for word in sys.argv[1:]:
+        if Path(path := word.rpartition("=")[2]).is_fifo():
+            raise UsageError(f"{path} is a pipe, which {devices} processes cannot all read: save it as a file")
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun

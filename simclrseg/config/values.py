@@ -59,7 +59,7 @@ def _known_dataset(name: str, info: ValidationInfo) -> str:
     if of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
     if Path(path).exists():
-        raise ValueError(f"{name!r} is a file: give the folder that holds the photos")
+        raise ValueError(f"{name!r} is no folder: give the one that holds the photos")
     if any(mark in name for mark in "/\\.~"):
         raise ValueError(f"there is no folder {name!r}")
     raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError
-from simclrseg.images import IMAGE_SUFFIXES, list_images
+from simclrseg.files import why_not_a_file
+from simclrseg.images import IMAGE_SUFFIXES, is_image, list_images, walk, warn_left_out
 from simclrseg.inference import OUTPUTS
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]
     photos: dict[Path | None, Photo] = {}
     for given in inputs:
         for photo in _photos(given, None if output in (None, STREAM) else Path(str(output))):
-            photos.setdefault(None if photo.source is None else photo.source.resolve(), photo)
+            photos.setdefault(None if photo.source is None else _real(photo.source), photo)
     return list(photos.values())
 
 
@@ -124,7 +125,7 @@ def plan_outputs(
 
 def names_one_photo(inputs: Sequence[str]) -> bool:
     """Whether the user named a single file, so that the output may be one too."""
-    return len(inputs) == 1 and (inputs[0] == STREAM or (Path(inputs[0]).exists() and not Path(inputs[0]).is_dir()))
+    return len(inputs) == 1 and (inputs[0] == STREAM or (os.path.lexists(inputs[0]) and not Path(inputs[0]).is_dir()))
 
 
 def _file(photo: Photo) -> Path:
@@ -149,23 +150,43 @@ def _photos(given: str, output: Path | None) -> Iterator[Photo]:
     if given == STREAM:
         yield Photo(None, Path("stdin"))
     elif path.is_dir():
-        if output is not None and output.resolve() == path.resolve():
+        if output is not None and _real(output) == _real(path):
             raise UsageError(f"-o {output} is the folder of the photos itself: name another folder for the results")
         found = _without_earlier(path, list_images(path), output)
         if not found:
             raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
         yield from (Photo(photo, photo.relative_to(path)) for photo in found)
-    elif path.exists():
+    elif path.exists() or path.is_symlink():  # of a link to nothing it is told as of any bad file
         yield Photo(path, Path(path.name))
     elif glob.has_magic(given):
         base = _fixed_part(path)
-        files = sorted(Path(match) for match in glob.iglob(given, recursive=True) if os.path.isfile(match))
-        found = _without_earlier(base, [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES], output)
+        found = _without_earlier(base, _matching(base, path), output)
         if not found:
             raise DataError(f"{given}: no photo has such a name")
         yield from (Photo(photo, photo.relative_to(base)) for photo in found)
     else:
         raise DataError(f"{given}: no such file or folder")
+
+
+def _matching(base: Path, pattern: Path) -> list[Path]:
+    """The pictures that fit a pattern below ``base``; of what fits and cannot be read, a warning tells."""
+    unread: dict[Path, str] = {}
+    matches = sorted({path for path in _expand(base, pattern.relative_to(base).parts, unread) if is_image(path.name)})
+    reasons = {path: why_not_a_file(path) for path in matches if not path.is_dir()}
+    left_out = {path: reason for path, reason in unread.items() if path.is_dir()}
+    warn_left_out(pattern, left_out | {path: reason for path, reason in reasons.items() if reason})
+    return [path for path, reason in reasons.items() if not reason]
+
+
+def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iterator[Path]:
+    """What fits a pattern; ``**`` is any folders, each once, for ``glob`` would follow links in circles."""
+    if "**" not in parts:
+        yield from (folder / match for match in glob.iglob(os.path.join(*parts), root_dir=folder))
+        return
+    place = parts.index("**")
+    for start in _expand(folder, parts[:place], unread) if place else [folder]:
+        for below, _ in walk(start, unread) if start.is_dir() else ():
+            yield from _expand(below, parts[place + 1 :] or ["*"], unread)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -183,12 +204,16 @@ def _without_earlier(where: Path, pictures: Collection[Path], output: Path | Non
     photos = [
         picture
         for picture in pictures
-        if not _EARLIER.fullmatch(picture.name)
-        and (output is None or not picture.resolve().is_relative_to(output.resolve()))
+        if not _EARLIER.fullmatch(picture.name) and (output is None or not _real(picture).is_relative_to(_real(output)))
     ]
     if len(photos) < len(pictures):
         log.info("%s: %d results of an earlier call are not taken for photos", where, len(pictures) - len(photos))
     return photos
+
+
+def _real(path: Path) -> Path:
+    """Where links lead; ``Path.resolve`` would fail on those that lead in circles."""
+    return Path(os.path.realpath(path))
 
 
 def _names_a_file(output: str) -> bool:
@@ -202,12 +227,12 @@ def _targets(jobs: Iterable[Job]) -> Iterator[tuple[Photo, Path]]:
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    inputs = {job.photo.source.resolve() for job in jobs if job.photo.source is not None}
+    inputs = {_real(job.photo.source) for job in jobs if job.photo.source is not None}
     writer: dict[str, Photo] = {}
     for photo, target in _targets(jobs):
-        if target.resolve() in inputs:
+        if _real(target) in inputs:
             raise UsageError(f"{target} is itself an input: name another output")
-        name = str(target.resolve())
+        name = str(_real(target))
         # the file systems of macOS and Windows see no difference between upper and lower case
         other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, photo)
         if other is not photo:

@@ -55,6 +55,8 @@ class Predictor:
 
     def read(self, photo: Photo) -> Picture:
         """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
+        if photo.source is not None and photo.source.is_fifo():
+            raise ImageError(f"{photo}: it is a pipe, not a file: pass - to have a photo read from stdin")
         source = photo.source if photo.source is not None else sys.stdin.buffer.read()
         if not self.model.metadata.takes_photos:
             return Picture(self._read_bands(source, photo))

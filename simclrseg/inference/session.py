@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
-from simclrseg.files import make_folder
+from simclrseg.files import make_folder, why_not_a_file
 from simclrseg.hardware import nvidia_gpu_is_there
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
@@ -168,8 +168,8 @@ def open_model(
         raise DeviceError("ONNX Runtime has no device mps: use --device cpu, or auto")
     if device not in ("auto", "cpu", "cuda", "tensorrt"):
         raise UsageError(f"unknown device {device!r}: choose from auto, cpu, cuda, tensorrt")
-    if not path.is_file():
-        raise ModelFileError(f"{path} is a folder, not a model" if path.is_dir() else f"{path}: no such file")
+    if reason := why_not_a_file(path):
+        raise ModelFileError(f"{path}: {reason}")
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
     if device == "tensorrt":

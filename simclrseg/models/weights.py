@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
-from simclrseg.files import replacing
+from simclrseg.files import replacing, why_not_a_file
 from simclrseg.metadata import PICKLES, RGB, ModelMetadata, numbered_bands
 from simclrseg.models import stems
 from simclrseg.models.bands import adapt_bands
@@ -99,8 +99,8 @@ def read_metadata(path: Path) -> ModelMetadata | None:
     Raises:
         WeightsError: if it cannot be read.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path} is a folder, not a weights file" if path.is_dir() else f"{path}: no such file")
+    if reason := why_not_a_file(path):
+        raise WeightsError(f"{path}: {reason}")
     if is_pickle(path):
         return None
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import UnknownName, UsageError
+from simclrseg.files import why_not_a_file
 
 PRESETS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
@@ -47,10 +48,11 @@ def find_preset(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if (path / "config.yaml").is_file():
         return path / "config.yaml"
-    if path.is_file():
+    reason = why_not_a_file(path)
+    if not reason or path.is_fifo():  # as of `--config <(command)`; it is read once
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise UsageError(f"--config {name_or_path}: there is no such file; presets are {', '.join(PRESETS)}")
+        raise UsageError(f"--config {name_or_path}: {reason}; presets are {', '.join(PRESETS)}")
     raise UnknownName("preset", name_or_path, known=PRESETS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -76,20 +76,19 @@ def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     Raises:
         DataError: if there are no photos, or none can be read.
     """
-    dataset = open_dataset(folder, DatasetOptions(masks=False))
+    options = DatasetOptions(masks=metadata.decoder is not None, border=metadata.border or "pet")  # type: ignore[arg-type]
+    bare = replace(options, masks=False)
     try:
-        masks = metadata.decoder is not None
-        masked = open_dataset(folder, DatasetOptions(masks=masks, border=metadata.border or "pet"))  # type: ignore[arg-type]
+        dataset = open_dataset(folder, options)
     except SimclrsegError as error:
+        dataset = open_dataset(folder, bare)
         log.warning(f"the masks of {folder} are left out: {error}")
-    else:
-        if len(masked.classes) == len(metadata.classes):
-            dataset = masked
-        elif masked.has_masks:
-            log.warning(
-                f"the masks of {folder} are left out: they have {len(masked.classes)} classes, "
-                f"the model has {len(metadata.classes)}"
-            )
+    if dataset.has_masks and len(dataset.classes) != len(metadata.classes):
+        log.warning(
+            f"the masks of {folder} are left out: they have {len(dataset.classes)} classes, "
+            f"the model has {len(metadata.classes)}"
+        )
+        dataset = open_dataset(folder, bare)
     indices = [index for index in range(len(dataset)) if dataset.has_mask(index)] or list(range(len(dataset)))
     if not calibrated:
         found = _read(dataset, spread(indices, PHOTOS), [], size)

@@ -61,6 +61,16 @@ def open_labelled(config: LabelledData, *, for_training: bool = True) -> tuple[D
             f"{config.dataset} holds {found}: classification needs two or more, a folder with one folder a class, "
             "or a named set such as cifar10"
         )
+    return dataset, split_labelled(config, dataset, for_training=for_training)
+
+
+def split_labelled(config: LabelledData, dataset: Dataset, *, for_training: bool = True) -> Split:
+    """Split photos that have labels, as ``open_labelled`` does.
+
+    Raises:
+        DataError: if they are too few, or those to train on have one label.
+    """
+    assert dataset.labels is not None  # or there were nothing to split
     labels = dataset.labels.tolist()
     usable = [index for index, label in enumerate(labels) if label != UNLABELLED]
     what = "photos with labels"
@@ -70,7 +80,7 @@ def open_labelled(config: LabelledData, *, for_training: bool = True) -> tuple[D
             f"{config.dataset}: all training photos are {dataset.label_names[learned.pop()]}, so there is nothing to "
             "tell apart: add photos of other classes, or raise --data-ratio"
         )
-    return dataset, split
+    return split
 
 
 def tell(dataset: Dataset, split: Split) -> None:

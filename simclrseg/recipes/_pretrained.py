@@ -12,6 +12,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.config.pretrain import PretrainConfig, PretrainModel
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
+from simclrseg.files import why_not_a_file
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
 from simclrseg.knobs import parse_config_file
@@ -167,8 +168,8 @@ def _from_path(path: Path, option: str) -> Pretrained:
             if file.is_file():
                 return Pretrained(path.name, _announced(file, runs.Run(path)))
         raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")
-    if not path.is_file():
-        raise UsageError(f"{option} {path}: there is no such file")
+    if reason := why_not_a_file(path):
+        raise UsageError(f"{option} {path}: {reason}")
     return Pretrained(path.stem, path)
 
 

@@ -196,7 +196,7 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
             f"{name} has no classes to tell apart, so there is no k-NN and no linear probe: --dataset names others"
         )
         return dataset, None
-    dataset, split = _classifier.open_labelled(data)
+    split = _classifier.split_labelled(data, dataset)
     _classifier.tell(dataset, split)
     return dataset, split
 

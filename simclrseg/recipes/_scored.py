@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
     if name is None:
         return scored[0].name if len(scored) > 1 else None
     for one, word in zip_longest(scored, typed):
-        if name in (word, one.name, str(one.path)) or Path(name).resolve() == one.path.resolve():
+        if name in (word, one.name, str(one.path)) or os.path.realpath(name) == os.path.realpath(one.path):
             return one.name if len(scored) > 1 else None
     raise UsageError(f"--baseline {name} is none of the models: {suggestion(name, [one.name for one in scored])}")
 

@@ -9,6 +9,7 @@ from typing import Any
 from simclrseg.config.export import ExportConfig
 from simclrseg.errors import ModelFileError
 from simclrseg.exporters import READERS
+from simclrseg.files import why_not_a_file
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ def inspect(config: ExportConfig) -> dict[str, Any]:
         ModelFileError: if there is no such file, or it cannot be read.
     """
     path = Path(config.console.inspect or "")
-    if not path.is_file():
-        raise ModelFileError(f"{path} is a folder, not a model" if path.is_dir() else f"{path}: no such file")
+    if reason := why_not_a_file(path):
+        raise ModelFileError(f"{path}: {reason}")
     if path.suffix not in READERS:
         raise ModelFileError(f"{path}: the names of exported files end in {', '.join(READERS)}")
     try:

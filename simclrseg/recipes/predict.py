@@ -15,7 +15,7 @@ import cv2
 from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
-from simclrseg.files import finite, make_folder, remove_empty, write_text
+from simclrseg.files import finite, make_folder, remove_empty, why_not_a_file, write_text
 from simclrseg.hardware import cpu_cores
 from simclrseg.images import Picture, image_shape
 from simclrseg.inference import OUTPUTS
@@ -246,8 +246,8 @@ def find_model(root: Path, name: str | None) -> Path:
         )
         return run.folder / ONNX_FILE
     if Path(name).suffix == ".onnx":
-        if not Path(name).is_file():
-            raise UsageError(f"--model {name}: there is no such file")
+        if reason := why_not_a_file(name):
+            raise UsageError(f"--model {name}: {reason}")
         return Path(name)
     run = runs.find(root, "finetune", name)
     if not run.holds(ONNX_FILE):

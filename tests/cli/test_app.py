@@ -276,6 +276,12 @@ def test_a_disk_that_cannot_be_written_is_one_line_wherever_it_shows(run, recipe
     assert err.count("\n") == 1
 
 
+def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe):
+    recipe("pull", fail_with(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "photos/others")))
+    line = "error: photos/others: Permission denied: ask its owner for access, or name another\n"
+    assert run("pull") == (2, "", line)
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

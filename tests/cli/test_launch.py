@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from simclrseg.cli.launch import launch
+from simclrseg.errors import UsageError
 
 
 def simclrseg(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -51,6 +52,15 @@ def test_a_mistake_is_told_once_and_the_exit_code_is_its_own(tmp_path: Path) -> 
     assert done.stderr.splitlines()[-1] == "error: batch size 255 cannot be shared out over 2 processes: take 256"
     assert done.stderr.count("error") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_pipe_is_refused_for_only_one_process_could_read_it(tmp_path, monkeypatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(sys, "argv", ["simclrseg", "pretrain", f"--config={tmp_path / 'pipe'}"])
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    launch(1)
+    with pytest.raises(UsageError, match="pipe is a pipe, which 2 processes cannot all read: save it as a file"):
+        launch(2)
 
 
 @pytest.mark.slow

@@ -6,8 +6,10 @@ import os
 
 import pytest
 
-from simclrseg.errors import DataError, UsageError
+from simclrseg.errors import DataError, ImageError, UsageError
 from simclrseg.inference.files import find_photos, names_one_photo, plan_outputs
+from simclrseg.inference.predictor import Predictor
+from tests.no_files import REASONS, put_no_files
 
 
 @pytest.fixture
@@ -128,6 +130,45 @@ def test_two_photos_with_one_mask_are_both_named(photos):
 def test_a_missing_input_is_named(photos):
     with pytest.raises(DataError, match=r"photos/none\.jpg: no such file or folder"):
         plan(["photos/a.jpg", "photos/none.jpg"], "masks")
+
+
+FOUND = ["photos/a.jpg", "photos/sub/b.png", "photos/sub/deep/c.webp"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "left_out"),
+    [
+        ("photos", FOUND, 5),
+        ("photos/*", FOUND[:1], 5),
+        ("photos/**", FOUND, 5),
+        ("photos/**/*.jpg", FOUND[:1], 5),
+        ("**/*.png", FOUND[1:2], 0),
+    ],
+)
+def test_what_is_no_file_is_left_out_and_links_lead_in_no_circles(photos, caplog, given, found, left_out):
+    put_no_files(photos)
+    assert [str(photo) for photo in find_photos([given])] == found
+    first = "the first is photos/circle.jpg: it is a link back to itself"
+    assert caplog.messages == [f"{given}: unreadable and left out: {left_out}; {first}"][:left_out]
+
+
+def test_what_is_named_and_no_file_is_a_photo_that_fails_when_its_turn_comes(photos):
+    put_no_files(photos)
+    names = [f"photos/{name}" for name in ("a.jpg", *REASONS)]
+    assert [photo for photo, _ in planned(names, "masks")] == names
+    assert planned(["photos/gone.jpg"], "mask.png") == [("photos/gone.jpg", "mask.png")]
+
+
+def test_a_pipe_that_is_named_gets_the_way_that_works(photos):
+    put_no_files(photos)
+    (pipe,) = find_photos(["photos/pipe.jpg"])
+    with pytest.raises(ImageError, match=r"photos/pipe\.jpg: it is a pipe, .*: pass - to have a photo read from stdin"):
+        Predictor(model=None).read(pipe)
+
+
+def test_an_output_in_a_circle_of_links_is_no_traceback(photos):
+    put_no_files(photos)
+    assert planned(["photos/a.jpg"], "photos/circle.jpg/") == [("photos/a.jpg", "photos/circle.jpg/a.png")]
 
 
 def test_a_folder_without_photos_is_refused(photos, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import pytest
 import yaml
 
@@ -29,7 +32,7 @@ def test_a_misspelt_preset_gets_a_suggestion():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"x\.yaml: there is no such file; presets are "):
+    with pytest.raises(UsageError, match=r"x\.yaml: no such file; presets are "):
         load_preset(str(tmp_path / "x.yaml"), "pretrain")
 
 
@@ -55,6 +58,15 @@ def test_a_file_that_is_not_text_gets_one_line(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UsageError, match="not YAML"):
         load_preset(str(tmp_path / "x.yaml"), "pretrain")
+
+
+def test_a_pipe_is_read_once_and_a_device_never(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=("command: pretrain\ndata: {image_size: 64}\n",)).start()
+    assert load_preset(str(pipe), "pretrain") == {"data": {"image_size": 64}}
+    with pytest.raises(UsageError, match=r"--config /dev/zero: it is a device, not a file; presets are "):
+        load_preset("/dev/zero", "pretrain")
 
 
 def test_a_runs_folder_stands_for_its_config(tmp_path):

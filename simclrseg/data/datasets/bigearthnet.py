@@ -17,7 +17,7 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, missing
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import Pixels, iterate_files, read_bands
+from simclrseg.images import Pixels, list_files, read_bands
 from simclrseg.resizing import resize_image
 
 _SOURCE = Source(
@@ -39,7 +39,7 @@ def bigearthnet(root: Path, options: DatasetOptions) -> FileDataset:
     Raises:
         DataError: if it is not there, or a list cannot be read.
     """
-    files = sorted(file for file in iterate_files(root) if file.name.endswith(_FIRST)) if root.is_dir() else []
+    files = list_files(root, lambda name: name.endswith(_FIRST)).files if root.is_dir() else []
     if not files:
         raise missing(_SOURCE, root)
     place = {file.name.removesuffix(_FIRST): index for index, file in enumerate(files)}

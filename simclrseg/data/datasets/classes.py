@@ -21,6 +21,7 @@ import yaml
 
 from simclrseg.data.datasets.base import Colour
 from simclrseg.errors import DataError
+from simclrseg.files import why_not_a_file
 from simclrseg.metadata import IGNORE
 
 IGNORE_NAME = "ignore"
@@ -61,6 +62,8 @@ def read_classes(path: Path) -> Classes:
     Raises:
         DataError: if it does not exist or does not hold what the module's text says.
     """
+    if reason := why_not_a_file(path):  # it is read again whenever the run is scored
+        raise DataError(f"classes file {path} cannot be read ({reason}): name the file that holds the classes")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

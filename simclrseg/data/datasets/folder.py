@@ -7,8 +7,9 @@ pictures are TIFFs of other bands than a photo's, all are read with all their ba
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike, some
 from simclrseg.data.datasets.masks import mask_details, pair_masks
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import IMAGE_SUFFIXES, iterate_files, list_images, stored_bands
+from simclrseg.files import why_not_a_file
+from simclrseg.images import is_image, list_files, stored_bands
 from simclrseg.metadata import numbered_bands
 
 SPLITS = {
@@ -46,23 +48,22 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     images = folders.get("images", root)
     if "masks" in folders and images == root:
         raise DataError(f"{root} has {folders['masks'].name}/ but no images/: put the photos into images/")
-    photos = list_images(images)
+    listing = list_files(images)
+    photos, others = _sorted_out(listing.files)
     if not photos:
-        raise DataError(
-            f"{images} holds no photos ({_other_files(images) or 'it is empty'}): give a folder of {_KINDS}"
-        )
+        raise DataError(f"{images} holds no photos ({others or 'no readable file'}): give a folder of {_KINDS}")
 
     paths = [photo.relative_to(images) for photo in photos]
     while all(len(path.parts) > 1 and path.parts[0] == paths[0].parts[0] for path in paths):
         paths = [path.relative_to(path.parts[0]) for path in paths]  # a folder around all the others says nothing
-    summary = [f"{root}: {len(photos):,} photos"] + [f"left out: {line}" for line in [_other_files(images)] if line]
+    summary = [f"{root}: {len(photos):,} photos"] + [f"left out: {line}" for line in [others] if line]
     by_folder = _split_folders(paths)
     official = _read_lists(root, images, photos, summary) or by_folder
 
     masks: list[Path | None] = []
     details = _bands(photos, summary)
     if "masks" in folders and options.masks:
-        masks, classes = _masks(photos, images, folders["masks"], options, summary)
+        masks, classes = _masks(photos, listing.left_out, images, folders["masks"], options, summary)
         details |= classes
     elif options.classes_file is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
@@ -84,18 +85,31 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
 
 
 def _children(folder: Path) -> list[Path]:
+    """The folders in a folder.
+
+    Raises:
+        DataError: if it cannot be opened, or where photos or masks should lie is a link to nothing or the like.
+    """
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        folders = [child for child in children if child.is_dir()]
     except OSError as error:
         raise DataError(f"{folder} cannot be opened: {error.strerror}") from error
+    for child in children:
+        if child.name.lower() in ("images", "masks") and child not in folders and (reason := why_not_a_file(child)):
+            raise DataError(f"{child} is no folder ({reason}): restore it, or remove it")
+    return folders
 
 
-def _other_files(folder: Path) -> str:
-    """What lies in a folder beside pictures: ``3 .heic, 1 .txt``."""
-    files = (file for file in iterate_files(folder) if file.name not in _LISTS)
-    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in files)
-    others = [f"{count:,} {suffix}" for suffix, count in suffixes.most_common() if suffix not in IMAGE_SUFFIXES]
-    return some(others)
+def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], str]:
+    """Pictures, and what lies beside them: ``3 .heic, 1 .txt``."""
+    pictures = [file for file in files if is_image(file.name)]
+    suffixes = Counter(
+        file.suffix.lower() or "without a suffix"
+        for file in files
+        if not is_image(file.name) and file.name not in _LISTS
+    )
+    return pictures, some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
 
 
 def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
@@ -119,13 +133,18 @@ def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
 
 
 def _masks(
-    photos: Sequence[Path], images: Path, folder: Path, options: DatasetOptions, summary: list[str]
+    photos: Sequence[Path],
+    unreadable: Collection[Path],
+    images: Path,
+    folder: Path,
+    options: DatasetOptions,
+    summary: list[str],
 ) -> tuple[list[Path | None], dict[str, Any]]:
     """The mask of each photo, and the dataset's arguments that say what masks hold."""
-    files = list_images(folder)
+    files, others = _sorted_out(list_files(folder).files)
     if not files:
-        raise DataError(f"{folder} holds no masks ({_other_files(folder) or 'it is empty'}): save them as PNG")
-    masks = pair_masks(photos, files, images=images, into=folder)
+        raise DataError(f"{folder} holds no masks ({others or 'no readable file'}): save them as PNG")
+    masks = pair_masks(photos, files, images=images, into=folder, unreadable=unreadable)
     details, line = mask_details(photos, masks, options)
     without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
     summary.append(f"pairs of photo and mask: {len(photos) - len(without):,}")
@@ -154,8 +173,10 @@ def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[
     official: dict[str, list[int]] = {}
     for name, split in SPLITS.items():
         file = root / f"{name}.txt"
-        if not file.is_file():
+        if not os.path.lexists(file):
             continue
+        if reason := why_not_a_file(file):
+            raise DataError(f"{file} cannot be read as a list of photos ({reason}): restore it, or remove it")
         if split in official:
             raise DataError(f"{root} has two lists for {split}, {file.name} among them: keep one")
         official[split] = _read_list(file, _spellings(root, images, photos))

@@ -50,7 +50,7 @@ def _folder(path: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise DataError(f"{path} is a file: give the folder that holds the photos")
+        raise DataError(f"{path} is no folder: give the one that holds the photos")
     if os.sep in path or path.startswith((".", "~")):
         raise DataError(f"{path}: no such folder")
     raise UnknownName("dataset", path, known=DATASETS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -50,12 +50,15 @@ class _Scan:
     problem: str = ""
 
 
-def pair_masks(photos: Sequence[Path], masks: Sequence[Path], *, images: Path, into: Path) -> list[Path | None]:
+def pair_masks(
+    photos: Sequence[Path], masks: Sequence[Path], *, images: Path, into: Path, unreadable: Collection[Path] = ()
+) -> list[Path | None]:
     """The mask of each photo: the same relative path but for the suffix, or with ``_mask`` at its end.
 
     Args:
         photos: files below ``images``.
         masks: files below ``into``.
+        unreadable: what is left out below ``images``; its masks are left out too.
 
     Raises:
         DataError: for masks without a photo, and where it is not clear which belongs to which.
@@ -63,13 +66,17 @@ def pair_masks(photos: Sequence[Path], masks: Sequence[Path], *, images: Path, i
     by_name: dict[str, list[int]] = {}
     for index, photo in enumerate(photos):
         by_name.setdefault(photo.relative_to(images).with_suffix("").as_posix(), []).append(index)
+    left_out = [path.relative_to(images) for path in unreadable]
+    without_photo = {path.with_suffix("").as_posix() for path in left_out}
     paired: list[Path | None] = [None] * len(photos)
     lost = []
     for mask in masks:
         name = mask.relative_to(into).with_suffix("").as_posix()
         indices = by_name.get(name) or by_name.get(name.removesuffix("_mask"), [])
         if not indices:
-            lost.append(mask.relative_to(into).as_posix())
+            below = mask.relative_to(into)
+            if without_photo.isdisjoint((name, name.removesuffix("_mask"))) and not {*left_out} & {*below.parents}:
+                lost.append(below.as_posix())
         elif len(indices) > 1:
             raise DataError(f"{mask} fits {photos[indices[0]].name} and {photos[indices[1]].name}: rename one of them")
         elif (other := paired[indices[0]]) is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from simclrseg.data.datasets.classes import read_classes
@@ -62,6 +64,10 @@ def test_a_file_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, r
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.yaml cannot be read"):
-        read_classes(tmp_path / "nowhere.yaml")
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nowhere.yaml", "no such file"), ("pipe", "it is a pipe"), ("/dev/zero", "it is a device")]
+)
+def test_what_is_no_file_to_be_read_again_is_named(tmp_path, name, reason):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=rf"{name} cannot be read \({reason}"):
+        read_classes(tmp_path / name)

@@ -9,6 +9,7 @@ from PIL import Image
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
+from tests.no_files import put_no_files
 from tests.tiffs import tiff
 
 ANYTHING = DatasetOptions()
@@ -239,6 +240,43 @@ def test_photos_without_a_mask_are_kept(tmp_path):
     dataset = image_folder(tmp_path, ANYTHING)
     assert [dataset.has_mask(index) for index in range(2)] == [True, False]
     assert "photos without a mask: 1 (lonely.jpg)" in dataset.summary
+
+
+def test_what_is_no_file_is_left_out_with_its_mask_and_the_rest_goes_on(tmp_path, caplog):
+    pairs(tmp_path, [0, 255], [0, 255])
+    put_no_files(tmp_path / "images")
+    (tmp_path / "images" / "away").symlink_to("/nowhere")
+    for name in ("pipe", "gone_mask", "away/3"):
+        save(tmp_path / "masks" / f"{name}.png", np.zeros((4, 6)))
+    (tmp_path / "masks" / "1.png").unlink()
+    (tmp_path / "masks" / "1.png").symlink_to("gone.png")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert dataset.keys == ("images/0.jpg", "images/1.jpg")
+    assert [dataset.has_mask(index) for index in range(2)] == [True, False]
+    assert [message.split("; ")[0] for message in caplog.messages] == [
+        f"{tmp_path / 'images'}: unreadable and left out: 6",
+        f"{tmp_path / 'masks'}: unreadable and left out: 1",
+    ]
+
+
+def test_a_folder_of_nothing_but_links_to_nothing_is_refused(tmp_path):
+    put_no_files(tmp_path)
+    with pytest.raises(DataError, match=r"holds no photos \(no readable file\)"):
+        image_folder(tmp_path, ANYTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("masks", r"masks is no folder \(it is a link to nothing\)"),
+        ("test.txt", r"test\.txt cannot be read as a list of photos \(it is a link to nothing\)"),
+    ],
+)
+def test_masks_and_lists_that_have_gone_are_not_done_without(tmp_path, name, reason):
+    photos(tmp_path, "images/a.jpg")
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(DataError, match=reason):
+        image_folder(tmp_path, ANYTHING)
 
 
 def test_masks_without_a_photo_are_an_error_that_names_them(tmp_path):
