@@ -23,6 +23,8 @@ Kind = Literal["pretrain", "finetune", "evaluate"]
 ENVIRONMENT = "environment.json"
 CHECKPOINT = Path("checkpoints", "last", "state.pt")
 """What a run has once it has something to lose, and can be resumed."""
+RESERVED = ("none", "imagenet")
+"""What ``--pretrained`` takes for other weights than those of a run; a name with a suffix it takes for a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -37,6 +39,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def as_start(self) -> str:
+        """How ``--pretrained`` calls it, as a shell takes it: its folder where its name means something else there."""
+        return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.name
 
     @property
     def kind(self) -> str:
@@ -237,10 +244,10 @@ def _a(kind: str) -> str:
 def _remedy(kind: str, run: Run) -> str:
     """How to come from a run of another kind to one of this."""
     if kind == "finetune" and run.kind == "pretrain":
-        return f"make one with `simclrseg finetune --pretrained {run.name}{option(run.root)}`"
+        return f"make one with `simclrseg finetune --dataset FOLDER --pretrained {run.as_start}{option(run.root)}`"
     if scored := run.environment.get("scored"):
         return f"name the run that was scored, {scored}"
-    return f"make one with `simclrseg {kind}`, or name another"
+    return f"make one with `simclrseg {kind} --dataset FOLDER{option(run.root)}`, or name another"
 
 
 def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfinished: bool = False) -> Run | None:
@@ -271,7 +278,7 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
     if runs:
         run = runs[0]
         lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
-        config = f" --config {run.folder}" if run.holds("config.yaml") else ""
+        config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
         raise RunError(
             f"run {run.name!r} in {root / kind} {lack}: "
             f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`"

@@ -151,8 +151,17 @@ def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
 @pytest.mark.parametrize("name", ["a", "{root}/pretrain/a"])
 def test_a_run_of_another_kind_says_what_it_is_and_what_is_needed(tmp_path, name):
     finished(tmp_path, "a")
-    with pytest.raises(RunError, match=rf"a pretrain run.*`simclrseg finetune --pretrained a --runs {tmp_path}`"):
+    with pytest.raises(
+        RunError, match=rf"a pretrain run.*`simclrseg finetune --dataset FOLDER --pretrained a --runs {tmp_path}`"
+    ):
         runs.find(tmp_path, "finetune", name.format(root=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["imagenet", "none", "photos.pt"])
+def test_a_run_whose_name_means_other_weights_is_called_by_its_folder(tmp_path, name):
+    run = runs.claim(tmp_path / "my runs", "pretrain", name)
+    assert shlex.split(run.as_start) == [str(run.folder)]
+    assert runs.claim(tmp_path, "pretrain", "photos").as_start == "photos"
 
 
 def test_a_report_names_the_run_that_was_scored(tmp_path):

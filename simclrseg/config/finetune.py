@@ -67,8 +67,9 @@ def _pattern(text: str) -> str:
 class LabelledData(Section):
     """Data"""
 
-    dataset: Annotated[DatasetName, Flag("-d")] = "oxford_pets"
-    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class."""
+    dataset: Annotated[DatasetName | None, Flag("-d")] = None
+    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
+    default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
     data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the development photos (all but test) to use."""
     image_size: Annotated[int, Ge(32), Le(2048)] = 256
@@ -108,8 +109,14 @@ class LabelledData(Section):
     @model_validator(mode="after")
     def _columns_are_those_of_a_table(self) -> Self:
         names = ("image_column", "label_column", "mask_column")
-        check_columns([self.dataset], {name: getattr(self, name) for name in names})
+        check_columns([self.dataset or ""], {name: getattr(self, name) for name in names})
         return self
+
+    @property
+    def name(self) -> str:
+        """``dataset``, which the recipe has chosen where the user has not."""
+        assert self.dataset is not None
+        return self.dataset
 
     @property
     def fold_numbers(self) -> tuple[int, int] | None:

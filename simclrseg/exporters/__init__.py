@@ -25,7 +25,7 @@ FORMATS = {
         exporter="simclrseg.exporters.weights:export_weights",
         reader="simclrseg.exporters.contents:read_weights",
         suffix=".safetensors",
-        next="simclrseg finetune --pretrained {file}",
+        next="{finetune}",
         backbones=True,
     ),
 }

@@ -13,7 +13,8 @@ class Format:
         exporter: the function that writes it, as a ``Registry`` spells it.
         reader: the function that says what is in such a file, path -> facts; it never imports torch.
         suffix: how its files' names end.
-        next: the command that goes on with ``{file}``; ``{predict}`` is that of the model's task.
+        next: the command that goes on with ``{file}``; ``{predict}`` is that of the model's task, and ``{finetune}``
+            fine-tunes the file itself.
         backbones: whether the encoder of a pretraining run can be written too.
     """
 

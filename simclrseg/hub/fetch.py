@@ -96,6 +96,8 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
     import huggingface_hub
     from huggingface_hub import constants
 
+    if not source.uploaded:
+        raise HubError(f"nobody has published {source.title} yet: {source.remedy}")
     if local_only or constants.is_offline_mode():
         raise offline(source, "--offline" if local_only else "HF_HUB_OFFLINE")
     log.info(f"looking for {source} on {constants.ENDPOINT}")

@@ -31,6 +31,7 @@ class Source:
         title: how messages call it.
         remedy: what messages advise where it cannot be had.
         ours: whether it is missing because nobody has uploaded it yet, rather than because it is misspelt.
+        uploaded: False where it is known that nobody has, so that it need not be asked for.
     """
 
     repo_id: str
@@ -40,6 +41,7 @@ class Source:
     title: str = ""
     remedy: str = "check the address"
     ours: bool = False
+    uploaded: bool = True
 
     def __str__(self) -> str:
         file = f"/{self.file}" if self.file else ""
@@ -98,6 +100,7 @@ class Published:
             title=self.name,
             remedy=f"{'make one' if self.namespace is None else 'train one of your own'} with `{self.make}`",
             ours=self.namespace is None,
+            uploaded=self.uploaded or owner != NAMESPACE,
         )
 
     def settings_source(self) -> Source | None:

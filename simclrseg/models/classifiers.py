@@ -41,7 +41,8 @@ def load_classifier(path: Path) -> tuple[Classifier, ModelMetadata]:
     if metadata is None or metadata.task != "classification":
         what = "no metadata of simclrseg" if metadata is None else f"task {metadata.task}"
         raise WeightsError(
-            f"{path} is no classification network ({what}): `simclrseg finetune --task classify` makes one"
+            f"{path} is no classification network ({what}): "
+            "`simclrseg finetune --task classify --dataset FOLDER` makes one"
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels, stem=metadata.stem)
     model = Classifier(backbone, len(metadata.classes), dropout=metadata.dropout)

@@ -210,7 +210,8 @@ def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:
     if metadata is None or metadata.task != "segmentation" or decoder not in SEGMENTERS:
         what = "no metadata of simclrseg" if metadata is None else f"task {metadata.task}, decoder {metadata.decoder}"
         raise WeightsError(
-            f"{path} is no segmentation network of this version ({what}): `simclrseg finetune` makes one"
+            f"{path} is no segmentation network of this version ({what}): "
+            "`simclrseg finetune --dataset FOLDER` makes one"
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     model: nn.Module = SEGMENTERS[decoder](backbone, metadata.encoder, output_channels(metadata))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.files import write_text
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.recipes._companion import following
 from simclrseg.recipes._publish import usage
 
 CARD = """\
@@ -27,7 +29,7 @@ A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset},
 
 ## Use
 
-    simclrseg finetune --pretrained {file}
+{finetune}
 
 The file holds the encoder's own keys.
 
@@ -62,7 +64,7 @@ def write_card(
         metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
         version=metadata.version,
         commit=f" at {metadata.commit[:10]}" if metadata.commit else "",
-        file=folder / BACKBONE_FILE,
+        finetune=following(shlex.quote(str(folder / BACKBONE_FILE)), metadata.dataset).markdown(),
         usage="\n".join(usage(BACKBONE_FILE, metadata)),
     )
     write_text(folder / "README.md", text)

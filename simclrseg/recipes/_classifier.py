@@ -53,7 +53,7 @@ def open_labelled(config: LabelledData, *, for_training: bool = True) -> tuple[D
         DataError: if there are no labels, fewer than two classes to learn, or too few photos for a split.
     """
     dataset = open_dataset(
-        config.dataset, DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+        config.name, DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
     )
     if dataset.labels is None or len(dataset.label_names) < 2:
         found = "one class" if dataset.label_names else "no labels"

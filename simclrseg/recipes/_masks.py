@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,9 +46,10 @@ def open_masks(config: LabelledData) -> Dataset:
         label_column=config.label_column,
         mask_column=config.mask_column,
     )
-    dataset = open_dataset(config.dataset, options)
+    dataset = open_dataset(config.name, options)
     if not dataset.has_masks:
-        remedy = "; `simclrseg finetune --task classify` learns a class for each photo" if dataset.label_names else ""
+        command = f"simclrseg finetune --task classify --dataset {shlex.quote(config.name)}"
+        remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
         raise DataError(
             f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
             f"with a column of masks, oxford_pets or voc{remedy}"

@@ -14,6 +14,7 @@ from simclrseg.hub.push import check_access, push
 from simclrseg.hub.table import is_repository
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import OURS, is_vit, timm_name
+from simclrseg.recipes._companion import following
 
 PUBLISHED = "safetensors"
 """The export format that is published."""
@@ -121,7 +122,7 @@ def card_of(
         "",
         "## Use",
         "",
-        f"    simclrseg finetune --pretrained hf:{repo_id or 'OWNER/NAME'}",
+        following(f"hf:{repo_id or 'OWNER/NAME'}", metadata.dataset).markdown(),
         "",
         *usage(file, metadata),
         "## Data and licence",

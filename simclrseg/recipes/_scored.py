@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -222,10 +223,11 @@ def _photos(
 def model_run(root: Path, name: str | None) -> runs.Run:
     """The fine-tuned run of that name or folder, or the newest one."""
     if name is None:
-        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy="`simclrseg finetune` makes one")
+        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
+        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
     run = runs.find(root, "finetune", name)
     if not run.holds(MODEL_FILE):
-        command = f"simclrseg finetune --config {run.folder}"
+        command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
         if run.started and not run.finished:
             command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")

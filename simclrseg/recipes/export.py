@@ -23,6 +23,7 @@ from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
+from simclrseg.recipes._companion import following
 from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, publish
 from simclrseg.recipes._scored import model_run
 from simclrseg.recipes._tasks import task_of, task_of_model
@@ -82,9 +83,9 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
     """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
-    command = FORMATS[format].next
+    command, file = FORMATS[format].next, shlex.quote(str(path))
     predict = task_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
-    return command.format(file=shlex.quote(str(path)), predict=predict)
+    return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
 
 
 def knobs(config: ExportConfig) -> dict[str, Any]:

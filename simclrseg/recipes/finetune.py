@@ -30,6 +30,7 @@ from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.recipes._companion import check_before_fetching, with_dataset
 from simclrseg.recipes._decoder import load_decoder
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._labelled import Network, make_samples, predictor, readable_photos
@@ -77,6 +78,7 @@ class Prepared:
     """What a run needs to begin; nothing of it is written yet.
 
     Attributes:
+        config: with the dataset that is meant where none was named.
         recipe: the module of the task.
         pairs: the dataset as training and validation read it.
         loaded: what of the weights was loaded; empty for random ones.
@@ -84,6 +86,7 @@ class Prepared:
         together: images that a forward pass of training must have, of ``least_together``.
     """
 
+    config: FinetuneConfig
     recipe: FinetuningTask[Any]
     pretrained: Pretrained
     dataset: Dataset
@@ -115,7 +118,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
     machine = as_begun(machine, resumed)
     prepared = prepare(config, machine, resumed)
-    recipe, task, metadata = prepared.recipe, prepared.task, prepared.metadata
+    config, recipe, task, metadata = prepared.config, prepared.recipe, prepared.task, prepared.metadata
     dataset, split, batches, together = prepared.dataset, prepared.split, prepared.batches, prepared.together
     rate = config.training.peak_rate
     if config.run.dry_run:
@@ -198,6 +201,9 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     """
     recipe = TASKS[config.model.task]
     pretrained, source, encoder = starting_weights(config, recipe)
+    if config.data.dataset is None:
+        config = with_dataset(config, source.dataset if source else "")
+        log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
     with distributed.main_first():  # it may have to be downloaded
         dataset, split = recipe.open_labelled(config.data)
     recipe.tell(dataset, split)
@@ -230,6 +236,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     if resumed is None or not resumed.holds(MODEL_FILE):  # else there is nothing more to train
         check_micro_batch(config.training.micro_batch, together)
     return Prepared(
+        config=config,
         recipe=recipe,
         pretrained=pretrained,
         dataset=dataset,
@@ -255,6 +262,7 @@ def starting_weights(
     Raises:
         SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
     """
+    check_before_fetching(config)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
         recipe.check_encoder(config, asked)  # before anything is fetched
@@ -310,7 +318,7 @@ def describe_model(
         bands=dataset.bands,
         full_scale=dataset.full_scale,
         image_size=config.data.image_size,
-        dataset=config.data.dataset,
+        dataset=config.data.name,
         include_test=source.include_test if source else False,
         seen=joined(source.seen if source else "", record(learned)),
         data=stored_values(config)["data"],
@@ -419,6 +427,6 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
     """``<dataset>-<pretrained>``; ``-r0.5`` says that a share of the photos is used, ``-fold1of5`` that a fold is."""
-    name = f"{dataset_label(config.data.dataset)}-{dataset_label(pretrained.label)}"
+    name = f"{dataset_label(config.data.name)}-{dataset_label(pretrained.label)}"
     share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
     return name + share + (f"-fold{config.data.fold.replace('/', 'of')}" if config.data.fold else "")

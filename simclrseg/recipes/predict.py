@@ -241,9 +241,8 @@ def _as_table(rows: Sequence[Row], suffix: str) -> str:
 def find_model(root: Path, name: str | None) -> Path:
     """The model file: a path, a run's name or folder, or the newest finished run's."""
     if name is None:
-        run = runs.newest(
-            root, "finetune", holding=ONNX_FILE, remedy="make one with `simclrseg finetune`, or pass --model"
-        )
+        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
+        run = runs.newest(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")
         return run.folder / ONNX_FILE
     if Path(name).suffix == ".onnx":
         if reason := why_not_a_file(name):

@@ -32,6 +32,7 @@ from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.recipes._card import write_card
+from simclrseg.recipes._companion import following
 from simclrseg.recipes._forecast import suggested
 from simclrseg.recipes._methods import METHOD_PARTS, Method
 from simclrseg.recipes._normalization import choose_normalization
@@ -165,7 +166,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),
         "metrics": metrics,
-        "next": f"simclrseg finetune --pretrained {run.name}{runs.option(run.root)}",
+        "next": str(following(run.as_start, metadata.dataset, options=runs.option(run.root))),
     }
 
 

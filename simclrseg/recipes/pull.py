@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from simclrseg.hub.fetch import Progress, fetch, look
 from simclrseg.hub.imagenet import IMAGENET, TIMM
 from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
 from simclrseg.metadata import PICKLES, ModelMetadata
+from simclrseg.recipes._companion import following
 from simclrseg.recipes._fetch import CONVERTED, backbone_file
 
 
@@ -75,7 +77,7 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
         return "cached"
     if source.ours and (namespace or own_namespace()) != NAMESPACE:
         return "not known"
-    return "published" if entry.uploaded else "not uploaded"
+    return "published" if entry.uploaded else "not yet published"
 
 
 def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
@@ -158,12 +160,13 @@ def _metadata(file: Path) -> ModelMetadata | None:
 
 def _next(name: str, file: Path, entry: Published | None, config: PullConfig) -> str:
     """The command that uses it."""
-    what, backbone = str(file), ""
-    elsewhere = config.download.output is not None or config.source.namespace not in {None, own_namespace()}
-    if entry is not None and not elsewhere:
-        what = name
-        if config.source.backbone:
-            backbone = f" --backbone {entry.encoder}"
-    elif entry is None and _metadata(file) is None:
-        backbone = " --backbone NAME"
-    return f"simclrseg finetune --pretrained {what}{backbone}"
+    what, dataset, options = shlex.quote(str(file)), "", ""
+    if entry is not None:
+        dataset = entry.dataset
+        if config.download.output is None and config.source.namespace in {None, own_namespace()}:
+            what, options = name, f" --backbone {entry.encoder}" if config.source.backbone else ""
+    elif (ours := _metadata(file)) is not None:
+        dataset = ours.dataset
+    else:
+        options = " --backbone NAME"
+    return str(following(what, dataset, options=options))

@@ -18,8 +18,10 @@ import pytest
 from simclrseg import __version__
 from simclrseg.cli.app import app, main
 from simclrseg.cli.stopping import terminable
+from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
 from simclrseg.evaluation import METRICS
+from simclrseg.recipes._companion import following
 
 COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
 
@@ -124,6 +126,16 @@ def test_the_examples_of_a_command_are_accepted(run, recipe, monkeypatch, comman
         code, _, err = run(*example.split()[1:])
         assert (code, err) == (0, "")
     assert 2 <= len(seen) <= 3
+
+
+@pytest.mark.parametrize("dataset", [*ENTRIES, "photos"])
+def test_the_command_that_follows_a_pretraining_is_accepted(run, recipe, tmp_path, dataset):
+    (tmp_path / "labelled").mkdir()
+    seen = []
+    recipe("finetune", lambda config, **_: seen.append(config) or {})
+    code, _, err = run(*shlex.split(following("x", dataset, options=" --runs 'my runs'").command)[1:])
+    assert (code, err) == (0, "")
+    assert (seen[0].model.pretrained, seen[0].console.runs) == ("x", "my runs")
 
 
 def test_a_recipe_gets_its_config_and_an_observer(run, recipe):
@@ -342,7 +354,8 @@ def test_defaults_are_those_of_the_presets(run, recipe):
     run("pretrain", "--dataset", "cats_vs_dogs")
     assert got[2].training.scaled_rate == got[1].training.scaled_rate
     recipe("finetune", lambda config, observers: got.append(config))
-    run("finetune", "--test-split", "random", "--pretrained", "pets", "--loss", "bce", "--learning-rate", "1e-4")
+    words = "--dataset oxford_pets --test-split random --pretrained pets --loss bce --learning-rate 1e-4"
+    run("finetune", *words.split())
     run("finetune", "--config", "pets_segmentation")
     assert got[3] == got[4]
 

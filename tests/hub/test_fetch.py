@@ -30,9 +30,9 @@ from tests.fake_hub import TOKEN, FakeHub
 
 CONTENT = b"weights " * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-REPO = "simclrseg/resnet50-simclr-pets"
+REPO = "me/resnet50-simclr-pets"
 NAME = "backbone.safetensors"
-SOURCE = PUBLISHED["pets"].source()
+SOURCE = PUBLISHED["pets"].source("me")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_download_that_was_killed_continues(filled):
 import os, signal
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import PUBLISHED
-fetch(PUBLISHED["pets"].source(), progress=lambda done, total: done > 1e6 and os.kill(os.getpid(), signal.SIGKILL))
+fetch(PUBLISHED["pets"].source("me"), progress=lambda done, total: done > 1e6 and os.kill(os.getpid(), signal.SIGKILL))
 """
     environment = {**os.environ, "HF_ENDPOINT": filled.url, "HF_HOME": constants.HF_HOME}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -signal.SIGKILL
@@ -173,13 +173,13 @@ def refused(status: int, code: str, message: str) -> object:
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        refused(404, "RepoNotFound", "nobody has published simclrseg/resnet50-simclr-pets on .* yet"),
+        refused(404, "RepoNotFound", "nobody has published me/resnet50-simclr-pets on .* yet"),
         refused(401, "RepoNotFound", "nobody has published .*token is missing .*HF_TOKEN"),
         refused(401, "GatedRepo", "is gated: ask for access on its page and set HF_TOKEN"),
         refused(403, "GatedRepo", "is gated"),
         refused(404, "RevisionNotFound", "has no revision 'main'"),
         refused(404, "EntryNotFound", r"holds no backbone\.safetensors"),
-        refused(404, "", "nobody has published simclrseg/resnet50-simclr-pets on .* yet"),
+        refused(404, "", "nobody has published me/resnet50-simclr-pets on .* yet"),
         refused(401, "", "refused the token .*HF_TOKEN"),
         refused(403, "", "access to .* was refused: check the rights"),
         refused(429, "", "too many requests .*wait"),
@@ -223,9 +223,18 @@ def test_no_network_is_said_at_once_and_a_cached_file_still_serves(filled):
     filled.close()
     start = time.monotonic()
     with pytest.raises(HubError, match=r"cannot be reached \(ConnectError\): check the network"):
-        fetch(PUBLISHED["cifar"].source())
+        fetch(PUBLISHED["cifar"].source("me"))
     assert time.monotonic() - start < 5
     assert fetch(SOURCE) == path
+
+
+@pytest.mark.parametrize("name", [name for name, entry in PUBLISHED.items() if not entry.uploaded])
+def test_what_nobody_has_uploaded_yet_is_not_asked_for(fake_hub, name):
+    entry = PUBLISHED[name]
+    for ask in (fetch, look):
+        with pytest.raises(HubError, match=f"nobody has published {name} yet: make one with `{entry.make}`"):
+            ask(entry.source())
+    assert fake_hub.requests == []
 
 
 def test_offline_is_honoured_and_a_cached_file_still_serves(filled, monkeypatch):

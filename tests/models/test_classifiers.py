@@ -60,7 +60,9 @@ def test_a_segmentation_network_is_no_classifier(tmp_path):
     model = Classifier(build_backbone("resnet18"), 3)
     metadata = DESCRIBED.model_copy(update={"task": "segmentation"})
     save_weights(tmp_path / "model.safetensors", model.state_dict(), metadata)
-    with pytest.raises(WeightsError, match=r"task segmentation.: `simclrseg finetune --task classify` makes one"):
+    with pytest.raises(
+        WeightsError, match=r"task segmentation.: `simclrseg finetune --task classify --dataset FOLDER` makes one"
+    ):
         load_classifier(tmp_path / "model.safetensors")
 
 

@@ -92,7 +92,7 @@ def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_sta
     preset = resolved(parse_config_file(FinetuneConfig, "pets_segmentation"))
     assert preset["data"].pop("test_split") == "random" and preset["training"].pop("loss") == "bce"
     assert preset["model"].pop("pretrained") == "pets"
-    defaults = resolved(FinetuneConfig())
+    defaults = resolved(parse_config(FinetuneConfig, {"data": {"dataset": "oxford_pets"}}))
     assert defaults["data"].pop("test_split") == "official" and defaults["model"].pop("pretrained") == "none"
     assert defaults["training"].pop("loss") is None  # which is bce for two classes
     assert preset == defaults

@@ -43,8 +43,9 @@ def pipeline(tmp_path_factory) -> Pipeline:
     from simclrseg.recipes.pretrain import pretrain
 
     runs = tmp_path_factory.mktemp("pipeline") / "runs"
+    data = {**SMALL_FINETUNE["data"], "dataset": None}  # which belongs to what was pretrained on: shapes again
     return Pipeline(
         runs,
         pretrain(PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, runs))),
-        finetune(FinetuneConfig.model_validate(in_runs(SMALL_FINETUNE, runs))),
+        finetune(FinetuneConfig.model_validate(in_runs({**SMALL_FINETUNE, "data": data}, runs))),
     )

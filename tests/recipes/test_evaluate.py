@@ -327,7 +327,8 @@ def test_a_segmenter_is_told_how_photos_without_masks_are_learned(run, tmp_path)
     from tests.recipes.test_classify import colours
 
     photos = colours(tmp_path / "photos", {"blue": 3, "red": 3})
-    with pytest.raises(DataError, match="`simclrseg finetune --task classify` learns a class for each photo"):
+    command = f"`simclrseg finetune --task classify --dataset {photos}`"
+    with pytest.raises(DataError, match=f"{command} learns a class for each photo"):
         evaluating(tmp_path / "runs", run, dataset=str(photos))
 
 

@@ -219,7 +219,7 @@ def test_a_pretraining_run_gives_its_backbone_as_weights_only(pipeline, tmp_path
     tensors, metadata = read_weights(tmp_path / "b.safetensors")
     assert metadata.task == "backbone" and metadata.method == "simclr"
     torch.nn.Module.load_state_dict(build_backbone("resnet18"), tensors, strict=True)
-    with pytest.raises(RunError, match="simclrseg finetune --pretrained"):
+    with pytest.raises(RunError, match="simclrseg finetune --dataset FOLDER --pretrained shapes"):
         exporting(pipeline, tmp_path / "b.onnx", run=run)
     with pytest.raises(RunError, match="no such run"):
         exporting(pipeline, tmp_path / "c.safetensors", run="nothing", format="safetensors")

@@ -68,6 +68,7 @@ def test_finetuning_leaves_what_the_design_lists(pipeline):
         "test.json",
     } <= left
     assert run.name == "shapes-shapes-r0.25" and run.finished
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["dataset"] == "shapes"
 
 
 def test_the_next_command_finds_the_run(pipeline):

@@ -9,7 +9,7 @@ import torch
 
 from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError
-from simclrseg.hub.table import PUBLISHED
+from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.models.weights import save_weights
 from simclrseg.recipes._pretrained import (
@@ -55,10 +55,18 @@ def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, fake_hub):
     assert fake_hub.requests == []
 
 
-def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, fake_hub):
+def test_a_published_name_is_fetched_when_no_run_bears_it(tmp_path, fake_hub, monkeypatch):
+    monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
     fake_hub.add(PUBLISHED["pets"].source().repo_id, {BACKBONE_FILE: b"weights"})
     found = find_pretrained("pets", root=tmp_path)
     assert found.label == "pets" and found.file.read_bytes() == b"weights"
+
+
+def test_of_what_nobody_has_uploaded_it_is_said_how_to_make_it_where_it_is_looked_for(tmp_path, fake_hub):
+    remedy = rf"make one with `simclrseg pretrain .* --runs {tmp_path}`$"
+    with pytest.raises(HubError, match=rf"pets: no such run in .*, and nobody has published pets yet: {remedy}"):
+        find_pretrained("pets", root=tmp_path)
+    assert fake_hub.requests == []
 
 
 def test_a_run_folder_and_a_file_are_taken_as_they_are(tmp_path):

@@ -27,7 +27,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes.pull import pull
 
-OURS = PUBLISHED["pets"].source().repo_id
+OURS = PUBLISHED["pets"].source("me").repo_id
 SIMCLR = PUBLISHED["simclr-imagenet"]
 
 
@@ -45,7 +45,7 @@ def encoder() -> nn.Module:
 @pytest.fixture(scope="module")
 def weights(encoder) -> bytes:
     """A backbone of ours."""
-    metadata = ModelMetadata(task="backbone", encoder="resnet18", image_size=32)
+    metadata = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, dataset="cats_vs_dogs")
     return save(encoder.state_dict(), {"format": "pt", **metadata.to_strings()})
 
 
@@ -53,6 +53,13 @@ def pickled(content: Any) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
+
+
+@pytest.fixture
+def ours(fake_hub, weights, monkeypatch) -> str:
+    """The commit of somebody's copy of ours, whose namespace is set."""
+    monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
+    return fake_hub.add(OURS, {BACKBONE_FILE: weights})
 
 
 @pytest.fixture
@@ -67,23 +74,26 @@ def imagenet(fake_hub, encoder) -> dict[str, torch.Tensor]:
     return encoder.state_dict()
 
 
-def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, weights):
+def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, ours, monkeypatch):
+    monkeypatch.delenv(NAMESPACE_VARIABLE)
     rows = {row["name"]: row for row in pulled()["published"]}
     assert rows.keys() == PUBLISHED.keys()
-    assert rows["pets"]["status"] == "not uploaded"
+    assert rows["pets"]["status"] == "not yet published"
     assert rows["pets"]["made with"] == "simclrseg pretrain --config simclr_pets"
     assert rows["imagenet"]["status"] == "published"
     assert fake_hub.requests == []
-    fake_hub.add(OURS, {BACKBONE_FILE: weights})
+    monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
     pulled("pets")
     assert {row["name"]: row["status"] for row in pulled()["published"]}["pets"] == "cached"
-    assert pulled(namespace="me")["published"][0]["status"] == "not known"
+    assert pulled(namespace="you")["published"][0]["status"] == "not known"
 
 
-def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub, weights, monkeypatch):
-    fake_hub.add("me/resnet50-simclr-pets", {BACKBONE_FILE: weights})
-    with pytest.raises(HubError, match=r"nobody has published simclrseg/resnet50-simclr-pets .* yet"):
-        pulled("pets")
+def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub, ours, weights, monkeypatch):
+    monkeypatch.delenv(NAMESPACE_VARIABLE)
+    for knobs in ({}, {"dry_run": True}, {"offline": True}, {"namespace": "simclrseg"}):
+        with pytest.raises(HubError, match=r"^nobody has published pets yet: make one with `simclrseg pretrain"):
+            pulled("pets", **knobs)
+    assert fake_hub.requests == []
     result = pulled("pets", namespace="me")
     assert result["next"] == f"simclrseg finetune --pretrained {result['file']}", "pets would be another owner's"
     monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
@@ -96,7 +106,9 @@ def test_foreign_weights_become_a_backbone_of_ours(fake_hub, imagenet, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
     result = pulled("imagenet", backbone="resnet18")
     assert "converted: loaded 120 of 120 tensors; left out: fc" in caplog.messages
-    assert result["next"] == "simclrseg finetune --pretrained imagenet --backbone resnet18"
+    assert result["next"].endswith(
+        "labelled/masks, then: simclrseg finetune --dataset labelled --pretrained imagenet --backbone resnet18"
+    )
     metadata = read_metadata(Path(result["file"]))
     assert (metadata.encoder, metadata.dataset) == ("resnet18", "imagenet")
     assert metadata.mean == (0.2, 0.4, 0.0) and metadata.std == (0.1, 0.2, 1.0)
@@ -156,12 +168,11 @@ def test_an_address_gives_a_file_as_it_is_and_a_pickle_as_safetensors(fake_hub, 
     assert fake_hub.requests == []
 
 
-def test_a_copy_is_written_where_it_is_asked_for_and_replaces_nothing(fake_hub, weights, tmp_path):
-    fake_hub.add(OURS, {BACKBONE_FILE: weights})
-    result = pulled("pets", output=str(tmp_path / "new" / "weights"))
-    copy = tmp_path / "new" / "weights" / "pets.safetensors"
+def test_a_copy_is_written_where_it_is_asked_for_and_replaces_nothing(fake_hub, ours, weights, tmp_path):
+    result = pulled("pets", output=str(tmp_path / "new weights"))
+    copy = tmp_path / "new weights" / "pets.safetensors"
     assert result["file"] == str(copy) and copy.read_bytes() == weights
-    assert result["next"] == f"simclrseg finetune --pretrained {copy}"
+    assert result["next"] == f"simclrseg finetune --pretrained '{copy}'"
     copy.write_bytes(b"mine")
     fake_hub.requests.clear()
     with pytest.raises(UsageError, match=r"pets\.safetensors exists: pass --force"):
@@ -177,8 +188,7 @@ def test_a_fetch_that_fails_leaves_no_folder_for_its_copy(fake_hub, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_copy_that_cannot_be_written_is_refused_before_anything_is_fetched(fake_hub, weights, tmp_path):
-    fake_hub.add(OURS, {BACKBONE_FILE: weights})
+def test_a_copy_that_cannot_be_written_is_refused_before_anything_is_fetched(fake_hub, ours, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         pulled("pets", output=str(tmp_path / "file" / "weights"))
@@ -210,11 +220,10 @@ def test_timms_encoders_have_timms_weights(fake_hub, name):
     assert pulled("imagenet", backbone=name, offline=True) == result and fake_hub.requests == []
 
 
-def test_a_dry_run_says_what_and_how_much_and_fetches_nothing(fake_hub, weights):
-    commit = fake_hub.add(OURS, {BACKBONE_FILE: weights})
+def test_a_dry_run_says_what_and_how_much_and_fetches_nothing(fake_hub, ours, weights):
     plan = pulled("pets", dry_run=True)
     assert plan["would fetch"] == f"{OURS}/{BACKBONE_FILE}"
-    assert (plan["revision"], plan["bytes"]) == (commit, len(weights))
+    assert (plan["revision"], plan["bytes"]) == (ours, len(weights))
     assert not fake_hub.gets()
     pulled("pets")
     assert pulled("pets", dry_run=True)["would fetch"] == "nothing, it is cached"

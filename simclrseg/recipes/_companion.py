@@ -1,0 +1,110 @@
+"""Which labelled images weights are fine-tuned on where the user names none, and the command that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclrseg import runs
+from simclrseg.config.finetune import FinetuneConfig, FinetuneModel
+from simclrseg.data.datasets import ENTRIES
+from simclrseg.data.datasets.entries import Companion
+from simclrseg.errors import UsageError
+from simclrseg.hub.table import PUBLISHED
+from simclrseg.metadata import BACKBONE_FILE
+
+FOLDER = "labelled"
+LABELLED = {
+    "segment": "a folder with images/ and masks/, or a set such as oxford_pets",
+    "classify": "a folder with one folder a class, or a set such as cifar10",
+}
+"""What ``--dataset`` takes, by task."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """How weights are fine-tuned.
+
+    Attributes:
+        first: what to make before; empty where there is nothing to make.
+        command: what to type then.
+    """
+
+    first: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.first}, then: {self.command}" if self.first else self.command
+
+    def markdown(self) -> str:
+        """The same as a paragraph."""
+        first = f"{self.first[:1].upper()}{self.first[1:]}, then:\n\n" if self.first else ""
+        return f"{first}    {self.command}"
+
+
+def companion_of(pretrained_on: str) -> Companion | None:
+    """The labelled set that belongs to what weights were pretrained on; None where that is not of named sets only.
+
+    Args:
+        pretrained_on: the datasets with + between them, as metadata have it; the first one decides.
+    """
+    names = pretrained_on.split("+")
+    return ENTRIES[names[0]].companion if set(names) <= ENTRIES.keys() else None
+
+
+def following(pretrained: str, pretrained_on: str, *, options: str = "") -> Following:
+    """What to do with weights.
+
+    Args:
+        pretrained: how ``--pretrained`` calls them, as a shell takes it.
+        pretrained_on: as ``companion_of`` takes it.
+        options: further ones, each with a space before it.
+    """
+    command, first = "simclrseg finetune", ""
+    if (companion := companion_of(pretrained_on)) is None:
+        command += f" --dataset {FOLDER}"
+        first = f"put labelled images into {FOLDER}/images and {FOLDER}/masks"
+    elif companion.task != FinetuneModel.model_fields["task"].default:
+        command += f" --task {companion.task}"
+    return Following(first, f"{command} --pretrained {pretrained}{options}")
+
+
+def check_before_fetching(config: FinetuneConfig) -> None:
+    """Refuse what ``with_dataset`` will refuse, as far as that is known of weights that are still to be fetched.
+
+    Raises:
+        UsageError: if they have no companion for the task.
+    """
+    name, root = config.model.pretrained, Path(config.console.runs)
+    if name == "none":
+        with_dataset(config, "")
+    elif name in PUBLISHED and (
+        name in runs.RESERVED
+        or not runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=True)
+    ):
+        with_dataset(config, PUBLISHED[name].dataset)
+
+
+def with_dataset(config: FinetuneConfig, pretrained_on: str) -> FinetuneConfig:
+    """The same configuration with a dataset: where the user names none, the companion of the weights' own.
+
+    Args:
+        pretrained_on: as ``companion_of`` takes it; empty for random weights.
+
+    Raises:
+        UsageError: if the weights have none for the task.
+    """
+    if config.data.dataset is not None:
+        return config
+    name, task = config.model.pretrained, config.model.task
+    companion = companion_of(pretrained_on)
+    if companion is None:
+        raise UsageError(
+            f"--pretrained {name} does not say what to fine-tune on: name it with --dataset, {LABELLED[task]}"
+        )
+    if companion.task != task:
+        raise UsageError(
+            f"--pretrained {name} is fine-tuned on {companion.dataset}, with --task {companion.task}: pass that, "
+            f"or name other images with --dataset, {LABELLED[task]}"
+        )
+    return config.model_copy(update={"data": config.data.model_copy(update={"dataset": companion.dataset})})
