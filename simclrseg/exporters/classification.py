@@ -5,7 +5,8 @@
     label        (N,) int64, the likeliest class
 
 Photos are to be brought to the training size first, as in training: the network averages over the picture whatever its
-size, but knows its objects at that size. A vision transformer takes that size only, and the graph brings photos to it.
+size, but knows its objects at that size. A vision transformer, and a network whose padding follows from the size, takes
+that size only, and the graph brings photos to it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simclrseg.exporters.deployed import Deployed
+from simclrseg.exporters.tracing import pads_by_size
 from simclrseg.metadata import ModelMetadata
 
 
@@ -24,6 +26,11 @@ class DeployClassifier(Deployed):
     """A network that classifies: normalised (N, bands, H, W) -> logits (N, K)."""
 
     OUTPUTS = ("probability", "label")
+
+    def __init__(self, model: nn.Module, metadata: ModelMetadata) -> None:
+        super().__init__(model, metadata)
+        if pads_by_size(model):
+            self.side = metadata.image_size
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, bands) uint8 or uint16 -> probability and label."""

@@ -30,10 +30,12 @@ from simclrseg.errors import GateError
 from simclrseg.exporters import PRECISIONS
 from simclrseg.exporters.classification import DeployClassifier
 from simclrseg.exporters.deployed import Deployed
+from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
 from simclrseg.files import replacing
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.models.vit import fix_size
+
+log = logging.getLogger(__name__)
 
 INPUTS = ("image",)
 LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no larger messages
@@ -121,6 +123,7 @@ def export_onnx(
     target = PRECISIONS[precision]
     if target.calibrated and not calibration:
         raise GateError(f"--precision {precision} is calibrated on photos, and there are none: pass --calibrate FOLDER")
+    log.info(f"exporting {path.name} and comparing it with the network, which can take minutes")
     network = portable(model, metadata)
     program = _program(network, metadata, opset=opset, fixed_shape=fixed_shape)
     with replacing(path) as temporary:
@@ -141,9 +144,7 @@ def export_onnx(
 
 def portable(model: nn.Module, metadata: ModelMetadata) -> Deployed:
     """A float32 copy on the CPU, in evaluation mode; the original may go on training."""
-    network = GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
-    fix_size(network, metadata.image_size)
-    return network
+    return GRAPHS[metadata.task](copy.deepcopy(model), metadata).cpu().float().eval()
 
 
 def pixel_type(metadata: ModelMetadata) -> torch.dtype:
@@ -181,15 +182,11 @@ def _program(
     example = torch.zeros(
         *(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels, dtype=pixel_type(metadata)
     )
-    sizes = (
-        None
-        if fixed_shape
-        else {0: torch.export.Dim("batch"), 1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
-    )
+    sizes = {0: "batch", 1: "height", 2: "width"}  # names only: with bounds torch would trace twice, to correct them
     try:
-        with quietly():
+        with quietly(), traceable(network, metadata.image_size) as twin:
             program = torch.onnx.export(
-                network,
+                twin,
                 (example,),
                 dynamo=True,
                 input_names=INPUTS,
@@ -206,7 +203,7 @@ def _program(
 
 
 def _answer_of_file(path: Path, outputs: Sequence[str]) -> Answer:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
 
     def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probability, ids = session.run(outputs, {INPUTS[0]: images})

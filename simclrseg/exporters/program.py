@@ -7,6 +7,7 @@ PyTorch cannot export the padding for other sizes. ``torch.export.load(path).mod
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from torch import nn
 
 from simclrseg.errors import GateError
 from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, pixel_type, portable, quietly
+from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import STRIDE, Agreement, check_exact, compare
 from simclrseg.files import replacing
 from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
+
+log = logging.getLogger(__name__)
 
 
 def export_program(
@@ -38,6 +42,7 @@ def export_program(
         GateError: if the network cannot be exported, or the file and the network disagree; there is no file then.
         OutputError: if the file cannot be written.
     """
+    log.info(f"exporting {path.name} and comparing it with the network, which can take minutes")
     network = portable(model, metadata)
     shape = fixed_shape or ("batch", f"{STRIDE}*rows", f"{STRIDE}*columns")
     example = torch.zeros(
@@ -49,9 +54,9 @@ def export_program(
         2: STRIDE * torch.export.Dim("columns", min=2),
     }
     try:
-        with quietly():
+        with quietly(), traceable(network, metadata.image_size) as twin:
             program = torch.export.export(
-                network, (example,), dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes}, strict=False
+                twin, (example,), dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes}, strict=False
             )
     except Exception as error:  # torch raises about anything for what it cannot trace
         reason = " ".join(str(error).split())[:200]

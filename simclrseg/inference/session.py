@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -218,12 +219,12 @@ def _open_on_gpu(
         )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()
-    with _stderr_of_process() as said, contextlib.redirect_stdout(io.StringIO()):
+    with _stderr_of_process() as said:
         onnxruntime.set_default_logger_severity(ERRORS)
         try:
-            session = onnxruntime.InferenceSession(path, _options(ERRORS), providers=[*providers, CPU])
+            session = _session(path, _options(ERRORS), [*providers, CPU])
         except Exception as error:  # ONNX Runtime's exceptions have no common base; a bad file fails again on the CPU
-            return None, _first_line(str(error))
+            return None, _cause(str(error))
         finally:
             onnxruntime.set_default_logger_severity(SILENT)
     if session.get_providers()[0] == first:
@@ -236,10 +237,19 @@ def _open_on_cpu(path: Path, threads: int | None, *, once: bool = False) -> onnx
     if once:  # the weights are not laid out anew for this CPU
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return onnxruntime.InferenceSession(path, options, providers=[CPU])
+        return _session(path, options, [CPU])
     except Exception as error:  # as above
         reason = _first_line(str(error))
         raise ModelFileError(f"{path} is no ONNX model that can be read ({reason}): export it again") from error
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions, providers: list[Any]) -> onnxruntime.InferenceSession:
+    """A session that fails here if at all: not later, and not with a banner on stdout, where only data may go."""
+    session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    _ = session.get_modelmeta().custom_metadata_map  # texts are decoded when they are read, and may be damaged
+    for tensor in (*session.get_inputs(), *session.get_outputs()):
+        _ = tensor.name, tensor.shape
+    return session
 
 
 def _options(severity: int, threads: int | None = None) -> onnxruntime.SessionOptions:

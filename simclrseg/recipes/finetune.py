@@ -32,7 +32,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.recipes._companion import check_before_fetching, with_dataset
 from simclrseg.recipes._decoder import load_decoder
-from simclrseg.recipes._forecast import suggested
+from simclrseg.recipes._forecast import in_words, suggested
 from simclrseg.recipes._labelled import Network, make_samples, predictor, readable_photos
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import (
@@ -166,9 +166,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             ],
         )
         report_skipped(batches.samples.skipped)
+        seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
         if not distributed.dismiss():
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
+        log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
         with finishing(run, "scoring", task, batches, micro_batch=micro_batch, together=together):
             test, problem = score_and_export(
                 run, recipe, task.model, predict, dataset, split.test, metadata, machine=machine, batch_size=micro_batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from torch import nn
 
 from simclrseg.errors import GateError
 from simclrseg.exporters import EXPORTERS
+from simclrseg.exporters import onnx as exporter
 from simclrseg.exporters.onnx import Deploy, export_onnx, shapes_to_check
 from simclrseg.images import list_images, read_image
 from simclrseg.inference.predictor import Predictor
@@ -164,6 +166,11 @@ def test_a_file_that_says_something_else_fails_the_gate_and_is_gone(stubbed, tmp
         export_onnx(small(1, seed=1), tmp_path / "model.onnx", described())
     assert caught.value.exit_code == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_compared_with_the_network_itself_and_not_with_what_was_traced(stubbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "traceable", lambda network, image_size: contextlib.nullcontext(None))
+    assert export_onnx(small(1), tmp_path / "model.onnx", described()).mask > 0.999
 
 
 def test_a_failed_export_keeps_the_file_that_was_there(stubbed, tmp_path):
