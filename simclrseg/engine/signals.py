@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from simclrseg import distributed
 
@@ -55,11 +56,11 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
         return
     hangup = () if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else (HANGUP,)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
 
     def restore(*numbers: int) -> None:
         for number in numbers:
-            signal.signal(number, before[signal.Signals(number)])
+            signal.signal(number, before[number])
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signum = request.signum or number

@@ -105,11 +105,11 @@ def test_nothing_is_printed_for_nothing(capsys):
 def unread(kind):
     """A stream that takes nothing: of a pipe or a terminal whose other end is closed, or of a full disk."""
     if kind == "full disk":
-        stream = open("/dev/full", "w")
+        own = os.open("/dev/full", os.O_WRONLY)
     else:
         other, own = os.pipe() if kind == "pipe" else os.openpty()
         os.close(other)
-        stream = os.fdopen(own, "w")
+    stream = os.fdopen(own, "w")
     try:
         yield stream
     finally:
