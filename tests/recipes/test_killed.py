@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from simclrseg.engine.checkpoints import Checkpoints
 from tests.engine.small import same
+from tests.processes import Simclrseg
 
 COMMAND = (
     "pretrain --dataset shapes --image-size 32 --stem imagenet --backbone resnet18 --batch-size 16 --micro-batch 8 "
@@ -20,19 +20,13 @@ COMMAND = (
 )
 
 
-def start(*more: str, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "simclrseg", *more],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*words: str, folder: Path) -> Simclrseg:
+    return Simclrseg(*words, folder=folder, OMP_NUM_THREADS="1")
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+def finish(command: Simclrseg) -> None:
+    done = command.wait()
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
@@ -42,11 +36,11 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
     killed = start(*COMMAND.split(), "--name", "parts", "--workers", "2", folder=tmp_path)
     whole, parts = (tmp_path / "runs/pretrain" / name for name in ("whole", "parts"))
     while not (parts / "checkpoints/last/state.pt").exists():
-        assert killed.poll() is None, killed.communicate()[1]
+        assert not killed.ended(), killed.wait().stderr
         time.sleep(0.01)
     time.sleep(random.uniform(0, 2))
     killed.kill()
-    killed.communicate()
+    assert killed.wait().returncode == -signal.SIGKILL
     assert not (parts / "backbone.safetensors").exists(), "it had finished"
     finish(start("pretrain", "--resume", "parts", "--workers", "3", folder=tmp_path))
 
