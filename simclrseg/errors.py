@@ -19,7 +19,7 @@ SimclrsegError          exit 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -118,3 +118,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
+
+
+def some(things: Sequence[object], *, shown: int = 5) -> str:
+    """The first few of many, for a message of one line."""
+    rest = len(things) - shown
+    return ", ".join(map(str, things[:shown])) + (f" and {rest:,} more" if rest > 0 else "")

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
-from simclrseg.files import make_folder, remove_empty, write_json, writing
+from simclrseg.system.files import make_folder, remove_empty, write_json, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -284,3 +285,23 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
             f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`"
         )
     return None
+
+
+def dataset_label(dataset: str) -> str:
+    """What a run's derived name calls a dataset: its name, or its folder's as far as a run's name can hold it."""
+    name = Path(dataset).resolve().name if Path(dataset).is_dir() else dataset
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
+
+
+def source_commit() -> str | None:
+    """The commit of the source tree that runs, or None when it was installed as a package."""
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -16,8 +16,7 @@ LIGHT = [
     "simclrseg.cli.app",
     "simclrseg.cli.options",
     *sorted(f"simclrseg.config.{path.stem}" for path in (TREE / "simclrseg" / "config").glob("[!_]*.py")),
-    "simclrseg.knobs",
-    "simclrseg.presets",
+    "simclrseg.knobs.files",
     "simclrseg.hub.table",
     "simclrseg.hub.fetch",
     "simclrseg.hub.push",
@@ -25,7 +24,7 @@ LIGHT = [
     "simclrseg.metadata",
     "simclrseg.registry",
     "simclrseg.errors",
-    "simclrseg.files",
+    "simclrseg.system.files",
     *sorted(".".join(path.parent.relative_to(TREE).parts) for path in (TREE / "simclrseg").glob("**/__init__.py")),
 ]
 HEAVY = {
@@ -45,7 +44,7 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
 
 
 def test_the_path_from_photo_to_mask_never_imports_torch():
-    loaded = imported_by("import simclrseg.recipes.predict")
+    loaded = imported_by("import simclrseg.commands.predict")
     assert not {"torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "matplotlib"} & loaded
     assert "onnxruntime" in loaded
 
@@ -62,7 +61,7 @@ def test_the_visible_top_level_is_what_the_design_says():
     "package", sorted((TREE / "simclrseg").glob("**/__init__.py")), ids=lambda path: path.parent.name
 )
 def test_an_init_holds_a_table_or_nothing(package):
-    if package.parent.name in {"simclrseg", "presets"}:
+    if package.parent.name == "simclrseg":
         return
     lines = [line for line in package.read_text().splitlines() if line.startswith(("def ", "class "))]
     assert not lines, f"{package} defines {lines}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclrseg.colours import overlay
+from simclrseg.images.colours import overlay
 
 
 def test_an_overlay_leaves_the_background_bare_and_ignored_pixels_light():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simclrseg import distributed
+from simclrseg.system import distributed
 
 
 def test_alone_a_process_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:

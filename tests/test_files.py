@@ -9,7 +9,7 @@ import os
 import pytest
 
 from simclrseg.errors import DataError, OutputError
-from simclrseg.files import make_folder, remove_empty, replacing, write_json, write_text
+from simclrseg.system.files import make_folder, remove_empty, replacing, write_json, write_text
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg.config.shared import Hardware
-from simclrseg.hardware import available_memory, cpu_cores
-from simclrseg.recipes._training import prepare_machine
+from simclrseg.knobs.sections import Hardware
+from simclrseg.system.hardware import available_memory, cpu_cores
+from simclrseg.training.train import prepare_machine
 
 GB = 1 << 30
 

@@ -15,9 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from simclrseg import images, srgb, tiff
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import image_shape, list_files, list_images, read_image, read_mask, read_picture, turn_back
+from simclrseg.images import decode, srgb, tiff
+from simclrseg.images.decode import (
+    image_shape,
+    list_files,
+    list_images,
+    read_image,
+    read_mask,
+    read_picture,
+    turn_back,
+)
 from tests.no_files import REASONS, put_no_files
 
 UNREADABLE = {
@@ -235,7 +243,7 @@ def test_what_is_no_file_is_refused_with_the_reason(tmp_path):
 
 def test_a_photo_that_may_not_be_opened_is_not_called_damaged(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(photo()), "PNG"))
-    monkeypatch.setattr(images, "open", refusing, raising=False)  # root may open anything
+    monkeypatch.setattr(decode, "open", refusing, raising=False)  # root may open anything
     with pytest.raises(ImageError, match=r"a\.png cannot be opened: Permission denied"):
         read_image(tmp_path / "a.png")
 
@@ -325,7 +333,7 @@ def test_a_large_picture_is_decoded_in_place_to_the_same_pixels(tmp_path, monkey
     file = tmp_path / f"x.{kind.lower()}"
     file.write_bytes(encoded(Image.fromarray(pixels), kind, exif=orientation_exif(6) if kind == "JPEG" else b""))
     usual = read_image(file)
-    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(decode, "_LARGE", 100)
     np.testing.assert_array_equal(read_image(file), usual)
 
 
@@ -339,7 +347,7 @@ def test_a_large_tiff_is_decoded_to_the_same_pixels(tmp_path, monkeypatch, mode,
     tags = {274: orientation}
     Image.fromarray(photo()).convert(mode).save(file, compression=compression, tiffinfo=tags)
     usual = read_image(file)
-    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(decode, "_LARGE", 100)
     monkeypatch.setattr(tiff, "_PIECE", 1000)
     np.testing.assert_array_equal(read_image(file), usual)
 
@@ -348,13 +356,13 @@ def test_a_large_tiff_with_a_profile_is_brought_to_srgb_as_a_small_one_is(tmp_pa
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     Image.fromarray(photo()).save(tmp_path / "x.tif", icc_profile=profile)
     usual = read_image(tmp_path / "x.tif")
-    monkeypatch.setattr(images, "_LARGE", 100)
-    monkeypatch.setattr(images, "read_tiff", None)  # Pillow's way
+    monkeypatch.setattr(decode, "_LARGE", 100)
+    monkeypatch.setattr(decode, "read_tiff", None)  # Pillow's way
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), usual)
 
 
 def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(decode, "_LARGE", 100)
     Image.fromarray(photo()).save(tmp_path / "x.tif")
     data = (tmp_path / "x.tif").read_bytes()
     (tmp_path / "x.tif").write_bytes(data[: len(data) // 2])
@@ -363,7 +371,7 @@ def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_LARGE", 100)
+    monkeypatch.setattr(decode, "_LARGE", 100)
     data = bytearray(encoded(Image.fromarray(photo()), "PNG"))
     data[len(data) // 2] ^= 255
     (tmp_path / "x.png").write_bytes(data)

@@ -10,15 +10,8 @@ from simclrseg.config.finetune import FinetuneConfig, FinetuneTraining
 from simclrseg.config.pretrain import PretrainConfig, PretrainTraining
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.errors import RunError, UsageError
-from simclrseg.knobs import (
-    attribute_docstring,
-    command_of,
-    config_of_run,
-    dump_config,
-    knobs_of,
-    parse_config,
-    parse_config_file,
-)
+from simclrseg.knobs.files import config_of_run, dump_config, parse_config, parse_config_file
+from simclrseg.knobs.knob import attribute_docstring, command_of, knobs_of
 from tests.cli.small import Optim, TrainConfig
 
 GOOD = {"data": {"dataset": ["a"]}}
@@ -70,7 +63,7 @@ def test_the_tree_that_is_given_is_not_changed():
 def test_a_dumped_config_is_read_back_equal(tmp_path):
     config = parse_config(TrainConfig, GOOD | {"optim": {"clip": None, "epochs": 3, "micro": 4}})
     (tmp_path / "config.yaml").write_text(dump_config(config))
-    assert parse_config_file(TrainConfig, str(tmp_path / "config.yaml")) == config
+    assert parse_config_file(TrainConfig, tmp_path / "config.yaml") == config
 
 
 def test_a_dumped_config_says_its_command_and_leaves_out_what_belongs_to_one_call():

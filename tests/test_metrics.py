@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from simclrseg import metrics
 from simclrseg.errors import DataError
-from simclrseg.metrics import (
+from simclrseg.metrics import counts
+from simclrseg.metrics.counts import (
     Counts,
     binary_metrics,
     confusion_matrix,
@@ -38,7 +38,7 @@ def test_confusion_counts_pairs_of_true_and_predicted_class() -> None:
 
 @pytest.mark.parametrize(("classes", "type_"), [(2, np.uint8), (22, np.uint8), (254, np.uint8), (22, np.int64)])
 def test_confusion_equals_scikit_learns(classes: int, type_: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_EXACT", 100)  # what is larger is counted in parts
+    monkeypatch.setattr(counts, "_EXACT", 100)  # what is larger is counted in parts
     prediction, mask = (array.astype(type_) for array in pixels(classes))
     counted = mask != 255
     expected = sklearn_confusion(mask[counted], prediction[counted], labels=range(classes))
@@ -57,8 +57,8 @@ def test_counts_split_all_pixels_for_each_class() -> None:
 
 
 def test_binary_metrics_follow_their_formulas() -> None:
-    metrics = binary_metrics(np.array([[50, 10], [5, 35]]))  # tn fp / fn tp
-    assert metrics == {
+    counts = binary_metrics(np.array([[50, 10], [5, 35]]))  # tn fp / fn tp
+    assert counts == {
         "iou": 35 / 50,
         "f1": 70 / 85,
         "dice": 70 / 85,
@@ -66,7 +66,7 @@ def test_binary_metrics_follow_their_formulas() -> None:
         "recall": 35 / 40,
         "accuracy": 85 / 100,
     }
-    assert next(iter(metrics)) == "iou"
+    assert next(iter(counts)) == "iou"
 
 
 def test_counts_of_parts_add_up_to_the_micro_average_of_the_whole() -> None:
@@ -92,10 +92,10 @@ def test_mean_iou_is_over_the_classes_that_occur() -> None:
     iou = per_class_iou(matrix)
     assert iou[:2].tolist() == [6 / 8, 2 / 4]
     assert np.isnan(iou[2:]).all()
-    metrics = multiclass_metrics(matrix)
-    assert list(metrics) == ["miou", "f1", "precision", "recall", "accuracy"]
-    assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
-    assert metrics["accuracy"] == pixel_accuracy(matrix) == 8 / 10
+    counts = multiclass_metrics(matrix)
+    assert list(counts) == ["miou", "f1", "precision", "recall", "accuracy"]
+    assert counts["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
+    assert counts["accuracy"] == pixel_accuracy(matrix) == 8 / 10
 
 
 def test_a_mask_with_a_class_id_that_the_model_lacks_is_named() -> None:

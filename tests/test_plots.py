@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from simclrseg import plots
+from simclrseg.charts import plots
 
 
 def test_a_grid_has_every_tile_in_its_place(tmp_path):

@@ -10,8 +10,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from simclrseg import representation
-from simclrseg.representation import (
+from simclrseg.metrics import representation
+from simclrseg.metrics.representation import (
     alignment,
     effective_rank,
     knn_accuracy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.resizing import resize_image, resize_mask, resize_probability
+from simclrseg.images.resizing import resize_image, resize_mask, resize_probability
 
 
 def test_shrinking_averages_each_axis_on_its_own():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images import image_shape, read_bands, read_image, stored_bands
+from simclrseg.images.decode import image_shape, read_bands, read_image, stored_bands
 from tests.tiffs import tiff
 
 

@@ -16,9 +16,9 @@ from simclrseg.cli import console
 from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
-from simclrseg.cli.stopping import INTERRUPTED, Terminated, terminable
 from simclrseg.errors import GateError, Interrupted, SimclrsegError, UsageError
-from simclrseg.files import UNWRITABLE, output_error
+from simclrseg.system.files import UNWRITABLE, output_error
+from simclrseg.system.stopping import INTERRUPTED, Terminated, terminable
 
 if TYPE_CHECKING:
     from simclrseg.config.evaluate import EvaluateConfig
@@ -71,7 +71,7 @@ def simclrseg(
 def pretrain(config: PretrainConfig) -> None:
     """Learn a backbone from photos without labels."""
     launch(config.hardware.devices)
-    from simclrseg.recipes.pretrain import pretrain as run
+    from simclrseg.commands.pretrain import pretrain as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
         console.print_result(run(config, observers=[progress]), kept=True)
@@ -88,7 +88,7 @@ def pretrain(config: PretrainConfig) -> None:
 def finetune(config: FinetuneConfig) -> None:
     """Train a segmentation or classification model on labelled photos, from a pretrained backbone."""
     launch(config.hardware.devices)
-    from simclrseg.recipes.finetune import finetune as run
+    from simclrseg.commands.finetune import finetune as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
         console.print_result(run(config, observers=[progress]), kept=True)
@@ -100,12 +100,12 @@ def finetune(config: FinetuneConfig) -> None:
         "simclrseg evaluate oxford_pets-pets --min iou=0.85 --json",
         "simclrseg evaluate runs/finetune/* --baseline oxford_pets-none",
     ),
-    terms="simclrseg.evaluation:TERMS",
+    terms="simclrseg.scores:TERMS",
 )
 def evaluate(config: EvaluateConfig) -> None:
     """Score fine-tuned models on labelled photos, with intervals, and compare them."""
-    from simclrseg.recipes._summary import summary
-    from simclrseg.recipes.evaluate import evaluate as run
+    from simclrseg.cli.summary import summary
+    from simclrseg.commands.evaluate import evaluate as run
 
     with console.session(quiet=config.console.quiet):
         result = run(config)
@@ -124,7 +124,7 @@ def evaluate(config: EvaluateConfig) -> None:
 )
 def predict(config: PredictConfig) -> None:
     """Segment or classify photos."""
-    from simclrseg.recipes.predict import predict as run
+    from simclrseg.commands.predict import predict as run
 
     with console.session(quiet=config.console.quiet), FileProgress() as progress:
         result = run(config, on_file=progress)
@@ -143,9 +143,9 @@ def predict(config: PredictConfig) -> None:
 def export(config: ExportConfig) -> None:
     """Write a fine-tuned model for other runtimes, with its preprocessing inside."""
     if config.console.inspect:  # without PyTorch
-        from simclrseg.recipes.inspect import inspect as run
+        from simclrseg.commands.inspect import inspect as run
     else:
-        from simclrseg.recipes.export import export as run
+        from simclrseg.commands.export import export as run
     with console.session(quiet=config.console.quiet):
         console.print_result(run(config), as_json=config.console.as_json)
 
@@ -159,7 +159,7 @@ def export(config: ExportConfig) -> None:
 )
 def pull(config: PullConfig) -> None:
     """List published backbones, or fetch one."""
-    from simclrseg.recipes.pull import pull as run
+    from simclrseg.commands.pull import pull as run
 
     with console.session(quiet=config.console.quiet), DownloadProgress() as progress:
         result = run(config, progress=progress)

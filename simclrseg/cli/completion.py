@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from simclrseg.cli.shells import FILES, SCRIPTS
 
 if TYPE_CHECKING:
-    from simclrseg.knobs import Knob
+    from simclrseg.knobs.knob import Knob
 
 
 class Item(NamedTuple):
@@ -117,7 +117,7 @@ def _top_level() -> Iterator[Item]:
 
 def _knobs(command: str) -> list[Knob]:
     from simclrseg.config import CONFIGS
-    from simclrseg.knobs import knobs_of
+    from simclrseg.knobs.knob import knobs_of
 
     return list(knobs_of(CONFIGS[command])) if command in CONFIGS else []
 
@@ -148,7 +148,7 @@ def _values(option: str, knobs: Sequence[Knob], words: Sequence[str], incomplete
 
 
 def _offers(knob: Knob, words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    from simclrseg.config.values import Completes
+    from simclrseg.knobs.values import Completes
 
     if choices := knob.values.choices:
         return map(Item, map(str, choices))
@@ -164,7 +164,7 @@ def _nothing(words: Sequence[str], incomplete: str) -> Iterable[Item]:
 
 
 def _presets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.presets import PRESETS
+    from simclrseg.config.files import PRESETS
 
     for name, path in PRESETS.items():
         with open(path, encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from simclrseg.files import finite
+from simclrseg.system.files import finite
 
 if TYPE_CHECKING:
     from rich.table import Table

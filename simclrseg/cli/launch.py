@@ -8,9 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-from simclrseg.cli.stopping import HANGUP
 from simclrseg.errors import UsageError
-from simclrseg.hardware import cpu_cores
+from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.stopping import HANGUP
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
 
@@ -51,6 +51,6 @@ def first_failure(code: int) -> tuple[bool, int]:
     """Whether of several processes this is the first that fails, and the exit code with which all end."""
     if "WORLD_SIZE" not in os.environ:
         return True, code
-    from simclrseg import distributed
+    from simclrseg.system import distributed
 
     return distributed.first_failure(code)

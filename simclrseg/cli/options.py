@@ -20,7 +20,7 @@ from simclrseg.errors import UsageError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from simclrseg.knobs import Knob
+    from simclrseg.knobs.knob import Knob
 
 Body = Callable[..., None]
 
@@ -106,8 +106,9 @@ def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
     Args:
         words: what Typer read, by name of the knob; None or empty where an option was not given.
     """
-    from simclrseg.knobs import command_of, knobs_of, parse_config
-    from simclrseg.presets import find_preset, load_preset
+    from simclrseg.config.files import find_preset, load_preset
+    from simclrseg.knobs.files import parse_config
+    from simclrseg.knobs.knob import command_of, knobs_of
 
     file: str | None = words.pop("config_file")
     knobs = {knob.name: knob for knob in knobs_of(model)}
@@ -140,7 +141,7 @@ def make_options(model: type[BaseModel]) -> list[Any]:
     Raises:
         TypeError: if two knobs would share a name or a flag.
     """
-    from simclrseg.knobs import knobs_of
+    from simclrseg.knobs.knob import knobs_of
 
     knobs = list(knobs_of(model))
     names = [name for knob in knobs for name in (knob.name, *knob.spellings, knob.negation) if name]

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from simclrseg.config.shared import Console, Hardware, Section
-from simclrseg.config.values import Completes, DatasetName, Flag, PathText, Positional, Transient
 from simclrseg.errors import suggestion
-from simclrseg.evaluation import EMBEDDINGS, GATES
+from simclrseg.knobs.sections import Console, Hardware, Section
+from simclrseg.knobs.values import Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.scores import EMBEDDINGS, GATES
 
 
 def _gate(text: str) -> str:

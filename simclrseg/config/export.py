@@ -7,9 +7,9 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
-from simclrseg.config.shared import Console, Section
-from simclrseg.config.values import Completes, DatasetName, Flag, PathText, Positional, Transient
 from simclrseg.exporters import EXPORTERS, PRECISIONS
+from simclrseg.knobs.sections import Console, Section
+from simclrseg.knobs.values import Completes, DatasetName, Flag, PathText, Positional, Transient
 
 
 class ExportModel(Section):

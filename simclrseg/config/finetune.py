@@ -9,8 +9,10 @@ from typing import Annotated, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
-from simclrseg.config.values import (
+from simclrseg.engine import OPTIMIZERS
+from simclrseg.errors import suggestion
+from simclrseg.knobs.sections import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
+from simclrseg.knobs.values import (
     BackboneName,
     Completes,
     DatasetName,
@@ -19,8 +21,6 @@ from simclrseg.config.values import (
     PathText,
     check_columns,
 )
-from simclrseg.engine import OPTIMIZERS
-from simclrseg.errors import suggestion
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 

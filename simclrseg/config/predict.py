@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, model_validator
 
-from simclrseg.config.shared import Console, Section
-from simclrseg.config.values import Completes, Flag, PathText, Positional, Transient
 from simclrseg.inference import OUTPUTS
+from simclrseg.knobs.sections import Console, Section
+from simclrseg.knobs.values import Completes, Flag, PathText, Positional, Transient
 
 
 class PredictInput(Section):

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
-from simclrseg.config.values import (
+from simclrseg.engine import OPTIMIZERS
+from simclrseg.knobs.sections import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
+from simclrseg.knobs.values import (
     BackboneName,
     Completes,
     DatasetName,
@@ -19,8 +20,7 @@ from simclrseg.config.values import (
     PathText,
     check_columns,
 )
-from simclrseg.engine import OPTIMIZERS
-from simclrseg.tasks import METHODS
+from simclrseg.methods import METHODS
 
 
 def _warm_enough(value: Any) -> Any:

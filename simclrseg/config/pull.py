@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from simclrseg.config.shared import Section
-from simclrseg.config.values import BackboneName, Completes, Flag, PathText, Positional, Transient
+from simclrseg.knobs.sections import Section
+from simclrseg.knobs.values import BackboneName, Completes, Flag, PathText, Positional, Transient
 
 
 class PullSource(Section):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from simclrseg.resizing import resize_image, resize_mask
+from simclrseg.images.resizing import resize_image, resize_mask
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
 _ORDERS = tuple(permutations(range(4)))

@@ -28,15 +28,15 @@ import cv2
 import numpy as np
 import PIL
 
-from simclrseg import headers, images, resizing, srgb, tiff
 from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, Derived, size_text
 from simclrseg.data.datasets.locate import user_cache
-from simclrseg.distributed import local_world_size
 from simclrseg.errors import DataError, ImageError, OutputError
-from simclrseg.files import replacing
-from simclrseg.hardware import available_memory, cpu_cores
-from simclrseg.images import Mask, Pixels, image_shape
+from simclrseg.images import decode, headers, resizing, srgb, tiff
+from simclrseg.images.decode import Mask, Pixels, image_shape
+from simclrseg.system.distributed import local_world_size
+from simclrseg.system.files import replacing
+from simclrseg.system.hardware import available_memory, cpu_cores
 
 log = logging.getLogger(__name__)
 
@@ -387,7 +387,7 @@ def _state(path: Path | None) -> str:
 @cache
 def _decoder() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    readers = [Path(str(module.__file__)) for module in (images, srgb, resizing, headers, tiff)]
+    readers = [Path(str(module.__file__)) for module in (decode, srgb, resizing, headers, tiff)]
     sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import image_shape
+from simclrseg.images.decode import image_shape
 from simclrseg.metadata import IGNORE
 
 ASPECTS = 0.9, 1.1

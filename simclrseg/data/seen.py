@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.hardware import cpu_cores
+from simclrseg.system.hardware import cpu_cores
 
 MOST = 10_000
 _BYTES = 6  # of a hash: two of a million photos agree by chance with a probability of 0.2 %

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
-from simclrseg.hardware import cpu_cores
+from simclrseg.system.hardware import cpu_cores
 
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclrseg import distributed
 from simclrseg.engine.history import EpochRecord
 from simclrseg.engine.stored import Misfit, kinds, require_fit, require_numbers
 from simclrseg.errors import OutputError, RunError, TrainingError
-from simclrseg.files import replacing, writing
+from simclrseg.system import distributed
+from simclrseg.system.files import replacing, writing
 
 FORMAT = 1
 """Of the files, which say so; older ones do not, and are of this format too."""

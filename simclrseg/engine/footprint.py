@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from simclrseg.distributed import local_world_size, world_size
 from simclrseg.engine.batch_norm import BatchNorm
 from simclrseg.engine.gradients import Passes, buffers_kept
 from simclrseg.engine.task import Batch, ContrastiveTask, Task
 from simclrseg.errors import OutOfMemory
-from simclrseg.hardware import available_memory
+from simclrseg.system.distributed import local_world_size, world_size
+from simclrseg.system.hardware import available_memory
 
 SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
 BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25

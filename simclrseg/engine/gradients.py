@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from simclrseg import distributed
 from simclrseg.engine.runtime import autocast
 from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task
+from simclrseg.system import distributed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from simclrseg.files import write_text, writing
+from simclrseg.system.files import write_text, writing
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.errors import SimclrsegError, TrainingError, UsageError
-from simclrseg.files import write_text
+from simclrseg.system.files import write_text
 
 log = logging.getLogger(__name__)
 

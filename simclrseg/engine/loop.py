@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from simclrseg import distributed
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
@@ -22,10 +21,11 @@ from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast, freed_memory_kept
-from simclrseg.engine.signals import Stop, StopRequest, stop_requests
 from simclrseg.engine.stored import load_optimizer, require_fit
 from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
+from simclrseg.system import distributed
+from simclrseg.system.signals import Stop, StopRequest, stop_requests
 
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-from simclrseg import distributed
 from simclrseg.errors import DeviceError, TrainingError, UnknownName
-from simclrseg.hardware import nvidia_gpu_is_there
+from simclrseg.system import distributed
+from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
 

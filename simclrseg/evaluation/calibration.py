@@ -1,172 +1,86 @@
-"""Calibration: is a probability of 0.8 right in 80 of 100 cases? And how good are the predictions that are sure?"""
+"""What `evaluate` says of a model's confidence: is it right as often as it is sure?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simclrseg.evaluation.intervals import Floats
-from simclrseg.metadata import IGNORE
+from simclrseg.charts import plots
+from simclrseg.scores.confidences import Confidences, Reliability
+from simclrseg.scores.results import Evaluated
+from simclrseg.targets import labelled
 
-BINS = 15
-LEVELS, WIDTH = 2_500, 0.01
-"""Bins of the logit of the confidence by which risk and coverage of pixels are read, and how wide they are."""
-LOWEST = -8.0  # the logit where they begin; the last one ends at 17, above the largest float32 below 1
-NEAREST = 2.0**-25  # to 0 and 1 that a confidence comes
-
-
-@dataclass
-class Confidences:
-    """Counts of predictions by their confidence, the probability of the predicted class; those of images add up.
-
-    Attributes:
-        number, right, confidence: (15,) predictions in each equal bin of (0, 1], how many of them are right, and the
-            sum of their confidences.
-        levels: (2, L) predictions at each level of confidence, rising, and the right ones among them. Of photos every
-            confidence that occurs is a level; of pixels, which are too many, there are 2,500.
-        squared: sum over predictions of the Brier score, sum_k (p_k - y_k)^2.
-    """
-
-    number: Floats
-    right: Floats
-    confidence: Floats
-    levels: Floats
-    squared: float = 0.0
-
-    @classmethod
-    def none(cls) -> Confidences:
-        """To which those of pixels can be added."""
-        return cls(np.zeros(BINS), np.zeros(BINS), np.zeros(BINS), np.zeros((2, LEVELS)))
-
-    @classmethod
-    def of_photos(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
-        """Count photos.
-
-        Args:
-            probabilities: (N, K), rows that sum to 1.
-            labels: (N,) true classes.
-        """
-        values, level = np.unique(probabilities.max(axis=1), return_inverse=True)
-        return cls._of(probabilities.T, labels, level, len(values))
-
-    @classmethod
-    def of_pixels(cls, probability: NDArray[np.floating], mask: NDArray[np.uint8]) -> Confidences:
-        """Count the pixels of one image.
-
-        Args:
-            probability: (H, W) of the foreground, or (C, H, W).
-            mask: (H, W) true class ids; 255 counts nowhere.
-        """
-        counted = mask != IGNORE
-        p = probability[None] if probability.ndim == 2 else probability
-        p = p[:, counted]  # (1 or C, n)
-        if len(p) == 1:
-            p = np.concatenate([1 - p, p])
-        top = p.max(axis=0)
-        logit = np.log(np.maximum(top, NEAREST) / np.maximum(1 - top, NEAREST))
-        level = np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
-        return cls._of(p, mask[counted], level, LEVELS)
-
-    @classmethod
-    def _of(
-        cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer], level: NDArray[np.intp], levels: int
-    ) -> Confidences:
-        """Count predictions of probabilities (K, N)."""
-        top, hit = probabilities.max(axis=0).astype(np.float64), probabilities.argmax(axis=0) == labels
-        place = np.clip(np.ceil(top * BINS).astype(np.intp) - 1, 0, BINS - 1)
-        squares = (probabilities.astype(np.float64) ** 2).sum(axis=0)
-        of_truth = probabilities[labels, np.arange(len(labels))].astype(np.float64)
-        return cls(
-            np.bincount(place, minlength=BINS).astype(np.float64),
-            np.bincount(place[hit], minlength=BINS).astype(np.float64),
-            np.bincount(place, weights=top, minlength=BINS).astype(np.float64),
-            np.stack([np.bincount(some, minlength=levels) for some in (level, level[hit])]).astype(np.float64),
-            float((squares - 2 * of_truth + 1).sum()),
-        )
-
-    def __iadd__(self, other: Confidences) -> Confidences:
-        """Add the pixels of another image."""
-        self.number += other.number
-        self.right += other.right
-        self.confidence += other.confidence
-        self.levels += other.levels
-        self.squared += other.squared
-        return self
-
-    @property
-    def brier(self) -> float:
-        """Mean of sum_k (p_k - y_k)^2 (Brier 1950), in [0, 2]; NaN without predictions."""
-        total = self.number.sum()
-        return self.squared / total if total else float("nan")
-
-    def reliability(self) -> Reliability:
-        """Confidence against accuracy in 15 equal bins."""
-        return Reliability(self.number, self.right, self.confidence)
-
-    def risk_coverage(self) -> tuple[Floats, Floats]:
-        """Share of the predictions that are kept, the surest first, and the share of these that is wrong.
-
-        El-Yaniv & Wiener 2010. Both (n,), coverage rising to 1.
-        """
-        kept, wrong = self._surest()
-        return (kept / kept[-1] if len(kept) else kept), wrong / kept
-
-    @property
-    def aurc(self) -> float:
-        """Area under risk against coverage: the mean risk over all coverages; lower is better.
-
-        Predictions of one level come in no order, so that on average its errors lie evenly among them.
-        """
-        kept, wrong = self._surest()
-        if len(kept) == 0:
-            return float("nan")
-        number, errors = np.diff(kept, prepend=0.0), np.diff(wrong, prepend=0.0)
-        before, wrong_before = kept - number, wrong - errors
-        # the sum of (wrong_before + i share) / (before + i) for i = 1 ... number
-        share = errors / number
-        risks = errors + (wrong_before - share * before) * (_harmonic(kept) - _harmonic(before))
-        return float(risks.sum() / kept[-1])
-
-    def _surest(self) -> tuple[Floats, Floats]:
-        """Predictions down to each level that occurs, the surest first, and how many of them are wrong."""
-        number, right = self.levels[:, self.levels[0] > 0][:, ::-1]
-        return np.cumsum(number), np.cumsum(number - right)
-
-
-def _harmonic(number: Floats) -> Floats:
-    """1 + 1/2 + ... + 1/n less Euler's constant, within 0.002."""
-    return np.log(number + 0.5) + 1 / (24 * (number + 0.5) ** 2)
+COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """The reliability diagram: per bin of confidence, predictions, right ones and the sum of confidences, (bins,)."""
+class Calibration:
+    """How far confidence and accuracy agree, over all photos or pixels that were scored.
 
-    number: Floats
-    right: Floats
-    confidence: Floats
+    Attributes:
+        ece: expected calibration error in 15 equal bins.
+        brier: mean of sum_k (p_k - y_k)^2, in [0, 2].
+        aurc: area under risk against coverage.
+        reliability: the bins.
+        risk_coverage: (n,) each.
+        unit: what was counted, ``photos`` or ``pixels``.
+    """
 
-    @property
-    def accuracy(self) -> Floats:
-        """(bins,); NaN where a bin is empty."""
-        return self._mean(self.right)
+    ece: float
+    brier: float
+    aurc: float
+    reliability: Reliability
+    risk_coverage: tuple[np.ndarray, np.ndarray]
+    unit: str
 
-    @property
-    def mean_confidence(self) -> Floats:
-        """(bins,); NaN where a bin is empty."""
-        return self._mean(self.confidence)
+    @classmethod
+    def of(cls, confidences: Confidences, *, unit: str) -> Calibration:
+        bins = confidences.reliability()
+        return cls(bins.ece, confidences.brier, confidences.aurc, bins, confidences.risk_coverage(), unit)
 
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean over predictions of |accuracy - confidence| of their bin.
+    def risk_at(self, coverage: float) -> float:
+        """The share that is wrong of the surest predictions, of which at least so many are kept."""
+        kept, risk = self.risk_coverage
+        return float(risk[min(int(np.searchsorted(kept, coverage - 1e-12)), len(risk) - 1)])
 
-        Naeini et al. 2015; Guo et al. 2017, eq. 3.
-        """
-        total = self.number.sum()
-        return float(np.abs(self.right - self.confidence).sum() / total) if total else float("nan")
+    def bins(self) -> np.ndarray:
+        """(15, 3): mean confidence and accuracy, NaN where there are none, and number of predictions."""
+        parts = self.reliability
+        return np.stack([parts.mean_confidence, parts.accuracy, parts.number], axis=1)
 
-    def _mean(self, total: Floats) -> Floats:
-        mean: Floats = np.divide(total, self.number, out=np.full(len(self.number), np.nan), where=self.number > 0)
-        return mean
+    def facts(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "unit": self.unit,
+            "n": int(self.reliability.number.sum()),
+            "ece": self.ece,
+            "brier": self.brier,
+            "aurc": self.aurc,
+            "risk_at_coverage": {f"{coverage:g}": self.risk_at(coverage) for coverage in COVERAGES},
+            "reliability": self.rows(),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a bin; None where it is empty."""
+        edges = np.linspace(0, 1, len(self.reliability.number) + 1).round(4).tolist()
+        return [
+            {
+                "from": low,
+                "to": high,
+                "confidence": float(confidence) if number else None,
+                "accuracy": float(accuracy) if number else None,
+                "n": int(number),
+            }
+            for low, high, (confidence, accuracy, number) in zip(edges, edges[1:], self.bins(), strict=False)
+        ]
+
+
+def calibrate(model: Evaluated, folder: Path) -> Calibration:
+    """Compare confidence with accuracy, and write ``calibration.csv`` and ``calibration.png``."""
+    found = Calibration.of(model.scores.confidences, unit=model.scores.unit)
+    labelled.write_rows(folder / "calibration.csv", found.rows())
+    plots.reliability(found.bins(), found.risk_coverage, folder / "calibration.png", ece=found.ece, unit=found.unit)
+    return found

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from simclrseg.evaluation.results import Estimate, Evaluated, Report
-from simclrseg.evaluation.wording import duration, words, written
+from simclrseg.scores.results import Estimate, Evaluated, Report
+from simclrseg.scores.wording import duration, words, written
 
 SHOWN = ("iou", "miou", "f1", "precision", "recall", "accuracy", "boundary_iou", "macro_f1", "top5")
 """Metrics that have a column, where they have a value."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from simclrseg.charts.svg import Chart, Line
 from simclrseg.evaluation import compare
-from simclrseg.evaluation.charts import Chart, Line
-from simclrseg.evaluation.results import Evaluated, Report
-from simclrseg.evaluation.segmentation import best_threshold
-from simclrseg.evaluation.wording import words
+from simclrseg.scores.results import Evaluated, Report
+from simclrseg.scores.wording import words
+from simclrseg.targets.segmentation.scores import best_threshold
 
 POINTS = 200
 """Points that a curve is drawn with at most."""

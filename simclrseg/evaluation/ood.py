@@ -1,165 +1,299 @@
-"""Out-of-distribution detection: does the model know when it does not know?
-
-Every score is higher for what looks less like the training data. (A score that is turned, such as the maximum
-probability itself, gives 1 - AUROC: 0.08 where it should say 0.92.)
-"""
+"""`evaluate --ood`: does a model know when it does not know?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from simclrseg.evaluation.intervals import RESAMPLES, Floats, Interval, interval, resamples
+from simclrseg.charts import plots
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.detection import (
+    Detection,
+    detection,
+    energy,
+    entropy,
+    max_softmax,
+    mutual_information,
+    pair_logits,
+    pair_probabilities,
+)
+from simclrseg.inference.masks import Predict
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.dropout import dropout_layers, sampling
+from simclrseg.scores.reading import read_photos
+from simclrseg.scores.results import Estimate, Evaluated
+from simclrseg.targets import labelled
+from simclrseg.training.train import Machine, spread
 
-NAMES = ("auroc", "aupr", "fpr95")
-_LEVELS = 1000  # different scores that intervals are read from
-_TOGETHER = 100  # resamples at a time: a few arrays of so many rows, a column an image
+log = logging.getLogger(__name__)
 
+MOST = 10_000  # photos of another dataset
+DRAWS = 20  # of Monte-Carlo dropout, where nothing else is asked for
+PIXELS = 256  # of each photo
 
-def pair_logits(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A single logit x of the foreground as two classes, 0 and x: (N, 1, ...) -> (N, 2, ...); others as they are."""
-    if logits.shape[1] != 1:
-        return logits
-    return np.concatenate([np.zeros_like(logits), logits], axis=1)
-
-
-def pair_probabilities(probabilities: NDArray[np.floating], *, binary: bool) -> NDArray[np.floating]:
-    """(N, ...) of the foreground -> (N, 2, ...) of both classes; (N, K, ...) as they are."""
-    return np.stack([1 - probabilities, probabilities], axis=1) if binary else probabilities
-
-
-def max_softmax(probabilities: NDArray[np.floating]) -> Floats:
-    """1 - max p, in [0, 1 - 1/K] (Hendrycks & Gimpel 2017): (N, K, ...) -> (N, ...)."""
-    doubt: Floats = 1 - probabilities.max(axis=1).astype(np.float64)
-    return doubt
-
-
-def entropy(probabilities: NDArray[np.floating]) -> Floats:
-    """H(p) in nats, in [0, ln K]: (N, K, ...) -> (N, ...)."""
-    p = probabilities.astype(np.float64)
-    nats: Floats = -(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1)
-    return nats
-
-
-def energy(logits: NDArray[np.floating], *, temperature: float = 1.0) -> Floats:
-    """-T ln sum exp(x / T) (Liu et al. 2020, eq. 4): (N, K, ...) -> (N, ...)."""
-    x = logits.astype(np.float64) / temperature
-    top = x.max(axis=1)
-    free: Floats = -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
-    return free
+Level = Literal["image", "pixel"]
+# photos (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
+Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
+# by level and score, (n,) of photos or (n, PIXELS)
+Scores = dict[tuple[Level, str], np.ndarray]
 
 
-def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
-    """H(mean p) - mean H(p): what the draws of the weights disagree about (Gal et al. 2017, eq. 2), in nats.
+class Other(NamedTuple):
+    """Photos of another kind: what the user called them, their dataset, and those of it that are taken."""
 
-    Args:
-        draws: one or more, each the probabilities (N, K, ...) of a forward pass with dropout; read one by one.
-
-    Returns:
-        (N, ...), never below 0 but for rounding, which is cut off.
-    """
-    total, expected, number = np.zeros(()), np.zeros(()), 0
-    for draw in draws:
-        total, expected, number = total + draw, expected + entropy(draw), number + 1
-    information: Floats = np.maximum(entropy(total / number) - expected / number, 0)
-    return information
+    name: str
+    dataset: Dataset
+    indices: Sequence[int]
 
 
 @dataclass(frozen=True)
-class Detection:
-    """How well a score tells out-of-distribution samples, the positives, from the model's own.
+class OutOfDistribution:
+    """What the scores of one or more other datasets tell.
 
     Attributes:
-        auroc: area under the receiver operating characteristic; 0.5 is chance.
-        aupr: average precision; its chance level is the share of the positives.
-        fpr95: false positive rate at the threshold that finds 95 % of the positives.
-        intervals: bootstrap intervals of the three, by name, over images.
-        inside, outside: number of images.
+        detections: by dataset, as the user called it, level and score.
+        draws: of Monte-Carlo dropout; 0 without.
+        picture: of the scores of photos.
     """
 
-    auroc: float
-    aupr: float
-    fpr95: float
-    intervals: dict[str, Interval | None]
-    inside: int
-    outside: int
+    detections: dict[str, dict[Level, dict[str, Detection]]]
+    draws: int
+    picture: Path
 
+    def facts(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            name: {
+                "inside": (some := next(iter(levels["image"].values()))).inside,
+                "outside": some.outside,
+                "mc_samples": self.draws or None,
+                **{
+                    level: {score: _facts(found) for score, found in scores.items()} for level, scores in levels.items()
+                },
+            }
+            for name, levels in self.detections.items()
+        }
 
-def detection(inside: Floats, outside: Floats) -> Detection:
-    """AUROC, AUPR and FPR at 95 % TPR, with intervals over the images of both sets.
-
-    Args:
-        inside: scores of the model's own test images, (n,), or (n, P) of P pixels of each.
-        outside: those of the other dataset, (m,) or (m, P).
-    """
-    scores = np.concatenate([inside, outside])
-    positive = np.arange(len(scores)) >= len(inside)
-    every = np.ones((1, len(scores)))
-    auroc, aupr, fpr95 = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0].tolist()
-    found: dict[str, Interval | None] = dict.fromkeys(NAMES)
-    if len(inside) > 1 and len(outside) > 1:
-        binned = _binned(scores.reshape(len(scores), -1))
-        parts = []
-        for start in range(0, RESAMPLES, _TOGETHER):
-            number = min(_TOGETHER, RESAMPLES - start)
-            drawn = [resamples(len(part), number=number, seed=start + k) for k, part in enumerate((inside, outside))]
-            parts.append(_curves(*_counts(binned, positive, np.concatenate(drawn, axis=1))))
-        found = {name: interval(row) for name, row in zip(NAMES, np.concatenate(parts, axis=1), strict=True)}
-    return Detection(auroc, aupr, fpr95, found, len(inside), len(outside))
-
-
-def _binned(scores: Floats) -> Floats:
-    """Scores (n, P), where there are many different ones by their place among ``_LEVELS`` quantiles."""
-    different = np.unique(scores)
-    if len(different) <= _LEVELS:
-        return scores
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS + 1)[1:-1]))
-    return np.searchsorted(edges, scores, side="left").astype(np.float64)
-
-
-def _counts(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Positives and negatives that score at least as much as each different score, from the highest down.
-
-    Args:
-        scores: (n, P), P pixels of n images.
-        positive: (n,) images.
-        weights: (R, n), how often each image is counted.
-
-    Returns:
-        True and false positives, (R, T) each.
-    """
-    different, place = np.unique(-scores, return_inverse=True)
-    place = place.reshape(scores.shape)
-    if scores.shape[1] == 1:  # each image has one score: sort and add up
-        order = np.argsort(place[:, 0], kind="stable")
-        last = np.append(np.diff(place[order, 0]) != 0, True)  # equal scores pass a threshold together
-        sums = [np.cumsum(weights[:, order] * which[order], axis=1)[:, last] for which in (positive, ~positive)]
-        return sums[0], sums[1]
-    if len(weights) == 1:  # no table of images by scores, which may be large
-        repeated = np.broadcast_to(weights.T, scores.shape)
-        tables: list[NDArray[Any]] = [
-            np.bincount(place[which].ravel(), weights=repeated[which].ravel(), minlength=len(different))[None]
-            for which in (positive, ~positive)
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a dataset, level and score, with the ends of the intervals."""
+        return [
+            {"dataset": name, "level": level, "score": score, **_columns(found)}
+            for name, levels in self.detections.items()
+            for level, scores in levels.items()
+            for score, found in scores.items()
         ]
+
+
+def open_others(names: Sequence[str]) -> list[Other]:
+    """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most.
+
+    Raises:
+        SimclrsegError: if one of them is not at hand.
+    """
+    found = []
+    for name in dict.fromkeys(names):
+        dataset = open_dataset(name, DatasetOptions(masks=False))
+        part = dataset.official.get("test") or range(len(dataset))
+        chosen = spread(part, MOST)
+        log.info(
+            f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if dataset.official.get("test") else "")
+        )
+        found.append(Other(name, dataset, chosen))
+    return found
+
+
+def check(
+    others: Sequence[Other],
+    dataset: Dataset,
+    network: Any | None,
+    metadata: ModelMetadata,
+    samples: int | None,
+) -> int:
+    """Refuse what cannot be told, before anything is scored, and say how many draws of dropout there will be.
+
+    Args:
+        dataset: the model's own photos.
+        network: None for an exported file.
+        samples: asked for; None for as many as are usual, where the model allows any.
+
+    Raises:
+        DataError: if a dataset's pictures do not fit the model, or are its own.
+        UsageError: if draws are asked for of a model that has no dropout, or is an exported file.
+    """
+    own = _identities(dataset, range(len(dataset)))
+    for other in others:
+        labelled.check_bands(other.dataset, metadata, remedy="choose another --ood")
+        if shared := len(own & _identities(other.dataset, other.indices)):
+            raise DataError(
+                f"--ood {other.name} is what the model is scored on, or has {shared:,} photos of it: "
+                "choose a dataset of another kind"
+            )
+    if network is None:
+        if samples is not None:
+            raise UsageError("--mc-samples needs dropout, and an exported file has none left: name its run")
+        log.info("of an exported file, which has no logits and no dropout, --ood reads msp and entropy only")
+        return 0
+    if not dropout_layers(network.model):
+        reason = "the model was trained without dropout, so its mutual information would be exactly 0"
+        if samples is not None:
+            raise UsageError(f"--mc-samples {samples}: {reason}; fine-tune with --dropout 0.1")
+        log.info(f"no mutual information: {reason}")
+        return 0
+    return DRAWS if samples is None else samples
+
+
+def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
+    """What tells photos apart, whatever their folder is called by: their files, or keys where they have no file."""
+    resolved = cache(Path.resolve)  # of folders, which are few
+    paths = ((index, dataset.path(index)) for index in indices)
+    return {
+        (dataset.name, dataset.keys[index]) if path is None else resolved(path.parent) / path.name
+        for index, path in paths
+    }
+
+
+def measure(
+    model: Evaluated,
+    others: Sequence[Other],
+    *,
+    draws: int,
+    machine: Machine,
+    batch_size: int,
+    folder: Path,
+) -> OutOfDistribution:
+    """Score the model's own photos and the others', and write ``ood.csv`` and ``ood.png``.
+
+    Args:
+        draws: of Monte-Carlo dropout, as ``check`` has them.
+    """
+    if model.network is None:
+        scorer = file_scorer(model.predict, binary=model.metadata.threshold is not None)
     else:
-        rows = np.arange(len(scores))[:, None] * len(different)
-        table = np.bincount((place + rows).ravel(), minlength=len(scores) * len(different))
-        table = table.reshape(len(scores), -1).astype(np.float64)
-        tables = [weights[:, which] @ table[which] for which in (positive, ~positive)]
-    return np.cumsum(tables[0], axis=1), np.cumsum(tables[1], axis=1)
+        scorer = network_scorer(model.network, machine.device, draws=draws)
+    options = {"image_size": model.metadata.image_size, "batch_size": batch_size, "workers": machine.workers}
+    torch.manual_seed(0)  # dropout draws from it
+    own = score_photos(scorer, model.dataset, model.indices, **options)
+    found: dict[str, dict[Level, dict[str, Detection]]] = {}
+    drawn = {f"{model.dataset.name}, its own": own}  # another may bear the same name
+    for name, dataset, indices in others:
+        theirs = score_photos(scorer, dataset, indices, **options)
+        drawn[name] = theirs
+        levels = found.setdefault(name, {})
+        for (level, score), inside in own.items():
+            levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
+        _tell(name, levels)
+    result = OutOfDistribution(found, draws, folder / "ood.png")
+    labelled.write_rows(folder / "ood.csv", result.rows())
+    scores = [score for level, score in own if level == "image"]
+    plots.histograms(
+        {score: {title: values["image", score] for title, values in drawn.items()} for score in scores},
+        result.picture,
+    )
+    return result
 
 
-def _curves(tp: Floats, fp: Floats) -> Floats:
-    """(3, R): AUROC, average precision and FPR at 95 % TPR of each row of counts (R, T)."""
-    tpr, fpr = tp / tp[:, -1:], fp / fp[:, -1:]
-    start = np.zeros((len(tp), 1))
-    tpr0, fpr0 = np.hstack([start, tpr]), np.hstack([start, fpr])
-    auroc = np.trapezoid(tpr0, fpr0, axis=1)
-    precision = np.divide(tp, tp + fp, out=np.ones_like(tp), where=tp + fp > 0)
-    aupr = (np.diff(tpr0, axis=1) * precision).sum(axis=1)
-    reached = (tpr >= 0.95 - 1e-12).argmax(axis=1)
-    return np.stack([auroc, aupr, fpr[np.arange(len(tp)), reached]])
+def network_scorer(task: Any, device: torch.device, *, draws: int) -> Scorer:
+    """A network as a function of photos that says how strange they are.
+
+    Args:
+        task: with the network, and ``logits`` of photos.
+        draws: of Monte-Carlo dropout; 0 leaves mutual information out.
+    """
+    model = task.model.to(device).eval()
+
+    @torch.inference_mode()
+    def score(images: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = task.normalize(torch.from_numpy(images).to(device))
+        logits = pair_logits(model(inputs).float().cpu().numpy())
+        scores = {**_of_probabilities(_softmax(logits)), "energy": energy(logits)}
+        if draws:
+            with sampling(model):
+                drawn = (_softmax(pair_logits(model(inputs).float().cpu().numpy())) for _ in range(draws))
+                scores["mutual_information"] = mutual_information(drawn)
+        return scores
+
+    return score
+
+
+def file_scorer(predict: Predict, *, binary: bool) -> Scorer:
+    """The same of an exported file, which gives probabilities only.
+
+    Args:
+        binary: whether they are those of the foreground alone.
+    """
+    return lambda images: _of_probabilities(pair_probabilities(predict(images), binary=binary))
+
+
+def score_photos(
+    scorer: Scorer, dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int
+) -> Scores:
+    """Scores of photos, and of some pixels of each where pixels have scores; a photo's is the mean over its pixels.
+
+    Raises:
+        DataError: if no photo can be read.
+    """
+    collected: dict[tuple[Level, str], list[np.ndarray]] = {}
+    skipped: list[str] = []
+    rng = np.random.default_rng(0)
+    places = rng.choice(image_size**2, min(PIXELS, image_size**2), replace=False)  # the same in every photo
+    for _, photos in read_photos(
+        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
+    ):
+        for score, values in scorer(photos).items():
+            flat = values.reshape(len(values), -1)
+            collected.setdefault(("image", score), []).append(flat.mean(axis=1))
+            if values.ndim > 1:
+                collected.setdefault(("pixel", score), []).append(flat[:, places])
+    if skipped:
+        log.warning(f"{dataset.name}: {len(skipped)} photos could not be scored; the first: {skipped[0]}")
+    return {which: np.concatenate(parts) for which, parts in collected.items()}
+
+
+def _of_probabilities(probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    return {"msp": max_softmax(probabilities), "entropy": entropy(probabilities)}
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, K, ...) -> the same."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _tell(name: str, levels: dict[Level, dict[str, Detection]]) -> None:
+    """Say what was found, and warn of scores that point the wrong way."""
+    for level, scores in levels.items():
+        words = (f"{score} {Estimate(found.auroc, found.intervals['auroc'])}" for score, found in scores.items())
+        log.info(f"{name} told apart by {level}, AUROC: {'; '.join(words)}")
+    turned = [
+        f"{score} per {level} {found.auroc:.3f}"
+        for level, scores in levels.items()
+        for score, found in scores.items()
+        if found.auroc < 0.5
+    ]
+    if turned:
+        log.warning(
+            f"--ood {name}: AUROC below 0.5 ({', '.join(turned)}): there the model is surer of {name} than of its own "
+            "photos, and such photos cannot be refused by it"
+        )
+
+
+def _facts(found: Detection) -> dict[str, Any]:
+    return {name: Estimate(getattr(found, name), around).facts() for name, around in found.intervals.items()}
+
+
+def _columns(found: Detection) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for name, around in found.intervals.items():
+        columns[name] = getattr(found, name)
+        columns[f"{name}_low"], columns[f"{name}_high"] = (around.low, around.high) if around else (None, None)
+    return columns

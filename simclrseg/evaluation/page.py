@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -14,35 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.evaluation.wording import written
+from simclrseg.charts.html import Html, element
+from simclrseg.scores.wording import written
 
 PICTURE_BYTES = 30_000
 """Most that one embedded photo takes, before base64 adds a third."""
 CHART_BYTES = 150_000
 """The same of a chart that is embedded as a picture."""
 _QUALITIES = (80, 60, 40, 20, 5, 1)
-
-
-class Html(str):
-    """Text that is markup already; all other text is escaped before it comes into a page."""
-
-
-def element(name: str, /, *content: str, **attributes: str | None) -> Html:
-    """``<name attribute="...">content</name>``.
-
-    Args:
-        attributes: ``class_`` for ``class``, ``_`` for ``-``; without those that are None.
-    """
-    parts = [name]
-    for key, value in attributes.items():
-        if value is not None:
-            parts.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(value)}"')
-    return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta") else f"</{name}>"))
-
-
-def joined(parts: Sequence[str]) -> Html:
-    """Markup as it is and text escaped, one after the other."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
 
 
 def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:

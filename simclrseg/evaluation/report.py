@@ -8,28 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from simclrseg.charts.html import Html, element, joined
+from simclrseg.charts.plots import NUMBERED
+from simclrseg.charts.svg import drawn
 from simclrseg.evaluation import compare
-from simclrseg.evaluation.charts import drawn
-from simclrseg.evaluation.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
-from simclrseg.evaluation.intervals import Interval
-from simclrseg.evaluation.page import (
-    CHART_BYTES,
-    PICTURE_BYTES,
-    Html,
-    element,
-    joined,
-    page,
-    picture,
-    scrolled,
-    section,
-    table,
-)
-from simclrseg.evaluation.results import Drawn, Estimate, Evaluated, Example, Listed, Report
-from simclrseg.evaluation.wording import duration, words, written
-from simclrseg.files import write_text
-from simclrseg.images import read_image
-from simclrseg.plots import NUMBERED
+from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, page, picture, scrolled, section, table
+from simclrseg.images.decode import read_image
+from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
+from simclrseg.scores.intervals import Interval
+from simclrseg.scores.results import Drawn, Estimate, Evaluated, Example, Listed, Report
+from simclrseg.scores.wording import duration, words, written
+from simclrseg.system.files import write_text
 
 CARDS = 4
 """Metrics that are printed large."""

@@ -32,8 +32,8 @@ from simclrseg.exporters.classification import DeployClassifier
 from simclrseg.exporters.deployed import Deployed
 from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
-from simclrseg.files import replacing
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.system.files import replacing
 
 log = logging.getLogger(__name__)
 

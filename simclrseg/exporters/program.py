@@ -19,8 +19,8 @@ from simclrseg.errors import GateError
 from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, pixel_type, portable, quietly
 from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import STRIDE, Agreement, check_exact, compare
-from simclrseg.files import replacing
 from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
+from simclrseg.system.files import replacing
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from simclrseg.errors import GateError
+from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics import confusion_matrix, segmentation_metrics
-from simclrseg.resizing import resize_image, resize_mask
+from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 
 STRIDE = 32  # encoders halve the picture five times
 MINIMUM_AGREEMENT = 0.999  # share of the pixels

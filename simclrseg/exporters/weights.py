@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from simclrseg.errors import GateError
-from simclrseg.files import replacing
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import portable, read_weights, save_weights
+from simclrseg.system.files import replacing
 
 
 def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> None:

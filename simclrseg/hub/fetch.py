@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simclrseg.errors import HubError
-from simclrseg.files import make_folder, output_error, write_text, writing
 from simclrseg.hub.store import (
     COMMIT,
     SHA256,
@@ -31,6 +30,7 @@ from simclrseg.hub.store import (
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import offline, one_line, place_of
 from simclrseg.metadata import WEIGHTS
+from simclrseg.system.files import make_folder, output_error, write_text, writing
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from simclrseg.errors import HubError
-from simclrseg.files import FULL
 from simclrseg.hub.table import NAMESPACE_VARIABLE, Source
+from simclrseg.system.files import FULL
 
 TOKEN = "set HF_TOKEN, pass --token or run `hf auth login`"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError
-from simclrseg.files import why_not_a_file
-from simclrseg.images import IMAGE_SUFFIXES, is_image, list_images, walk, warn_left_out
+from simclrseg.images.decode import IMAGE_SUFFIXES, is_image, list_images, walk, warn_left_out
 from simclrseg.inference import OUTPUTS
+from simclrseg.system.files import why_not_a_file
 
 log = logging.getLogger(__name__)
 

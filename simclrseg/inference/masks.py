@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simclrseg.images.resizing import resize_probability
 from simclrseg.metadata import ModelMetadata
-from simclrseg.resizing import resize_probability
 
 if TYPE_CHECKING:
     from simclrseg.inference.session import Model

@@ -13,10 +13,10 @@ from typing import BinaryIO, ClassVar, Protocol
 
 import numpy as np
 
-from simclrseg.colours import overlay
+from simclrseg.images.colours import overlay
 from simclrseg.inference.masks import to_picture
 from simclrseg.inference.png import PngWriter
-from simclrseg.inference.rle import encode_rle
+from simclrseg.labels.rle import encode_rle
 from simclrseg.metadata import ModelMetadata, voc_colours
 
 Colour = tuple[int, int, int]

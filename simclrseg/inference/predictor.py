@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError
-from simclrseg.files import replacing, writing
-from simclrseg.images import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
+from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
+from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo
 from simclrseg.inference.masks import Predict, mirrored, run, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.inference.session import Model
 from simclrseg.inference.tiles import predict_tiles
-from simclrseg.resizing import resize_image
+from simclrseg.system.files import replacing, writing
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ import numpy as np
 import onnxruntime
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
-from simclrseg.files import make_folder, why_not_a_file
-from simclrseg.hardware import nvidia_gpu_is_there
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.system.files import make_folder, why_not_a_file
+from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from simclrseg import distributed
 from simclrseg.errors import UsageError
+from simclrseg.system import distributed
 
 MIN_TEMPERATURE = 0.002
 # Below this, exp(±1/temperature) and its sums come near the ends of float32's range.

@@ -13,12 +13,12 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
-from simclrseg.files import replacing, why_not_a_file
 from simclrseg.metadata import PICKLES, RGB, ModelMetadata, numbered_bands
 from simclrseg.models import stems
 from simclrseg.models.bands import adapt_bands
 from simclrseg.models.foreign import find_encoder, read_pickle
 from simclrseg.models.vit import ViTEncoder, fit_positions
+from simclrseg.system.files import replacing, why_not_a_file
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.base import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
-from simclrseg.tasks.normalize import Normalize
+from simclrseg.models.normalize import Normalize
 from tests.benchmarks._common import Timings, interleave, machine, make_jpegs, print_table
 
 SIZE = 224

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
-from simclrseg.evaluation.pixels import Pixels
-from simclrseg.evaluation.segmentation import Scores
-from simclrseg.metrics import confusion_matrix, per_class_iou
+from simclrseg.metrics.counts import confusion_matrix, per_class_iou
+from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
+from simclrseg.scores.pixels import Pixels
+from simclrseg.targets.segmentation.scores import Scores
 from tests.benchmarks._common import interleave, machine, print_table
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime
 import torch
 
+from simclrseg.commands.export import exported_run, photos_for
 from simclrseg.config.export import ExportConfig
 from simclrseg.exporters.onnx import export_onnx, portable
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet, load_segmenter
-from simclrseg.recipes.export import exported_run, photos_for
 from tests.benchmarks._common import Timings, interleave, machine, print_table, repeated
 
 RUNS = 10  # of a sample

@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
-from simclrseg.recipes.finetune import finetune
 from tests.benchmarks._common import machine, print_table
 
 SIZE, BATCH, RATE = 128, 16, 2e-3

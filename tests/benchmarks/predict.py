@@ -78,13 +78,13 @@ def single(model: Path, weights: Path, photo: Path, folder: Path, *, side: int, 
 
 def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: int) -> None:
     """Both in this process and with a session of their own; the loop's has all cores for each photo."""
+    from simclrseg.commands.predict import predict
     from simclrseg.config.predict import PredictConfig
-    from simclrseg.files import replacing
-    from simclrseg.images import read_image
+    from simclrseg.images.decode import read_image
+    from simclrseg.images.resizing import resize_image
     from simclrseg.inference.masks import to_mask, to_picture, to_size
     from simclrseg.inference.session import open_model
-    from simclrseg.recipes.predict import predict
-    from simclrseg.resizing import resize_image
+    from simclrseg.system.files import replacing
 
     config = PredictConfig.model_validate(
         {

@@ -35,8 +35,8 @@ from simclrseg.engine.optimizers import LARS, parameter_groups, sgd
 from simclrseg.engine.runtime import autocast, choose_precision, freed_memory_kept
 from simclrseg.engine.task import Batch
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.models.backbones import build_backbone
-from simclrseg.tasks.simclr import SimCLR
 from tests.benchmarks._common import compare, interleave, machine, make_jpegs, peak_memory, print_added_memory
 
 BATCH, STEPS, EPOCHS, RATE = 32, 25, 2, 1e-3

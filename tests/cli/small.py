@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from simclrseg.cli.options import CommandGroup, command
-from simclrseg.config.values import Completes, Flag, Positional, Transient
+from simclrseg.knobs.values import Completes, Flag, Positional, Transient
 from simclrseg.registry import Registry
 
 MODELS = Registry("model", {"small": "nowhere:small", "large": "nowhere:large"})

@@ -17,11 +17,11 @@ import pytest
 
 from simclrseg import __version__
 from simclrseg.cli.app import app, main
-from simclrseg.cli.stopping import terminable
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
-from simclrseg.evaluation import METRICS
-from simclrseg.recipes._companion import following
+from simclrseg.scores import METRICS
+from simclrseg.system.stopping import terminable
+from simclrseg.weights.companion import following
 
 COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
 
@@ -31,7 +31,7 @@ def recipe(monkeypatch):
     """Put a function in the place of a command's recipe."""
 
     def replace(command, function):
-        module = ModuleType(f"simclrseg.recipes.{command}")
+        module = ModuleType(f"simclrseg.commands.{command}")
         setattr(module, command, function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -331,7 +331,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing_behind(run, tmp_path, args, 
 
 def test_resume_reads_the_runs_own_config(run, recipe, tmp_path):
     from simclrseg.config.pretrain import PretrainConfig
-    from simclrseg.knobs import dump_config
+    from simclrseg.knobs.files import dump_config
 
     stored = PretrainConfig.model_validate({"data": {"dataset": ["shapes"]}, "training": {"epochs": 7}})
     folder = tmp_path / "elsewhere" / "pretrain" / "x"
@@ -363,7 +363,7 @@ def test_defaults_are_those_of_the_presets(run, recipe):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_recipe(command):
     pytest.importorskip("torch")
-    assert callable(getattr(importlib.import_module(f"simclrseg.recipes.{command}"), command))
+    assert callable(getattr(importlib.import_module(f"simclrseg.commands.{command}"), command))
 
 
 def test_only_the_first_process_prints_results(run, recipe, monkeypatch):

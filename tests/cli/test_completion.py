@@ -15,12 +15,12 @@ from simclrseg.cli.completion import COMPLETERS, complete, main, respond
 from simclrseg.cli.options import make_options
 from simclrseg.cli.shells import FILES, SCRIPTS, script
 from simclrseg.config import CONFIGS
-from simclrseg.config.values import Completes
+from simclrseg.config.files import PRESETS
 from simclrseg.data.datasets import DATASETS
 from simclrseg.errors import UnknownName
 from simclrseg.hub.table import PUBLISHED
-from simclrseg.knobs import knobs_of
-from simclrseg.presets import PRESETS
+from simclrseg.knobs.knob import knobs_of
+from simclrseg.knobs.values import Completes
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [command.name for command in app.registered_commands]

@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from simclrseg.cli.options import make_options
-from simclrseg.config.values import Flag
 from simclrseg.errors import UsageError
-from simclrseg.knobs import dump_config
+from simclrseg.knobs.files import dump_config
+from simclrseg.knobs.values import Flag
 from tests.cli.small import LookConfig, Optim, Section, TrainConfig, run
 
 

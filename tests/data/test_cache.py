@@ -22,7 +22,6 @@ import numpy as np
 import PIL
 import pytest
 
-from simclrseg import headers, images, resizing, srgb, tiff
 from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
@@ -32,6 +31,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images import decode, headers, resizing, srgb, tiff
 from tests.data.fakes import photo
 
 N = 9
@@ -51,13 +51,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def photos(tmp_path: Path) -> Path:
     """Photos of several sizes, one of them cut short, with masks of 0 and 255."""
     root = tmp_path / "photos"
-    for name in ("images", "masks"):
+    for name in ("decode", "masks"):
         (root / name).mkdir(parents=True)
     for i in range(N):
         image = photo(i, height=40 + 3 * i, width=60 + 5 * (i % 3))
-        cv2.imwrite(str(root / "images" / f"{i}.jpg"), image[:, :, ::-1])
+        cv2.imwrite(str(root / "decode" / f"{i}.jpg"), image[:, :, ::-1])
         cv2.imwrite(str(root / "masks" / f"{i}.png"), (image[:, :, 0] > 127).astype(np.uint8) * 255)
-    file = root / "images" / f"{BROKEN}.jpg"
+    file = root / "decode" / f"{BROKEN}.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     return root
 
@@ -183,7 +183,7 @@ def test_an_unreadable_photo_stays_unreadable_with_the_same_words(photos: Path, 
 
 
 def test_a_photo_without_a_header_is_an_error_when_it_is_read_not_before(photos: Path) -> None:
-    (photos / "images" / "0.jpg").write_bytes(b"no picture")
+    (photos / "decode" / "0.jpg").write_bytes(b"no picture")
     dataset = cached(open_set(photos, masks=False), range(N), where="disk")
     with pytest.raises(ImageError, match=r"0\.jpg"):
         dataset.image(0)
@@ -313,11 +313,11 @@ def test_where_no_file_can_be_made_only_the_disk_is_insisted_on(
 
 
 def touch(root: Path) -> None:
-    os.utime(root / "images" / "3.jpg", ns=(1, 1))
+    os.utime(root / "decode" / "3.jpg", ns=(1, 1))
 
 
 def replace_photo(root: Path) -> None:
-    file = root / "images" / "3.jpg"
+    file = root / "decode" / "3.jpg"
     status = file.stat()
     cv2.imwrite(str(file), photo(77, height=49, width=60))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -325,7 +325,7 @@ def replace_photo(root: Path) -> None:
 
 def replace_photo_by_one_of_its_size(root: Path) -> None:
     """As ``cp -p`` and ``tar`` do, which bring the time of modification along."""
-    file = root / "images" / "3.jpg"
+    file = root / "decode" / "3.jpg"
     status = file.stat()
     content = cv2.imencode(".jpg", photo(77, height=49, width=60), [cv2.IMWRITE_JPEG_QUALITY, 5])[1].tobytes()
     file.write_bytes(content.ljust(status.st_size, b"\0"))
@@ -334,7 +334,7 @@ def replace_photo_by_one_of_its_size(root: Path) -> None:
 
 
 def remove_photo(root: Path) -> None:
-    (root / "images" / "8.jpg").unlink()
+    (root / "decode" / "8.jpg").unlink()
     (root / "masks" / "8.png").unlink()
 
 
@@ -362,7 +362,7 @@ def fresh_decoder() -> Iterator[None]:
     cache._decoder.cache_clear()
 
 
-DECODERS = [cv2, PIL, images, srgb, resizing, headers, tiff, datasets]
+DECODERS = [cv2, PIL, decode, srgb, resizing, headers, tiff, datasets]
 
 
 @pytest.mark.parametrize("part", DECODERS, ids=lambda part: part.__name__)
@@ -504,7 +504,7 @@ def test_ram_is_guarded_where_the_size_was_underestimated(
 
 
 def test_the_size_of_many_photos_is_estimated_from_a_sample(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [photos / "images" / f"{i}.jpg" for i in range(N)] * 100
+    paths = [photos / "decode" / f"{i}.jpg" for i in range(N)] * 100
     exact = cache._decoded_bytes(paths, 3)
     asked: list[Path] = []
     header = cache._header

@@ -18,8 +18,8 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import MaskPairs, Photos, TwoViews
 from simclrseg.errors import DataError
-from simclrseg.images import read_bands
-from simclrseg.resizing import resize_image
+from simclrseg.images.decode import read_bands
+from simclrseg.images.resizing import resize_image
 from tests.data.fakes import photo
 from tests.tiffs import tiff
 

@@ -11,7 +11,7 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import CutViews, MaskPairs, Photos, TwoViews
 from simclrseg.errors import DataError, ImageError
-from simclrseg.resizing import resize_image, resize_mask
+from simclrseg.images.resizing import resize_image, resize_mask
 from tests.data.fakes import FakeDataset
 
 STRENGTH = STRENGTHS["paper"]

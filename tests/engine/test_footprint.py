@@ -25,11 +25,11 @@ from simclrseg.engine.gradients import Passes
 from simclrseg.errors import OutOfMemory
 from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
-from simclrseg.representation import alignment
-from simclrseg.tasks.segmentation import Segmentation
-from simclrseg.tasks.simclr import SimCLR
+from simclrseg.targets.segmentation.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
 GB = 10**9

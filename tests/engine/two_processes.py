@@ -13,7 +13,6 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from simclrseg import distributed
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.gradients import Passes, accumulate_gradient
@@ -23,8 +22,9 @@ from simclrseg.engine.task import Batch, Task
 from simclrseg.errors import Interrupted
 from simclrseg.losses.nt_xent import nt_xent
 from simclrseg.losses.segmentation import bce
-from simclrseg.tasks.segmentation import Segmentation
-from simclrseg.tasks.simclr import SimCLR
+from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.system import distributed
+from simclrseg.targets.segmentation.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels
 
 BATCH = 16

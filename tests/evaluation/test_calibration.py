@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from simclrseg.evaluation.calibration import Confidences
+from simclrseg.scores.confidences import Confidences
 
 
 def predictions(number: int, classes: int, *, honest: bool) -> tuple[np.ndarray, np.ndarray]:

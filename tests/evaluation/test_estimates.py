@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from simclrseg.evaluation import classification, compare, segmentation
-from simclrseg.evaluation.estimates import class_rows, differences, draws, over_images, over_split
-from simclrseg.evaluation.intervals import Interval
-from simclrseg.evaluation.pixels import Pixels
-from simclrseg.evaluation.results import Estimate, Report
+from simclrseg.evaluation import compare
+from simclrseg.scores.estimates import class_rows, differences, draws, over_images, over_split
+from simclrseg.scores.intervals import Interval
+from simclrseg.scores.pixels import Pixels
+from simclrseg.scores.results import Estimate, Report
+from simclrseg.targets.classification import scores as classification
+from simclrseg.targets.segmentation import scores as segmentation
 
 
 def labels(n: int = 60, classes: int = 7, seed: int = 0) -> classification.Scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.evaluation.intervals import interval, interval_of_mean, means, resamples
+from simclrseg.scores.intervals import interval, interval_of_mean, means, resamples
 
 
 def test_each_resample_draws_as_many_images_as_there_are() -> None:

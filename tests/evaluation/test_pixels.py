@@ -9,10 +9,10 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from simclrseg.evaluation.pixels import THRESHOLDS, Pixels
 from simclrseg.inference.masks import to_mask
 from simclrseg.losses.segmentation import ce, dice, focal
-from simclrseg.metrics import confusion_matrix
+from simclrseg.metrics.counts import confusion_matrix
+from simclrseg.scores.pixels import THRESHOLDS, Pixels
 
 
 def blobs(classes: int, height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:

@@ -8,18 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from simclrseg.evaluation import classification, compare, gallery
-from simclrseg.evaluation.charts import Chart, Line, drawn
-from simclrseg.evaluation.estimates import class_rows, draws, over_images, over_split
+from simclrseg.charts.html import Html, element
+from simclrseg.charts.plots import write_grid
+from simclrseg.charts.svg import Chart, Line, drawn
+from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
-from simclrseg.evaluation.intervals import Interval
-from simclrseg.evaluation.page import PICTURE_BYTES, Html, element, page, picture, section, table
-from simclrseg.evaluation.pixels import Pixels
+from simclrseg.evaluation.page import PICTURE_BYTES, page, picture, section, table
 from simclrseg.evaluation.report import write_report
-from simclrseg.evaluation.results import Estimate, Evaluated, Report
-from simclrseg.evaluation.segmentation import Scores, best_threshold
-from simclrseg.evaluation.wording import written as written_value
-from simclrseg.plots import write_grid
+from simclrseg.scores import gallery
+from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
+from simclrseg.scores.intervals import Interval
+from simclrseg.scores.pixels import Pixels
+from simclrseg.scores.results import Estimate, Evaluated, Report
+from simclrseg.scores.wording import written as written_value
+from simclrseg.targets.classification import scores as classification
+from simclrseg.targets.segmentation.scores import Scores, best_threshold
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
 SIZE = 48

@@ -7,9 +7,9 @@ import pytest
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.evaluation import classification
-from simclrseg.evaluation.segmentation import score
-from simclrseg.metrics import binary_metrics, confusion_matrix
+from simclrseg.metrics.counts import binary_metrics, confusion_matrix
+from simclrseg.targets.classification import scores as classification
+from simclrseg.targets.segmentation.scores import score
 
 
 class Halves(Dataset):

@@ -13,7 +13,7 @@ from simclrseg.exporters.verification import check_exact, check_rounded, compare
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.classifiers import Classifier
-from simclrseg.tasks.normalize import Normalize
+from simclrseg.models.normalize import Normalize
 
 DESCRIBED = ModelMetadata(task="classification", encoder="cnn", image_size=64, classes=("cat", "dog", "bird"))
 

@@ -18,7 +18,7 @@ from simclrseg.errors import GateError
 from simclrseg.exporters import EXPORTERS
 from simclrseg.exporters import onnx as exporter
 from simclrseg.exporters.onnx import Deploy, export_onnx, shapes_to_check
-from simclrseg.images import list_images, read_image
+from simclrseg.images.decode import list_images, read_image
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ModelMetadata

@@ -8,7 +8,7 @@ import pytest
 from simclrseg.errors import GateError
 from simclrseg.exporters.verification import Agreement, check_exact, check_rounded, compare, in_batches
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics import confusion_matrix, segmentation_metrics
+from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 
 METADATA = ModelMetadata(
     task="segmentation", encoder="resnet18", image_size=32, classes=("background", "pet"), threshold=0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.images import read_image
+from simclrseg.images.decode import read_image
 from simclrseg.inference import masks
 from simclrseg.inference.masks import mirrored, strips, to_mask, to_size
 from simclrseg.inference.predictor import Predictor

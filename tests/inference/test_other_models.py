@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ModelMetadata
-from simclrseg.recipes.predict import predict
 from tests.tiffs import tiff
 
 BANDS = tuple(f"band{number}" for number in range(1, 13))

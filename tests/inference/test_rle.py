@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.inference import rle
-from simclrseg.inference.rle import encode_rle
+from simclrseg.labels import rle
+from simclrseg.labels.rle import encode_rle
 
 
 def decoded(text: str, shape: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import Mask, Pixels, read_bands, read_image, read_mask
+from simclrseg.images.decode import Mask, Pixels, read_bands, read_image, read_mask
+from simclrseg.labels.classes import Colour
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
@@ -21,7 +22,6 @@ UNLABELLED = -1
 _HEAD = 1 << 16  # bytes: enough to tell photos apart, and quick to read
 
 Border = Literal["pet", "background", "ignore", "class"]
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DatasetOptions:
 
     Args:
         border: what the border of Oxford's trimaps counts as; ``class`` makes it a third one.
-        classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
+        classes_file: names (and colours) of a folder's mask classes, see ``labels/classes.py``.
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
@@ -265,9 +265,3 @@ def bands_text(dataset: Dataset) -> str:
 def size_text(count: float) -> str:
     """A number of bytes: ``1.3 GB`` or ``20 MB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def some(things: Sequence[object], *, shown: int = 5) -> str:
-    """The first few of many, for a message of one line."""
-    rest = len(things) - shown
-    return ", ".join(map(str, things[:shown])) + (f" and {rest:,} more" if rest > 0 else "")

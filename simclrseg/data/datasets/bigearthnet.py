@@ -17,8 +17,8 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, missing
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import Pixels, list_files, read_bands
-from simclrseg.resizing import resize_image
+from simclrseg.images.decode import Pixels, list_files, read_bands
+from simclrseg.images.resizing import resize_image
 
 _SOURCE = Source(
     name="bigearthnet",

@@ -9,7 +9,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset, Derived
 from simclrseg.errors import UnknownName
-from simclrseg.images import Mask
+from simclrseg.images.decode import Mask
 from simclrseg.metadata import IGNORE
 
 BACKGROUND = "background"

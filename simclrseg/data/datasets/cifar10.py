@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError
-from simclrseg.images import Pixels
+from simclrseg.images.decode import Pixels
 
 _FOLDER = "cifar-10-batches-py"
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))

@@ -15,7 +15,7 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
-from simclrseg.images import Pixels, list_images
+from simclrseg.images.decode import Pixels, list_images
 
 _COLOUR = Source(
     name="eurosat",

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike, some
-from simclrseg.data.datasets.masks import mask_details, pair_masks
-from simclrseg.errors import DataError, ImageError
-from simclrseg.files import why_not_a_file
-from simclrseg.images import is_image, list_files, stored_bands
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
+from simclrseg.errors import DataError, ImageError, some
+from simclrseg.images.decode import is_image, list_files, stored_bands
+from simclrseg.labels.masks import mask_details, pair_masks
 from simclrseg.metadata import numbered_bands
+from simclrseg.system.files import why_not_a_file
 
 SPLITS = {
     "train": "train",
@@ -145,7 +145,7 @@ def _masks(
     if not files:
         raise DataError(f"{folder} holds no masks ({others or 'no readable file'}): save them as PNG")
     masks = pair_masks(photos, files, images=images, into=folder, unreadable=unreadable)
-    details, line = mask_details(photos, masks, options)
+    details, line = mask_details(photos, masks, classes_file=options.classes_file, class_count=options.class_count)
     without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
     summary.append(f"pairs of photo and mask: {len(photos) - len(without):,}")
     if without:

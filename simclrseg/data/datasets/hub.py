@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets import HUB
-from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, reach_hub
 from simclrseg.data.datasets.folder import SPLITS
-from simclrseg.data.datasets.masks import mask_details
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, some
+from simclrseg.labels.masks import mask_details
 
 _PHOTO_NAMES = {"image", "images", "img", "photo", "picture", "pixel_values"}
 _MASK_NAMES = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask", "label", "labels"}
@@ -60,7 +60,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     if mask is not None:
         if not any(masks):
             raise DataError(f"{name}: column {mask!r} holds no masks: name another with --mask-column")
-        details, line = mask_details(photos, masks, options)
+        details, line = mask_details(photos, masks, classes_file=options.classes_file, class_count=options.class_count)
         summary.append(f"{sum(file is not None for file in masks):,} masks in column {mask!r}; {line}")
     if label is not None:
         labels, details["label_names"] = _labels(tables, features[label], label)

@@ -11,7 +11,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, bands_text
 from simclrseg.errors import DataError
-from simclrseg.images import Pixels
+from simclrseg.images.decode import Pixels
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset, some
+from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, missing
-from simclrseg.errors import DataError
-from simclrseg.images import Mask, list_images, read_mask
+from simclrseg.errors import DataError, some
+from simclrseg.images.decode import Mask, list_images, read_mask
 from simclrseg.metadata import IGNORE
 
 _FOLDER = "oxford-iiit-pet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simclrseg.images import Pixels
+from simclrseg.images.decode import Pixels
 
 BANDS = {
     "B01": "coastal",

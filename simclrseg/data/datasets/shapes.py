@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
-from simclrseg.images import Mask, Pixels
+from simclrseg.images.decode import Mask, Pixels
 
 KINDS = ("disc", "square", "triangle", "star")
 COUNT = 512

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from simclrseg.data.datasets.classes import read_classes
 from simclrseg.errors import DataError
+from simclrseg.labels.classes import read_classes
 
 
 def write(folder, text):

@@ -1,0 +1,102 @@
+"""What of an evaluation a terminal has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simclrseg.scores.intervals import Interval
+from simclrseg.scores.results import Estimate
+from simclrseg.scores.wording import written
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts and the table of what ``evaluate`` returned; what has no table stays as it is."""
+    if "models" in result:
+        shown = {name: result[name] for name in ("report", "table", "best")}
+        return {
+            **shown,
+            "n": result["models"][0]["n"],
+            "findings": [_findings_row(model) for model in result["models"]],
+        }
+    if "intervals" not in result:
+        return dict(result)
+    names = (
+        "run",
+        "model",
+        "backbone",
+        "dataset",
+        "split",
+        "n",
+        "resolution",
+        "border",
+        "threshold",
+        "empty_masks",
+        "photos_trained_on",
+        "report",
+    )
+    facts = {name: result[name] for name in names if name in result}
+    if best := result.get("best_threshold"):
+        facts["best_threshold"] = (
+            f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_estimate(best['iou'])}"
+        )
+    facts |= _findings(result)
+    rows = []
+    for name, value in result["metrics"].items():
+        row = {"metric": name, "over the split": written(value), "95 % interval": _interval(result["intervals"][name])}
+        if name in result.get("mean_over_images", ()):
+            mean = result["mean_over_images"][name]
+            row |= {"mean over images": written(mean["value"]), "its 95 % interval": _interval(mean["interval"])}
+        rows.append(row)
+    return {**facts, "metrics": rows, **_tables(result)}
+
+
+def _findings(result: Mapping[str, Any]) -> dict[str, str]:
+    """Calibration and features, a line each."""
+    facts = {}
+    if found := result.get("calibration"):
+        facts["calibration"] = (
+            f"ECE {found['ece']:.4f}, Brier {found['brier']:.4f}, risk {found['risk_at_coverage']['0.8']:.4f} of the "
+            f"surest 80 % of {found['n']:,} {found['unit']}"
+        )
+    if found := result.get("embedding"):
+        values = found["silhouette"] or {}
+        facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
+    return facts
+
+
+def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
+    """What was found beside the scores of one of several models: a number for each part, as its files say more."""
+    row = {"name": model["name"]}
+    if found := model.get("calibration"):
+        row |= {"ECE": written(found["ece"]), "Brier": written(found["brier"])}
+    for name, levels in model.get("ood", {}).items():
+        row[f"AUROC of {name} by msp"] = written(levels["image"]["msp"]["auroc"]["value"])
+    if found := model.get("embedding"):
+        row["silhouette"] = written((found["silhouette"] or {}).get("after fine-tuning"))
+    return row
+
+
+def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What the other datasets' scores need rows and columns for."""
+    rows = [
+        {
+            "out of distribution": name,
+            "per": level,
+            "score": score,
+            **{curve: written(value["value"]) for curve, value in curves.items()},
+            "AUROC's 95 % interval": _interval(curves["auroc"]["interval"]),
+        }
+        for name, facts in result.get("ood", {}).items()
+        for level in ("image", "pixel")
+        for score, curves in facts.get(level, {}).items()
+    ]
+    return {"ood": rows} if rows else {}
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else str(Interval(*ends))
+
+
+def _estimate(facts: Mapping[str, Any]) -> Estimate:
+    return Estimate(facts["value"], None if facts["interval"] is None else Interval(*facts["interval"]))

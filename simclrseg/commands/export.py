@@ -1,0 +1,214 @@
+"""`simclrseg export`: a run as one file for other runtimes, which says the same as the network."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simclrseg import runs
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.engine.runtime import describe
+from simclrseg.errors import DataError, RunError, UsageError, WeightsError
+from simclrseg.evaluation.export_images import Photos, photos_of_folder, photos_of_run
+from simclrseg.evaluation.scored import model_run
+from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
+from simclrseg.knobs.files import config_of_run, stored_values
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.system.files import make_folder, remove_empty
+from simclrseg.targets.base import task_of, task_of_model
+from simclrseg.weights.companion import following
+from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, publish
+
+log = logging.getLogger(__name__)
+
+# knob -> the argument of an exporter that it decides; not every format has every one
+OPTIONS = {
+    "precision": "precision",
+    "opset": "opset",
+    "fixed_shape": "fixed_shape",
+    "tolerance": "tolerance",
+    "calibrate": "photos",
+}
+
+
+def export(config: ExportConfig) -> dict[str, Any]:
+    """Write a run's model in another format and check it against torch, on photos where they are at hand.
+
+    Returns:
+        What the command prints: the run, the file, what the check found, and the next command.
+
+    Raises:
+        GateError: if the file disagrees with the network; there is no file then.
+        SimclrsegError: for what a user can mend; nothing is written then.
+    """
+    exporter = EXPORTERS[config.model.format]
+    arguments = inspect.signature(exporter).parameters
+    check_options(config)
+    token = check_push(config)
+    run = exported_run(config, backbones=FORMATS[config.model.format].backbones)
+    path = output_of(config, run)
+    log.info(describe(torch.device("cpu"), "fp32"))
+    log.info(f"run {run.folder}")
+    model, metadata = load_model(run)
+    options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
+    if "photos" in arguments:
+        found = photos_for(config, run, metadata)
+        options |= {"photos": found.check, "truths": found.masks}
+        options |= {"calibration": found.calibration} if "calibration" in arguments else {}
+    made = make_folder(path.parent)
+    try:
+        agreement = exporter(model, path, metadata, **options)
+    finally:
+        remove_empty(made)
+    if agreement is not None:
+        log.info(str(agreement))
+    return {
+        "run": str(run.folder),
+        "file": str(path),
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        **({"check": agreement.facts()} if agreement is not None else {}),
+        "next": next_command(config.model.format, path, metadata),
+        **(publish(run, path, metadata, config, token) if config.model.format == PUBLISHED else {}),
+    }
+
+
+def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
+    """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
+    command, file = FORMATS[format].next, shlex.quote(str(path))
+    predict = task_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
+    return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
+
+
+def knobs(config: ExportConfig) -> dict[str, Any]:
+    """What was asked of the file, by the names in OPTIONS and others."""
+    return {**config.model.model_dump(), **config.check.model_dump()}
+
+
+def check_options(config: ExportConfig) -> None:
+    """Refuse an option that the format has no use for.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    for knob, argument in OPTIONS.items():
+        fitting = [name for name in EXPORTERS if argument in inspect.signature(EXPORTERS[name]).parameters]
+        if knobs(config)[knob] != knobs(ExportConfig())[knob] and config.model.format not in fitting:
+            raise UsageError(
+                f"--{knob.replace('_', '-')} is not for --format {config.model.format}: it goes with "
+                f"{' and '.join(fitting)}"
+            )
+
+
+def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
+    """The run to export: a fine-tuned one, or where ``backbones`` allows it a pretraining run.
+
+    Raises:
+        RunError: if there is none, or it holds no weights.
+    """
+    root, name = Path(config.console.runs), config.model.run
+    try:
+        return model_run(root, name)
+    except RunError:
+        if name is None or not backbones:
+            raise
+        try:
+            run = runs.find(root, "pretrain", name)
+        except RunError:
+            run = None
+        if run is None:
+            raise
+    if not run.holds(BACKBONE_FILE):
+        raise RunError(
+            f"run {run.name!r} holds no {BACKBONE_FILE}: "
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
+        )
+    return run
+
+
+def output_of(config: ExportConfig, run: runs.Run) -> Path:
+    """The file to write.
+
+    Raises:
+        UsageError: if it has another suffix, exists, is the run's own, or would lie in no folder.
+    """
+    format, suffix = config.model.format, FORMATS[config.model.format].suffix
+    path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
+    if format == PUBLISHED and not config.console.output:
+        path = file_to_publish(run)
+    if path.suffix != suffix:
+        raise UsageError(f"-o {path}: the name of a file of --format {format} ends in {suffix}")
+    if path.is_dir():
+        raise UsageError(f"-o {path} is a folder: name a file")
+    if any(path.exists() and path.samefile(run.folder / own) for own in (MODEL_FILE, BACKBONE_FILE) if run.holds(own)):
+        raise UsageError(f"{path} is the run's own: pass -o FILE for a copy")
+    if path.exists() and not config.console.overwrite:
+        raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
+    if config.console.output and not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}")
+    return path
+
+
+def default_name(config: ExportConfig) -> str:
+    """``model.onnx``, ``model.int8.onnx``, ``model.1x512x512.onnx``: `predict` takes the first where none is named."""
+    model = config.model
+    parts = ["model"]
+    parts += [] if PRECISIONS[model.precision].exact else [model.precision]
+    parts += ["x".join(map(str, model.fixed_shape))] if model.fixed_shape else []
+    return ".".join(parts) + FORMATS[model.format].suffix
+
+
+def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
+    """The network of a fine-tuned run, or the encoder of a pretraining run, and its metadata.
+
+    Raises:
+        WeightsError: if the file cannot be read.
+    """
+    if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
+        model, own = task_of(run).load_model(run.folder / MODEL_FILE)
+        data = own.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]
+        return model, own.model_copy(update={"data": data})
+    file = run.folder / BACKBONE_FILE
+    metadata = read_metadata(file)
+    if metadata is None:
+        raise WeightsError(f"{file} holds no metadata of simclrseg: `simclrseg pretrain` makes one that does")
+    backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
+    load_backbone(backbone, file, minimum=1.0)
+    return backbone, metadata
+
+
+def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> Photos:
+    """Photos to check on, and to calibrate on where the precision asks for it.
+
+    Raises:
+        DataError: if the precision cannot do without, and there are none; or they are not what the model takes.
+    """
+    precision, shape = PRECISIONS[config.model.precision], config.model.fixed_shape
+    size = shape[1:] if shape else (metadata.image_size, metadata.image_size)
+    if shape and size != (metadata.image_size, metadata.image_size):
+        log.warning(
+            f"the network was trained at {metadata.image_size} x {metadata.image_size} pixels: evaluate cannot score a "
+            f"file that takes {size[0]} x {size[1]} only, and its masks may be worse"
+        )
+    if config.check.calibrate is not None:
+        found = photos_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
+    else:
+        needed_by = None if precision.exact else f"--precision {config.model.precision}"
+        found = photos_of_run(
+            run, size, masked=metadata.decoder is not None, calibrated=precision.calibrated, needed_by=needed_by
+        )
+    for photo in (*found.check, *found.calibration):
+        if photo.shape[2] != metadata.in_channels:
+            raise DataError(
+                f"the photos have {photo.shape[2]} bands, the model takes {metadata.in_channels}: "
+                "pass --calibrate FOLDER with photos like those it was trained on"
+            )
+    return found

@@ -1,0 +1,256 @@
+"""`simclrseg predict`: photos in, masks or labels out, on ONNX Runtime; torch is never imported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from simclrseg import runs
+from simclrseg.config.predict import PredictConfig
+from simclrseg.errors import ImageError, SimclrsegError, UsageError
+from simclrseg.images.decode import Picture, image_shape
+from simclrseg.inference import OUTPUTS
+from simclrseg.inference.files import Job, Photo, check_writable, find_photos, names_one_photo, plan_outputs
+from simclrseg.inference.pipeline import run_all
+from simclrseg.inference.predictor import Predictor
+from simclrseg.inference.session import CPU, Model, open_model
+from simclrseg.metadata import ONNX_FILE
+from simclrseg.system.files import finite, make_folder, remove_empty, why_not_a_file, write_text
+from simclrseg.system.hardware import cpu_cores
+
+log = logging.getLogger(__name__)
+
+GPU_BATCH = 8
+"""Photos computed together on a GPU; on a CPU, one a thread is faster."""
+Row = dict[str, Any]
+"""What became of a photo: ``image`` and its files or label, or ``image`` and ``reason``."""
+
+
+def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+    """Write what is asked for of each photo, or its label if the model classifies.
+
+    A photo that cannot be read is reported and the rest goes on.
+
+    Args:
+        on_file: is told (photos done, photos in all).
+
+    Returns:
+        What the command prints: ``model``, ``device``, ``fallback`` (why it is not the GPU), the number of ``photos``,
+        and the rows ``done`` ({image, mask, …} or {image, label, score, scores}), ``failed`` ({image, reason}) and
+        ``skipped`` ({image}).
+    """
+    photos = find_photos(config.input.inputs, config.console.output)
+    path = find_model(Path(config.console.runs), config.input.model)
+    cores = cpu_cores()
+    threads = min(len(photos), config.hardware.workers or cores)
+    once = len(photos) == 1 and not (config.method.tile or config.method.tta)
+    model = _open(config, path, threads=max(1, cores // threads), once=once)
+    log.info(model.describe())
+    log.info(f"model {path}")
+    _check(config, model)
+    make_rows = _labels if model.classifies else _files
+    done, failed, skipped = make_rows(config, model, photos, threads, on_file)
+    result = {"model": str(path), "device": model.device, "fallback": model.cause or None, "photos": len(photos)}
+    return {**result, "done": done, "failed": failed, "skipped": skipped}
+
+
+def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Model:
+    if config.hardware.device != "tensorrt":
+        return open_model(path, config.hardware.device, threads=threads, once=once)
+    from simclrseg.data.datasets.locate import user_cache
+
+    shape = (GPU_BATCH, config.method.tile, config.method.tile, 3) if config.method.tile else None
+    return open_model(path, config.hardware.device, largest=shape, cache=user_cache())
+
+
+def _check(config: PredictConfig, model: Model) -> None:
+    """Raise UsageError for what this model cannot do."""
+    kinds = [] if model.classifies else config.console.outputs
+    if config.input.threshold is not None and model.metadata.threshold is None:
+        raise UsageError(f"--threshold: {model.path} gives a probability a class and takes the likeliest; leave it out")
+    if model.classifies and (config.console.outputs != ["mask"] or config.method.tile):
+        raise UsageError(f"{model.path} gives labels, not masks: leave out --as and --tile")
+    coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
+    if coloured and not model.metadata.takes_photos:
+        raise UsageError(
+            f"--as {coloured[0]} shows photos, and {model.path} takes other pictures, with the bands "
+            f"{', '.join(model.metadata.bands)} up to {model.metadata.full_scale:,}"
+        )
+    tile, side, (_, height, width) = config.method.tile, model.metadata.image_size, model.fixed
+    height, width = height or tile or side, width or tile or side
+    if tile and (height, width) != (tile, tile):
+        remedy = f"take --tile {height}" if height == width else "leave out --tile"
+        raise UsageError(f"--tile {tile}: {model.path} takes {height} x {width} pixels only; {remedy}")
+    if not tile and (height, width) != (side, side):
+        log.warning(
+            f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
+            f"at {side} x {side}: results may be worse"
+        )
+
+
+def _files(
+    config: PredictConfig, model: Model, photos: Sequence[Photo], threads: int, on_file: Callable[[int, int], None]
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Write the files of each photo; the rows done, failed and skipped."""
+    output = config.console
+    jobs = plan_outputs(
+        photos,
+        {kind: OUTPUTS[kind].ending(model.metadata) for kind in output.outputs},
+        output.output,
+        one=names_one_photo(config.input.inputs),
+        overwrite=output.overwrite,
+        skip_existing=output.skip_existing,
+    )
+    if output.as_json and any(None in job.targets.values() for job in jobs):
+        raise UsageError("--json prints to stdout, where the result goes too: name a file with -o")
+    predictor = Predictor(
+        model,
+        tile=config.method.tile,
+        overlap=config.method.overlap,
+        flips=config.method.tta,
+        threshold=config.input.threshold or model.metadata.threshold,
+        max_pixels=int(config.input.max_pixels),
+        keep_orientation=output.keep_orientation,
+    )
+    made: list[Path] = []
+
+    def work(batch: Sequence[Job]) -> list[Row]:
+        rows, pictures = _read(predictor, [job.photo for job in batch])
+        found = predictor.predict([picture.pixels for picture in pictures.values()])
+        for (place, picture), probabilities in zip(pictures.items(), found, strict=True):
+            targets = batch[place].targets
+            for target in targets.values():
+                if target is not None:
+                    made[:0] = make_folder(target.parent)
+            predictor.write(batch[place], picture, probabilities)
+            rows[place] |= {kind: "-" if target is None else str(target) for kind, target in targets.items()}
+        return rows
+
+    waiting = [job for job in jobs if job.targets]
+    skipped = [{"image": str(job.photo)} for job in jobs if not job.targets]
+    try:
+        done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.photo)
+    finally:
+        remove_empty(made)
+    return done, failed, skipped
+
+
+def _labels(
+    config: PredictConfig, model: Model, photos: Sequence[Photo], threads: int, on_file: Callable[[int, int], None]
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Classify each photo, and write a table if a file is named; the rows done, failed and skipped."""
+    table = config.console.output
+    if table is not None:
+        if Path(table).suffix.lower() not in (".csv", ".json"):
+            raise UsageError(f"-o {table}: labels are written as a table; name a .csv or .json file")
+        if Path(table).exists() and not config.console.overwrite:
+            raise UsageError(f"{table} exists: nothing is replaced without --overwrite")
+        check_writable(Path(table).parent)
+    predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels))
+
+    def work(batch: Sequence[Photo]) -> list[Row]:
+        rows, pictures = _read(predictor, batch)
+        found = predictor.classify([picture.pixels for picture in pictures.values()])
+        for place, row in zip(pictures, found, strict=True):
+            rows[place] |= row
+        return rows
+
+    made = make_folder(Path(table).parent) if table is not None else []
+    try:
+        done, failed = _run(work, photos, model, threads, 0, on_file, lambda photo: photo)
+        if table is not None:
+            write_text(Path(table), _as_table(done, Path(table).suffix.lower()))
+    finally:
+        remove_empty(made)
+    return done, failed, []
+
+
+def _read(predictor: Predictor, photos: Sequence[Photo]) -> tuple[list[Row], dict[int, Picture]]:
+    """A row for each photo, with the reason where it cannot be read, and by place the pictures of the others."""
+    rows: list[Row] = [{"image": str(photo)} for photo in photos]
+    pictures = {}
+    for place, photo in enumerate(photos):
+        try:
+            pictures[place] = predictor.read(photo)
+        except ImageError as error:
+            rows[place]["reason"] = str(error)
+    return rows, pictures
+
+
+def _run(
+    work: Callable[[Sequence[Any]], list[Row]],
+    items: Sequence[Any],
+    model: Model,
+    threads: int,
+    skipped: int,
+    on_file: Callable[[int, int], None],
+    photo_of: Callable[[Any], Photo],
+) -> tuple[list[Row], list[Row]]:
+    """Do the work of all items, report as it goes, and give the rows done and failed, each in the items' order."""
+    size = model.fixed[0] or (1 if model.provider == CPU else GPU_BATCH)
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
+    rows: list[list[Row]] = [[] for _ in batches]
+    count = failures = 0
+    if threads > 1:
+        cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
+    try:
+        for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(photo_of(item))):
+            rows[number] = batch
+            for row in batch:
+                count += 1
+                if "reason" in row:
+                    failures += 1
+                    log.warning(row["reason"])
+                on_file(count, len(items))
+    except SimclrsegError:
+        remedy = "" if model.classifies else "; --skip-existing goes on from there"  # a table is written at the end
+        log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")
+        raise
+    if len(items) + skipped > 1:
+        log.info(f"{count - failures} done, {failures} failed, {skipped} skipped")
+    flat = [row for batch in rows for row in batch]
+    return [row for row in flat if "reason" not in row], [row for row in flat if "reason" in row]
+
+
+def _pixels(photo: Photo) -> int:
+    """From the header; a photo that cannot be read needs no room."""
+    try:
+        height, width = image_shape(photo.source) if photo.source is not None else (0, 0)
+    except ImageError:
+        return 0
+    return height * width
+
+
+def _as_table(rows: Sequence[Row], suffix: str) -> str:
+    if suffix == ".json":
+        return json.dumps(finite(rows), indent=1) + "\n"
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "label", "score", *(rows[0]["scores"] if rows else [])])
+    table.writerows([row["image"], row["label"], row["score"], *row["scores"].values()] for row in rows)
+    return text.getvalue()
+
+
+def find_model(root: Path, name: str | None) -> Path:
+    """The model file: a path, a run's name or folder, or the newest finished run's."""
+    if name is None:
+        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
+        run = runs.newest(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")
+        return run.folder / ONNX_FILE
+    if Path(name).suffix == ".onnx":
+        if reason := why_not_a_file(name):
+            raise UsageError(f"--model {name}: {reason}")
+        return Path(name)
+    run = runs.find(root, "finetune", name)
+    if not run.holds(ONNX_FILE):
+        raise UsageError(
+            f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}{runs.option(run.root)}`"
+        )
+    return run.folder / ONNX_FILE

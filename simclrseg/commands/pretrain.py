@@ -1,0 +1,281 @@
+"""`simclrseg pretrain`: unlabelled photos in, a backbone out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simclrseg import runs
+from simclrseg.charts import plots
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.data.cache import cached
+from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
+from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.loader import Loader
+from simclrseg.data.seen import photo_hashes, record
+from simclrseg.data.splits import hashed_order
+from simclrseg.engine.footprint import least_together
+from simclrseg.engine.history import Observer
+from simclrseg.engine.task import Loader as Validation
+from simclrseg.engine.task import Task
+from simclrseg.errors import UsageError
+from simclrseg.metadata import BACKBONE_FILE
+from simclrseg.methods.base import METHOD_PARTS, Method
+from simclrseg.methods.views import some_rows
+from simclrseg.models.backbones import build_backbone, check_backbone
+from simclrseg.models.stems import choose_stem, set_cifar_stem
+from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.system import distributed
+from simclrseg.system.files import write_text
+from simclrseg.training.forecast import suggested
+from simclrseg.training.normalization import choose_normalization
+from simclrseg.training.train import (
+    Machine,
+    as_begun,
+    check_batch,
+    check_micro_batch,
+    choose_micro_batch,
+    find_loggers,
+    finish_run,
+    finishing,
+    make_loggers,
+    open_run,
+    prepare_machine,
+    rehearse,
+    report_skipped,
+    resumed_run,
+    train,
+)
+from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
+from simclrseg.weights.card import write_card
+from simclrseg.weights.companion import following
+from simclrseg.weights.find import Pretrained, find_pretrained, run_name, tell_loaded
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs to begin; nothing of it is written yet.
+
+    Attributes:
+        learned, held_out: photos of the dataset to learn from, and to be scored on.
+        batches, validation: of these; no validation where nothing is to be scored.
+        facts: of the backbone, for its file.
+        together: images that a forward pass of training must have, of ``least_together``.
+    """
+
+    method: Method
+    dataset: Dataset
+    learned: Sequence[int]
+    held_out: Sequence[int]
+    backbone: nn.Module
+    task: Task
+    batches: Loader
+    validation: Validation | None
+    facts: dict[str, Any]
+    together: int
+
+
+def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Train a backbone without labels.
+
+    Returns:
+        What the command prints: the run's folder, its files, the last epoch's figures, the next command.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
+    """
+    machine = prepare_machine(config.hardware, config.hardware.precision)
+    loggers = find_loggers(config)
+    machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
+    prepared = prepare(config, machine)
+    method, task, facts = prepared.method, prepared.task, prepared.facts
+    dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
+    rate = config.training.scaled_rate
+    if config.run.dry_run:
+        return rehearse(task, batches, together=together, config=config, machine=machine, learning_rate=rate)
+    with open_run(
+        "pretrain",
+        config,
+        name=run_name(config),
+        machine=machine,
+        learning_rate=rate,
+        photos=[dataset.keys[index] for index in learned],
+        **facts,
+    ) as run:
+        if distributed.is_main():
+            write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
+            first = method.first_views(some_rows(batches.samples, EXAMPLES))
+            plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
+        micro_batch = choose_micro_batch(
+            config.training.micro_batch, task, batches, together=together, machine=machine, run=run
+        )
+        result = train(
+            task,
+            batches,
+            prepared.validation,
+            validate_every=config.run.knn_every,
+            keep="last",  # a rank among checkpoints by k-NN would be a choice by labels, and by PSNR one for painting
+            run=run,
+            machine=machine,
+            training=config.training,
+            learning_rate=rate,
+            micro_batch=micro_batch,
+            together=together,
+            saving=config.run,
+            suggestion=suggested(config, machine.device),
+            observers=[
+                *observers,
+                *method.watchers(config, prepared.backbone, micro_batch=micro_batch),
+                *make_loggers(loggers, run, config),
+            ],
+        )
+        report_skipped(batches.samples.skipped)
+        if not distributed.dismiss():
+            return {}
+        metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
+        with finishing(run, "drawing", task, batches, micro_batch=micro_batch, together=together):
+            metadata = save_backbone(
+                run.folder,
+                task.model.state_dict(),
+                config,
+                epochs=config.training.epochs,
+                metrics=metrics,
+                facts=facts,
+            )
+            method.draw_results(
+                task,
+                config,
+                dataset,
+                prepared.held_out or learned,
+                device=machine.device,
+                batch_size=micro_batch,
+                folder=run.folder,
+            )
+            write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
+            finish_run(run)
+    return {
+        "run": str(run.folder),
+        "backbone": str(run.folder / BACKBONE_FILE),
+        "metrics": metrics,
+        "next": str(following(run.as_start, metadata.dataset, options=runs.option(run.root))),
+    }
+
+
+def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
+    """Check everything that training needs, make it, and say what it is.
+
+    Raises:
+        SimclrsegError: for what a user can mend.
+    """
+    init = starting_weights(config)
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
+    method = METHOD_PARTS[config.model.method]
+    places = set(method.held_out(config, len(indices)).tolist())
+    learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
+    check_batch(config.training.batch_size, len(learned), "photos")
+    dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
+    normalization = choose_normalization(
+        config.data.normalization,
+        dataset,
+        learned,
+        source=read_metadata(init.file) if init.file else None,
+        threads=machine.workers,
+    )
+    torch.manual_seed(config.run.seed)
+    backbone, stem = starting_backbone(config, init, dataset.bands)
+    mean, std = normalization.mean, normalization.std
+    task = method.make_task(config, backbone, mean=mean, std=std, full_scale=dataset.full_scale)
+    batches = Loader(
+        method.make_samples(config, dataset, learned),
+        batch_size=config.training.batch_size,
+        seed=config.run.seed,
+        shuffle=True,
+        drop_last=True,
+        threads=machine.workers,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
+    log.info(
+        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
+        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(config)}"
+    )
+    together = least_together(task, batches.samples.fields)
+    check_micro_batch(config.training.micro_batch, together)
+    facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=init.label if init.file else None)
+    if held_out:
+        log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
+    return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
+
+
+def starting_weights(config: PretrainConfig) -> Pretrained:
+    """The weights that the encoder starts from.
+
+    Raises:
+        UsageError: if they are another encoder's, or it cannot have pictures of this size.
+    """
+    name = config.model.backbone
+    check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
+    init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
+    source = read_metadata(init.file) if init.file else None
+    if source is not None and source.encoder != name:
+        raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
+    return init
+
+
+def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[str]) -> tuple[nn.Module, str]:
+    """The encoder with the weights that it starts from, and its stem.
+
+    Raises:
+        UsageError: if it cannot have the stem, or does not take so many bands.
+    """
+    name = config.model.backbone
+    source = read_metadata(init.file) if init.file else None
+    backbone = build_backbone(name, in_channels=len(bands))
+    asked: str = config.model.stem
+    if asked == "auto" and init.file is not None:
+        asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
+    stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)
+    if stem == "cifar":
+        set_cifar_stem(backbone)
+    elif source is not None and source.stem == "cifar":
+        log.warning(f"{init.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here")
+    if init.file is not None:
+        tell_loaded(init.label, load_backbone(backbone, init.file, bands=bands, adapt=config.model.adapt))
+    return backbone, stem
+
+
+def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
+    """Open and join the datasets.
+
+    Returns:
+        The joined dataset and the photos to use: all but those of published test lists, or so many of them as are
+        asked for.
+    """
+    options = DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+    datasets = [open_dataset(name, options) for name in config.dataset]
+    for dataset in datasets:
+        for line in dataset.summary:
+            log.info(line)
+    joined = join(datasets)
+    held_out = set() if config.include_test else set(joined.official.get("test", ()))
+    if held_out:
+        log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
+    indices = [index for index in range(len(joined)) if index not in held_out]
+    if config.max_images is not None and config.max_images < len(indices):
+        log.info(f"{config.max_images:,} of {len(indices):,} photos are learned from, chosen by seed {seed}")
+        order = hashed_order([joined.keys[index] for index in indices], seed)
+        indices = sorted(indices[place] for place in order[: config.max_images])
+    return joined, indices

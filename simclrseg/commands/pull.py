@@ -1,0 +1,172 @@
+"""`simclrseg pull`: list and fetch published backbones."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from simclrseg.config.pull import PullConfig
+from simclrseg.errors import UnknownName, UsageError, WeightsError
+from simclrseg.hub import store
+from simclrseg.hub.fetch import Progress, fetch, look
+from simclrseg.hub.imagenet import IMAGENET, TIMM
+from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
+from simclrseg.metadata import PICKLES, ModelMetadata
+from simclrseg.system.files import make_folder, remove_empty, replacing
+from simclrseg.weights.companion import following
+from simclrseg.weights.fetch import CONVERTED, backbone_file
+
+
+def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, Any]:
+    """List what is published, or fetch one backbone.
+
+    Returns:
+        What the command prints: ``published``, a list of rows; or what was fetched, its file and the next command.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend.
+    """
+    name = config.source.name
+    if name is None:
+        return {"published": [_row(entry, config.source.namespace) for entry in PUBLISHED.values()]}
+    if name.startswith(HF):
+        entry, source = None, parse_address(name)
+    elif name in PUBLISHED:
+        entry = find(name, encoder=config.source.backbone)
+        source = entry.source(config.source.namespace)
+    else:
+        raise UnknownName("published backbone", name, known=[*PUBLISHED, "hf:owner/repo"])
+    if config.download.dry_run:
+        return _plan(name, source, entry, config)
+    destination = _destination(config, source, entry)
+    made = make_folder(destination.parent) if destination is not None else []
+    try:
+        file = _fetch_address(source, config, progress) if entry is None else _fetch_entry(entry, config, progress)
+        if destination is not None:
+            with replacing(destination) as temporary:
+                shutil.copyfile(file, temporary)
+            file = destination
+    except BaseException:
+        remove_empty(made)
+        raise
+    return {"name": name, "file": str(file), "next": _next(name, file, entry, config)}
+
+
+def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
+    """A line of the list; no request is made."""
+    source = entry.source(namespace)
+    many = entry.name == "imagenet"
+    return {
+        "name": entry.name,
+        "encoder": f"any of {len(IMAGENET) + len(TIMM)}" if many else entry.encoder,
+        "method": entry.method,
+        "dataset": entry.dataset,
+        "epochs": entry.epochs,
+        "MB": entry.size,
+        "licence": entry.licence,
+        "status": _status(entry, source, namespace),
+        "repository": "smp-hub/<encoder>.imagenet" if many else source.repo_id,
+        "made with": entry.make if source.ours else None,
+    }
+
+
+def _status(entry: Published, source: Source, namespace: str | None) -> str:
+    if store.is_cached(source):
+        return "cached"
+    if source.ours and (namespace or own_namespace()) != NAMESPACE:
+        return "not known"
+    return "published" if entry.uploaded else "not yet published"
+
+
+def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
+    """What would be fetched, and how large it is."""
+    path = None if config.download.force else store.cached(source)
+    if path is not None:
+        return {"name": name, "would fetch": "nothing, it is cached", "file": str(path)}
+    remote = look(source, token=config.source.token, local_only=config.download.offline)
+    return {
+        "name": name,
+        "would fetch": f"{remote.source.repo_id}/{remote.source.file}",
+        "revision": remote.commit,
+        "bytes": remote.size,
+        "into": str(store.root()),
+    }
+
+
+def _destination(config: PullConfig, source: Source, entry: Published | None) -> Path | None:
+    """The copy that ``--output`` asks for, refused before anything is fetched if it is there already."""
+    if config.download.output is None:
+        return None
+    stem = entry.name if entry else source.repo_id.split("/")[1]
+    path = Path(config.download.output, f"{stem}.safetensors")
+    if path.exists() and not config.download.force:
+        raise UsageError(f"{path} exists: pass --force to replace it, or --output for another folder")
+    return path
+
+
+def _fetch_entry(entry: Published, config: PullConfig, progress: Progress | None) -> Path:
+    return backbone_file(
+        entry,
+        namespace=config.source.namespace,
+        token=config.source.token,
+        local_only=config.download.offline,
+        force=config.download.force,
+        progress=progress,
+    )
+
+
+def _fetch_address(source: Source, config: PullConfig, progress: Progress | None) -> Path:
+    """Any file of the Hub; a pickle becomes safetensors, and with ``--backbone`` it becomes a backbone of ours."""
+    file = fetch(
+        source,
+        token=config.source.token,
+        local_only=config.download.offline,
+        force=config.download.force,
+        progress=progress,
+    )
+    encoder = config.source.backbone
+    ours = _metadata(file)
+    if ours is not None and encoder is not None and ours.encoder != encoder:
+        raise UsageError(f"{source} is a {ours.encoder}, not a {encoder}: leave --backbone out")
+    if ours is not None or (encoder is None and file.suffix not in PICKLES):
+        return file
+
+    def convert(target: Path) -> None:
+        from simclrseg.weights.convert import convert_encoder, convert_pickle
+
+        if encoder is None:
+            convert_pickle(file, target)
+        else:
+            convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
+
+    name = f"{file.name}{f'.{encoder}' if encoder else ''}.{CONVERTED}"
+    return store.keep(store.folder_of(source, file) / name, convert, force=config.download.force)
+
+
+def _metadata(file: Path) -> ModelMetadata | None:
+    """What a file says of itself, read without torch; None where it is not ours."""
+    if file.suffix in PICKLES:
+        return None
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, framework="np") as opened:
+            return ModelMetadata.from_strings(opened.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{file} is no whole safetensors file ({error}): ask whoever published it") from error
+
+
+def _next(name: str, file: Path, entry: Published | None, config: PullConfig) -> str:
+    """The command that uses it."""
+    what, dataset, options = shlex.quote(str(file)), "", ""
+    if entry is not None:
+        dataset = entry.dataset
+        if config.download.output is None and config.source.namespace in {None, own_namespace()}:
+            what, options = name, f" --backbone {entry.encoder}" if config.source.backbone else ""
+    elif (ours := _metadata(file)) is not None:
+        dataset = ours.dataset
+    else:
+        options = " --backbone NAME"
+    return str(following(what, dataset, options=options))

@@ -1,0 +1,51 @@
+"""Presets, which are YAML files in ``presets/``, and other files behind ``--config``; the folder is the list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simclrseg.errors import UnknownName, UsageError
+from simclrseg.knobs.files import read_config_file, read_yaml
+from simclrseg.system.files import why_not_a_file
+
+PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+
+
+def load_preset(name_or_path: str, command: str) -> dict[str, Any]:
+    """Read a preset by name, or a YAML file or the ``config.yaml`` of a run's folder by path.
+
+    Args:
+        command: the command it is read for.
+
+    Returns:
+        Sections of keys, not yet checked.
+
+    Raises:
+        UsageError: if there is no such file, it is not YAML, or it is another command's.
+    """
+    return read_config_file(find_preset(name_or_path), command)
+
+
+def presets_of(command: str) -> list[str]:
+    """The presets that are for a command."""
+    return [name for name, path in PRESETS.items() if read_yaml(path)["command"] == command]
+
+
+def find_preset(name_or_path: str) -> Path:
+    """The file behind ``--config``.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if name_or_path in PRESETS:
+        return PRESETS[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if (path / "config.yaml").is_file():
+        return path / "config.yaml"
+    reason = why_not_a_file(path)
+    if not reason or path.is_fifo():  # as of `--config <(command)`; it is read once
+        return path
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise UsageError(f"--config {name_or_path}: {reason}; presets are {', '.join(PRESETS)}")
+    raise UnknownName("preset", name_or_path, known=PRESETS)

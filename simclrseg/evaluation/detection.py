@@ -1,0 +1,165 @@
+"""Out-of-distribution detection: does the model know when it does not know?
+
+Every score is higher for what looks less like the training data. (A score that is turned, such as the maximum
+probability itself, gives 1 - AUROC: 0.08 where it should say 0.92.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.scores.intervals import RESAMPLES, Floats, Interval, interval, resamples
+
+NAMES = ("auroc", "aupr", "fpr95")
+_LEVELS = 1000  # different scores that intervals are read from
+_TOGETHER = 100  # resamples at a time: a few arrays of so many rows, a column an image
+
+
+def pair_logits(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A single logit x of the foreground as two classes, 0 and x: (N, 1, ...) -> (N, 2, ...); others as they are."""
+    if logits.shape[1] != 1:
+        return logits
+    return np.concatenate([np.zeros_like(logits), logits], axis=1)
+
+
+def pair_probabilities(probabilities: NDArray[np.floating], *, binary: bool) -> NDArray[np.floating]:
+    """(N, ...) of the foreground -> (N, 2, ...) of both classes; (N, K, ...) as they are."""
+    return np.stack([1 - probabilities, probabilities], axis=1) if binary else probabilities
+
+
+def max_softmax(probabilities: NDArray[np.floating]) -> Floats:
+    """1 - max p, in [0, 1 - 1/K] (Hendrycks & Gimpel 2017): (N, K, ...) -> (N, ...)."""
+    doubt: Floats = 1 - probabilities.max(axis=1).astype(np.float64)
+    return doubt
+
+
+def entropy(probabilities: NDArray[np.floating]) -> Floats:
+    """H(p) in nats, in [0, ln K]: (N, K, ...) -> (N, ...)."""
+    p = probabilities.astype(np.float64)
+    nats: Floats = -(p * np.log(np.clip(p, 1e-12, None))).sum(axis=1)
+    return nats
+
+
+def energy(logits: NDArray[np.floating], *, temperature: float = 1.0) -> Floats:
+    """-T ln sum exp(x / T) (Liu et al. 2020, eq. 4): (N, K, ...) -> (N, ...)."""
+    x = logits.astype(np.float64) / temperature
+    top = x.max(axis=1)
+    free: Floats = -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+    return free
+
+
+def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
+    """H(mean p) - mean H(p): what the draws of the weights disagree about (Gal et al. 2017, eq. 2), in nats.
+
+    Args:
+        draws: one or more, each the probabilities (N, K, ...) of a forward pass with dropout; read one by one.
+
+    Returns:
+        (N, ...), never below 0 but for rounding, which is cut off.
+    """
+    total, expected, number = np.zeros(()), np.zeros(()), 0
+    for draw in draws:
+        total, expected, number = total + draw, expected + entropy(draw), number + 1
+    information: Floats = np.maximum(entropy(total / number) - expected / number, 0)
+    return information
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well a score tells out-of-distribution samples, the positives, from the model's own.
+
+    Attributes:
+        auroc: area under the receiver operating characteristic; 0.5 is chance.
+        aupr: average precision; its chance level is the share of the positives.
+        fpr95: false positive rate at the threshold that finds 95 % of the positives.
+        intervals: bootstrap intervals of the three, by name, over images.
+        inside, outside: number of images.
+    """
+
+    auroc: float
+    aupr: float
+    fpr95: float
+    intervals: dict[str, Interval | None]
+    inside: int
+    outside: int
+
+
+def detection(inside: Floats, outside: Floats) -> Detection:
+    """AUROC, AUPR and FPR at 95 % TPR, with intervals over the images of both sets.
+
+    Args:
+        inside: scores of the model's own test images, (n,), or (n, P) of P pixels of each.
+        outside: those of the other dataset, (m,) or (m, P).
+    """
+    scores = np.concatenate([inside, outside])
+    positive = np.arange(len(scores)) >= len(inside)
+    every = np.ones((1, len(scores)))
+    auroc, aupr, fpr95 = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0].tolist()
+    found: dict[str, Interval | None] = dict.fromkeys(NAMES)
+    if len(inside) > 1 and len(outside) > 1:
+        binned = _binned(scores.reshape(len(scores), -1))
+        parts = []
+        for start in range(0, RESAMPLES, _TOGETHER):
+            number = min(_TOGETHER, RESAMPLES - start)
+            drawn = [resamples(len(part), number=number, seed=start + k) for k, part in enumerate((inside, outside))]
+            parts.append(_curves(*_counts(binned, positive, np.concatenate(drawn, axis=1))))
+        found = {name: interval(row) for name, row in zip(NAMES, np.concatenate(parts, axis=1), strict=True)}
+    return Detection(auroc, aupr, fpr95, found, len(inside), len(outside))
+
+
+def _binned(scores: Floats) -> Floats:
+    """Scores (n, P), where there are many different ones by their place among ``_LEVELS`` quantiles."""
+    different = np.unique(scores)
+    if len(different) <= _LEVELS:
+        return scores
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS + 1)[1:-1]))
+    return np.searchsorted(edges, scores, side="left").astype(np.float64)
+
+
+def _counts(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+    """Positives and negatives that score at least as much as each different score, from the highest down.
+
+    Args:
+        scores: (n, P), P pixels of n images.
+        positive: (n,) images.
+        weights: (R, n), how often each image is counted.
+
+    Returns:
+        True and false positives, (R, T) each.
+    """
+    different, place = np.unique(-scores, return_inverse=True)
+    place = place.reshape(scores.shape)
+    if scores.shape[1] == 1:  # each image has one score: sort and add up
+        order = np.argsort(place[:, 0], kind="stable")
+        last = np.append(np.diff(place[order, 0]) != 0, True)  # equal scores pass a threshold together
+        sums = [np.cumsum(weights[:, order] * which[order], axis=1)[:, last] for which in (positive, ~positive)]
+        return sums[0], sums[1]
+    if len(weights) == 1:  # no table of images by scores, which may be large
+        repeated = np.broadcast_to(weights.T, scores.shape)
+        tables: list[NDArray[Any]] = [
+            np.bincount(place[which].ravel(), weights=repeated[which].ravel(), minlength=len(different))[None]
+            for which in (positive, ~positive)
+        ]
+    else:
+        rows = np.arange(len(scores))[:, None] * len(different)
+        table = np.bincount((place + rows).ravel(), minlength=len(scores) * len(different))
+        table = table.reshape(len(scores), -1).astype(np.float64)
+        tables = [weights[:, which] @ table[which] for which in (positive, ~positive)]
+    return np.cumsum(tables[0], axis=1), np.cumsum(tables[1], axis=1)
+
+
+def _curves(tp: Floats, fp: Floats) -> Floats:
+    """(3, R): AUROC, average precision and FPR at 95 % TPR of each row of counts (R, T)."""
+    tpr, fpr = tp / tp[:, -1:], fp / fp[:, -1:]
+    start = np.zeros((len(tp), 1))
+    tpr0, fpr0 = np.hstack([start, tpr]), np.hstack([start, fpr])
+    auroc = np.trapezoid(tpr0, fpr0, axis=1)
+    precision = np.divide(tp, tp + fp, out=np.ones_like(tp), where=tp + fp > 0)
+    aupr = (np.diff(tpr0, axis=1) * precision).sum(axis=1)
+    reached = (tpr >= 0.95 - 1e-12).argmax(axis=1)
+    return np.stack([auroc, aupr, fpr[np.arange(len(tp)), reached]])

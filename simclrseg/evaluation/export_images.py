@@ -1,0 +1,116 @@
+"""The photos that an export is checked on, and that int8 is calibrated on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from simclrseg import runs
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError, SimclrsegError
+from simclrseg.metadata import ModelMetadata
+from simclrseg.targets.base import dataset_of
+from simclrseg.targets.labelled import readable_photos
+from simclrseg.training.train import spread
+
+log = logging.getLogger(__name__)
+
+PHOTOS = 64
+"""How many to check on, and as many others to calibrate on; ranges of activations move little with more."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Pictures of one size, (H, W, bands) each.
+
+    Attributes:
+        check: pictures to compare the file and the network on; empty where there are none at hand.
+        masks: their masks (H, W), or empty.
+        calibration: other pictures; empty unless they were asked for.
+    """
+
+    check: list[np.ndarray] = field(default_factory=list)
+    masks: list[np.ndarray] = field(default_factory=list)
+    calibration: list[np.ndarray] = field(default_factory=list)
+
+
+def photos_of_run(
+    run: runs.Run, size: tuple[int, int], *, masked: bool, calibrated: bool, needed_by: str | None
+) -> Photos:
+    """Test photos of a run to check on, and training photos to calibrate on.
+
+    Args:
+        size: (height, width) to bring them to.
+        masked: whether the model gives masks.
+        needed_by: the option that cannot do without; None: there are none where they are not at hand, with a warning.
+
+    Raises:
+        DataError: if they are needed and not at hand.
+    """
+    try:
+        _, dataset, split = dataset_of(run)
+        found = _read(dataset, spread(split.test, PHOTOS), spread(split.train, PHOTOS) if calibrated else [], size)
+    except SimclrsegError as error:
+        if needed_by is not None:
+            raise DataError(
+                f"{needed_by} is measured on photos, and the run's own are not at hand ({error}): "
+                "pass --calibrate FOLDER with photos like them"
+            ) from error
+        figure = "IoU" if masked else "accuracy"
+        log.warning(
+            f"{figure} not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
+        )
+        return Photos()
+    log.info(_line(dataset, found, "test", "training ", masked=masked))
+    return found
+
+
+def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool) -> Photos:
+    """Photos of a dataset or folder, with their masks where these have the model's classes.
+
+    Where some are for calibration they are every second one, so that the check sees others.
+
+    Raises:
+        DataError: if there are no photos, or none can be read.
+    """
+    options = DatasetOptions(masks=metadata.decoder is not None, border=metadata.border or "pet")  # type: ignore[arg-type]
+    bare = replace(options, masks=False)
+    try:
+        dataset = open_dataset(folder, options)
+    except SimclrsegError as error:
+        dataset = open_dataset(folder, bare)
+        log.warning(f"the masks of {folder} are left out: {error}")
+    if dataset.has_masks and len(dataset.classes) != len(metadata.classes):
+        log.warning(
+            f"the masks of {folder} are left out: they have {len(dataset.classes)} classes, "
+            f"the model has {len(metadata.classes)}"
+        )
+        dataset = open_dataset(folder, bare)
+    indices = [index for index in range(len(dataset)) if dataset.has_mask(index)] or list(range(len(dataset)))
+    if not calibrated:
+        found = _read(dataset, spread(indices, PHOTOS), [], size)
+    elif len(indices) == 1:
+        log.warning(f"{folder} holds one photo: int8 is calibrated and checked on the same")
+        found = _read(dataset, indices, indices, size)
+    else:
+        some = spread(indices, 2 * PHOTOS)
+        found = _read(dataset, some[1::2], some[::2], size)
+    log.info(_line(dataset, found, "", "", masked=metadata.decoder is not None))
+    return found
+
+
+def _read(dataset: Dataset, check: list[int], calibrate: list[int], size: tuple[int, int]) -> Photos:
+    photos, masks = readable_photos(dataset, check, size)
+    calibration, _ = readable_photos(dataset, calibrate, size)
+    if not photos or (calibrate and not calibration):
+        raise DataError(f"{dataset.name}: none of the photos could be read")
+    return Photos(photos, masks, calibration)
+
+
+def _line(dataset: Dataset, found: Photos, tested: str, trained: str, *, masked: bool) -> str:
+    masks = "" if found.masks or not masked else ", which have no masks"
+    line = f"checked on {len(found.check)} {tested} photos of {dataset.name}{masks}".replace("  ", " ")
+    return line + (f", calibrated on {len(found.calibration)} {trained}photos" if found.calibration else "")

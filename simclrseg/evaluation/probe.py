@@ -1,0 +1,286 @@
+"""`evaluate` of a backbone: what its features are good for, before anything is fine-tuned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from simclrseg import runs
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.loader import Loader
+from simclrseg.data.samples import TwoViews
+from simclrseg.data.splits import Split
+from simclrseg.errors import RunError, UsageError, WeightsError
+from simclrseg.evaluation import embedding
+from simclrseg.evaluation.features import features_of, untrained, with_weights
+from simclrseg.evaluation.folder import open_report
+from simclrseg.evaluation.scored import batch_size_of, sized
+from simclrseg.knobs.files import config_of_run
+from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.methods.views import strengths_of
+from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
+from simclrseg.models.backbones import pooled_features
+from simclrseg.models.normalize import Normalize
+from simclrseg.models.weights import read_metadata
+from simclrseg.scores.intervals import interval_of_mean
+from simclrseg.scores.results import Estimate
+from simclrseg.system.files import write_json
+from simclrseg.targets import labelled
+from simclrseg.targets.classification import target as classifier
+from simclrseg.training.train import Machine, spread
+from simclrseg.weights.seen import warn_if_seen
+
+log = logging.getLogger(__name__)
+
+MOST = 5_000  # photos of the figures that need no labels
+PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
+
+
+class _Options(TypedDict):
+    """What every look at a backbone's features takes."""
+
+    metadata: ModelMetadata
+    machine: Machine
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder in a file.
+
+    Attributes:
+        path: what was named, a run's folder or a file.
+        config: of the run; None for a file alone.
+    """
+
+    name: str
+    path: Path
+    file: Path
+    metadata: ModelMetadata
+    config: PretrainConfig | None
+
+    @property
+    def data(self) -> PretrainData | None:
+        return self.config.data if self.config else None
+
+
+def find_backbone(names: Sequence[str], root: Path) -> Backbone | None:
+    """The pretraining run of that name or folder, or the backbone in that file; None where it is something else.
+
+    A name that a fine-tuned run bears too is that run's.
+
+    Raises:
+        RunError: if the run has no backbone yet.
+        UsageError: if there are several models, one of them a backbone.
+        WeightsError: if the file cannot be read, or does not say what it holds.
+    """
+    found = [backbone for name in names if (backbone := _find(name, root)) is not None]
+    if found and len(names) > 1:
+        raise UsageError(f"{found[0].path} is a backbone, and these are scored one at a time: evaluate it alone")
+    return found[0] if found else None
+
+
+def _find(name: str, root: Path) -> Backbone | None:
+    path = Path(name)
+    if path.suffix == ".safetensors" and not path.is_dir():
+        if path.name == BACKBONE_FILE and (path.parent / runs.ENVIRONMENT).is_file():
+            return _of_run(runs.Run(path.parent))
+        metadata = read_metadata(path)
+        if metadata is None:
+            raise WeightsError(f"{path} does not say which encoder it holds: only backbones of `pretrain` are scored")
+        return Backbone(path.stem, path, path, metadata, None) if metadata.task == "backbone" else None
+    for folder in (path, root / "pretrain" / name):
+        run = runs.Run(folder)
+        if run.holds(runs.ENVIRONMENT) and run.kind == "pretrain":
+            taken = folder != path and (root / "finetune" / name / runs.ENVIRONMENT).is_file()
+            return None if taken else _of_run(run)
+    return None
+
+
+def _of_run(run: runs.Run) -> Backbone:
+    file = run.folder / BACKBONE_FILE
+    if not file.is_file():
+        raise RunError(
+            f"run {run.name!r} holds no {BACKBONE_FILE} yet: "
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
+        )
+    metadata = read_metadata(file)
+    if metadata is None:
+        raise WeightsError(f"{file} does not say which encoder it holds: pretrain again")
+    return Backbone(run.name, run.folder, file, metadata, config_of_run(PretrainConfig, run.folder))
+
+
+def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> dict[str, Any]:
+    """Score an encoder: weighted k-NN and a linear probe by labels, alignment, uniformity and rank without.
+
+    Returns:
+        What the command prints.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend; nothing is written then.
+    """
+    metadata = found.metadata
+    method = config.features.embed
+    fields = type(config.data).model_fields
+    given = ["ood"] if config.uncertainty.ood else []
+    given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
+    if given:
+        flag = f"--{given[0]}".replace("minimum", "min")
+        raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
+    dataset, split = photos_to_probe(found, config.data.dataset)
+    labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
+    if config.data.split != "test":
+        raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
+    scored = (
+        list(split.test) if split is not None else spread(dataset.official.get("test") or range(len(dataset)), MOST)
+    )
+    if method is not None:
+        embedding.check(method, found, len(scored))
+    warn_if_seen(dataset, scored, metadata)
+    backbone = with_weights(metadata, found.file, found.name)
+    batch_size = batch_size_of(config.data.batch_size, found.file.parent)
+    with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(batch_size):
+        options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
+        metrics = probe(found, backbone, dataset, split, scored, folder=folder, **options)
+        result: dict[str, Any] = {
+            "backbone": str(found.path),
+            "dataset": dataset.name,
+            "split": "test" if split is not None else "photos without labels",
+            "n": len(scored),
+            "metrics": {name: estimate.value for name, estimate in metrics.items()},
+            "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
+        }
+        if method is not None:
+            seed = found.config.run.seed if found.config else 0
+            encoders = {
+                "before pretraining": lambda: untrained(metadata, seed=seed),
+                "after pretraining": lambda: backbone,
+            }
+            drawn = embedding.draw(encoders, dataset, scored, method=method, folder=folder, **options)
+            result["embedding"] = drawn.facts()
+        write_json(folder / "metrics.json", result)
+    return {**result, "report": str(folder)}
+
+
+def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:
+    """Labelled photos and their split: of ``--dataset``, else those that were pretrained on.
+
+    A set without labels is taken too, without a split: there are figures that need none.
+
+    Raises:
+        SimclrsegError: if they are not at hand, or it is not clear which are meant.
+    """
+    if name is None:
+        if found.data is None:
+            raise UsageError(f"{found.path} is a file without its run: name photos to probe it with by --dataset")
+        if len(found.data.dataset) > 1:
+            raise UsageError(
+                f"{found.path} was pretrained on {', '.join(found.data.dataset)}: name one of them by --dataset"
+            )
+        name = found.data.dataset[0]
+    data = labelled.elsewhere(found.data.model_dump() if found.data else {}, name)
+    options = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
+    dataset = open_dataset(name, options)
+    if dataset.labels is None or len(dataset.label_names) < 2:
+        for line in dataset.summary:
+            log.info(line)
+        log.warning(
+            f"{name} has no classes to tell apart, so there is no k-NN and no linear probe: --dataset names others"
+        )
+        return dataset, None
+    split = classifier.split_labelled(data, dataset)
+    classifier.tell(dataset, split)
+    return dataset, split
+
+
+def probe(
+    found: Backbone,
+    backbone: nn.Module,
+    dataset: Dataset,
+    split: Split | None,
+    scored: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+    batch_size: int,
+    folder: Path,
+) -> dict[str, Estimate]:
+    """The figures, those by labels first; ``per_image.csv`` has what was said of each photo."""
+    options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
+    features, kept = features_of(backbone, dataset, scored, **options)
+    metrics: dict[str, Estimate] = {}
+    if split is not None:
+        assert dataset.labels is not None  # or there were no split
+        labels = torch.from_numpy(dataset.labels)
+
+        def labelled(part: Sequence[int]) -> tuple[Tensor, Tensor]:
+            these, places = features_of(backbone, dataset, part, **options)
+            return these, labels[list(places)]
+
+        train, validation = labelled(split.train), labelled(split.validation)
+        bank, bank_labels = (torch.cat(both) for both in zip(train, validation, strict=True))
+        truth = labels[list(kept)]
+        linear, decay = linear_predictions(train, validation, features)
+        log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
+        predicted = {"knn": knn_predictions(bank, bank_labels, features), "linear": linear}
+        for name, ids in predicted.items():
+            hits = (ids == truth).double().numpy()
+            metrics[f"{name}_accuracy"] = Estimate(float(hits.mean()), interval_of_mean(hits))
+        _write(folder, dataset, kept, truth.numpy(), {name: ids.numpy() for name, ids in predicted.items()})
+    some = features[spread(range(len(features)), MOST)]
+    metrics["alignment"] = Estimate(_alignment(found, backbone, dataset, spread(kept, MOST), **options))
+    if len(some) > 1:
+        metrics["uniformity"] = Estimate(float(uniformity(some)))
+    metrics["effective_rank"] = Estimate(float(effective_rank(some)))
+    return metrics
+
+
+def _write(
+    folder: Path, dataset: Dataset, kept: Sequence[int], truth: np.ndarray, predicted: dict[str, np.ndarray]
+) -> None:
+    names = dataset.label_names
+    rows = [
+        {
+            "image": dataset.keys[index],
+            "true": names[truth[row]],
+            **{name: names[ids[row]] for name, ids in predicted.items()},
+        }
+        for row, index in enumerate(kept)
+    ]
+    labelled.write_rows(folder / "per_image.csv", rows)
+
+
+@torch.inference_mode()
+def _alignment(
+    found: Backbone,
+    backbone: nn.Module,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    metadata: ModelMetadata,
+    machine: Machine,
+    batch_size: int,
+) -> float:
+    """Alignment of two views of each photo by the pretraining's augmentation; of a file alone by the usual one."""
+    strengths = strengths_of(found.data or PretrainData(dataset=["shapes"]))
+    samples = TwoViews(dataset, indices, image_size=metadata.image_size, strengths=strengths, seed=0)
+    batches = Loader(samples, batch_size=batch_size, shuffle=False, drop_last=False, threads=machine.workers)
+    normalize = Normalize(metadata.mean, metadata.std, metadata.full_scale)
+    total, photos = 0.0, 0
+    for batch in batches.epoch(0):
+        first, second = (
+            pooled_features(backbone, normalize(batch["image"][:, view].to(machine.device))) for view in (0, 1)
+        )
+        total += float(alignment(first, second)) * len(first)
+        photos += len(first)
+    return total / photos

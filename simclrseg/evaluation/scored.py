@@ -1,0 +1,271 @@
+"""Which models are scored, on which photos, and whether they can be compared."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+from simclrseg import runs
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.splits import Split
+from simclrseg.engine.footprint import explained_shortage
+from simclrseg.errors import DataError, RunError, UsageError, suggestion
+from simclrseg.evaluation.exported import open_exported, photos_of_file
+from simclrseg.exporters import FORMATS, READERS
+from simclrseg.inference.masks import Predict
+from simclrseg.knobs.files import config_of_run
+from simclrseg.metadata import MODEL_FILE, ModelMetadata
+from simclrseg.targets.base import TASKS, FinetuningTask, dataset_of, task_of, task_of_model
+from simclrseg.targets.labelled import Network, check_bands, elsewhere, in_parts, predictor
+from simclrseg.training.train import Machine
+from simclrseg.weights.find import began_with
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32  # images, at most, where nobody names a number
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model, and the photos that it is scored on.
+
+    Attributes:
+        kind: ``run`` or ``model``, a file.
+        name: of the report.
+        recipe: the module of its task.
+        network: the task with its network; None for a file.
+        indices: photos of the part that was asked for.
+        test_hash: of these photos and what is true of them.
+        batch_size: images per forward pass.
+    """
+
+    kind: Literal["run", "model"]
+    path: Path
+    name: str
+    recipe: FinetuningTask[Any]
+    network: Network | None
+    predict: Predict
+    metadata: ModelMetadata
+    dataset: Dataset
+    split: Split
+    indices: tuple[int, ...]
+    test_hash: str
+    batch_size: int
+
+
+def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Scored]:
+    """The models that were named, or the newest run; with their own photos or those of ``--dataset``.
+
+    Raises:
+        SimclrsegError: if there is no such model, its photos are not at hand or do not fit, or several models cannot be
+            compared.
+    """
+    names: Sequence[str | None] = config.data.models or [None]
+    scored = [_find(root, name, config, machine) for name in names]
+    # a file that names its photos has metadata
+    if (config.data.classes or config.data.size) and all(one.kind == "run" or one.metadata.data for one in scored):
+        raise UsageError(
+            "--classes and --size are for an .onnx file that does not say what it is of, and here is none: "
+            "leave them out"
+        )
+    for one in scored:
+        if [other.path for other in scored].count(one.path) > 1:
+            raise UsageError(f"{one.path} is named twice: name each model once")
+    _check_same_images(scored)
+    labels = [one.name for one in scored]
+    return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
+
+
+def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence[str]) -> str | None:
+    """The name of the model that the others are compared with; None where there are no others.
+
+    Args:
+        typed: how the user named the models; empty for the newest run.
+
+    Raises:
+        UsageError: if it is not among them.
+    """
+    if name is None:
+        return scored[0].name if len(scored) > 1 else None
+    for one, word in zip_longest(scored, typed):
+        if name in (word, one.name, str(one.path)) or os.path.realpath(name) == os.path.realpath(one.path):
+            return one.name if len(scored) > 1 else None
+    raise UsageError(f"--baseline {name} is none of the models: {suggestion(name, [one.name for one in scored])}")
+
+
+def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
+    """What is known of a model beside its scores: its making and the seconds that it took."""
+    metadata = scored.metadata
+    folder = scored.path if scored.kind == "run" else scored.path.parent
+    facts: dict[str, Any] = {
+        "encoder": metadata.encoder,
+        "decoder": metadata.decoder,
+        "pretrained": metadata.pretrained,
+        "data_ratio": metadata.data.get("data_ratio"),
+        "epochs": metadata.epochs,
+        "pretraining_seconds": None,
+        "finetuning_seconds": None,
+    }
+    if not (folder / "timing.csv").is_file():
+        return facts
+    facts["finetuning_seconds"] = _seconds(folder)
+    name = config_of_run(FinetuneConfig, folder).model.pretrained
+    if name == "none":
+        facts["pretraining_seconds"] = 0.0
+    elif file := began_with(runs.Run(folder), name, root=root):
+        facts["pretraining_seconds"] = _seconds(file.parent)
+    return facts
+
+
+def batch_size_of(asked: int | Literal["auto"], folder: Path) -> int:
+    """Images per forward pass: what the memory held in training is not exceeded where nobody names a number.
+
+    Args:
+        folder: of the run that the model is of, if it is of one.
+    """
+    return asked if asked != "auto" else min(AT_ONCE, runs.Run(folder).environment.get("micro_batch", AT_ONCE))
+
+
+@contextmanager
+def sized(batch_size: int) -> Iterator[None]:
+    """Explain being out of memory with so many images per forward pass.
+
+    Raises:
+        OutOfMemory: in its place.
+    """
+    remedy = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "free some memory"
+    with explained_shortage(f"in batches of {batch_size}", remedy):
+        yield
+
+
+def _seconds(folder: Path) -> float | None:
+    """What a run's epochs took together."""
+    try:
+        with open(folder / "timing.csv", newline="", encoding="utf-8") as file:
+            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _check_same_images(scored: Sequence[Scored]) -> None:
+    """Refuse models that were not scored on the same images, or not for the same task.
+
+    Raises:
+        DataError: with the reason.
+    """
+    first = scored[0]
+    for other in scored[1:]:
+        if other.recipe is not first.recipe:
+            raise DataError(
+                f"{first.name} is for {first.recipe.TASK} and {other.name} for {other.recipe.TASK}: "
+                "their scores cannot be compared, evaluate each alone"
+            )
+        if len(first.metadata.classes) != len(other.metadata.classes):
+            raise DataError(
+                f"{first.name} knows {len(first.metadata.classes)} classes and {other.name} "
+                f"{len(other.metadata.classes)}: their scores cannot be compared, evaluate each alone"
+            )
+        if other.test_hash != first.test_hash:
+            raise DataError(
+                f"{first.name} and {other.name} are not scored on the same images ({_other_images(first, other)}): "
+                "evaluate each alone, or all on others with --dataset"
+            )
+
+
+def _other_images(first: Scored, second: Scored) -> str:
+    """Why two models have other photos."""
+    for what, ours, theirs in (
+        ("dataset", first.dataset.name, second.dataset.name),
+        ("split seed", first.split.seed, second.split.seed),
+        ("test split", first.split.test_split, second.split.test_split),
+        ("fold", first.split.fold, second.split.fold),
+        ("border", first.dataset.border, second.dataset.border),
+        ("images", len(first.indices), len(second.indices)),
+    ):
+        if ours != theirs:
+            return f"{what} {ours} and {theirs}"
+    return f"hash {first.test_hash[:8]} and {second.test_hash[:8]}"
+
+
+def _photos(
+    photos: tuple[Dataset, Split], recipe: FinetuningTask[Any], metadata: ModelMetadata, config: EvaluateConfig
+) -> dict[str, Any]:
+    """The photos of the part that was asked for, which the model can look at.
+
+    Raises:
+        DataError: if there are none, or they do not fit the model.
+    """
+    dataset, split = photos
+    recipe.tell(dataset, split)
+    check_bands(dataset, metadata, remedy="score it on such pictures")
+    recipe.check_classes(dataset, metadata)
+    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
+    indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
+    if not indices:
+        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
+        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: {remedy}")
+    test_hash = recipe.hash_of_test(dataset, indices)
+    return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
+
+
+def model_run(root: Path, name: str | None) -> runs.Run:
+    """The fine-tuned run of that name or folder, or the newest one."""
+    if name is None:
+        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
+        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
+    run = runs.find(root, "finetune", name)
+    if not run.holds(MODEL_FILE):
+        command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
+        if run.started and not run.finished:
+            command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
+        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
+    return run
+
+
+def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
+    """A model by its name, folder or file."""
+    if name is not None and Path(name).suffix in READERS:
+        path = Path(name)
+        if path.suffix != (scored := FORMATS["onnx"].suffix):
+            raise UsageError(f"{path}: of exported files only {scored} is scored; or name its run")
+        size = batch_size_of(config.data.batch_size, path.parent)
+        run_file, metadata = open_exported(
+            path, config.hardware.device, classes=config.data.classes, size=config.data.size
+        )
+        log.info(f"model {path}")
+        recipe = task_of_model(metadata)
+        photos = _photos(photos_of_file(path, metadata, config.data.dataset), recipe, metadata, config)
+        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
+        predict = in_parts(run_file, size)
+        return Scored("model", path, label, recipe, None, predict, metadata, **photos, batch_size=size)
+    run = model_run(root, name)
+    log.info(f"run {run.folder}")
+    recipe = task_of(run)
+    model, metadata = recipe.load_model(run.folder / MODEL_FILE)
+    network = recipe.scoring_task(model, metadata)
+    photos = _photos(photos_to_score(run, config), recipe, metadata, config)
+    size = batch_size_of(config.data.batch_size, run.folder)
+    predict = predictor(network, machine, batch_size=size)
+    return Scored("run", run.folder, run.name, recipe, network, predict, metadata, **photos, batch_size=size)
+
+
+def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
+    """The run's own dataset and split, or those of ``--dataset``."""
+    if config.data.dataset is None:
+        _, dataset, split = dataset_of(run)
+        return dataset, split
+    own = config_of_run(FinetuneConfig, run.folder)
+    data = elsewhere(own.data.model_dump(), config.data.dataset)
+    return TASKS[own.model.task].open_labelled(data, for_training=False)

@@ -1,0 +1,485 @@
+"""The one way to open a picture: decoding, orientation and limits. No torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TgaImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
+from simclrseg.images.srgb import is_srgb, srgb_pixels
+from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
+from simclrseg.system.files import why_not_a_file
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8 | np.uint16]
+"""(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
+Mask = NDArray[np.uint8]
+"""(H, W) class ids; (H, W, 3) where a file stores them as colours."""
+
+_SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+MAX_PIXELS = 178_956_970
+"""Width x height above which a picture is refused, as in Pillow."""
+
+# Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
+_FORMATS = {
+    plugin.format: plugin
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        GifImagePlugin.GifImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+        BmpImagePlugin.BmpImageFile,
+        AvifImagePlugin.AvifImageFile,
+        PpmImagePlugin.PpmImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        TgaImagePlugin.TgaImageFile,
+    )
+}
+_INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
+_LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
+_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture and what its file says of it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright.
+        orientation: EXIF's, 1 to 8; ``turn_back`` gives the stored one.
+        several: whether the file holds more frames or pages than this first one.
+    """
+
+    pixels: Pixels
+    orientation: int = 1
+    several: bool = False
+
+
+def read_image(source: str | Path | bytes) -> Pixels:
+    """Decode a picture to RGB, as a viewer would show it.
+
+    Transparent pixels are laid over white, 16 bits are scaled to 8, CMYK, Lab and pictures with an embedded ICC
+    profile are brought to sRGB, and of several frames or pages the first is taken.
+
+    Args:
+        source: a file, or its contents.
+
+    Returns:
+        (H, W, 3) uint8, contiguous.
+
+    Raises:
+        ImageError: if it cannot be read; the message names file and reason.
+    """
+    return read_picture(source).pixels
+
+
+def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """As ``read_image``, with what else the file says.
+
+    Args:
+        max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(3) == b"\xff\xd8\xff":
+            data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
+            header = jpeg_header(data)
+            if header is not None:
+                _check_pixels(header.width, header.height, max_pixels, name)
+                whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
+                if header.plain and whole and is_srgb(header.profile):
+                    if isinstance(source, bytes) or header.height * header.width <= _LARGE:
+                        image = _decode_plain_jpeg(data)
+                    else:
+                        image = _decode_in_place(source, header.height, header.width)
+                    if image is not None:
+                        return Picture(_turn(image, header.orientation), header.orientation)
+            stream = BytesIO(data)
+        picture = _open_picture(stream, name)
+        width, height = picture.size
+        _check_pixels(width, height, max_pixels, name)
+        if width * height > _LARGE and not isinstance(source, bytes) and is_plain_png(stream):
+            image_in_place = _decode_in_place(source, height, width)
+            if image_in_place is not None:
+                return Picture(image_in_place)
+            stream.seek(0)
+            picture = _open_picture(stream, name)
+        if width * height > _LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
+            orientation = _stored_orientation(picture)
+            if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
+                several = _holds_several(picture)
+                return Picture(_turn(read_tiff(stream, name), orientation), orientation, several)
+        orientation = _load(picture)
+        image = srgb_pixels(picture, name)
+        if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            image = _turn(image, orientation)
+        return Picture(image, orientation, _holds_several(picture))
+
+
+def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
+
+    Returns:
+        (H, W, bands) uint8 or uint16, contiguous.
+
+    Raises:
+        ImageError: if it cannot be read, or is no TIFF; the message names file and reason.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        start = stream.read(64)
+        if not start.startswith(SIGNATURES):
+            raise ImageError(f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be")
+        header = tiff_header(stream)
+        _check_pixels(header.width, header.height, max_pixels, name)
+        return read_tiff(stream, name)
+
+
+def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
+    """How many bands a TIFF that is no photo has, and of how many bits; None for photos.
+
+    Raises:
+        ImageError: if it is a TIFF whose header cannot be read.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).photo:
+            return None
+        return header.bands, header.bits
+
+
+def read_mask(source: str | Path | bytes) -> Mask:
+    """Decode a mask without any conversion of its values.
+
+    Returns:
+        (H, W) uint8 for indexed, grey and 1-bit files (palette indexes, grey values, 0/1);
+        (H, W, 3) uint8 for RGB ones, whose alpha is left out.
+
+    Raises:
+        ImageError: if it cannot be read, or its values do not fit in 8 bits.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        picture = _open_picture(stream, name)
+        _check_pixels(*picture.size, MAX_PIXELS, name)
+        orientation = _load(picture)
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
+            orientation = 1
+        if picture.mode in ("RGBA", "RGBX"):
+            mask = np.array(picture)[:, :, :3]
+        elif picture.mode in ("LA", "PA"):
+            mask = np.array(picture)[:, :, 0]
+        elif picture.mode in ("1", "L", "P", "RGB") or picture.mode.startswith("I"):
+            mask = np.array(picture)
+        else:
+            raise ImageError(f"{name}: a mask of mode {picture.mode} has no class values: save it as an 8-bit PNG")
+        if mask.min() < 0 or mask.max() > 255:
+            low, high = int(mask.min()), int(mask.max())
+            raise ImageError(
+                f"{name}: a mask with values {low} to {high} does not fit in 8 bits: use class ids below 255"
+            )
+        return _turn(np.ascontiguousarray(mask, dtype=np.uint8), orientation)
+
+
+def image_shape(source: str | Path | bytes) -> tuple[int, int]:
+    """(height, width) of a picture as ``read_image`` would return it, from the header alone.
+
+    Raises:
+        ImageError: if there is no header that can be read.
+    """
+    name = _display_name(source)
+    with _our_errors(name), _open_stream(source, name) as stream:
+        if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).photo:
+            return header.height, header.width
+        picture = _open_picture(stream, name)
+        width, height = picture.size
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
+            return height, width
+        if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
+            _check_pixels(width, height, MAX_PIXELS, name)
+            picture.load()
+        return (width, height) if _stored_orientation(picture) >= 5 else (height, width)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder.
+
+    Attributes:
+        files: those that were asked for, sorted by their path below the folder.
+        left_out: what is there and neither file nor folder, or cannot be opened, and why.
+    """
+
+    files: list[Path]
+    left_out: dict[Path, str]
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The ``files`` of ``list_files`` that have the suffix of a picture."""
+    return list_files(folder, is_image).files
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name has the suffix of a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:
+    """The regular files below ``folder``, which may be missing; links are followed, hidden files and folders skipped.
+
+    What is left out is named and counted in one warning.
+
+    Args:
+        wanted: of which names.
+
+    Raises:
+        DataError: if the folder itself cannot be opened.
+    """
+    left_out: dict[Path, str] = {}
+    found = [parent / name for parent, names in walk(folder, left_out) for name in names if wanted(name)]
+    if reason := left_out.get(Path(folder)):
+        raise DataError(f"{folder} cannot be opened: {reason}")
+    warn_left_out(folder, left_out)
+    return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
+
+
+def walk(folder: str | Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list[str]]]:
+    """``folder`` and each folder below it once, wherever links lead, with the names of its files.
+
+    Args:
+        left_out: gets what cannot be read, and why, as in a ``Listing``.
+    """
+    seen = set()
+    folders = [Path(folder)]
+    while folders:
+        parent = folders.pop()
+        try:
+            status = os.stat(parent)
+            if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(parent) as entries:
+                below = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except FileNotFoundError:  # never there, or gone meanwhile
+            continue
+        except OSError as error:
+            left_out[parent] = str(error.strerror)
+            continue
+        files, inner = [], []
+        for entry in below:
+            kind = _kind(entry)
+            if kind == "file":
+                files.append(entry.name)
+            elif kind != "folder":
+                left_out[parent / entry.name] = kind
+            elif not entry.name.startswith("__MACOSX"):
+                inner.append(parent / entry.name)
+        folders.extend(reversed(inner))
+        yield parent, files
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """``file``, ``folder``, or why it is neither; of most the system has told already."""
+    with suppress(OSError):  # links in a circle
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "folder"
+    return why_not_a_file(entry.path)
+
+
+def warn_left_out(where: str | Path, left_out: Mapping[Path, str]) -> None:
+    """Name the first and count all of what is left out, if anything is."""
+    if left_out:
+        first = min(left_out)
+        log.warning(
+            f"{where}: unreadable and left out: {len(left_out):,}; "
+            f"the first is {_display_name(first)}: {left_out[first]}"
+        )
+
+
+def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
+    return _turn(image, _INVERSE.get(orientation, orientation))
+
+
+def _decode_plain_jpeg(data: bytes) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+    except cv2.error:
+        return None
+
+
+def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | None:
+    """Decode a plain file of a large picture without a second copy, which ``cv2.imdecode`` and Pillow make."""
+    image = np.empty((height, width, 3), np.uint8)
+    try:
+        decoded = cv2.imread(os.fspath(source), image, _AS_STORED)
+    except cv2.error:
+        return None
+    return image if decoded is image else None
+
+
+def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
+    """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
+    stream.seek(0)
+    prefix = stream.read(64)
+    if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).photo:
+        raise ImageError(f"{name}: a TIFF of {header.bands} bands, which are not a photo's: save red, green and blue")
+    for kind in _FORMATS:
+        factory, accept = Image.OPEN[kind]
+        if accept is None and not name.lower().endswith(".tga"):  # nothing marks a TGA but its name
+            continue
+        if accept is not None and accept(prefix[:16]) is not True:
+            continue
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise ImageError(f"{name}: {_guess(prefix)}")
+
+
+def _holds_several(picture: Image.Image) -> bool:
+    """Whether there are more frames or pages; a photo's own previews (MPO) do not count."""
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # what follows may be damaged, which does not concern the first
+        return False
+
+
+def _load(picture: Image.Image) -> int:
+    """Decode the pixels; returns the orientation that the file asks for."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        orientation = _stored_orientation(picture)  # is gone once Pillow has turned the pixels
+        picture.load()
+        return orientation
+    picture.load()
+    return _stored_orientation(picture)  # a PNG's EXIF may follow its pixels
+
+
+def _stored_orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
+    try:
+        # not a PNG's own getexif: it would decode, and an error in that must not be lost here
+        value = Image.Image.getexif(picture).get(ORIENTATION, 1)
+    except Exception:  # EXIF is written by anything; no error in it should cost the picture
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Apply an EXIF orientation to (H, W[, 3])."""
+    if orientation in (5, 7):
+        image = cv2.transpose(image)
+    if orientation == 2:
+        image = cv2.flip(image, 1)
+    elif orientation == 4:
+        image = cv2.flip(image, 0)
+    elif orientation in (3, 7):
+        image = cv2.rotate(image, cv2.ROTATE_180)
+    elif orientation == 6:
+        image = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+    elif orientation == 8:
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return image
+
+
+def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} allowed: shrink it"
+        )
+
+
+@contextmanager
+def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        yield BytesIO(source)
+        return
+    if reason := why_not_a_file(source):  # a pipe would wait for ever
+        raise ImageError(f"{name}: {reason}")
+    try:
+        stream = open(source, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise ImageError(f"{name} cannot be opened: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+@contextmanager
+def _our_errors(name: str) -> Iterator[None]:
+    """Around all that opens a picture: one line for any error, and no other word."""
+    _hush_pillow()
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:  # GIF's plugin checks by itself
+        raise ImageError(f"{name}: it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it") from error
+    except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(
+            f"{name}: the picture is damaged or cut short ({reason}): copy or download it again"
+        ) from error
+
+
+def _display_name(source: str | Path | bytes) -> str:
+    if isinstance(source, bytes):
+        return f"the picture ({len(source):,} bytes)"
+    name = os.fspath(source)
+    return name if name.isprintable() else ascii(name)  # one line, and no bytes that a terminal cannot print
+
+
+def _guess(prefix: bytes) -> str:
+    """Why a file that starts with these bytes is not a picture that can be read."""
+    if not prefix:
+        return "the file is empty"
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "HEIC is not supported: convert it to JPEG or PNG"
+    if prefix.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture: run `git lfs pull`"
+    if prefix.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")):
+        return "the picture's header is damaged or cut short: copy or download it again"
+    return f"not a picture that can be read ({', '.join(_FORMATS)})"
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's notes on odd metadata off the terminal: a picture is either read or refused.
+
+    Only warnings raised in Pillow's own modules are meant. ``warnings.catch_warnings`` would swap the filters of the
+    whole process, which is not safe in the loader's threads.
+    """
+    ours = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+    if not warnings.filters or warnings.filters[0] != ours:
+        warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,0 +1,56 @@
+"""The one geometry of training, evaluation and prediction: pictures, masks and probabilities in another size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.images.decode import Mask, Pixels
+
+_MOST_CHANNELS = 4  # that most of OpenCV works on at once
+
+
+def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up.
+
+    This is the one geometry of training, evaluation and prediction.
+    """
+    if image.ndim == 3 and image.shape[2] > _MOST_CHANNELS:
+        groups = (image[:, :, first : first + _MOST_CHANNELS] for first in range(0, image.shape[2], _MOST_CHANNELS))
+        resized = [resize_image(np.ascontiguousarray(group), size) for group in groups]
+        return np.concatenate([group.reshape(*size, -1) for group in resized], axis=2)
+    shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
+    if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
+        image = _resize(image, shrunk, cv2.INTER_AREA)
+    if tuple(size) != shrunk:
+        image = _resize(image, size, cv2.INTER_LINEAR)
+    return image
+
+
+def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Bring class ids (H, W) to ``size`` = (height, width): the pixel below the centre of each new one."""
+    if mask.shape[:2] == tuple(size):
+        return mask
+    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their photos
+    return _resize(mask, size, cv2.INTER_NEAREST_EXACT)
+
+
+def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
+    if probability.shape[:2] == tuple(size):
+        return probability
+    bands = probability.reshape(*probability.shape[:2], -1)
+    resized = np.empty((*size, bands.shape[2]), np.float32)
+    for first in range(0, bands.shape[2], _MOST_CHANNELS):
+        group = np.ascontiguousarray(bands[:, :, first : first + _MOST_CHANNELS], dtype=np.float32)
+        part = _resize(group, size, cv2.INTER_LINEAR)
+        resized[:, :, first : first + _MOST_CHANNELS] = part.reshape(*size, -1)
+    return resized.reshape(*size, *probability.shape[2:])
+
+
+def _resize(image: NDArray[Any], size: tuple[int, int], interpolation: int) -> NDArray[Any]:
+    """OpenCV's, which keeps the type; ``size`` = (height, width)."""
+    return cv2.resize(image, tuple(size)[::-1], interpolation=interpolation)

@@ -1,0 +1,209 @@
+"""Configs in files: read with one line for each wrong value, and written so that they can be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from simclrseg.errors import RunError, UsageError
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
+from simclrseg.knobs.values import OF_A_RUN, Completes
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_config_file(path: Path, command: str) -> dict[str, Any]:
+    """Sections of keys of a YAML file, not yet checked, without ``command``.
+
+    Args:
+        command: the command it is read for; every file says which one it is for.
+
+    Raises:
+        UsageError: if it cannot be read, is not YAML, or is another command's.
+    """
+    tree = read_yaml(path)
+    if "command" not in tree:
+        raise UsageError(f"{path} does not say what it is for: add the line `command: {command}`")
+    if (meant_for := tree.pop("command")) != command:
+        raise UsageError(f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`")
+    return tree
+
+
+def parse_config_file(model: type[Config], path: Path) -> Config:
+    """Read a YAML file; the data that it names need not be there.
+
+    Raises:
+        UsageError: if it cannot be read or holds a wrong key or value.
+    """
+    return parse_config(model, read_config_file(path, command_of(model)), source=str(path), of_a_run=True)
+
+
+def dump_config(config: BaseModel) -> str:
+    """A config as a YAML file that ``--config`` takes; transient knobs are left out."""
+    import yaml
+
+    tree = {"command": command_of(type(config)), **stored_values(config)}
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def stored_values(config: BaseModel) -> dict[str, Any]:
+    """The values of a config by section and key, without those of transient knobs."""
+    values = config.model_dump(mode="json")
+    tree: dict[str, Any] = {}
+    for knob in knobs_of(type(config)):
+        if not knob.transient:
+            put(tree, knob.path, look_up(values, knob.path))
+    return tree
+
+
+def config_of_run(model: type[Config], folder: Path) -> Config:
+    """What a run was made with, whose data may have gone since.
+
+    Raises:
+        RunError: if the folder holds no configuration.
+        UsageError: if it has a wrong key or value, or is another command's.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
+    return parse_config_file(model, file)
+
+
+def parse_config(
+    model: type[Config],
+    tree: dict[str, Any],
+    *,
+    source: str = "",
+    given: Mapping[KeyPath, Any] | None = None,
+    of_a_run: bool = False,
+) -> Config:
+    """Build a config from the sections and keys of a file and the values of the command line.
+
+    Args:
+        source: the file that the tree came from, for messages.
+        given: values of the command line; they win.
+        of_a_run: the tree is what a run was made with, and folders and files that it names need not exist any more.
+
+    Raises:
+        UsageError: one line that names each wrong key or flag, says what is allowed and offers the nearest name.
+    """
+    given = given or {}
+    knobs = {knob.path: knob for knob in knobs_of(model)}
+    merged: dict[str, Any] = _copy(tree)
+    for path, knob in knobs.items():
+        if path in given:
+            put(merged, path, given[path])
+        elif knob.values.many and isinstance(value := look_up(merged, path), str):
+            put(merged, path, [value])  # `dataset: shapes` is a list of one
+        for depth in range(1, len(path)):
+            if look_up(merged, path[:depth]) is None:
+                put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
+    try:
+        return model.model_validate(merged, context={OF_A_RUN: of_a_run})
+    except ValidationError as error:
+        raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
+
+
+def _problems(
+    error: ValidationError, knobs: Mapping[KeyPath, Knob], source: str, given: Mapping[KeyPath, Any]
+) -> list[str]:
+    lines: dict[Any, str] = {}  # by knob: a union reports each of its members
+    prefix = f"{source}: " if source else ""
+    for problem in error.errors(include_url=False):
+        place = tuple(str(part) for part in problem["loc"])
+        path = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in knobs), None)
+        if path is not None:
+            knob = knobs[path]
+            name = knob.flag if path in given else f"{prefix}{knob.key}"
+            if path not in lines or problem["type"] == "value_error":  # our own validators say it best
+                lines[path] = _wrong_value(name, knob, problem)
+        elif problem["type"] == "extra_forbidden":
+            lines[place] = f"{prefix}unknown key {'.'.join(place)!r}: {_nearest_key(place, knobs)}"
+        elif problem["type"] in {"model_type", "model_attributes_type"}:
+            keys = ", ".join(path[-1] for path in knobs if path[:-1] == place)
+            lines[place] = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
+        else:
+            lines[place] = ("" if given else prefix) + _own_words(problem)  # a rule across several knobs
+    missing = [path for path in lines if path in knobs and lines[path] == _missing(knobs[path])]
+    return [lines[path] for path in sorted(lines, key=missing.__contains__)]  # a misspelt key says more
+
+
+def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return _missing(knob)
+    value = problem["input"]
+    if problem["type"] == "value_error" and not knob.values.choices:
+        return f"{name}: {_own_words(problem)}"
+    hint = ""
+    if isinstance(value, str) and (close := get_close_matches(value, [str(c) for c in knob.values.choices], n=1)):
+        hint = f"; did you mean {close[0]!r}?"
+    elif problem["type"] == "string_type" and not isinstance(value, list | dict):
+        hint = "; put it in quotes"
+    return f"{name} {value!r}: must be {knob.values.in_words()}{hint}"
+
+
+def _missing(knob: Knob) -> str:
+    remedy = "" if knob.is_argument else " (or --config)"
+    names = ""
+    completes = knob.marker(Completes)
+    if completes and completes.what == "datasets":
+        from simclrseg.data.datasets import DATASETS
+
+        names = f"; names are {', '.join(DATASETS)}"
+    return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}{names}"
+
+
+def _own_words(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _nearest_key(place: KeyPath, knobs: Mapping[KeyPath, Knob]) -> str:
+    keys = {knob.key: knob for knob in knobs.values()}
+    sections = {".".join(path[:depth]) for path in knobs for depth in range(1, len(path))}
+    moved = [key for key, knob in keys.items() if knob.name == place[-1]]  # right name, wrong section
+    siblings = [".".join(path) for path in knobs if path[:-1] == place[:-1]]
+    close = (
+        moved
+        or get_close_matches(".".join(place), siblings, n=1)
+        or get_close_matches(".".join(place), [*keys, *sections], n=1)
+        or [knobs[path].key for path in knobs if path[-1] in get_close_matches(place[-1], [p[-1] for p in knobs], n=1)]
+    )
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"choose from {', '.join(siblings or sorted(sections))}"
+
+
+def _copy(tree: Any) -> Any:
+    return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a YAML file holds: sections of keys.
+
+    Raises:
+        UsageError: if it cannot be read, or holds something else.
+    """
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UsageError(f"{path}{place}: not YAML ({error.problem})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
+    return tree

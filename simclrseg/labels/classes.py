@@ -1,0 +1,113 @@
+"""Names and colours of mask classes, from a `--classes-file`.
+
+A YAML (or JSON) mapping of names to colours, in the order of the class ids; colours as ``[r, g, b]`` or ``'#rrggbb'``:
+
+    background: [0, 0, 0]
+    road: '#804080'
+    ignore: [255, 255, 255]    # optional: pixels that neither train nor count
+
+A plain list of names does for masks that hold class ids.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from simclrseg.errors import DataError
+from simclrseg.metadata import IGNORE
+from simclrseg.system.files import why_not_a_file
+
+Colour = tuple[int, int, int]
+IGNORE_NAME = "ignore"
+BINARY = ("background", "foreground")
+MAX_CLASSES = 254
+"""Ids are bytes; 255 is ignored and 254 marks a colour that no class has."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Mask classes by id.
+
+    Attributes:
+        names: by id.
+        colours: by id; empty where the file gives none.
+        ignored: the colour of pixels that are ignored, if any.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    ignored: Colour | None = None
+
+    @property
+    def ids(self) -> dict[Colour, int]:
+        """Colour -> class id."""
+        ids = {colour: index for index, colour in enumerate(self.colours)}
+        return ids if self.ignored is None else {**ids, self.ignored: IGNORE}
+
+
+def numbered_classes(count: int) -> Classes:
+    """Classes that have a number and no name: ``class_0``, ``class_1``, ..."""
+    return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a classes file.
+
+    Raises:
+        DataError: if it does not exist or does not hold what the module's text says.
+    """
+    if reason := why_not_a_file(path):  # it is read again whenever the run is scored
+        raise DataError(f"classes file {path} cannot be read ({reason}): name the file that holds the classes")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}") from error
+    if isinstance(node, yaml.MappingNode):
+        # names as written: a plain loader turns `no` into False and merges what is named twice
+        pairs = [(key.value, _construct(value)) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(item.value, None) for item in node.value]
+    else:
+        raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`")
+    if not all(isinstance(name, str) and name for name, _ in pairs):
+        raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`")
+    colours = {name: _colour(value, name, path) for name, value in pairs}
+    ignored = colours.pop(IGNORE_NAME, None)
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise DataError(f"classes file {path} names {twice[0]!r} twice: give each class one line")
+    if not 2 <= len(colours) <= MAX_CLASSES:
+        raise DataError(f"classes file {path} names {len(colours)} classes: 2 to {MAX_CLASSES} are possible")
+    given = [colour for colour in colours.values() if colour is not None]
+    if given and len(given) < len(colours):
+        bare = next(name for name, colour in colours.items() if colour is None)
+        raise DataError(f"classes file {path} gives {bare!r} no colour: give all classes one, or none")
+    every = given + ([ignored] if ignored is not None else [])
+    if len(set(every)) < len(every):
+        colour, _ = Counter(every).most_common(1)[0]
+        raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes")
+    return Classes(tuple(colours), tuple(given), ignored)
+
+
+def _construct(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item) for item in node.value]
+    if not isinstance(node, yaml.ScalarNode) or node.tag.endswith(":null"):
+        return None if isinstance(node, yaml.ScalarNode) else node
+    return int(node.value) if node.tag.endswith(":int") and node.value.isdecimal() else node.value
+
+
+def _colour(value: Any, name: str, path: Path) -> Colour | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
+        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value):
+        return value[0], value[1], value[2]
+    raise DataError(f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, or '#rrggbb'")

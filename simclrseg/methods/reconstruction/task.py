@@ -1,0 +1,112 @@
+"""Reconstruction: what was cut out of a photo is painted back (context encoders, Pathak et al. 2016)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from simclrseg.engine.task import Batch, Logs
+from simclrseg.metrics import representation
+from simclrseg.models.backbones import pooled_features
+from simclrseg.models.normalize import Normalize
+
+
+class Reconstruction:
+    """An encoder with a decoder that paints normalised pixels, trained by their squared error.
+
+    What is cut is filled with the mean of each channel, which is 0 once normalised. So the loss of a network that
+    paints the mean everywhere is the variance of the normalised pixels, near 1: ``mean_fill`` in the logs, to compare.
+
+    Args:
+        model: (N, C, H, W) -> (N, C, H, W); its ``encoder`` is what remains of pretraining.
+        cut_only: the loss is over the values that were cut, else over all; either way a mean over photos of each
+            photo's mean, so that a batch's loss adds up from its micro-batches.
+        mean, std: of each channel, for pixels in [0, 1].
+        full_scale: the stored value that is 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        cut_only: bool = False,
+        mean: Sequence[float],
+        std: Sequence[float],
+        full_scale: int = 255,
+    ) -> None:
+        self.model = model
+        self.cut_only = cut_only
+        self.normalize = Normalize(mean, std, full_scale)
+        self._full_scale = full_scale
+        self._mean, self._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """``image`` (N, S, S, C) uint8 and ``cut`` (N, S, S, C) bool -> the loss."""
+        target, cut, painted = self._paint(batch["image"], batch["cut"])
+        return self._loss(painted - target, cut), {"mean_fill": self._loss(target, cut).detach()}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """What is painted into held-out photos, and how well features tell labels apart.
+
+        Args:
+            batches: with ``cut``, as for training; or without, and with ``label`` (n,) instead.
+
+        Returns:
+            ``psnr`` of the cut values in decibels, for pixels in [0, 1], from their squared error over all photos;
+            ``loss``, as in training; ``knn``, the accuracy of the features under weighted k-NN, where
+            every fifth photo asks the others. Each where there are batches for it.
+        """
+        squares = count = loss = photos = 0.0
+        features, labels = [], []
+        for batch in batches:
+            if "cut" not in batch:
+                encoder = self.model.get_submodule("encoder")
+                features.append(pooled_features(encoder, self.normalize(batch["image"])).float())
+                labels.append(batch["label"])
+                continue
+            target, cut, painted = self._paint(batch["image"], batch["cut"])
+            errors = (self._pixels(painted) - self._pixels(target)).square()
+            squares, count = squares + (errors * cut).sum().item(), count + cut.sum().item()
+            loss += self._loss(painted - target, cut).item() * len(cut)
+            photos += len(cut)
+        scores = {}
+        if photos:
+            psnr = -10 * math.log10(max(squares / max(count, 1), 1e-10))  # at most 100 dB
+            scores = {"psnr": psnr, "loss": loss / photos}
+        if features:
+            scores["knn"] = representation.knn_among(torch.cat(features), torch.cat(labels))
+        return scores
+
+    def paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
+        """Photos as the network gets them, and as it paints them.
+
+        Args:
+            images: (N, S, S, C) uint8 or uint16.
+            cut: (N, S, S, C) bool.
+
+        Returns:
+            Two of (N, S, S, C), in the photos' type and scale.
+        """
+        target, cut, painted = self._paint(images, cut)
+        shown = [self._pixels(pixels) for pixels in (target.masked_fill(cut, 0), painted)]
+        given, painted = (pixels.mul(self._full_scale).round().to(images.dtype).permute(0, 2, 3, 1) for pixels in shown)
+        return given, painted
+
+    def _paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The photos normalised, what is cut, and what is painted: (N, C, S, S) each."""
+        target, cut = self.normalize(images), cut.permute(0, 3, 1, 2)
+        painted: Tensor = self.model(target.masked_fill(cut, 0))
+        return target, cut, painted.float()
+
+    def _loss(self, errors: Tensor, cut: Tensor) -> Tensor:
+        squares = errors.square()
+        if not self.cut_only:
+            return squares.mean()
+        return ((squares * cut).sum((1, 2, 3)) / cut.sum((1, 2, 3)).clamp_min(1)).mean()
+
+    def _pixels(self, normalised: Tensor) -> Tensor:
+        """In [0, 1]."""
+        return (normalised * self._std.to(normalised.device) + self._mean.to(normalised.device)).clamp(0, 1)

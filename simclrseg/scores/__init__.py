@@ -1,0 +1,53 @@
+"""What evaluation offers, by the names users type. To add an embedding: write its function, add its line."""
+
+from simclrseg.registry import Registry
+
+EMBEDDINGS = Registry(
+    "embedding",
+    {"pca": "simclrseg.evaluation.projections:pca", "umap": "simclrseg.evaluation.umap_projection:umap"},
+)
+
+METRICS = {
+    "iou": "Intersection over union of the foreground: tp / (tp + fp + fn) pixels.",
+    "miou": "Mean of the IoU over the classes that occur, where there are more than two.",
+    "f1": "2 tp / (2 tp + fp + fn), of the foreground or the mean over classes.",
+    "dice": "The same number as f1.",
+    "precision": "tp / (tp + fp): how much of what was found is right.",
+    "recall": "tp / (tp + fn): how much of what is there was found.",
+    "accuracy": "Share of the pixels, or photos, that have their true class.",
+    "boundary_iou": "IoU of the bands along both boundaries, 2 % of the diagonal wide (Cheng et al. 2021).",
+    "bce": "Binary cross entropy: mean of -ln p of the true class over pixels, p at least 1e-7; ce of more classes.",
+    "focal_loss": "Mean of (1 - p)^2 (-ln p) over pixels (Lin et al. 2017); p of the true class, no class weights.",
+    "dice_loss": "1 - 2 sum(p y) / (sum p + sum y), with probabilities p in the place of decisions.",
+    "macro_f1": "Of photos: mean of the F1 over the classes that occur.",
+    "top5": "Share of the photos whose class is among the five likeliest, where there are more than five.",
+}
+"""Metrics with their definitions."""
+
+GATES = tuple(name for name in METRICS if name not in ("bce", "focal_loss", "dice_loss"))
+"""Those of which more is better."""
+
+TERMS = {
+    "over the split": "From the counts of all images together (micro average): large objects weigh more.",
+    "mean over images": "Mean of what each image has alone: each weighs the same.",
+    "95 % interval": "The middle of 1,000 bootstrap resamples of the images; of differences, paired.",
+    **METRICS,
+    "ece": "Expected calibration error: mean of |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).",
+    "brier": "Mean over photos or pixels of sum_k (p_k - y_k)^2, from 0 to 2.",
+    "risk": "Share that is wrong of the surest predictions; aurc is its mean over all shares that are kept. "
+    "Of pixels both are read from 2,500 bins of the confidence, 0.01 wide in its logit.",
+    "msp": "1 - the largest probability. This and the next three are higher for what is out of distribution.",
+    "entropy": "Of the probabilities, in nats.",
+    "energy": "-ln sum exp(logits) (Liu et al. 2020); one logit x counts as the pair 0, x.",
+    "mutual_information": "H(mean p) - mean H(p) over draws of dropout: what the network itself is unsure of.",
+    "auroc": "How often a photo of the other set scores higher than one of the model's own; 0.5 is chance.",
+    "aupr": "Average precision, with the other set's photos as positives.",
+    "fpr95": "Share of the model's own photos above the threshold that finds 95 % of the others.",
+    "silhouette": "How much nearer features are to their own class than to the next, from -1 to 1, by cosine.",
+    "knn_accuracy": "Of a backbone: 20 nearest training photos vote with exp(cosine / 0.07) (Wu et al. 2018).",
+    "linear_accuracy": "Of a backbone: logistic regression on its features, its weight decay chosen on validation.",
+    "alignment": "Mean squared distance of two views of a photo on the unit sphere; 0 is best (Wang & Isola 2020).",
+    "uniformity": "Log of the mean of exp(-2 distance^2) over pairs of photos; lower is more even.",
+    "effective_rank": "How many dimensions features use: exp of the entropy of the singular values.",
+}
+"""Words of the tables, with what they mean."""

@@ -1,0 +1,85 @@
+"""Reading pictures ahead of the network that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images.resizing import resize_image
+
+Loaded = TypeVar("Loaded")
+
+
+def read_ahead(
+    pool: ThreadPoolExecutor,
+    load: Callable[[int], Loaded],
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    skipped: list[str],
+) -> Iterator[tuple[tuple[int, ...], list[Loaded]]]:
+    """Batches of those photos that can be read; the next one is being read while the caller works on this one.
+
+    Args:
+        load: what is wanted of a photo, by its index.
+        skipped: gets the reason for each that cannot be read.
+
+    Yields:
+        Indices, and what was loaded of each, at least one.
+
+    Raises:
+        DataError: at the end, if none could be read.
+    """
+
+    def finish(batch: list[tuple[int, Future[Loaded]]]) -> list[tuple[int, Loaded]]:
+        read = []
+        for index, future in batch:
+            try:
+                read.append((index, future.result()))
+            except ImageError as error:
+                skipped.append(str(error))
+        return read
+
+    some = False
+    starts = range(0, len(indices), batch_size)
+    batches = ([(i, pool.submit(load, i)) for i in indices[start : start + batch_size]] for start in starts)
+    waiting = next(batches, None)
+    while waiting is not None:
+        coming = next(batches, None)
+        if read := finish(waiting):
+            some = True
+            yield tuple(index for index, _ in read), [item for _, item in read]
+        waiting = coming
+    if not some:
+        reason = f"; the first: {skipped[0]}" if skipped else ""
+        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
+
+
+def read_photos(
+    dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int, skipped: list[str]
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """The same of photos alone, squashed and stacked.
+
+    Args:
+        image_size: side S to which they are squashed.
+        skipped: gets the reason for each that cannot be read.
+
+    Yields:
+        Indices, and (N, S, S, bands) of the dataset's type, N at least 1.
+
+    Raises:
+        DataError: at the end, if none could be read.
+    """
+
+    def load(index: int) -> np.ndarray:
+        return resize_image(dataset.image(index), (image_size, image_size))
+
+    with ThreadPoolExecutor(workers) as pool:
+        for read, photos in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
+            yield read, np.stack(photos)

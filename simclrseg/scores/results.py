@@ -1,0 +1,192 @@
+"""What an evaluation found, as its tables, files and pages read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.inference.masks import Predict
+from simclrseg.metadata import ModelMetadata
+from simclrseg.scores.confidences import Confidences
+from simclrseg.scores.intervals import Floats, Interval
+from simclrseg.scores.wording import written
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % bootstrap interval over images; None where there was one image."""
+
+    value: float
+    interval: Interval | None = None
+
+    def __str__(self) -> str:
+        return written(self.value) + (f" {self.interval}" if self.interval else "")
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"value": self.value, "interval": [self.interval.low, self.interval.high] if self.interval else None}
+
+
+class Finding(Protocol):
+    """What one more part of an evaluation found of a model, such as its calibration."""
+
+    def facts(self) -> dict[str, Any]:
+        """As ``metrics.json`` and ``--json`` hold it."""
+
+
+@runtime_checkable
+class Listed(Finding, Protocol):
+    """A finding that is a table."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As its CSV file holds it; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
+
+
+@runtime_checkable
+class Drawn(Finding, Protocol):
+    """A finding that is a picture too."""
+
+    @property
+    def picture(self) -> Path:
+        """The PNG file."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image as it is shown.
+
+    Attributes:
+        key: its name in the dataset.
+        text: what was found in it.
+        pictures: titles and (H, W, 3) uint8 of one size.
+    """
+
+    key: str
+    text: str
+    pictures: tuple[tuple[str, np.ndarray], ...]
+
+
+class Scores(Protocol):
+    """What was found in N images of which the truth is known, whatever was counted in them."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The images' names in their dataset."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Images that could not be read, with the reason."""
+
+    @property
+    def unit(self) -> str:
+        """What has a true and a predicted class, ``pixels`` or ``photos``."""
+
+    @property
+    def confidences(self) -> Confidences:
+        """Counts of these by their confidence."""
+
+    def resampled(self, weights: Floats) -> dict[str, Floats]:
+        """Weights (R, N) -> every metric over the split, (R,) each; the first decides."""
+
+    def by_class(self, weights: Floats) -> dict[str, Floats]:
+        """Weights (R, N) -> every metric of each class, (R, C) each."""
+
+    def sweep(self) -> dict[str, Floats]:
+        """Metrics over the split and ``threshold``, (T,) each; empty where there is no foreground that has one."""
+
+    def bad_and_good(self) -> tuple[list[int], list[int]]:
+        """Rows of the images that may be shown as bad and as good ones, the worst first in both.
+
+        An image without a value is in neither.
+        """
+
+    def examples(
+        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
+    ) -> list[Example]:
+        """One or more of the images as they are shown, read once more from the dataset that was scored."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One fine-tuned model and what it said of some photos.
+
+    Attributes:
+        name: what tables call it; no two of a report are the same.
+        kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
+        task: ``segmentation`` or ``classification``.
+        network: the task with its torch network, as ``tasks`` has it; None for an ONNX file.
+        predict: the same as a function of photos, squashed to ``metadata.image_size``.
+        dataset, split: the photos, and the part of them that was scored.
+        indices: those that could be read, in ``dataset`` and in the order of all N rows below.
+        test_hash: of these photos and what is true of them; two models with the same one can be compared.
+        scores: the counts of each image, from which the rest follows.
+        metrics: over the whole split, the one that decides first: of segmentation from the sum of all pixels' counts.
+        means: of segmentation, the means over images of their own values.
+        per_class: a row a class: ``class``, metrics, and the ends of their intervals as ``<metric>_low`` and ``_high``.
+        per_image: N rows: ``image``, then its metrics (segmentation), or ``true``, ``predicted``, ``probability`` of
+            the predicted class and ``correct``.
+        confusion: (C, C) pixels or photos by true class (row) and predicted class (column).
+        facts: of the model: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``,
+            ``finetuning_seconds``, …; None where not known.
+        notes: counts and choices that belong to the numbers: ``empty_masks``, ``best_threshold``, …
+        findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``, …
+    """
+
+    name: str
+    kind: Literal["run", "model"]
+    path: Path
+    task: str
+    metadata: ModelMetadata
+    network: Any | None
+    predict: Predict
+    dataset: Dataset
+    split: str
+    indices: tuple[int, ...]
+    test_hash: str
+    scores: Scores
+    metrics: Mapping[str, Estimate]
+    means: Mapping[str, Estimate]
+    per_class: list[dict[str, Any]]
+    per_image: list[dict[str, Any]]
+    confusion: np.ndarray
+    facts: Mapping[str, Any]
+    notes: Mapping[str, Any]
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def deciding(self) -> str:
+        """The metric that says which of two models is the better."""
+        return next(iter(self.metrics))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call of ``evaluate`` found.
+
+    Attributes:
+        folder: of its files.
+        models: those that were scored, in the order in which they were named.
+        baseline: name of the model that the others are compared with; None with one model.
+        differences: by the name of each other model, what it has more than the baseline on the same images, by metric.
+    """
+
+    folder: Path
+    models: tuple[Evaluated, ...]
+    baseline: str | None = None
+    differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+    @property
+    def ranked(self) -> list[Evaluated]:
+        """The models, the best first; those without a value, such as of empty masks that are left out, last."""
+
+        def place(model: Evaluated) -> tuple[bool, float]:
+            value = model.metrics[model.deciding].value
+            return math.isnan(value), -value
+
+        return sorted(self.models, key=place)

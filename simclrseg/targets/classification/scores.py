@@ -1,0 +1,153 @@
+"""Scoring classes photo by photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.inference.masks import Predict
+from simclrseg.metadata import ModelMetadata
+from simclrseg.metrics.counts import (
+    TOP,
+    class_ratios,
+    classification_metrics,
+    confusion_matrix,
+    in_top,
+    mean_of_known,
+    top_hits,
+)
+from simclrseg.scores.confidences import Confidences
+from simclrseg.scores.gallery import viewable
+from simclrseg.scores.intervals import Floats
+from simclrseg.scores.reading import read_photos
+from simclrseg.scores.results import Example
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was true and what was said of every photo, from which every metric follows.
+
+    Attributes:
+        keys: the N photos' names in their dataset.
+        indices: the same as numbers.
+        labels: (N,) int64 true class ids.
+        probabilities: (N, K) float32.
+        skipped: photos that could not be read, with the reason.
+    """
+
+    keys: tuple[str, ...]
+    indices: tuple[int, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    skipped: tuple[str, ...]
+    unit: ClassVar = "photos"
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K) photos by true class (row) and predicted class (column)."""
+        return confusion_matrix(self.predicted, self.labels, self.probabilities.shape[1])
+
+    @property
+    def confidences(self) -> Confidences:
+        """Counts of the photos by their confidence."""
+        return Confidences.of_photos(self.probabilities, self.labels)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,) class ids."""
+        ids: np.ndarray = self.probabilities.argmax(1)
+        return ids
+
+    def resampled(self, weights: Floats) -> dict[str, Floats]:
+        """Every metric of some resamples: weights (R, N) -> (R,) each."""
+        total = weights.sum(1)
+        metrics = {
+            "accuracy": weights @ (self.predicted == self.labels) / total,
+            "macro_f1": mean_of_known(self.by_class(weights)["f1"]),
+        }
+        if self.probabilities.shape[1] > TOP:
+            ranked = in_top(self.probabilities, self.labels)
+            metrics["top5"] = weights @ ranked / total
+        return metrics
+
+    def by_class(self, weights: Floats) -> dict[str, Floats]:
+        """The metrics of each class: weights (R, N) -> (R, K) each."""
+        count, right = self.probabilities.shape[1], self.predicted == self.labels
+
+        def summed(ids: np.ndarray, some: Floats) -> Floats:
+            return np.stack([np.bincount(ids, row, count) for row in some])
+
+        found, true = summed(self.labels, weights * right), summed(self.labels, weights)
+        return class_ratios(found, summed(self.predicted, weights) - found, true - found)
+
+    def sweep(self) -> dict[str, Floats]:
+        """Nothing: a class is the likeliest one, whatever its probability."""
+        return {}
+
+    def bad_and_good(self) -> tuple[list[int], list[int]]:
+        """Photos that were wrong, the surest first, and those that were right, the surest last."""
+        sure = self.probabilities.max(1)
+        value = np.where(self.predicted == self.labels, sure, -sure)
+        order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
+        wrong = int((value < 0).sum())
+        return order[:wrong], order[wrong:]
+
+    def examples(
+        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
+    ) -> list[Example]:
+        """Photos, and in words what they show and what was said; they are not predicted again."""
+        names, predicted = metadata.classes, self.predicted
+        return [
+            Example(
+                self.keys[row],
+                f"true {names[self.labels[row]]}, predicted {names[predicted[row]]} "
+                f"at {self.probabilities[row].max():.3f}",
+                (("photo", viewable(dataset.image(self.indices[row]), dataset.bands)),),
+            )
+            for row in rows
+        ]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        several = self.probabilities.shape[1] > TOP
+        top = top_hits(self.probabilities, self.labels) / len(self.keys) if several else None
+        return classification_metrics(self.confusion, top=top)
+
+
+def score(
+    predict: Predict,
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    classes: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    workers: int,
+) -> Scores:
+    """Compare predicted classes with labels, by the classes' names.
+
+    Args:
+        predict: the model; it gets a batch of squashed photos.
+        dataset: photos with labels; each of their names is among ``classes``.
+        classes: the model's K class names, by id.
+        image_size: side S of the squares that the model was trained on.
+
+    Raises:
+        DataError: if no photo can be read.
+    """
+    ids = np.array([classes.index(name) for name in dataset.label_names], np.int64)
+    scored: list[int] = []
+    skipped: list[str] = []
+    probabilities = []
+    for read, photos in read_photos(
+        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
+    ):
+        probabilities.append(predict(photos))
+        scored += read
+    keys = tuple(dataset.keys[index] for index in scored)
+    labels = ids[dataset.labels[scored]]  # type: ignore[index]
+    return Scores(keys, tuple(scored), labels, np.concatenate(probabilities), tuple(skipped))

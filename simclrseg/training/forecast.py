@@ -1,0 +1,187 @@
+"""How long a run will take: said after its first steps, or found out by a dry run that leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data.loader import Loader
+from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.task import Batch
+from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up
+
+log = logging.getLogger(__name__)
+
+FIRST_STEPS = 20
+WARM_UP = 2  # steps that are slower than the rest
+DRY_STEPS = {"cpu": 5}
+DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
+SMALL_ENCODERS = ("resnet18", "cnn")
+SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
+SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
+ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
+PATIENCE = 2 * 3600.0  # seconds on a CPU above which something smaller is suggested
+
+
+class Forecast:
+    """An observer that says, once, how long the whole run will take, validation aside.
+
+    Args:
+        steps: after so many; the first ones are slower than the rest and do not count.
+        suggestion: the command of a smaller run, given the seconds of this one; None where none is to be suggested.
+
+    Attributes:
+        step: seconds of one.
+        epoch, run: seconds of an epoch and of the whole run; 0 until they are known.
+    """
+
+    def __init__(self, *, steps: int = FIRST_STEPS, suggestion: Callable[[float], str] | None = None) -> None:
+        self.step = self.epoch = self.run = 0.0
+        self._steps = steps
+        self._suggestion = suggestion
+        self._timed: list[float] = []
+
+    def on_start(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def on_step(self, record: StepRecord) -> None:
+        step = record.step - self._plan.start_step
+        if not WARM_UP < step <= self._steps:
+            return
+        self._timed.append(record.seconds)
+        if step < self._steps:
+            return
+        self.step = sum(self._timed) / len(self._timed)
+        self.epoch = self.step * self._plan.steps_per_epoch
+        self.run = self.epoch * self._plan.epochs
+        log.info(
+            f"about {in_words(self.run)} for the whole run: "
+            f"{self._plan.batch_size / self.step:,.3g} {self._plan.unit}/s, {self.step:.2g} s a step"
+        )
+        if self._suggestion is not None and self.run > PATIENCE:
+            log.info(f"a smaller run: {self._suggestion(self.run)}")
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        pass
+
+    def on_end(self) -> None:
+        pass
+
+
+class Rehearsal(Forecast):
+    """A forecast from a few steps of another plan."""
+
+    def __init__(self, plan: Plan, *, steps: int, suggestion: Callable[[float], str] | None = None) -> None:
+        super().__init__(steps=steps, suggestion=suggestion)
+        self._plan = plan
+
+    def on_start(self, plan: Plan) -> None:
+        pass
+
+
+class FirstSteps:
+    """A loader's first steps, as often as needed: an epoch for a dry run."""
+
+    def __init__(self, loader: Loader, steps: int) -> None:
+        self.batch_size = loader.batch_size
+        self._loader = loader
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        done = start_step
+        while done < self._steps:
+            for batch in self._loader.epoch(epoch):
+                yield batch
+                done += 1
+                if done == self._steps:
+                    return
+
+
+def findings(rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device: torch.device) -> dict[str, Any]:
+    """What a dry run found: what the command prints."""
+    return {
+        "dry_run": "nothing was written",
+        "micro_batch": micro_batch,
+        "memory": f"{peak_memory(device) / 1e9:.1f} GB",
+        "images_per_second": batch_size / rehearsal.step,
+        "epoch": in_words(rehearsal.epoch),
+        "whole_run": in_words(rehearsal.run),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes so far: of the GPU's memory, or of this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def suggested(config: PretrainConfig | FinetuneConfig, device: torch.device) -> Callable[[float], str] | None:
+    """What to suggest where a run takes long: a smaller one on a CPU, nothing on a GPU."""
+    return partial(smaller_command, config) if device.type == "cpu" else None
+
+
+def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:
+    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs.
+
+    Args:
+        seconds: that this one takes.
+    """
+    command = command_of(type(config))
+    kind = "method" if isinstance(config, PretrainConfig) else "task"
+    start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
+    size = min(SMALL_SIZES[command], config.data.image_size)
+    expected = seconds * (size / config.data.image_size) ** 2
+    changed: dict[KeyPath, Any] = {("data", "image_size"): size}
+    if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
+        changed[("model", "backbone")] = SMALL_ENCODERS[0]
+        if isinstance(config, FinetuneConfig) and config.model.decoder == "dpt":  # for vision transformers
+            changed[("model", "decoder")] = None
+        expected *= SMALLER
+    epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
+    changed[("training", "epochs")] = epochs
+    if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
+        changed[("training", "warmup_epochs")] = None
+    if isinstance(config, FinetuneConfig):
+        shares = [at if at < 1 else at / config.training.epochs for at in config.training.unfreeze_at]
+        changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
+    chosen = getattr(config.model, kind)
+    same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
+    usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
+    usual["model"][kind] = type(config.model).model_fields[kind].default
+    values, words = config.model_dump(), ["simclrseg", command]
+    for knob in knobs_of(type(config)):
+        value = changed.get(knob.path, look_up(values, knob.path))
+        if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
+            words += knob.typed(value)
+    return shlex.join(words)
+
+
+def in_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 20 min``, ``5 days 2 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"

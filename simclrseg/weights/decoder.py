@@ -1,0 +1,43 @@
+"""What ``--init-decoder`` means: the decoder of a network that was pretrained whole, as reconstruction leaves it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from simclrseg.errors import UsageError
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
+from simclrseg.models.weights import LoadReport, load_backbone, read_metadata
+from simclrseg.weights.find import Pretrained
+
+log = logging.getLogger(__name__)
+
+
+def load_decoder(model: nn.Module, pretrained: Pretrained) -> LoadReport:
+    """Load ``model.decoder``, and say what of the file does not belong there: the encoder, and the last layer.
+
+    The last layer paints colours and is never taken: with three classes it would even fit.
+
+    Raises:
+        UsageError: if the weights have no decoder.
+        WeightsError: if it is of another kind, or made for another encoder.
+    """
+    file = network_file(pretrained)
+    report = load_backbone(model.decoder, file, minimum=1.0, what="decoder")  # type: ignore[arg-type]
+    log.info(f"decoder of {pretrained.label}: {report}; the last layer is new")
+    return report
+
+
+def network_file(pretrained: Pretrained) -> Path:
+    """The file of the whole network: the encoder's neighbour in its run's folder, or the weights themselves."""
+    file = pretrained.file
+    if file is not None and file.name == BACKBONE_FILE and file.with_name(MODEL_FILE).is_file():
+        file = file.with_name(MODEL_FILE)
+    metadata = read_metadata(file) if file is not None else None
+    if file is None or (metadata is not None and metadata.decoder is None):
+        raise UsageError(
+            f"--init-decoder: {pretrained.label} has no decoder; leave it out, or pretrain with --method reconstruction"
+        )
+    return file

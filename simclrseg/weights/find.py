@@ -1,0 +1,190 @@
+"""What ``--pretrained`` and ``--init`` mean: NAME, file or folder -> a local weights file (design §5)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from simclrseg import runs
+from simclrseg.config.files import PRESETS, presets_of
+from simclrseg.config.pretrain import PretrainConfig, PretrainModel
+from simclrseg.errors import HubError, RunError, UsageError, suggestion
+from simclrseg.hub.fetch import fetch
+from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
+from simclrseg.knobs.files import parse_config_file
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.models.weights import LoadReport, read_metadata
+from simclrseg.runs import dataset_label
+from simclrseg.system.files import why_not_a_file
+from simclrseg.weights.backbone import save_unfinished
+from simclrseg.weights.fetch import backbone_file
+
+log = logging.getLogger(__name__)
+
+IMAGENET = "imagenet"
+# Runs named after what they are good for rather than after their dataset.
+RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
+PRETRAINED_FILE = "pretrained_file"
+"""What ``environment.json`` calls the file of weights that a fine-tuned run began with: a name may mean another now."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where the encoder's weights come from.
+
+    Attributes:
+        label: a short name, for run names and metadata.
+        file: the weights; None to start from scratch.
+    """
+
+    label: str
+    file: Path | None
+
+
+def find_pretrained(
+    name: str,
+    *,
+    root: Path,
+    encoder: str = "resnet50",
+    allow_unfinished: bool = False,
+    option: str = "--pretrained",
+) -> Pretrained:
+    """Resolve ``none``, ``imagenet``, an address of the Hub, a path, a run's or a published name, in this order.
+
+    Args:
+        root: the folder of all runs.
+        encoder: whose ImageNet weights are meant.
+        option: how messages call it.
+
+    Raises:
+        HubError: if it has to be fetched and cannot be.
+        RunError: if nothing bears the name (the folder searched is named), or only an unfinished run does.
+    """
+    if name == "none":
+        return Pretrained("none", None)
+    if name == IMAGENET:
+        return Pretrained(IMAGENET, backbone_file(find(IMAGENET, encoder=encoder)))
+    if name.startswith(HF):
+        source = parse_address(name)
+        return Pretrained(source.repo_id.split("/")[1], fetch(source))
+    if _is_path(name):
+        return _from_path(Path(name), option)
+    run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
+    if run is not None:
+        return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
+    if name in PUBLISHED:
+        entry = find(name)
+        try:
+            return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs.option(root))))
+        except HubError as error:
+            raise HubError(f"{option} {name}: no such run in {root / 'pretrain'}, and {error}") from error
+    if command := command_that_makes(name):
+        remedy = f"make it with `{command}{runs.option(root)}`"
+    else:
+        remedy = suggestion(name, ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED])
+    raise RunError(
+        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: {remedy}"
+    )
+
+
+def run_name(config: PretrainConfig) -> str:
+    """A pretraining run is named after its first dataset, and after its method where that is not the usual one."""
+    first, method = config.data.dataset[0], config.model.method
+    name = RUN_NAMES.get(first, dataset_label(first))
+    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"
+
+
+def command_that_makes(name: str) -> str | None:
+    """The command of the preset whose run bears a name; None where there is no such preset."""
+    for preset in presets_of("pretrain"):
+        config = parse_config_file(PretrainConfig, PRESETS[preset])
+        if name == (config.run.name or run_name(config)):
+            return f"simclrseg pretrain --config {preset}"
+    return None
+
+
+def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:
+    """What a fine-tuned run records as ``PRETRAINED_FILE``; a resumed one has begun with what it began with."""
+    if resumed is not None:
+        return resumed.environment.get(PRETRAINED_FILE)
+    return os.path.abspath(pretrained.file) if pretrained.file is not None else None
+
+
+def began_with(run: runs.Run, name: str, *, root: Path) -> Path | None:
+    """The weights that a fine-tuned run began with; None where they are not at hand, for nothing is fetched.
+
+    Of a run of an older version, which did not record them, it is what the name stood for when the run started.
+
+    Args:
+        name: the run's ``--pretrained``.
+        root: the folder of all runs.
+    """
+    started = run.environment.get("started")
+    if recorded := run.environment.get(PRETRAINED_FILE):
+        file = Path(recorded)
+        files = [file, root / "pretrain" / file.parent.name / file.name]  # all runs may have moved together
+    elif _is_path(name):
+        files = [Path(name), *_weights_in(Path(name))]
+    else:
+        numbered = re.compile(re.escape(name) + r"(-\d+)?")
+        candidates = [other for other in runs.list_runs(root, "pretrain") if numbered.fullmatch(other.name)]
+        files = [other.folder / BACKBONE_FILE for other in candidates if other.finished]
+    return next((file for file in files if file.is_file() and not _finished_after(file, started)), None)
+
+
+def _finished_after(file: Path, moment: str | None) -> bool:
+    """Whether the run that a file lies in finished later: then the file is another, or was not yet what it is."""
+    finished = runs.Run(file.parent).finished
+    return bool(moment and finished and finished[:19] > moment[:19])  # to the second
+
+
+def is_of_the_hub(name: str) -> bool:
+    """Whether a name of weights is the Hub's and never a run's, so that they can be fetched again."""
+    return name == IMAGENET or name.startswith(HF)
+
+
+def tell_loaded(label: str, report: LoadReport) -> None:
+    """Say what of the weights was loaded; what costs accuracy is a warning."""
+    log.info(f"{label}: {report}")
+    if report.adapted:
+        log.warning(f"{label} was made for other pictures, which costs accuracy: {'; '.join(report.adapted)}")
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix in WEIGHTS or "/" in name or "\\" in name
+
+
+def _weights_in(folder: Path) -> tuple[Path, Path]:
+    return folder / BACKBONE_FILE, folder / MODEL_FILE
+
+
+def _from_path(path: Path, option: str) -> Pretrained:
+    if path.is_dir():
+        for file in _weights_in(path):
+            if file.is_file():
+                return Pretrained(path.name, _announced(file, runs.Run(path)))
+        raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")
+    if reason := why_not_a_file(path):
+        raise UsageError(f"{option} {path}: {reason}")
+    return Pretrained(path.stem, path)
+
+
+def _announced(file: Path, run: runs.Run) -> Path:
+    """Say which file it is: a name may stand for several runs."""
+    metadata = read_metadata(file)
+    epochs = f", {metadata.epochs} epochs" if metadata else ""
+    age = f"finished {_ago(run.finished)}" if run.finished else "of a run that was interrupted"
+    log.info(f"pretrained weights: {file}{epochs}, {age}")
+    return file
+
+
+def _ago(moment: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return "just now"

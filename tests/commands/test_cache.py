@@ -1,0 +1,173 @@
+"""--cache and the strengths of the augmentation, from the command line to what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from simclrseg import runs
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data import cache
+from simclrseg.data.augment import STRENGTHS
+from simclrseg.errors import UsageError
+from simclrseg.knobs.files import dump_config, parse_config
+from simclrseg.system.files import write_text
+from tests.data.fakes import photo
+
+CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "simclrseg" / "decoded"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for i in range(20):
+        image = photo(i, height=40, width=48)
+        cv2.imwrite(str(root / "images" / f"{i}.png"), image)
+        cv2.imwrite(str(root / "masks" / f"{i}.png"), (image[:, :, 0] > 127).astype(np.uint8))
+    return root
+
+
+def pretraining(photos: Path, **data: Any) -> PretrainConfig:
+    tree = {
+        "data": {"dataset": [str(photos)], "image_size": 32, **data},
+        "model": {"backbone": "resnet18"},
+        "training": {"epochs": 2, "batch_size": 8},
+        "hardware": CPU,
+        "console": {"runs": str(photos.parent / "runs")},
+    }
+    return parse_config(PretrainConfig, tree)
+
+
+def test_pretraining_learns_the_same_whatever_the_cache(photos, folder):
+    from simclrseg.commands.pretrain import pretrain
+
+    plain, kept = (load_file(pretrain(pretraining(photos, cache=where))["backbone"]) for where in ("none", "disk"))
+    assert all(np.array_equal(plain[name], kept[name]) for name in plain)
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.commands.pretrain import pretrain
+
+    config = pretraining(photos, cache="disk").model_dump()
+    config["run"] = {"dry_run": True}
+    if command == "pretrain":
+        result = pretrain(parse_config(PretrainConfig, config))
+    else:
+        data = {"dataset": str(photos), "image_size": 32, "cache": "disk"}
+        result = finetune(
+            parse_config(
+                FinetuneConfig,
+                {
+                    "data": data,
+                    "model": {"backbone": "resnet18"},
+                    "training": {"batch_size": 8},
+                    "hardware": CPU,
+                    "run": {"dry_run": True},
+                    "console": config["console"],
+                },
+            )
+        )
+    assert result["images_per_second"] > 0 and not folder.exists()
+
+
+def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
+    from simclrseg.commands.finetune import finetune
+
+    def read_an_epoch(task, batches, validation, **rest):
+        read.extend(
+            int(index) for loader in (batches, validation) for batch in loader.epoch(0) for index in batch["index"]
+        )
+        raise KeyboardInterrupt
+
+    read: list[int] = []
+    monkeypatch.setattr("simclrseg.commands.finetune.train", read_an_epoch)
+    tree = {
+        "data": {"dataset": str(photos), "image_size": 32, "cache": "disk"},
+        "model": {"backbone": "resnet18"},
+        "training": {"epochs": 1, "batch_size": 8},
+        "hardware": CPU,
+        "console": {"runs": str(photos.parent / "runs")},
+    }
+    with pytest.raises(KeyboardInterrupt):
+        finetune(parse_config(FinetuneConfig, tree))
+    files = sorted(folder.iterdir())
+    assert [path.name.split("-")[1] for path in files] == ["masks", "photos"]
+    assert len(read) == 16  # without the fifth that is for the test
+    assert all(cache._File.open(file, 20, channels=c).missing(read) == 0 for file, c in zip(files, (1, 3), strict=True))
+
+
+def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise(photos):
+    from simclrseg.training.train import resumed_run
+
+    config = pretraining(photos)
+    run = runs.claim(Path(config.console.runs), "pretrain", "begun")
+    runs.record(run, started="now")
+    write_text(run.folder / "config.yaml", dump_config(config))
+    (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+    (run.folder / runs.CHECKPOINT).touch()
+
+    def resumed(**data: Any) -> PretrainConfig:
+        asked = pretraining(photos, **data)
+        return asked.model_copy(update={"run": asked.run.model_copy(update={"resume": "begun"})})
+
+    assert resumed_run("pretrain", resumed(cache="none")).name == "begun"
+    with pytest.raises(UsageError, match=r"data\.crop_scale cannot differ"):
+        resumed_run("pretrain", resumed(crop_scale=0.5))
+
+
+def test_strengths_are_the_presets_unless_they_are_given(photos):
+    from simclrseg.methods.views import strengths_of
+
+    assert strengths_of(pretraining(photos).data) == STRENGTHS["seed"]
+    data = pretraining(
+        photos,
+        augmentation="paper",
+        crop_scale=0.3,
+        color_strength=0.25,
+        blur_probability=0.0,
+        grayscale_probability=0.1,
+    ).data
+    assert strengths_of(data) == replace(
+        STRENGTHS["paper"],
+        crop_scale=(0.3, 1.0),
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.05,
+        blur_probability=0.0,
+        grayscale_probability=0.1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("crop_scale", 0),
+        ("crop_scale", 1.1),
+        ("color_strength", 2.6),  # a hue shift beyond half a turn
+        ("blur_probability", 1.5),
+        ("grayscale_probability", -0.1),
+        ("cache", "tape"),
+    ],
+)
+def test_an_impossible_value_names_its_knob(photos, knob, value):
+    with pytest.raises(UsageError, match=f"data.{knob}"):
+        pretraining(photos, **{knob: value})

@@ -1,0 +1,196 @@
+"""`finetune --task classify`: photos with labels in, a classification model out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.errors import DataError, UsageError
+from simclrseg.knobs.files import parse_config
+from simclrseg.models.classifiers import load_classifier
+from simclrseg.targets.base import TASKS
+
+CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
+
+
+def finetuning(runs: Path, *, data: dict[str, Any], training: dict[str, Any], **model: Any) -> FinetuneConfig:
+    tree = {
+        "data": {"image_size": 32, **data},
+        "model": {"task": "classify", "backbone": "resnet18", **model},
+        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **training},
+        "hardware": CPU,
+        "console": {"runs": str(runs)},
+    }
+    return parse_config(FinetuneConfig, tree)
+
+
+def colours(folder: Path, counts: dict[str, int]) -> Path:
+    """A folder a class, whose photos are of its colour."""
+    rng = np.random.default_rng(0)
+    for place, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            image = rng.integers(0, 60, (32, 32, 3), np.uint8)
+            image[:, :, place] += 150
+            cv2.imwrite(str(folder / name / f"{number}.png"), image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory) -> dict[str, Any]:
+    from simclrseg.commands.finetune import finetune
+
+    root = tmp_path_factory.mktemp("classified")
+    folder = colours(root / "photos", {"blue": 24, "green": 24, "red": 5})
+    training = {"epochs": 6, "unfreeze": "progressive", "unfreeze_at": [1, 2], "layer_lr_factor": 0.5}
+    return finetune(finetuning(root / "runs", data={"dataset": str(folder)}, training=training, dropout=0.1))
+
+
+def test_colours_are_learned(classified):
+    test = json.loads((Path(classified["run"]) / "test.json").read_text())
+    assert test == classified["test"] and set(test) == {"split", "n", "metrics"}
+    assert test["split"] == "test" and test["n"] == 10 and test["metrics"]["accuracy"] > 0.7
+
+
+def test_a_run_leaves_a_model_its_split_and_a_confusion_matrix(classified):
+    folder = Path(classified["run"])
+    left = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "model.onnx", "split.json", "test.json", "confusion.png", "curves.png"} <= left
+    rows = list(csv.DictReader((folder / "confusion.csv").read_text().splitlines()))
+    assert [row["true"] for row in rows] == ["blue", "green", "red"]
+    assert sum(int(row[name]) for row in rows for name in ("blue", "green", "red")) == 10
+
+
+def test_a_class_of_five_photos_is_trained_on(classified):
+    split = json.loads((Path(classified["run"]) / "split.json").read_text())
+    assert any(key.startswith("red/") for key in split["train"])
+
+
+def test_the_model_file_describes_itself(classified):
+    model, metadata = load_classifier(Path(classified["model"]))
+    assert metadata.task == "classification" and metadata.classes == ("blue", "green", "red")
+    assert metadata.stem == "cifar" and model.encoder.conv1.kernel_size == (3, 3)  # as pretraining has it at 32 px
+    assert metadata.metrics == classified["test"]["metrics"] and metadata.dropout == 0.1
+
+
+def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, caplog):
+    from simclrseg.commands.export import export
+
+    runs = Path(classified["run"]).parents[1]
+    console = {"runs": str(runs), "output": str(tmp_path / "m.onnx")}
+    with caplog.at_level("INFO", logger="simclrseg"):
+        result = export(ExportConfig.model_validate({"console": console}))
+    assert result["next"] == f"simclrseg predict photo.jpg --model {tmp_path / 'm.onnx'}"
+    assert result["check"]["label_agreement"] == 1 and result["check"]["photos"] == 10
+    assert "mask" not in caplog.text and "IoU" not in caplog.text
+    caplog.clear()
+    config = {"check": {"calibrate": str(runs.parent / "photos")}, "console": {**console, "overwrite": True}}
+    export(ExportConfig.model_validate(config))
+    assert "mask" not in caplog.text
+
+
+def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
+    from simclrseg.commands.evaluate import evaluate
+
+    runs = Path(classified["run"]).parents[1]
+    config = {"hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(runs)}}
+    result = evaluate(EvaluateConfig.model_validate(config))
+    assert result["metrics"] == pytest.approx(classified["test"]["metrics"]) and result["n"] == 10
+    rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
+    assert np.mean([int(row["correct"]) for row in rows]) == pytest.approx(result["metrics"]["accuracy"])
+    assert all(row["image"].startswith(row["true"]) for row in rows)
+    low, high = result["intervals"]["macro_f1"]
+    assert 0 <= low <= result["metrics"]["macro_f1"] <= high <= 1
+    assert [row["class"] for row in result["per_class"]] == ["blue", "green", "red"]
+    assert {"per_class.csv", "confusion.csv", "confusion.png"} <= {
+        path.name for path in Path(result["report"]).iterdir()
+    }
+
+
+def test_evaluate_matches_classes_by_name(classified, tmp_path):
+    from simclrseg.commands.evaluate import evaluate
+
+    runs = Path(classified["run"]).parents[1]
+
+    def scored(folder: Path) -> dict[str, Any]:
+        data = {"dataset": str(folder), "split": "all"}
+        config = {"data": data, "hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(runs)}}
+        return evaluate(EvaluateConfig.model_validate(config))
+
+    folder = colours(tmp_path / "some", {"blue": 6, "green": 6})
+    (folder / "blue").rename(folder / "x")
+    (folder / "green").rename(folder / "blue")  # their true names are swapped
+    with pytest.raises(DataError, match="has the classes x, but the model was trained for blue, green, red"):
+        scored(folder)
+    (folder / "x").rename(folder / "green")
+    wrong = scored(folder)["metrics"]["accuracy"]
+    assert wrong < 0.3
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({}, "holds no labels: classification needs two or more"),
+        ({"blue": 20}, "classification needs two or more"),
+    ],
+)
+def test_photos_that_cannot_be_told_apart_are_refused(tmp_path, counts, says):
+    from simclrseg.commands.finetune import finetune
+
+    folder = colours(tmp_path / "photos", counts)
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / "a.png"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match=says):
+        finetune(finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_class_without_training_photos_is_named(tmp_path, caplog):
+    folder = colours(tmp_path / "photos", {"blue": 12, "green": 12, "red": 3})
+    (folder / "test.txt").write_text("red/0\nred/1\nred/2\nblue/0\n")
+    config = finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={})
+    dataset, split = TASKS["classify"].open_labelled(config.data)
+    with caplog.at_level("WARNING", logger="simclrseg"):
+        TASKS["classify"].tell(dataset, split)
+    assert "no training photo of red" in caplog.text
+
+
+def test_a_loss_for_masks_is_refused(tmp_path):
+    from simclrseg.commands.finetune import finetune
+
+    with pytest.raises(UsageError, match="--loss bce is for masks"):
+        finetune(finetuning(tmp_path / "runs", data={"dataset": "shapes"}, training={"loss": "bce"}))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "section", "values", "says"),
+    [
+        ("classify", "model", {"init_decoder": True}, "init_decoder is for task segment"),
+        ("classify", "model", {"decoder": "fpn"}, "decoder is for task segment"),
+        ("classify", "data", {"classes": ["cat"]}, "classes is for task segment"),
+        ("classify", "training", {"class_weights": "auto"}, "class_weights is for task segment"),
+        ("classify", "run", {"examples_every": 1}, "examples_every is for task segment"),
+        ("segment", "training", {"label_smoothing": 0.1}, "label_smoothing is for task classify"),
+        ("segment", "data", {"image_column": "photo"}, "for sets of the Hub"),
+        ("segment", "model", {"init_decoder": True}, "pretrained none has no decoder"),
+    ],
+)
+def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
+    tree: dict[str, Any] = {"data": {"dataset": "shapes"}, "model": {"task": task}}
+    tree[section] = {**tree.get(section, {}), **values}
+    with pytest.raises(UsageError, match=says):
+        parse_config(FinetuneConfig, tree)
+
+
+def test_the_tasks_are_those_of_the_configuration():
+    assert list(TASKS) == list(FinetuneConfig.model_fields["model"].annotation.model_fields["task"].annotation.__args__)

@@ -1,0 +1,269 @@
+"""`export`, `export --inspect` and `evaluate model.onnx` on a run, without the minutes that tracing takes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from simclrseg.commands.evaluate import evaluate
+from simclrseg.commands.export import export
+from simclrseg.commands.inspect import inspect
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
+from simclrseg.evaluation import export_images
+from simclrseg.inference.session import open_model
+from simclrseg.knobs.files import parse_config
+from simclrseg.metadata import ONNX_PREFIX
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import read_weights
+
+PLAIN = """
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+side = int(session.get_modelmeta().custom_metadata_map["simclrseg.image_size"])
+photo = Image.open("image.jpg").convert("RGB")
+pixels = np.asarray(photo.resize((side, side), Image.Resampling.BOX))
+probability, mask = session.run(["probability", "mask"], {"image": pixels[None]})
+Image.fromarray(mask[0] * 255).resize(photo.size).save("mask.png")
+"""
+
+
+@pytest.fixture
+def traced(pipeline, monkeypatch):
+    """Exports of the run start from its own model.onnx, which was traced when it was made."""
+
+    class Program:
+        def save(self, path, *, external_data):
+            Path(path).write_bytes((Path(pipeline.finetuned["run"]) / "model.onnx").read_bytes())
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+
+
+def exporting(pipeline, output: Path | None = None, check: dict | None = None, overwrite: bool = False, **model):
+    console = {"runs": str(pipeline.runs), "output": output and str(output), "overwrite": overwrite}
+    return export(parse_config(ExportConfig, {"model": model, "check": check or {}, "console": console}))
+
+
+def scoring(pipeline, runs: Path, *, run: str, **data):
+    return evaluate(parse_config(EvaluateConfig, {"data": {"models": [run], **data}, "console": {"runs": str(runs)}}))
+
+
+def inspecting(path: Path, as_json: bool = True):
+    return inspect(ExportConfig.model_validate({"console": {"inspect": str(path), "as_json": as_json}}))
+
+
+def with_props(source: Path, target: Path, **changed) -> Path:
+    """A copy of an ONNX file with other metadata; None leaves one out."""
+    model = onnx.load(source)
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    props |= {ONNX_PREFIX + key: json.dumps(value) for key, value in changed.items()}
+    onnx.helper.set_model_props(model, props)
+    onnx.save(model, target)
+    return target
+
+
+@pytest.fixture
+def model(pipeline) -> Path:
+    return Path(pipeline.finetuned["run"]) / "model.onnx"
+
+
+def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, traced, tmp_path, caplog):
+    caplog.set_level("INFO")
+    result = exporting(pipeline, tmp_path / "small.onnx", {"tolerance": 0.5}, precision="int8")
+    assert result["check"]["iou_against"] == "masks" and result["check"]["photos"] == 64
+    assert result["megabytes"] < 16  # of 57 in float32
+    assert any("64 test photos of shapes, calibrated on" in line for line in caplog.messages)
+    metadata = open_model(tmp_path / "small.onnx", "cpu").metadata
+    assert (metadata.precision, metadata.checks) == ("int8", result["check"])
+
+
+def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
+    of_file = scoring(pipeline, tmp_path / "a", run=str(model))
+    of_run = scoring(pipeline, tmp_path / "b", run=pipeline.finetuned["run"])
+    assert (of_file["n"], of_file["split"], of_file["model"]) == (of_run["n"], "test", str(model))
+    assert of_file["metrics"] == pytest.approx(of_run["metrics"], abs=1e-3)
+    assert Path(of_file["report"]).name == "model"
+
+
+def test_a_file_whose_test_photos_are_others_is_not_scored(pipeline, model, tmp_path):
+    other = with_props(model, tmp_path / "m.onnx", test_hash="0" * 64)
+    with pytest.raises(DataError, match=r"are not those that .* was trained with"):
+        scoring(pipeline, tmp_path / "runs", run=str(other))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "does not say which photos it was trained on: name some with --dataset"),
+        ({"dataset": "/nowhere/photos"}, "are not at hand .*nowhere.*: name some with --dataset"),
+        ({"no_such_knob": 3}, "are not at hand .*no_such_knob"),
+    ],
+)
+def test_a_file_whose_photos_are_not_at_hand_asks_for_others(pipeline, model, tmp_path, data, says):
+    other = with_props(model, tmp_path / "m.onnx", data=data)
+    with pytest.raises(DataError, match=says):
+        scoring(pipeline, tmp_path / "runs", run=str(other))
+
+
+def test_other_photos_are_scored_by_the_rules_of_the_file(pipeline, model, tmp_path):
+    other = with_props(model, tmp_path / "m.onnx", data={"dataset": "/nowhere/photos", "split_seed": 5})
+    result = scoring(pipeline, tmp_path / "runs", run=str(other), dataset="shapes", split="validation")
+    assert (result["dataset"], result["split"]) == ("shapes", "validation")
+
+
+def test_what_is_no_file_of_ours_is_not_scored(pipeline, tmp_path):
+    (tmp_path / "text.onnx").write_text("not a model")
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[opset]), tmp_path / "other.onnx")
+    for name, says in (("text", "no ONNX model"), ("other", "not exported by simclrseg"), ("none", "no such file")):
+        with pytest.raises(ModelFileError, match=says):
+            scoring(pipeline, tmp_path / "runs", run=str(tmp_path / f"{name}.onnx"))
+    with pytest.raises(UsageError, match=r"only .onnx is scored"):
+        scoring(pipeline, tmp_path / "runs", run=str(tmp_path / "model.pt2"))
+    assert inspecting(tmp_path / "other.onnx")["metadata"] == {}
+    with pytest.raises(ModelFileError, match=r"text.onnx is no ONNX model"):
+        inspecting(tmp_path / "text.onnx")
+
+
+@pytest.fixture
+def without_photos(monkeypatch):
+    def gone(run):
+        raise DataError("there is no folder 'photos'")
+
+    monkeypatch.setattr(export_images, "dataset_of", gone)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_without_photos_a_lower_precision_is_refused(pipeline, without_photos, tmp_path, precision):
+    with pytest.raises(DataError, match=r"not at hand \(there is no folder 'photos'\): pass --calibrate FOLDER"):
+        exporting(pipeline, tmp_path / "m.onnx", precision=precision)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_photos_float32_is_checked_on_generated_pictures(pipeline, traced, without_photos, tmp_path, caplog):
+    result = exporting(pipeline, tmp_path / "m.onnx")
+    assert any(line.startswith("IoU not measured") for line in caplog.messages)
+    assert "iou_change" not in result["check"] and result["check"]["mask_agreement"] > 0.999
+
+
+def test_a_folder_of_photos_serves_in_their_place(pipeline, traced, without_photos, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "photos").mkdir()
+    for number in range(7):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), pixels)
+    check = {"calibrate": str(tmp_path / "photos"), "tolerance": 0.9}
+    result = exporting(pipeline, tmp_path / "m.onnx", check, precision="int8")
+    assert (result["check"]["photos"], result["check"]["iou_against"]) == (3, "network")
+    assert any("calibrated on 4 photos" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("model", "check", "says"),
+    [
+        ({"format": "torch", "precision": "int8"}, {}, "--precision is not for --format torch: it goes with onnx"),
+        ({"format": "torch", "opset": 20}, {}, "--opset is not for --format torch"),
+        ({"format": "safetensors", "fixed_shape": (1, 64, 64)}, {}, "it goes with onnx and torch"),
+        ({"format": "safetensors"}, {"calibrate": "shapes"}, "--calibrate is not for --format safetensors"),
+        ({"format": "torch"}, {}, r"the name of a file of --format torch ends in .pt2"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(pipeline, tmp_path, model, check, says):
+    with pytest.raises(UsageError, match=says):
+        exporting(pipeline, tmp_path / "m.onnx", check, **model)
+
+
+def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
+    (tmp_path / "old.onnx").write_bytes(b"old")
+    (tmp_path / "folder.onnx").mkdir()
+    for name, says in (("old", "--overwrite"), ("folder", "is a folder"), ("none/m", "there is no folder")):
+        with pytest.raises(UsageError, match=says):
+            exporting(pipeline, tmp_path / f"{name}.onnx")
+    with pytest.raises(UsageError, match="is the run's own: pass -o FILE"):
+        exporting(pipeline, Path(pipeline.finetuned["model"]), overwrite=True, format="safetensors")
+    assert (tmp_path / "old.onnx").read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_old_file(pipeline, tmp_path, monkeypatch):
+    class Program:
+        def save(self, path, *, external_data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    with pytest.raises(OutputError, match="No space left on device"):
+        exporting(pipeline, tmp_path / "m.onnx", overwrite=True)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_pretraining_run_gives_its_backbone_as_weights_only(pipeline, tmp_path):
+    run = pipeline.pretrained["run"]
+    exporting(pipeline, tmp_path / "b.safetensors", run=run, format="safetensors")
+    tensors, metadata = read_weights(tmp_path / "b.safetensors")
+    assert metadata.task == "backbone" and metadata.method == "simclr"
+    torch.nn.Module.load_state_dict(build_backbone("resnet18"), tensors, strict=True)
+    with pytest.raises(RunError, match="simclrseg finetune --dataset FOLDER --pretrained shapes"):
+        exporting(pipeline, tmp_path / "b.onnx", run=run)
+    with pytest.raises(RunError, match="no such run"):
+        exporting(pipeline, tmp_path / "c.safetensors", run="nothing", format="safetensors")
+
+
+def test_inspect_prints_what_a_file_takes_gives_and_says(pipeline, model, tmp_path):
+    facts = inspecting(model)
+    assert facts["inputs"] == [{"name": "image", "type": "uint8", "shape": ["batch", "height", "width", 3]}]
+    assert [output["name"] for output in facts["outputs"]] == ["probability", "mask"]
+    assert facts["opset"] == 18 and facts["metadata"]["data"]["dataset"] == "shapes"
+    flat = inspecting(model, as_json=False)["metadata"]
+    assert flat["data.dataset"] == "shapes" and flat["precision"] == "fp32" and flat["metrics.precision"] >= 0
+    weights = inspecting(model.with_name("model.safetensors"))
+    assert weights["tensors"] == 182 and weights["metadata"]["encoder"] == "resnet18"
+
+
+def test_inspect_never_imports_torch(model):
+    code = "import sys; sys.modules['torch'] = None; from simclrseg.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", "--inspect", str(model), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metadata"]["encoder"] == "resnet18"
+
+
+def test_three_packages_are_enough_to_run_the_file(model, tmp_path):
+    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.locate import open_dataset
+
+    cv2.imwrite(str(tmp_path / "image.jpg"), open_dataset("shapes", DatasetOptions()).image(3)[:80, :, ::-1])
+    (tmp_path / "model.onnx").write_bytes(model.read_bytes())
+    blocked = "import sys\nfor name in ('torch', 'simclrseg', 'cv2', 'onnx'):\n    sys.modules[name] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", blocked + PLAIN], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    mask = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (80, cv2.imread(str(tmp_path / "image.jpg")).shape[1])
+    assert 0 < (mask == 255).mean() < 1
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("import onnxruntime" not in README, reason="the README does not show them")
+def test_these_are_the_lines_of_the_readme():
+    assert f"```python{PLAIN}```" in README

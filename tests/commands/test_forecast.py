@@ -1,0 +1,142 @@
+"""How long a run takes: the line after its first steps, the smaller run that is suggested, and the dry run."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from importlib import import_module
+
+import pytest
+
+from simclrseg.cli.app import main
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.engine.history import Plan, StepRecord
+from simclrseg.knobs.files import parse_config
+from simclrseg.training.forecast import Forecast, in_words, smaller_command
+from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+from tests.commands.test_pipeline import changed
+
+
+def drive(forecast: Forecast, *, steps: int, seconds: float, start: int = 0) -> None:
+    forecast.on_start(Plan(10, 100, start, (), 120))
+    for step in range(start + 1, start + steps + 1):
+        slow = 30.0 if step - start <= 2 else seconds
+        forecast.on_step(StepRecord(step, 1, 0.1, {"loss": 1.0}, 120, slow, 0.0))
+
+
+@pytest.mark.parametrize("start", [0, 250])
+def test_after_twenty_steps_one_line_says_how_long_the_whole_run_takes(caplog, start):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(), steps=60, seconds=2.0, start=start)
+    assert caplog.messages == ["about 33 min for the whole run: 60 images/s, 2 s a step"]
+
+
+def test_a_run_of_fewer_steps_needs_no_forecast(caplog):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(), steps=19, seconds=2.0)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(7.0, 1), (8.0, 2)])  # 1,000 steps: 1 h 57 min and 2 h 13 min
+def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines):
+    caplog.set_level(logging.INFO, "simclrseg")
+    drive(Forecast(suggestion=lambda whole: f"simclrseg pretrain --epochs {whole:.0f}"), steps=60, seconds=seconds)
+    assert len(caplog.messages) == lines
+    assert caplog.messages[1:] == ["a smaller run: simclrseg pretrain --epochs 8000"][: lines - 1]
+
+
+@pytest.mark.parametrize(
+    ("model", "tree", "command"),
+    [
+        (
+            FinetuneConfig,
+            {"data": {"dataset": "shapes", "image_size": 64}, "model": {"task": "classify", "backbone": "cnn"}},
+            "finetune --dataset shapes --image-size 64 --task classify --backbone cnn --epochs 30",
+        ),
+        (
+            PretrainConfig,
+            {"data": {"dataset": ["shapes", "cifar10"]}},
+            "pretrain --dataset shapes --dataset cifar10 --image-size 96 --backbone resnet18 --epochs 20",
+        ),
+        (
+            PretrainConfig,
+            {"data": {"dataset": "shapes", "image_size": 64}, "model": {"backbone": "resnet18"}},
+            "pretrain --dataset shapes --image-size 64 --backbone resnet18 --epochs 10",
+        ),
+        (
+            PretrainConfig,
+            {"data": {"dataset": "shapes"}, "model": {"method": "reconstruction"}},
+            "pretrain --dataset shapes --image-size 96 --method reconstruction --backbone resnet18 --epochs 1000",
+        ),
+        (
+            FinetuneConfig,
+            {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}},
+            "finetune --dataset shapes --image-size 128 --pretrained pets --epochs 60",
+        ),
+    ],
+)
+def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, command):
+    assert smaller_command(parse_config(model, tree), 4 * 3600) == f"simclrseg {command}"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pretrain", "-d cifar10 --max-images 2000 --epochs 400 --strict --crop-scale 0.3 --projection-hidden 0"),
+        ("pretrain", "-d shapes --optimizer adamw --learning-rate 0.01 --batch-size 64 --warmup-epochs 9 --epochs 30"),
+        ("finetune", "-d shapes --unfreeze progressive --unfreeze-at 0.2 0.4 --ema 0.9 --decoder fpn"),
+        ("finetune", "--config eurosat_classify -d shapes --unfreeze progressive --unfreeze-at 10 20 --epochs 50"),
+        ("finetune", "-d shapes --backbone vit_b_16 --decoder dpt --image-size 224"),
+    ],
+)
+def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hours(monkeypatch, command, words):
+    got, hours = [], 40
+    monkeypatch.setattr(import_module(f"simclrseg.commands.{command}"), command, lambda config, **_: got.append(config))
+    for line in (f"simclrseg {command} {words}", lambda: smaller_command(got[0], hours * 3600)):
+        with pytest.raises(SystemExit):
+            main(shlex.split(line if isinstance(line, str) else line())[1:])
+    before, after = (config.model_dump() for config in got)
+    work = after["training"]["epochs"] * after["data"]["image_size"] ** 2 * 0.5  # ResNet-18 for ResNet-50
+    assert hours * work / (before["training"]["epochs"] * before["data"]["image_size"] ** 2) <= 2
+    for values in (before, after):
+        del values["data"]["image_size"], values["model"]["backbone"], values["training"]["epochs"]
+        values["training"].pop("warmup_epochs")
+        shares = values["training"].pop("unfreeze_at", (0, 0))
+        assert max(shares) < 1 or values is before
+        if values["model"].get("decoder") == "dpt":
+            values["model"]["decoder"] = None  # for vision transformers
+    assert after == before
+
+
+def test_the_suggestion_keeps_to_the_folder_of_runs():
+    config = parse_config(FinetuneConfig, {"model": {"pretrained": "pets"}, "console": {"runs": "mine"}})
+    assert smaller_command(config, 4 * 3600).endswith(" --runs mine")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(40, "40 s"), (720, "12 min"), (3600, "1 h"), (12000, "3 h 20 min"), (439200, "5 days 2 h"), (3599, "1 h")],
+)
+def test_times_are_in_words(seconds, words):
+    assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_dry_run_says_what_the_run_would_take_and_leaves_nothing(tmp_path, command):
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.commands.pretrain import pretrain
+
+    runs = tmp_path / "runs"
+    if command == "pretrain":
+        config = changed(in_runs(SMALL_PRETRAIN, runs), "training", batch_size=8)
+        result = pretrain(PretrainConfig.model_validate(changed(config, "run", dry_run=True)))
+    else:
+        config = changed(in_runs(SMALL_FINETUNE, runs), "model", pretrained="none", backbone="resnet18")
+        config = changed(config, "training", batch_size=8)
+        result = finetune(FinetuneConfig.model_validate(changed(config, "run", dry_run=True)))
+    assert not runs.exists()
+    assert result["micro_batch"] == 8
+    assert result["images_per_second"] > 0
+    assert result["memory"].endswith(" GB")
+    assert result["epoch"] and result["whole_run"]

@@ -1,0 +1,70 @@
+"""The micro-batch that nobody names: resolved once, said, stored, and taken again on resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.errors import Interrupted, UsageError
+from simclrseg.knobs.files import parse_config
+from simclrseg.training import memory
+from tests.commands.conftest import SMALL_PRETRAIN, in_runs
+from tests.commands.test_pipeline import changed
+
+
+def stored(run: str | Path) -> int:
+    return json.loads((Path(run) / "environment.json").read_text())["micro_batch"]
+
+
+def test_where_memory_is_plenty_the_batch_stays_whole(pipeline):
+    assert stored(pipeline.pretrained["run"]) == 64
+    assert stored(pipeline.finetuned["run"]) == 16
+
+
+def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, monkeypatch, caplog):
+    from simclrseg.commands.pretrain import pretrain
+
+    class Stop:
+        def __getattr__(self, name):
+            return lambda record=None: None
+
+        def on_epoch(self, record):
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    caplog.set_level(logging.INFO, "simclrseg")
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", epochs=2, batch_size=256)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 300_000_000)
+    with pytest.raises(Interrupted):
+        pretrain(PretrainConfig.model_validate(config), observers=[Stop()])
+    (line,) = [line for line in caplog.messages if line.startswith("micro-batch")]
+    micro_batch = stored(tmp_path / "pretrain/shapes")
+    assert micro_batch < 256
+    assert 256 % micro_batch == 0
+    assert line.startswith(f"micro-batch {micro_batch} of 256: about 1.1")
+    assert line.endswith(" MB an image, 0.3 GB free")
+    monkeypatch.setattr(memory, "free_memory", lambda device: pytest.fail("measured again"))
+    result = pretrain(PretrainConfig.model_validate(changed(config, "run", resume="shapes")))
+    assert stored(result["run"]) == micro_batch
+
+
+@pytest.mark.parametrize("temperature", ["0.005", 0, -1.0])
+def test_a_temperature_that_is_too_low_is_refused_with_the_reason(temperature):
+    tree = {"data": {"dataset": "shapes"}, "model": {"temperature": temperature}}
+    with pytest.raises(UsageError, match=rf"temperature: {temperature} is too low: cosines divided by less than 0.01"):
+        parse_config(PretrainConfig, tree)
+
+
+@pytest.mark.parametrize("micro", [7, 128])
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(micro):
+    tree = {"data": {"dataset": "shapes"}, "training": {"batch_size": 120, "micro_batch": micro}}
+    with pytest.raises(
+        UsageError, match=rf"micro_batch \({micro}\) must divide batch_size \(120\): take 1, 2, .* or 120"
+    ):
+        parse_config(PretrainConfig, tree)

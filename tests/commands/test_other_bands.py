@@ -1,0 +1,239 @@
+"""Twelve bands through pretraining, and what weights remember of the photos they have seen."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from simclrseg.commands.evaluate import evaluate
+from simclrseg.commands.finetune import finetune
+from simclrseg.commands.pretrain import photos_to_learn_from, pretrain
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.seen import overlap, photo_hashes
+from simclrseg.data.statistics import band_statistics
+from simclrseg.errors import DataError, UsageError
+from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
+from simclrseg.models.weights import read_metadata, read_weights
+from simclrseg.training.normalization import choose_normalization
+from simclrseg.weights.seen import warn_if_seen
+from tests.data.datasets.test_satellites import write_patch
+from tests.data.fakes import photo
+
+HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 2}
+PATCHES, PHOTOS = 8, 40
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A backbone of 12 bands, one that saw test photos, and models of both."""
+
+    folder: Path
+    photos: Path
+
+    def pretrain(self, **data: Any) -> Path:
+        config = {
+            "data": {"image_size": 32, **data},
+            "model": {"backbone": "resnet18", "stem": "imagenet"},
+            "training": {"epochs": 1, "batch_size": 4, "optimizer": "adam", "learning_rate": 1e-4},
+            "hardware": HARDWARE,
+            "console": {"runs": str(self.folder)},
+        }
+        return Path(pretrain(PretrainConfig.model_validate(config))["run"])
+
+    def finetune(self, pretrained: str, **data: Any) -> Path:
+        config = {
+            "data": {"dataset": str(self.photos), "image_size": 32, **data},
+            "model": {"pretrained": pretrained},
+            "training": {"epochs": 1, "batch_size": 8},
+            "hardware": HARDWARE,
+            "console": {"runs": str(self.folder)},
+        }
+        return Path(finetune(FinetuneConfig.model_validate(config))["run"])
+
+    def evaluate(self, run: Path, **data: Any) -> dict[str, Any]:
+        config = {
+            "data": {"models": [str(run)], **data},
+            "hardware": {"device": "cpu"},
+            "console": {"runs": str(self.folder)},
+        }
+        return evaluate(EvaluateConfig.model_validate(config))
+
+
+def write_photos(folder: Path) -> Path:
+    """Photos with masks and a list of test photos."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(PHOTOS):
+        image = photo(index, height=32, width=32)
+        cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
+        cv2.imwrite(str(folder / "masks" / f"{index}.png"), (image[:, :, 0] > 127).astype(np.uint8) * 255)
+    (folder / "test.txt").write_text("\n".join(map(str, range(10))))
+    return folder
+
+
+def figures(tmp_path: Path, **values: Any) -> str:
+    (tmp_path / "figures.yaml").write_text(yaml.safe_dump(values))
+    return str(tmp_path / "figures.yaml")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("bands")
+    for number in range(PATCHES):
+        write_patch(folder / "data" / "bigearthnet", f"p{number}", value=150 * number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMCLRSEG_DATA", str(folder / "data"))
+        made = Runs(folder / "runs", write_photos(folder / "photos"))
+        made.pretrain(dataset=["bigearthnet"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def twelve(runs: Runs) -> Path:
+    return runs.folder / "pretrain" / "bigearthnet"
+
+
+@pytest.fixture(scope="module")
+def saw_tests(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone that saw some of the test photos, normalised by the figures of a file."""
+    file = figures(tmp_path_factory.mktemp("figures"), mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+    return runs.pretrain(dataset=[str(runs.photos)], include_test=True, max_images=20, normalization=file)
+
+
+@pytest.fixture(scope="module")
+def model(runs: Runs, saw_tests: Path) -> Path:
+    return runs.finetune(str(saw_tests))
+
+
+def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: Path, runs: Runs, monkeypatch) -> None:
+    monkeypatch.setenv("SIMCLRSEG_DATA", str(runs.folder.parent / "data"))
+    metadata = read_metadata(twelve / BACKBONE_FILE)
+    dataset = open_dataset("bigearthnet")
+    assert (metadata.in_channels, metadata.bands, metadata.full_scale) == (12, dataset.bands, 10_000)
+    mean, std = band_statistics(dataset, range(PATCHES), threads=1)
+    np.testing.assert_allclose(metadata.mean, mean)
+    np.testing.assert_allclose(metadata.std, std)
+    tensors, _ = read_weights(twelve / BACKBONE_FILE)
+    assert tensors["conv1.weight"].shape[1] == 12
+    assert cv2.imread(str(twelve / "augmentations.png")).std() > 10  # views to look at
+
+
+def test_the_loss_of_bands_is_a_warning(runs: Runs, twelve: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = {
+        "data": {"dataset": [str(runs.photos)], "image_size": 32},
+        "model": {"backbone": "resnet18", "init": str(twelve)},
+        "training": {"batch_size": 4},
+        "hardware": HARDWARE,
+        "run": {"dry_run": True},
+    }
+    with caplog.at_level(logging.WARNING):
+        pretrain(PretrainConfig.model_validate(config))
+    assert "which costs accuracy: first layer adapted from 12 bands to 3" in caplog.text
+
+
+def test_photos_have_their_own_normalisation_where_the_weights_had_other_bands(runs: Runs, twelve: Path) -> None:
+    source, photos = read_metadata(twelve / BACKBONE_FILE), open_dataset(str(runs.photos))
+    chosen = choose_normalization(None, photos, [0], source=source, threads=1)
+    assert chosen.mean == IMAGENET_MEAN  # reflectances have other means than photos
+
+
+def test_weights_and_the_models_made_of_them_keep_their_figures(saw_tests: Path, model: Path) -> None:
+    for file in (saw_tests / BACKBONE_FILE, model / MODEL_FILE):
+        metadata = read_metadata(file)
+        assert (metadata.mean, metadata.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_evaluate_warns_of_test_photos_that_pretraining_saw(
+    runs: Runs, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = read_metadata(model / MODEL_FILE)
+    assert metadata.include_test
+    test = [index for index, key in enumerate(open_dataset(str(runs.photos)).keys) if int(Path(key).stem) < 10]
+    count = overlap(metadata.seen, photo_hashes(open_dataset(str(runs.photos)), test)).seen
+    assert 0 < count < 10
+    with caplog.at_level(logging.WARNING):
+        runs.evaluate(model)
+        runs.evaluate(model, split="train")  # says once what it was trained on, in words of its own
+    assert [record.message for record in caplog.records] == [
+        f"{count} of 10 photos to be scored were seen in training, with or without labels "
+        f"({metadata.pretrained}): their scores say less of other photos",
+        "27 of 27 photos to be scored were trained on by photos-photos: their scores say less of other photos",
+    ]
+
+
+def test_copies_of_photos_that_were_trained_on_are_found_out(
+    runs: Runs, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = write_photos(tmp_path / "copy")
+    (copy / "test.txt").write_text("\n".join(map(str, range(20, 30))))
+    with caplog.at_level(logging.WARNING):
+        runs.evaluate(model, dataset=str(copy))
+    assert "10 of 10 photos to be scored were seen in training" in caplog.text
+
+
+def test_nothing_is_said_of_photos_that_were_left_out(
+    runs: Runs, twelve: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = open_dataset(str(runs.photos))
+    warn_if_seen(photos, range(len(photos)), read_metadata(twelve / BACKBONE_FILE))
+    assert not caplog.records
+
+
+def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypatch) -> None:
+    from simclrseg.targets.segmentation import examine
+
+    def other_bands(name: str, options: object) -> object:
+        dataset = open_dataset(str(runs.photos))
+        dataset.bands = ("red", "green", "blue", "nir")
+        return dataset
+
+    monkeypatch.setattr(examine, "open_dataset", other_bands)
+    with pytest.raises(DataError, match=r"has the bands red, green, blue, nir up to 255, but the model was trained on"):
+        runs.evaluate(model, dataset=str(runs.photos))
+
+
+def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: Runs) -> None:
+    def chosen(count: int | None, seed: int = 0) -> set[int]:
+        data = PretrainData.model_validate({"dataset": [str(runs.photos)], "max_images": count})
+        return set(photos_to_learn_from(data, seed=seed)[1])
+
+    whole, large, small = chosen(None), chosen(20), chosen(7)
+    assert (len(whole), len(large), len(small)) == (PHOTOS - 10, 20, 7)
+    assert small < large < whole and chosen(7) == small != chosen(7, seed=1)
+    assert chosen(1000) == whole
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mean": [0.1], "std": [0.2]}, "has 1 means, but photos has the bands red, green, blue"),
+        ({"mean": [120, 110, 100], "std": [0.2, 0.2, 0.2]}, r"means lie in \[0, 1\]"),
+        ({"mean": [0.1, 0.1, 0.1], "std": [0.2, 0.2, 0]}, "every mean needs a std above 0"),
+        ({"means": [0.1]}, r"cannot be read \('mean'\): write `mean"),
+    ],
+)
+def test_figures_that_do_not_fit_are_one_line(runs: Runs, tmp_path: Path, values: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        runs.pretrain(dataset=[str(runs.photos)], normalization=figures(tmp_path, **values))
+    assert "\n" not in str(caught.value)
+
+
+def test_imagenets_figures_are_no_figures_of_12_bands(runs: Runs, monkeypatch) -> None:
+    monkeypatch.setenv("SIMCLRSEG_DATA", str(runs.folder.parent / "data"))
+    with pytest.raises(UsageError, match="not for the 12 bands of bigearthnet: pass --normalization dataset"):
+        runs.pretrain(dataset=["bigearthnet"], normalization="imagenet")
+
+
+def test_a_normalisation_that_is_nothing_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"'datset' is neither imagenet, dataset nor a file: did you mean 'dataset'\?"):
+        PretrainData.model_validate({"dataset": ["shapes"], "normalization": "datset"})

@@ -1,0 +1,303 @@
+"""Photos to backbone to segmentation model to mask: each command takes what the one before it left."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.predict import PredictConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.runs import Run
+from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+
+
+def changed(config: dict, section: str, **values) -> dict:
+    config = copy.deepcopy(config)
+    config.setdefault(section, {}).update(values)
+    return config
+
+
+def photo(path: Path) -> Path:
+    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.locate import open_dataset
+
+    cv2.imwrite(str(path), open_dataset("shapes", DatasetOptions()).image(3)[:80, :, ::-1])
+    return path
+
+
+def test_pretraining_leaves_what_the_design_lists(pipeline):
+    run = Run(Path(pipeline.pretrained["run"]))
+    left = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "metrics.csv",
+        "timing.csv",
+        "curves.png",
+        "augmentations.png",
+        "backbone.safetensors",
+        "README.md",
+    } <= left
+    assert run.name == "shapes" and run.finished
+
+
+def test_finetuning_leaves_what_the_design_lists(pipeline):
+    run = Run(Path(pipeline.finetuned["run"]))
+    left = {path.name for path in run.folder.iterdir()}
+    assert {
+        "split.json",
+        "load_report.json",
+        "model.safetensors",
+        "model.onnx",
+        "examples.png",
+        "curves.png",
+        "test.json",
+    } <= left
+    assert run.name == "shapes-shapes-r0.25" and run.finished
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["dataset"] == "shapes"
+
+
+def test_the_next_command_finds_the_run(pipeline):
+    assert pipeline.pretrained["next"] == f"simclrseg finetune --pretrained shapes --runs {pipeline.runs}"
+    assert pipeline.finetuned["next"] == f"simclrseg predict photo.jpg -o mask.png --runs {pipeline.runs}"
+
+
+def test_every_tensor_of_the_backbone_is_loaded(pipeline):
+    report = json.loads((Path(pipeline.finetuned["run"]) / "load_report.json").read_text())
+    assert report["loaded"] == report["total"] > 100 and not report["missing"] and not report["mismatched"]
+
+
+def test_the_stored_configuration_is_what_was_requested(pipeline):
+    stored = yaml.safe_load((Path(pipeline.pretrained["run"]) / "config.yaml").read_text())
+    assert stored["command"] == "pretrain" and stored["data"]["image_size"] == 32
+    assert stored["run"]["name"] is None and not {"resume", "overwrite"} & set(stored["run"])
+
+
+def test_test_scores_are_kept_at_both_resolutions(pipeline):
+    test = json.loads((Path(pipeline.finetuned["run"]) / "test.json").read_text())
+    assert set(test) == {"training", "original"}
+    for resolution, result in test.items():
+        assert result["resolution"] == resolution and result["split"] == "test" and result["n"] > 0
+        assert 0 <= result["metrics"]["iou"] <= 1
+    assert pipeline.finetuned["test"] == test
+
+
+def test_evaluate_repeats_the_score_of_the_run(pipeline):
+    from simclrseg.commands.evaluate import evaluate
+
+    config = {"hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(pipeline.runs)}}
+    result = evaluate(EvaluateConfig.model_validate(config))
+    expected = pipeline.finetuned["test"]["original"]["metrics"]
+    assert {name: result["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    report = Path(result["report"])
+    assert len((report / "per_image.csv").read_text().splitlines()) == result["n"] + 1
+    assert json.loads((report / "metrics.json").read_text())["metrics"] == result["metrics"]
+
+
+def test_evaluate_notices_that_the_classes_are_others(pipeline, tmp_path):
+    from simclrseg.commands.evaluate import evaluate
+
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), rng.integers(0, 3, (32, 32), np.uint8))
+    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    with pytest.raises(DataError, match="but the model was trained for background"):
+        evaluate(EvaluateConfig.model_validate(config))
+
+
+def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
+    from simclrseg.commands.predict import predict
+
+    source = photo(tmp_path / "photo.png")
+    config = {
+        "input": {"inputs": [str(source)]},
+        "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)},
+    }
+    result = predict(PredictConfig.model_validate(config))
+    mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == cv2.imread(str(source)).shape[:2] and set(np.unique(mask)) <= {0, 255}
+    assert result["failed"] == [] and result["done"][0]["mask"] == str(tmp_path / "m.png")
+
+
+def test_predict_refuses_to_overwrite(pipeline, tmp_path):
+    from simclrseg.commands.predict import predict
+
+    (tmp_path / "m.png").write_bytes(b"precious")
+    source = photo(tmp_path / "photo.png")
+    config = {
+        "input": {"inputs": [str(source)]},
+        "console": {"output": str(tmp_path / "m.png"), "runs": str(pipeline.runs)},
+    }
+    with pytest.raises(UsageError, match="--overwrite"):
+        predict(PredictConfig.model_validate(config))
+    assert (tmp_path / "m.png").read_bytes() == b"precious"
+
+
+def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
+    from simclrseg.commands.export import export
+
+    console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
+    result = export(ExportConfig.model_validate({"console": console}))
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["file"] == str(
+        tmp_path / "again.onnx"
+    )
+    with pytest.raises(UsageError, match="--overwrite"):
+        export(ExportConfig.model_validate({"console": console}))
+
+
+def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
+    from simclrseg.commands.pretrain import pretrain
+
+    before = (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes()
+    config = changed(in_runs(SMALL_PRETRAIN, pipeline.runs), "run", name="shapes")
+    config = changed(config, "training", epochs=1, batch_size=256)
+    result = pretrain(PretrainConfig.model_validate(config))
+    assert Path(result["run"]).name == "shapes-2"
+    assert (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "error", "says"),
+    [
+        ("training", {"batch_size": 5000}, DataError, "larger than the"),
+        ("run", {"resume": "nothing"}, RunError, "no such run 'nothing'"),
+    ],
+)
+def test_a_pretraining_that_cannot_start_leaves_nothing(tmp_path, section, values, error, says):
+    from simclrseg.commands.pretrain import pretrain
+
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path / "runs"), section, **values)
+    with pytest.raises(error, match=says):
+        pretrain(PretrainConfig.model_validate(config))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "error", "says"),
+    [
+        ("model", {"pretrained": "pats"}, RunError, "pretrain"),
+        ("model", {"pretrained": "no/such/file.safetensors"}, UsageError, "no such file"),
+        ("training", {"batch_size": 5000}, DataError, "larger than the"),
+        ("data", {"dataset": "photos"}, DataError, "no masks"),
+    ],
+)
+def test_a_finetuning_that_cannot_start_leaves_nothing(tmp_path, monkeypatch, section, values, error, says):
+    from simclrseg.commands.finetune import finetune
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    photo(tmp_path / "photos" / "a.png")
+    config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none")
+    config = changed(config, section, **values)
+    with pytest.raises(error, match=says):
+        finetune(FinetuneConfig.model_validate(config))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_contradicting_backbone_is_refused(pipeline):
+    from simclrseg.commands.finetune import finetune
+
+    config = changed(in_runs(SMALL_FINETUNE, pipeline.runs), "model", backbone="resnet34")
+    with pytest.raises(UsageError, match="contradicts --pretrained shapes, which is a resnet18"):
+        finetune(FinetuneConfig.model_validate(config))
+
+
+def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
+    from simclrseg.commands.pretrain import pretrain
+    from simclrseg.errors import Interrupted
+    from simclrseg.weights.find import find_pretrained
+
+    class CtrlC:
+        """An observer that interrupts after the first epoch."""
+
+        def on_start(self, plan): ...
+
+        def on_step(self, record): ...
+
+        def on_epoch(self, record):
+            signal.raise_signal(signal.SIGINT)
+
+        def on_end(self): ...
+
+    config = PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, tmp_path))
+    with pytest.raises(Interrupted, match=rf"simclrseg pretrain --resume shapes --runs {tmp_path}"):
+        pretrain(config, observers=[CtrlC()])
+    with pytest.raises(RunError, match="--allow-unfinished"):
+        find_pretrained("shapes", root=tmp_path)
+    found = find_pretrained("shapes", root=tmp_path, allow_unfinished=True)
+    metadata = read_metadata(found.file)
+    assert metadata.epochs == 1 and metadata.encoder == "resnet18"
+    report = load_backbone(build_backbone("resnet18"), found.file)
+    assert report.loaded == report.total
+
+
+def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
+    from simclrseg.runs import dataset_label
+
+    assert dataset_label("shapes") == "shapes"
+    assert dataset_label("my set ü/?") == "my-set"
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 8), (7, 2)])
+def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_size, micro_batch):
+    from simclrseg.commands.finetune import finetune
+
+    config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="resnet18")
+    config = changed(config, "data", image_size=32, data_ratio=0.09)  # 36 photos, 33 to train
+    config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=micro_batch)
+    assert finetune(FinetuneConfig.model_validate(config))["best_epoch"] == 1
+
+
+def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path, caplog):
+    from simclrseg.commands.evaluate import evaluate
+
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), 255 * rng.integers(0, 2, (32, 32), np.uint8))
+    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    with caplog.at_level("WARNING", logger="simclrseg"):
+        assert evaluate(EvaluateConfig.model_validate(config))["n"] > 0
+    assert "the second is the foreground of both" in caplog.text
+
+
+def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
+    from simclrseg.commands.evaluate import evaluate
+    from simclrseg.commands.predict import predict
+    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.locate import open_dataset
+    from simclrseg.metrics.counts import binary_metrics, confusion_matrix
+
+    shapes = open_dataset("shapes", DatasetOptions())
+    hardware = {"device": "cpu"}
+    report = Path(evaluate(EvaluateConfig.model_validate(in_runs({"hardware": hardware}, pipeline.runs)))["report"])
+    rows = (report / "per_image.csv").read_text().splitlines()[1:4]
+    for row in rows:
+        key, iou, *_ = row.split(",")
+        index = shapes.keys.index(key)
+        source, target = tmp_path / f"{index}.png", tmp_path / f"{index}.mask.png"
+        cv2.imwrite(str(source), shapes.image(index)[:, :, ::-1])
+        config = {"input": {"inputs": [str(source)]}, "console": {"output": str(target), "runs": str(pipeline.runs)}}
+        predict(PredictConfig.model_validate(config))
+        mask = cv2.imread(str(target), cv2.IMREAD_UNCHANGED) // 255
+        found = binary_metrics(confusion_matrix(mask, shapes.mask(index), 2))["iou"]
+        assert found == pytest.approx(float(iou), abs=1e-3)  # a pixel at the threshold may fall either way

@@ -1,0 +1,280 @@
+"""Fine-tuning with several classes, from masks to the model file: one small run, looked at by many tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+from PIL import Image
+
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.datasets.shapes import KINDS, Shapes
+from simclrseg.data.splits import make_split
+from simclrseg.engine.history import EpochRecord
+from simclrseg.errors import DataError, UsageError
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.weights import read_metadata
+from simclrseg.targets.segmentation import examine
+from simclrseg.targets.segmentation.examine import Examples, class_weights, examine_masks, open_masks
+from simclrseg.targets.segmentation.target import build_model, loss_of
+
+CLASSES = ("background", "disc", "square", "triangle")
+
+
+def write_figures(folder: Path, count: int = 24) -> Path:
+    """Shapes with a class for each kind; stars, the last kind, are ignored."""
+    shapes = Shapes(count)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(count):
+        ids = (1 + shapes.labels[index]) % (1 + len(KINDS))
+        mask = shapes.mask(index) * np.uint8(255 if ids == 4 else ids)
+        Image.fromarray(shapes.image(index)[::2, ::2]).save(folder / "images" / f"{index:02d}.png")
+        Image.fromarray(mask[::2, ::2]).save(folder / "masks" / f"{index:02d}.png")
+    (folder / "classes.yaml").write_text(
+        "background: [0, 0, 0]\ndisc: [255, 0, 0]\nsquare: [0, 255, 0]\ntriangle: '#0000ff'\n"
+    )
+    return folder
+
+
+def config_of(folder: Path, **sections: dict[str, Any]) -> FinetuneConfig:
+    tree: dict[str, Any] = {
+        "data": {"dataset": str(folder), "image_size": 32},
+        "model": {"backbone": "resnet18"},
+        "training": {"epochs": 2, "batch_size": 4},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {},
+    }
+    for name, values in sections.items():
+        tree.setdefault(name, {}).update(values)
+    return FinetuneConfig.model_validate(tree)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    folder: Path
+    runs: Path
+    result: dict[str, Any]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory) -> Finetuned:
+    from simclrseg.commands.finetune import finetune
+
+    folder = write_figures(tmp_path_factory.mktemp("figures") / "figures")
+    runs = tmp_path_factory.mktemp("segmenter") / "runs"
+    config = config_of(
+        folder,
+        data={"augmentation": "standard", "classes_file": str(folder / "classes.yaml"), "fold": "2/3"},
+        training={"loss": "focal+dice", "class_weights": "auto", "ema": 0.5, "patience": 3, "learning_rate": 1e-3},
+        run={"examples_every": 2},
+        console={"runs": str(runs)},
+    )
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("simclrseg")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        result = finetune(config)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return Finetuned(folder, runs, result, "\n".join(record.getMessage() for record in records))
+
+
+def test_class_names_and_colours_are_kept_in_the_model_file(finetuned):
+    metadata = read_metadata(Path(finetuned.result["model"]))
+    assert metadata.classes == CLASSES
+    assert metadata.colours == ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))
+    assert metadata.threshold is None
+
+
+def test_the_exported_model_gives_a_probability_of_each_class(finetuned):
+    session = onnxruntime.InferenceSession(finetuned.result["onnx"], providers=["CPUExecutionProvider"])
+    image = np.asarray(Image.open(finetuned.folder / "images/00.png").resize((32, 32)))[None]
+    probability, mask = session.run(["probability", "mask"], {"image": image})
+    assert probability.shape == (1, 4, 32, 32)
+    np.testing.assert_allclose(probability.sum(1), 1, atol=1e-5)
+    np.testing.assert_array_equal(mask[0], probability[0].argmax(0))
+
+
+def test_scores_come_with_the_iou_of_each_class(finetuned):
+    test = json.loads((Path(finetuned.result["run"]) / "test.json").read_text())
+    for scores in test.values():
+        found = scores["iou_by_class"]
+        assert tuple(found) == CLASSES
+        values = [value for value in found.values() if value is not None]
+        assert scores["metrics"]["miou"] == pytest.approx(np.mean(values))
+
+
+def test_the_masks_statistics_are_told(finetuned):
+    assert "pixels of the 13 training masks: background" in finetuned.log
+    assert "class weights: background 0." in finetuned.log
+
+
+def test_the_split_of_the_fold_is_kept(finetuned):
+    run = Path(finetuned.result["run"])
+    split = json.loads((run / "split.json").read_text())
+    assert run.name == "figures-none-fold2of3"
+    assert split["fold"] == [2, 3] and (len(split["validation"]), len(split["test"])) == (7, 4)
+
+
+def test_evaluate_repeats_the_score_of_the_run(finetuned):
+    from simclrseg.commands.evaluate import evaluate
+
+    tree = {"hardware": {"device": "cpu", "workers": 1}, "console": {"runs": str(finetuned.runs)}}
+    result = evaluate(EvaluateConfig.model_validate(tree))
+    expected = finetuned.result["test"]["original"]
+    metrics = {name: result["metrics"][name] for name in expected["metrics"]}
+    assert metrics == pytest.approx(expected["metrics"], abs=1e-12)
+    by_class = {row["class"]: row["iou"] for row in result["per_class"]}
+    known = {name: float("nan") if iou is None else iou for name, iou in expected["iou_by_class"].items()}
+    assert by_class == pytest.approx(known, nan_ok=True)
+
+
+def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(examine.plots, "examples", lambda rows, colours, path: drawn.append((len(rows), path)))
+    dataset = open_masks(config_of(write_figures(tmp_path / "f")).data)
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=16, classes=dataset.classes)
+    predict = lambda images: np.zeros((len(images), 4, 16, 16), np.float32)  # noqa: E731
+    path = tmp_path / "examples.png"
+    observer = Examples(predict, dataset, [3, 5], every=2, metadata=metadata, path=path)
+    for epoch in range(1, 6):
+        observer.on_epoch(EpochRecord(epoch, epoch, {}, {}, 0.0))
+    assert drawn == [(2, path), (2, path)]
+
+
+def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
+    folder = write_figures(tmp_path / "f")
+    assert open_masks(config_of(folder, data={"classes": ["class_2"]}).data).classes == ("background", "class_2")
+    assert open_masks(config_of(folder, data={"classes": ["6"]}).data).classes[-1] == "class_5"
+    with pytest.raises(DataError, match="but there are 3 classes, ids 0 to 2"):
+        open_masks(config_of(folder, data={"classes": ["3"]}).data)
+    with pytest.raises(UsageError, match="--classes 1: 2 to 254 classes are possible"):
+        open_masks(config_of(folder, data={"classes": ["1"]}).data)
+    with pytest.raises(UsageError, match=r"--classes 5: shapes has 2 classes \(background, figure\): leave it out"):
+        open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "classes": ["5"]}).data)
+    with pytest.raises(UsageError, match="--border ignore is for oxford_pets"):
+        open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "border": "ignore"}).data)
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes", "outputs"),
+    [(None, 2, 1), ("bce+dice", 2, 1), ("jaccard", 2, 1), ("ce+dice", 2, 2), (None, 3, 3), ("dice+focal", 3, 3)],
+)
+def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeypatch, loss, classes, outputs):
+    from torch import nn
+
+    from simclrseg.targets.segmentation import target as segmenter
+
+    class Two:
+        name, border = "toy", None
+        classes: tuple[str, ...] = ()
+        colours = ()
+
+    dataset = Two()
+    dataset.classes = tuple("abc"[:classes])
+    monkeypatch.setattr(segmenter, "SEGMENTERS", {"unet": lambda backbone, encoder, n: nn.Linear(n, 1)})
+    config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": loss})
+    model, facts = build_model(config, nn.Identity(), "resnet18", dataset)
+    assert model.in_features == outputs
+    assert (facts["threshold"] is None) == (outputs > 1)
+
+
+def test_a_loss_for_two_classes_is_refused_for_more_with_the_one_to_take():
+    class Three:
+        classes = ("a", "b", "c")
+
+    config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": "bce+dice"})
+    with pytest.raises(UsageError, match=r"--loss bce\+dice: bce is for two classes.*pass --loss ce\+dice"):
+        loss_of(config, Three())
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [("1,2", "--class-weights 1,2: 2 weights for 3 classes"), ("0,0,5", "every class that occurs has weight 0")],
+)
+def test_class_weights_that_do_not_fit_are_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
+        class_weights(asked, np.array([[5, 5, 0]]), ("a", "b", "c"))
+
+
+def test_class_weights_keep_their_ratios_and_the_scale_of_the_loss():
+    counts = np.array([[6, 3, 1]])
+    weights = class_weights("1,2,4", counts, ("a", "b", "c"))
+    assert np.dot(weights, counts[0]) == pytest.approx(10)
+    assert weights[2] / weights[0] == pytest.approx(4)
+    assert class_weights(None, counts, ("a", "b", "c")) is None
+
+
+def examined(dataset, **options) -> np.ndarray:
+    split = make_split(dataset.keys, official={}, **options)
+    return examine_masks(dataset, dataset, split, threads=1)
+
+
+def test_a_class_without_pixels_is_named(tmp_path, caplog):
+    dataset = open_masks(config_of(write_figures(tmp_path / "f"), data={"classes": ["6"]}).data)
+    with caplog.at_level(logging.INFO, logger="simclrseg"):
+        counts = examined(dataset)
+    assert (counts.sum(0) > 0).tolist() == [True] * 4 + [False] * 2
+    assert "no pixel of the training masks is class_4, class_5: the network cannot learn it" in caplog.text
+
+
+def test_masks_of_one_class_only_are_refused(tmp_path):
+    folder = write_figures(tmp_path / "f")
+    dataset = open_masks(config_of(folder, data={"classes": ["class_3"]}).data)
+    for file in (folder / "masks").iterdir():
+        Image.fromarray(np.zeros((48, 48), np.uint8)).save(file)
+    with pytest.raises(DataError, match="training masks hold background only: there is nothing to learn"):
+        examined(dataset)
+
+
+def test_a_mask_that_breaks_in_the_test_list_is_found_before_training(tmp_path):
+    folder = write_figures(tmp_path / "f")
+    dataset = open_masks(config_of(folder).data)
+    split = make_split(dataset.keys, official={})
+    bad = dataset.mask_path(split.test[0])
+    Image.fromarray(np.full((48, 48), 77, np.uint8)).save(bad)
+    with pytest.raises(DataError, match=rf"{bad.name} has values 77; f has the class ids 0 to 3"):
+        examine_masks(dataset, dataset, split, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("training", {"loss": "dise"}, "'dise' is not a loss: did you mean 'dice'"),
+        ("training", {"loss": "dice+dice"}, "names a loss twice"),
+        ("training", {"loss": "bce+ce"}, "take one of them"),
+        ("training", {"class_weights": "a,b"}, "neither auto nor numbers"),
+        ("training", {"class_weights": "0,0"}, "not all 0"),
+        ("data", {"fold": "0/5"}, "not K/N"),
+        ("data", {"fold": "2"}, "not K/N"),
+        ("data", {"group_by": "("}, "not a regular expression"),
+    ],
+)
+def test_a_wrong_value_is_said_before_anything_is_read(section, values, message):
+    with pytest.raises(ValueError, match=message):
+        config_of(Path("shapes"), **{section: values})
+
+
+def test_the_knobs_are_kept_in_the_runs_configuration(finetuned):
+    stored = yaml.safe_load((Path(finetuned.result["run"]) / "config.yaml").read_text())
+    assert (stored["training"]["loss"], stored["training"]["ema"], stored["training"]["patience"]) == (
+        "focal+dice",
+        0.5,
+        3,
+    )
+    assert (stored["data"]["fold"], stored["run"]["examples_every"]) == ("2/3", 2)

@@ -1,0 +1,199 @@
+"""Files behind --config."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+import yaml
+
+from simclrseg.config.files import PRESETS, find_preset, load_preset, presets_of
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.errors import UsageError
+from simclrseg.knobs.files import parse_config, parse_config_file
+from simclrseg.weights.find import command_that_makes, run_name
+
+STARTS = ("reconstruction", "none", "library")
+MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+PRETRAININGS = {name: parse_config_file(PretrainConfig, PRESETS[name]) for name in presets_of("pretrain")}
+FINETUNINGS = {name: parse_config_file(FinetuneConfig, PRESETS[name]) for name in presets_of("finetune")}
+
+
+def test_another_commands_file_is_refused():
+    with pytest.raises(UsageError, match="is for `simclrseg pretrain`, not for `simclrseg finetune`"):
+        load_preset("simclr_pets", "finetune")
+
+
+def test_a_misspelt_preset_gets_a_suggestion():
+    with pytest.raises(UsageError, match="unknown preset 'simclr_pet': did you mean 'simclr_pets'"):
+        load_preset("simclr_pet", "pretrain")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"x\.yaml: no such file; presets are "):
+        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {", r"x\.yaml, line 1, column \d+: not YAML"),
+        ("data:\n\tx: 1", r"x\.yaml, line 2, column 1: not YAML"),
+        ("- a\n- b", "must hold sections of keys"),
+        ("", "add the line `command: pretrain`"),
+        ("data: {}", "add the line `command: pretrain`"),
+        ("command: finetune", "is for `simclrseg finetune`"),
+    ],
+)
+def test_what_is_no_config_file_gets_one_line(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_text_gets_one_line(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UsageError, match="not YAML"):
+        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+
+
+def test_a_pipe_is_read_once_and_a_device_never(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=("command: pretrain\ndata: {image_size: 64}\n",)).start()
+    assert load_preset(str(pipe), "pretrain") == {"data": {"image_size": 64}}
+    with pytest.raises(UsageError, match=r"--config /dev/zero: it is a device, not a file; presets are "):
+        load_preset("/dev/zero", "pretrain")
+
+
+def test_a_runs_folder_stands_for_its_config(tmp_path):
+    (tmp_path / "config.yaml").write_text("command: pretrain\n")
+    assert find_preset(str(tmp_path)) == tmp_path / "config.yaml"
+    assert load_preset(str(tmp_path), "pretrain") == {}
+
+
+def resolved(config) -> dict:
+    """What a configuration comes to: a rate that was left to the optimizer is the optimizer's."""
+    tree = config.model_dump()
+    tree["training"]["learning_rate"] = config.training.peak_rate
+    return tree
+
+
+def test_the_defaults_of_pretrain_are_those_of_simclr_pets():
+    preset = parse_config_file(PretrainConfig, PRESETS["simclr_pets"])
+    defaults = parse_config(PretrainConfig, {"data": {"dataset": ["cats_vs_dogs"]}})
+    assert resolved(preset) == resolved(defaults)
+
+
+def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_start_and_the_random_split():
+    preset = resolved(parse_config_file(FinetuneConfig, PRESETS["pets_segmentation"]))
+    assert preset["data"].pop("test_split") == "random" and preset["training"].pop("loss") == "bce"
+    assert preset["model"].pop("pretrained") == "pets"
+    defaults = resolved(parse_config(FinetuneConfig, {"data": {"dataset": "oxford_pets"}}))
+    assert defaults["data"].pop("test_split") == "official" and defaults["model"].pop("pretrained") == "none"
+    assert defaults["training"].pop("loss") is None  # which is bce for two classes
+    assert preset == defaults
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_says_where_it_comes_from(name):
+    text = PRESETS[name].read_text()
+    command = yaml.safe_load(text)["command"]
+    assert parse_config_file(MODELS[command], PRESETS[name])
+    assert "# Source:" in text and f"# Run: simclrseg {command} --config {name}" in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name, tmp_path, monkeypatch):
+    """On generated photos, with a small encoder and the decoder, loss, optimizer and schedule that it names."""
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.commands.pretrain import pretrain
+    from simclrseg.training import forecast, train
+
+    monkeypatch.setattr(train, "DRY_STEPS", {"cpu": 1})
+    monkeypatch.setattr(forecast, "WARM_UP", 0)
+    command = yaml.safe_load(PRESETS[name].read_text())["command"]
+    tree = load_preset(name, command)
+    transformer = tree.get("model", {}).get("backbone") == "vit_b_16"
+    start = {"init": "none", "stem": "imagenet"} if command == "pretrain" else {"pretrained": "none"}
+    share = {"max_images": 64} if command == "pretrain" else {"data_ratio": 0.1}
+    for section, values in {
+        "data": {"dataset": "shapes", "image_size": 32, **share},
+        "model": {"backbone": "tu-vit_tiny_patch16_224" if transformer else "cnn", **start},
+        "training": {"epochs": 1, "batch_size": 4, "micro_batch": 4},
+        "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
+        "run": {"dry_run": True},
+        "console": {"runs": str(tmp_path / "runs")},
+    }.items():
+        tree[section] = {**tree.get(section, {}), **values}
+    tree["model"].pop("init_decoder", None)
+    config = parse_config(MODELS[command], tree)
+    result = {"pretrain": pretrain, "finetune": finetune}[command](config)
+    assert result["images_per_second"] > 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_defaults_of_reconstruction_are_those_of_its_preset():
+    preset = parse_config_file(PretrainConfig, PRESETS["voc_reconstruction_resunet"])
+    tree = {"data": {"dataset": ["voc"]}, "model": {"method": "reconstruction"}}
+    defaults = parse_config(PretrainConfig, tree)
+    assert preset.training.warmup == defaults.training.warmup == 10
+    given = preset.training.model_copy(update={"warmup_epochs": None})
+    assert preset.model_copy(update={"training": given}) == defaults
+
+
+def test_a_preset_starts_from_nothing_the_library_or_what_another_preset_leaves():
+    made = {config.run.name or run_name(config): name for name, config in PRETRAININGS.items()}
+    assert len(made) == len(PRETRAININGS)  # a name stands for one of them
+    for name, config in FINETUNINGS.items():
+        start = config.model.pretrained
+        if start in ("none", "imagenet"):
+            continue
+        assert command_that_makes(start) == f"simclrseg pretrain --config {made[start]}"
+        assert f"# First: simclrseg pretrain --config {made[start]}\n" in PRESETS[name].read_text()
+        assert config.model.backbone in (None, PRETRAININGS[made[start]].model.backbone)
+
+
+def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
+    pretraining = parse_config_file(PretrainConfig, PRESETS["voc_reconstruction_resunet"])
+    starts = {name: parse_config_file(FinetuneConfig, PRESETS[f"voc_resunet_pretrain_{name}"]) for name in STARTS}
+    assert [start.model.pretrained for start in starts.values()] == [run_name(pretraining), "none", "imagenet"]
+    assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
+    assert [start.model.init_decoder for start in starts.values()] == [True, False, False]
+    assert len({start.model_copy(update={"model": None}).model_dump_json() for start in starts.values()}) == 1
+
+
+def test_voc_is_learned_with_the_rates_and_the_augmentation_of_its_source():
+    config = FINETUNINGS["voc_resunet_pretrain_none"]
+    training = config.training
+    assert (training.optimizer, training.peak_rate, training.schedule) == ("adam", 3e-3, "cosine")
+    assert (training.warmup, training.final_rate, training.epochs) == (10, 0.01, 500)
+    assert config.data.augmentation == "color"
+
+
+def test_the_satellite_presets_differ_in_their_encoders_and_epochs_alone():
+    presets = {name: config for name, config in PRETRAININGS.items() if name.startswith("bigearthnet_simclr")}
+    assert {(config.model.backbone, config.training.epochs) for config in presets.values()} == {
+        ("cnn", 300),
+        ("cnn", 50),
+        ("resnet50", 300),
+        ("vit_b_16", 300),
+    }
+    trees = [config.model_dump() for config in presets.values()]
+    for tree in trees:
+        del tree["model"]["backbone"], tree["training"]["epochs"], tree["run"]["name"]
+    assert all(tree == trees[0] for tree in trees) and trees[0]["data"]["blur_probability"] == 1
+
+
+def test_the_head_of_the_resnet18_seed_has_two_layers():
+    model = PRETRAININGS["simclr_resnet18"].model
+    assert (model.projection_hidden, model.projection_dim) == ([512], 256)
+
+
+def test_what_the_sources_count_is_counted():
+    assert parse_config_file(PretrainConfig, PRESETS["simclr_cifar10"]).data.max_images == 23_402
+    reconstruction = parse_config_file(PretrainConfig, PRESETS["voc_reconstruction_resunet"])
+    assert reconstruction.data.normalization == "dataset"  # whose mean is what the cuts are filled with

@@ -1,0 +1,149 @@
+"""SimCLR as a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from simclrseg.engine.loop import evaluate
+from simclrseg.engine.task import Batch, ContrastiveTask, MeasuredTask, ValidatedTask
+from simclrseg.losses.nt_xent import nt_xent
+from simclrseg.methods import METHODS
+from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.metrics.representation import alignment, effective_rank, knn_accuracy, uniformity
+from simclrseg.models.backbones import build_backbone, pooled_features
+from tests.engine.small import CPU, Images, train
+
+HALF = (0.5, 0.5, 0.5)
+
+
+class Backbone(nn.Module):
+    """An encoder in miniature: its last stage is what counts."""
+
+    out_channels = (3, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x, self.stage(x)]
+
+
+def task(**options: float) -> SimCLR:
+    torch.manual_seed(0)
+    return SimCLR(Backbone(), projection_hidden=[16], projection_dim=8, mean=HALF, std=HALF, **options)
+
+
+def batch(size: int = 6) -> Batch:
+    return next(Images(1, size, views=2).epoch(0))
+
+
+def test_simclr_is_contrastive_and_can_be_measured_and_validated() -> None:
+    assert isinstance(task(), ContrastiveTask)
+    assert isinstance(task(), MeasuredTask)
+    assert isinstance(task(), ValidatedTask)
+    assert METHODS["simclr"] is SimCLR
+
+
+def test_the_loss_is_nt_xent_of_both_views_in_one_forward_pass() -> None:
+    simclr, data = task(temperature=0.2), batch()
+    views = data["image"].permute(1, 0, 4, 2, 3).float() / 127.5 - 1  # (2, N, 3, S, S)
+    reference = task(temperature=0.2)
+    z1, z2 = reference.model(torch.cat(list(views))).chunk(2)
+    loss, logs = simclr.training_loss(data)
+    assert loss.item() == pytest.approx(nt_xent(z1, z2, 0.2).item(), rel=1e-4)
+    assert logs["chance"] == math.log(11)
+    assert 0 <= float(logs["top1"]) <= 1
+    assert simclr.model.projection_head.layers[1].num_batches_tracked == 1
+
+
+def test_embeddings_keep_the_views_of_a_photo_together() -> None:
+    simclr, data = task(), batch()
+    simclr.model.eval()
+    embeddings = simclr.embed(data)
+    assert embeddings.shape == (6, 2, 8)
+    alone = simclr.embed({"image": data["image"][2:3]})
+    torch.testing.assert_close(embeddings[2], alone[0])
+
+
+class Colours(Images):
+    """Photos of one colour each, whose views differ by noise."""
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        for batch in super().epoch(epoch, start_step):
+            noise = batch["image"] // 4
+            colours = batch["image"][:, :1, :1, :1] // 4 * 3
+            yield {"image": colours + noise}
+
+
+def test_training_takes_the_loss_below_chance_and_finds_views_again(tmp_path: Path) -> None:
+    data = Colours(4, 8, views=2)
+    result, _ = train(tmp_path, task=task(temperature=0.5), data=data, epochs=8, learning_rate=0.05)
+    first, last = result.history[0].train, result.last
+    assert list(last) == ["loss", "top1", "chance", "alignment", "uniformity", "effective_rank"]
+    assert last["alignment"] < first["alignment"]
+    assert last["loss"] < first["loss"]
+    assert last["loss"] < 0.8 * last["chance"]
+    assert last["chance"] == pytest.approx(math.log(15))
+    assert last["top1"] > 0.5
+
+
+def test_a_real_encoder_is_trained_through_its_head() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet18")
+    simclr = SimCLR(backbone, mean=HALF, std=HALF)
+    image = torch.randint(0, 256, (4, 2, 32, 32, 3), dtype=torch.uint8)
+    loss, _ = simclr.training_loss({"image": image})
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in simclr.model.parameters())
+    assert backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_alignment_and_uniformity_are_those_of_the_projections() -> None:
+    simclr, data = task(), batch()
+    simclr.model.eval()
+    z1, z2 = simclr.embed(data).unbind(1)
+    _, logs = simclr.batch_loss(torch.stack([z1, z2], dim=1))
+    assert float(logs["alignment"]) == pytest.approx(float(alignment(z1, z2)))
+    assert float(logs["uniformity"]) == pytest.approx(float(uniformity(z1) + uniformity(z2)) / 2)
+
+
+def test_effective_rank_is_that_of_the_backbones_features() -> None:
+    simclr, data = task(), batch()
+    simclr.training_loss(data)
+    same = task()
+    features = pooled_features(same.model.backbone, same.normalize(data["image"].flatten(0, 1)))
+    assert float(simclr.measure()["effective_rank"]) == pytest.approx(float(effective_rank(features)), rel=1e-4)
+    assert not simclr.model.features.requires_grad
+
+
+def test_features_that_are_all_the_same_are_seen_though_the_head_spreads_them() -> None:
+    simclr = task()
+    for parameter in simclr.model.backbone.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.ones_(simclr.model.backbone.stage[1].bias)
+    loss, _ = simclr.training_loss(batch())
+    assert loss.isfinite()
+    assert float(simclr.measure()["effective_rank"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_knn_lets_every_fifth_photo_ask_the_others_and_leaves_the_model_as_it_was() -> None:
+    simclr, data = task(), Images(5, 7)
+    before = {name: value.clone() for name, value in simclr.model.state_dict().items()}
+    scores = evaluate(simclr, data, device=CPU)
+    assert simclr.model.training
+    assert all(torch.equal(value, before[name]) for name, value in simclr.model.state_dict().items())
+    simclr.model.eval()
+    batches = list(data.epoch(0))
+    images, labels = (torch.cat([each[name] for each in batches]) for name in ("image", "label"))
+    features = pooled_features(simclr.model.backbone, simclr.normalize(images)).detach()
+    bank = [place for place in range(35) if place % 5]
+    expected = knn_accuracy(features[bank], labels[bank], features[::5], labels[::5])
+    assert scores == {"knn": pytest.approx(expected)}
+    assert expected > 0.6  # brightness is the label, and a random network sees it
