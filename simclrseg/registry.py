@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from simclrseg.errors import UnknownName, suggestion
+
+
+def imported(target: str) -> Any:
+    """What ``package.module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 class Registry(Mapping[str, Any]):
@@ -23,13 +31,16 @@ class Registry(Mapping[str, Any]):
 
     def __init__(self, kind: str, targets: Mapping[str, str]) -> None:
         self.kind = kind
-        self._targets = dict(targets)
+        self._given = targets
+
+    @cached_property
+    def _targets(self) -> Mapping[str, str]:
+        return dict(self._given)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._targets:
             raise UnknownName(self.kind, name, known=self._targets)
-        module, _, attribute = self._targets[name].partition(":")
-        return getattr(import_module(module), attribute)
+        return imported(self._targets[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._targets  # Mapping's own would import the component
@@ -54,3 +65,27 @@ class Registry(Mapping[str, Any]):
         if name not in self:
             raise ValueError(f"{name!r} is not a {self.kind}: {suggestion(name, self)}")
         return name
+
+
+class FolderRegistry(Registry):
+    """Components that are folders of a package, and those that other packages bring, found without importing them.
+
+    Args:
+        package: its dotted name.
+        places: its ``__path__``.
+        target: ``module:attribute`` in each folder; a folder without this module is no component.
+        group: of the entry points by which other packages add components.
+    """
+
+    def __init__(self, kind: str, package: str, places: Sequence[str], target: str, *, group: str) -> None:
+        super().__init__(kind, {})
+        self._package, self._places, self._target, self._group = package, places, target, group
+
+    @cached_property
+    def _targets(self) -> Mapping[str, str]:
+        from importlib.metadata import entry_points
+
+        module = self._target.partition(":")[0]
+        folders = sorted(file.parent.name for place in self._places for file in Path(place).glob(f"*/{module}.py"))
+        strangers = {entry.name: entry.value for entry in entry_points(group=self._group)}
+        return strangers | {name: f"{self._package}.{name}.{self._target}" for name in folders}

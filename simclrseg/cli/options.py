@@ -107,19 +107,19 @@ def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
         words: what Typer read, by name of the knob; None or empty where an option was not given.
     """
     from simclrseg.config.files import find_preset, load_preset
-    from simclrseg.knobs.files import parse_config
+    from simclrseg.knobs.files import choices, chosen_knobs, parse_config
     from simclrseg.knobs.knob import command_of, knobs_of
 
     file: str | None = words.pop("config_file")
-    knobs = {knob.name: knob for knob in knobs_of(model)}
-    given = {knobs[name].path: _value(knobs[name], word) for name, word in words.items() if word not in (None, (), [])}
     if run := words.get("resume"):
         if file is not None:
             raise UsageError("--resume takes the run's own configuration: leave out --config")
-        file = _config_of_run(run, root=words.get("runs") or knobs["runs"].info.default, command=command_of(model))
-    if file is None:
-        return parse_config(model, {}, given=given)
-    return parse_config(model, load_preset(file, command_of(model)), source=str(find_preset(file)), given=given)
+        (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
+        file = _config_of_run(run, root=words.get("runs") or default, command=command_of(model))
+    tree = {} if file is None else load_preset(file, command_of(model))
+    knobs = chosen_knobs(model, words, choices(model, tree), tree)
+    given = {knobs[name].path: _value(knobs[name], word) for name, word in words.items() if word not in (None, (), [])}
+    return parse_config(model, tree, source="" if file is None else str(find_preset(file)), given=given)
 
 
 def _config_of_run(name: str, *, root: str, command: str) -> str:
@@ -142,9 +142,12 @@ def make_options(model: type[BaseModel]) -> list[Any]:
         TypeError: if two knobs would share a name or a flag.
     """
     from simclrseg.knobs.knob import knobs_of
+    from simclrseg.knobs.sections import alternatives
 
-    knobs = list(knobs_of(model))
-    names = [name for knob in knobs for name in (knob.name, *knob.spellings, knob.negation) if name]
+    knobs: dict[str, list[Knob]] = {}
+    for knob in knobs_of(model):  # several methods may have one of the same name
+        knobs.setdefault(knob.name if knob.path[0] in alternatives(model) else knob.key, []).append(knob)
+    names = [name for knob, *_ in knobs.values() for name in (knob.name, *knob.spellings, knob.negation) if name]
     if shared := {name for name in names if names.count(name) > 1}:
         raise TypeError(f"{model.__name__}: fields share the names {', '.join(sorted(shared))}")
     config = typer.Option(
@@ -153,15 +156,15 @@ def make_options(model: type[BaseModel]) -> list[Any]:
 
     def signature() -> None: ...
 
-    parameters = [_keyword("config_file", str | None, config), *map(_parameter, knobs)]
+    parameters = [_keyword("config_file", str | None, config), *(_parameter(*same) for same in knobs.values())]
     signature.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(signature)
     return typer.main.get_command(app).params
 
 
-def _parameter(knob: Knob) -> inspect.Parameter:
-    """Describe a knob to Typer: type, choices, range, default and help."""
+def _parameter(knob: Knob, *others: Knob) -> inspect.Parameter:
+    """Describe a knob to Typer: type, choices, range, default and help; the others share its name."""
     values = knob.values
     kind: Any = str
     if values.many:
@@ -178,15 +181,15 @@ def _parameter(knob: Knob) -> inspect.Parameter:
         f"{long}/{knob.negation}" if knob.negation else long,
         *other,
         metavar=None if knob.is_flag else knob.metavar,
-        help=_help(knob),
+        help=_help(knob, *others),
         show_default=False,
         rich_help_panel=knob.panel,
     )
     return _keyword(knob.name, kind | None, option)
 
 
-def _help(knob: Knob) -> str:
-    """The field's docstring, and its default where there is one to speak of."""
+def _help(knob: Knob, *others: Knob) -> str:
+    """The field's docstring, and its default where there is one to speak of; of several, each that differs."""
     default = knob.info.get_default()
     if knob.info.is_required():
         return knob.help if knob.is_argument else f"{knob.help} [required]"
@@ -194,8 +197,13 @@ def _help(knob: Knob) -> str:
         default = None if knob.transient else "on" if default else "off"
     if default in (None, [], ()):
         return knob.help
-    words = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
-    return f"{knob.help} [default: {words}]"
+    differing = [other for other in others if other.info.get_default() != default]
+    words = [_words(default), *(f"{other.path[0]} {_words(other.info.get_default())}" for other in differing)]
+    return f"{knob.help} [default: {', '.join(words)}]"
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _keyword(name: str, kind: Any, parameter: Any) -> inspect.Parameter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import nn
 import simclrseg
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.smaller import smaller_command
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
+from simclrseg.data.samples import spread
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import Split, split_json
 from simclrseg.engine.footprint import explained_shortage, least_together
@@ -34,7 +37,7 @@ from simclrseg.system import distributed
 from simclrseg.system.files import write_json
 from simclrseg.targets.base import TASKS, FinetuningTask
 from simclrseg.targets.labelled import Network, make_samples, predictor, readable_photos
-from simclrseg.training.forecast import in_words, suggested
+from simclrseg.training.forecast import in_words
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import (
     Machine,
@@ -51,7 +54,6 @@ from simclrseg.training.train import (
     rehearse,
     report_skipped,
     resumed_run,
-    spread,
     train,
 )
 from simclrseg.training.unfreezing import freezing_of, scales_of
@@ -114,8 +116,17 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     config, recipe, task, metadata = prepared.config, prepared.recipe, prepared.task, prepared.metadata
     dataset, split, batches, together = prepared.dataset, prepared.split, prepared.batches, prepared.together
     rate = config.training.peak_rate
+    suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
     if config.run.dry_run:
-        return rehearse(task, batches, together=together, config=config, machine=machine, learning_rate=rate)
+        return rehearse(
+            task,
+            batches,
+            together=together,
+            config=config,
+            machine=machine,
+            suggestion=suggestion,
+            learning_rate=rate,
+        )
     with open_run(
         "finetune",
         config,
@@ -149,7 +160,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             freezing=prepared.freezing,
             scales=prepared.scales,
             saving=config.run,
-            suggestion=suggested(config, machine.device),
+            suggestion=suggestion,
             average=config.training.ema,
             patience=config.training.patience,
             observers=[

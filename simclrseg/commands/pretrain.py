@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch import nn
 from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.config.smaller import smaller_command
+from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.loader import Loader
+from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.footprint import least_together
@@ -27,14 +30,12 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE
-from simclrseg.methods.base import METHOD_PARTS, Method
-from simclrseg.methods.views import some_rows
+from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import build_backbone, check_backbone
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
-from simclrseg.training.forecast import suggested
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import (
     Machine,
@@ -68,13 +69,15 @@ class Prepared:
     """What a run needs to begin; nothing of it is written yet.
 
     Attributes:
-        learned, held_out: photos of the dataset to learn from, and to be scored on.
+        views: how its images are seen.
+        learned, held_out: images of the dataset to train on, and to be scored on.
         batches, validation: of these; no validation where nothing is to be scored.
         facts: of the backbone, for its file.
         together: images that a forward pass of training must have, of ``least_together``.
     """
 
-    method: Method
+    method: Method[Any]
+    views: Views
     dataset: Dataset
     learned: Sequence[int]
     held_out: Sequence[int]
@@ -102,8 +105,17 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
     rate = config.training.scaled_rate
+    suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
     if config.run.dry_run:
-        return rehearse(task, batches, together=together, config=config, machine=machine, learning_rate=rate)
+        return rehearse(
+            task,
+            batches,
+            together=together,
+            config=config,
+            machine=machine,
+            suggestion=suggestion,
+            learning_rate=rate,
+        )
     with open_run(
         "pretrain",
         config,
@@ -133,10 +145,10 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             micro_batch=micro_batch,
             together=together,
             saving=config.run,
-            suggestion=suggested(config, machine.device),
+            suggestion=suggestion,
             observers=[
                 *observers,
-                *method.watchers(config, prepared.backbone, micro_batch=micro_batch),
+                *method.callbacks(prepared.backbone, micro_batch=micro_batch, warmup=config.training.warmup),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -146,23 +158,27 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
         with finishing(run, "drawing", task, batches, micro_batch=micro_batch, together=together):
             metadata = save_backbone(
-                run.folder,
-                task.model.state_dict(),
-                config,
-                epochs=config.training.epochs,
-                metrics=metrics,
-                facts=facts,
+                run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
             )
             method.draw_results(
                 task,
-                config,
                 dataset,
                 prepared.held_out or learned,
+                prepared.views,
                 device=machine.device,
                 batch_size=micro_batch,
                 folder=run.folder,
             )
-            write_card(run.folder, metadata, config=config, photos=len(learned), rows=method.card_rows(config))
+            write_card(
+                run.folder,
+                metadata,
+                photos=len(learned),
+                rows=method.card_rows(config.training.batch_size),
+                optimizer=(
+                    f"{config.training.optimizer}, peak learning rate {rate:.4g}, {config.training.schedule} schedule"
+                ),
+                seed=config.run.seed,
+            )
             finish_run(run)
     return {
         "run": str(run.folder),
@@ -181,8 +197,9 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     init = starting_weights(config)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
-    method = METHOD_PARTS[config.model.method]
-    places = set(method.held_out(config, len(indices)).tolist())
+    method, views = method_of(config.method), views_of(config)
+    scored = config.run.knn_every > 0
+    places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
@@ -196,9 +213,9 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     torch.manual_seed(config.run.seed)
     backbone, stem = starting_backbone(config, init, dataset.bands)
     mean, std = normalization.mean, normalization.std
-    task = method.make_task(config, backbone, mean=mean, std=std, full_scale=dataset.full_scale)
+    task = method.make_task(backbone, config.model.backbone, mean=mean, std=std, full_scale=dataset.full_scale)
     batches = Loader(
-        method.make_samples(config, dataset, learned),
+        method.make_samples(dataset, learned, views),
         batch_size=config.training.batch_size,
         seed=config.run.seed,
         shuffle=True,
@@ -207,17 +224,40 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    validation = method.make_validation(config, dataset, learned, held_out, threads=machine.workers)
+    validation = None
+    if scored:
+        validation = method.make_validation(dataset, learned, held_out, views, threads=machine.workers)
+    batch_size = config.training.batch_size
     log.info(
-        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {config.training.batch_size}, "
-        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(config)}"
+        f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {batch_size}, "
+        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(batch_size)}"
     )
-    together = least_together(task, batches.samples.fields)
-    check_micro_batch(config.training.micro_batch, together)
-    facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=init.label if init.file else None)
+    facts = backbone_facts(
+        dataset,
+        method=config.model.method,
+        encoder=config.model.backbone,
+        encoder_prefix=method.ENCODER,
+        decoder=method.DECODER,
+        image_size=config.data.image_size,
+        mean=mean,
+        std=std,
+        stem=stem,
+        init=init.label if init.file else None,
+        names=config.data.dataset,
+        include_test=config.data.include_test,
+    )
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
-    return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
+    together = least_together(task, batches.samples.fields)
+    check_micro_batch(config.training.micro_batch, together)
+    return Prepared(method, views, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
+
+
+def views_of(config: PretrainConfig) -> Views:
+    """How images are seen: by the chosen augmentation, with the strengths that are given beside it."""
+    data = config.data
+    strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
+    return Views(data.image_size, strengths, seed=config.run.seed, strict=data.strict)
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.errors import suggestion
-from simclrseg.knobs.sections import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
+from simclrseg.knobs.sections import Console, Knobs, Section, check_meaning
 from simclrseg.knobs.values import (
     BackboneName,
     Completes,
@@ -23,6 +23,7 @@ from simclrseg.knobs.values import (
 )
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
+from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
 
 
 def _known_losses(text: str) -> str:
@@ -227,7 +228,7 @@ class FinetuneRun(TrainingRun):
     """Epochs between pictures of some validation photos in examples.png, which ends with test photos; 0 means none."""
 
 
-class FinetuneConfig(Section):
+class FinetuneConfig(TrainingConfig):
     """finetune"""
 
     # Knobs that mean something for one task only: the other refuses them.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from annotated_types import Ge, Gt, Le
+from pydantic import Field, create_model, model_validator
 
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.knobs.sections import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
+from simclrseg.knobs.sections import Console, Section
 from simclrseg.knobs.values import (
     BackboneName,
     Completes,
@@ -21,25 +21,8 @@ from simclrseg.knobs.values import (
     check_columns,
 )
 from simclrseg.methods import METHODS
-
-
-def _warm_enough(value: Any) -> Any:
-    try:
-        cold = float(value) < 0.01
-    except (TypeError, ValueError):
-        return value  # what it must be is said elsewhere
-    if cold:
-        raise ValueError(
-            f"{value} is too low: cosines divided by less than 0.01 differ by hundreds, so that each image learns from "
-            "its nearest neighbour alone; take 0.01 or more, as 0.1"
-        )
-    return value
-
-
-def _widths(value: Any) -> Any:
-    """A number is a list of one, and 0 an empty one."""
-    widths = value if isinstance(value, list | tuple) else [value]
-    return [] if list(map(str, widths)) == ["0"] else widths
+from simclrseg.methods.knobs import MethodKnobs
+from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
 
 
 class PretrainData(Section):
@@ -60,12 +43,6 @@ class PretrainData(Section):
     """Share of the views that are blurred; by default the augmentation's."""
     grayscale_probability: Annotated[float, Ge(0), Le(1)] | None = None
     """Share of the views that lose their colours; by default the augmentation's."""
-    cut_share: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """For reconstruction: share of the pixels that are cut, about."""
-    cut_side: Annotated[int, Ge(2)] = 16
-    """For reconstruction: longest side of a cut rectangle, in pixels; the shortest is 2."""
-    held_out: Annotated[float, Ge(0), Le(0.5)] = 0.05
-    """For reconstruction: share of the photos, 500 at most, that are only painted, to see how well."""
     include_test: bool = False
     """Also learn from photos of a published test list; recorded in the weights."""
     max_images: Annotated[int, Ge(2)] | None = None
@@ -83,6 +60,11 @@ class PretrainData(Section):
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
 
+    @property
+    def strengths(self) -> dict[str, float | None]:
+        """What of the augmentation's strengths is given beside its name."""
+        return self.model_dump(include={"crop_scale", "color_strength", "blur_probability", "grayscale_probability"})
+
     @model_validator(mode="after")
     def _columns_are_those_of_a_table(self) -> Self:
         check_columns(self.dataset, {"image_column": self.image_column, "label_column": self.label_column})
@@ -93,8 +75,7 @@ class PretrainModel(Section):
     """Model"""
 
     method: Annotated[str, METHODS] = "simclr"
-    """Self-supervised objective; reconstruction has defaults of its own: resnet34, 256 px, whole photos in batches of
-    32, adam at 0.003 down to 1 % of it, 1000 epochs."""
+    """Self-supervised objective."""
     backbone: BackboneName = "resnet50"
     """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
@@ -104,14 +85,6 @@ class PretrainModel(Section):
     hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
     """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
-    projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
-    """For simclr: widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
-    projection_dim: Annotated[int, Ge(2)] = 128
-    """For simclr: size of the embedding in which views are compared."""
-    temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1
-    """For simclr: temperature of the contrastive loss."""
-    loss_pixels: Literal["all", "cut"] = "all"
-    """For reconstruction: what the loss is over, all pixels or those that were cut."""
 
 
 class PretrainTraining(Training):
@@ -160,29 +133,19 @@ class PretrainRun(TrainingRun):
     them too, and 0 means none."""
 
 
-class PretrainConfig(Section):
+class _PretrainConfig(TrainingConfig):
     """pretrain"""
 
-    # What a method has in place of the defaults, which are SimCLR's.
-    METHOD_DEFAULTS: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
-        "reconstruction": {
-            "data": {"image_size": 256, "augmentation": "whole", "normalization": "dataset"},
-            "model": {"backbone": "resnet34", "stem": "imagenet"},
-            "training": {
-                "optimizer": "adam",
-                "learning_rate": 3e-3,
-                "final_rate": 0.01,
-                "weight_decay": 0.0,
-                "epochs": 1000,
-                "batch_size": 32,
-            },
-        }
-    }
-
-    # Knobs that mean something for one method only: the others refuse them.
-    METHOD_KNOBS: ClassVar[Knobs] = {
-        "simclr": {"model": ("projection_hidden", "projection_dim", "temperature")},
-        "reconstruction": {"data": ("cut_share", "cut_side", "held_out"), "model": ("loss_pixels",)},
+    CHOICE = ("model", "method")
+    # Keys of files that were written before methods had sections of their own.
+    MOVED = {
+        "model.projection_hidden": "simclr.projection_hidden",
+        "model.projection_dim": "simclr.projection_dim",
+        "model.temperature": "simclr.temperature",
+        "model.loss_pixels": "reconstruction.loss_pixels",
+        "data.cut_share": "reconstruction.cut_share",
+        "data.cut_side": "reconstruction.cut_side",
+        "data.held_out": "reconstruction.held_out",
     }
 
     data: PretrainData
@@ -192,12 +155,20 @@ class PretrainConfig(Section):
     run: PretrainRun = Field(default_factory=PretrainRun)
     console: Console = Field(default_factory=Console)
 
+    @property
+    def method(self) -> MethodKnobs:
+        """The knobs of the method that was chosen."""
+        knobs: MethodKnobs = getattr(self, self.model.method)
+        return knobs
+
     @model_validator(mode="before")
     @classmethod
     def _method_has_its_own_defaults(cls, tree: Any) -> Any:
         model = tree.get("model") if isinstance(tree, Mapping) else None
         method = model.get("method") if isinstance(model, Mapping) else None
-        for section, defaults in cls.METHOD_DEFAULTS.get(str(method), {}).items():
+        if not isinstance(method, str) or method not in METHODS:
+            return tree
+        for section, defaults in METHODS[method].DEFAULTS.items():
             given = tree.get(section) or {}
             if not isinstance(given, Mapping):
                 continue
@@ -207,15 +178,22 @@ class PretrainConfig(Section):
         return tree
 
     @model_validator(mode="after")
-    def _every_knob_has_a_meaning_for_the_method(self, info: ValidationInfo) -> Self:
-        check_meaning(self, info, "method", self.model.method, self.METHOD_KNOBS)
-        return self
-
-    @model_validator(mode="after")
-    def _reconstruction_has_a_decoder(self) -> Self:
-        if self.model.method == "reconstruction" and self.model.stem != "imagenet":
+    def _the_method_can_have_the_stem(self) -> Self:
+        if self.model.stem not in (stems := self.method.STEMS):
             raise ValueError(
-                f"stem {self.model.stem} does not go with method reconstruction: its decoder needs the strides of "
-                "imagenet; leave it out"
+                f"stem {self.model.stem} does not go with method {self.model.method}, "
+                f"which needs {' or '.join(stems)}: leave it out"
             )
         return self
+
+
+if TYPE_CHECKING:
+    PretrainConfig = _PretrainConfig
+else:  # with a section for each method
+    PretrainConfig = create_model(
+        "PretrainConfig",
+        __base__=_PretrainConfig,
+        __module__=__name__,
+        __doc__=_PretrainConfig.__doc__,
+        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in METHODS.items()},
+    )

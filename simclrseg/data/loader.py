@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from simclrseg.data.randomness import permutation
-from simclrseg.data.samples import Fields
+from simclrseg.data.samples import Fields, spread
 from simclrseg.errors import UsageError
 
 _CHUNK = 8  # most samples of one task: enough to hide what a task costs, few enough to share a batch out
@@ -155,3 +155,11 @@ class InTurn:
 
 
 _Batch = tuple[dict[str, np.ndarray], list["Future[None]"]]
+
+
+def some_rows(samples: Samples, count: int) -> dict[str, np.ndarray]:
+    """At most ``count`` samples of the first epoch, spread over all of them, by field."""
+    positions = np.array(spread(range(len(samples)), count))
+    rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    samples.fill(0, positions, rows)
+    return rows

@@ -215,3 +215,9 @@ class Photos(_Augmented):
             render_photo(image, sample_view(numbers[row], GRID, GRID, self.strengths), out["image"][row], self._colours)
             if self.dataset.labels is not None:
                 out["label"][row] = self.dataset.labels[index]
+
+
+def spread(indices: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of them, evenly: neighbours in a folder look alike."""
+    count = min(count, len(indices))
+    return [indices[place * len(indices) // count] for place in range(count)]

@@ -16,6 +16,7 @@ from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation.features import features_of, untrained, with_weights
 from simclrseg.evaluation.projections import silhouette
@@ -24,7 +25,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.results import Evaluated
 from simclrseg.targets import labelled
-from simclrseg.training.train import Machine, spread
+from simclrseg.training.train import Machine
 from simclrseg.weights.find import began_with, find_pretrained, is_of_the_hub
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import numpy as np
 from simclrseg import runs
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.targets.base import dataset_of
 from simclrseg.targets.labelled import readable_photos
-from simclrseg.training.train import spread
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import torch
 from simclrseg.charts import plots
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.detection import (
     Detection,
@@ -32,7 +33,7 @@ from simclrseg.models.dropout import dropout_layers, sampling
 from simclrseg.scores.reading import read_photos
 from simclrseg.scores.results import Estimate, Evaluated
 from simclrseg.targets import labelled
-from simclrseg.training.train import Machine, spread
+from simclrseg.training.train import Machine
 
 log = logging.getLogger(__name__)
 

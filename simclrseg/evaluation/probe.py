@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
-from simclrseg.data.samples import TwoViews
+from simclrseg.data.samples import TwoViews, spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation import embedding
@@ -27,7 +28,6 @@ from simclrseg.evaluation.folder import open_report
 from simclrseg.evaluation.scored import batch_size_of, sized
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
-from simclrseg.methods.views import strengths_of
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.normalize import Normalize
@@ -37,7 +37,7 @@ from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json
 from simclrseg.targets import labelled
 from simclrseg.targets.classification import target as classifier
-from simclrseg.training.train import Machine, spread
+from simclrseg.training.train import Machine
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
@@ -272,7 +272,8 @@ def _alignment(
     batch_size: int,
 ) -> float:
     """Alignment of two views of each photo by the pretraining's augmentation; of a file alone by the usual one."""
-    strengths = strengths_of(found.data or PretrainData(dataset=["shapes"]))
+    data = found.data or PretrainData(dataset=["shapes"])
+    strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
     samples = TwoViews(dataset, indices, image_size=metadata.image_size, strengths=strengths, seed=0)
     batches = Loader(samples, batch_size=batch_size, shuffle=False, drop_last=False, threads=machine.workers)
     normalize = Normalize(metadata.mean, metadata.std, metadata.full_scale)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
+from simclrseg.knobs.sections import alternatives
 from simclrseg.knobs.values import OF_A_RUN, Completes
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def parse_config(
     """
     given = given or {}
     knobs = {knob.path: knob for knob in knobs_of(model)}
-    merged: dict[str, Any] = _copy(tree)
+    merged: dict[str, Any] = _in_sections(model, _copy(tree))
     for path, knob in knobs.items():
         if path in given:
             put(merged, path, given[path])
@@ -109,6 +110,45 @@ def parse_config(
         return model.model_validate(merged, context={OF_A_RUN: of_a_run})
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
+
+
+def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str, Knob]:
+    """Every knob by its name; where several alternatives have one of that name, that of the one that is chosen.
+
+    Args:
+        values: by name of the knob; the first that holds a choice is right, else the default is.
+    """
+    section, name = getattr(model, "CHOICE", None) or ("", "")
+    chosen = next((word for some in values if (word := some.get(name)) in alternatives(model)), None)
+    knobs: dict[str, Knob] = {}
+    for knob in knobs_of(model):
+        if chosen is None and knob.path == (section, name):
+            chosen = knob.info.get_default()
+        if knob.name not in knobs or knob.path[0] == chosen:
+            knobs[knob.name] = knob
+    return knobs
+
+
+def choices(model: type[BaseModel], tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section of a file that holds the choice between alternatives."""
+    section, _ = getattr(model, "CHOICE", None) or ("", "")
+    found = tree.get(section)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _in_sections(model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any]:
+    """Keys of older files where they belong now, and keys that stand in no section in theirs."""
+    moved: Mapping[str, str] = getattr(model, "MOVED", {})
+    for old, new in moved.items():
+        section, _, name = old.partition(".")
+        if isinstance(tree.get(section), dict) and name in tree[section]:
+            put(tree, tuple(new.split(".")), tree[section].pop(name))
+    flat = [key for key in tree if key not in model.model_fields]
+    knobs = chosen_knobs(model, tree, choices(model, tree)) if flat else {}
+    for key in flat:
+        if key in knobs:
+            put(tree, knobs[key].path, tree.pop(key))
+    return tree
 
 
 def _problems(

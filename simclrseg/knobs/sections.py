@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 
-from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.knobs.values import Completes, Flag, PathText, Transient, of_a_run
-from simclrseg.runs import NAME
-
-
-def _run_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
-    return name
+from simclrseg.registry import Registry
 
 
 class Section(BaseModel):
@@ -24,6 +17,21 @@ class Section(BaseModel):
 
     # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+    CHOICE: ClassVar[tuple[str, str] | None] = None
+    """Of a whole config: section and name of the knob that chooses one of several sections, such as the method's."""
+    MOVED: ClassVar[Mapping[str, str]] = {}
+    """Of a whole config: keys of older files, and what they are now."""
+
+
+def alternatives(model: type[BaseModel]) -> tuple[str, ...]:
+    """The sections of a whole config of which a knob chooses one; none where no knob does."""
+    choice = getattr(model, "CHOICE", None)
+    if choice is None:
+        return ()
+    section, knob = choice
+    owner: Any = model.model_fields[section].annotation
+    return next(tuple(fact) for fact in owner.model_fields[knob].metadata if isinstance(fact, Registry))
 
 
 Knobs = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -64,15 +72,6 @@ class Hardware(Section):
     """Threads that read and augment images; by default one per CPU core."""
 
 
-class TrainingHardware(Hardware):
-    """Hardware"""
-
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
-    devices: Annotated[int, Ge(1)] | None = None
-    """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
-
-
 class Console(Section):
     """Output"""
 
@@ -80,68 +79,3 @@ class Console(Section):
     """Folder of all runs."""
     quiet: Annotated[bool, Flag("-q"), Transient()] = False
     """Only warnings and errors on stderr."""
-
-
-class TrainingRun(Section):
-    """Run"""
-
-    name: Annotated[str, AfterValidator(_run_name)] | None = None
-    """Name of the run; derived from its data by default, and numbered when it is taken."""
-    seed: Annotated[int, Ge(0)] = 0
-    """Seed of initial weights, order and augmentation; splits do not depend on it."""
-    resume: Annotated[str | None, Completes("runs"), Transient()] = None
-    """Continue this interrupted run, with its own configuration."""
-    overwrite: Annotated[bool, Transient()] = False
-    """Replace the run of that name."""
-    log: list[Annotated[str, LOGGERS]] = []
-    """Also send the numbers to this tool; repeat it for both."""
-    checkpoint_steps: Annotated[int, Ge(1)] | None = None
-    """Save the training state every so many steps too, besides after each epoch."""
-    checkpoint_minutes: Annotated[float, Gt(0)] | None = None
-    """Save the training state whenever so many minutes have passed, besides after each epoch."""
-    keep_checkpoints: Annotated[int, Ge(1)] = 1
-    """How many of the last training states to keep."""
-    dry_run: Annotated[bool, Transient()] = False
-    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
-
-
-class Training(Section):
-    """Optimization"""
-
-    DEFAULT_RATES: ClassVar[dict[str, float]]
-    """Peak learning rates by optimizer."""
-    DEFAULT_WARMUPS: ClassVar[dict[str, float]] = {"one-cycle": 0.3}
-
-    optimizer: Annotated[str, OPTIMIZERS]
-    """Update rule."""
-    learning_rate: Annotated[float, Gt(0)] | None = None
-    """Peak learning rate; by default one that suits the optimizer."""
-    schedule: Annotated[str, SCHEDULES] = "cosine"
-    """How the learning rate moves, step by step."""
-    warmup_epochs: Annotated[float, Ge(0)] | None = None
-    """Epochs of warm-up; by default, and where the run is too short for them, a tenth of the run, at most 10, and three
-    tenths of a one-cycle."""
-    final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Where a falling schedule ends, as a share of the peak learning rate."""
-    weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Weight decay; biases and normalisation layers have none."""
-    clip: Annotated[float, Gt(0)] | None = None
-    """Clip the gradient to this norm."""
-    compile: bool = False
-    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
-    epochs: Annotated[int, Ge(1)]
-    """Passes over the training images."""
-    batch_size: Annotated[int, Ge(2)]
-    """Images per optimizer step, over all processes."""
-
-    @property
-    def peak_rate(self) -> float:
-        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES[self.optimizer]
-
-    @property
-    def warmup(self) -> float:
-        """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
-        if self.warmup_epochs is not None and self.warmup_epochs < self.epochs:
-            return self.warmup_epochs
-        share = self.DEFAULT_WARMUPS.get(self.schedule)
-        return share * self.epochs if share else min(10.0, self.epochs / 10)

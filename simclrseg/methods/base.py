@@ -1,99 +1,139 @@
-"""What differs between methods of pretraining, around the one flow of ``pretrain``."""
+"""What a method of pretraining is, around the one flow of ``pretrain``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.loader import Samples
+from simclrseg.data.loader import InTurn, Loader, Samples
+from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
-from simclrseg.engine.task import Loader, Task
-from simclrseg.methods.reconstruction import method as reconstruction
-from simclrseg.methods.simclr import method as simclr
+from simclrseg.engine.task import Task
+from simclrseg.methods.knobs import MethodKnobs
+from simclrseg.registry import imported
+from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
+
+KnobsT = TypeVar("KnobsT", bound=MethodKnobs)
 
 
-class Method(Protocol):
-    """The functions that a method's module has."""
+@dataclass(frozen=True)
+class Views:
+    """How images are seen, whatever the method.
+
+    Attributes:
+        image_size: side of the square views, in pixels.
+        strengths: of crops and colours.
+        seed: of all random numbers.
+        strict: whether an unreadable image stops the run.
+    """
+
+    image_size: int
+    strengths: Strengths
+    seed: int
+    strict: bool
 
     @property
-    def ENCODER(self) -> str:
-        """Where the encoder stands in the state of the task's model."""
-        ...
+    def plain(self) -> Views:
+        """The same without augmentation, alike for every seed."""
+        return Views(self.image_size, PAIR_STRENGTHS["none"], 0, self.strict)
 
-    @property
-    def DECODER(self) -> str | None:
-        """The decoder that is kept too, with its encoder as one network; None where the rest is left behind."""
-        ...
+
+class Method(Generic[KnobsT]):
+    """A method of pretraining with its knobs; a subclass makes the task and the samples, and changes what differs.
+
+    Attributes:
+        ENCODER: where the encoder stands in the state of the task's model.
+        DECODER: the decoder that is kept too, with its encoder as one network; None where the rest is left behind.
+    """
+
+    ENCODER: ClassVar[str] = "backbone."
+    DECODER: ClassVar[str | None] = None
+
+    def __init__(self, knobs: KnobsT) -> None:
+        self.knobs = knobs
 
     def make_task(
-        self,
-        config: PretrainConfig,
-        backbone: nn.Module,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        full_scale: int,
+        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
     ) -> Task:
-        """The network around ``backbone`` and its loss."""
-        ...
+        """The network around ``backbone``, whose encoder's name is ``encoder``, and its loss."""
+        raise NotImplementedError
 
-    def held_out(self, config: PretrainConfig, photos: int) -> np.ndarray:
-        """Places, among so many photos, of those that are not learned from."""
-        ...
-
-    def make_samples(self, config: PretrainConfig, dataset: Dataset, indices: Sequence[int]) -> Samples:
+    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> Samples:
         """What batches are made of."""
-        ...
-
-    def make_validation(
-        self,
-        config: PretrainConfig,
-        dataset: Dataset,
-        learned: Sequence[int],
-        held_out: Sequence[int],
-        *,
-        threads: int,
-    ) -> Loader | None:
-        """What the task is scored on; None for nothing."""
-        ...
-
-    def outlook(self, config: PretrainConfig) -> str:
-        """What to compare the loss with."""
-        ...
-
-    def watchers(self, config: PretrainConfig, backbone: nn.Module, *, micro_batch: int) -> list[Observer]:
-        """Observers that warn of what can go wrong."""
-        ...
+        raise NotImplementedError
 
     def first_views(self, rows: dict[str, np.ndarray]) -> np.ndarray:
-        """(n, 2, S, S, 3) uint8: what the network sees of some samples by field, for ``augmentations.png``."""
-        ...
+        """(n, V, S, S, 3) uint8: what the network sees of some samples by field, for ``augmentations.png``."""
+        return rows["image"]
+
+    def held_out(self, count: int) -> np.ndarray:
+        """Places, among so many images, of those that are scored and not trained on; none by default."""
+        return np.empty(0, np.int64)
+
+    def make_validation(
+        self, dataset: Dataset, trained_on: Sequence[int], held_out: Sequence[int], views: Views, *, threads: int
+    ) -> Loader | InTurn | None:
+        """What the task is scored on, by default labelled images for k-NN where there are any; None for nothing."""
+        return knn_batches(dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=threads)
+
+    def outlook(self, batch_size: int) -> str:
+        """What to compare the loss with."""
+        return ""
+
+    def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
+        """Observers that warn of what can go wrong."""
+        return []
 
     def draw_results(
         self,
-        task: Task,
-        config: PretrainConfig,
+        task: Any,
         dataset: Dataset,
         indices: Sequence[int],
+        views: Views,
         *,
         device: torch.device,
         batch_size: int,
         folder: Path,
     ) -> None:
-        """The pictures that show what was learned; ``batch_size`` photos per forward pass."""
-        ...
+        """Write the pictures that show what was trained, ``batch_size`` images per forward pass; none by default."""
 
-    def card_rows(self, config: PretrainConfig) -> dict[str, str]:
+    def card_rows(self, batch_size: int) -> dict[str, str]:
         """What the model card says of the method, by the name of the row."""
-        ...
+        return {"batch": f"{batch_size} images"}
 
 
-METHOD_PARTS: dict[str, Method] = {"simclr": simclr, "reconstruction": reconstruction}
-"""By the names of METHODS."""
+class JointEmbedding(Method[KnobsT]):
+    """A method that brings the embeddings of an image's views together.
+
+    Attributes:
+        COLLAPSE: what to try where the features have collapsed.
+    """
+
+    COLLAPSE: ClassVar[str] = "a lower --learning-rate, more --warmup-epochs or a larger --batch-size"
+
+    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> TwoViews:
+        return TwoViews(
+            dataset,
+            indices,
+            image_size=views.image_size,
+            strengths=views.strengths,
+            seed=views.seed,
+            strict=views.strict,
+        )
+
+    def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
+        return [CollapseWarning(lowest_rank(backbone, micro_batch), warmup=warmup, advice=self.COLLAPSE)]
+
+
+def method_of(knobs: MethodKnobs) -> Method[Any]:
+    """The method that takes these knobs."""
+    method: Method[Any] = imported(knobs.METHOD)(knobs)
+    return method

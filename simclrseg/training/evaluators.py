@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import permutation
@@ -24,12 +23,14 @@ PROBE_BATCH = 64
 COLLAPSED = 0.02  # of the dimension
 
 
-def knn_batches(dataset: Dataset, indices: Sequence[int], config: PretrainConfig, *, threads: int) -> Loader | None:
-    """Batches of labelled photos among those that are learned from, bare; None where k-NN is off or has no labels.
+def knn_batches(
+    dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool, threads: int
+) -> Loader | None:
+    """Batches of labelled images among those that are trained on, without augmentation; None where there are no labels.
 
     Which photos, and which of them ask, depends on nothing but their number.
     """
-    if config.run.knn_every == 0 or dataset.labels is None:
+    if dataset.labels is None:
         return None
     labelled = [index for index in indices if dataset.labels[index] != UNLABELLED]
     chosen = [labelled[place] for place in permutation(0, 0, len(labelled))[:PROBED]]
@@ -41,7 +42,7 @@ def knn_batches(dataset: Dataset, indices: Sequence[int], config: PretrainConfig
         f"k-NN accuracy on {queries:,} photos among {len(chosen) - queries:,} others, {classes} classes, "
         f"the most frequent {counts.max() / len(chosen):.1%}"
     )
-    photos = Photos(dataset, chosen, image_size=config.data.image_size, strict=config.data.strict)
+    photos = Photos(dataset, chosen, image_size=image_size, strict=strict)
     return Loader(photos, batch_size=PROBE_BATCH, shuffle=False, drop_last=False, threads=threads)
 
 
@@ -63,10 +64,12 @@ class CollapseWarning:
     Args:
         lowest: effective rank that is still sound.
         warmup: epochs.
+        advice: what to try then.
     """
 
-    def __init__(self, lowest: float, *, warmup: float) -> None:
+    def __init__(self, lowest: float, *, warmup: float, advice: str) -> None:
         self._lowest = lowest
+        self._advice = advice
         self._warmup = warmup
         self._warned = False
 
@@ -81,8 +84,7 @@ class CollapseWarning:
         self._warned = True
         log.warning(
             f"the representation has collapsed: in epoch {record.epoch} the features have effective rank {rank:.1f}, "
-            f"below {self._lowest:.1f}; try a lower --learning-rate, more --warmup-epochs, a larger --batch-size or a "
-            "higher --temperature"
+            f"below {self._lowest:.1f}; try {self._advice}"
         )
 
     def on_end(self) -> None: ...

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
 
-from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import Loader
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.engine.task import Batch
-from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up
+from simclrseg.training.knobs import PATIENCE
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +20,6 @@ FIRST_STEPS = 20
 WARM_UP = 2  # steps that are slower than the rest
 DRY_STEPS = {"cpu": 5}
 DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
-SMALL_ENCODERS = ("resnet18", "cnn")
-SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
-SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
-ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
-PATIENCE = 2 * 3600.0  # seconds on a CPU above which something smaller is suggested
 
 
 class Forecast:
@@ -130,47 +121,6 @@ def peak_memory(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def suggested(config: PretrainConfig | FinetuneConfig, device: torch.device) -> Callable[[float], str] | None:
-    """What to suggest where a run takes long: a smaller one on a CPU, nothing on a GPU."""
-    return partial(smaller_command, config) if device.type == "cpu" else None
-
-
-def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:
-    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs.
-
-    Args:
-        seconds: that this one takes.
-    """
-    command = command_of(type(config))
-    kind = "method" if isinstance(config, PretrainConfig) else "task"
-    start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
-    size = min(SMALL_SIZES[command], config.data.image_size)
-    expected = seconds * (size / config.data.image_size) ** 2
-    changed: dict[KeyPath, Any] = {("data", "image_size"): size}
-    if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
-        changed[("model", "backbone")] = SMALL_ENCODERS[0]
-        if isinstance(config, FinetuneConfig) and config.model.decoder == "dpt":  # for vision transformers
-            changed[("model", "decoder")] = None
-        expected *= SMALLER
-    epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
-    changed[("training", "epochs")] = epochs
-    if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
-        changed[("training", "warmup_epochs")] = None
-    if isinstance(config, FinetuneConfig):
-        shares = [at if at < 1 else at / config.training.epochs for at in config.training.unfreeze_at]
-        changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
-    chosen = getattr(config.model, kind)
-    same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
-    usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
-    usual["model"][kind] = type(config.model).model_fields[kind].default
-    values, words = config.model_dump(), ["simclrseg", command]
-    for knob in knobs_of(type(config)):
-        value = changed.get(knob.path, look_up(values, knob.path))
-        if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
-            words += knob.typed(value)
-    return shlex.join(words)
 
 
 def in_words(seconds: float) -> str:

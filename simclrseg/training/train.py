@@ -21,8 +21,6 @@ from torch import nn
 import simclrseg
 from simclrseg import runs
 from simclrseg.charts import plots
-from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
@@ -39,7 +37,7 @@ from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, RunError, SimclrsegError, TrainingError, UsageError
 from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.knobs.knob import knobs_of, look_up
-from simclrseg.knobs.sections import Hardware, Training, TrainingRun
+from simclrseg.knobs.sections import Hardware
 from simclrseg.metadata import ONNX_FILE
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
@@ -51,13 +49,11 @@ from simclrseg.training.forecast import (
     Forecast,
     Rehearsal,
     findings,
-    suggested,
 )
+from simclrseg.training.knobs import Training, TrainingConfig, TrainingRun
 from simclrseg.training.memory import fitting_micro_batch
 
 log = logging.getLogger(__name__)
-
-TrainingConfig = PretrainConfig | FinetuneConfig
 
 # What may differ when a run is resumed: nothing that changes its result but rounding.
 RESUMABLE = {
@@ -366,14 +362,21 @@ def report_skipped(skipped: Sequence[str]) -> None:
 
 
 def rehearse(
-    task: Task, batches: Loader, *, together: int, config: TrainingConfig, machine: Machine, learning_rate: float
+    task: Task,
+    batches: Loader,
+    *,
+    together: int,
+    config: TrainingConfig,
+    machine: Machine,
+    learning_rate: float,
+    suggestion: Callable[[float], str] | None,
 ) -> dict[str, Any]:
     """Take a few steps, write nothing, and say what the whole run would take."""
     training = config.training
     micro_batch = choose_micro_batch(training.micro_batch, task, batches, together=together, machine=machine)
     steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
     plan = Plan(training.epochs, len(batches), 0, (), batches.batch_size)
-    rehearsal = Rehearsal(plan, steps=steps, suggestion=suggested(config, machine.device))
+    rehearsal = Rehearsal(plan, steps=steps, suggestion=suggestion)
     with compiled(task.model, enabled=training.compile):
         fit(
             task,
@@ -442,9 +445,3 @@ def finish_run(run: runs.Run) -> None:
     """Draw the curves and mark the run finished."""
     plots.curves(run.folder / "metrics.csv", run.folder / "curves.png")
     runs.finish(run)
-
-
-def spread(indices: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of them, evenly: neighbours in a folder look alike."""
-    count = min(count, len(indices))
-    return [indices[place * len(indices) // count] for place in range(count)]

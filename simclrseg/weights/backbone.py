@@ -10,28 +10,19 @@ from torch import Tensor
 
 import simclrseg
 from simclrseg import runs
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.files import read_config_file
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, RGB, ModelMetadata
-from simclrseg.methods.base import METHOD_PARTS
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights
-from simclrseg.runs import source_commit
 
 SEEN_FILE = "seen.txt"
 """The record of the photos that a run learns from, which its weights will carry; see data/seen.py."""
 
 
 def save_backbone(
-    folder: Path,
-    state: Mapping[str, Tensor],
-    config: PretrainConfig,
-    *,
-    epochs: int,
-    metrics: Mapping[str, float],
-    facts: Mapping[str, Any],
+    folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any], *, epochs: int, metrics: Mapping[str, float]
 ) -> ModelMetadata:
     """Write the encoder, under the keys of torchvision or timm, and the network where the method keeps it.
 
@@ -39,73 +30,106 @@ def save_backbone(
 
     Args:
         state: of the pretraining's model, contiguous and on the CPU.
-        epochs: that it was trained for.
         facts: the run's, as ``backbone_facts`` has them.
+        epochs: that it was trained for.
     """
-    stem = facts.get("stem", "imagenet")
-    bands = tuple(facts.get("bands", RGB))
     seen = folder / SEEN_FILE
     metadata = ModelMetadata(
         task="backbone",
-        method=config.model.method,
-        encoder=config.model.backbone,
-        in_channels=len(bands),
-        bands=bands,
-        full_scale=facts.get("full_scale", 255),
-        stem=stem,
-        pretrained=facts.get("init"),
-        mean=facts.get("mean", IMAGENET_MEAN),
-        std=facts.get("std", IMAGENET_STD),
-        image_size=config.data.image_size,
-        dataset="+".join(config.data.dataset),
-        include_test=config.data.include_test,
+        method=facts["method"],
+        encoder=facts["encoder"],
+        in_channels=len(facts["bands"]),
+        bands=tuple(facts["bands"]),
+        full_scale=facts["full_scale"],
+        stem=facts["stem"],
+        pretrained=facts["init"],
+        mean=facts["mean"],
+        std=facts["std"],
+        image_size=facts["image_size"],
+        dataset=facts["dataset"],
+        include_test=facts["include_test"],
         seen=seen.read_text() if seen.is_file() else "",
         metrics=dict(metrics),
         epochs=epochs,
         version=simclrseg.__version__,
-        commit=source_commit(),
+        commit=runs.source_commit(),
     )
-    method = METHOD_PARTS[config.model.method]
-    encoder = {
-        key.removeprefix(method.ENCODER): value for key, value in state.items() if key.startswith(method.ENCODER)
-    }
-    encoder = portable(encoder)
-    save_weights(folder / BACKBONE_FILE, stored(encoder) if stem == "cifar" else encoder, metadata)
-    if method.DECODER is not None:
-        whole = metadata.model_copy(update={"task": config.model.method, "decoder": method.DECODER})
+    prefix, decoder = facts["encoder_prefix"], facts["decoder"]
+    encoder = portable({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+    save_weights(folder / BACKBONE_FILE, stored(encoder) if metadata.stem == "cifar" else encoder, metadata)
+    if decoder is not None:
+        whole = metadata.model_copy(update={"task": metadata.method, "decoder": decoder})
         save_weights(folder / MODEL_FILE, state, whole)
     return metadata
 
 
 def backbone_facts(
-    dataset: Dataset, *, mean: Sequence[float], std: Sequence[float], stem: str, init: str | None
+    dataset: Dataset,
+    *,
+    method: str,
+    encoder: str,
+    encoder_prefix: str,
+    decoder: str | None,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    stem: str,
+    init: str | None,
+    names: Sequence[str],
+    include_test: bool,
 ) -> dict[str, Any]:
     """What a run keeps in its environment, so that weights can be written of it at any time.
 
     Args:
+        encoder_prefix: where the encoder stands in the state of the model that is trained.
+        decoder: that is kept too; None where the rest is left behind.
         init: what its first weights are called; None where they were random.
+        names: of the datasets.
     """
     return {
+        "method": method,
+        "encoder": encoder,
+        "encoder_prefix": encoder_prefix,
+        "decoder": decoder,
+        "image_size": image_size,
         "stem": stem,
         "init": init,
         "bands": dataset.bands,
         "full_scale": dataset.full_scale,
         "mean": mean,
         "std": std,
+        "dataset": "+".join(names),
+        "include_test": include_test,
     }
 
 
 def save_unfinished(run: runs.Run) -> Path:
-    """Write what was learned as the last checkpoint of an interrupted pretraining has it."""
+    """Write what was trained as the last checkpoint of an interrupted pretraining has it."""
     state = Checkpoints(run.folder / "checkpoints").load_last()
     assert state is not None  # the caller has seen the checkpoint
-    config = config_of_run(PretrainConfig, run.folder)
-    save_backbone(
-        run.folder,
-        state.model,
-        config,
-        epochs=state.epoch,
-        metrics=state.history[-1]["train"] if state.history else {},
-        facts=run.environment,
-    )
+    facts = run.environment if "encoder_prefix" in run.environment else _older_facts(run) | run.environment
+    metrics = state.history[-1]["train"] if state.history else {}
+    save_backbone(run.folder, state.model, facts, epochs=state.epoch, metrics=metrics)
     return run.folder / BACKBONE_FILE
+
+
+def _older_facts(run: runs.Run) -> dict[str, Any]:
+    """What runs of version 0.1.0 have in their ``config.yaml`` alone, or leave out."""
+    tree = read_config_file(run.folder / "config.yaml", "pretrain")
+    data, model = tree["data"], tree["model"]
+    whole = model["method"] == "reconstruction"
+    return {
+        "method": model["method"],
+        "encoder": model["backbone"],
+        "encoder_prefix": "encoder." if whole else "backbone.",
+        "decoder": "unet" if whole else None,
+        "image_size": data["image_size"],
+        "stem": "imagenet",
+        "init": None,
+        "bands": RGB,
+        "full_scale": 255,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "dataset": "+".join(data["dataset"]),
+        "include_test": data["include_test"],
+    }

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.system.files import write_text
 from simclrseg.weights.companion import following
@@ -22,7 +21,7 @@ A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset},
 | photos | {photos:,} of {dataset}{test} |
 | image size | {image_size} px, {stem} stem |
 {rows}
-| optimizer | {optimizer}, peak learning rate {rate:.4g}, {schedule} schedule |
+| optimizer | {optimizer} |
 | seed | {seed} |
 | last epoch | {metrics} |
 | simclrseg | {version}{commit} |
@@ -39,12 +38,13 @@ The licence of the photos applies to what was learned from them.
 
 
 def write_card(
-    folder: Path, metadata: ModelMetadata, *, config: PretrainConfig, photos: int, rows: Mapping[str, str]
+    folder: Path, metadata: ModelMetadata, *, photos: int, rows: Mapping[str, str], optimizer: str, seed: int
 ) -> None:
     """Write ``README.md`` beside ``backbone.safetensors``.
 
     Args:
         rows: what there is to say of the method.
+        optimizer: with its learning rate and schedule.
     """
     text = CARD.format(
         name=folder.name,
@@ -57,10 +57,8 @@ def write_card(
         image_size=metadata.image_size,
         stem=metadata.stem,
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
-        optimizer=config.training.optimizer,
-        rate=config.training.scaled_rate,
-        schedule=config.training.schedule,
-        seed=config.run.seed,
+        optimizer=optimizer,
+        seed=seed,
         metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
         version=metadata.version,
         commit=f" at {metadata.commit[:10]}" if metadata.commit else "",

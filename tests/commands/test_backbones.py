@@ -17,8 +17,8 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import UsageError
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.sections import TrainingRun
 from simclrseg.models.weights import read_metadata
+from simclrseg.training.knobs import TrainingRun
 from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
 NAME = "vit_tiny_patch16_224"

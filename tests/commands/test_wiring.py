@@ -27,11 +27,11 @@ from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.loader import Loader
+from simclrseg.data.samples import some_rows
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.history import EpochRecord, FileHistory
 from simclrseg.engine.task import Task
 from simclrseg.errors import ImageError, UsageError
-from simclrseg.methods.views import some_rows
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
 from simclrseg.training.evaluators import CollapseWarning

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.knobs.sections import Training
+from simclrseg.training.knobs import Training
 
 
 def training(**knobs) -> Training:

@@ -12,7 +12,7 @@ from torch import nn
 
 from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.samples import MaskPairs
+from simclrseg.data.samples import MaskPairs, spread
 from simclrseg.data.splits import Split, test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
@@ -31,7 +31,6 @@ from simclrseg.targets import labelled
 from simclrseg.targets.segmentation.examine import Examples, class_weights, draw_examples, examine_masks, open_masks
 from simclrseg.targets.segmentation.scores import RESOLUTIONS, Resolution, Scores, best_threshold, score
 from simclrseg.targets.segmentation.task import Segmentation
-from simclrseg.training.train import spread
 
 log = logging.getLogger(__name__)
 

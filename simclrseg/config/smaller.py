@@ -1,0 +1,52 @@
+"""The command of a smaller run, for those whose run would take long."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.knobs.knob import KeyPath, command_of, knobs_of, look_up
+from simclrseg.training.knobs import PATIENCE
+
+SMALL_ENCODERS = ("resnet18", "cnn")
+SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
+SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
+ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
+
+
+def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:
+    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs.
+
+    Args:
+        seconds: that this one takes.
+    """
+    command = command_of(type(config))
+    kind = "method" if isinstance(config, PretrainConfig) else "task"
+    start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
+    size = min(SMALL_SIZES[command], config.data.image_size)
+    expected = seconds * (size / config.data.image_size) ** 2
+    changed: dict[KeyPath, Any] = {("data", "image_size"): size}
+    if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
+        changed[("model", "backbone")] = SMALL_ENCODERS[0]
+        if isinstance(config, FinetuneConfig) and config.model.decoder == "dpt":  # for vision transformers
+            changed[("model", "decoder")] = None
+        expected *= SMALLER
+    epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
+    changed[("training", "epochs")] = epochs
+    if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
+        changed[("training", "warmup_epochs")] = None
+    if isinstance(config, FinetuneConfig):
+        shares = [at if at < 1 else at / config.training.epochs for at in config.training.unfreeze_at]
+        changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
+    chosen = getattr(config.model, kind)
+    same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
+    usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
+    usual["model"][kind] = type(config.model).model_fields[kind].default
+    values, words = config.model_dump(), ["simclrseg", command]
+    for knob in knobs_of(type(config)):
+        value = changed.get(knob.path, look_up(values, knob.path))
+        if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
+            words += knob.typed(value)
+    return shlex.join(words)

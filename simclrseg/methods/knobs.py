@@ -1,0 +1,44 @@
+"""What the knobs of a method of pretraining are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+from pydantic import BeforeValidator
+
+from simclrseg.knobs.sections import Section
+
+
+class MethodKnobs(Section):
+    """The knobs of a method, which are a section of its name in YAML and flat on the command line.
+
+    A knob that several methods have is written once, in a class that they inherit from, and may have a default in each.
+    """
+
+    NAME: ClassVar[str]
+    """How texts call the method."""
+    METHOD: ClassVar[str]
+    """``package.module:Class`` of the ``Method`` that takes these knobs."""
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What the method has in place of the defaults of ``pretrain``, by section and key."""
+    ABOUT: ClassVar[str] = ""
+    """What there is to say of it in the help of ``--method``."""
+    STEMS: ClassVar[tuple[str, ...]] = ("auto", "imagenet", "cifar")
+    """The stems that its network can have."""
+
+
+def _widths(value: Any) -> Any:
+    """A number is a list of one, and 0 an empty one."""
+    widths = value if isinstance(value, list | tuple) else [value]
+    return [] if list(map(str, widths)) == ["0"] else widths
+
+
+class Projection(Section):
+    """Knobs of a projection head."""
+
+    projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
+    """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
+    projection_dim: Annotated[int, Ge(2)] = 128
+    """Size of the embedding in which views are compared."""

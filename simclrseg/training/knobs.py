@@ -1,0 +1,125 @@
+"""The knobs that both trainings share."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import AfterValidator, ValidationInfo, model_validator
+
+from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
+from simclrseg.knobs.sections import Console, Hardware, Section, alternatives
+from simclrseg.knobs.values import Completes, Transient, of_a_run
+from simclrseg.runs import NAME
+
+PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
+
+
+def _run_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
+    return name
+
+
+class TrainingHardware(Hardware):
+    """Hardware"""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
+    devices: Annotated[int, Ge(1)] | None = None
+    """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
+
+
+class TrainingRun(Section):
+    """Run"""
+
+    name: Annotated[str, AfterValidator(_run_name)] | None = None
+    """Name of the run; derived from its data by default, and numbered when it is taken."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of initial weights, order and augmentation; splits do not depend on it."""
+    resume: Annotated[str | None, Completes("runs"), Transient()] = None
+    """Continue this interrupted run, with its own configuration."""
+    overwrite: Annotated[bool, Transient()] = False
+    """Replace the run of that name."""
+    log: list[Annotated[str, LOGGERS]] = []
+    """Also send the numbers to this tool; repeat it for both."""
+    checkpoint_steps: Annotated[int, Ge(1)] | None = None
+    """Save the training state every so many steps too, besides after each epoch."""
+    checkpoint_minutes: Annotated[float, Gt(0)] | None = None
+    """Save the training state whenever so many minutes have passed, besides after each epoch."""
+    keep_checkpoints: Annotated[int, Ge(1)] = 1
+    """How many of the last training states to keep."""
+    dry_run: Annotated[bool, Transient()] = False
+    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
+
+
+class Training(Section):
+    """Optimization"""
+
+    DEFAULT_RATES: ClassVar[dict[str, float]]
+    """Peak learning rates by optimizer."""
+    DEFAULT_WARMUPS: ClassVar[dict[str, float]] = {"one-cycle": 0.3}
+
+    optimizer: Annotated[str, OPTIMIZERS]
+    """Update rule."""
+    learning_rate: Annotated[float, Gt(0)] | None = None
+    """Peak learning rate; by default one that suits the optimizer."""
+    schedule: Annotated[str, SCHEDULES] = "cosine"
+    """How the learning rate moves, step by step."""
+    warmup_epochs: Annotated[float, Ge(0)] | None = None
+    """Epochs of warm-up; by default, and where the run is too short for them, a tenth of the run, at most 10, and three
+    tenths of a one-cycle."""
+    final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Where a falling schedule ends, as a share of the peak learning rate."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Weight decay; biases and normalisation layers have none."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Clip the gradient to this norm."""
+    compile: bool = False
+    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
+    epochs: Annotated[int, Ge(1)]
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2)]
+    """Images per optimizer step, over all processes."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images in memory at once."""
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate if self.learning_rate is not None else self.DEFAULT_RATES[self.optimizer]
+
+    @property
+    def warmup(self) -> float:
+        """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
+        if self.warmup_epochs is not None and self.warmup_epochs < self.epochs:
+            return self.warmup_epochs
+        share = self.DEFAULT_WARMUPS.get(self.schedule)
+        return share * self.epochs if share else min(10.0, self.epochs / 10)
+
+
+class TrainingConfig(Section):
+    """A config of a command that trains; each narrows the sections that it has more knobs in."""
+
+    data: Section
+    model: Section
+    training: Training
+    hardware: TrainingHardware
+    run: TrainingRun
+    console: Console
+
+    @model_validator(mode="after")
+    def _every_knob_has_a_meaning_for_what_was_chosen(self, info: ValidationInfo) -> Self:
+        """Knobs that were set and mean nothing are refused; a run that was made with them keeps them."""
+        if self.CHOICE is None or of_a_run(info) or self.run.resume is not None:
+            return self
+        chosen = getattr(getattr(self, self.CHOICE[0]), self.CHOICE[1])
+        for name in alternatives(type(self)):
+            section = getattr(self, name)
+            for knob, info_of in type(section).model_fields.items() if name != chosen else ():
+                default = info_of.get_default(call_default_factory=True)
+                if getattr(section, knob) != default:
+                    raise ValueError(
+                        f"{knob} is for {self.CHOICE[-1]} {name} and has no meaning for {self.CHOICE[-1]} {chosen}: "
+                        f"leave it out, or where a file sets it, give {default}"
+                    )
+        return self
