@@ -107,11 +107,11 @@ def test_every_optimizer_has_a_learning_rate_of_its_own(training):
 @pytest.mark.parametrize(
     ("tree", "name"),
     [
-        ({"data": {"cut_share": 0.3}}, "cut_share"),
-        ({"data": {"held_out": 0.2}}, "held_out"),
-        ({"model": {"loss_pixels": "cut"}}, "loss_pixels"),
-        ({"model": {"method": "reconstruction", "temperature": 0.5}}, "temperature"),
-        ({"model": {"method": "reconstruction", "projection_hidden": [64, 64]}}, "projection_hidden"),
+        ({"reconstruction": {"cut_share": 0.3}}, "cut_share"),
+        ({"reconstruction": {"held_out": 0.2}}, "held_out"),
+        ({"reconstruction": {"loss_pixels": "cut"}}, "loss_pixels"),
+        ({"model": {"method": "reconstruction"}, "simclr": {"temperature": 0.5}}, "temperature"),
+        ({"model": {"method": "reconstruction"}, "simclr": {"projection_hidden": [64, 64]}}, "projection_hidden"),
     ],
 )
 def test_a_knob_of_another_method_is_refused(tree, name):
@@ -123,17 +123,29 @@ def test_a_run_that_was_made_with_such_a_knob_keeps_it(tmp_path):
     """As those of earlier versions, where it was taken in silence."""
     config = parse_config(PretrainConfig, {"data": {"dataset": ["shapes"]}})
     (tmp_path / "config.yaml").write_text(dump_config(config).replace("cut_share: 0.5", "cut_share: 0.3"))
-    assert config_of_run(PretrainConfig, tmp_path).data.cut_share == 0.3
+    assert config_of_run(PretrainConfig, tmp_path).reconstruction.cut_share == 0.3
     tree = {"data": {"dataset": ["shapes"], "cut_share": 0.3}}
-    assert parse_config(PretrainConfig, tree, given={("run", "resume"): "r"}).data.cut_share == 0.3
+    assert parse_config(PretrainConfig, tree, given={("run", "resume"): "r"}).reconstruction.cut_share == 0.3
     with pytest.raises(UsageError, match=r"leave it out, or where a file sets it, give 0\.5$"):
         parse_config(PretrainConfig, tree)
 
 
-def test_the_knobs_of_a_method_are_those_that_say_so():
-    said = {knob.path for knob in knobs_of(PretrainConfig) if knob.help.startswith("For ")}
-    sections = [section for sections in PretrainConfig.METHOD_KNOBS.values() for section in sections.items()]
-    assert said == {(section, name) for section, names in sections for name in names}
+@pytest.mark.parametrize("key", PretrainConfig.MOVED)
+def test_a_file_of_an_earlier_version_is_read(key):
+    section, name = key.split(".")
+    new, _ = PretrainConfig.MOVED[key].split(".")
+    default = getattr(parse_config(PretrainConfig, {"data": {"dataset": "shapes"}}), new)
+    value = {"loss_pixels": "cut", "projection_hidden": [7], "projection_dim": 7, "cut_side": 7}.get(name, 0.4)
+    tree = {"data": {"dataset": "shapes"}, "model": {"method": new}}
+    tree.setdefault(section, {})[name] = value
+    assert getattr(parse_config(PretrainConfig, tree), new) == default.model_copy(update={name: value})
+
+
+def test_a_key_may_stand_outside_its_section():
+    config = parse_config(PretrainConfig, {"dataset": "shapes", "temperature": 0.4, "epochs": 3})
+    assert (config.data.dataset, config.simclr.temperature, config.training.epochs) == (["shapes"], 0.4, 3)
+    with pytest.raises(UsageError, match=r"unknown key 'epoch': did you mean 'training\.epochs'"):
+        parse_config(PretrainConfig, {"dataset": "shapes", "epoch": 3})
 
 
 def test_a_run_without_a_configuration_is_named(tmp_path):

@@ -40,7 +40,7 @@ def finetuning_of(runs: Path, *, image_size: int = 64, **model) -> FinetuneConfi
 def pretrained(tmp_path_factory) -> Path:
     """The folder of runs that holds a transformer, pretrained for an epoch."""
     runs = tmp_path_factory.mktemp("vit") / "runs"
-    pretrain(pretraining(runs, backbone=f"tu-{NAME}", projection_hidden=[], projection_dim=32))
+    pretrain(pretraining(runs, backbone=f"tu-{NAME}"))
     return runs
 
 

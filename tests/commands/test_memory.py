@@ -56,7 +56,7 @@ def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, mo
 
 @pytest.mark.parametrize("temperature", ["0.005", 0, -1.0])
 def test_a_temperature_that_is_too_low_is_refused_with_the_reason(temperature):
-    tree = {"data": {"dataset": "shapes"}, "model": {"temperature": temperature}}
+    tree = {"data": {"dataset": "shapes"}, "simclr": {"temperature": temperature}}
     with pytest.raises(UsageError, match=rf"temperature: {temperature} is too low: cosines divided by less than 0.01"):
         parse_config(PretrainConfig, tree)
 

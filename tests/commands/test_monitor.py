@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from simclrseg.commands import pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.engine.history import EpochRecord, Plan
+from simclrseg.methods.simclr.method import SimCLRMethod
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
+from simclrseg.training.train import Machine
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 from tests.engine.small import Images, train
@@ -38,7 +41,7 @@ def unlabelled(count: int) -> Dataset:
 
 def test_knn_looks_at_labelled_photos_that_are_learned_from_and_at_no_others():
     dataset = join([unlabelled(30), Shapes(40)])
-    probe = knn_batches(dataset, [*range(0, 30, 2), *range(30, 70, 2)], small(), threads=1)
+    probe = knn_batches(dataset, [*range(0, 30, 2), *range(30, 70, 2)], image_size=32, strict=False, threads=1)
     batches = list(probe.epoch(0))
     index = torch.cat([batch["index"] for batch in batches])
     assert sorted(index.tolist()) == list(range(30, 70, 2))
@@ -49,24 +52,25 @@ def test_knn_looks_at_labelled_photos_that_are_learned_from_and_at_no_others():
 
 def test_the_probe_is_the_same_for_every_seed_and_bounded(monkeypatch):
     monkeypatch.setattr(evaluators, "PROBED", 50)
-    probes = [knn_batches(Shapes(), range(512), small(seed=seed), threads=2) for seed in (0, 1)]
+    machine = Machine(torch.device("cpu"), "fp32", 2)
+    probes = [pretrain.prepare(small(seed=seed), machine).validation for seed in (0, 1)]
     first, second = (probe.samples.indices.tolist() for probe in probes)
     assert first == second
     assert len(set(first)) == 50
 
 
-@pytest.mark.parametrize(
-    ("dataset", "run"),
-    [(unlabelled(40), {}), (Shapes(40), {"knn_every": 0}), (Shapes(4), {})],
-    ids=["no labels", "switched off", "too few"],
-)
-def test_there_is_no_knn_where_it_means_nothing(dataset, run):
-    assert knn_batches(dataset, range(len(dataset)), small(**run), threads=1) is None
+def test_there_is_no_knn_where_it_is_switched_off():
+    assert pretrain.prepare(small(knn_every=0), Machine(torch.device("cpu"), "fp32", 2)).validation is None
+
+
+@pytest.mark.parametrize("dataset", [unlabelled(40), Shapes(4)], ids=["no labels", "too few"])
+def test_there_is_no_knn_where_it_means_nothing(dataset):
+    assert knn_batches(dataset, range(len(dataset)), image_size=32, strict=False, threads=1) is None
 
 
 def test_the_chance_level_of_knn_is_told(caplog):
     with caplog.at_level(logging.INFO, logger="simclrseg"):
-        knn_batches(Shapes(100), range(100), small(), threads=1)
+        knn_batches(Shapes(100), range(100), image_size=32, strict=False, threads=1)
     assert caplog.messages == ["k-NN accuracy on 20 photos among 80 others, 4 classes, the most frequent 25.0%"]
 
 
@@ -80,7 +84,7 @@ def test_the_lowest_rank_is_two_per_cent_of_what_can_be_measured(photos, lowest)
 
 
 def watched(ranks: list[float | None], *, warmup: float = 2.0) -> None:
-    watcher = CollapseWarning(5.0, warmup=warmup)
+    watcher = CollapseWarning(5.0, warmup=warmup, advice=SimCLRMethod.COLLAPSE)
     watcher.on_start(Plan(9, 1, 0, (), 8))
     for epoch, rank in enumerate(ranks, start=1):
         logs = {} if rank is None else {"effective_rank": rank}
@@ -105,7 +109,7 @@ def test_dead_features_are_told_of_in_training(tmp_path, caplog):
     for parameter in simclr.model.backbone.parameters():
         parameter.requires_grad_(False).zero_()
     simclr.model.backbone.stage[1].bias.fill_(1)
-    watcher = CollapseWarning(lowest_rank(simclr.model.backbone, 6), warmup=1)
+    watcher = CollapseWarning(lowest_rank(simclr.model.backbone, 6), warmup=1, advice="rest")
     result, _ = train(tmp_path, task=simclr, data=Images(views=2), epochs=3, observers=(watcher,))
     assert result.last["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert len(caplog.messages) == 1

@@ -27,10 +27,12 @@ from simclrseg.errors import Interrupted, RunError, UsageError, WeightsError
 from simclrseg.knobs.files import parse_config, parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.methods import METHODS
-from simclrseg.methods.base import METHOD_PARTS
+from simclrseg.methods.base import Method, method_of
+from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.training.train import Machine
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained
 
@@ -39,8 +41,9 @@ PHOTOS = 70
 
 def config(root: Path, **sections) -> PretrainConfig:
     tree = {
-        "data": {"dataset": "shapes", "image_size": 32, "held_out": 0.1},
+        "data": {"dataset": "shapes", "image_size": 32},
         "model": {"method": "reconstruction", "backbone": "resnet18"},
+        "reconstruction": {"held_out": 0.1},
         "training": {"epochs": 2, "batch_size": 16},
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
         "console": {"runs": str(root)},
@@ -63,8 +66,11 @@ def run(tmp_path_factory) -> Path:
     return Path(pretrain(config(root))["run"])
 
 
-def test_every_method_has_its_functions():
-    assert METHOD_PARTS.keys() == set(METHODS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_made_of_its_knobs(name):
+    knobs = METHODS[name]()
+    method = method_of(knobs)
+    assert isinstance(method, Method) and method.knobs is knobs
 
 
 def test_a_run_leaves_the_encoder_the_network_and_the_pictures(run):
@@ -119,7 +125,7 @@ def test_reconstructions_show_held_out_photos_cut_painted_and_original(run):
     picture = cv2.imread(str(run / "reconstructions.png"))[:, :, ::-1]
     side, step = 96, 96 + GAP
     assert picture.shape == (HEADING + 7 * step - GAP, 3 * step - GAP, 3)
-    held_out = METHOD_PARTS["reconstruction"].held_out(config(run), PHOTOS)
+    held_out = method_of(Knobs(held_out=0.1)).held_out(PHOTOS)
     assert len(set(held_out.tolist())) == 7
     cut, painted, original = (picture[HEADING : HEADING + side, k * step : k * step + side][::3, ::3] for k in range(3))
     photo = resize_image(Shapes().image(int(sorted(held_out)[0])), (32, 32))
@@ -220,16 +226,16 @@ def test_the_encoder_alone_can_be_taken_out_of_either_file(run):
 
 
 def test_nothing_is_held_out_where_nothing_is_scored(run):
-    method = METHOD_PARTS["reconstruction"]
-    assert len(method.held_out(config(run, data={"held_out": 0.0}), 1000)) == 0
-    assert len(method.held_out(config(run, run={"knn_every": 0}), 1000)) == 0
-    assert len(method.held_out(config(run), 100_000)) == 500
-    assert method.make_validation(config(run, run={"knn_every": 0}), None, [], [], threads=1) is None
+    assert len(method_of(Knobs(held_out=0.0)).held_out(1000)) == 0
+    assert len(method_of(Knobs()).held_out(100_000)) == 500
+    prepared = recipe.prepare(config(run, run={"knn_every": 0}), Machine(torch.device("cpu"), "fp32", 1))
+    assert len(prepared.learned) == PHOTOS and not prepared.held_out and prepared.validation is None
 
 
 def test_the_held_out_photos_do_not_depend_on_the_seed(run):
-    one, other = (METHOD_PARTS["reconstruction"].held_out(config(run, run={"seed": seed}), 200) for seed in (0, 1))
-    assert one.tolist() == other.tolist()
+    machine = Machine(torch.device("cpu"), "fp32", 1)
+    one, other = (recipe.prepare(config(run, run={"seed": seed}), machine).held_out for seed in (0, 1))
+    assert one == other
 
 
 def test_a_pretraining_that_names_its_method_has_that_methods_defaults():
@@ -258,10 +264,10 @@ def test_a_stem_that_a_decoder_cannot_stand_on_is_refused(tmp_path, stem):
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
-        ("data", {"cut_share": 1.0}, "cut_share 1.0: must be a number with 0 < x < 1"),
-        ("data", {"cut_side": 1}, "cut_side 1: must be"),
-        ("data", {"held_out": 0.9}, "held_out 0.9: must be"),
-        ("model", {"loss_pixels": "holes"}, "loss_pixels 'holes': must be one of all, cut"),
+        ("reconstruction", {"cut_share": 1.0}, "cut_share 1.0: must be a number with 0 < x < 1"),
+        ("reconstruction", {"cut_side": 1}, "cut_side 1: must be"),
+        ("reconstruction", {"held_out": 0.9}, "held_out 0.9: must be"),
+        ("reconstruction", {"loss_pixels": "holes"}, "loss_pixels 'holes': must be one of all, cut"),
         ("training", {"final_rate": 1.0}, "final_rate 1.0: must be"),
     ],
 )

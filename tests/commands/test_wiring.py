@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
 KNOBS: dict[str, Any] = {
     **TINY,
     "data": {**TINY["data"], "max_images": 32, "augmentation": "paper", "blur_probability": 0.25},
-    "model": {**TINY["model"], "projection_hidden": [16], "projection_dim": 6, "temperature": 0.25},
+    "simclr": {"projection_hidden": [16], "projection_dim": 6, "temperature": 0.25},
     "training": {
         **TINY["training"],
         "lr_scaling": "linear",
@@ -388,8 +388,8 @@ def again(begun, tmp_path) -> dict[str, Any]:
         ("data", "normalization", "dataset"),
         ("data", "strict", True),
         ("model", "backbone", "resnet18"),
-        ("model", "temperature", 0.5),
-        ("model", "projection_dim", 8),
+        ("simclr", "temperature", 0.5),
+        ("simclr", "projection_dim", 8),
         ("training", "optimizer", "sgd"),
         ("training", "learning_rate", 0.1),
         ("training", "lr_scaling", "none"),
@@ -417,8 +417,8 @@ def test_what_changes_the_result_cannot_change_when_a_run_goes_on(begun, section
 
 
 def test_all_that_differs_is_named(begun):
-    config = changed(changed(KNOBS, "run", resume="knobs", seed=4), "model", temperature=0.5)
-    with pytest.raises(UsageError, match=r"--resume knobs: model\.temperature, run\.seed cannot differ"):
+    config = changed(changed(KNOBS, "run", resume="knobs", seed=4), "simclr", temperature=0.5)
+    with pytest.raises(UsageError, match=r"--resume knobs: run\.seed, simclr\.temperature cannot differ"):
         pretrain(PretrainConfig.model_validate({**config, "console": {"runs": str(begun.runs)}}))
 
 
