@@ -1,0 +1,192 @@
+"""The commands from Python: what ``import simclrseg`` offers. The flags are keywords, the results objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclrseg.errors import UsageError, suggestion
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from simclrseg.inference.model import LoadedModel
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run. It stands for its folder wherever a path or a name of a run can be given.
+
+    Attributes:
+        folder: of its files.
+        metrics: of a pretraining its last epoch's, of a fine-tuning those on the test images.
+    """
+
+    folder: Path
+    metrics: Mapping[str, Any]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def model(self) -> LoadedModel:
+        """The fine-tuned model."""
+        return load_model(self)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder that was pretrained."""
+        return load_backbone(self)
+
+
+def pretrain(**knobs: Any) -> TrainedRun:
+    """Train a backbone on images without labels.
+
+    Args:
+        knobs: the options of ``simclrseg pretrain``, as ``dataset="photos/", backbone="resnet18", epochs=50``.
+
+    Raises:
+        SimclrsegError: as the command does.
+    """
+    from simclrseg.cli.progress import TrainingProgress
+    from simclrseg.commands.pretrain import pretrain as run
+
+    with _told(config := _config("pretrain", knobs)), TrainingProgress() as progress:
+        result = run(config, observers=[progress])
+    return TrainedRun(Path(result["run"]), result["metrics"])
+
+
+def finetune(**knobs: Any) -> TrainedRun:
+    """Train a segmentation or classification model on labelled images.
+
+    Args:
+        knobs: the options of ``simclrseg finetune``, as ``dataset="labelled/", pretrained=run, data_ratio=0.5``.
+
+    Raises:
+        SimclrsegError: as the command does.
+    """
+    from simclrseg.cli.progress import TrainingProgress
+    from simclrseg.commands.finetune import finetune as run
+
+    with _told(config := _config("finetune", knobs)), TrainingProgress() as progress:
+        result = run(config, observers=[progress])
+    return TrainedRun(Path(result["run"]), result["test"])
+
+
+def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
+    """Score models on labelled images; what ``simclrseg evaluate --json`` prints.
+
+    Args:
+        models: runs or exported files; the newest run by default.
+        knobs: the options of the command.
+
+    Raises:
+        SimclrsegError: as the command does.
+    """
+    from simclrseg.commands.evaluate import evaluate as run
+
+    with _told(config := _config("evaluate", {"models": list(models), **knobs})):
+        return run(config)
+
+
+def load_model(
+    model: str | os.PathLike[str] | None = None, *, device: str = "auto", runs: str | os.PathLike[str] = "runs"
+) -> LoadedModel:
+    """Open a fine-tuned model for prediction; torch is not imported.
+
+    Args:
+        model: a run by name or folder, or an ONNX file; the newest run by default.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        runs: folder of all runs.
+
+    Raises:
+        SimclrsegError: if there is no such model, or it cannot be opened there.
+    """
+    from simclrseg.commands.predict import find_model
+    from simclrseg.inference.model import LoadedModel
+    from simclrseg.inference.session import open_model
+
+    return LoadedModel(open_model(find_model(Path(runs), None if model is None else os.fspath(model)), device))
+
+
+def load_backbone(
+    pretrained: str | os.PathLike[str], *, runs: str | os.PathLike[str] = "runs", encoder: str = "resnet50"
+) -> nn.Module:
+    """An encoder with its weights, in evaluation mode.
+
+    Args:
+        pretrained: what ``--pretrained`` takes: a name, a run, ``hf:owner/repo`` or a file.
+        runs: folder of all runs.
+        encoder: which one, where the weights do not say.
+
+    Returns:
+        (N, bands, H, W) -> feature maps, the last of which are pooled; ``mean`` and ``std`` of each band, for pixels in
+        [0, 1], are attributes.
+
+    Raises:
+        SimclrsegError: if it cannot be found or read.
+    """
+    from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+    from simclrseg.models.backbones import build_backbone
+    from simclrseg.models.weights import load_backbone as load
+    from simclrseg.models.weights import read_metadata
+    from simclrseg.weights.find import find_pretrained
+
+    found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder)
+    if found.file is None:
+        raise UsageError(f"{found.label} names no weights: name a run, a published backbone or a file")
+    metadata = read_metadata(found.file)
+    backbone = build_backbone(
+        metadata.encoder if metadata else encoder,
+        in_channels=metadata.in_channels if metadata else 3,
+        stem=metadata.stem if metadata else "imagenet",
+    )
+    load(backbone, found.file)
+    mean, std = (metadata.mean, metadata.std) if metadata else (IMAGENET_MEAN, IMAGENET_STD)
+    vars(backbone).update(mean=mean, std=std)
+    return backbone.eval()
+
+
+def _config(command: str, keywords: Mapping[str, Any]) -> Any:
+    """The config of a command from keywords, as the command line makes it from words.
+
+    Raises:
+        UsageError: for a keyword that is no option, or a value that cannot be.
+    """
+    from simclrseg.cli.options import config_from
+    from simclrseg.config import CONFIGS
+    from simclrseg.knobs.knob import knobs_of
+
+    model = CONFIGS[command]
+    knobs = {name: knob for knob in knobs_of(model) for name in (_keyword(knob.flag), knob.name)}
+    words: dict[str, Any] = {"config_file": None}
+    for name, value in keywords.items():
+        if name != "config" and name not in knobs:
+            raise UsageError(f"{command} has no option {name!r}: {suggestion(name, [*knobs, 'config'])}")
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if name == "config":
+            words["config_file"] = value
+            continue
+        if name == "dry_run" and value:
+            raise UsageError(f"a dry run leaves no run to return: type `simclrseg {command} --dry-run`")
+        many = knobs[name].values.many and not isinstance(value, list | tuple)
+        words[knobs[name].name] = [value] if many and value is not None else value
+    return config_from(model, words)
+
+
+def _keyword(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
+@contextmanager
+def _told(config: Any) -> Iterator[None]:
+    """Show what a command says while it runs, as in a notebook nobody else does."""
+    from simclrseg.cli import console
+
+    with console.session(quiet=config.console.quiet):
+        yield

@@ -1,0 +1,131 @@
+"""A trained model for programs: an image in, a mask or a label out. Never imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simclrseg.errors import UsageError
+from simclrseg.images.colours import overlay
+from simclrseg.inference.files import Photo
+from simclrseg.inference.masks import to_mask
+from simclrseg.inference.outputs import class_colours
+from simclrseg.inference.predictor import Predictor
+from simclrseg.inference.session import Model
+from simclrseg.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a segmentation model says of an image of H x W pixels.
+
+    Attributes:
+        image: (H, W, bands), upright.
+        mask: (H, W) uint8 class ids.
+        probability: float32 in [0, 1], (H, W) of the foreground or (C, H, W) of each class.
+    """
+
+    image: np.ndarray = field(repr=False)
+    mask: np.ndarray = field(repr=False)
+    probability: np.ndarray = field(repr=False)
+    metadata: ModelMetadata = field(repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by id."""
+        return self.metadata.classes
+
+    def overlay(self) -> Image.Image:
+        """The image under the colours of its classes; the first class, the background, stays bare.
+
+        Raises:
+            UsageError: if the image has no colours to show.
+        """
+        from PIL import Image
+
+        if not self.metadata.takes_photos:
+            raise UsageError(f"an overlay shows red, green and blue, not {', '.join(self.metadata.bands)}")
+        return Image.fromarray(overlay(self.image, self.mask, class_colours(self.metadata)))
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classifier says of an image.
+
+    Attributes:
+        label: the likeliest class.
+        score: its probability.
+        scores: the probability of each class.
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float]
+
+
+class LoadedModel:
+    """An exported model that is asked from Python.
+
+    Args:
+        model: as ``open_model`` gives it.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.metadata = model.metadata
+        self._model = model
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({str(self._model.path)!r}, {self.metadata.task}, {self._model.device})"
+
+    def predict(
+        self,
+        image: str | os.PathLike[str] | Image.Image | np.ndarray,
+        *,
+        threshold: float | None = None,
+        **options: Any,
+    ) -> Prediction | Classified:
+        """Segment or classify an image.
+
+        Args:
+            image: a file, a PIL image, or (H, W, 3) uint8 RGB; for models of other bands (H, W, bands) as stored.
+            threshold: probability above which a pixel is foreground; by default the model's own.
+            options: ``tile``, ``overlap`` and ``flips`` of ``Predictor``.
+
+        Raises:
+            ImageError: if the file cannot be read.
+            UsageError: if the array is no such image.
+        """
+        predictor = Predictor(self._model, threshold=threshold or self.metadata.threshold, **options)
+        pixels = self._pixels(predictor, image)
+        if self._model.classifies:
+            return Classified(**predictor.classify([pixels])[0])
+        (found,) = predictor.predict([pixels])
+        probability = _joined(found)
+        return Prediction(pixels, to_mask(probability, predictor.threshold), probability, self.metadata)
+
+    def _pixels(self, predictor: Predictor, image: Any) -> np.ndarray:
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
+            return predictor.read(Photo(path, Path(path.name))).pixels
+        if not isinstance(image, np.ndarray):
+            from PIL import ImageOps
+
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels: np.ndarray = image
+        bands, dtype = self.metadata.in_channels, self._model.dtype
+        if pixels.ndim != 3 or pixels.shape[2] != bands or pixels.dtype != dtype:
+            raise UsageError(f"an array {pixels.shape} of {pixels.dtype} is no image: pass (H, W, {bands}) {dtype}")
+        return pixels
+
+
+def _joined(found: Iterator[tuple[int, np.ndarray]]) -> np.ndarray:
+    joined: np.ndarray = np.concatenate([rows for _, rows in found], axis=-2)
+    return joined

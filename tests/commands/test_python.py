@@ -1,0 +1,102 @@
+"""What ``import simclrseg`` offers."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import simclrseg
+from simclrseg.data.datasets.shapes import Shapes
+from simclrseg.errors import UsageError
+
+SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("face") / "runs"
+
+
+@pytest.fixture(scope="module")
+def tuned(runs) -> simclrseg.cli.python.TrainedRun:
+    run = simclrseg.pretrain(
+        dataset="shapes", backbone="cnn", image_size=32, epochs=1, batch_size=64, max_images=64, runs=runs, **SMALL
+    )
+    return simclrseg.finetune(
+        dataset="shapes", pretrained=run, image_size=64, epochs=1, batch_size=16, data_ratio=0.1, runs=runs, **SMALL
+    )
+
+
+def test_a_pretraining_starts_a_fine_tuning_and_that_a_prediction(tuned):
+    assert 0 <= tuned.metrics["original"]["metrics"]["iou"] <= 1
+    image = Shapes(1).image(0)
+    prediction = tuned.model.predict(image)
+    assert prediction.mask.shape == prediction.probability.shape == image.shape[:2]
+    assert prediction.mask.dtype == np.uint8 and prediction.probability.dtype == np.float32
+    assert prediction.classes == ("background", "figure")
+    assert ((prediction.probability > tuned.model.metadata.threshold) == prediction.mask).all()
+    assert prediction.overlay().size == image.shape[1::-1]
+
+
+def test_a_file_a_pil_image_and_an_array_are_the_same_image(tuned, tmp_path):
+    image, model = Shapes(1).image(0), tuned.model
+    cv2.imwrite(str(tmp_path / "image.png"), image[:, :, ::-1])
+    expected = model.predict(image).probability
+    for same in (tmp_path / "image.png", str(tmp_path / "image.png"), Image.fromarray(image)):
+        np.testing.assert_array_equal(model.predict(same).probability, expected)
+    with pytest.raises(UsageError, match=r"an array \(96, 96\) of float64 is no image: pass \(H, W, 3\) uint8"):
+        model.predict(np.zeros((96, 96)))
+
+
+def test_a_threshold_of_ones_own_makes_another_mask(tuned):
+    image = Shapes(1).image(0)
+    prediction = tuned.model.predict(image, threshold=0.01)
+    assert ((prediction.probability > 0.01) == prediction.mask).all()
+
+
+def test_the_newest_run_is_opened_by_default_and_torch_is_not(tuned, runs):
+    code = (
+        "import sys, simclrseg; before = set(sys.modules); model = simclrseg.load_model(runs=sys.argv[1]); "
+        "assert not {'torch', 'numpy'} & before; assert 'torch' not in sys.modules; print(model)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(Path(tuned) / "model.onnx") in done.stdout
+
+
+def test_a_backbone_is_a_module_with_its_mean_and_std(tuned, runs):
+    backbone = simclrseg.load_backbone("shapes", runs=runs)
+    assert len(backbone.mean) == len(backbone.std) == 3 and not backbone.training
+    with pytest.raises(UsageError, match="none names no weights"):
+        simclrseg.load_backbone("none")
+
+
+def test_a_wrong_keyword_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="pretrain has no option 'epoch': did you mean 'epochs'"):
+        simclrseg.pretrain(dataset="shapes", epoch=3)
+    with pytest.raises(UsageError, match="--epochs 0: must be a whole number"):
+        simclrseg.pretrain(dataset="shapes", epochs=0)
+
+
+def test_what_is_done_is_told_where_nobody_has_set_up_logging(tuned, runs, capsys):
+    simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation")
+    assert f"run {tuned.folder}" in capsys.readouterr().err
+    assert not logging.getLogger("simclrseg").handlers
+
+
+def test_a_dry_run_has_nothing_to_return():
+    with pytest.raises(UsageError, match="type `simclrseg pretrain --dry-run`"):
+        simclrseg.pretrain(dataset="shapes", dry_run=True)
+
+
+def test_the_face_is_what_it_says():
+    assert set(simclrseg.__all__) <= set(dir(simclrseg))
+    with pytest.raises(AttributeError, match="has no attribute 'fine_tune'"):
+        simclrseg.fine_tune  # noqa: B018
