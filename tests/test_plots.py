@@ -6,6 +6,9 @@ import numpy as np
 from PIL import Image
 
 from simclrseg.charts import plots
+from simclrseg.charts.chart import Chart, Line, shortened
+from simclrseg.charts.svg import drawn
+from simclrseg.training.curves import draw_curves, training_curves
 
 
 def test_a_grid_has_every_tile_in_its_place(tmp_path):
@@ -24,7 +27,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,step,train_loss,train_chance,val_iou,val_loss\n1,10,2.5,4.8,,\n2,20,2.0,4.8,0.5,0.7\n"
     )
-    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     image = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert image.shape[1] > image.shape[0] > 100
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # something was drawn
@@ -32,7 +35,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
 
 def test_a_run_without_epochs_still_has_a_picture(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss\n")
-    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 0
 
 
@@ -45,25 +48,32 @@ def test_small_tiles_are_enlarged_and_columns_can_have_headings(tmp_path):
     assert grid[: plots.HEADING].min() < 100  # there is something to read
 
 
-def test_the_loss_of_knowing_nothing_is_a_line_in_the_panel_of_the_loss(tmp_path, monkeypatch):
+def test_the_loss_of_knowing_nothing_is_a_dotted_line_beside_the_loss(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,train_loss,train_mean_fill,val_dice,val_iou\n1,10,0.5,0.9,,\n2,20,0.4,0.9,0.8,0.7\n"
+    )
+    loss, iou = training_curves(tmp_path / "metrics.csv")
+    assert [(line.label, line.dotted) for line in loss.lines] == [("training", False), ("mean fill", True)]
+    assert (loss.title, iou.title) == ("loss", "iou")  # dice is f1 by another name
+    assert (iou.lines[0].x, iou.lines[0].y) == ([2], [0.7])
+
+
+def test_a_chart_is_the_same_as_png_and_as_svg(tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 
-    drawn: list[tuple[str, str]] = []
+    seen = []
     plot = Axes.plot
-
-    def spy(axes, *args, label, **kwargs):
-        drawn.append((label, args[-1]))
-        return plot(axes, *args, label=label, **kwargs)
-
-    monkeypatch.setattr(Axes, "plot", spy)
-    (tmp_path / "metrics.csv").write_text("epoch,step,train_loss,train_mean_fill\n1,10,0.5,0.9\n2,20,0.4,0.9\n")
-    plots.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
-    assert drawn == [("training", "-"), ("mean fill", ":")]
+    monkeypatch.setattr(Axes, "plot", lambda axes, *a, **k: seen.append((a, k["label"])) or plot(axes, *a, **k))
+    line = Line("one", [0.1, 1], [0.5, 0.7], bars=[(0.1, 0.5, 0.4, 0.6), (1, 0.7, 0.6, 0.8)])
+    chart = Chart("t", "x", "y", [line, Line("two", [0, 1], [1, 1], dotted=True)], "both")
+    plots.charts([chart, chart], tmp_path / "a.png")
+    drawn([chart], "here")
+    assert seen[:2] == seen[2:4] == seen[4:] and [label for _, label in seen[:2]] == ["one", "two"]
+    assert (tmp_path / "a.png").is_file()
 
 
 def test_pictures_of_an_evaluation_are_written_whatever_is_missing(tmp_path):
-    bins = np.array([[np.nan, np.nan, 0], [0.7, 0.5, 3]])
-    plots.reliability(bins, (np.zeros(0), np.zeros(0)), tmp_path / "a.png", ece=0.2, unit="photos")
+    plots.charts([], tmp_path / "a.png")
     same = {"msp": {"own": np.zeros(3), "others": np.zeros(2)}}
     plots.histograms(same, tmp_path / "b.png")
     points = {"before": np.zeros((4, 2)), "after": np.arange(8.0).reshape(4, 2)}
@@ -98,6 +108,6 @@ def test_of_many_classes_the_frequent_ones_have_names_and_colours_of_their_own(t
 def test_the_legend_of_long_names_leaves_room_for_the_plot(tmp_path):
     names = [f"/{'a-long-folder/' * 20}photos-{number}" for number in range(3)]
     plots.histograms({"msp": {name: np.arange(9.0) for name in names}}, tmp_path / "h.png")
-    plots.over_ratio({name: [(0.1, 0.5, 0.4, 0.6), (1, 0.7, 0.6, 0.8)] for name in names}, "iou", tmp_path / "r.png")
+    plots.charts([Chart("t", "x", "y", [Line(name, [0, 1], [0, 1]) for name in names], "")], tmp_path / "r.png")
     assert (tmp_path / "h.png").is_file() and (tmp_path / "r.png").is_file()  # matplotlib's warnings are errors here
-    assert plots.shortened(names[0]).endswith("-folder/photos-0") and len(plots.shortened(names[0])) == 32
+    assert shortened(names[0]).endswith("-folder/photos-0") and len(shortened(names[0])) == 32

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simclrseg.charts.chart import Chart, draw, shortened
 from simclrseg.images.colours import overlay
 from simclrseg.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BASELINES = ("chance", "mean_fill")  # losses of networks that know nothing
+COLOURS = tuple(f"C{number}" for number in range(10))
 GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
@@ -23,45 +23,19 @@ STRETCH = (1, 99)  # percentiles of the values that become black and white
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
-def curves(metrics: Path, path: Path) -> None:
-    """Draw a run's ``metrics.csv`` over its epochs: a panel a quantity, training and validation in the same one.
+def charts(drawn: Sequence[Chart], path: Path, *, across: int = 3) -> None:
+    """Write charts side by side as one PNG.
 
     Args:
-        metrics: one row an epoch; columns ``train_<name>`` and ``val_<name>``, empty cells are left out.
-        path: the PNG to write.
+        across: how many a row has at most.
     """
     from matplotlib.figure import Figure
 
-    with open(metrics, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = dict.fromkeys(
-        name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_"))
-    )
-    for name in BASELINES:
-        names.pop(name, None)  # a line in the panel of the loss
-    names.pop("dice", None)  # the same number as f1
-    across = min(3, max(1, len(names)))
-    down = max(1, -(-len(names) // across))
-    figure = Figure(figsize=(4.2 * across, 2.8 * down), layout="constrained")
-    for number, name in enumerate(names, start=1):
-        axes = figure.add_subplot(down, across, number)
-        lines = {"training": f"train_{name}", "validation": f"val_{name}"}
-        if name == "loss":
-            lines |= {name.replace("_", " "): f"train_{name}" for name in BASELINES}
-        for label, column in lines.items():
-            points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
-            if points:
-                style = ":" if column.removeprefix("train_") in BASELINES else "-"
-                sparse = len(points) == 1 or len(points) < len(rows)  # some scores come every few epochs only
-                axes.plot(*zip(*points, strict=True), style, marker="." if sparse else "", label=label)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.locator_params(axis="x", integer=True)
-        if len(rows) > 1:
-            axes.set_xlim(int(rows[0]["epoch"]) - 0.5, int(rows[-1]["epoch"]) + 0.5)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+    across = min(across, max(1, len(drawn)))
+    down = max(1, -(-len(drawn) // across))
+    figure = Figure(figsize=(4.4 * across, 3.1 * down), layout="constrained")
+    for number, chart in enumerate(drawn, start=1):
+        draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
     _save(figure, path)
 
 
@@ -136,77 +110,6 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
             if number:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
-    _save(figure, path)
-
-
-def shortened(label: str, *, most: int = 32) -> str:
-    """A name for a legend; of a long one, such as a path, the end, so that the legend does not crowd out the plot."""
-    return label if len(label) <= most else f"…{label[1 - most :]}"
-
-
-def over_ratio(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], metric: str, path: Path) -> None:
-    """Draw a metric over the share of the photos that was learned from, a line a pretraining, with its intervals.
-
-    Args:
-        lines: by label, (share, value, low, high) by rising share; several of one share, as of several seeds, are
-            joined by their mean.
-        metric: its name.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for number, (label, points) in enumerate(lines.items()):
-        ratios, values, low, high = np.array(points).T
-        shares = np.unique(ratios)
-        axes.plot(
-            shares, [values[ratios == share].mean() for share in shares], color=f"C{number}", label=shortened(label)
-        )
-        ends = np.maximum([values - low, high - values], 0)  # an interval need not hold its value
-        axes.errorbar(ratios, values, ends, fmt="o", markersize=4, color=f"C{number}", capsize=3, alpha=0.7)
-    axes.set_xlabel("share of the development photos")
-    axes.set_ylabel(f"{metric.replace('_', ' ')}, with 95 % intervals over images")
-    axes.grid(alpha=0.3)
-    axes.legend(title="pretraining", fontsize=8)
-    _save(figure, path)
-
-
-def reliability(
-    bins: np.ndarray, risk_coverage: tuple[np.ndarray, np.ndarray], path: Path, *, ece: float, unit: str
-) -> None:
-    """Draw the reliability diagram, with the share of the predictions in each bin below it, and risk over coverage.
-
-    Args:
-        bins: (B, 3) mean confidence, accuracy and number of predictions of equal bins of the confidence in (0, 1].
-        risk_coverage: coverage and risk, (n,) each.
-        path: the PNG to write.
-        ece: expected calibration error, for the title.
-        unit: what is predicted, as "pixels".
-    """
-    from matplotlib.figure import Figure
-
-    count = len(bins)
-    edges = np.arange(count) / count
-    confidence, accuracy, number = bins.T
-    used = number > 0
-    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
-    axes = figure.add_subplot(grid[0, 0])
-    axes.bar(edges[used], accuracy[used], width=1 / count, align="edge", edgecolor="white", label="accuracy")
-    axes.plot(confidence[used], accuracy[used], "o", color="black", markersize=3, label="at mean confidence")
-    axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
-    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"reliability, ECE {ece:.4f}")
-    axes.legend(fontsize=7, loc="upper left")
-    below = figure.add_subplot(grid[1, 0], sharex=axes)
-    below.bar(edges, number / max(number.sum(), 1), width=1 / count, align="edge", edgecolor="white", color="grey")
-    below.set(xlabel="confidence", ylabel=f"share of {unit}")
-    right = figure.add_subplot(grid[:, 1])
-    right.plot(*risk_coverage)
-    right.set(xlim=(0, 1), xlabel="coverage: share that is kept, the surest first", ylabel="risk: share of it wrong")
-    right.set_ylim(bottom=0)
-    right.set_title("risk and coverage")
-    right.grid(alpha=0.3)
     _save(figure, path)
 
 

@@ -6,11 +6,10 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from simclrseg.charts.chart import Chart, draw
 from simclrseg.charts.html import Html, element
-from simclrseg.charts.plots import shortened
 
 INK = "#010203"  # becomes the page's text colour
 GRID = "#040506"
@@ -30,47 +29,9 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "legend.frameon": False,
 }
-_DASHES = ("-", "--", "-.", ":")  # lines differ in more than colour
 _NAMES = {INK: "currentColor", GRID: "var(--grid)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """Points of a chart.
-
-    Attributes:
-        ends: low and high of each point, where there are intervals.
-    """
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    ends: Sequence[tuple[float, float]] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Lines, or bars, over one axis.
-
-    Attributes:
-        description: what is seen, for those who do not see it.
-        bars: width of the bars that the first line is drawn as; 0 for a line.
-        diagonal: where y = x would be perfect.
-        whole: x counts something, so that its marks are whole numbers.
-        share: both axes go from 0 to 1.
-    """
-
-    title: str
-    x: str
-    y: str
-    lines: Sequence[Line]
-    description: str
-    bars: float = 0.0
-    diagonal: bool = False
-    whole: bool = False
-    share: bool = False
 
 
 def drawn(charts: Sequence[Chart], identifier: str) -> Html:
@@ -98,44 +59,9 @@ def _svg(chart: Chart, *, prefix: str) -> str:
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
-        if chart.diagonal:
-            axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        for number, line in enumerate(chart.lines):
-            _plot(axes, line, number, chart.bars if number == 0 else 0.0)
-        axes.set_title(chart.title, fontsize=10)
-        axes.set_xlabel(chart.x)
-        axes.set_ylabel(chart.y)
-        if chart.whole:
-            axes.locator_params(axis="x", integer=True)
-        if chart.share:
-            axes.set_xlim(0, 1)
-            axes.set_ylim(0, 1)
-        axes.grid(alpha=0.5, linewidth=0.6)
-        axes.set_axisbelow(True)
-        if len(chart.lines) > 1:
-            axes.legend(fontsize=8)
+        draw(axes, chart, colours=SERIES, ink=INK)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _for_page(buffer.getvalue(), prefix=prefix, label=f"{chart.title}: {chart.description}")
-
-
-def _plot(axes, line: Line, number: int, bars: float) -> None:  # type: ignore[no-untyped-def]
-    colour, dash = SERIES[number % len(SERIES)], _DASHES[number // len(SERIES) % len(_DASHES)]
-    if bars:
-        axes.bar(line.x, line.y, width=bars, color=colour, alpha=0.75, label=shortened(line.label))
-        return
-    axes.plot(
-        line.x,
-        line.y,
-        dash,
-        color=colour,
-        linewidth=1.6,
-        marker="." if len(line.x) < 40 else "",
-        label=shortened(line.label),
-    )
-    if line.ends:
-        away = [[max(y - low, 0) for y, (low, _) in zip(line.y, line.ends, strict=True)]]
-        away.append([max(high - y, 0) for y, (_, high) in zip(line.y, line.ends, strict=True)])
-        axes.errorbar(line.x, line.y, away, fmt="none", color=colour, capsize=3, alpha=0.7)
 
 
 def _for_page(svg: str, *, prefix: str, label: str) -> str:

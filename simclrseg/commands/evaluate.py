@@ -15,6 +15,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import compare, findings
 from simclrseg.evaluation.folder import open_report
+from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.probe import evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.scored import Scored, facts_of, find_baseline, find_scored, sized
@@ -205,8 +206,8 @@ def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) 
         return
     labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
     write_text(report.folder / "comparison.md", compare.markdown(result["table"], result["best"]))
-    if lines := compare.over_ratio(report):
-        plots.over_ratio(lines, report.models[0].deciding, report.folder / "data_ratio.png")
+    if charts := ratio_charts(report):
+        plots.charts(charts, report.folder / "data_ratio.png")
 
 
 def _folder_of(model: Evaluated, report: Report) -> Path:

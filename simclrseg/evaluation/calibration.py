@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.charts import plots
+from simclrseg.evaluation.graphs import calibration_charts
 from simclrseg.scores.confidences import Confidences, Reliability
 from simclrseg.scores.results import Evaluated
 from simclrseg.targets import labelled
@@ -82,5 +83,5 @@ def calibrate(model: Evaluated, folder: Path) -> Calibration:
     """Compare confidence with accuracy, and write ``calibration.csv`` and ``calibration.png``."""
     found = Calibration.of(model.scores.confidences, unit=model.scores.unit)
     labelled.write_rows(folder / "calibration.csv", found.rows())
-    plots.reliability(found.bins(), found.risk_coverage, folder / "calibration.png", ece=found.ece, unit=found.unit)
+    plots.charts(calibration_charts(model), folder / "calibration.png")
     return found

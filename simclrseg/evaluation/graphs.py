@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from simclrseg.charts.svg import Chart, Line
+from simclrseg.charts.chart import Chart, Line, points_of, read_table
 from simclrseg.evaluation import compare
 from simclrseg.scores.results import Evaluated, Report
 from simclrseg.scores.wording import words
@@ -38,7 +35,7 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
             [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
             f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {bins.ece:.4f}, "
             f"Brier score {confidences.brier:.4f}, over {int(bins.number.sum()):,} {unit}.",
-            bars=width * 0.92,
+            columns=width * 0.92,
             diagonal=True,
             share=True,
         ),
@@ -83,19 +80,22 @@ def ratio_charts(report: Report) -> list[Chart]:
             "Share of the photos learned from",
             "share of the development photos",
             deciding,
-            [
-                Line(label, [p[0] for p in points], [p[1] for p in points], [(p[2], p[3]) for p in points])
-                for label, points in lines.items()
-            ],
+            [Line(label, *_means(points), bars=points) for label, points in lines.items()],
             f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
         )
     ]
 
 
+def _means(points: Sequence[tuple[float, float, float, float]]) -> tuple[list[float], list[float]]:
+    """The shares, and the mean of what several models, such as of several seeds, have at each."""
+    shares = sorted({share for share, *_ in points})
+    return shares, [float(np.mean([value for at, value, *_ in points if at == share])) for share in shares]
+
+
 def training_charts(report: Report) -> list[Chart]:
     """How the runs learned: a chart a quantity, a line a run."""
     runs = [
-        (model.name, _rows(model.path / "metrics.csv"))
+        (model.name, read_table(model.path / "metrics.csv"))
         for model in report.ranked
         if model.kind == "run" and (model.path / "metrics.csv").is_file()
     ]
@@ -106,8 +106,8 @@ def training_charts(report: Report) -> list[Chart]:
         for label, rows in runs:
             parts = (("train", "training"), ("val", "validation")) if one else (("val", label),)
             for part, title in parts:
-                if points := _points(rows, f"{part}_{name}"):
-                    lines.append(Line(title, *zip(*points, strict=True)))
+                if (points := points_of(rows, f"{part}_{name}"))[0]:
+                    lines.append(Line(title, *points))
         if lines:
             ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
             title = words(name) if one else f"{words(name)}, validation"
@@ -115,17 +115,3 @@ def training_charts(report: Report) -> list[Chart]:
                 Chart(title, "epoch", words(name), lines, f"From the first to the last epoch: {ends}.", whole=True)
             )
     return charts
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return list(csv.DictReader(file))
-
-
-def _points(rows: Sequence[Mapping[str, str]], column: str) -> list[tuple[int, float]]:
-    """Epochs and their values, without the rows that have none or cannot be read."""
-    points = []
-    for row in rows:
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            points.append((int(row["epoch"]), float(row[column])))
-    return points

@@ -20,7 +20,6 @@ from torch import nn
 
 import simclrseg
 from simclrseg import runs
-from simclrseg.charts import plots
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
@@ -42,6 +41,7 @@ from simclrseg.metadata import ONNX_FILE
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.system.hardware import cpu_cores
+from simclrseg.training.curves import draw_curves
 from simclrseg.training.forecast import (
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
@@ -443,5 +443,5 @@ def finishing(
 
 def finish_run(run: runs.Run) -> None:
     """Draw the curves and mark the run finished."""
-    plots.curves(run.folder / "metrics.csv", run.folder / "curves.png")
+    draw_curves(run.folder / "metrics.csv", run.folder / "curves.png")
     runs.finish(run)

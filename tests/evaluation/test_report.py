@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from simclrseg.charts.chart import Chart, Line
 from simclrseg.charts.html import Html, element
 from simclrseg.charts.plots import write_grid
-from simclrseg.charts.svg import Chart, Line, drawn
+from simclrseg.charts.svg import drawn
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
 from simclrseg.evaluation.page import PICTURE_BYTES, page, picture, section, table

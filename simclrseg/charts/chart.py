@@ -1,0 +1,108 @@
+"""What a chart shows, drawn in one way: as a PNG beside a run, as SVG inside a page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DASHES = ("-", "--", "-.")  # lines differ in more than colour
+POINTS_SEEN = 40  # of a line with fewer each is marked
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points of a chart.
+
+    Attributes:
+        dotted: something to compare with, rather than a result.
+        bars: x, value, low and high of points with intervals, which need not lie on the line.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dotted: bool = False
+    bars: Sequence[tuple[float, float, float, float]] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines, or columns, over one axis.
+
+    Attributes:
+        description: what is seen, for those who do not see it.
+        columns: width of the columns that the first line is drawn as; 0 for a line.
+        diagonal: where y = x would be perfect.
+        whole: x counts something, so that its marks are whole numbers.
+        share: both axes go from 0 to 1.
+    """
+
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    description: str
+    columns: float = 0.0
+    diagonal: bool = False
+    whole: bool = False
+    share: bool = False
+
+
+def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
+    """Draw a chart into matplotlib's axes.
+
+    Args:
+        colours: of the lines, in turn.
+        ink: colour of text.
+    """
+    if chart.diagonal:
+        axes.plot([0, 1], [0, 1], ":", color=ink, linewidth=0.8)
+    for number, line in enumerate(chart.lines):
+        colour, dash = colours[number % len(colours)], DASHES[number // len(colours) % len(DASHES)]
+        if chart.columns and number == 0:
+            axes.bar(line.x, line.y, width=chart.columns, color=colour, alpha=0.75, label=shortened(line.label))
+            continue
+        seen = len(line.x) < POINTS_SEEN and not line.dotted
+        style = {"color": colour, "linewidth": 1.6, "marker": "." if seen else "", "label": shortened(line.label)}
+        axes.plot(line.x, line.y, ":" if line.dotted else dash, **style)
+        if line.bars:
+            x, y, low, high = zip(*line.bars, strict=True)
+            away = [[max(b - a, 0) for a, b in zip(low, y, strict=True)]]  # an interval need not hold its value
+            away.append([max(a - b, 0) for a, b in zip(high, y, strict=True)])
+            axes.errorbar(x, y, away, fmt=".", color=colour, capsize=3, alpha=0.7)
+    axes.set_title(chart.title, fontsize=10)
+    axes.set_xlabel(chart.x)
+    axes.set_ylabel(chart.y)
+    if chart.whole:
+        axes.locator_params(axis="x", integer=True)
+    if chart.share:
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+    axes.grid(alpha=0.5, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if len(chart.lines) > 1:
+        axes.legend(fontsize=8)
+
+
+def shortened(label: str, *, most: int = 32) -> str:
+    """A name for a legend; of a long one, such as a path, the end, so that the legend does not crowd out the chart."""
+    return label if len(label) <= most else f"…{label[1 - most :]}"
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV."""
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return list(csv.DictReader(file))
+
+
+def points_of(rows: Sequence[Mapping[str, str]], column: str) -> tuple[list[int], list[float]]:
+    """Epochs and their values, without the rows that have none or cannot be read."""
+    points = []
+    for row in rows:
+        with suppress(KeyError, TypeError, ValueError):
+            points.append((int(row["epoch"]), float(row[column])))
+    return [epoch for epoch, _ in points], [value for _, value in points]
