@@ -54,7 +54,7 @@ def test_the_loss_of_knowing_nothing_is_a_dotted_line_beside_the_loss(tmp_path):
     )
     loss, iou = training_curves(tmp_path / "metrics.csv")
     assert [(line.label, line.dotted) for line in loss.lines] == [("training", False), ("mean fill", True)]
-    assert (loss.title, iou.title) == ("loss", "iou")  # dice is f1 by another name
+    assert (loss.title, iou.title) == ("loss", "iou, validation")  # dice is f1 by another name
     assert (iou.lines[0].x, iou.lines[0].y) == ([2], [0.7])
 
 

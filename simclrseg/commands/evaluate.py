@@ -19,7 +19,7 @@ from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.probe import evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.scored import Scored, facts_of, find_baseline, find_scored, sized
-from simclrseg.scores import GATES
+from simclrseg.metrics.table import GATES
 from simclrseg.scores.estimates import class_rows, differences, draws, over_split
 from simclrseg.scores.results import Estimate, Evaluated, Report
 from simclrseg.system.files import write_json, write_text

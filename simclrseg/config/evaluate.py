@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from simclrseg.errors import suggestion
 from simclrseg.knobs.sections import Console, Hardware, Section
 from simclrseg.knobs.values import Completes, DatasetName, Flag, PathText, Positional, Transient
-from simclrseg.scores import EMBEDDINGS, GATES
+from simclrseg.metrics.table import GATES
+from simclrseg.scores import EMBEDDINGS
 
 
 def _gate(text: str) -> str:

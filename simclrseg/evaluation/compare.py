@@ -6,11 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from simclrseg.metrics.table import COMPARED
 from simclrseg.scores.results import Estimate, Evaluated, Report
 from simclrseg.scores.wording import duration, words, written
-
-SHOWN = ("iou", "miou", "f1", "precision", "recall", "accuracy", "boundary_iou", "macro_f1", "top5")
-"""Metrics that have a column, where they have a value."""
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -95,7 +93,7 @@ def _highest(values: Sequence[float]) -> float | None:
 
 
 def _columns(report: Report) -> list[str]:
-    return [name for name in SHOWN if all(name in model.metrics for model in report.models)]
+    return [name for name in COMPARED if all(name in model.metrics for model in report.models)]
 
 
 def _facts(model: Evaluated) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation.features import features_of, untrained, with_weights
-from simclrseg.evaluation.projections import silhouette
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import EMBEDDINGS
+from simclrseg.scores.projections import silhouette
 from simclrseg.scores.results import Evaluated
 from simclrseg.targets import labelled
 from simclrseg.training.train import Machine

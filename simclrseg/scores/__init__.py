@@ -1,37 +1,18 @@
 """What evaluation offers, by the names users type. To add an embedding: write its function, add its line."""
 
+from simclrseg.metrics.table import METRICS
 from simclrseg.registry import Registry
 
 EMBEDDINGS = Registry(
     "embedding",
-    {"pca": "simclrseg.evaluation.projections:pca", "umap": "simclrseg.evaluation.umap_projection:umap"},
+    {"pca": "simclrseg.scores.projections:pca", "umap": "simclrseg.scores.umap_projection:umap"},
 )
-
-METRICS = {
-    "iou": "Intersection over union of the foreground: tp / (tp + fp + fn) pixels.",
-    "miou": "Mean of the IoU over the classes that occur, where there are more than two.",
-    "f1": "2 tp / (2 tp + fp + fn), of the foreground or the mean over classes.",
-    "dice": "The same number as f1.",
-    "precision": "tp / (tp + fp): how much of what was found is right.",
-    "recall": "tp / (tp + fn): how much of what is there was found.",
-    "accuracy": "Share of the pixels, or photos, that have their true class.",
-    "boundary_iou": "IoU of the bands along both boundaries, 2 % of the diagonal wide (Cheng et al. 2021).",
-    "bce": "Binary cross entropy: mean of -ln p of the true class over pixels, p at least 1e-7; ce of more classes.",
-    "focal_loss": "Mean of (1 - p)^2 (-ln p) over pixels (Lin et al. 2017); p of the true class, no class weights.",
-    "dice_loss": "1 - 2 sum(p y) / (sum p + sum y), with probabilities p in the place of decisions.",
-    "macro_f1": "Of photos: mean of the F1 over the classes that occur.",
-    "top5": "Share of the photos whose class is among the five likeliest, where there are more than five.",
-}
-"""Metrics with their definitions."""
-
-GATES = tuple(name for name in METRICS if name not in ("bce", "focal_loss", "dice_loss"))
-"""Those of which more is better."""
 
 TERMS = {
     "over the split": "From the counts of all images together (micro average): large objects weigh more.",
     "mean over images": "Mean of what each image has alone: each weighs the same.",
     "95 % interval": "The middle of 1,000 bootstrap resamples of the images; of differences, paired.",
-    **METRICS,
+    **{name: metric.definition for name, metric in METRICS.items()},
     "ece": "Expected calibration error: mean of |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).",
     "brier": "Mean over photos or pixels of sum_k (p_k - y_k)^2, from 0 to 2.",
     "risk": "Share that is wrong of the surest predictions; aurc is its mean over all shares that are kept. "

@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from simclrseg.metrics.table import METRICS
+
 _WORDS = {
-    "iou": "IoU",
-    "miou": "mean IoU",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "boundary_iou": "Boundary IoU",
-    "top5": "top 5",
-    "bce": "BCE",
     "ce": "cross entropy",
     "ece": "ECE",
     "brier": "Brier score",
@@ -26,7 +21,7 @@ _WORDS = {
 
 def words(name: str) -> str:
     """A name as people write it."""
-    return _WORDS.get(name, name.replace("_", " "))
+    return METRICS[name].title if name in METRICS else _WORDS.get(name, name.replace("_", " "))
 
 
 def written(value: Any, digits: str = ".4f") -> str:

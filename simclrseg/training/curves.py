@@ -41,5 +41,6 @@ def training_curves(metrics: Path) -> list[Chart]:
         ]
         if lines:
             ends = ", ".join(f"{line.label} {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines)
-            charts.append(Chart(name.replace("_", " "), "epoch", "", lines, f"{ends}.", whole=True))
+            title = name.replace("_", " ") + (f", {lines[0].label}" if len(lines) == 1 else "")
+            charts.append(Chart(title, "epoch", "", lines, f"{ends}.", whole=True))
     return charts

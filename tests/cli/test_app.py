@@ -19,7 +19,7 @@ from simclrseg import __version__
 from simclrseg.cli.app import app, main
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
-from simclrseg.scores import METRICS
+from simclrseg.metrics.table import METRICS
 from simclrseg.system.stopping import terminable
 from simclrseg.weights.companion import following
 

@@ -140,7 +140,7 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classif
     with pytest.raises(DataError, match="is what the model is scored on"):
         evaluated(root / "runs", classifier["run"], uncertainty={"ood": [str(root / "photos")]})
     monkeypatch.setitem(sys.modules, "umap", None)
-    monkeypatch.delitem(sys.modules, "simclrseg.evaluation.umap_projection", raising=False)
+    monkeypatch.delitem(sys.modules, "simclrseg.scores.umap_projection", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
         evaluated(root / "runs", classifier["run"], features={"embed": "umap"})
     assert sorted((root / "runs" / "evaluate").glob("*")) == before

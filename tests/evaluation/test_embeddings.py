@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from simclrseg.errors import UsageError
-from simclrseg.evaluation.projections import pca, silhouette
 from simclrseg.scores import EMBEDDINGS
+from simclrseg.scores.projections import pca, silhouette
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 60)
@@ -40,7 +40,7 @@ def test_one_class_has_no_silhouette() -> None:
 
 def test_umap_that_is_not_installed_is_one_line_before_there_are_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)  # as if it could not be imported
-    monkeypatch.delitem(sys.modules, "simclrseg.evaluation.umap_projection", raising=False)
+    monkeypatch.delitem(sys.modules, "simclrseg.scores.umap_projection", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
         EMBEDDINGS["umap"]
 

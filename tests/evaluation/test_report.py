@@ -345,7 +345,7 @@ def test_a_model_without_a_value_comes_last_and_is_not_the_best(tmp_path):
 def test_rows_of_a_damaged_history_are_left_out(tmp_path):
     (tmp_path / "metrics.csv").write_bytes(b"epoch,val_iou\nx,y\n1,0.5\n2\n\xff,\n3,0.25\n")
     (chart,) = training_charts(Report(tmp_path, (segmented(1, path=tmp_path),)))
-    assert [(line.x, line.y) for line in chart.lines] == [((1, 3), (0.5, 0.25))]
+    assert [(line.x, line.y) for line in chart.lines] == [([1, 3], [0.5, 0.25])]
 
 
 def test_the_chart_names_the_threshold_that_is_the_best_one():
