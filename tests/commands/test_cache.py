@@ -134,18 +134,18 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
 
 
 def test_strengths_are_the_presets_unless_they_are_given(photos):
-    from simclrseg.methods.views import strengths_of
+    from simclrseg.commands.pretrain import views_of
 
-    assert strengths_of(pretraining(photos).data) == STRENGTHS["seed"]
-    data = pretraining(
+    assert views_of(pretraining(photos)).strengths == STRENGTHS["seed"]
+    config = pretraining(
         photos,
         augmentation="paper",
         crop_scale=0.3,
         color_strength=0.25,
         blur_probability=0.0,
         grayscale_probability=0.1,
-    ).data
-    assert strengths_of(data) == replace(
+    )
+    assert views_of(config).strengths == replace(
         STRENGTHS["paper"],
         crop_scale=(0.3, 1.0),
         brightness=0.2,

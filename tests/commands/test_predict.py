@@ -23,8 +23,8 @@ from simclrseg.errors import DeviceError, ModelFileError, OutputError, UsageErro
 from simclrseg.images.decode import image_shape, read_picture, turn_back
 from simclrseg.inference.session import Model
 from simclrseg.system import files
+from tests.images.test_decode import UNREADABLE, orientation_exif
 from tests.inference.conftest import make_classifier, make_model  # noqa: F401  # fixtures
-from tests.test_images import UNREADABLE, orientation_exif
 
 
 def run(model: Path, inputs, output=None, *, method=None, hardware=None, on_file=lambda done, total: None, **console):

@@ -21,7 +21,7 @@ from simclrseg.errors import DataError
 from simclrseg.images.decode import read_bands
 from simclrseg.images.resizing import resize_image
 from tests.data.fakes import photo
-from tests.tiffs import tiff
+from tests.images.tiffs import tiff
 
 BANDS = ("aerosol", "blue", "green", "red", *(f"infrared{number}" for number in range(8)))
 COLOURS = (3, 2, 1)

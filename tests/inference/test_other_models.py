@@ -18,7 +18,7 @@ from simclrseg.errors import UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ModelMetadata
-from tests.tiffs import tiff
+from tests.images.tiffs import tiff
 
 BANDS = tuple(f"band{number}" for number in range(1, 13))
 SHAPE = (2, 48, 64)

@@ -9,8 +9,8 @@ from PIL import Image
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
+from tests.images.tiffs import tiff
 from tests.no_files import put_no_files
-from tests.tiffs import tiff
 
 ANYTHING = DatasetOptions()
 

@@ -15,7 +15,7 @@ from simclrseg.data.datasets import DATASETS, eurosat
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError
-from tests.tiffs import tiff
+from tests.images.tiffs import tiff
 
 SIDES = {"B01": 20, "B09": 20} | dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 60)
 NAMES = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]

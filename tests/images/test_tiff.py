@@ -12,7 +12,7 @@ from PIL import Image
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_shape, read_bands, read_image, stored_bands
-from tests.tiffs import tiff
+from tests.images.tiffs import tiff
 
 
 def picture(bands: int, dtype: type = np.uint16) -> np.ndarray:
