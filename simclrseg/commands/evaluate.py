@@ -20,11 +20,11 @@ from simclrseg.evaluation.probe import evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.scored import Scored, facts_of, find_baseline, find_scored, sized
 from simclrseg.metrics.table import GATES
+from simclrseg.scores.confusion import write_confusion
 from simclrseg.scores.estimates import class_rows, differences, draws, over_split
-from simclrseg.scores.results import Estimate, Evaluated, Report
-from simclrseg.system.files import write_json, write_text
-from simclrseg.targets import labelled
-from simclrseg.targets.base import TaskScores
+from simclrseg.scores.results import Estimate, Evaluated, Report, Scores
+from simclrseg.system.files import write_json, write_rows, write_text
+from simclrseg.targets.base import Scoring
 from simclrseg.training.train import Machine, prepare_machine
 from simclrseg.weights.seen import warn_if_seen
 
@@ -53,8 +53,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     gates = _gates(config.data.minimum, scored[0])
     asked = findings.plan(scored, config)
     for one in scored:
-        own = set() if config.data.dataset else {*one.split.train, *one.split.validation}
-        warn_if_seen(one.dataset, [index for index in one.indices if index not in own], one.metadata)
+        split = one.target.split
+        own = set() if config.data.dataset else {*split.train, *split.validation}
+        warn_if_seen(one.target.dataset, [index for index in one.indices if index not in own], one.metadata)
         if trained_on := _trained_on(one, config):
             log.warning(
                 f"{trained_on:,} of {len(one.indices):,} photos to be scored were trained on by {one.name}: "
@@ -76,31 +77,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 folder=_folder_of(model, report),
             )
         result = _facts(report)
-        _write(report, scored, result)
+        _write(report, result)
     return {**result, "report": str(report.folder), "missed": _missed(report, gates)}
 
 
 def _trained_on(scored: Scored, config: EvaluateConfig) -> int:
     """How many of a model's own photos that are scored have trained it; of another dataset ``warn_if_seen`` tells."""
-    return 0 if config.data.dataset else len(set(scored.indices) & set(scored.split.train))
+    return 0 if config.data.dataset else len(set(scored.indices) & set(scored.target.split.train))
 
 
 def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: Path) -> Evaluated:
     """Score one model."""
-    recipe, dataset = scored.recipe, scored.dataset
+    target, dataset = scored.target, scored.target.dataset
     metadata = scored.metadata.model_copy(update={"border": dataset.border})
+    scoring = Scoring(machine.workers, scored.batch_size, at=config.data.at, empty=float(config.data.empty))
 
-    def score(indices: Sequence[int]) -> TaskScores:
-        found: TaskScores = recipe.score_predictions(
-            scored.predict,
-            dataset,
-            indices,
-            metadata=metadata,
-            workers=machine.workers,
-            batch_size=scored.batch_size,
-            at=config.data.at,
-            empty=float(config.data.empty),
-        )
+    def score(indices: Sequence[int]) -> Scores:
+        found: Scores = target.score(scored.predict, indices, metadata, scoring)
         return found
 
     scores = score(scored.indices)
@@ -108,22 +101,22 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
     if weights is None:
         log.warning("one image says nothing about others: there are no intervals")
 
-    def of_validation() -> TaskScores:
+    def of_validation() -> Scores:
         if config.data.split == "validation":
             return scores
-        return score(scored.split.validation)
+        return score(target.split.validation)
 
-    to_validate = scored.split.validation and config.data.split in ("test", "validation")
-    notes = recipe.notes(scores, weights, metadata, of_validation if to_validate else None)
+    to_validate = target.split.validation and config.data.split in ("test", "validation")
+    notes = scores.notes(weights, of_validation if to_validate else None)
     if trained_on := _trained_on(scored, config):
         notes["photos_trained_on"] = trained_on
     return Evaluated(
         name=scored.name,
         kind=scored.kind,
         path=scored.path,
-        task=recipe.TASK,
+        task=target.TASK,
         metadata=metadata,
-        network=scored.network,
+        learner=scored.learner,
         predict=scored.predict,
         dataset=dataset,
         split=config.data.split,
@@ -131,9 +124,9 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         test_hash=scored.test_hash,
         scores=scores,
         metrics=over_split(scores, weights),
-        means=recipe.image_means(scores, weights),
+        means=scores.means(weights),
         per_class=class_rows(scores, weights, metadata.classes),
-        per_image=recipe.image_rows(scores, metadata),
+        per_image=scores.rows(),
         confusion=scores.confusion,
         facts=facts_of(scored, root),
         notes=notes,
@@ -192,19 +185,19 @@ def _facts_of(model: Evaluated) -> dict[str, Any]:
     }
 
 
-def _write(report: Report, scored: Sequence[Scored], result: Mapping[str, Any]) -> None:
+def _write(report: Report, result: Mapping[str, Any]) -> None:
     """Write the files of the report; with several models those of each in a folder of its own."""
     write_json(report.folder / "metrics.json", result)
-    for model, one in zip(report.models, scored, strict=True):
+    for model in report.models:
         folder = _folder_of(model, report)
-        labelled.write_rows(folder / "per_image.csv", model.per_image)
-        labelled.write_rows(folder / "per_class.csv", model.per_class)
-        labelled.write_confusion(folder, model.confusion, model.metadata.classes)
-        one.recipe.write_pictures(folder, model.scores, model.metadata)
+        write_rows(folder / "per_image.csv", model.per_image)
+        write_rows(folder / "per_class.csv", model.per_class)
+        write_confusion(folder, model.confusion, model.metadata.classes)
+        model.scores.draw(folder)
     write_report(report)
     if len(report.models) == 1:
         return
-    labelled.write_rows(report.folder / "comparison.csv", compare.rows(report))
+    write_rows(report.folder / "comparison.csv", compare.rows(report))
     write_text(report.folder / "comparison.md", compare.markdown(result["table"], result["best"]))
     if charts := ratio_charts(report):
         plots.charts(charts, report.folder / "data_ratio.png")
@@ -230,7 +223,7 @@ def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:
     gates: dict[str, float] = {}
     for text in texts:
         name, _, bound = text.partition("=")
-        known = [metric for metric in scored.recipe.metric_names(scored.metadata) if metric in GATES]
+        known = [metric for metric in scored.target.metric_names(scored.metadata) if metric in GATES]
         if name not in known:
             raise UsageError(f"--min {text}: {scored.name} has no {name}: {suggestion(name, known)}")
         gates[name] = max(float(bound), gates.get(name, 0.0))

@@ -17,6 +17,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.evaluation.export_images import Photos, photos_of_folder, photos_of_run
+from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.knobs.files import config_of_run, stored_values
@@ -24,7 +25,6 @@ from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.system.files import make_folder, remove_empty
-from simclrseg.targets.base import task_of, task_of_model
 from simclrseg.weights.companion import following
 from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, publish
 
@@ -84,7 +84,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
     """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
     command, file = FORMATS[format].next, shlex.quote(str(path))
-    predict = task_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
+    predict = target_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
     return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
 
 
@@ -173,9 +173,9 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
         WeightsError: if the file cannot be read.
     """
     if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
-        model, own = task_of(run).load_model(run.folder / MODEL_FILE)
+        learner, own = target_of(run).load(run.folder / MODEL_FILE)
         data = own.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]
-        return model, own.model_copy(update={"data": data})
+        return learner.model, own.model_copy(update={"data": data})
     file = run.folder / BACKBONE_FILE
     metadata = read_metadata(file)
     if metadata is None:

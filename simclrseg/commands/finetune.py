@@ -21,7 +21,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import spread
 from simclrseg.data.seen import joined, photo_hashes, record
-from simclrseg.data.splits import Split, split_json
+from simclrseg.data.splits import split_json
 from simclrseg.engine.footprint import explained_shortage, least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
@@ -33,10 +33,12 @@ from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata, save_weights
 from simclrseg.runs import dataset_label, source_commit
+from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json
-from simclrseg.targets.base import TASKS, FinetuningTask
-from simclrseg.targets.labelled import Network, make_samples, predictor, readable_photos
+from simclrseg.targets import TARGETS
+from simclrseg.targets.base import Scoring, Target
+from simclrseg.targets.learner import Learner, predictor
 from simclrseg.training.forecast import in_words
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import (
@@ -74,7 +76,7 @@ class Prepared:
 
     Attributes:
         config: with the dataset that is meant where none was named.
-        recipe: the module of the task.
+        target: the labelled images and what is learned from them.
         pairs: the dataset as training and validation read it.
         loaded: what of the weights was loaded; empty for random ones.
         batches, validation: to train with, and to compare the epochs on.
@@ -82,12 +84,10 @@ class Prepared:
     """
 
     config: FinetuneConfig
-    recipe: FinetuningTask[Any]
+    target: Target[Any]
     pretrained: Pretrained
-    dataset: Dataset
-    split: Split
     pairs: Dataset
-    task: Network
+    learner: Learner
     loss: str
     metadata: ModelMetadata
     loaded: dict[str, Any]
@@ -113,13 +113,13 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
     machine = as_begun(machine, resumed)
     prepared = prepare(config, machine, resumed)
-    config, recipe, task, metadata = prepared.config, prepared.recipe, prepared.task, prepared.metadata
-    dataset, split, batches, together = prepared.dataset, prepared.split, prepared.batches, prepared.together
+    config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
+    dataset, split, batches, together = target.dataset, target.split, prepared.batches, prepared.together
     rate = config.training.peak_rate
     suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
     if config.run.dry_run:
         return rehearse(
-            task,
+            learner,
             batches,
             together=together,
             config=config,
@@ -144,11 +144,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             if prepared.loaded:
                 write_json(run.folder / "load_report.json", prepared.loaded)
         micro_batch = choose_micro_batch(
-            config.training.micro_batch, task, batches, together=together, machine=machine, run=run
+            config.training.micro_batch, learner, batches, together=together, machine=machine, run=run
         )
-        predict = predictor(task, machine, batch_size=micro_batch)
+        predict = predictor(learner, machine, batch_size=micro_batch)
         result = train(
-            task,
+            learner,
             batches,
             prepared.validation,
             run=run,
@@ -165,7 +165,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             patience=config.training.patience,
             observers=[
                 *observers,
-                *recipe.watchers(config, run.folder, predict, prepared.pairs, split.validation, metadata=metadata),
+                *target.callbacks(config, run.folder, predict, prepared.pairs, metadata),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -175,10 +175,9 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
         log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
-        with finishing(run, "scoring", task, batches, micro_batch=micro_batch, together=together):
-            test, problem = score_and_export(
-                run, recipe, task.model, predict, dataset, split.test, metadata, machine=machine, batch_size=micro_batch
-            )
+        with finishing(run, "scoring", learner, batches, micro_batch=micro_batch, together=together):
+            scoring = Scoring(machine.workers, micro_batch)
+            test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring)
             finish_run(run)
     if problem is not None:
         raise GateError(
@@ -192,7 +191,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         "best_epoch": result.best_epoch,
         "validation": result.best,
         "test": test,
-        "next": recipe.NEXT + runs.option(run.root),
+        "next": target.NEXT + runs.option(run.root),
     }
 
 
@@ -205,50 +204,47 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     Raises:
         SimclrsegError: for what a user can mend.
     """
-    recipe = TASKS[config.model.task]
-    pretrained, source, encoder = starting_weights(config, recipe)
+    kind = TARGETS[config.model.task]
+    pretrained, source, encoder = starting_weights(config, kind)
     if config.data.dataset is None:
         config = with_dataset(config, source.dataset if source else "")
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
     with distributed.main_first():  # it may have to be downloaded
-        dataset, split = recipe.open_labelled(config.data)
-    recipe.tell(dataset, split)
+        target: Target[Any] = kind.open(config.data)
+    dataset, split = target.dataset, target.split
+    target.tell()
     check_batch(config.training.batch_size, len(split.train), "training photos")
-    loss = recipe.loss_of(config, dataset)
+    loss = target.loss_name(config)
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
-    backbone, stem, loaded = starting_encoder(config, recipe, encoder, pretrained, source, bands=dataset.bands)
+    backbone, stem, loaded = starting_encoder(config, target, encoder, pretrained, source)
     pairs = cached(
         dataset,
         [*split.train, *split.validation],
         where=config.data.cache,
-        masks=recipe.MASKS,
+        masks=target.MASKS,
         write=not config.run.dry_run,
     )
     normalization = choose_normalization(
         config.data.normalization, pairs, split.train, source=source, threads=machine.workers
     )
-    model, facts = recipe.build_model(config, backbone, encoder, dataset)
+    model, facts = target.build_model(config, backbone, encoder)
     facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
-    metadata = describe_model(config, recipe, dataset, split, source, pretrained=pretrained.label, **facts)
+    metadata = describe_model(config, target, source, pretrained=pretrained.label, **facts)
     if config.model.init_decoder:
         loaded["decoder"] = asdict(load_decoder(model, pretrained))
-    task = recipe.training_task(
-        config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
-    )
-    batches, validation = make_loaders(config, recipe, pairs, split, threads=machine.workers)
+    learner = target.make_learner(config, model, metadata, pairs=pairs, threads=machine.workers)
+    batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
     freezing = freezing_of(config.training, model, backbone)
-    together = least_together(task, batches.samples.fields)
+    together = least_together(learner, batches.samples.fields)
     if resumed is None or not resumed.holds(MODEL_FILE):  # else there is nothing more to train
         check_micro_batch(config.training.micro_batch, together)
     return Prepared(
         config=config,
-        recipe=recipe,
+        target=target,
         pretrained=pretrained,
-        dataset=dataset,
-        split=split,
         pairs=pairs,
-        task=task,
+        learner=learner,
         loss=loss,
         metadata=metadata,
         loaded=loaded,
@@ -260,9 +256,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     )
 
 
-def starting_weights(
-    config: FinetuneConfig, recipe: FinetuningTask[Any]
-) -> tuple[Pretrained, ModelMetadata | None, str]:
+def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple[Pretrained, ModelMetadata | None, str]:
     """The weights that the encoder starts from, what their file says of them, and the encoder's name.
 
     Raises:
@@ -271,7 +265,7 @@ def starting_weights(
     check_before_fetching(config)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
-        recipe.check_encoder(config, asked)  # before anything is fetched
+        target.check_encoder(config, asked)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
@@ -280,22 +274,21 @@ def starting_weights(
     )
     source = read_metadata(pretrained.file) if pretrained.file else None
     encoder = encoder_of(config, pretrained, source)
-    recipe.check_encoder(config, encoder)
+    target.check_encoder(config, encoder)
     return pretrained, source, encoder
 
 
 def starting_encoder(
     config: FinetuneConfig,
-    recipe: FinetuningTask[Any],
+    target: Target[Any],
     encoder: str,
     pretrained: Pretrained,
     source: ModelMetadata | None,
-    *,
-    bands: Sequence[str],
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """The encoder with the weights that it starts from, its stem, and what was loaded; nothing for random ones."""
+    bands = target.dataset.bands
     backbone = build_backbone(encoder, in_channels=len(bands))
-    stem = recipe.set_stem(backbone, encoder, source, config)
+    stem = target.set_stem(backbone, encoder, source, config)
     if pretrained.file is None:
         return backbone, stem, {}
     report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
@@ -304,12 +297,7 @@ def starting_encoder(
 
 
 def describe_model(
-    config: FinetuneConfig,
-    recipe: FinetuningTask[Any],
-    dataset: Dataset,
-    split: Split,
-    source: ModelMetadata | None,
-    **facts: Any,
+    config: FinetuneConfig, target: Target[Any], source: ModelMetadata | None, **facts: Any
 ) -> ModelMetadata:
     """What the model's file will say of it, before it is trained.
 
@@ -317,6 +305,7 @@ def describe_model(
         source: of the weights that it starts from.
         facts: of the network.
     """
+    dataset, split = target.dataset, target.split
     learned = photo_hashes(dataset, [*split.train, *split.validation])
     return ModelMetadata(
         method=source.method if source else None,
@@ -329,7 +318,7 @@ def describe_model(
         seen=joined(source.seen if source else "", record(learned)),
         data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
-        test_hash=recipe.hash_of_test(dataset, split.test),
+        test_hash=target.hash_of(split.test),
         epochs=config.training.epochs,
         version=simclrseg.__version__,
         commit=source_commit(),
@@ -337,11 +326,9 @@ def describe_model(
     )
 
 
-def make_loaders(
-    config: FinetuneConfig, recipe: FinetuningTask[Any], pairs: Dataset, split: Split, *, threads: int
-) -> tuple[Loader, Loader]:
+def make_loaders(config: FinetuneConfig, target: Target[Any], pairs: Dataset, *, threads: int) -> tuple[Loader, Loader]:
     """The batches to train with, and those that epochs are compared on."""
-    batch_size = config.training.batch_size
+    batch_size, split = config.training.batch_size, target.split
     shared = {
         "batch_size": batch_size,
         "threads": threads,
@@ -349,14 +336,14 @@ def make_loaders(
         "world_size": distributed.world_size(),
     }
     batches = Loader(
-        make_samples(recipe.SAMPLES, config, pairs, split.train, augmentation=config.data.augmentation),
+        target.make_samples(config, pairs, split.train, augmentation=config.data.augmentation),
         seed=config.run.seed,
         shuffle=True,
         drop_last=len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
         **shared,
     )
     validation = Loader(
-        make_samples(recipe.SAMPLES, config, pairs, split.validation, augmentation="none"),
+        target.make_samples(config, pairs, split.validation, augmentation="none"),
         shuffle=False,
         drop_last=False,
         **shared,
@@ -366,15 +353,11 @@ def make_loaders(
 
 def score_and_export(
     run: runs.Run,
-    recipe: FinetuningTask[Any],
+    target: Target[Any],
     model: nn.Module,
     predict: Predict,
-    dataset: Dataset,
-    test: Sequence[int],
     metadata: ModelMetadata,
-    *,
-    machine: Machine,
-    batch_size: int,
+    scoring: Scoring,
 ) -> tuple[dict[str, Any], Exception | None]:
     """Save the trained network, score it on the test photos, once, and write its other files.
 
@@ -385,25 +368,21 @@ def score_and_export(
         What ``test.json`` holds, and what went wrong with ``model.onnx``.
     """
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)  # before anything else can fail
-    scores = recipe.score_predictions(
-        predict, dataset, test, metadata=metadata, workers=machine.workers, batch_size=batch_size
-    )
-    found = recipe.results(scores, split="test", metadata=metadata)
-    metadata = metadata.model_copy(update={"metrics": recipe.headline(found)["metrics"]})
+    scores = target.score(predict, target.split.test, metadata, scoring)
+    found = scores.results("test")
+    metadata = metadata.model_copy(update={"metrics": scores.headline})
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)
     write_json(run.folder / "test.json", found)
-    recipe.draw_test(run.folder, predict, dataset, test, scores, metadata=metadata)
-    return found, export_run(run, model, dataset, test, metadata)
+    target.draw_test(run.folder, predict, scores)
+    return found, export_run(run, target, model, metadata)
 
 
-def export_run(
-    run: runs.Run, model: nn.Module, dataset: Dataset, test: Sequence[int], metadata: ModelMetadata
-) -> Exception | None:
+def export_run(run: runs.Run, target: Target[Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
     side = (metadata.image_size, metadata.image_size)
     try:
         with explained_shortage("in the export", "free some memory"):
-            photos, masks = readable_photos(dataset, spread(test, CHECKED), side)
+            photos, masks = readable_photos(target.dataset, spread(target.split.test, CHECKED), side)
             export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
     except SimclrsegError as error:
         return error

@@ -12,7 +12,7 @@ from simclrseg.charts import plots
 from simclrseg.evaluation.graphs import calibration_charts
 from simclrseg.scores.confidences import Confidences, Reliability
 from simclrseg.scores.results import Evaluated
-from simclrseg.targets import labelled
+from simclrseg.system.files import write_rows
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
 
@@ -82,6 +82,6 @@ class Calibration:
 def calibrate(model: Evaluated, folder: Path) -> Calibration:
     """Compare confidence with accuracy, and write ``calibration.csv`` and ``calibration.png``."""
     found = Calibration.of(model.scores.confidences, unit=model.scores.unit)
-    labelled.write_rows(folder / "calibration.csv", found.rows())
+    write_rows(folder / "calibration.csv", found.rows())
     plots.charts(calibration_charts(model), folder / "calibration.png")
     return found

@@ -24,7 +24,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.projections import silhouette
 from simclrseg.scores.results import Evaluated
-from simclrseg.targets import labelled
+from simclrseg.system.files import write_rows
 from simclrseg.training.train import Machine
 from simclrseg.weights.find import began_with, find_pretrained, is_of_the_hub
 
@@ -84,8 +84,8 @@ def embed(model: Evaluated, method: str, *, machine: Machine, batch_size: int, r
     Args:
         root: the folder of all runs.
     """
-    assert model.network is not None  # it was checked
-    network = model.network.model
+    assert model.learner is not None  # it was checked
+    network = model.learner.model
     encoders = {**dict(_before(model, root)), "after fine-tuning": lambda: network.get_submodule("encoder")}
     return draw(
         encoders,
@@ -178,5 +178,5 @@ def draw(
         }
         for row, (index, label) in enumerate(zip(kept, ids, strict=True))
     ]
-    labelled.write_rows(folder / "embedding.csv", rows)
+    write_rows(folder / "embedding.csv", rows)
     return Embedding(method, points, silhouettes, picture)

@@ -12,9 +12,9 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
+from simclrseg.evaluation.opened import images_of
 from simclrseg.metadata import ModelMetadata
-from simclrseg.targets.base import dataset_of
-from simclrseg.targets.labelled import readable_photos
+from simclrseg.scores.reading import readable_photos
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def photos_of_run(
         DataError: if they are needed and not at hand.
     """
     try:
-        _, dataset, split = dataset_of(run)
+        target = images_of(run)
+        dataset, split = target.dataset, target.split
         found = _read(dataset, spread(split.test, PHOTOS), spread(split.train, PHOTOS) if calibrated else [], size)
     except SimclrsegError as error:
         if needed_by is not None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from simclrseg.config.finetune import LabelledData
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
+from simclrseg.evaluation.opened import target_of_model
 from simclrseg.inference.masks import Predict
 from simclrseg.inference.session import Describe, Model, NoMetadata, open_model
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
-from simclrseg.targets.base import task_of_model
-from simclrseg.targets.classification import target as classifier
-from simclrseg.targets.labelled import elsewhere
-from simclrseg.targets.segmentation import target as segmenter
+from simclrseg.targets import TARGETS
+from simclrseg.targets.base import Target, elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
         outputs = {output.name: output.shape for output in session.get_outputs()}
         labels = "label" in outputs
         return ModelMetadata(
-            task=classifier.TASK if labels else segmenter.TASK,
+            task=TARGETS["classify" if labels else "segment"].TASK,
             encoder="unknown",
             in_channels=bands,
             bands=RGB if bands == len(RGB) else numbered_bands(bands),
@@ -95,25 +93,25 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
     return describe
 
 
-def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tuple[Dataset, Split]:
-    """The dataset and split that the model was trained with, or those of another dataset.
+def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Target[Any]:
+    """The images and the split that the model was trained with, or those of another dataset.
 
     Raises:
         DataError: if the model's own are not at hand, or its test photos or masks have changed.
     """
-    recipe = task_of_model(metadata)
+    kind = target_of_model(metadata)
     if other is not None:
-        return recipe.open_labelled(elsewhere(metadata.data, other), for_training=False)
+        return kind.open(elsewhere(metadata.data, other), for_training=False)
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:
         data = parse_config(LabelledData, metadata.data, source="metadata")
-        dataset, split = recipe.open_labelled(data)
+        target = kind.open(data)
     except SimclrsegError as error:
         raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error
-    if metadata.test_hash and recipe.hash_of_test(dataset, split.test) != metadata.test_hash:
+    if metadata.test_hash and target.hash_of(target.split.test) != metadata.test_hash:
         raise DataError(
             f"the test photos of {data.dataset} are not those that {path} was trained with: restore them, or name "
             "others with --dataset"
         )
-    return dataset, split
+    return target

@@ -39,10 +39,12 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     """
     others = ood.open_others(config.uncertainty.ood)
     samples, method = config.uncertainty.mc_samples, config.features.embed
-    draws = [ood.check(others, one.dataset, one.network, one.metadata, samples) if others else 0 for one in scored]
+    draws = [
+        ood.check(others, one.target.dataset, one.learner, one.metadata, samples) if others else 0 for one in scored
+    ]
     for one in scored:
         if method is not None:
-            embedding.check(method, one.network, len(one.indices))
+            embedding.check(method, one.learner, len(one.indices))
     return Plan(others, draws, method)
 
 

@@ -32,7 +32,8 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.dropout import dropout_layers, sampling
 from simclrseg.scores.reading import read_photos
 from simclrseg.scores.results import Estimate, Evaluated
-from simclrseg.targets import labelled
+from simclrseg.system.files import write_rows
+from simclrseg.targets.base import check_bands
 from simclrseg.training.train import Machine
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def check(
     """
     own = _identities(dataset, range(len(dataset)))
     for other in others:
-        labelled.check_bands(other.dataset, metadata, remedy="choose another --ood")
+        check_bands(other.dataset, metadata, remedy="choose another --ood")
         if shared := len(own & _identities(other.dataset, other.indices)):
             raise DataError(
                 f"--ood {other.name} is what the model is scored on, or has {shared:,} photos of it: "
@@ -176,10 +177,10 @@ def measure(
     Args:
         draws: of Monte-Carlo dropout, as ``check`` has them.
     """
-    if model.network is None:
+    if model.learner is None:
         scorer = file_scorer(model.predict, binary=model.metadata.threshold is not None)
     else:
-        scorer = network_scorer(model.network, machine.device, draws=draws)
+        scorer = network_scorer(model.learner, machine.device, draws=draws)
     options = {"image_size": model.metadata.image_size, "batch_size": batch_size, "workers": machine.workers}
     torch.manual_seed(0)  # dropout draws from it
     own = score_photos(scorer, model.dataset, model.indices, **options)
@@ -193,7 +194,7 @@ def measure(
             levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
         _tell(name, levels)
     result = OutOfDistribution(found, draws, folder / "ood.png")
-    labelled.write_rows(folder / "ood.csv", result.rows())
+    write_rows(folder / "ood.csv", result.rows())
     scores = [score for level, score in own if level == "image"]
     plots.histograms(
         {score: {title: values["image", score] for title, values in drawn.items()} for score in scores},

@@ -34,9 +34,9 @@ from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import read_metadata
 from simclrseg.scores.intervals import interval_of_mean
 from simclrseg.scores.results import Estimate
-from simclrseg.system.files import write_json
-from simclrseg.targets import labelled
-from simclrseg.targets.classification import target as classifier
+from simclrseg.system.files import write_json, write_rows
+from simclrseg.targets.base import check_bands, elsewhere
+from simclrseg.targets.classification.target import ClassificationTarget
 from simclrseg.training.train import Machine
 from simclrseg.weights.seen import warn_if_seen
 
@@ -138,7 +138,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
         flag = f"--{given[0]}".replace("minimum", "min")
         raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
     dataset, split = photos_to_probe(found, config.data.dataset)
-    labelled.check_bands(dataset, metadata, remedy="name others with --dataset")
+    check_bands(dataset, metadata, remedy="name others with --dataset")
     if config.data.split != "test":
         raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
     scored = (
@@ -188,7 +188,7 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 f"{found.path} was pretrained on {', '.join(found.data.dataset)}: name one of them by --dataset"
             )
         name = found.data.dataset[0]
-    data = labelled.elsewhere(found.data.model_dump() if found.data else {}, name)
+    data = elsewhere(found.data.model_dump() if found.data else {}, name)
     options = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
     dataset = open_dataset(name, options)
     if dataset.labels is None or len(dataset.label_names) < 2:
@@ -198,9 +198,9 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
             f"{name} has no classes to tell apart, so there is no k-NN and no linear probe: --dataset names others"
         )
         return dataset, None
-    split = classifier.split_labelled(data, dataset)
-    classifier.tell(dataset, split)
-    return dataset, split
+    target = ClassificationTarget(data, dataset)
+    target.tell()
+    return dataset, target.split
 
 
 def probe(
@@ -257,7 +257,7 @@ def _write(
         }
         for row, index in enumerate(kept)
     ]
-    labelled.write_rows(folder / "per_image.csv", rows)
+    write_rows(folder / "per_image.csv", rows)
 
 
 @torch.inference_mode()

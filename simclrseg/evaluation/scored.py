@@ -18,17 +18,17 @@ from typing import Any, Literal
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.splits import Split
 from simclrseg.engine.footprint import explained_shortage
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
-from simclrseg.evaluation.exported import open_exported, photos_of_file
+from simclrseg.evaluation.exported import images_of_file, open_exported
+from simclrseg.evaluation.opened import images_of, target_of
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
-from simclrseg.targets.base import TASKS, FinetuningTask, dataset_of, task_of, task_of_model
-from simclrseg.targets.labelled import Network, check_bands, elsewhere, in_parts, predictor
+from simclrseg.targets import TARGETS
+from simclrseg.targets.base import Target, elsewhere
+from simclrseg.targets.learner import Learner, in_parts, predictor
 from simclrseg.training.train import Machine
 from simclrseg.weights.find import began_with
 
@@ -44,8 +44,8 @@ class Scored:
     Attributes:
         kind: ``run`` or ``model``, a file.
         name: of the report.
-        recipe: the module of its task.
-        network: the task with its network; None for a file.
+        learner: its network; None for a file.
+        target: what it was trained for, with the images.
         indices: photos of the part that was asked for.
         test_hash: of these photos and what is true of them.
         batch_size: images per forward pass.
@@ -54,12 +54,10 @@ class Scored:
     kind: Literal["run", "model"]
     path: Path
     name: str
-    recipe: FinetuningTask[Any]
-    network: Network | None
+    learner: Learner | None
     predict: Predict
     metadata: ModelMetadata
-    dataset: Dataset
-    split: Split
+    target: Target[Any]
     indices: tuple[int, ...]
     test_hash: str
     batch_size: int
@@ -167,9 +165,9 @@ def _check_same_images(scored: Sequence[Scored]) -> None:
     """
     first = scored[0]
     for other in scored[1:]:
-        if other.recipe is not first.recipe:
+        if type(other.target) is not type(first.target):
             raise DataError(
-                f"{first.name} is for {first.recipe.TASK} and {other.name} for {other.recipe.TASK}: "
+                f"{first.name} is for {first.target.TASK} and {other.name} for {other.target.TASK}: "
                 "their scores cannot be compared, evaluate each alone"
             )
         if len(first.metadata.classes) != len(other.metadata.classes):
@@ -187,11 +185,11 @@ def _check_same_images(scored: Sequence[Scored]) -> None:
 def _other_images(first: Scored, second: Scored) -> str:
     """Why two models have other photos."""
     for what, ours, theirs in (
-        ("dataset", first.dataset.name, second.dataset.name),
-        ("split seed", first.split.seed, second.split.seed),
-        ("test split", first.split.test_split, second.split.test_split),
-        ("fold", first.split.fold, second.split.fold),
-        ("border", first.dataset.border, second.dataset.border),
+        ("dataset", first.target.dataset.name, second.target.dataset.name),
+        ("split seed", first.target.split.seed, second.target.split.seed),
+        ("test split", first.target.split.test_split, second.target.split.test_split),
+        ("fold", first.target.split.fold, second.target.split.fold),
+        ("border", first.target.dataset.border, second.target.dataset.border),
         ("images", len(first.indices), len(second.indices)),
     ):
         if ours != theirs:
@@ -199,25 +197,20 @@ def _other_images(first: Scored, second: Scored) -> str:
     return f"hash {first.test_hash[:8]} and {second.test_hash[:8]}"
 
 
-def _photos(
-    photos: tuple[Dataset, Split], recipe: FinetuningTask[Any], metadata: ModelMetadata, config: EvaluateConfig
-) -> dict[str, Any]:
-    """The photos of the part that was asked for, which the model can look at.
+def _images(target: Target[Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
+    """The images of the part that was asked for, which the model can look at.
 
     Raises:
         DataError: if there are none, or they do not fit the model.
     """
-    dataset, split = photos
-    recipe.tell(dataset, split)
-    check_bands(dataset, metadata, remedy="score it on such pictures")
-    recipe.check_classes(dataset, metadata)
+    target.tell()
+    target.check_model(metadata)
     parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
-    indices = tuple(sorted(index for part in parts for index in getattr(split, part)))
+    indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
     if not indices:
         remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
-        raise DataError(f"the {config.data.split} part of {dataset.name} is empty: {remedy}")
-    test_hash = recipe.hash_of_test(dataset, indices)
-    return {"dataset": dataset, "split": split, "indices": indices, "test_hash": test_hash}
+        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty: {remedy}")
+    return {"target": target, "indices": indices, "test_hash": target.hash_of(indices)}
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
@@ -245,27 +238,24 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
             path, config.hardware.device, classes=config.data.classes, size=config.data.size
         )
         log.info(f"model {path}")
-        recipe = task_of_model(metadata)
-        photos = _photos(photos_of_file(path, metadata, config.data.dataset), recipe, metadata, config)
+        images = _images(images_of_file(path, metadata, config.data.dataset), metadata, config)
         label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
         predict = in_parts(run_file, size)
-        return Scored("model", path, label, recipe, None, predict, metadata, **photos, batch_size=size)
+        return Scored("model", path, label, None, predict, metadata, **images, batch_size=size)
     run = model_run(root, name)
     log.info(f"run {run.folder}")
-    recipe = task_of(run)
-    model, metadata = recipe.load_model(run.folder / MODEL_FILE)
-    network = recipe.scoring_task(model, metadata)
-    photos = _photos(photos_to_score(run, config), recipe, metadata, config)
+    learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
+    images = _images(images_to_score(run, config), metadata, config)
     size = batch_size_of(config.data.batch_size, run.folder)
-    predict = predictor(network, machine, batch_size=size)
-    return Scored("run", run.folder, run.name, recipe, network, predict, metadata, **photos, batch_size=size)
+    predict = predictor(learner, machine, batch_size=size)
+    return Scored("run", run.folder, run.name, learner, predict, metadata, **images, batch_size=size)
 
 
-def photos_to_score(run: runs.Run, config: EvaluateConfig) -> tuple[Dataset, Split]:
-    """The run's own dataset and split, or those of ``--dataset``."""
+def images_to_score(run: runs.Run, config: EvaluateConfig) -> Target[Any]:
+    """The run's own images and split, or those of ``--dataset``."""
     if config.data.dataset is None:
-        _, dataset, split = dataset_of(run)
-        return dataset, split
+        return images_of(run)
     own = config_of_run(FinetuneConfig, run.folder)
     data = elsewhere(own.data.model_dump(), config.data.dataset)
-    return TASKS[own.model.task].open_labelled(data, for_training=False)
+    target: Target[Any] = TARGETS[own.model.task].open(data, for_training=False)
+    return target

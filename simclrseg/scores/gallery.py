@@ -31,7 +31,7 @@ def worst_and_best(model: Evaluated) -> tuple[list[Example], list[Example]]:
     worst, best = bad[:WORST], good[::-1][:BEST]
     if not (rows := [*worst, *best]):
         return [], []
-    examples = model.scores.examples(rows, dataset=model.dataset, predict=model.predict, metadata=model.metadata)
+    examples = model.scores.examples(rows, model.dataset, model.predict)
     return examples[: len(worst)], examples[len(worst) :]
 
 

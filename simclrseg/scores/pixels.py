@@ -6,7 +6,7 @@ Images are stacked along the first axis, N. Sums over images give micro averages
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ FOCUS = 2.0
 SMALLEST = 1e-7
 """Probability below which the true class costs no more: of float32, the sigmoid of a logit below -16 is nearly 0."""
 THRESHOLDS = np.arange(1, 100) / 100
+Resolution = Literal["training", "original"]
+RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
+"""Where pixels are counted: in the squares that the network sees, or in the images as they are."""
 
 
 @dataclass(frozen=True)

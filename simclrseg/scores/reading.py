@@ -10,7 +10,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.resizing import resize_image
+from simclrseg.images.resizing import resize_image, resize_mask
 
 Loaded = TypeVar("Loaded")
 
@@ -83,3 +83,23 @@ def read_photos(
     with ThreadPoolExecutor(workers) as pool:
         for read, photos in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
             yield read, np.stack(photos)
+
+
+def readable_photos(
+    dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Those of some photos that can be read, squashed to (height, width), and their masks where all of them have one.
+
+    Returns:
+        (H, W, bands) each, and (H, W) each or an empty list.
+    """
+    photos, masks = [], []
+    masked = all(dataset.has_mask(index) for index in indices)
+    for index in indices:
+        try:
+            photo = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
+            masks += [resize_mask(dataset.mask(index), size)] if masked else []
+            photos.append(photo)
+        except ImageError:  # scoring has named it
+            continue
+    return photos, masks

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -73,11 +73,19 @@ class Example:
 
 
 class Scores(Protocol):
-    """What was found in N images of which the truth is known, whatever was counted in them."""
+    """What was found beside what is true, in N images, whatever was counted in them."""
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """Of the model that was scored."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The images' names in their dataset."""
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The same as numbers."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -86,6 +94,14 @@ class Scores(Protocol):
     @property
     def unit(self) -> str:
         """What has a true and a predicted class, ``pixels`` or ``photos``."""
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(C, C) pixels or photos by true class (row) and predicted class (column)."""
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The metrics over the split that are quoted."""
 
     @property
     def confidences(self) -> Confidences:
@@ -106,10 +122,28 @@ class Scores(Protocol):
         An image without a value is in neither.
         """
 
-    def examples(
-        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
-    ) -> list[Example]:
+    def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """One or more of the images as they are shown, read once more from the dataset that was scored."""
+
+    def results(self, split: str) -> dict[str, Any]:
+        """What ``test.json`` holds."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row an image, in the order in which they were scored."""
+
+    def means(self, weights: Floats | None) -> dict[str, Estimate]:
+        """The means over images of their own metrics; weights (R, N) of resamples, None for no intervals."""
+
+    def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
+        """What belongs beside the numbers.
+
+        Args:
+            weights: (R, N) of resamples.
+            validation: gives the scores of the validation images; None where none are to be looked at.
+        """
+
+    def draw(self, folder: Path) -> None:
+        """Write the pictures that show the scores."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +154,7 @@ class Evaluated:
         name: what tables call it; no two of a report are the same.
         kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
         task: ``segmentation`` or ``classification``.
-        network: the task with its torch network, as ``tasks`` has it; None for an ONNX file.
+        learner: the network that can be asked; None for an ONNX file.
         predict: the same as a function of photos, squashed to ``metadata.image_size``.
         dataset, split: the photos, and the part of them that was scored.
         indices: those that could be read, in ``dataset`` and in the order of all N rows below.
@@ -143,7 +177,7 @@ class Evaluated:
     path: Path
     task: str
     metadata: ModelMetadata
-    network: Any | None
+    learner: Any | None
     predict: Predict
     dataset: Dataset
     split: str

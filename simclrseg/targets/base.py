@@ -1,239 +1,260 @@
-"""What fine-tuning does differently for each task, by the name users type."""
+"""What a target of fine-tuning is: labelled images and their split, and what a network learns from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import numpy as np
 from torch import nn
 
-from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig, LabelledData
+from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, Photos
-from simclrseg.data.splits import Split
+from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
-from simclrseg.errors import DataError, ModelFileError
+from simclrseg.errors import DataError
 from simclrseg.inference.masks import Predict
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import ModelMetadata
-from simclrseg.scores.intervals import Floats
-from simclrseg.scores.results import Estimate, Scores
-from simclrseg.targets.classification import scores as classification
-from simclrseg.targets.classification import target as classifier
-from simclrseg.targets.labelled import Network
-from simclrseg.targets.segmentation import scores as segmentation
-from simclrseg.targets.segmentation import target as segmenter
+from simclrseg.scores.pixels import Resolution
+from simclrseg.scores.results import Scores
+from simclrseg.targets.learner import Learner
+
+log = logging.getLogger(__name__)
 
 
-class TaskScores(Scores, Protocol):
-    """What was found in N images, and which images these are."""
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are compared with what is true.
 
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """The N images as numbers in their dataset."""
-        ...
+    Attributes:
+        workers: threads that read images.
+        batch_size: images that are asked about at once.
+        at: of masks the only resolution to count pixels at; None for both.
+        empty: of masks what an image counts in which there is nothing to find and nothing was found.
+    """
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """(C, C) pixels or photos by true class (row) and predicted class (column)."""
-        ...
-
-
-Found = TypeVar("Found", bound=TaskScores)
-
-
-class FinetuningTask(Protocol[Found]):
-    """The functions that a task's module has; ``Found`` is its kind of scores."""
-
-    @property
-    def TASK(self) -> str:
-        """What metadata call it."""
-        ...
-
-    @property
-    def MASKS(self) -> bool:
-        """Whether masks are read."""
-        ...
-
-    @property
-    def SAMPLES(self) -> type[MaskPairs] | type[Photos]:
-        """What batches are made of."""
-        ...
-
-    @property
-    def NEXT(self) -> str:
-        """The command to try a trained model with."""
-        ...
-
-    def check_encoder(self, config: FinetuneConfig, encoder: str) -> None:
-        """Refuse by UsageError, before anything is built, an encoder that does not take pictures of this size."""
-        ...
-
-    def open_labelled(self, config: LabelledData, *, for_training: bool = True) -> tuple[Dataset, Split]:
-        """Photos and their split; DataError where they have no masks or labels, or are too few ``for_training``."""
-        ...
-
-    def tell(self, dataset: Dataset, split: Split) -> None:
-        """Say what was understood of the photos, which are left out, and how they are split."""
-        ...
-
-    def loss_of(self, config: FinetuneConfig, dataset: Dataset) -> str:
-        """The name of the loss; UsageError if the one that was asked for does not suit the classes."""
-        ...
-
-    def set_stem(self, backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
-        """Give the encoder its stem, before the weights that ``source`` describes are loaded, and return its name."""
-        ...
-
-    def build_model(
-        self, config: FinetuneConfig, backbone: nn.Module, encoder: str, dataset: Dataset
-    ) -> tuple[nn.Module, dict[str, Any]]:
-        """The network around an encoder, and what its metadata say of this task, by their fields."""
-        ...
-
-    def hash_of_test(self, dataset: Dataset, test: Sequence[int]) -> str:
-        """A hash of some photos and of what is true of them."""
-        ...
-
-    def training_task(
-        self,
-        config: FinetuneConfig,
-        model: nn.Module,
-        metadata: ModelMetadata,
-        loss: str,
-        *,
-        dataset: Dataset,
-        pairs: Dataset,
-        split: Split,
-        threads: int,
-    ) -> Network:
-        """The network with its loss; DataError or UsageError if what is true of the photos does not fit."""
-        ...
-
-    def watchers(
-        self,
-        config: FinetuneConfig,
-        folder: Path,
-        predict: Predict,
-        dataset: Dataset,
-        validation: Sequence[int],
-        *,
-        metadata: ModelMetadata,
-    ) -> list[Observer]:
-        """Observers that draw pictures in a run's folder while it is trained."""
-        ...
-
-    def score_predictions(
-        self,
-        predict: Predict,
-        dataset: Dataset,
-        indices: Sequence[int],
-        *,
-        metadata: ModelMetadata,
-        workers: int,
-        batch_size: int,
-        at: segmentation.Resolution | None = None,
-        empty: float = 1.0,
-    ) -> Found:
-        """What ``predict`` says beside what is true, of those photos that can be read; DataError if none can."""
-        ...
-
-    def results(self, scores: Found, *, split: str, metadata: ModelMetadata) -> dict[str, Any]:
-        """What ``test.json`` holds."""
-        ...
-
-    def draw_test(
-        self,
-        folder: Path,
-        predict: Predict,
-        dataset: Dataset,
-        test: Sequence[int],
-        scores: Found,
-        *,
-        metadata: ModelMetadata,
-    ) -> None:
-        """Write the pictures that show a run's test scores."""
-        ...
-
-    def headline(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The part of ``results`` that is quoted, with ``metrics``."""
-        ...
-
-    def load_model(self, path: Path) -> tuple[nn.Module, ModelMetadata]:
-        """The network of a ``model.safetensors``, in evaluation mode; WeightsError if it is none of this task."""
-        ...
-
-    def scoring_task(self, model: nn.Module, metadata: ModelMetadata) -> Network:
-        """The network, to be asked only."""
-        ...
-
-    def check_classes(self, dataset: Dataset, metadata: ModelMetadata) -> None:
-        """Refuse by DataError a dataset whose classes are not the model's."""
-        ...
-
-    def metric_names(self, metadata: ModelMetadata) -> tuple[str, ...]:
-        """The metrics over a split that such a model's scores have."""
-        ...
-
-    def notes(
-        self, scores: Found, weights: Floats | None, metadata: ModelMetadata, validation: Callable[[], Found] | None
-    ) -> dict[str, Any]:
-        """What belongs beside the numbers; weights (R, N) of resamples, and scores of the validation photos if any."""
-        ...
-
-    def image_means(self, scores: Found, weights: Floats | None) -> dict[str, Estimate]:
-        """The means over images of their own metrics; weights (R, N) of resamples, None for no intervals."""
-        ...
-
-    def image_rows(self, scores: Found, metadata: ModelMetadata) -> list[dict[str, Any]]:
-        """A row an image, N in the order of ``scores``."""
-        ...
-
-    def write_pictures(self, folder: Path, scores: Found, metadata: ModelMetadata) -> None:
-        """Write the pictures that show an evaluation's scores."""
-        ...
+    workers: int
+    batch_size: int
+    at: Resolution | None = None
+    empty: float = 1.0
 
 
-# by name, so that mypy sees that a module takes the scores that it makes; Any would hide it
-_SEGMENT: FinetuningTask[segmentation.Scores] = segmenter
-_CLASSIFY: FinetuningTask[classification.Scores] = classifier
-TASKS: dict[str, FinetuningTask[Any]] = {"segment": _SEGMENT, "classify": _CLASSIFY}
+S = TypeVar("S", bound=Scores)
 
 
-def task_of(run: runs.Run) -> FinetuningTask[Any]:
-    """The functions for a run's task."""
-    return TASKS[config_of_run(FinetuneConfig, run.folder).model.task]
+class Target(ABC, Generic[S]):
+    """Labelled images and their split, and what a network learns from them; ``S`` is its kind of scores.
 
+    Args:
+        data: which images, and how they are split.
+        dataset: the images, opened.
+        for_training: False where they are only scored: any part of the split may be empty then.
 
-def task_of_model(metadata: ModelMetadata) -> FinetuningTask[Any]:
-    """The functions for a model file's task.
+    Attributes:
+        TASK: what metadata call it.
+        NEXT: the command to try a trained model with.
+        SAMPLES: what batches are made of.
+        MASKS: whether masks are read.
+        LABEL: what an image must have, as "a mask".
+        LABELLED: what those that have one are called, as "photos with masks".
 
     Raises:
-        ModelFileError: if it is no fine-tuned model.
+        DataError: if the images are too few for training, validation and test.
     """
-    for recipe in TASKS.values():
-        if metadata.task == recipe.TASK:
-            return recipe
-    known = " or ".join(recipe.TASK for recipe in TASKS.values())
-    raise ModelFileError(f"the model is for {metadata.task!r}, not for {known}: fine-tune it first")
 
+    TASK: ClassVar[str]
+    NEXT: ClassVar[str]
+    SAMPLES: ClassVar[type[MaskPairs] | type[Photos]]
+    MASKS: ClassVar[bool]
+    LABEL: ClassVar[str]
+    LABELLED: ClassVar[str]
 
-def dataset_of(run: runs.Run) -> tuple[FinetuneConfig, Dataset, Split]:
-    """A run's configuration, and its dataset and split as they were, checked by the hash of the test photos.
+    def __init__(self, data: LabelledData, dataset: Dataset, *, for_training: bool = True) -> None:
+        self.data = data
+        self.dataset = dataset
+        self.split = self.make_split(for_training=for_training)
 
-    Raises:
-        DataError: if the test photos or what is true of them have changed since.
-    """
-    config = config_of_run(FinetuneConfig, run.folder)
-    recipe = TASKS[config.model.task]
-    dataset, split = recipe.open_labelled(config.data)
-    stored = run.environment.get("test_hash")
-    if stored and recipe.hash_of_test(dataset, split.test) != stored:
-        raise DataError(
-            f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: "
-            "they changed on the disk; restore them, or fine-tune again"
+    @classmethod
+    def open(cls, data: LabelledData, *, for_training: bool = True) -> Self:
+        """Open the images that ``data`` names, and split them.
+
+        Raises:
+            DataError: if they have no labels of this kind, or are too few.
+        """
+        return cls(data, cls.open_dataset(data), for_training=for_training)
+
+    @staticmethod
+    @abstractmethod
+    def open_dataset(data: LabelledData) -> Dataset:
+        """Open the images; raise DataError if they have no labels of this kind."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> list[int]:
+        """The images that have a label."""
+
+    @property
+    def strata(self) -> list[int] | None:
+        """Class of each image, where the parts of the split should hold classes in proportion."""
+        return None
+
+    def make_split(self, *, for_training: bool) -> Split:
+        """Split the images that have a label."""
+        data, usable = self.data, self.usable
+        split = make_split(
+            self.dataset.keys,
+            official=self.dataset.official,
+            usable=usable,
+            test_split=data.test_split,
+            seed=data.split_seed,
+            data_ratio=data.data_ratio,
+            strata=self.strata,
+            fold=data.fold_numbers,
+            group_by=data.group_by,
+            for_training=for_training,
         )
-    return config, dataset, split
+        if for_training and not split.test:
+            raise DataError(f"{data.dataset}: {len(usable)} {self.LABELLED} leave none for the test part: add photos")
+        return split
+
+    def tell(self) -> None:
+        """Say what was understood of the images, which are left out, and how they are split."""
+        for line in self.dataset.summary:
+            log.info(line)
+        if bare := len(self.dataset) - len(self.usable):
+            log.info(f"{self.dataset.name}: {bare:,} photos without {self.LABEL} are skipped")
+        log.info(self.split.line)
+
+    @abstractmethod
+    def hash_of(self, indices: Sequence[int]) -> str:
+        """A hash of some images and of what is true of them."""
+
+    def check_model(self, metadata: ModelMetadata) -> None:
+        """Refuse images that a model cannot be scored on.
+
+        Raises:
+            DataError: if they have other bands, another full scale, or classes that mean other things.
+        """
+        check_bands(self.dataset, metadata, remedy="score it on such pictures")
+        self.check_classes(metadata)
+
+    @abstractmethod
+    def check_classes(self, metadata: ModelMetadata) -> None:
+        """Refuse by DataError classes that are not the model's."""
+
+    @classmethod
+    @abstractmethod
+    def check_encoder(cls, config: FinetuneConfig, encoder: str) -> None:
+        """Refuse by UsageError, before anything is built, an encoder that does not take images of this size."""
+
+    @staticmethod
+    @abstractmethod
+    def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
+        """Give the encoder its stem, before the weights that ``source`` describes are loaded, and return its name."""
+
+    @abstractmethod
+    def loss_name(self, config: FinetuneConfig) -> str:
+        """The loss that was asked for, else the usual one; UsageError if it does not suit the classes."""
+
+    @abstractmethod
+    def build_model(
+        self, config: FinetuneConfig, backbone: nn.Module, encoder: str
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The network around an encoder, and what its metadata say of this target, by their fields."""
+
+    def make_samples(
+        self, config: FinetuneConfig, dataset: Dataset, indices: Sequence[int], *, augmentation: str
+    ) -> MaskPairs | Photos:
+        """What the network learns from, or what its epochs are compared on.
+
+        Args:
+            dataset: the target's own as training reads it, from a cache where there is one.
+            augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch; none for a comparison.
+        """
+        return self.SAMPLES(
+            dataset,
+            indices,
+            image_size=config.data.image_size,
+            strengths=PAIR_STRENGTHS[augmentation],
+            seed=config.run.seed,
+            strict=config.data.strict,
+        )
+
+    @abstractmethod
+    def make_learner(
+        self, config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
+    ) -> Learner:
+        """The network with its loss.
+
+        Args:
+            pairs: the dataset as training and validation read it.
+
+        Raises:
+            DataError: if what is true of the images does not fit.
+            UsageError: if the loss does not fit the classes.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path) -> tuple[Learner, ModelMetadata]:
+        """The network of a ``model.safetensors``, to be asked only; WeightsError if it is none of this target."""
+
+    def callbacks(
+        self, config: FinetuneConfig, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata
+    ) -> list[Observer]:
+        """Observers that draw pictures in a run's folder while it is trained; none by default."""
+        return []
+
+    @abstractmethod
+    def score(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
+        """What ``predict`` says beside what is true, of those images that can be read; DataError if none can."""
+
+    @abstractmethod
+    def draw_test(self, folder: Path, predict: Predict, scores: S) -> None:
+        """Write what shows a run's test scores."""
+
+    @staticmethod
+    @abstractmethod
+    def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
+        """The metrics over a split that such a model's scores have."""
+
+
+def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
+    """Refuse images that a network cannot look at.
+
+    Raises:
+        DataError: if they have other bands, or another full scale.
+    """
+    if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
+        raise DataError(
+            f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: {remedy}"
+        )
+
+
+def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
+    """How another dataset is opened: by the rules of a model's own, as far as it has a use for them.
+
+    It is split as if nothing were said of that, so that models which were trained on different splits are scored on the
+    same images of it. Only a model's own dataset keeps its own split: the usual test images may have trained it.
+
+    Args:
+        own: what the model's own images were opened with, by the names of ``LabelledData``.
+
+    Raises:
+        UsageError: if it holds an impossible value.
+    """
+    kept = ["classes"]
+    kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []
+    kept += ["border"] if dataset == "oxford_pets" else []
+    kept += ["classes_file"] if dataset not in DATASETS else []
+    kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
+    values = {name: own[name] for name in kept if name in own}
+    return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data")

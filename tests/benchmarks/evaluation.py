@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, per_class_iou
 from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
 from simclrseg.scores.pixels import Pixels
-from simclrseg.targets.segmentation.scores import Scores
+from simclrseg.targets.segmentation.scores import SegmentationScores
 from tests.benchmarks._common import interleave, machine, print_table
 
 
-def some_scores(images: int, classes: int) -> Scores:
+def some_scores(images: int, classes: int) -> SegmentationScores:
     """Counts such as those of masks of 500 x 375."""
     rng = np.random.default_rng(0)
     pixels = Pixels(
@@ -33,10 +34,13 @@ def some_scores(images: int, classes: int) -> Scores:
         )
     )
     keys = tuple(map(str, range(images)))
-    return Scores(keys, tuple(range(images)), {"original": pixels}, ())
+    metadata = ModelMetadata(
+        task="segmentation", encoder="cnn", image_size=256, classes=tuple(map(str, range(classes)))
+    )
+    return SegmentationScores(metadata, keys, tuple(range(images)), {"original": pixels}, ())
 
 
-def intervals(scores: Scores, classes: int) -> None:
+def intervals(scores: SegmentationScores, classes: int) -> None:
     weights = draws(scores)
     over_split(scores, weights)
     class_rows(scores, weights, [str(k) for k in range(classes)])

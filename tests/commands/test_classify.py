@@ -17,7 +17,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.models.classifiers import load_classifier
-from simclrseg.targets.base import TASKS
+from simclrseg.targets import TARGETS
 
 CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
 
@@ -158,9 +158,9 @@ def test_a_class_without_training_photos_is_named(tmp_path, caplog):
     folder = colours(tmp_path / "photos", {"blue": 12, "green": 12, "red": 3})
     (folder / "test.txt").write_text("red/0\nred/1\nred/2\nblue/0\n")
     config = finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={})
-    dataset, split = TASKS["classify"].open_labelled(config.data)
+    target = TARGETS["classify"].open(config.data)
     with caplog.at_level("WARNING", logger="simclrseg"):
-        TASKS["classify"].tell(dataset, split)
+        target.tell()
     assert "no training photo of red" in caplog.text
 
 
@@ -193,4 +193,6 @@ def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
 
 
 def test_the_tasks_are_those_of_the_configuration():
-    assert list(TASKS) == list(FinetuneConfig.model_fields["model"].annotation.model_fields["task"].annotation.__args__)
+    assert list(TARGETS) == list(
+        FinetuneConfig.model_fields["model"].annotation.model_fields["task"].annotation.__args__
+    )

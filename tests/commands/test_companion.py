@@ -9,14 +9,14 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import HubError, UsageError
 from simclrseg.knobs.files import parse_config
-from simclrseg.targets.base import TASKS
+from simclrseg.targets import TARGETS
 from simclrseg.weights.companion import companion_of, following, with_dataset
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_dataset_has_a_companion_that_can_be_opened_for_a_task(name):
     companion = ENTRIES[name].companion
-    assert companion.dataset in ENTRIES and companion.task in TASKS
+    assert companion.dataset in ENTRIES and companion.task in TARGETS
     assert ENTRIES[companion.dataset].companion == companion, "weights that go on with it stay with it"
 
 

@@ -25,7 +25,7 @@ from simclrseg.evaluation.exported import open_exported
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.results import Estimate, Report
-from simclrseg.targets.labelled import elsewhere
+from simclrseg.targets.base import elsewhere
 from tests.commands.test_export import with_props
 from tests.evaluation.test_report import segmented
 from tests.inference.conftest import brightness, dominant_band

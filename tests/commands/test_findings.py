@@ -24,7 +24,6 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.detection import energy
 from simclrseg.knobs.files import parse_config
-from simclrseg.models.classifiers import load_classifier
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
 from tests.commands.conftest import Pipeline
@@ -83,20 +82,19 @@ def test_a_classifier_is_calibrated_over_its_photos(classified):
 def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, strangers, root):
     import torch
 
-    from simclrseg.targets.classification.target import scoring_task
+    from simclrseg.targets.classification.target import ClassificationTarget
 
     found = classified["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy", "energy", "mutual_information"} and "pixel" not in found
     assert (found["inside"], found["outside"], found["mc_samples"]) == (classified["n"], 12, 4)
-    model, metadata = load_classifier(Path(classifier["model"]))
-    task = scoring_task(model, metadata)
+    learner, _ = ClassificationTarget.load(Path(classifier["model"]))
     rows = csv.DictReader((Path(classified["report"]) / "per_image.csv").read_text().splitlines())
     files = [root / "photos" / row["image"] for row in rows]
     sets = []
     for paths in (files, sorted(strangers.iterdir())):
         photos = np.stack([cv2.imread(str(path))[..., ::-1] for path in paths])
         with torch.inference_mode():
-            sets.append(task.logits(torch.from_numpy(photos)).numpy())
+            sets.append(learner.logits(torch.from_numpy(photos)).numpy())
     truth, logits = np.r_[np.zeros(len(sets[0])), np.ones(len(sets[1]))], np.concatenate(sets)
     expected = {"msp": -softmax(logits, 1).max(1), "energy": energy(logits)}
     for score, values in expected.items():

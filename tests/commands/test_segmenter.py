@@ -16,15 +16,18 @@ from PIL import Image
 
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.shapes import KINDS, Shapes
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.segmentation import examine
-from simclrseg.targets.segmentation.examine import Examples, class_weights, examine_masks, open_masks
-from simclrseg.targets.segmentation.target import build_model, loss_of
+from simclrseg.targets.segmentation import examples
+from simclrseg.targets.segmentation.examine import class_weights, examine_masks
+from simclrseg.targets.segmentation.examples import Examples
+from simclrseg.targets.segmentation.open import open_masks
+from simclrseg.targets.segmentation.target import SegmentationTarget
 
 CLASSES = ("background", "disc", "square", "triangle")
 
@@ -146,7 +149,7 @@ def test_evaluate_repeats_the_score_of_the_run(finetuned):
 
 def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(examine.plots, "examples", lambda rows, colours, path: drawn.append((len(rows), path)))
+    monkeypatch.setattr(examples.plots, "examples", lambda rows, colours, path: drawn.append((len(rows), path)))
     dataset = open_masks(config_of(write_figures(tmp_path / "f")).data)
     metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=16, classes=dataset.classes)
     predict = lambda images: np.zeros((len(images), 4, 16, 16), np.float32)  # noqa: E731
@@ -171,6 +174,16 @@ def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
         open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "border": "ignore"}).data)
 
 
+class Figures(Dataset):
+    """Masks of so many classes, which nobody reads."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__("toy", [f"{number}.png" for number in range(20)], classes=tuple("abc"[:classes]))
+
+    def has_mask(self, index: int) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     ("loss", "classes", "outputs"),
     [(None, 2, 1), ("bce+dice", 2, 1), ("jaccard", 2, 1), ("ce+dice", 2, 2), (None, 3, 3), ("dice+focal", 3, 3)],
@@ -180,27 +193,18 @@ def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeyp
 
     from simclrseg.targets.segmentation import target as segmenter
 
-    class Two:
-        name, border = "toy", None
-        classes: tuple[str, ...] = ()
-        colours = ()
-
-    dataset = Two()
-    dataset.classes = tuple("abc"[:classes])
     monkeypatch.setattr(segmenter, "SEGMENTERS", {"unet": lambda backbone, encoder, n: nn.Linear(n, 1)})
     config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": loss})
-    model, facts = build_model(config, nn.Identity(), "resnet18", dataset)
+    target = SegmentationTarget(config.data, Figures(classes))
+    model, facts = target.build_model(config, nn.Identity(), "resnet18")
     assert model.in_features == outputs
     assert (facts["threshold"] is None) == (outputs > 1)
 
 
 def test_a_loss_for_two_classes_is_refused_for_more_with_the_one_to_take():
-    class Three:
-        classes = ("a", "b", "c")
-
     config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": "bce+dice"})
     with pytest.raises(UsageError, match=r"--loss bce\+dice: bce is for two classes.*pass --loss ce\+dice"):
-        loss_of(config, Three())
+        SegmentationTarget(config.data, Figures(3)).loss_name(config)
 
 
 @pytest.mark.parametrize(

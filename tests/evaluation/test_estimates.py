@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from simclrseg.evaluation import compare
+from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.estimates import class_rows, differences, draws, over_images, over_split
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.pixels import Pixels
@@ -18,18 +19,22 @@ from simclrseg.scores.results import Estimate, Report
 from simclrseg.targets.classification import scores as classification
 from simclrseg.targets.segmentation import scores as segmentation
 
+MODEL = ModelMetadata(
+    task="segmentation", encoder="cnn", image_size=32, classes=("background", "figure"), threshold=0.5
+)
 
-def labels(n: int = 60, classes: int = 7, seed: int = 0) -> classification.Scores:
+
+def labels(n: int = 60, classes: int = 7, seed: int = 0) -> classification.ClassificationScores:
     """Photos of which about half are right."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, n)
     probabilities = rng.dirichlet(np.ones(classes), n) + 0.5 * np.eye(classes)[truth]
-    return classification.Scores(
-        tuple(map(str, range(n))), tuple(range(n)), truth, (probabilities / 1.5).astype(np.float32), ()
+    return classification.ClassificationScores(
+        MODEL, tuple(map(str, range(n))), tuple(range(n)), truth, (probabilities / 1.5).astype(np.float32), ()
     )
 
 
-def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentation.Scores:
+def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentation.SegmentationScores:
     """Images of 20 x 20 with a foreground that differs much, whose first is empty."""
     rng = np.random.default_rng(0)
     images = []
@@ -38,7 +43,9 @@ def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentati
         probability = np.where(rng.random((20, 20)) < 0.2 - better, 1 - mask, mask) * (number > 0)
         images.append(Pixels.of(probability.astype(np.float32), mask.astype(np.uint8), 0.5, 2))
     keys = tuple(map(str, range(n)))
-    return segmentation.Scores(keys, tuple(range(n)), {"original": Pixels.stack(images, 2)}, (), empty)
+    return segmentation.SegmentationScores(
+        MODEL, keys, tuple(range(n)), {"original": Pixels.stack(images, 2)}, (), empty
+    )
 
 
 def test_metrics_of_photos_equal_scikit_learns_and_so_do_those_of_a_resample():
@@ -113,7 +120,7 @@ def test_the_best_threshold_has_the_highest_iou():
     mask = (rng.random((30, 30)) < 0.4).astype(np.uint8)
     probability = (0.3 * rng.random((30, 30)) + 0.25 * mask).astype(np.float32)  # 0.5 is far too high
     pixels = Pixels.of(probability, mask, 0.5, 2)
-    scores = segmentation.Scores(("a",), (0,), {"original": pixels}, ())
+    scores = segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, ())
     threshold = segmentation.best_threshold(scores)
     ious = [sklearn_metrics.jaccard_score(mask.ravel(), probability.ravel() > t) for t in scores.sweep()["threshold"]]
     assert scores.sweep()["iou"] == pytest.approx(ious, abs=1e-12)
@@ -123,14 +130,16 @@ def test_the_best_threshold_has_the_highest_iou():
 
 def test_equally_good_thresholds_give_the_middle():
     mask = np.eye(8, dtype=np.uint8)
-    scores = segmentation.Scores(("a",), (0,), {"original": Pixels.of(mask.astype(np.float32), mask, 0.5, 2)}, ())
+    scores = segmentation.SegmentationScores(
+        MODEL, ("a",), (0,), {"original": Pixels.of(mask.astype(np.float32), mask, 0.5, 2)}, ()
+    )
     assert segmentation.best_threshold(scores) == 0.5
 
 
 @pytest.mark.parametrize("empty", [0.0, 1.0, np.nan])
 def test_masks_without_a_foreground_have_no_best_threshold(empty):
     pixels = Pixels.of(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.uint8), 0.5, 2)
-    scores = segmentation.Scores(("a",), (0,), {"original": pixels}, (), empty)
+    scores = segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, (), empty)
     assert segmentation.best_threshold(scores) is None
 
 
@@ -193,4 +202,4 @@ def test_classes_that_are_the_likeliest_have_no_threshold():
     assert labels().sweep() == {} and segmentation.best_threshold(labels()) is None
     mask = np.eye(3, dtype=np.uint8)
     three = Pixels.of(np.eye(3, dtype=np.float32)[:, mask], mask, None, 3)
-    assert segmentation.Scores(("a",), (0,), {"original": three}, ()).sweep() == {}
+    assert segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": three}, ()).sweep() == {}

@@ -3,7 +3,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
 from simclrseg.evaluation.page import PICTURE_BYTES, page, picture, section, table
 from simclrseg.evaluation.report import write_report
+from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import gallery
 from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
 from simclrseg.scores.intervals import Interval
@@ -23,10 +23,18 @@ from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.results import Estimate, Evaluated, Report
 from simclrseg.scores.wording import written as written_value
 from simclrseg.targets.classification import scores as classification
-from simclrseg.targets.segmentation.scores import Scores, best_threshold
+from simclrseg.targets.segmentation.scores import SegmentationScores, best_threshold
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
 SIZE = 48
+MODEL = ModelMetadata(
+    task="segmentation",
+    encoder="cnn",
+    classes=("background", EVIL),
+    colours=((0, 0, 0), (255, 0, 0)),
+    image_size=32,
+    threshold=0.5,
+)
 
 
 class Parsed(HTMLParser):
@@ -86,7 +94,7 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         probability = np.full((SIZE, 2 * SIZE), 0.2, np.float32)
         probability[:, : 1 + SIZE * index // images] = 0.9
         counts.append(Pixels.of(probability, photos.mask(index), 0.5, 2))
-    scores = Scores(photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
+    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
     weights = draws(scores)
     columns = scores.by_image()
 
@@ -99,10 +107,8 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         kind="run",
         path=path,
         task="segmentation",
-        metadata=SimpleNamespace(
-            classes=("background", EVIL), colours=((0, 0, 0), (255, 0, 0)), image_size=32, threshold=0.5
-        ),
-        network=asked,
+        metadata=MODEL,
+        learner=asked,
         predict=predict,
         dataset=photos,
         split="test",
@@ -132,10 +138,11 @@ def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evalu
     photos = Photos(images)
     sure = 0.5 + np.arange(images)[:, None] / 1000
     probabilities = np.where(np.eye(classes)[predicted] == 1, sure, (1 - sure) / (classes - 1)).astype(np.float32)
-    scores = classification.Scores(photos.keys, tuple(range(images)), labels, probabilities, ())
+    metadata = ModelMetadata(task="classification", encoder="cnn", classes=names, image_size=32)
+    scores = classification.ClassificationScores(metadata, photos.keys, tuple(range(images)), labels, probabilities, ())
     changed = {
         "task": "classification",
-        "metadata": SimpleNamespace(classes=names, threshold=None, image_size=32),
+        "metadata": metadata,
         "dataset": photos,
         "indices": tuple(range(images)),
         "scores": scores,
@@ -351,10 +358,12 @@ def test_rows_of_a_damaged_history_are_left_out(tmp_path):
 def test_the_chart_names_the_threshold_that_is_the_best_one():
     mask = np.eye(8, dtype=np.uint8)
     pixels = Pixels.of(mask.astype(np.float32), mask, 0.5, 2)  # sure and right: every threshold is as good
-    scores = Scores(("a",), (0,), {"original": pixels}, ())
+    scores = SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, ())
     (chart,) = threshold_charts(replace(segmented(1), scores=scores))
     assert f"at {best_threshold(scores):g};" in chart.description and "1.0000, at 0.5;" in chart.description
-    nothing = Scores(("a",), (0,), {"original": Pixels.of(0.0 * mask, 0 * mask, 0.5, 2)}, (), empty=np.nan)
+    nothing = SegmentationScores(
+        MODEL, ("a",), (0,), {"original": Pixels.of(0.0 * mask, 0 * mask, 0.5, 2)}, (), empty=np.nan
+    )
     assert threshold_charts(replace(segmented(1), scores=nothing)) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import binary_metrics, confusion_matrix
 from simclrseg.targets.classification import scores as classification
 from simclrseg.targets.segmentation.scores import score
@@ -35,9 +36,13 @@ def brightness(images):
     return images[..., 0].astype(np.float32) / 255
 
 
+def described(classes: int = 2, threshold: float | None = 0.5) -> ModelMetadata:
+    names = tuple(f"c{number}" for number in range(classes))
+    return ModelMetadata(task="segmentation", encoder="cnn", image_size=32, classes=names, threshold=threshold)
+
+
 def scored(**options):
-    defaults = {"image_size": 32, "classes": 2, "threshold": 0.5, "batch_size": 2, "workers": 2}
-    return score(brightness, Halves(), range(5), **{**defaults, **options})
+    return score(brightness, Halves(), range(5), metadata=described(), **{"batch_size": 2, "workers": 2, **options})
 
 
 def test_an_oracle_is_right_but_for_the_edges_that_resizing_blurs():
@@ -64,12 +69,12 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out():
 
 @pytest.mark.parametrize("indices", [[2], [2, 2, 2]])
 def test_photos_none_of_which_can_be_read_are_an_error(indices):
-    options = {"image_size": 32, "batch_size": 2, "workers": 1}
+    options = {"metadata": described(), "batch_size": 2, "workers": 1}
     number = f"none of the {len(indices)} photos could be read; the first: 2.png: broken"
     with pytest.raises(DataError, match=number):
-        score(brightness, Halves(), indices, classes=2, threshold=0.5, **options)
+        score(brightness, Halves(), indices, **options)
     with pytest.raises(DataError, match=number):
-        classification.score(brightness, Halves(), indices, classes=(), **options)
+        classification.score(brightness, Halves(), indices, **options)
 
 
 def test_a_score_follows_from_its_confusion_matrix():
@@ -78,9 +83,7 @@ def test_a_score_follows_from_its_confusion_matrix():
         lambda images: np.ones(images.shape[:3], np.float32),
         dataset,
         [0],
-        image_size=32,
-        classes=2,
-        threshold=0.5,
+        metadata=described(),
         batch_size=1,
         workers=1,
     )
@@ -94,7 +97,7 @@ def test_a_probability_a_class_is_decided_by_the_likeliest():
         bright = images[..., 0].astype(np.float32) / 255
         return np.stack([1 - bright, np.zeros_like(bright), bright], axis=1)
 
-    scores = score(three, Halves(classes=3), [0, 1], image_size=32, classes=3, threshold=None, batch_size=2, workers=1)
+    scores = score(three, Halves(classes=3), [0, 1], metadata=described(3, None), batch_size=2, workers=1)
     original = scores.counts["original"].sum(0)
     assert np.trace(original) / original.sum() > 0.98 and original[1].sum() == 0 and original[2, 2] > 0
 
@@ -105,9 +108,7 @@ def test_both_resolutions_decide_at_the_same_threshold(probability, foreground):
         lambda images: np.full(images.shape[:3], probability, np.float32),
         Halves(),
         [0],
-        image_size=32,
-        classes=2,
-        threshold=0.5,
+        metadata=described(),
         batch_size=1,
         workers=1,
     )

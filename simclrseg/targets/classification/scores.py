@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from simclrseg.charts import plots
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
@@ -24,14 +26,15 @@ from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.intervals import Floats
 from simclrseg.scores.reading import read_photos
-from simclrseg.scores.results import Example
+from simclrseg.scores.results import Estimate, Example
 
 
 @dataclass(frozen=True)
-class Scores:
+class ClassificationScores:
     """What was true and what was said of every photo, from which every metric follows.
 
     Attributes:
+        metadata: of the model that was scored.
         keys: the N photos' names in their dataset.
         indices: the same as numbers.
         labels: (N,) int64 true class ids.
@@ -39,6 +42,7 @@ class Scores:
         skipped: photos that could not be read, with the reason.
     """
 
+    metadata: ModelMetadata
     keys: tuple[str, ...]
     indices: tuple[int, ...]
     labels: np.ndarray
@@ -96,11 +100,9 @@ class Scores:
         wrong = int((value < 0).sum())
         return order[:wrong], order[wrong:]
 
-    def examples(
-        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
-    ) -> list[Example]:
+    def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """Photos, and in words what they show and what was said; they are not predicted again."""
-        names, predicted = metadata.classes, self.predicted
+        names, predicted = self.metadata.classes, self.predicted
         return [
             Example(
                 self.keys[row],
@@ -117,37 +119,72 @@ class Scores:
         top = top_hits(self.probabilities, self.labels) / len(self.keys) if several else None
         return classification_metrics(self.confusion, top=top)
 
+    def results(self, split: str) -> dict[str, Any]:
+        """The metrics over the split."""
+        return {"split": split, "n": len(self.keys), "metrics": self.metrics}
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """All metrics over the split: a label has no resolution."""
+        return self.metrics
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a photo: what it is and what was said."""
+        names = self.metadata.classes
+        return [
+            {
+                "image": key,
+                "true": names[label],
+                "predicted": names[predicted],
+                "probability": float(probability[predicted]),
+                "correct": int(predicted == label),
+            }
+            for key, label, predicted, probability in zip(
+                self.keys, self.labels, self.predicted, self.probabilities, strict=True
+            )
+        ]
+
+    def means(self, weights: Floats | None) -> dict[str, Estimate]:
+        """Nothing: the metrics over the split are means over images already."""
+        return {}
+
+    def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def draw(self, folder: Path) -> None:
+        """Which classes are taken for which, in ``confusion.png``."""
+        plots.confusion(self.confusion, self.metadata.classes, folder / "confusion.png")
+
 
 def score(
     predict: Predict,
     dataset: Dataset,
     indices: Sequence[int],
     *,
-    classes: Sequence[str],
-    image_size: int,
+    metadata: ModelMetadata,
     batch_size: int,
     workers: int,
-) -> Scores:
+) -> ClassificationScores:
     """Compare predicted classes with labels, by the classes' names.
 
     Args:
         predict: the model; it gets a batch of squashed photos.
-        dataset: photos with labels; each of their names is among ``classes``.
-        classes: the model's K class names, by id.
-        image_size: side S of the squares that the model was trained on.
+        dataset: photos with labels; each of their names is among the model's classes.
+        metadata: of the model.
 
     Raises:
         DataError: if no photo can be read.
     """
-    ids = np.array([classes.index(name) for name in dataset.label_names], np.int64)
+    ids = np.array([metadata.classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []
     skipped: list[str] = []
     probabilities = []
     for read, photos in read_photos(
-        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
+        dataset, indices, image_size=metadata.image_size, batch_size=batch_size, workers=workers, skipped=skipped
     ):
         probabilities.append(predict(photos))
         scored += read
     keys = tuple(dataset.keys[index] for index in scored)
     labels = ids[dataset.labels[scored]]  # type: ignore[index]
-    return Scores(keys, tuple(scored), labels, np.concatenate(probabilities), tuple(skipped))
+    return ClassificationScores(metadata, keys, tuple(scored), labels, np.concatenate(probabilities), tuple(skipped))

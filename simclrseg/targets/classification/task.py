@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclrseg.engine.task import Batch, Logs
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, top_hits
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
@@ -40,6 +42,18 @@ class Classification:
         self.classes = tuple(classes)
         self.label_smoothing = label_smoothing
         self.normalize = Normalize(mean, std, full_scale)
+
+    @classmethod
+    def of(cls, model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float = 0.0) -> Self:
+        """The network that ``metadata`` describe."""
+        return cls(
+            model,
+            classes=metadata.classes,
+            mean=metadata.mean,
+            std=metadata.std,
+            full_scale=metadata.full_scale,
+            label_smoothing=label_smoothing,
+        )
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """``image`` (N, S, S, 3) uint8 and ``label`` (N,) int64 -> the smoothed loss, and the accuracy beside it."""

@@ -3,83 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from simclrseg.charts import plots
-from simclrseg.config.finetune import LabelledData
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
-from simclrseg.data.datasets.chosen import choose_classes
-from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
-from simclrseg.errors import DataError, ImageError, UsageError
-from simclrseg.images.resizing import resize_image, resize_mask
-from simclrseg.inference.masks import Predict, to_mask
-from simclrseg.labels.classes import MAX_CLASSES
-from simclrseg.metadata import ModelMetadata
+from simclrseg.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
 MANY = 6  # classes beyond which only the extremes are told
-
-Rows = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-def open_masks(config: LabelledData) -> Dataset:
-    """Open photos with masks, of those classes that are asked for.
-
-    Raises:
-        DataError: if there are no masks.
-        UsageError: if ``--classes`` or ``--border`` does not fit them.
-    """
-    count = class_count(config.classes)
-    options = DatasetOptions(
-        border=config.border,
-        classes_file=Path(config.classes_file) if config.classes_file else None,
-        class_count=count,
-        image_column=config.image_column,
-        label_column=config.label_column,
-        mask_column=config.mask_column,
-    )
-    dataset = open_dataset(config.name, options)
-    if not dataset.has_masks:
-        command = f"simclrseg finetune --task classify --dataset {shlex.quote(config.name)}"
-        remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
-        raise DataError(
-            f"{config.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
-            f"with a column of masks, oxford_pets or voc{remedy}"
-        )
-    if config.border != "pet" and dataset.border is None:
-        raise UsageError(
-            f"--border {config.border} is for oxford_pets, whose masks mark a border: leave it out for {dataset.name}"
-        )
-    if count is None:
-        return choose_classes(dataset, config.classes) if config.classes else dataset
-    if count != len(dataset.classes):
-        raise UsageError(
-            f"--classes {count}: {dataset.name} has {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
-            "leave it out, or name the classes to learn"
-        )
-    return dataset
-
-
-def class_count(classes: Sequence[str]) -> int | None:
-    """The number that ``--classes`` gives; None where it gives names.
-
-    Raises:
-        UsageError: for a number of classes that masks cannot hold.
-    """
-    if len(classes) != 1 or not classes[0].isdecimal():
-        return None
-    count = int(classes[0])
-    if not 2 <= count <= MAX_CLASSES:
-        raise UsageError(f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them")
-    return count
 
 
 def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> np.ndarray:
@@ -133,69 +68,3 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
     weights = scaled_weights(weights, counts)
     log.info("class weights: " + ", ".join(f"{name} {w:.3g}" for name, w in zip(classes, weights, strict=True)))
     return weights
-
-
-def example_rows(predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Rows:
-    """Photo, true and predicted mask of those photos that can be read, all squashed to the training size."""
-    side = (metadata.image_size, metadata.image_size)
-    pairs = []
-    for index in indices:
-        try:
-            pairs.append((resize_image(dataset.image(index), side), resize_mask(dataset.mask(index), side)))
-        except ImageError:  # scoring has named it
-            continue
-    if not pairs:
-        return []
-    probabilities = predict(np.stack([photo for photo, _ in pairs]))
-    masks = [to_mask(probability, metadata.threshold) for probability in probabilities]
-    return [(photo, truth, mask) for (photo, truth), mask in zip(pairs, masks, strict=True)]
-
-
-class Examples:
-    """An observer that draws some photos, with true and predicted masks, every few epochs.
-
-    Args:
-        predict: the network as it is at the end of an epoch.
-        every: epochs between pictures.
-        path: the PNG, overwritten each time.
-    """
-
-    def __init__(
-        self,
-        predict: Predict,
-        dataset: Dataset,
-        indices: Sequence[int],
-        *,
-        every: int,
-        metadata: ModelMetadata,
-        path: Path,
-    ) -> None:
-        self._predict = predict
-        self._dataset = dataset
-        self._indices = indices
-        self._every = every
-        self._metadata = metadata
-        self._path = path
-
-    def on_start(self, plan: Plan) -> None:
-        pass
-
-    def on_step(self, record: StepRecord) -> None:
-        pass
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        if record.epoch % self._every == 0:
-            draw_examples(self._predict, self._dataset, self._indices, metadata=self._metadata, path=self._path)
-
-    def on_end(self) -> None:
-        pass
-
-
-def draw_examples(
-    predict: Predict, dataset: Dataset, indices: Sequence[int], *, metadata: ModelMetadata, path: Path
-) -> None:
-    """Draw those of some photos that can be read."""
-    if rows := example_rows(predict, dataset, indices, metadata):
-        colours = colour_bands(dataset.bands)
-        shown = [(plots.viewable(photo, colours), truth, mask) for photo, truth, mask in rows]
-        plots.examples(shown, dataset.colours, path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,24 +17,25 @@ from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import binary_metrics
-from simclrseg.scores import results
+from simclrseg.metrics.counts import binary_metrics, per_class_iou, segmentation_metrics
 from simclrseg.scores.confidences import Confidences
+from simclrseg.scores.estimates import over_images
 from simclrseg.scores.gallery import errors, viewable
-from simclrseg.scores.intervals import Floats
-from simclrseg.scores.pixels import THRESHOLDS, Pixels
+from simclrseg.scores.intervals import Floats, interval
+from simclrseg.scores.pixels import RESOLUTIONS, THRESHOLDS, Pixels, Resolution
 from simclrseg.scores.reading import read_ahead
+from simclrseg.scores.results import Estimate, Example, Scores
 from simclrseg.scores.wording import words
 
-Resolution = Literal["training", "original"]
-RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Scores:
+class SegmentationScores:
     """Counts of every image, from which every metric follows.
 
     Attributes:
+        metadata: of the model that was scored.
         keys: the N images' names in their dataset.
         indices: the same as numbers.
         pixels: per resolution, what was counted in each image.
@@ -41,6 +44,7 @@ class Scores:
         confidences: counts of all pixels by their confidence, at the resolution of the metrics.
     """
 
+    metadata: ModelMetadata
     keys: tuple[str, ...]
     indices: tuple[int, ...]
     pixels: dict[Resolution, Pixels]
@@ -117,10 +121,9 @@ class Scores:
         half = -(-len(order) // 2)
         return order[:half], order[half:]
 
-    def examples(
-        self, rows: Sequence[int], *, dataset: Dataset, predict: Predict, metadata: ModelMetadata
-    ) -> list[results.Example]:
+    def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """Photos, both masks and where these differ; they are predicted once more, as one batch."""
+        metadata = self.metadata
         images = [dataset.image(self.indices[row]) for row in rows]
         size = (metadata.image_size, metadata.image_size)
         probabilities = predict(np.stack([resize_image(image, size) for image in images]))
@@ -137,11 +140,79 @@ class Scores:
                 ("prediction", overlay(photo, predicted, colours)),
                 ("errors", errors(photo, truth, predicted)),
             )
-            found.append(results.Example(self.keys[row], f"{words(deciding)} {values[row]:.4f}", pictures))
+            found.append(Example(self.keys[row], f"{words(deciding)} {values[row]:.4f}", pictures))
         return found
 
+    def results(self, split: str) -> dict[str, dict[str, Any]]:
+        """Per resolution, the metrics over the split, and of many classes the IoU of each."""
+        return {
+            resolution: {
+                "split": split,
+                "n": len(self.keys),
+                "resolution": resolution,
+                "border": self.metadata.border,
+                "threshold": self.metadata.threshold,
+                "metrics": segmentation_metrics(counts.sum(axis=0)),
+                **_by_class(counts.sum(axis=0), self.metadata.classes),
+            }
+            for resolution, counts in self.counts.items()
+        }
 
-def best_threshold(scores: results.Scores) -> float | None:
+    @property
+    def headline(self) -> dict[str, float]:
+        """The metrics over the split at the resolution of the masks."""
+        return segmentation_metrics(self.confusion)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row an image: its own metrics."""
+        columns = self.by_image()
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [
+            {"image": key, **dict(zip(columns, row, strict=True))} for key, row in zip(self.keys, values, strict=True)
+        ]
+
+    def means(self, weights: Floats | None) -> dict[str, Estimate]:
+        """The means over images of their own metrics."""
+        return over_images(self.by_image(), weights)
+
+    def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
+        """Empty masks, and what the best threshold on validation images would give."""
+        found: dict[str, Any] = {
+            "resolution": self.resolution,
+            "border": self.metadata.border,
+            "threshold": self.metadata.threshold,
+            "empty_masks": self.empty_masks,
+            "empty": f"{self.empty:g}",  # JSON has no nan
+        }
+        if self.metadata.threshold is None or validation is None:
+            return found
+        chosen_on = validation()
+        threshold = best_threshold(chosen_on)
+        if threshold is None:
+            log.info("there is no best threshold to tell: the masks of the validation photos have no foreground")
+            return found
+        everything = np.ones((1, len(self.keys)))
+        ends = None if weights is None else interval(self.at_threshold(threshold, weights)["iou"])
+        found["best_threshold"] = {
+            "threshold": threshold,
+            "validation_photos": len(chosen_on.keys),
+            "iou": Estimate(float(self.at_threshold(threshold, everything)["iou"][0]), ends).facts(),
+        }
+        return found
+
+    def draw(self, folder: Path) -> None:
+        """Nothing: the tables show it better than pictures."""
+
+
+def _by_class(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """IoU of each of more than two classes; None, which JSON knows, where one is neither there nor predicted."""
+    if len(classes) <= 2:
+        return {}
+    scores = [None if np.isnan(value) else value for value in per_class_iou(matrix).tolist()]
+    return {"iou_by_class": dict(zip(classes, scores, strict=True))}
+
+
+def best_threshold(scores: Scores) -> float | None:
     """The threshold with the highest IoU over the split; of several the one nearest to 0.5.
 
     None where there is none, or no foreground to find.
@@ -158,28 +229,25 @@ def score(
     dataset: Dataset,
     indices: Sequence[int],
     *,
-    image_size: int,
-    classes: int,
-    threshold: float | None,
+    metadata: ModelMetadata,
     batch_size: int,
     workers: int,
     resolutions: Sequence[Resolution] = RESOLUTIONS,
     empty: float = 1.0,
-) -> Scores:
+) -> SegmentationScores:
     """Compare predictions with masks, at some resolutions in one pass.
 
     A probability map is brought to the mask's size before it becomes a mask (design §6).
 
     Args:
         predict: the model; it gets a batch of squashed photos.
-        image_size: side S of the squares that the model was trained on.
-        classes: number of classes C; two classes have one probability, that of class 1, or one each.
-        threshold: probability above which a pixel is class 1; unused where there is a probability for each class.
+        metadata: of the model; two classes have one probability, that of class 1, or one each.
         empty: what an image counts in which there is nothing to find and nothing was found.
 
     Raises:
         DataError: if no photo can be read.
     """
+    side, threshold, classes = metadata.image_size, metadata.threshold, len(metadata.classes)
     scored: list[int] = []
     skipped: list[str] = []
     counts: dict[Resolution, list[Pixels]] = {resolution: [] for resolution in resolutions}
@@ -187,13 +255,13 @@ def score(
     finest = _finest(resolutions)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return resize_image(dataset.image(index), (image_size, image_size)), dataset.mask(index)
+        return resize_image(dataset.image(index), (side, side)), dataset.mask(index)
 
     def count(probability: np.ndarray, mask: np.ndarray) -> tuple[dict[Resolution, Pixels], Confidences]:
         found = {}
         for resolution in resolutions:
             if resolution == "training":
-                here, truth = probability, resize_mask(mask, (image_size, image_size))
+                here, truth = probability, resize_mask(mask, (side, side))
             else:
                 here, truth = to_size(probability, mask.shape), mask
             found[resolution] = Pixels.of(here, truth, threshold, classes)
@@ -211,7 +279,7 @@ def score(
             scored += read
     keys = tuple(dataset.keys[index] for index in scored)
     stacked = {resolution: Pixels.stack(images, classes) for resolution, images in counts.items()}
-    return Scores(keys, tuple(scored), stacked, tuple(skipped), empty, confidences)
+    return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), empty, confidences)
 
 
 def _finest(resolutions: Collection[Resolution]) -> Resolution:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from simclrseg.engine.task import Batch, Logs
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
@@ -42,6 +44,21 @@ class Segmentation:
         self.classes = tuple(classes)
         self.threshold = threshold
         self.normalize = Normalize(mean, std, full_scale)
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, metadata: ModelMetadata, loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> Self:
+        """The network that ``metadata`` describe, with a loss where it is to learn."""
+        return cls(
+            model,
+            loss,
+            classes=metadata.classes,
+            mean=metadata.mean,
+            std=metadata.std,
+            full_scale=metadata.full_scale,
+            threshold=metadata.threshold,
+        )
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """``image`` (N, S, S, bands) and ``mask`` (N, S, S) uint8 -> the loss."""

@@ -1,0 +1,52 @@
+"""Fine-tuned runs and files opened again: their target, and the images that they were trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simclrseg import runs
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.errors import DataError, ModelFileError
+from simclrseg.knobs.files import config_of_run
+from simclrseg.metadata import ModelMetadata
+from simclrseg.targets import TARGETS
+from simclrseg.targets.base import Target
+
+TargetClass = type[Target[Any]]
+
+
+def target_of(run: runs.Run) -> TargetClass:
+    """The target of a run."""
+    target: TargetClass = TARGETS[config_of_run(FinetuneConfig, run.folder).model.task]
+    return target
+
+
+def target_of_model(metadata: ModelMetadata) -> TargetClass:
+    """The target of a model file.
+
+    Raises:
+        ModelFileError: if it is no fine-tuned model.
+    """
+    for target in TARGETS.values():
+        if metadata.task == target.TASK:
+            found: TargetClass = target
+            return found
+    known = " or ".join(target.TASK for target in TARGETS.values())
+    raise ModelFileError(f"the model is for {metadata.task!r}, not for {known}: fine-tune it first")
+
+
+def images_of(run: runs.Run) -> Target[Any]:
+    """A run's images and their split as they were, checked by the hash of the test images.
+
+    Raises:
+        DataError: if the test images or what is true of them have changed since.
+    """
+    config = config_of_run(FinetuneConfig, run.folder)
+    target: Target[Any] = TARGETS[config.model.task].open(config.data)
+    stored = run.environment.get("test_hash")
+    if stored and target.hash_of(target.split.test) != stored:
+        raise DataError(
+            f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: "
+            "they changed on the disk; restore them, or fine-tune again"
+        )
+    return target
