@@ -263,7 +263,7 @@ def test_only_the_images_that_are_shown_are_read_again_in_one_batch(tmp_path):
     model = segmented(200)
     write_report(Report(tmp_path, (model,)))
     assert sorted(model.dataset.read) == [*range(gallery.WORST), *range(200 - gallery.BEST, 200)]
-    assert model.network == [gallery.WORST + gallery.BEST]  # calls of predict
+    assert model.learner == [gallery.WORST + gallery.BEST]  # calls of predict
 
 
 def numbers(*examples: gallery.Example) -> list[int]:
@@ -279,7 +279,8 @@ def test_no_image_is_among_the_worst_and_the_best():
 
 def test_a_model_that_names_no_colours_is_shown_in_others():
     model = segmented(2)
-    model.metadata.colours = ()
+    scores = replace(model.scores, metadata=MODEL.model_copy(update={"colours": ()}))
+    model = replace(model, scores=scores)
     worst, _ = gallery.worst_and_best(model)
     assert not np.array_equal(worst[0].pictures[0][1], worst[0].pictures[1][1])
 
