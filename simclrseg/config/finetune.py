@@ -10,7 +10,6 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.errors import suggestion
 from simclrseg.knobs.sections import Console, Knobs, Section, check_meaning
 from simclrseg.knobs.values import (
     BackboneName,
@@ -21,20 +20,18 @@ from simclrseg.knobs.values import (
     PathText,
     check_columns,
 )
-from simclrseg.losses import LOSSES
+from simclrseg.knobs.words import parse_words
+from simclrseg.losses import ENTRIES as LOSSES
 from simclrseg.models import SEGMENTERS
 from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
 
 
 def _known_losses(text: str) -> str:
-    names = text.split("+")
-    for name in names:
-        if name not in LOSSES:
-            raise ValueError(f"{name!r} is not a loss: {suggestion(name, LOSSES)}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{text!r} names a loss twice")
-    if {"bce", "ce"} <= set(names):
-        raise ValueError(f"{text!r}: bce is for one logit a pixel and ce for one a class, take one of them")
+    words = parse_words(text, "loss", {name: entry.parameter for name, entry in LOSSES.items()})
+    made_for = {LOSSES[word.name].logits: word.name for word in words}
+    if {"one", "each"} <= set(made_for):
+        one, each = made_for["one"], made_for["each"]
+        raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
     return text
 
 

@@ -1,6 +1,7 @@
 """Losses of segmentation. Each is a mean over photos, so micro-batches and processes add up to it exactly.
 
-To add one: a function ``(logits, mask, weights=None) -> scalar`` in a file of this folder and its line in LOSSES.
+To add one: a function ``(logits, mask, weights=None) -> scalar`` in a file of this folder, and its entry in
+``losses/__init__.py``. A number that users may set, as in ``focal:3``, is one more argument with a default.
 
 Shapes and words that all of them share:
     logits: (N, 1, H, W) of the foreground, or (N, C, H, W).
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from simclrseg.metadata import IGNORE
 
-FOCUS = 2.0  # gamma of the focal loss, as Lin et al. found it best
 _EPS = 1e-7
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -47,18 +47,21 @@ def ce(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     return _mean(F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none"), mask, weights)
 
 
-def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Focal loss (Lin et al. 2017, eq. 4) with gamma 2: cross entropy in which pixels that are right count less.
+def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017, eq. 4): cross entropy in which pixels that are right count less.
 
     Of several classes it takes the softmax, which is what decides later; segmentation-models-pytorch's class takes a
     sigmoid for each.
+
+    Args:
+        gamma: how much less; 0 is cross entropy, and the paper found 2 best.
     """
     if logits.shape[1] == 1:
         target = (mask == 1).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
     else:
         losses = F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
-    return _mean((-torch.expm1(-losses)) ** FOCUS * losses, mask, weights)
+    return _mean((-torch.expm1(-losses)) ** gamma * losses, mask, weights)
 
 
 def dice(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -186,7 +186,15 @@ class Figures(Dataset):
 
 @pytest.mark.parametrize(
     ("loss", "classes", "outputs"),
-    [(None, 2, 1), ("bce+dice", 2, 1), ("jaccard", 2, 1), ("ce+dice", 2, 2), (None, 3, 3), ("dice+focal", 3, 3)],
+    [
+        (None, 2, 1),
+        ("bce+dice", 2, 1),
+        ("focal:3", 2, 1),
+        ("jaccard", 2, 1),
+        ("ce+dice", 2, 2),
+        (None, 3, 3),
+        ("dice+focal", 3, 3),
+    ],
 )
 def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeypatch, loss, classes, outputs):
     from torch import nn

@@ -41,12 +41,14 @@ def test_ce_equals_torchs_when_nothing_is_ignored() -> None:
     torch.testing.assert_close(ce(logits, mask), F.cross_entropy(logits, mask.long()))
 
 
-def test_focal_equals_segmentation_models_pytorchs() -> None:
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 3.0])
+def test_focal_equals_segmentation_models_pytorchs(gamma: float) -> None:
     logits, mask = sample(1)
-    library = smp.losses.FocalLoss("binary", ignore_index=255)
-    torch.testing.assert_close(focal(logits, mask), library(logits, mask.long()))
+    library = smp.losses.FocalLoss("binary", gamma=gamma, ignore_index=255)
+    torch.testing.assert_close(focal(logits, mask, gamma=gamma), library(logits, mask.long()))
     logits, mask = sample(CLASSES)
-    torch.testing.assert_close(focal(logits, mask), softmax_focal_loss_with_logits(logits, mask.long()))
+    expected = softmax_focal_loss_with_logits(logits, mask.long(), gamma=gamma)
+    torch.testing.assert_close(focal(logits, mask, gamma=gamma), expected)
 
 
 @pytest.mark.parametrize("loss", [dice, jaccard])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from simclrseg.data.splits import test_hash
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
 from simclrseg.inference.masks import Predict
-from simclrseg.losses import LOSSES
+from simclrseg.knobs.words import Word, parse_words
+from simclrseg.losses import ENTRIES, LOSSES, usual
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
@@ -33,6 +35,7 @@ from simclrseg.targets.segmentation.task import Segmentation
 log = logging.getLogger(__name__)
 
 EXAMPLES = 6
+PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}
 
 
 class SegmentationTarget(Target[SegmentationScores]):
@@ -86,12 +89,14 @@ class SegmentationTarget(Target[SegmentationScores]):
     def loss_name(self, config: FinetuneConfig) -> str:
         """A loss, or several with + between them."""
         classes = len(self.dataset.classes)
-        loss = config.training.loss or ("bce" if classes == 2 else "ce")
-        if "bce" in loss.split("+") and classes > 2:
-            remedy = loss.replace("bce", "ce")
-            raise UsageError(
-                f"--loss {loss}: bce is for two classes, and {config.data.dataset} has {classes}: pass --loss {remedy}"
-            )
+        loss = config.training.loss or usual(classes=classes)
+        for word in words_of(loss):
+            if ENTRIES[word.name].logits == "one" and classes > 2:
+                remedy = loss.replace(word.name, usual(classes=classes))
+                raise UsageError(
+                    f"--loss {loss}: {word.name} is for two classes, and {config.data.dataset} has {classes}: "
+                    f"pass --loss {remedy}"
+                )
         return loss
 
     def build_model(
@@ -102,7 +107,8 @@ class SegmentationTarget(Target[SegmentationScores]):
             log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
         dataset = self.dataset
         classes = len(dataset.classes)
-        outputs = classes if classes > 2 or "ce" in self.loss_name(config).split("+") else 1
+        each = any(ENTRIES[word.name].logits == "each" for word in words_of(self.loss_name(config)))
+        outputs = classes if classes > 2 or each else 1
         facts = {
             "task": self.TASK,
             "decoder": decoder,
@@ -122,7 +128,8 @@ class SegmentationTarget(Target[SegmentationScores]):
         """The network with its loss, after a look at all masks."""
         counts = examine_masks(self.dataset, pairs, self.split, threads=threads)
         weights = class_weights(config.training.class_weights, counts, self.dataset.classes)
-        losses = [LOSSES[name] for name in self.loss_name(config).split("+")]
+        words = words_of(self.loss_name(config))
+        losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
         return Segmentation.of(model, metadata, total(losses, weights))
 
     @classmethod
@@ -167,6 +174,11 @@ class SegmentationTarget(Target[SegmentationScores]):
         two = len(metadata.classes) == 2
         averages = ("iou", "f1", "dice", "precision", "recall") if two else ("miou", "f1", "precision", "recall")
         return (*averages, "accuracy", "boundary_iou", "bce" if two else "ce", "focal_loss", "dice_loss")
+
+
+def words_of(loss: str) -> tuple[Word, ...]:
+    """The parts of a loss that was checked."""
+    return parse_words(loss, "loss", PARAMETERS)
 
 
 def decoder_of(config: FinetuneConfig, encoder: str) -> str:
