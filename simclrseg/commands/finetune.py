@@ -21,7 +21,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import spread
 from simclrseg.data.seen import joined, photo_hashes, record
-from simclrseg.data.splits import split_json
+from simclrseg.data.splits import SPLIT_FILE, split_json
 from simclrseg.engine.footprint import explained_shortage, least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
@@ -140,7 +140,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         **{PRETRAINED_FILE: recorded_file(prepared.pretrained, resumed)},
     ) as run:
         if distributed.is_main():
-            write_json(run.folder / "split.json", split_json(dataset, split, metadata.test_hash))
+            write_json(run.folder / SPLIT_FILE, split_json(dataset, split, metadata.test_hash))
             if prepared.loaded:
                 write_json(run.folder / "load_report.json", prepared.loaded)
         micro_batch = choose_micro_batch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import math
 import re
 from collections import Counter
@@ -16,6 +18,10 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
 from simclrseg.system.hardware import cpu_cores
 
+log = logging.getLogger(__name__)
+
+SPLIT_FILE = "split.json"
+"""What runs call the record of their split."""
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10
 TestSplit = Literal["official", "random"]
@@ -181,6 +187,54 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
         "validation": [dataset.keys[index] for index in split.validation],
         "test": [dataset.keys[index] for index in split.test],
     }
+
+
+def stored_split(dataset: Dataset, path: Path) -> Split:
+    """The split that a run recorded, whatever has come to the dataset since.
+
+    Training and validation photos that are gone are left out, with a warning.
+
+    Raises:
+        DataError: if the record cannot be read, or test photos are gone.
+    """
+    places = {key: index for index, key in enumerate(dataset.keys)}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parts = {name: tuple(content[name]) for name in ("train", "validation", "test")}
+        fold = tuple(content["fold"]) if content["fold"] else None
+        train, validation, test = (sorted(places[key] for key in keys if key in places) for keys in parts.values())
+        split = Split(
+            train=tuple(train),
+            validation=tuple(validation),
+            test=tuple(test),
+            development=content["development"],
+            data_ratio=content["data_ratio"],
+            seed=content["split_seed"],
+            test_split=content["test_split"],
+            line=_line(
+                content["data_ratio"],
+                len(train),
+                len(validation),
+                development=content["development"],
+                fold=fold,
+                groups=None,
+            ),
+            fold=fold,
+            group_by=content["group_by"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): restore it, or remove it, and the split is made "
+            "anew from the photos that are there"
+        ) from error
+    if gone := [key for key in parts["test"] if key not in places]:
+        raise DataError(
+            f"{len(gone):,} of {len(parts['test']):,} test photos of {path} are not in {dataset.name}, such as "
+            f"{gone[0]}: restore them, or name others with --dataset"
+        )
+    if gone := [key for key in (*parts["train"], *parts["validation"]) if key not in places]:
+        log.warning(f"{len(gone):,} photos that were trained on are not in {dataset.name} any more, such as {gone[0]}")
+    return split
 
 
 def _rank(seed: int, name: str) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.splits import SPLIT_FILE, stored_split
 from simclrseg.errors import DataError, ModelFileError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import ModelMetadata
@@ -36,13 +37,15 @@ def target_of_model(metadata: ModelMetadata) -> TargetClass:
 
 
 def images_of(run: runs.Run) -> Target[Any]:
-    """A run's images and their split as they were, checked by the hash of the test images.
+    """A run's images, split as its record says, and checked by the hash of the test images.
 
     Raises:
         DataError: if the test images or what is true of them have changed since.
     """
     config = config_of_run(FinetuneConfig, run.folder)
-    target: Target[Any] = TARGETS[config.model.task].open(config.data)
+    kind: TargetClass = TARGETS[config.model.task]
+    dataset, record = kind.open_dataset(config.data), run.folder / SPLIT_FILE
+    target = kind(config.data, dataset, split=stored_split(dataset, record) if record.is_file() else None)
     stored = run.environment.get("test_hash")
     if stored and target.hash_of(target.split.test) != stored:
         raise DataError(

@@ -56,6 +56,7 @@ class Target(ABC, Generic[S]):
         data: which images, and how they are split.
         dataset: the images, opened.
         for_training: False where they are only scored: any part of the split may be empty then.
+        split: how they are split already; by default ``data`` says it.
 
     Attributes:
         TASK: what metadata call it.
@@ -76,10 +77,12 @@ class Target(ABC, Generic[S]):
     LABEL: ClassVar[str]
     LABELLED: ClassVar[str]
 
-    def __init__(self, data: LabelledData, dataset: Dataset, *, for_training: bool = True) -> None:
+    def __init__(
+        self, data: LabelledData, dataset: Dataset, *, for_training: bool = True, split: Split | None = None
+    ) -> None:
         self.data = data
         self.dataset = dataset
-        self.split = self.make_split(for_training=for_training)
+        self.split = split or self.make_split(for_training=for_training)
 
     @classmethod
     def open(cls, data: LabelledData, *, for_training: bool = True) -> Self:

@@ -11,9 +11,10 @@ import pytest
 from simclrseg.cli.app import main
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.smaller import smaller_command
 from simclrseg.engine.history import Plan, StepRecord
 from simclrseg.knobs.files import parse_config
-from simclrseg.training.forecast import Forecast, in_words, smaller_command
+from simclrseg.training.forecast import Forecast, in_words
 from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 

@@ -26,8 +26,7 @@ from simclrseg.charts import plots
 from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS, adjusted
-from simclrseg.data.loader import Loader
-from simclrseg.data.samples import some_rows
+from simclrseg.data.loader import Loader, some_rows
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.history import EpochRecord, FileHistory
 from simclrseg.engine.task import Task

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets.base import Dataset, FileDataset
-from simclrseg.data.splits import labelled_test_hash, make_split, split_json
+from simclrseg.data.splits import labelled_test_hash, make_split, split_json, stored_split
 from simclrseg.data.splits import test_hash as hash_of_test
 from simclrseg.errors import DataError
 
@@ -190,6 +190,45 @@ def test_split_json_names_every_photo(pairs):
     assert sorted(content["train"] + content["validation"] + content["test"]) == sorted(dataset.keys)
     assert content["test_hash"] == "ab12"
     assert (content["border"], content["split_seed"], content["test_split"]) == ("pet", 0, "random")
+
+
+class Toy(Dataset):
+    def __init__(self, keys) -> None:
+        super().__init__("toy", list(keys))
+
+
+def recorded(tmp_path, **changed):
+    keys = [f"{number}.jpg" for number in range(40)]
+    split = make_split(keys, official={}, data_ratio=0.5, seed=3, fold=(1, 4))
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(split_json(Toy(keys), split, "ab12") | changed))
+    return keys, split, path
+
+
+def test_a_recorded_split_is_read_as_it_was_whatever_came_since(tmp_path):
+    keys, split, path = recorded(tmp_path)
+    assert stored_split(Toy(keys), path) == split
+    more = Toy(["new.jpg", *keys])
+    found = stored_split(more, path)
+    assert [more.keys[index] for index in found.test] == [keys[index] for index in split.test]
+    assert 0 not in (*found.train, *found.validation, *found.test)
+
+
+def test_photos_that_are_gone_are_named(tmp_path, caplog):
+    keys, split, path = recorded(tmp_path)
+    lost = keys[split.train[0]]
+    found = stored_split(Toy([key for key in keys if key != lost]), path)
+    assert len(found.train) == len(split.train) - 1 and f"such as {lost}" in caplog.text
+    lost = keys[split.test[0]]
+    with pytest.raises(DataError, match=f"1 of 8 test photos of .* are not in toy, such as {lost}"):
+        stored_split(Toy([key for key in keys if key != lost]), path)
+
+
+@pytest.mark.parametrize("changed", [{"test": 3}, {"development": None}, {"fold": 5}])
+def test_a_damaged_record_is_refused(tmp_path, changed):
+    keys, _, path = recorded(tmp_path, **changed)
+    with pytest.raises(DataError, match=r"split\.json cannot be read .*: restore it, or remove it"):
+        stored_split(Toy(keys), path)
 
 
 CLASSES = [3] * 7 + [index % 3 for index in range(540)] + [4] * 2 + [5] * 12
