@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 import simclrseg
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.smaller import smaller_command
+from simclrseg.config.smaller import suggested
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
@@ -116,7 +115,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
     dataset, split, batches, together = target.dataset, target.split, prepared.batches, prepared.together
     rate = config.training.peak_rate
-    suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
+    suggestion = suggested(config, machine.device.type)
     if config.run.dry_run:
         return rehearse(
             learner,

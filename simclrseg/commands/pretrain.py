@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
-from simclrseg.config.smaller import smaller_command
+from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
@@ -105,7 +104,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
     rate = config.training.scaled_rate
-    suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
+    suggestion = suggested(config, machine.device.type)
     if config.run.dry_run:
         return rehearse(
             task,

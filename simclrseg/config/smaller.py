@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from simclrseg.config.finetune import FinetuneConfig
@@ -14,6 +16,11 @@ SMALL_ENCODERS = ("resnet18", "cnn")
 SMALLER = 0.5  # of the time at most that another encoder takes: ResNet-18 has less than half the work of ResNet-50
 SMALL_SIZES = {"pretrain": 96, "finetune": 128}  # pixels
 ALWAYS_SAID = ("data.dataset", "data.image_size", "training.epochs")
+
+
+def suggested(config: PretrainConfig | FinetuneConfig, device: str) -> Callable[[float], str] | None:
+    """What to suggest where a run takes long: on a ``cpu`` a smaller one, elsewhere nothing."""
+    return partial(smaller_command, config) if device == "cpu" else None
 
 
 def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:

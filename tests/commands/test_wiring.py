@@ -25,6 +25,7 @@ import torch
 from simclrseg.charts import plots
 from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
@@ -34,7 +35,7 @@ from simclrseg.errors import ImageError, UsageError
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
 from simclrseg.training.evaluators import CollapseWarning
-from simclrseg.training.forecast import Forecast, suggested
+from simclrseg.training.forecast import Forecast
 from simclrseg.training.train import Machine, open_run, prepare_machine
 from tests.cli.test_console import unread
 from tests.commands.test_forecast import drive
@@ -258,7 +259,7 @@ def test_above_two_hours_on_a_cpu_a_smaller_run_is_suggested(begun, caplog, seco
 
 
 def test_on_a_gpu_no_smaller_run_is_suggested():
-    assert suggested(PretrainConfig.model_validate(TINY), torch.device("cuda")) is None
+    assert suggested(PretrainConfig.model_validate(TINY), "cuda") is None
 
 
 def test_a_dry_run_suggests_a_smaller_run_too(tmp_path, monkeypatch, caplog):
