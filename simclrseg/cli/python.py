@@ -133,13 +133,12 @@ def load_backbone(
     from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
     from simclrseg.models.backbones import build_backbone
     from simclrseg.models.weights import load_backbone as load
-    from simclrseg.models.weights import read_metadata
     from simclrseg.weights.find import find_pretrained
 
     found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder)
     if found.file is None:
         raise UsageError(f"{found.label} names no weights: name a run, a published backbone or a file")
-    metadata = read_metadata(found.file)
+    metadata = found.metadata
     backbone = build_backbone(
         metadata.encoder if metadata else encoder,
         in_channels=metadata.in_channels if metadata else 3,

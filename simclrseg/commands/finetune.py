@@ -30,7 +30,7 @@ from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.weights import load_backbone, read_metadata, save_weights
+from simclrseg.models.weights import load_backbone, save_weights
 from simclrseg.runs import dataset_label, source_commit
 from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
@@ -204,7 +204,8 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
         SimclrsegError: for what a user can mend.
     """
     kind = TARGETS[config.model.task]
-    pretrained, source, encoder = starting_weights(config, kind)
+    pretrained, encoder = starting_weights(config, kind)
+    source = pretrained.metadata
     if config.data.dataset is None:
         config = with_dataset(config, source.dataset if source else "")
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
@@ -216,7 +217,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     loss = target.loss_name(config)
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
-    backbone, stem, loaded = starting_encoder(config, target, encoder, pretrained, source)
+    backbone, stem, loaded = starting_encoder(config, target, encoder, pretrained)
     pairs = cached(
         dataset,
         [*split.train, *split.validation],
@@ -255,8 +256,8 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     )
 
 
-def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple[Pretrained, ModelMetadata | None, str]:
-    """The weights that the encoder starts from, what their file says of them, and the encoder's name.
+def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple[Pretrained, str]:
+    """The weights that the encoder starts from, and its name.
 
     Raises:
         SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
@@ -271,23 +272,18 @@ def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple
         encoder=asked,
         allow_unfinished=config.model.allow_unfinished,
     )
-    source = read_metadata(pretrained.file) if pretrained.file else None
-    encoder = encoder_of(config, pretrained, source)
+    encoder = encoder_of(config, pretrained)
     target.check_encoder(config, encoder)
-    return pretrained, source, encoder
+    return pretrained, encoder
 
 
 def starting_encoder(
-    config: FinetuneConfig,
-    target: Target[Any],
-    encoder: str,
-    pretrained: Pretrained,
-    source: ModelMetadata | None,
+    config: FinetuneConfig, target: Target[Any], encoder: str, pretrained: Pretrained
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """The encoder with the weights that it starts from, its stem, and what was loaded; nothing for random ones."""
     bands = target.dataset.bands
     backbone = build_backbone(encoder, in_channels=len(bands))
-    stem = target.set_stem(backbone, encoder, source, config)
+    stem = target.set_stem(backbone, encoder, pretrained.metadata, config)
     if pretrained.file is None:
         return backbone, stem, {}
     report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
@@ -393,13 +389,13 @@ def export_run(run: runs.Run, target: Target[Any], model: nn.Module, metadata: M
     return None
 
 
-def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMetadata | None) -> str:
+def encoder_of(config: FinetuneConfig, pretrained: Pretrained) -> str:
     """The encoder's name: the file's where it says one, else the command line's.
 
     Raises:
         UsageError: if the two contradict each other.
     """
-    asked = config.model.backbone
+    asked, source = config.model.backbone, pretrained.metadata
     if source is None:
         if pretrained.file is not None and asked is None:
             raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")

@@ -32,7 +32,7 @@ from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import build_backbone, check_backbone
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.models.weights import load_backbone
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.training.normalization import choose_normalization
@@ -206,7 +206,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         config.data.normalization,
         dataset,
         learned,
-        source=read_metadata(init.file) if init.file else None,
+        source=init.metadata,
         threads=machine.workers,
     )
     torch.manual_seed(config.run.seed)
@@ -268,7 +268,7 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
     name = config.model.backbone
     check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
     init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
-    source = read_metadata(init.file) if init.file else None
+    source = init.metadata
     if source is not None and source.encoder != name:
         raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
     return init
@@ -281,7 +281,7 @@ def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[
         UsageError: if it cannot have the stem, or does not take so many bands.
     """
     name = config.model.backbone
-    source = read_metadata(init.file) if init.file else None
+    source = init.metadata
     backbone = build_backbone(name, in_channels=len(bands))
     asked: str = config.model.stem
     if asked == "auto" and init.file is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
-from simclrseg.models.weights import LoadReport, load_backbone, read_metadata
+from simclrseg.models.weights import LoadReport, load_backbone
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ def network_file(pretrained: Pretrained) -> Path:
     """The file of the whole network: the encoder's neighbour in its run's folder, or the weights themselves."""
     file = pretrained.file
     if file is not None and file.name == BACKBONE_FILE and file.with_name(MODEL_FILE).is_file():
-        file = file.with_name(MODEL_FILE)
-    metadata = read_metadata(file) if file is not None else None
+        pretrained = replace(pretrained, file=file.with_name(MODEL_FILE))
+    file, metadata = pretrained.file, pretrained.metadata
     if file is None or (metadata is not None and metadata.decoder is None):
         raise UsageError(
             f"--init-decoder: {pretrained.label} has no decoder; leave it out, or pretrain with --method reconstruction"

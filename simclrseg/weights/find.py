@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from simclrseg import runs
@@ -16,7 +17,7 @@ from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
 from simclrseg.knobs.files import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS, ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.runs import dataset_label
 from simclrseg.system.files import why_not_a_file
@@ -43,6 +44,15 @@ class Pretrained:
 
     label: str
     file: Path | None
+
+    @cached_property
+    def metadata(self) -> ModelMetadata | None:
+        """What the file says of itself; None where it is not ours, or there is none.
+
+        Raises:
+            WeightsError: if it cannot be read.
+        """
+        return None if self.file is None else read_metadata(self.file)
 
 
 def find_pretrained(
@@ -75,7 +85,8 @@ def find_pretrained(
         return _from_path(Path(name), option)
     run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
     if run is not None:
-        return Pretrained(name, _announced(run.folder / BACKBONE_FILE if run.finished else save_unfinished(run), run))
+        file = run.folder / BACKBONE_FILE if run.finished else save_unfinished(run)
+        return _announced(Pretrained(name, file), run)
     if name in PUBLISHED:
         entry = find(name)
         try:
@@ -166,20 +177,19 @@ def _from_path(path: Path, option: str) -> Pretrained:
     if path.is_dir():
         for file in _weights_in(path):
             if file.is_file():
-                return Pretrained(path.name, _announced(file, runs.Run(path)))
+                return _announced(Pretrained(path.name, file), runs.Run(path))
         raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")
     if reason := why_not_a_file(path):
         raise UsageError(f"{option} {path}: {reason}")
     return Pretrained(path.stem, path)
 
 
-def _announced(file: Path, run: runs.Run) -> Path:
+def _announced(pretrained: Pretrained, run: runs.Run) -> Pretrained:
     """Say which file it is: a name may stand for several runs."""
-    metadata = read_metadata(file)
-    epochs = f", {metadata.epochs} epochs" if metadata else ""
+    epochs = f", {pretrained.metadata.epochs} epochs" if pretrained.metadata else ""
     age = f"finished {_ago(run.finished)}" if run.finished else "of a run that was interrupted"
-    log.info(f"pretrained weights: {file}{epochs}, {age}")
-    return file
+    log.info(f"pretrained weights: {pretrained.file}{epochs}, {age}")
+    return pretrained
 
 
 def _ago(moment: str) -> str:
