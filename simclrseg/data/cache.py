@@ -18,7 +18,6 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -36,7 +35,8 @@ from simclrseg.images import decode, headers, resizing, srgb, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
-from simclrseg.system.hardware import available_memory, cpu_cores
+from simclrseg.system.hardware import available_memory
+from simclrseg.system.threads import map_in_threads
 
 log = logging.getLogger(__name__)
 
@@ -361,8 +361,7 @@ def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
 
 def _sizes(paths: Sequence[Path | None]) -> list[tuple[int, int]]:
     """(height, width) of each picture; 0 where it has no file or no readable header."""
-    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
-        return list(pool.map(_header, paths))
+    return map_in_threads(_header, paths)
 
 
 def _header(path: Path | None) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import image_shape
 from simclrseg.metadata import IGNORE
+from simclrseg.system.threads import map_in_threads
 
 ASPECTS = 0.9, 1.1
 """Bounds of the ratio between the aspects of a photo and its mask; a mask that is only coarser is fine."""
@@ -47,9 +47,7 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
             )
         return pixels[:classes]
 
-    with ThreadPoolExecutor(threads) as pool:
-        rows = list(pool.map(count, indices))
-    return np.array(rows, np.int64).reshape(-1, classes)
+    return np.array(map_in_threads(count, indices, threads=threads), np.int64).reshape(-1, classes)
 
 
 def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.threads import map_in_threads
 
 MOST = 10_000
 _BYTES = 6  # of a hash: two of a million photos agree by chance with a probability of 0.2 %
@@ -54,8 +53,7 @@ def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
 
 def photo_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
     """A hash of each photo's ``content``; a photo that cannot be read has none."""
-    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
-        found = list(pool.map(lambda index: _hash(dataset, index), indices))
+    found = map_in_threads(lambda index: _hash(dataset, index), indices)
     return [one for one in found if one is not None]
 
 

@@ -9,14 +9,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
-from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.threads import map_in_threads
 
 log = logging.getLogger(__name__)
 
@@ -381,8 +380,8 @@ def _share(indices: list[int], ratio: float) -> list[int]:
 
 
 def _hash(head: str, dataset: Dataset, test: Sequence[int], digest: Callable[[Dataset, int], str]) -> str:
-    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
-        digests = list(pool.map(lambda index: digest(dataset, index), sorted(test, key=lambda i: dataset.keys[i])))
+    in_order = sorted(test, key=lambda index: dataset.keys[index])
+    digests = map_in_threads(lambda index: digest(dataset, index), in_order)
     return hashlib.sha256(f"{head}{''.join(digests)}".encode()).hexdigest()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.randomness import permutation
 from simclrseg.errors import DataError, ImageError
+from simclrseg.system.threads import map_in_threads
 
 MOST = 10_000
 """Photos that are looked at: more move no digit that matters."""
@@ -31,8 +31,8 @@ def band_statistics(
         DataError: if none of them can be read.
     """
     chosen = [indices[place] for place in permutation(0, 0, len(indices))[:most]]
-    with ThreadPoolExecutor(threads) as pool:
-        moments = [pair for pair in pool.map(lambda index: _moments(dataset, index), chosen) if pair is not None]
+    found = map_in_threads(lambda index: _moments(dataset, index), chosen, threads=threads)
+    moments = [pair for pair in found if pair is not None]
     if not moments:
         raise DataError(f"{dataset.name}: none of {len(chosen):,} photos can be read, so that they have no mean")
     first, second = np.mean(moments, axis=0)  # (2, bands)

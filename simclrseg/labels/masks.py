@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_shape, read_mask
 from simclrseg.labels.classes import BINARY, MAX_CLASSES, Classes, Colour, numbered_classes, read_classes
 from simclrseg.metadata import IGNORE, voc_colours
-from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.threads import map_in_threads
 
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
@@ -128,8 +127,7 @@ def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Cla
         DataError: for a mask that cannot be read, of another size than its photo, or with unexpected values.
     """
     table = _colour_table(classes) if classes and classes.colours else None
-    with ThreadPoolExecutor(min(8, cpu_cores())) as pool:
-        scans = list(pool.map(partial(_scan, table=table), photos, masks))
+    scans = map_in_threads(lambda pair: _scan(*pair, table=table), zip(photos, masks, strict=True))
     problems = [scan.problem for scan in scans if scan.problem]
     if problems:
         more = f" (masks that do not fit: {len(problems):,})" if len(problems) > 1 else ""

@@ -1,0 +1,35 @@
+"""The one map over images."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from simclrseg.system.threads import map_in_threads
+
+
+def test_results_come_in_the_order_of_the_items_whoever_is_first():
+    def late(number: int) -> int:
+        time.sleep(0.002 * (5 - number))
+        return number
+
+    assert map_in_threads(late, range(5), threads=5) == list(range(5))
+    assert map_in_threads(late, []) == []
+
+
+def test_the_first_error_ends_it_and_what_has_not_begun_is_left():
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def fail_first(number: int) -> None:
+        with lock:
+            begun.append(number)
+        if number == 0:
+            raise ValueError("broken")
+        time.sleep(0.01)
+
+    with pytest.raises(ValueError, match="broken"):
+        map_in_threads(fail_first, range(1000), threads=2)
+    assert len(begun) < 100
