@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 import platform
 import re
 import shlex
@@ -222,6 +223,7 @@ def open_run(
                 run,
                 kind=kind,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
+                folder=run.environment.get("folder") or os.getcwd(),
                 started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
                 version=simclrseg.__version__,
                 commit=source_commit(),
