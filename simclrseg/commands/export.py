@@ -26,7 +26,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.system.files import make_folder, remove_empty
 from simclrseg.weights.companion import following
-from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, publish
+from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, for_others, publish
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     log.info(describe(torch.device("cpu"), "fp32"))
     log.info(f"run {run.folder}")
     model, metadata = load_model(run)
+    published = config.model.format == PUBLISHED
+    recipe, metadata = for_others(run, metadata) if published else ("", metadata)
     options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
     if "photos" in arguments:
         found = photos_for(config, run, metadata)
@@ -77,7 +79,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "megabytes": round(path.stat().st_size / 1e6, 1),
         **({"check": agreement.facts()} if agreement is not None else {}),
         "next": next_command(config.model.format, path, metadata),
-        **(publish(run, path, metadata, config, token) if config.model.format == PUBLISHED else {}),
+        **(publish(run, path, metadata, recipe, config, token) if published else {}),
     }
 
 

@@ -60,7 +60,16 @@ from simclrseg.training.train import (
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, with_dataset
 from simclrseg.weights.decoder import load_decoder
-from simclrseg.weights.find import IMAGENET, PRETRAINED_FILE, Pretrained, find_pretrained, recorded_file, tell_loaded
+from simclrseg.weights.find import (
+    IMAGENET,
+    LOAD_REPORT,
+    PRETRAINED_FILE,
+    Pretrained,
+    begun_with,
+    find_pretrained,
+    recorded_file,
+    tell_loaded,
+)
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
@@ -77,7 +86,7 @@ class Prepared:
         config: with the dataset that is meant where none was named.
         target: the labelled images and what is learned from them.
         pairs: the dataset as training and validation read it.
-        loaded: what of the weights was loaded; empty for random ones.
+        loaded: what ``LOAD_REPORT`` will hold; empty where nothing was loaded.
         batches, validation: to train with, and to compare the epochs on.
         together: images that a forward pass of training must have, of ``least_together``.
     """
@@ -141,7 +150,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         if distributed.is_main():
             write_json(run.folder / SPLIT_FILE, split_json(dataset, split, metadata.test_hash))
             if prepared.loaded:
-                write_json(run.folder / "load_report.json", prepared.loaded)
+                write_json(run.folder / LOAD_REPORT, prepared.loaded)
         micro_batch = choose_micro_batch(
             config.training.micro_batch, learner, batches, together=together, machine=machine, run=run
         )
@@ -204,7 +213,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
         SimclrsegError: for what a user can mend.
     """
     kind = TARGETS[config.model.task]
-    pretrained, encoder = starting_weights(config, kind)
+    pretrained, encoder = starting_weights(config, kind, resumed)
     source = pretrained.metadata
     if config.data.dataset is None:
         config = with_dataset(config, source.dataset if source else "")
@@ -231,7 +240,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     model, facts = target.build_model(config, backbone, encoder)
     facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
     metadata = describe_model(config, target, source, pretrained=pretrained.label, **facts)
-    if config.model.init_decoder:
+    if config.model.init_decoder and pretrained.file is not None:
         loaded["decoder"] = asdict(load_decoder(model, pretrained))
     learner = target.make_learner(config, model, metadata, pairs=pairs, threads=machine.workers)
     batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
@@ -256,12 +265,19 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     )
 
 
-def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple[Pretrained, str]:
+def starting_weights(
+    config: FinetuneConfig, target: type[Target[Any]], resumed: runs.Run | None
+) -> tuple[Pretrained, str]:
     """The weights that the encoder starts from, and its name.
+
+    Args:
+        resumed: the run to continue, whose state holds them.
 
     Raises:
         SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
     """
+    if (begun := begun_with(resumed)) is not None:
+        return begun, encoder_of(config, begun)
     check_before_fetching(config)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
@@ -280,7 +296,7 @@ def starting_weights(config: FinetuneConfig, target: type[Target[Any]]) -> tuple
 def starting_encoder(
     config: FinetuneConfig, target: Target[Any], encoder: str, pretrained: Pretrained
 ) -> tuple[nn.Module, str, dict[str, Any]]:
-    """The encoder with the weights that it starts from, its stem, and what was loaded; nothing for random ones."""
+    """The encoder with the weights that it starts from, its stem, and what ``LOAD_REPORT`` will hold."""
     bands = target.dataset.bands
     backbone = build_backbone(encoder, in_channels=len(bands))
     stem = target.set_stem(backbone, encoder, pretrained.metadata, config)
@@ -288,7 +304,8 @@ def starting_encoder(
         return backbone, stem, {}
     report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
     tell_loaded(pretrained.label, report)
-    return backbone, stem, asdict(report)
+    said = pretrained.metadata and pretrained.metadata.model_dump(mode="json")
+    return backbone, stem, {**asdict(report), "weights": pretrained.label, "metadata": said}
 
 
 def describe_model(

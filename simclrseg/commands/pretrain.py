@@ -21,6 +21,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
+from simclrseg.data.normalization import Normalization
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.footprint import least_together
@@ -99,8 +100,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     """
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
-    machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
-    prepared = prepare(config, machine)
+    resumed = resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    machine = as_begun(machine, resumed)
+    prepared = prepare(config, machine, resumed)
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
     rate = config.training.scaled_rate
@@ -187,13 +189,17 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     }
 
 
-def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
+def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None = None) -> Prepared:
     """Check everything that training needs, make it, and say what it is.
+
+    Args:
+        resumed: the run to continue, if it is not a new one: it holds what became of the weights that it began with.
 
     Raises:
         SimclrsegError: for what a user can mend.
     """
-    init = starting_weights(config)
+    begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
+    init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
     method, views = method_of(config.method), views_of(config)
@@ -202,15 +208,14 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
-    normalization = choose_normalization(
-        config.data.normalization,
-        dataset,
-        learned,
-        source=init.metadata,
-        threads=machine.workers,
-    )
+    if not begun:
+        normalization = choose_normalization(
+            config.data.normalization, dataset, learned, source=init.metadata, threads=machine.workers
+        )
+    else:
+        normalization = Normalization(tuple(begun["mean"]), tuple(begun["std"]))
     torch.manual_seed(config.run.seed)
-    backbone, stem = starting_backbone(config, init, dataset.bands)
+    backbone, stem = starting_backbone(config, init, dataset.bands, stem=begun.get("stem"))
     mean, std = normalization.mean, normalization.std
     task = method.make_task(backbone, config.model.backbone, mean=mean, std=std, full_scale=dataset.full_scale)
     batches = Loader(
@@ -241,7 +246,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         mean=mean,
         std=std,
         stem=stem,
-        init=init.label if init.file else None,
+        init=begun["init"] if begun else init.label if init.file else None,
         names=config.data.dataset,
         include_test=config.data.include_test,
     )
@@ -274,8 +279,13 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
     return init
 
 
-def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[str]) -> tuple[nn.Module, str]:
+def starting_backbone(
+    config: PretrainConfig, init: Pretrained, bands: Sequence[str], *, stem: str | None = None
+) -> tuple[nn.Module, str]:
     """The encoder with the weights that it starts from, and its stem.
+
+    Args:
+        stem: of the run to continue, if it is not a new one.
 
     Raises:
         UsageError: if it cannot have the stem, or does not take so many bands.
@@ -283,7 +293,7 @@ def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[
     name = config.model.backbone
     source = init.metadata
     backbone = build_backbone(name, in_channels=len(bands))
-    asked: str = config.model.stem
+    asked: str = stem or config.model.stem
     if asked == "auto" and init.file is not None:
         asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from simclrseg import runs
 from simclrseg.config.finetune import LabelledData
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.evaluation.opened import target_of_model
@@ -105,7 +106,8 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:
-        data = parse_config(LabelledData, metadata.data, source="metadata")
+        begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
+        data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
         target = kind.open(data)
     except SimclrsegError as error:
         raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
 from simclrseg.knobs.sections import alternatives
-from simclrseg.knobs.values import OF_A_RUN, Completes
+from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN, Completes
+from simclrseg.runs import Run
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -74,7 +75,8 @@ def config_of_run(model: type[Config], folder: Path) -> Config:
     file = folder / "config.yaml"
     if not file.is_file():
         raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
-    return parse_config_file(model, file)
+    tree = read_config_file(file, command_of(model))
+    return parse_config(model, tree, source=str(file), of_a_run=True, begun_in=Run(folder).begun_in)
 
 
 def parse_config(
@@ -84,6 +86,7 @@ def parse_config(
     source: str = "",
     given: Mapping[KeyPath, Any] | None = None,
     of_a_run: bool = False,
+    begun_in: Path | None = None,
 ) -> Config:
     """Build a config from the sections and keys of a file and the values of the command line.
 
@@ -91,6 +94,7 @@ def parse_config(
         source: the file that the tree came from, for messages.
         given: values of the command line; they win.
         of_a_run: the tree is what a run was made with, and folders and files that it names need not exist any more.
+        begun_in: the folder that the run was begun in, where it is known.
 
     Raises:
         UsageError: one line that names each wrong key or flag, says what is allowed and offers the nearest name.
@@ -107,7 +111,7 @@ def parse_config(
             if look_up(merged, path[:depth]) is None:
                 put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
     try:
-        return model.model_validate(merged, context={OF_A_RUN: of_a_run})
+        return model.model_validate(merged, context={OF_A_RUN: of_a_run, BEGUN_IN: begun_in})
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_shape, read_mask
-from simclrseg.labels.classes import BINARY, MAX_CLASSES, Classes, Colour, numbered_classes, read_classes
+from simclrseg.labels.classes import BINARY, MAX_CLASSES, Classes, Colour, numbered_classes
 from simclrseg.metadata import IGNORE, voc_colours
 from simclrseg.system.threads import map_in_threads
 
@@ -92,23 +92,20 @@ def mask_details(
     photos: Sequence[Path],
     masks: Sequence[Path | None],
     *,
-    classes_file: Path | None = None,
+    classes: Classes | None = None,
     class_count: int | None = None,
 ) -> tuple[dict[str, Any], str]:
     """What a dataset is told of its masks, as arguments of ``FileDataset``, and a line for its summary.
 
     Args:
         masks: the mask of each photo, None where it has none.
-        classes_file: names and colours of their classes.
+        classes: names and colours of their classes, where they are known.
         class_count: how many classes they hold, where nothing names them.
 
     Raises:
         DataError: as ``understand_masks``.
     """
-    classes = None
-    if classes_file is not None:
-        classes = read_classes(classes_file)
-    elif class_count is not None:
+    if classes is None and class_count is not None:
         classes = numbered_classes(class_count)
     pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
     reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)

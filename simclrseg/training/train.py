@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 import platform
 import shlex
 import sys
@@ -213,6 +214,7 @@ def open_run(
                 run,
                 kind=kind,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
+                folder=run.environment.get("folder") or os.getcwd(),
                 started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
                 version=simclrseg.__version__,
                 commit=runs.source_commit(),

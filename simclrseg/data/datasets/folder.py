@@ -65,7 +65,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     if "masks" in folders and options.masks:
         masks, classes = _masks(photos, listing.left_out, images, folders["masks"], options, summary)
         details |= classes
-    elif options.classes_file is not None and options.masks:
+    elif options.classes is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
     if images != root:
         for name in sorted(set(folders) - {"images", "masks"}):
@@ -145,7 +145,7 @@ def _masks(
     if not files:
         raise DataError(f"{folder} holds no masks ({others or 'no readable file'}): save them as PNG")
     masks = pair_masks(photos, files, images=images, into=folder, unreadable=unreadable)
-    details, line = mask_details(photos, masks, classes_file=options.classes_file, class_count=options.class_count)
+    details, line = mask_details(photos, masks, classes=options.classes, class_count=options.class_count)
     without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
     summary.append(f"pairs of photo and mask: {len(photos) - len(without):,}")
     if without:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.chosen import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, UsageError
-from simclrseg.labels.classes import MAX_CLASSES
+from simclrseg.labels.classes import MAX_CLASSES, read_classes
 
 
 def open_masks(config: LabelledData) -> Dataset:
@@ -24,7 +23,7 @@ def open_masks(config: LabelledData) -> Dataset:
     count = class_count(config.classes)
     options = DatasetOptions(
         border=config.border,
-        classes_file=Path(config.classes_file) if config.classes_file else None,
+        classes=read_classes(config.classes_file) if config.classes_file else None,
         class_count=count,
         image_column=config.image_column,
         label_column=config.label_column,
