@@ -107,23 +107,23 @@ def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
         words: what Typer read, by name of the knob; None or empty where an option was not given.
     """
     from simclrseg.config.files import find_preset, load_preset
-    from simclrseg.knobs.files import choices, chosen_knobs, parse_config
+    from simclrseg.knobs.files import choices, chosen_knobs, config_of_run, parse_config
     from simclrseg.knobs.knob import command_of, knobs_of
-    from simclrseg.runs import Run
 
     file: str | None = words.pop("config_file")
-    of_a_run: dict[str, Any] = {}
+    folder: Path | None = None
     if run := words.get("resume"):
         if file is not None:
             raise UsageError("--resume takes the run's own configuration: leave out --config")
         (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
         folder = _run(Path(words.get("runs") or default), command_of(model), run)
-        file, of_a_run = str(folder / "config.yaml"), {"of_a_run": True, "begun_in": Run(folder).begun_in}
+        file = str(folder / "config.yaml")
     tree = {} if file is None else load_preset(file, command_of(model))
     knobs = chosen_knobs(model, words, choices(model, tree), tree)
     given = {knobs[name].path: _value(knobs[name], word) for name, word in words.items() if word not in (None, (), [])}
-    source = "" if file is None else str(find_preset(file))
-    return parse_config(model, tree, source=source, given=given, **of_a_run)
+    if folder is not None:
+        return config_of_run(model, folder, given=given)
+    return parse_config(model, tree, source="" if file is None else str(find_preset(file)), given=given)
 
 
 def _run(root: Path, command: str, name: str) -> Path:

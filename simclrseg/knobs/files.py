@@ -65,8 +65,11 @@ def stored_values(config: BaseModel) -> dict[str, Any]:
     return tree
 
 
-def config_of_run(model: type[Config], folder: Path) -> Config:
+def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, Any] | None = None) -> Config:
     """What a run was made with, whose data may have gone since.
+
+    Args:
+        given: values of the command line; they win.
 
     Raises:
         RunError: if the folder holds no configuration.
@@ -76,7 +79,7 @@ def config_of_run(model: type[Config], folder: Path) -> Config:
     if not file.is_file():
         raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
     tree = read_config_file(file, command_of(model))
-    return parse_config(model, tree, source=str(file), of_a_run=True, begun_in=Run(folder).begun_in)
+    return parse_config(model, tree, source=str(file), given=given, of_a_run=True, begun_in=Run(folder).begun_in)
 
 
 def parse_config(

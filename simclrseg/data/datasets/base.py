@@ -6,18 +6,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import Mask, Pixels, read_bands, read_image, read_mask
-from simclrseg.labels.classes import Colour
+from simclrseg.labels.classes import Classes, Colour
 from simclrseg.metadata import RGB, voc_colours
-
-if TYPE_CHECKING:
-    from simclrseg.labels.classes import Classes
 
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
