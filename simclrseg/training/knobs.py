@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.knobs.sections import Console, Hardware, Section, alternatives
-from simclrseg.knobs.values import Completes, Transient, of_a_run
+from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
 from simclrseg.runs import NAME
 
 PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
@@ -37,7 +37,7 @@ class TrainingRun(Section):
     """Name of the run; derived from its data by default, and numbered when it is taken."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of initial weights, order and augmentation; splits do not depend on it."""
-    resume: Annotated[str | None, Completes("runs"), Transient()] = None
+    resume: Annotated[str | None, Completes("runs"), Common(), Transient()] = None
     """Continue this interrupted run, with its own configuration."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
@@ -49,7 +49,7 @@ class TrainingRun(Section):
     """Save the training state whenever so many minutes have passed, besides after each epoch."""
     keep_checkpoints: Annotated[int, Ge(1)] = 1
     """How many of the last training states to keep."""
-    dry_run: Annotated[bool, Transient()] = False
+    dry_run: Annotated[bool, Common(), Transient()] = False
     """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
 
 

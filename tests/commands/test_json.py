@@ -25,8 +25,8 @@ def shape(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
-    from simclrseg.config.finetune import FinetuneConfig
     from simclrseg.commands.finetune import finetune
+    from simclrseg.config.finetune import FinetuneConfig
 
     root = tmp_path_factory.mktemp("classifier") / "runs"
     tree = {
