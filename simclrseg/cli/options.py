@@ -66,7 +66,8 @@ class ConfigCommand(TyperCommand):
         params = self.get_params(ctx)
         few = None
         if not ctx.meta.get(ALL):
-            few = [param for param in params if param.param_type_name == "argument" or param.name in self._common()]
+            common = self._common()
+            few = [param for param in params if param.param_type_name == "argument" or param.name in common]
         formatter.write(
             render_help(
                 usage,
