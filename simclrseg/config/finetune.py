@@ -75,6 +75,8 @@ class LabelledData(Section):
     default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
     """Share of the development photos (all but test) to use."""
+    max_images: Annotated[int, Ge(2)] | None = None
+    """How many development photos to use at most, instead of a share; fewer are among those of more."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
     """Side to which photos are brought, in pixels; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "flip"
@@ -108,6 +110,15 @@ class LabelledData(Section):
     of the free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
+
+    @model_validator(mode="after")
+    def _photos_are_counted_in_one_way(self) -> Self:
+        if self.max_images is not None and self.data_ratio != 1:
+            raise ValueError(
+                f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
+                "take one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_are_those_of_a_table(self) -> Self:
@@ -205,6 +216,10 @@ class FinetuneTraining(Training):
         if at_everything < 1:
             everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
         return min(last, max(everything - apart, min(everything, 1))), everything
+
+    def prolonging(self, before: Self) -> Self:
+        """What has joined in does not leave again."""
+        return self.model_copy(update={"unfreeze_at": tuple(map(float, before.unfreeze_epochs))})
 
     @model_validator(mode="after")
     def _everything_is_unfrozen_in_the_end(self) -> Self:
