@@ -64,8 +64,8 @@ def simclrseg(
 @command(
     app,
     examples=(
-        "simclrseg pretrain --dataset cats_vs_dogs --backbone resnet18 --epochs 50",
-        "simclrseg pretrain --dataset my_photos/ --batch-size 512 --micro-batch 64",
+        "simclrseg pretrain my_photos/ --backbone resnet18 --epochs 50",
+        "simclrseg pretrain --config simclr_pets --set training.epochs=5",
     ),
 )
 def pretrain(config: PretrainConfig) -> None:
@@ -74,15 +74,16 @@ def pretrain(config: PretrainConfig) -> None:
     from simclrseg.commands.pretrain import pretrain as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        console.print_result(run(config, observers=[progress]), kept=True)
+        result = run(config, observers=[progress])
+    console.print_result(result, as_json=config.console.as_json, kept=True)
 
 
 @command(
     app,
     examples=(
         "simclrseg finetune --pretrained pets --data-ratio 0.5",
-        "simclrseg finetune --dataset my_set/ --pretrained pets --classes-file classes.yaml",
-        "simclrseg finetune --task classify --dataset cifar10 --pretrained cifar --unfreeze head",
+        "simclrseg finetune my_set/ --pretrained pets --classes-file classes.yaml",
+        "simclrseg finetune cifar10 --task classify --pretrained cifar --unfreeze head",
     ),
 )
 def finetune(config: FinetuneConfig) -> None:
@@ -91,7 +92,8 @@ def finetune(config: FinetuneConfig) -> None:
     from simclrseg.commands.finetune import finetune as run
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        console.print_result(run(config, observers=[progress]), kept=True)
+        result = run(config, observers=[progress])
+    console.print_result(result, as_json=config.console.as_json, kept=True)
 
 
 @command(

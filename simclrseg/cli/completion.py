@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from simclrseg.cli.help import SHARED
 from simclrseg.cli.shells import FILES, SCRIPTS
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def complete(words: Sequence[str], incomplete: str) -> list[Item]:
         return _matching(map(Item, SCRIPTS), incomplete)
     knobs = _knobs(words[0])
     option, equals, start = incomplete.partition("=")
+    if option == "--set" and equals:
+        return [Item(f"--set={item.value}", item.help) for item in _assignments(knobs, words, start)]
+    if words[-1] == "--set":
+        return _assignments(knobs, words, incomplete)
+    if words[-2:-1] == ["--set"] and "=" not in words[-1]:  # bash cuts key=value in three
+        return _matching(_values_of_key(words[-1], knobs, words, incomplete), incomplete)
     if equals and option.startswith("--"):
         offers = _matching(_values(option, knobs, words, start), start)
         return [Item(f"{option}={item.value}", item.help) for item in offers]
@@ -94,7 +101,7 @@ def complete(words: Sequence[str], incomplete: str) -> list[Item]:
         return _matching(_options(knobs, words), incomplete)
     if _takes_value(words[-1], knobs):
         return _matching(_values(words[-1], knobs, words, incomplete), incomplete)
-    arguments = [knob for knob in knobs if knob.is_argument]
+    arguments = [knob for knob in knobs if knob.argument is not None]
     if arguments:
         return _matching(_offers(arguments[0], words, incomplete), incomplete)
     return _matching(_options(knobs, words), incomplete)
@@ -132,13 +139,30 @@ def _options(knobs: Sequence[Knob], words: Sequence[str]) -> Iterator[Item]:
         yield Item(knob.spellings[0], knob.help)
         if knob.negation:
             yield Item(knob.negation, knob.help)
-    if "--config" not in words:
-        yield Item("--config", "Take values from this preset, YAML file or run folder.")
+    for name, text in SHARED.items():
+        if name == "--set" or name not in words:
+            yield Item(name, text)
     yield Item("--help", "Show this message and exit.")
 
 
 def _takes_value(word: str, knobs: Sequence[Knob]) -> bool:
     return word in {"--config", "-c"} or any(word in knob.spellings and not knob.is_flag for knob in knobs)
+
+
+def _assignments(knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> list[Item]:
+    """``section.key=`` of a file, or behind it the values of the key."""
+    key, equals, start = incomplete.partition("=")
+    if equals:
+        offers = _matching(_values_of_key(key, knobs, words, start), start)
+        return [Item(f"{key}={item.value}", item.help) for item in offers]
+    return _matching((Item(f"{knob.key}=", knob.help) for knob in knobs if not knob.transient), incomplete)
+
+
+def _values_of_key(key: str, knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> Iterable[Item]:
+    knob = next((knob for knob in knobs if key in (knob.key, knob.name)), None)
+    if knob is not None and knob.is_flag:
+        return map(Item, ("true", "false"))
+    return () if knob is None else _offers(knob, words, incomplete)
 
 
 def _values(option: str, knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> Iterable[Item]:
@@ -164,10 +188,10 @@ def _nothing(words: Sequence[str], incomplete: str) -> Iterable[Item]:
 
 
 def _presets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.config.files import PRESETS
+    from simclrseg.config.files import PRESETS, presets_of
 
-    for name, path in PRESETS.items():
-        with open(path, encoding="utf-8") as file:
+    for name in presets_of(words[0]):
+        with open(PRESETS[name], encoding="utf-8") as file:
             yield Item(name, file.readline().removeprefix("#").strip())
     yield from _files(incomplete, ".yaml", ".yml")
 
@@ -175,7 +199,8 @@ def _presets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 def _datasets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     from simclrseg.data.datasets import DATASETS
 
-    return map(Item, DATASETS)
+    yield from map(Item, DATASETS)
+    yield from _folders(incomplete)
 
 
 def _backbones(words: Sequence[str], incomplete: str) -> Iterator[Item]:
@@ -221,6 +246,13 @@ def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     yield from _runs("finetune")(words, incomplete)
     yield from _files(incomplete, ".onnx")
+
+
+def _folders(incomplete: str) -> Iterator[Item]:
+    folder, slash, begun = incomplete.rpartition("/")
+    for path in sorted(Path(folder + slash or ".").glob("*/")):
+        if begun.startswith(".") or not path.name.startswith("."):
+            yield Item(f"{folder}{slash}{path.name}/")
 
 
 def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:

@@ -1,10 +1,11 @@
-"""The ``--help`` of every command: one panel for each section, and what fits on 80 columns."""
+"""The help of every command: ``--help`` in one panel, ``--help-all`` in one for each section, on 80 columns."""
 
 from __future__ import annotations
 
 import io
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,22 @@ WIDEST = 100  # columns; longer lines are hard to read
 NAMES = 30  # columns for names and values
 
 
+SHARED = {
+    "--config": "Take values from this preset, YAML file or run folder.",
+    "--set": "Set a key of such a file, as training.epochs=5; repeat it for several.",
+    "--print-config": "Print all keys with their values and what they mean, as a file for --config, and do nothing.",
+    "--help-all": "Show all options, in groups, and exit.",
+}
+"""The options that every command has, and their help."""
+
+
 def render_help(
     usage: str,
     sentence: str,
     params: Iterable[Any],
     *,
+    grouped: bool = True,
+    more: str = "",
     commands: Iterable[tuple[str, str]] = (),
     examples: Iterable[str] = (),
     terms: Iterable[tuple[str, str]] = (),
@@ -29,7 +41,9 @@ def render_help(
     """Draw a help page.
 
     Args:
-        params: Typer's parameters; each is drawn in the panel that it names.
+        params: Typer's parameters.
+        grouped: draw each in the panel that it names; else all options are in one.
+        more: a line about what is left out.
         commands: (name, sentence) of subcommands.
         examples: whole command lines.
         terms: (word, what it means).
@@ -40,7 +54,9 @@ def render_help(
 
     panels: dict[str, Table] = {}
     for param in params:
-        title = "Arguments" if param.param_type_name == "argument" else param.rich_help_panel or "Options"
+        title = "Arguments" if param.param_type_name == "argument" else "Options"
+        if grouped and title == "Options":
+            title = param.rich_help_panel or title
         panels.setdefault(title, _table()).add_row(_names(param), Text(param.help or ""))
     for name, help_text in commands:
         panels.setdefault("Commands", _table(names=12)).add_row(Text(name, style="bold cyan"), Text(help_text))
@@ -51,9 +67,11 @@ def render_help(
         Text.assemble(("Usage: ", "yellow"), usage, "\n\n", sentence, "\n"),
         *(Panel(panels[title], title=title, title_align="left", border_style="dim") for title in order),
     ]
+    if more:
+        blocks.append(Text(more))
     if examples:
         blocks.append(Text("\nExamples:"))
-        blocks.extend(Text(f"  {example}", style="cyan", no_wrap=True, overflow="ignore") for example in examples)
+        blocks.extend(Text(f"  {line}", style="cyan") for example in examples for line in _lines(example))
     page = io.StringIO()
     console = Console(
         file=page,
@@ -65,6 +83,12 @@ def render_help(
     )
     console.print(Group(*blocks))
     return page.getvalue().rstrip() + "\n"
+
+
+def _lines(command: str) -> list[str]:
+    """A command, as a shell takes it, in lines that fit on 80 columns."""
+    *lines, last = textwrap.wrap(command, 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+    return [*(f"{line} \\" for line in lines), last]
 
 
 def _table(names: int = NAMES) -> Table:

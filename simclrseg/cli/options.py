@@ -1,21 +1,22 @@
 """Options made from a config model, so that config/ is the only place where a knob is written.
 
 Precedence, weakest first: the model's defaults, the ``--config`` file, the command line. Typer only splits the
-command line into words; what a word may be is the config model's business, so files and flags obey one set of rules.
+command line into words (cli/words.py reads them); what a word may be is the config model's business, so files and flags
+obey one set of rules.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simclrseg.errors import UsageError
+from simclrseg.cli import console
+from simclrseg.cli.help import SHARED, render_help
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from simclrseg.knobs.knob import Knob
 
 Body = Callable[..., None]
+
+ALL = "simclrseg.all"
+"""Of a context: whether its help shows all options."""
 
 
 class ConfigCommand(TyperCommand):
@@ -58,27 +62,49 @@ class ConfigCommand(TyperCommand):
         return ["[OPTIONS]", *positionals]
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
-        from simclrseg.cli.help import render_help
-
         usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
-        terms: dict[str, str] = {}
-        if self.terms:
-            module, _, name = self.terms.partition(":")
-            terms = getattr(import_module(module), name)
+        params = self.get_params(ctx)
+        few = None
+        if not ctx.meta.get(ALL):
+            common = self._common()
+            few = [param for param in params if param.param_type_name == "argument" or param.name in common]
         formatter.write(
-            render_help(usage, self.help or "", self.get_params(ctx), examples=self.examples, terms=terms.items())
+            render_help(
+                usage,
+                self.help or "",
+                params if few is None else few,
+                grouped=few is None,
+                more="" if few is None else f"All {len(params)} options: {ctx.command_path} --help-all",
+                examples=self.examples,
+                terms=self._meanings().items() if few is None else (),
+            )
         )
 
+    def _common(self) -> set[str]:
+        """Names of the parameters that the short help shows."""
+        from simclrseg.knobs.knob import knobs_of
+
+        return {knob.name for knob in knobs_of(self.model()) if knob.is_common} | {"config_file", "help"}
+
+    def _meanings(self) -> dict[str, str]:
+        """The words that the help explains."""
+        module, _, name = (self.terms or "").partition(":")
+        return getattr(import_module(module), name) if module else {}
+
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
-        self.body(config=config_from(self.model(), dict(ctx.params)))
+        from simclrseg.cli.words import config_from, print_config
+
+        words = dict(ctx.params)
+        if words.pop("print_config"):
+            console.print_result(print_config(self.model(), words))
+        else:
+            self.body(config=config_from(self.model(), words))
 
 
 class CommandGroup(TyperGroup):
     """All commands; its help lists them without making their options."""
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
-        from simclrseg.cli.help import render_help
-
         commands = [(name, command.help or "") for name, command in self.commands.items()]
         usage = f"{ctx.command_path} [OPTIONS] COMMAND ..."
         formatter.write(render_help(usage, self.help or "", self.get_params(ctx), commands=commands))
@@ -100,47 +126,8 @@ def command(app: typer.Typer, *, examples: tuple[str, ...], terms: str | None = 
     return register
 
 
-def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
-    """Build the config from the words of the command line and the file that they name.
-
-    Args:
-        words: what Typer read, by name of the knob; None or empty where an option was not given.
-    """
-    from simclrseg.config.files import find_preset, load_preset
-    from simclrseg.knobs.files import choices, chosen_knobs, config_of_run, parse_config
-    from simclrseg.knobs.knob import command_of, knobs_of
-
-    file: str | None = words.pop("config_file")
-    folder: Path | None = None
-    if run := words.get("resume"):
-        if file is not None:
-            raise UsageError("--resume takes the run's own configuration: leave out --config")
-        (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
-        folder = _run(Path(words.get("runs") or default), command_of(model), run)
-        file = str(folder / "config.yaml")
-    tree = {} if file is None else load_preset(file, command_of(model))
-    knobs = chosen_knobs(model, words, choices(model, tree), tree)
-    given = {knobs[name].path: _value(knobs[name], word) for name, word in words.items() if word not in (None, (), [])}
-    if folder is not None:
-        return config_of_run(model, folder, given=given)
-    return parse_config(model, tree, source="" if file is None else str(find_preset(file)), given=given)
-
-
-def _run(root: Path, command: str, name: str) -> Path:
-    from simclrseg import runs
-
-    return runs.find(root, command, name).folder  # type: ignore[arg-type]
-
-
-def _value(knob: Knob, word: Any) -> Any:
-    """The value that a word stands for; ``none`` undoes a value of the file where the knob may have none."""
-    if word == "none" and knob.values.optional and "none" not in knob.values.choices:
-        return None
-    return list(word) if isinstance(word, tuple) else word
-
-
 def make_options(model: type[BaseModel]) -> list[Any]:
-    """Typer's parameters for a config model: ``--config`` and one for each knob.
+    """Typer's parameters for a config model: those that every command has, and one for each knob.
 
     Raises:
         TypeError: if two knobs would share a name or a flag.
@@ -154,20 +141,35 @@ def make_options(model: type[BaseModel]) -> list[Any]:
     names = [name for knob, *_ in knobs.values() for name in (knob.name, *knob.spellings, knob.negation) if name]
     if shared := {name for name in names if names.count(name) > 1}:
         raise TypeError(f"{model.__name__}: fields share the names {', '.join(sorted(shared))}")
-    config = typer.Option(
-        "--config", "-c", metavar="<preset or file>", help="Take values from this preset, YAML file or run folder."
-    )
 
     def signature() -> None: ...
 
-    parameters = [_keyword("config_file", str | None, config), *(_parameter(*same) for same in knobs.values())]
+    parameters = [*_of_every_command(), *(param for same in knobs.values() for param in _parameters(*same))]
     signature.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(signature)
     return typer.main.get_command(app).params
 
 
-def _parameter(knob: Knob, *others: Knob) -> inspect.Parameter:
+def _of_every_command() -> Iterator[inspect.Parameter]:
+    file = typer.Option("--config", "-c", metavar="<preset|file|run>", help=SHARED["--config"])
+    yield _keyword("config_file", str | None, file)
+    yield _keyword("assignments", list[str] | None, typer.Option("--set", metavar="<key=value>", help=SHARED["--set"]))
+    yield _keyword("print_config", bool, typer.Option("--print-config", help=SHARED["--print-config"]), default=False)
+    every = typer.Option(
+        "--help-all", is_eager=True, expose_value=False, callback=_show_all_help, help=SHARED["--help-all"]
+    )
+    yield _keyword("help_all", bool, every, default=False)
+
+
+def _show_all_help(ctx: typer.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        ctx.meta[ALL] = True
+        console.print_result(ctx.get_help())
+        raise typer.Exit
+
+
+def _parameters(knob: Knob, *others: Knob) -> Iterator[inspect.Parameter]:
     """Describe a knob to Typer: type, choices, range, default and help; the others share its name."""
     values = knob.values
     kind: Any = str
@@ -175,9 +177,13 @@ def _parameter(knob: Knob, *others: Knob) -> inspect.Parameter:
         kind = list[str]
     elif values.length:
         kind = tuple.__class_getitem__((str,) * values.length)  # tuple[str, str, str]
+    help_text = _help(knob, *others)
+    if knob.argument is not None:
+        argument = typer.Argument(metavar=knob.argument, help=help_text, show_default=False)
+        yield _keyword(argument_name(knob), kind | None, argument)
+        help_text = f"The same as {knob.argument.strip('[].')}."
     if knob.is_argument:
-        argument = typer.Argument(metavar=knob.metavar, help=_help(knob), show_default=False)
-        return _keyword(knob.name, kind | None, argument)
+        return
     if knob.is_flag:
         kind = bool
     long, *other = knob.spellings
@@ -185,18 +191,23 @@ def _parameter(knob: Knob, *others: Knob) -> inspect.Parameter:
         f"{long}/{knob.negation}" if knob.negation else long,
         *other,
         metavar=None if knob.is_flag else knob.metavar,
-        help=_help(knob, *others),
+        help=help_text,
         show_default=False,
         rich_help_panel=knob.panel,
     )
-    return _keyword(knob.name, kind | None, option)
+    yield _keyword(knob.name, kind | None, option)
+
+
+def argument_name(knob: Knob) -> str:
+    """What Typer's words call a knob's argument, beside which there may be an option."""
+    return knob.name if knob.is_argument else f"{knob.name}_argument"
 
 
 def _help(knob: Knob, *others: Knob) -> str:
     """The field's docstring, and its default where there is one to speak of; of several, each that differs."""
     default = knob.info.get_default()
     if knob.info.is_required():
-        return knob.help if knob.is_argument else f"{knob.help} [required]"
+        return knob.help if knob.argument else f"{knob.help} [required]"
     if knob.is_flag:
         default = None if knob.transient else "on" if default else "off"
     if default in (None, [], ()):
@@ -210,5 +221,7 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _keyword(name: str, kind: Any, parameter: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, parameter])
+def _keyword(name: str, kind: Any, parameter: Any, *, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parameter]
+    )

@@ -10,7 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from simclrseg.cli.console import LOGGER
+from simclrseg.system.log_file import LOGGER
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -156,7 +156,7 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: for a keyword that is no option, or a value that cannot be.
     """
-    from simclrseg.cli.options import config_from
+    from simclrseg.cli.words import config_from
     from simclrseg.config import CONFIGS
     from simclrseg.knobs.knob import knobs_of
 

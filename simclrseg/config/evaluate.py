@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from simclrseg.errors import suggestion
 from simclrseg.knobs.sections import Console, Hardware, Section
-from simclrseg.knobs.values import Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.knobs.values import Common, Completes, DatasetName, Flag, PathText, Positional, Transient
 from simclrseg.metrics.table import GATES
 from simclrseg.scores import EMBEDDINGS
 
@@ -33,9 +33,9 @@ class EvaluateData(Section):
 
     models: Annotated[list[PathText], Positional("[RUN...]"), Completes("models"), Transient()] = []
     """Fine-tuned runs, by name or folder, or exported .onnx files; the newest run by default. Several are compared."""
-    dataset: Annotated[DatasetName | None, Flag("-d")] = None
+    dataset: Annotated[DatasetName | None, Flag("-d"), Common()] = None
     """Score on these photos and masks instead of the run's own."""
-    split: Literal["train", "validation", "test", "all"] = "test"
+    split: Annotated[Literal["train", "validation", "test", "all"], Common()] = "test"
     """Which part of the dataset to score."""
     at: Literal["original", "training"] = "original"
     """For segmentation, resolution to score at: that of the masks, or that of training."""
@@ -44,9 +44,9 @@ class EvaluateData(Section):
     leaves it out."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass; auto takes 32, or fewer where the run was trained in smaller micro-batches."""
-    baseline: Annotated[str | None, Completes("models"), Transient()] = None
+    baseline: Annotated[str | None, Completes("models"), Common(), Transient()] = None
     """The one of several models that the others are compared with; by default the first."""
-    minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min")] = []
+    minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min"), Common()] = []
     """Exit with 1 where a metric is below this, as iou=0.85, of any model; repeat it for several."""
     classes: list[str] = []
     """For an .onnx file that does not say: its classes in their order, this option once for each. It needs an input
@@ -58,7 +58,7 @@ class EvaluateData(Section):
 class EvaluateUncertainty(Section):
     """Out of distribution"""
 
-    ood: Annotated[list[DatasetName], Completes("datasets")] = []
+    ood: Annotated[list[DatasetName], Completes("datasets"), Common()] = []
     """Photos of another kind, a name or a folder: can the model tell them from its own? Repeat it for several."""
     mc_samples: Annotated[int, Ge(2)] | None = None
     """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
@@ -74,15 +74,8 @@ class EvaluateUncertainty(Section):
 class EvaluateFeatures(Section):
     """Features"""
 
-    embed: Annotated[str, EMBEDDINGS] | None = None
+    embed: Annotated[Annotated[str, EMBEDDINGS] | None, Common()] = None
     """Draw features as points, before and after pretraining; umap needs pip install 'simclrseg[umap]'."""
-
-
-class EvaluateOutput(Console):
-    """Output"""
-
-    as_json: Annotated[bool, Flag("--json"), Transient()] = False
-    """Print everything as JSON on stdout."""
 
 
 class EvaluateConfig(Section):
@@ -92,4 +85,4 @@ class EvaluateConfig(Section):
     uncertainty: EvaluateUncertainty = Field(default_factory=EvaluateUncertainty)
     features: EvaluateFeatures = Field(default_factory=EvaluateFeatures)
     hardware: Hardware = Field(default_factory=Hardware)
-    console: EvaluateOutput = Field(default_factory=EvaluateOutput)
+    console: Console = Field(default_factory=Console)

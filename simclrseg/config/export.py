@@ -9,7 +9,7 @@ from pydantic import Field
 
 from simclrseg.exporters import EXPORTERS, PRECISIONS
 from simclrseg.knobs.sections import Console, Section
-from simclrseg.knobs.values import Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.knobs.values import Common, Completes, DatasetName, Flag, PathText, Positional, Transient
 
 
 class ExportModel(Section):
@@ -17,9 +17,9 @@ class ExportModel(Section):
 
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
-    format: Annotated[str, EXPORTERS] = "onnx"
+    format: Annotated[str, EXPORTERS, Common()] = "onnx"
     """Kind of file: ONNX for any runtime, a torch.export program (.pt2), or weights."""
-    precision: Annotated[str, PRECISIONS] = "fp32"
+    precision: Annotated[str, PRECISIONS, Common()] = "fp32"
     """What the file computes with; int8 is calibrated on the run's training photos."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
     """Version of the ONNX operators."""
@@ -30,29 +30,27 @@ class ExportModel(Section):
 class ExportCheck(Section):
     """Check"""
 
-    calibrate: Annotated[DatasetName | None, Completes("datasets")] = None
+    calibrate: Annotated[DatasetName | None, Completes("datasets"), Common()] = None
     """Photos to calibrate and check on instead of the run's own, with masks or without."""
-    tolerance: Annotated[float, Gt(0), Lt(1)] = 0.005
+    tolerance: Annotated[float, Gt(0), Lt(1), Common()] = 0.005
     """How much of the IoU fp16 and int8 may cost, on photos."""
 
 
 class ExportOutput(Console):
     """Output"""
 
-    output: Annotated[PathText | None, Flag("-o"), Completes("files"), Transient()] = None
+    output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
     """File to write; by default model.onnx in the run's folder, or model.int8.onnx and the like."""
-    overwrite: Annotated[bool, Transient()] = False
+    overwrite: Annotated[bool, Common(), Transient()] = False
     """Replace a file that exists."""
-    inspect: Annotated[PathText | None, Completes("files"), Transient()] = None
+    inspect: Annotated[PathText | None, Completes("files"), Common(), Transient()] = None
     """Print what this exported file takes, gives and says of itself, and export nothing."""
-    as_json: Annotated[bool, Flag("--json"), Transient()] = False
-    """Print everything as JSON on stdout."""
 
 
 class ExportHub(Section):
     """Hugging Face Hub"""
 
-    push: Annotated[str | None, Transient()] = None
+    push: Annotated[str | None, Common(), Transient()] = None
     """Upload the weights and their model card to this repository, owner/name, which is made if need be."""
     private: Annotated[bool, Transient()] = False
     """Hide a repository that is made."""

@@ -14,11 +14,13 @@ from simclrseg.knobs.sections import Console, Knobs, Section, check_meaning
 from simclrseg.knobs.values import (
     BackboneName,
     ClassesName,
+    Common,
     Completes,
     DatasetName,
     Flag,
     NormalizationName,
     PathText,
+    Positional,
     check_columns,
 )
 from simclrseg.knobs.words import parse_words
@@ -66,12 +68,14 @@ def _pattern(text: str) -> str:
 class LabelledData(Section):
     """Data"""
 
-    dataset: Annotated[DatasetName | None, Flag("-d")] = None
+    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d")] = None
     """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
     default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
-    data_ratio: Annotated[float, Gt(0), Le(1)] = 1.0
+    data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
     """Share of the development photos (all but test) to use."""
-    image_size: Annotated[int, Ge(32), Le(2048)] = 256
+    max_images: Annotated[int, Ge(2)] | None = None
+    """How many development photos to use at most, instead of a share; fewer are among those of more."""
+    image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
     """Side to which photos are brought, in pixels; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "flip"
     """Random changes to photo and mask together; color adds mild colours to the flip, and standard adds crops (so scale
@@ -106,6 +110,15 @@ class LabelledData(Section):
     """Stop at an unreadable photo instead of skipping it."""
 
     @model_validator(mode="after")
+    def _photos_are_counted_in_one_way(self) -> Self:
+        if self.max_images is not None and self.data_ratio != 1:
+            raise ValueError(
+                f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
+                "take one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _columns_are_those_of_a_table(self) -> Self:
         names = ("image_column", "label_column", "mask_column")
         check_columns([self.dataset or ""], {name: getattr(self, name) for name in names})
@@ -129,11 +142,11 @@ class LabelledData(Section):
 class FinetuneModel(Section):
     """Model"""
 
-    task: Literal["segment", "classify"] = "segment"
+    task: Annotated[Literal["segment", "classify"], Common()] = "segment"
     """What is learned: a class for each pixel from masks, or one for each photo from labels."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
-    pretrained: Annotated[PathText, Completes("pretrained")] = "none"
+    pretrained: Annotated[PathText, Completes("pretrained"), Common()] = "none"
     """Weights to start from: none, imagenet, a pretraining run's or a published name, a file or run folder, or
     hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
@@ -156,17 +169,17 @@ class FinetuneTraining(Training):
 
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a label that is spread over all classes, in classification."""
-    loss: Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None = None
+    loss: Annotated[Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None, Common()] = None
     """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
     """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
-    learning_rate: Annotated[float, Gt(0)] | None = None
+    learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate; by default 0.0001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
-    epochs: Annotated[int, Ge(1)] = 60
+    epochs: Annotated[int, Ge(1), Common()] = 60
     """Passes over the training images."""
-    batch_size: Annotated[int, Ge(2)] = 32
+    batch_size: Annotated[int, Ge(2), Common()] = 32
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass, in validation and scoring too; auto takes what fits. The gradient is that of the whole
@@ -201,6 +214,10 @@ class FinetuneTraining(Training):
         if at_everything < 1:
             everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
         return min(last, max(everything - apart, min(everything, 1))), everything
+
+    def prolonging(self, before: Self) -> Self:
+        """What has joined in does not leave again."""
+        return self.model_copy(update={"unfreeze_at": tuple(map(float, before.unfreeze_epochs))})
 
     @model_validator(mode="after")
     def _everything_is_unfrozen_in_the_end(self) -> Self:

@@ -13,11 +13,13 @@ from simclrseg.engine import OPTIMIZERS
 from simclrseg.knobs.sections import Console, Section
 from simclrseg.knobs.values import (
     BackboneName,
+    Common,
     Completes,
     DatasetName,
     Flag,
     NormalizationName,
     PathText,
+    Positional,
     check_columns,
 )
 from simclrseg.methods import METHODS
@@ -28,9 +30,9 @@ from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware,
 class PretrainData(Section):
     """Data"""
 
-    dataset: Annotated[list[DatasetName], Flag("-d"), Completes("datasets")]
+    dataset: Annotated[list[DatasetName], Positional("[DATASET...]", named=True), Flag("-d"), Completes("datasets")]
     """Photos to learn from: a name, a folder or hf:owner/name; repeat it to join several."""
-    image_size: Annotated[int, Ge(32), Le(1024)] = 224
+    image_size: Annotated[int, Ge(32), Le(1024), Common()] = 224
     """Side of the square crops, in pixels."""
     augmentation: Literal["paper", "cifar", "seed", "whole"] = "seed"
     """Strength of crops and colours: the paper's, its CIFAR variant, the original project's milder one, or no crops."""
@@ -74,9 +76,9 @@ class PretrainData(Section):
 class PretrainModel(Section):
     """Model"""
 
-    method: Annotated[str, METHODS] = "simclr"
+    method: Annotated[str, METHODS, Common()] = "simclr"
     """Self-supervised objective."""
-    backbone: BackboneName = "resnet50"
+    backbone: Annotated[BackboneName, Common()] = "resnet50"
     """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
@@ -94,15 +96,15 @@ class PretrainTraining(Training):
 
     optimizer: Annotated[str, OPTIMIZERS] = "lars"
     """Update rule."""
-    learning_rate: Annotated[float, Gt(0)] | None = None
+    learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate before scaling; by default 0.3 (lars), 0.03 (sgd) or 0.001 (adam, adamw)."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     """Scale the rate with the batch: linear is rate*batch/256, sqrt is rate*sqrt(batch)/4."""
     weight_decay: Annotated[float, Ge(0)] = 1e-6
     """Weight decay; biases and normalisation layers have none."""
-    epochs: Annotated[int, Ge(1)] = 20
+    epochs: Annotated[int, Ge(1), Common()] = 20
     """Passes over the training images."""
-    batch_size: Annotated[int, Ge(2)] = 120
+    batch_size: Annotated[int, Ge(2), Common()] = 120
     """Images per optimizer step, over all processes; SimCLR contrasts them with one another."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images in memory at once, a divisor of the batch; auto takes the largest that fits. The gradient stays that of

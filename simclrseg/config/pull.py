@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from simclrseg.knobs.sections import Section
-from simclrseg.knobs.values import BackboneName, Completes, Flag, PathText, Positional, Transient
+from simclrseg.knobs.sections import Output, Section
+from simclrseg.knobs.values import BackboneName, Common, Completes, Flag, PathText, Positional, Transient
 
 
 class PullSource(Section):
@@ -15,7 +15,7 @@ class PullSource(Section):
 
     name: Annotated[str | None, Positional("[NAME]"), Completes("published"), Transient()] = None
     """A published backbone, or hf:owner/repo[/file][@revision]; without it, all published ones are listed."""
-    backbone: BackboneName | None = None
+    backbone: Annotated[BackboneName | None, Common()] = None
     """Encoder whose ImageNet weights are meant (imagenet), or that a foreign file holds (hf:)."""
     namespace: str | None = None
     """Owner of our backbones on the Hub; by default $SIMCLRSEG_HUB_NAMESPACE, else simclrseg."""
@@ -26,13 +26,13 @@ class PullSource(Section):
 class PullDownload(Section):
     """Download"""
 
-    output: Annotated[PathText | None, Flag("-o"), Completes("folders"), Transient()] = None
+    output: Annotated[PathText | None, Flag("-o"), Completes("folders"), Common(), Transient()] = None
     """Folder to copy the file to, besides the cache."""
-    force: Annotated[bool, Transient()] = False
+    force: Annotated[bool, Common(), Transient()] = False
     """Fetch it anew, and replace a copy that exists."""
-    offline: Annotated[bool, Transient()] = False
+    offline: Annotated[bool, Common(), Transient()] = False
     """Take what is cached and make no request."""
-    dry_run: Annotated[bool, Transient()] = False
+    dry_run: Annotated[bool, Common(), Transient()] = False
     """Say what would be fetched and how large it is."""
 
     @model_validator(mode="after")
@@ -42,18 +42,9 @@ class PullDownload(Section):
         return self
 
 
-class PullOutput(Section):
-    """Output"""
-
-    as_json: Annotated[bool, Flag("--json"), Transient()] = False
-    """Print as JSON on stdout."""
-    quiet: Annotated[bool, Flag("-q"), Transient()] = False
-    """Only warnings and errors on stderr."""
-
-
 class PullConfig(Section):
     """pull"""
 
     source: PullSource = Field(default_factory=PullSource)
     download: PullDownload = Field(default_factory=PullDownload)
-    console: PullOutput = Field(default_factory=PullOutput)
+    console: Output = Field(default_factory=Output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -88,6 +88,7 @@ def parse_config(
     *,
     source: str = "",
     given: Mapping[KeyPath, Any] | None = None,
+    names: Mapping[KeyPath, str] | None = None,
     of_a_run: bool = False,
     begun_in: Path | None = None,
 ) -> Config:
@@ -96,6 +97,7 @@ def parse_config(
     Args:
         source: the file that the tree came from, for messages.
         given: values of the command line; they win.
+        names: what was typed for them, where it is not the flag.
         of_a_run: the tree is what a run was made with, and folders and files that it names need not exist any more.
         begun_in: the folder that the run was begun in, where it is known.
 
@@ -104,7 +106,7 @@ def parse_config(
     """
     given = given or {}
     knobs = {knob.path: knob for knob in knobs_of(model)}
-    merged: dict[str, Any] = _in_sections(model, _copy(tree))
+    merged = in_sections(model, tree, source=source)
     for path, knob in knobs.items():
         if path in given:
             put(merged, path, given[path])
@@ -116,7 +118,8 @@ def parse_config(
     try:
         return model.model_validate(merged, context={OF_A_RUN: of_a_run, BEGUN_IN: begun_in})
     except ValidationError as error:
-        raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
+        typed = {path: knobs[path].flag for path in given} | dict(names or {})
+        raise UsageError("; ".join(_problems(error, knobs, source, typed))) from error
 
 
 def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str, Knob]:
@@ -125,15 +128,20 @@ def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str
     Args:
         values: by name of the knob; the first that holds a choice is right, else the default is.
     """
-    section, name = getattr(model, "CHOICE", None) or ("", "")
-    chosen = next((word for some in values if (word := some.get(name)) in alternatives(model)), None)
+    chosen = _chosen(model, *values)
     knobs: dict[str, Knob] = {}
     for knob in knobs_of(model):
-        if chosen is None and knob.path == (section, name):
-            chosen = knob.info.get_default()
         if knob.name not in knobs or knob.path[0] == chosen:
             knobs[knob.name] = knob
     return knobs
+
+
+def _chosen(model: type[BaseModel], *values: Mapping[str, Any]) -> str | None:
+    """The alternative that is chosen; None for a model without any."""
+    section, name = getattr(model, "CHOICE", None) or ("", "")
+    chosen = (word for some in values if isinstance(word := some.get(name), str) and word in alternatives(model))
+    default = (knob.info.get_default() for knob in knobs_of(model) if knob.path == (section, name))
+    return next(chosen, None) or next(default, None)
 
 
 def choices(model: type[BaseModel], tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -143,23 +151,60 @@ def choices(model: type[BaseModel], tree: Mapping[str, Any]) -> Mapping[str, Any
     return found if isinstance(found, Mapping) else {}
 
 
-def _in_sections(model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any]:
-    """Keys of older files where they belong now, and keys that stand in no section in theirs."""
-    moved: Mapping[str, str] = getattr(model, "MOVED", {})
-    for old, new in moved.items():
+def in_sections(model: type[BaseModel], tree: Mapping[str, Any], *, source: str = "") -> dict[str, Any]:
+    """A copy with keys of older files where they belong now, and keys that stand in no section in theirs.
+
+    Raises:
+        UsageError: if several sections have such a key.
+    """
+    copy: dict[str, Any] = _copy(dict(tree))
+    for old, new in _moved(model).items():
         section, _, name = old.partition(".")
-        if isinstance(tree.get(section), dict) and name in tree[section]:
-            put(tree, tuple(new.split(".")), tree[section].pop(name))
-    flat = [key for key in tree if key not in model.model_fields]
-    knobs = chosen_knobs(model, tree, choices(model, tree)) if flat else {}
-    for key in flat:
-        if key in knobs:
-            put(tree, knobs[key].path, tree.pop(key))
-    return tree
+        if isinstance(copy.get(section), dict) and name in copy[section]:
+            put(copy, tuple(new.split(".")), copy[section].pop(name))
+    names = {knob.name for knob in knobs_of(model)}
+    for key in [key for key in copy if key not in model.model_fields and key in names]:
+        knob = key_of(model, key, copy, choices(model, copy), source=f"{source}: {key}" if source else key)
+        put(copy, knob.path, copy.pop(key))
+    return copy
+
+
+def _moved(model: type[BaseModel]) -> Mapping[str, str]:
+    moved: Mapping[str, str] = getattr(model, "MOVED", {})
+    return moved
+
+
+def key_of(model: type[BaseModel], key: str, *values: Mapping[str, Any], source: str) -> Knob:
+    """The knob of a key, ``training.epochs``, or ``epochs`` where one section has it or that of the chosen alternative.
+
+    Args:
+        values: which alternative is chosen, as for ``chosen_knobs``.
+        source: what messages begin with.
+
+    Raises:
+        UsageError: if there is none, or several could be meant.
+    """
+    knobs = {knob.path: knob for knob in knobs_of(model)}
+    path = tuple(_moved(model).get(key, key).split("."))
+    if path in knobs:
+        return knobs[path]
+    if path[0] in model.model_fields and len(path) == 1:
+        raise UsageError(f"{source}: is a section: name one of its keys, as {next(p for p in _keys(knobs, path[0]))}")
+    named = [knob for knob in knobs.values() if knob.name == key]
+    if not named:
+        raise UsageError(f"{source}: no such key: {_nearest_key(path, knobs)}")
+    knob = chosen_knobs(model, *values)[key]
+    if len(named) > 1 and knob.path[0] != _chosen(model, *values):
+        raise UsageError(f"{source}: could be {' or '.join(knob.key for knob in named)}: write the whole key")
+    return knob
+
+
+def _keys(knobs: Mapping[KeyPath, Knob], section: str) -> Iterator[str]:
+    return (knob.key for path, knob in knobs.items() if path[0] == section)
 
 
 def _problems(
-    error: ValidationError, knobs: Mapping[KeyPath, Knob], source: str, given: Mapping[KeyPath, Any]
+    error: ValidationError, knobs: Mapping[KeyPath, Knob], source: str, typed: Mapping[KeyPath, str]
 ) -> list[str]:
     lines: dict[Any, str] = {}  # by knob: a union reports each of its members
     prefix = f"{source}: " if source else ""
@@ -168,7 +213,7 @@ def _problems(
         path = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in knobs), None)
         if path is not None:
             knob = knobs[path]
-            name = knob.flag if path in given else f"{prefix}{knob.key}"
+            name = typed.get(path, f"{prefix}{knob.key}")
             if path not in lines or problem["type"] == "value_error":  # our own validators say it best
                 lines[path] = _wrong_value(name, knob, problem)
         elif problem["type"] == "extra_forbidden":
@@ -177,7 +222,7 @@ def _problems(
             keys = ", ".join(path[-1] for path in knobs if path[:-1] == place)
             lines[place] = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
         else:
-            lines[place] = ("" if given else prefix) + _own_words(problem)  # a rule across several knobs
+            lines[place] = ("" if typed else prefix) + _own_words(problem)  # a rule across several knobs
     missing = [path for path in lines if path in knobs and lines[path] == _missing(knobs[path])]
     return [lines[path] for path in sorted(lines, key=missing.__contains__)]  # a misspelt key says more
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
-from simclrseg.knobs.values import Completes, Flag, Positional, Transient
+from simclrseg.knobs.values import Common, Completes, Flag, Positional, Tells, Transient
 from simclrseg.registry import Registry
 
 if TYPE_CHECKING:
@@ -102,8 +102,9 @@ class Knob:
 
     @property
     def help(self) -> str:
-        """What the docstring below the field says."""
-        return self.info.description or attribute_docstring(self.section, self.name)
+        """What the docstring below the field says, and what tables add."""
+        text = self.info.description or attribute_docstring(self.section, self.name)
+        return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))])
 
     @cached_property
     def values(self) -> Values:
@@ -125,13 +126,25 @@ class Knob:
 
     @property
     def is_argument(self) -> bool:
-        return self.marker(Positional) is not None
+        """Whether it has no option."""
+        mark = self.marker(Positional)
+        return mark is not None and not mark.named
+
+    @property
+    def argument(self) -> str | None:
+        """How the help shows the argument that gives it a value, as ``INPUT...``; None where only an option does."""
+        mark = self.marker(Positional)
+        return None if mark is None else str(mark.metavar)
+
+    @property
+    def is_common(self) -> bool:
+        return self.argument is not None or self.marker(Common) is not None
 
     @property
     def metavar(self) -> str:
         """What ``--help`` shows as the value: choices, or a type and its range."""
         if self.is_argument:
-            return str(self.marker(Positional).metavar)
+            return str(self.argument)
         values = self.values
         parts = [*values.kinds, *map(str, values.choices)]
         if parts == ["text"] and (completes := self.marker(Completes)):

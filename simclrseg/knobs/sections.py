@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 
-from simclrseg.knobs.values import Completes, Flag, PathText, Transient, of_a_run
+from simclrseg.knobs.values import Common, Completes, Flag, PathText, Transient, of_a_run
 from simclrseg.registry import Registry
 
 
@@ -66,16 +66,23 @@ def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str,
 class Hardware(Section):
     """Hardware"""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Common()] = "auto"
     """Where to compute; auto takes the GPU when there is one."""
     workers: Annotated[int, Ge(1)] | None = None
     """Threads that read and augment images; by default one per CPU core."""
 
 
-class Console(Section):
+class Output(Section):
+    """Output"""
+
+    as_json: Annotated[bool, Flag("--json"), Transient()] = False
+    """Print the result as JSON on stdout."""
+    quiet: Annotated[bool, Flag("-q"), Transient()] = False
+    """Only warnings and errors on stderr."""
+
+
+class Console(Output):
     """Output"""
 
     runs: Annotated[PathText, Completes("folders")] = "runs"
     """Folder of all runs."""
-    quiet: Annotated[bool, Flag("-q"), Transient()] = False
-    """Only warnings and errors on stderr."""

@@ -32,9 +32,25 @@ class Flag:
 
 @dataclass(frozen=True)
 class Positional:
-    """The knob is an argument, shown as ``metavar``; a list takes many."""
+    """The value is typed without a name, as an argument shown as ``metavar``; a list takes many.
+
+    With ``named``, the option takes it as well.
+    """
 
     metavar: str
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Common:
+    """One of the ten or so options of a command that matter first: ``--help`` shows these, ``--help-all`` all."""
+
+
+@dataclass(frozen=True)
+class Tells:
+    """What a table adds to the help, so that names are written there alone."""
+
+    words: Callable[[], str]
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ class Target(ABC, Generic[S]):
             test_split=data.test_split,
             seed=data.split_seed,
             data_ratio=data.data_ratio,
+            max_images=data.max_images,
             strata=self.strata,
             fold=data.fold_numbers,
             group_by=data.group_by,

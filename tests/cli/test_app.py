@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,11 +15,14 @@ import time
 from types import ModuleType
 
 import pytest
+import yaml
 
 from simclrseg import __version__
 from simclrseg.cli.app import app, main
+from simclrseg.config import CONFIGS
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
+from simclrseg.knobs.knob import knobs_of
 from simclrseg.metrics.table import METRICS
 from simclrseg.system.stopping import terminable
 from simclrseg.weights.companion import following
@@ -75,34 +79,48 @@ def test_version(run):
     assert run("--version") == (0, f"simclrseg {__version__}\n", "")
 
 
+@pytest.mark.parametrize("option", ["--help", "--help-all"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_fits_on_80_columns_and_ends_with_examples(run, monkeypatch, command):
+def test_help_of_a_command_fits_on_80_columns_and_ends_with_whole_examples(run, monkeypatch, command, option):
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, err = run(command, "--help")
+    code, out, err = run(command, option)
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
-    examples = out.partition("Examples:\n")[2].splitlines()
-    assert 2 <= len(examples) <= 3
+    examples = out.partition("Examples:\n")[2].replace(" \\\n     ", "").splitlines()
+    cls = next(registered.cls for registered in app.registered_commands if registered.name == command)
+    assert [line.strip() for line in examples] == list(cls.examples)
     assert all(line.startswith(f"  simclrseg {command}") for line in examples)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_what_matters_first_and_says_how_to_see_the_rest(run, command):
+    few, every = (run(command, option)[1].replace("[no-]", "") for option in ("--help", "--help-all"))
+    options = [knob.spellings[0] for knob in knobs_of(CONFIGS[command]) if not knob.is_argument]
+    shown = [name for name in options if re.search(rf"{name} ", few.partition("Examples")[0])]
+    assert 5 <= len(shown) <= 12
+    assert f"simclrseg {command} --help-all" in few
+    assert "─ Output ─" in every and "─ Output ─" not in few
+    assert all(name in every for name in (*options, "--set", "--print-config", "--config"))
 
 
 def test_help_of_evaluate_explains_the_words_of_its_tables(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    out = run("evaluate", "--help")[1]
+    out = run("evaluate", "--help-all")[1]
+    assert "over the split" not in run("evaluate", "--help")[1]
     for term in ("over the split", "mean over images", "95 % interval", *METRICS, "ece", "knn_accuracy"):
         assert f"│ {term} " in out
 
 
 def test_help_says_why_there_is_no_plain_accumulation_of_contrasts(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    text = " ".join(run("pretrain", "--help")[1].replace("│", " ").split())
+    text = " ".join(run("pretrain", "--help-all")[1].replace("│", " ").split())
     reason = "The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer"
     assert reason in text.partition("--micro-batch")[2]
 
 
 def test_help_shows_panels_choices_ranges_and_defaults(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    out = run("finetune", "-h")[1]
+    out = run("finetune", "--help-all")[1]
     for title in ("Data", "Model", "Optimization", "Hardware", "Run", "Output"):
         assert f"─ {title} ─" in out
     assert "--data-ratio <float> 0<x<=1" in out
@@ -300,7 +318,10 @@ def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe):
         (["pretrian"], "error: no such command 'pretrian'. Did you mean 'pretrain'?"),
         (["pretrain", "--epoch", "3"], "error: no such option: --epoch: did you mean --epochs?"),
         (["pretrain", "--epochs"], "error: option '--epochs' requires an argument"),
-        (["pretrain", "x"], "error: got unexpected extra argument(s) (x): see simclrseg pretrain --help"),
+        (["pretrain", "x"], "error: DATASET: 'x' is neither a dataset nor a folder: choose from"),
+        (["finetune", "x", "y"], "error: got unexpected extra argument(s) (y): see simclrseg finetune --help"),
+        (["finetune", "shapes", "-d", "voc"], "error: DATASET shapes and --dataset voc are not the same: leave one"),
+        (["pretrain", "shapes", "-d", "voc"], "error: DATASET shapes and --dataset voc are not the same: leave one"),
         (["--nothing"], "error: no such option: --nothing: see simclrseg --help"),
         (["pretrain"], "error: --dataset is needed (or --config): photos"),
         (["predict"], "error: INPUT is needed: photos"),
@@ -312,6 +333,10 @@ def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe):
         (
             ["pretrain", "-d", "shapes", "--batch-size", "8", "--micro-batch", "3"],
             "error: micro_batch (3) must",
+        ),
+        (
+            ["finetune", "shapes", "--max-images", "9", "--data-ratio", "0.5"],
+            "error: max_images (9) and data_ratio (0.5) both say how many photos to use: take one",
         ),
         (["pretrain", "-c", "pets_segmentation"], "error: "),
         (["pretrain", "-c", "nothing"], "error: unknown preset 'nothing'"),
@@ -358,6 +383,71 @@ def test_defaults_are_those_of_the_presets(run, recipe):
     run("finetune", *words.split())
     run("finetune", "--config", "pets_segmentation")
     assert got[3] == got[4]
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_the_photos_may_be_typed_without_dataset(run, recipe, tmp_path, command):
+    (tmp_path / "photos").mkdir()
+    got = []
+    recipe(command, lambda config, observers: got.append(config))
+    for words in (["photos"], ["-d", "photos"], ["photos", "--dataset", "photos"], ["--set", "data.dataset=photos"]):
+        assert run(command, *words)[::2] == (0, "")
+    assert got[1:] == got[:1] * 3
+
+
+def test_pretraining_takes_several_sets(run, recipe):
+    got = []
+    recipe("pretrain", lambda config, observers: got.append(config.data.dataset))
+    run("pretrain", "shapes", "cifar10", "--epochs", "3")
+    run("pretrain", "--set", "dataset=shapes", "--set", "dataset=cifar10")
+    assert got == [["shapes", "cifar10"]] * 2
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_training_prints_json_too(run, recipe, command):
+    result = {"run": "runs/x", "metrics": {"loss": 1.25}, "next": "simclrseg predict"}
+    recipe(command, lambda config, observers: result)
+    code, out, err = run(command, "shapes", "--json")
+    assert (code, json.loads(out), err) == (0, result, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_can_be_quiet_and_print_json(command):
+    flags = {name for knob in knobs_of(CONFIGS[command]) for name in knob.spellings}
+    assert {"--json", "-q", "--quiet"} <= flags
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_config_that_is_printed_is_read_again_and_changes_nothing(run, tmp_path, command):
+    needed = {"pretrain": ["shapes"], "predict": ["a.jpg"]}.get(command, [])
+    code, out, err = run(command, *needed, "--print-config")
+    assert (code, err) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "printed.yaml").write_text(out)
+    assert run(command, *needed[command == "pretrain" :], "--config", "printed.yaml", "--print-config")[1] == out
+    kept = [knob for knob in knobs_of(CONFIGS[command]) if not knob.transient]
+    assert all(f"  {knob.name}:" in out and f"  # {knob.help[:40]}" in out for knob in kept)
+
+
+def test_the_config_is_printed_with_the_values_of_preset_and_flags(run):
+    words = ("--config", "simclr_pets", "--epochs", "7", "--set", "simclr.temperature=0.2")
+    tree = yaml.safe_load(run("pretrain", *words, "--print-config")[1])
+    assert tree["data"]["dataset"] == ["cats_vs_dogs"]
+    assert (tree["training"]["epochs"], tree["simclr"]["temperature"]) == (7, 0.2)
+
+
+def test_what_has_no_default_is_left_for_the_user_in_the_config_that_is_printed(run, tmp_path):
+    code, out, err = run("pretrain", "--method", "reconstruction", "--print-config")
+    assert (code, err) == (0, "")
+    assert "  # dataset:\n" in out
+    (tmp_path / "mine.yaml").write_text(out)
+    assert run("pretrain", "--config", "mine.yaml")[2].startswith("error: --dataset is needed (or --config)")
+    tree = yaml.safe_load(run("pretrain", "shapes", "--config", "mine.yaml", "--print-config")[1])
+    assert (tree["model"]["method"], tree["training"]["optimizer"]) == ("reconstruction", "adam")
+
+
+def test_a_wrong_value_is_no_config_to_print(run):
+    assert run("pretrain", "shapes", "--epochs", "0", "--print-config")[0] == 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)

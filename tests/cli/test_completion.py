@@ -15,7 +15,7 @@ from simclrseg.cli.completion import COMPLETERS, complete, main, respond
 from simclrseg.cli.options import make_options
 from simclrseg.cli.shells import FILES, SCRIPTS, script
 from simclrseg.config import CONFIGS
-from simclrseg.config.files import PRESETS
+from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.data.datasets import DATASETS
 from simclrseg.errors import UnknownName
 from simclrseg.hub.table import PUBLISHED
@@ -71,7 +71,10 @@ def test_choices_are_offered():
 
 
 def test_names_are_offered():
-    assert values("pretrain -d ") == list(DATASETS)
+    assert values("pretrain -d ") == [*DATASETS, "runs/"]
+    assert values("pretrain ") == values("finetune ") == [*DATASETS, "runs/"]
+    assert values("finetune ru") == ["runs/"]
+    assert values("evaluate --dataset runs/") == ["runs/finetune/", "runs/pretrain/"]
     assert values("finetune --dataset sh") == ["shapes"]
     assert "resnet18" in values("finetune --backbone ")
     assert values("pull ") == list(PUBLISHED)
@@ -103,7 +106,10 @@ def test_presets_and_yaml_files_are_offered(folder):
     (folder / "mine.yaml").touch()
     (folder / "sub").mkdir()
     (folder / "sub" / "other.yaml").touch()
-    assert set(values("pretrain --config ")) == {*PRESETS, "mine.yaml"}
+    assert set(values("pretrain --config ")) == {*presets_of("pretrain"), "mine.yaml"}
+    assert set(values("finetune --config ")) == {*presets_of("finetune"), "mine.yaml"}
+    assert set(values("predict --config ")) == {"mine.yaml"}
+    assert {*presets_of("pretrain"), *presets_of("finetune")} == set(PRESETS)
     assert values("pretrain -c sub/") == ["sub/other.yaml"]
 
 
@@ -115,7 +121,18 @@ def test_models_are_runs_and_onnx_files(folder):
 def test_files_are_left_to_the_shell():
     assert values("predict ") == []
     assert values("predict -o ") == []
-    assert values("pretrain --dataset ./") == []
+    assert values("pretrain --dataset ./") == ["./runs/"]
+
+
+def test_keys_are_offered_to_set_and_behind_them_their_values():
+    assert values("pretrain --set training.ep") == ["training.epochs="]
+    keys = [knob for knob in knobs_of(CONFIGS["pretrain"]) if not knob.transient]
+    assert values("pretrain --set ") == [f"{knob.key}=" for knob in keys]
+    assert values("pretrain --set model.method=s") == ["model.method=simclr"]
+    assert values("pretrain --set data.strict=") == ["data.strict=true", "data.strict=false"]
+    assert values("pretrain --set=model.method=s") == ["--set=model.method=simclr"]
+    cut = {"_SIMCLRSEG_COMPLETE": "complete_bash", "COMP_WORDS": "simclrseg pretrain --set model.method = s"}
+    assert respond({**cut, "COMP_CWORD": "5"}) == "simclr"
 
 
 def test_an_option_without_names_offers_nothing():

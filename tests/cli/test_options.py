@@ -169,4 +169,40 @@ def test_two_fields_cannot_share_a_flag():
 
 
 def test_an_argument_has_no_flag():
-    assert [option.param_type_name for option in make_options(LookConfig)] == ["option", "argument"]
+    assert [option.name for option in make_options(LookConfig) if option.param_type_name == "argument"] == ["inputs"]
+    assert "--inputs" not in {name for option in make_options(LookConfig) for name in option.opts}
+
+
+def test_a_key_is_set_as_its_flag_does(file):
+    flags = run("train", "-c", file, "--epochs", "7", "--no-amp", "--clip", "none", "--mean", "0.1", "0.2", "0.3")
+    keys = ("optim.epochs=7", "amp=false", "optim.clip=none", "mean=0.1 0.2 0.3")
+    assert run("train", "-c", file, *(word for key in keys for word in ("--set", key))) == flags
+
+
+def test_a_list_is_set_by_repeating_its_key(file):
+    assert run("train", "-c", file, "--set", "data.dataset=c", "--set", "dataset=d").data.dataset == ["c", "d"]
+    assert run("train", "-d", "a", "--set", "epochs=3", "--set", "epochs=4").optim.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["epochs"], "--set epochs is not a key and its value, such as training.epochs=5"),
+        (["epoch=3"], "--set epoch: no such key: did you mean 'optim.epochs'?"),
+        (["optim.epoch=3"], "--set optim.epoch: no such key: did you mean 'optim.epochs'?"),
+        (["optim=3"], "--set optim: is a section: name one of its keys, as optim.model"),
+        (["epochs=0"], "--set epochs '0': must be a whole number with x >= 1"),
+        (["optim.optimizer=adamm"], "--set optim.optimizer 'adamm': must be one of adam, adamw, sgd; did you mean"),
+        (["overwrite=true"], "--set overwrite: is no key of a file but belongs to one call: type --overwrite"),
+    ],
+)
+def test_what_cannot_be_set_is_named_as_it_was_typed(words, message):
+    with pytest.raises(UsageError) as error:
+        run("train", "-d", "a", "--set", *words)
+    assert str(error.value).startswith(message)
+
+
+def test_a_flag_and_a_key_that_contradict_each_other_are_refused():
+    with pytest.raises(UsageError, match=r"^--epochs 3 and --set optim\.epochs 4 are not the same: leave one out$"):
+        run("train", "-d", "a", "--epochs", "3", "--set", "optim.epochs=4")
+    assert run("train", "-d", "a", "--epochs", "3", "--set", "optim.epochs=3").optim.epochs == 3

@@ -22,7 +22,7 @@ GOOD = {"data": {"dataset": ["a"]}}
     [
         ({"data": {"datset": ["a"]}}, "x.yaml: unknown key 'data.datset': did you mean 'data.dataset'?; --dataset is"),
         (GOOD | {"optim": {"epoch": 3}}, "x.yaml: unknown key 'optim.epoch': did you mean 'optim.epochs'?"),
-        (GOOD | {"epochs": 3}, "x.yaml: unknown key 'epochs': did you mean 'optim.epochs'?"),
+        (GOOD | {"epoch": 3}, "x.yaml: unknown key 'epoch': did you mean 'optim.epochs'?"),
         (GOOD | {"optm": {"epochs": 3}}, "x.yaml: unknown key 'optm': did you mean 'optim'?"),
         (GOOD | {"optim": 3}, "x.yaml: optim must hold keys: model, optimizer, clip"),
         (GOOD | {"optim": {"epochs": "many"}}, "x.yaml: optim.epochs 'many': must be a whole number with x >= 1"),

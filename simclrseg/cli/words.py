@@ -1,0 +1,155 @@
+"""From the words of a command line, and the file that they name, to a config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclrseg import runs
+from simclrseg.cli.options import argument_name
+from simclrseg.config.files import find_preset, load_preset
+from simclrseg.errors import UsageError
+from simclrseg.knobs.explained import explained_config
+from simclrseg.knobs.files import choices, chosen_knobs, in_sections, key_of, parse_config
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@dataclass
+class Typed:
+    """What a command line says.
+
+    Attributes:
+        tree: sections of keys of its file.
+        source: the file; empty where there is none.
+        given: values of the command line.
+        names: what was typed for each of them, as ``--epochs`` or ``--set training.epochs``.
+        run: the folder of the run to go on with, whose file it is.
+    """
+
+    tree: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    given: dict[KeyPath, Any] = field(default_factory=dict)
+    names: dict[KeyPath, str] = field(default_factory=dict)
+    run: Path | None = None
+
+
+def config_from(model: type[BaseModel], words: Mapping[str, Any]) -> BaseModel:
+    """Build the config of a command.
+
+    Args:
+        words: what Typer read, by name of the parameter; None or empty where an option was not given.
+
+    Raises:
+        UsageError: for what cannot be; one line names what was typed.
+    """
+    typed = _read(model, words)
+    return parse_config(
+        model,
+        typed.tree,
+        source=typed.source,
+        given=typed.given,
+        names=typed.names,
+        of_a_run=typed.run is not None,
+        begun_in=None if typed.run is None else runs.Run(typed.run).begun_in,
+    )
+
+
+def print_config(model: type[BaseModel], words: Mapping[str, Any]) -> str:
+    """All keys of the config with their values and what they mean, as a file that ``--config`` takes.
+
+    What a command cannot do without, as the photos to learn from, need not be there: its line is left for the user.
+
+    Raises:
+        UsageError: for what cannot be.
+    """
+    typed = _read(model, words)
+    missing = {
+        knob.path: [knob.flag]
+        for knob in knobs_of(model)
+        if knob.info.is_required() and knob.path not in typed.given and look_up(typed.tree, knob.path) is None
+    }
+    config = parse_config(
+        model,
+        typed.tree,
+        source=typed.source,
+        given=typed.given | missing,
+        names=typed.names,
+        of_a_run=bool(missing),  # which nothing is asked of
+    )
+    return explained_config(config, missing=missing).rstrip("\n")
+
+
+def _read(model: type[BaseModel], words: Mapping[str, Any]) -> Typed:
+    assignments = [_assignment(text) for text in words.get("assignments") or ()]
+    file: str | None = words["config_file"]
+    typed = Typed()
+    if run := words.get("resume"):
+        if file is not None:
+            raise UsageError("--resume takes the run's own configuration: leave out --config")
+        (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
+        typed.run = _folder_of(run, root=words.get("runs") or default, command=command_of(model))
+        file = str(typed.run / "config.yaml")
+    if file is not None:
+        typed.source = str(find_preset(file))
+        typed.tree = in_sections(model, load_preset(file, command_of(model)), source=typed.source)
+    chosen = [words, {key.rpartition(".")[2]: value for key, value in assignments}, choices(model, typed.tree)]
+    for knob, value, name in [*_options(chosen_knobs(model, *chosen), words), *_set(model, assignments, chosen)]:
+        before = typed.given.setdefault(knob.path, value)
+        first = typed.names.setdefault(knob.path, name)
+        if before != value:
+            raise UsageError(f"{first} {_shown(before)} and {name} {_shown(value)} are not the same: leave one out")
+    return typed
+
+
+def _options(knobs: Mapping[str, Knob], words: Mapping[str, Any]) -> Iterator[tuple[Knob, Any, str]]:
+    """Options and arguments that were given: knob, value, and how messages call it."""
+    for knob in knobs.values():
+        for name, called in (
+            (argument_name(knob), knob.argument),
+            (knob.name, None if knob.is_argument else knob.flag),
+        ):
+            if called is not None and (word := words.get(name)) not in (None, (), []):
+                yield knob, _value(knob, word), called.strip("[].")
+
+
+def _value(knob: Knob, word: Any) -> Any:
+    """The value that a word stands for; ``none`` undoes a value of the file where the knob may have none."""
+    if word == "none" and knob.values.optional and "none" not in knob.values.choices:
+        return None
+    return list(word) if isinstance(word, tuple) else word
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise UsageError(f"--set {text} is not a key and its value, such as training.epochs=5")
+    return key.strip(), value.strip()
+
+
+def _set(
+    model: type[BaseModel], assignments: Sequence[tuple[str, str]], chosen: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Knob, Any, str]]:
+    """What ``--set`` says; of a key that is set more than once the last value holds, and a list gets them all."""
+    found: dict[KeyPath, tuple[Knob, Any, str]] = {}
+    for key, text in assignments:
+        knob = key_of(model, key, *chosen, source=f"--set {key}")
+        if knob.transient:
+            raise UsageError(f"--set {key}: is no key of a file but belongs to one call: type {knob.flag}")
+        value: Any = text.replace(",", " ").split() if knob.values.length else text
+        if knob.values.many:
+            value = [*(found[knob.path][1] if knob.path in found else ()), text]
+        found[knob.path] = knob, _value(knob, value), f"--set {key}"
+    yield from found.values()
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+
+
+def _folder_of(name: str, *, root: str, command: str) -> Path:
+    return runs.find(Path(root), command, name).folder  # type: ignore[arg-type]
