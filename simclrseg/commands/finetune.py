@@ -35,8 +35,7 @@ from simclrseg.runs import dataset_label, source_commit
 from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json
-from simclrseg.targets import TARGETS
-from simclrseg.targets.base import Scoring, Target
+from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
 from simclrseg.training.forecast import in_words
 from simclrseg.training.normalization import choose_normalization
@@ -60,7 +59,6 @@ from simclrseg.training.train import (
 )
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, with_dataset
-from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import (
     IMAGENET,
     LOAD_REPORT,
@@ -93,7 +91,7 @@ class Prepared:
     """
 
     config: FinetuneConfig
-    target: Target[Any]
+    target: Target[Any, Any]
     pretrained: Pretrained
     pairs: Dataset
     learner: Learner
@@ -176,7 +174,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             patience=config.training.patience,
             observers=[
                 *observers,
-                *target.callbacks(config, run.folder, predict, prepared.pairs, metadata),
+                *target.callbacks(run.folder, predict, prepared.pairs, metadata),
                 *make_loggers(loggers, run, config),
             ],
         )
@@ -215,18 +213,18 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     Raises:
         SimclrsegError: for what a user can mend.
     """
-    kind = TARGETS[config.model.task]
+    kind = target_class(config.target)
     pretrained, encoder = starting_weights(config, kind, resumed)
     source = pretrained.metadata
     if config.data.dataset is None:
         config = with_dataset(config, source.dataset if source else "")
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
     with distributed.main_first():  # it may have to be downloaded
-        target: Target[Any] = kind.open(config.data)
+        target: Target[Any, Any] = kind.open(config.data, config.target)
     dataset, split = target.dataset, target.split
     target.tell()
     check_batch(config.training.batch_size, len(split.train), "training photos")
-    loss = target.loss_name(config)
+    loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
     backbone, stem, loaded = starting_encoder(config, target, encoder, pretrained)
@@ -240,12 +238,11 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     normalization = choose_normalization(
         config.data.normalization, pairs, split.train, source=source, threads=machine.workers
     )
-    model, facts = target.build_model(config, backbone, encoder)
+    model, facts = target.build_model(backbone, encoder, dropout=config.model.dropout)
     facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
     metadata = describe_model(config, target, source, pretrained=pretrained.label, **facts)
-    if config.model.init_decoder and pretrained.file is not None:
-        loaded["decoder"] = asdict(load_decoder(model, pretrained))
-    learner = target.make_learner(config, model, metadata, pairs=pairs, threads=machine.workers)
+    loaded |= target.load_start(model, pretrained)
+    learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
     batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
     freezing = freezing_of(config.training, model, backbone)
     together = least_together(learner, batches.samples.fields)
@@ -269,7 +266,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
 
 
 def starting_weights(
-    config: FinetuneConfig, target: type[Target[Any]], resumed: runs.Run | None
+    config: FinetuneConfig, target: type[Target[Any, Any]], resumed: runs.Run | None
 ) -> tuple[Pretrained, str]:
     """The weights that the encoder starts from, and its name.
 
@@ -284,7 +281,7 @@ def starting_weights(
     check_before_fetching(config)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
-        target.check_encoder(config, asked)  # before anything is fetched
+        target.check_encoder(config.target, asked, image_size=config.data.image_size)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
         root=Path(config.console.runs),
@@ -292,17 +289,17 @@ def starting_weights(
         allow_unfinished=config.model.allow_unfinished,
     )
     encoder = encoder_of(config, pretrained)
-    target.check_encoder(config, encoder)
+    target.check_encoder(config.target, encoder, image_size=config.data.image_size)
     return pretrained, encoder
 
 
 def starting_encoder(
-    config: FinetuneConfig, target: Target[Any], encoder: str, pretrained: Pretrained
+    config: FinetuneConfig, target: Target[Any, Any], encoder: str, pretrained: Pretrained
 ) -> tuple[nn.Module, str, dict[str, Any]]:
     """The encoder with the weights that it starts from, its stem, and what ``LOAD_REPORT`` will hold."""
     bands = target.dataset.bands
     backbone = build_backbone(encoder, in_channels=len(bands))
-    stem = target.set_stem(backbone, encoder, pretrained.metadata, config)
+    stem = target.set_stem(backbone, encoder, pretrained, image_size=config.data.image_size)
     if pretrained.file is None:
         return backbone, stem, {}
     report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
@@ -312,7 +309,7 @@ def starting_encoder(
 
 
 def describe_model(
-    config: FinetuneConfig, target: Target[Any], source: ModelMetadata | None, **facts: Any
+    config: FinetuneConfig, target: Target[Any, Any], source: ModelMetadata | None, **facts: Any
 ) -> ModelMetadata:
     """What the model's file will say of it, before it is trained.
 
@@ -341,7 +338,9 @@ def describe_model(
     )
 
 
-def make_loaders(config: FinetuneConfig, target: Target[Any], pairs: Dataset, *, threads: int) -> tuple[Loader, Loader]:
+def make_loaders(
+    config: FinetuneConfig, target: Target[Any, Any], pairs: Dataset, *, threads: int
+) -> tuple[Loader, Loader]:
     """The batches to train with, and those that epochs are compared on."""
     batch_size, split = config.training.batch_size, target.split
     shared = {
@@ -351,14 +350,14 @@ def make_loaders(config: FinetuneConfig, target: Target[Any], pairs: Dataset, *,
         "world_size": distributed.world_size(),
     }
     batches = Loader(
-        target.make_samples(config, pairs, split.train, augmentation=config.data.augmentation),
+        target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=config.run.seed),
         seed=config.run.seed,
         shuffle=True,
         drop_last=len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
         **shared,
     )
     validation = Loader(
-        target.make_samples(config, pairs, split.validation, augmentation="none"),
+        target.make_samples(pairs, split.validation, augmentation="none", seed=config.run.seed),
         shuffle=False,
         drop_last=False,
         **shared,
@@ -368,7 +367,7 @@ def make_loaders(config: FinetuneConfig, target: Target[Any], pairs: Dataset, *,
 
 def score_and_export(
     run: runs.Run,
-    target: Target[Any],
+    target: Target[Any, Any],
     model: nn.Module,
     predict: Predict,
     metadata: ModelMetadata,
@@ -392,7 +391,7 @@ def score_and_export(
     return found, export_run(run, target, model, metadata)
 
 
-def export_run(run: runs.Run, target: Target[Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
+def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
     """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
     side = (metadata.image_size, metadata.image_size)
     try:

@@ -2,147 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, create_model, model_validator
 
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.knobs.sections import Console, Knobs, Section, check_meaning
+from simclrseg.knobs.sections import Console, Section, check_meaning
 from simclrseg.knobs.values import (
     BackboneName,
-    ClassesName,
     Common,
     Completes,
-    DatasetName,
-    Flag,
-    NormalizationName,
     PathText,
-    Positional,
-    check_columns,
 )
-from simclrseg.knobs.words import parse_words
-from simclrseg.losses import ENTRIES as LOSSES
-from simclrseg.models import SEGMENTERS
+from simclrseg.targets import TARGETS
+from simclrseg.targets.knobs import LabelledData, TargetKnobs
 from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
-
-
-def _known_losses(text: str) -> str:
-    words = parse_words(text, "loss", {name: entry.parameter for name, entry in LOSSES.items()})
-    made_for = {LOSSES[word.name].logits: word.name for word in words}
-    if {"one", "each"} <= set(made_for):
-        one, each = made_for["one"], made_for["each"]
-        raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
-    return text
-
-
-def _class_weights(text: str) -> str:
-    if text == "auto":
-        return text
-    try:
-        weights = [float(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text!r} is neither auto nor numbers such as 0.5,2,1") from None
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise ValueError(f"{text!r}: weights are 0 or more, and not all 0")
-    return text
-
-
-def _fold(text: str) -> str:
-    part, _, count = text.partition("/")
-    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count) and int(count) >= 2):
-        raise ValueError(f"{text!r} is not K/N, such as 1/5, with K from 1 to N and N at least 2")
-    return text
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-    return text
-
-
-class LabelledData(Section):
-    """Data"""
-
-    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d")] = None
-    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
-    default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
-    data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
-    """Share of the development photos (all but test) to use."""
-    max_images: Annotated[int, Ge(2)] | None = None
-    """How many development photos to use at most, instead of a share; fewer are among those of more."""
-    image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
-    """Side to which photos are brought, in pixels; the aspect is not kept."""
-    augmentation: Literal["none", "flip", "color", "standard"] = "flip"
-    """Random changes to photo and mask together; color adds mild colours to the flip, and standard adds crops (so scale
-    and aspect) to both."""
-    test_split: Literal["official", "random"] = "official"
-    """Take the published test list where there is one, or a random fifth."""
-    split_seed: Annotated[int, Ge(0)] = 0
-    """Seed of the split; nothing else changes it."""
-    fold: Annotated[str, AfterValidator(_fold)] | None = None
-    """K/N for cross-validation: validate on part K of N parts of the development photos."""
-    group_by: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Regular expression on a photo's path: photos that it finds the same text in stay in one part of the split."""
-    border: Literal["pet", "background", "ignore", "class"] = "pet"
-    """What Oxford's border pixels count as; class makes them a third one."""
-    classes: list[str] = []
-    """Learn this class, by name, and count the rest as background; repeat it. Or a number: how many the masks hold."""
-    classes_file: ClassesName | None = None
-    """YAML of class names and colours, for RGB masks and for names."""
-    normalization: NormalizationName | None = None
-    """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of
-    the weights it starts from, else imagenet for photos and dataset for other bands."""
-    image_column: str | None = None
-    """Column of a set of the Hub that holds the photos; by default the only one of images."""
-    label_column: str | None = None
-    """Column of a set of the Hub that holds the classes; by default the only one of class labels."""
-    mask_column: str | None = None
-    """Column of a set of the Hub that holds the masks; by default the other one of images."""
-    cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded photos and masks stay for the next epoch, with the same pixels; auto takes RAM where a quarter
-    of the free memory holds them, else the disk."""
-    strict: bool = False
-    """Stop at an unreadable photo instead of skipping it."""
-
-    @model_validator(mode="after")
-    def _photos_are_counted_in_one_way(self) -> Self:
-        if self.max_images is not None and self.data_ratio != 1:
-            raise ValueError(
-                f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
-                "take one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _columns_are_those_of_a_table(self) -> Self:
-        names = ("image_column", "label_column", "mask_column")
-        check_columns([self.dataset or ""], {name: getattr(self, name) for name in names})
-        return self
-
-    @property
-    def name(self) -> str:
-        """``dataset``, which the recipe has chosen where the user has not."""
-        assert self.dataset is not None
-        return self.dataset
-
-    @property
-    def fold_numbers(self) -> tuple[int, int] | None:
-        """K and N of ``fold``."""
-        if self.fold is None:
-            return None
-        part, _, count = self.fold.partition("/")
-        return int(part), int(count)
 
 
 class FinetuneModel(Section):
     """Model"""
 
-    task: Annotated[Literal["segment", "classify"], Common()] = "segment"
+    task: Annotated[str, TARGETS, Common()] = "segment"
     """What is learned: a class for each pixel from masks, or one for each photo from labels."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
@@ -153,10 +34,6 @@ class FinetuneModel(Section):
     """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
     backbone: BackboneName | None = None
     """Encoder; by default the pretrained one, or resnet50."""
-    decoder: Annotated[str, SEGMENTERS] | None = None
-    """What makes masks of the encoder's features; by default unet, and dpt for a vision transformer."""
-    init_decoder: bool = False
-    """Take the decoder of the pretrained network too, where it has one, as after reconstruction."""
     allow_unfinished: bool = False
     """Take the weights of a pretraining run that was interrupted."""
 
@@ -167,12 +44,6 @@ class FinetuneTraining(Training):
     # Below those of pretraining, which begins with weights that mean nothing yet.
     DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
 
-    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of a label that is spread over all classes, in classification."""
-    loss: Annotated[Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None, Common()] = None
-    """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
-    class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
-    """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
     """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
@@ -236,37 +107,42 @@ class FinetuneTraining(Training):
         return self
 
 
-class FinetuneRun(TrainingRun):
-    """Run"""
-
-    examples_every: Annotated[int, Ge(0)] = 5
-    """Epochs between pictures of some validation photos in examples.png, which ends with test photos; 0 means none."""
-
-
-class FinetuneConfig(TrainingConfig):
+class _FinetuneConfig(TrainingConfig):
     """finetune"""
 
-    # Knobs that mean something for one task only: the other refuses them.
-    TASK_KNOBS: ClassVar[Knobs] = {
-        "segment": {
-            "data": ("classes", "classes_file", "border", "mask_column"),
-            "model": ("decoder", "init_decoder"),
-            "training": ("class_weights",),
-            "run": ("examples_every",),
-        },
-        "classify": {"data": ("label_column",), "training": ("label_smoothing",)},
+    CHOICE = ("model", "task")
+    # Keys of files that were written before targets had sections of their own.
+    MOVED = {
+        "training.loss": "segment.loss",
+        "training.class_weights": "segment.class_weights",
+        "model.decoder": "segment.decoder",
+        "model.init_decoder": "segment.init_decoder",
+        "run.examples_every": "segment.examples_every",
+        "training.label_smoothing": "classify.label_smoothing",
     }
 
     data: LabelledData = Field(default_factory=LabelledData)
     model: FinetuneModel = Field(default_factory=FinetuneModel)
     training: FinetuneTraining = Field(default_factory=FinetuneTraining)
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
-    run: FinetuneRun = Field(default_factory=FinetuneRun)
+    run: TrainingRun = Field(default_factory=TrainingRun)
     console: Console = Field(default_factory=Console)
 
+    @property
+    def target(self) -> TargetKnobs:
+        """The knobs of the target that was chosen."""
+        knobs: TargetKnobs = getattr(self, self.model.task)
+        return knobs
+
     @model_validator(mode="after")
-    def _every_knob_has_a_meaning_for_the_task(self, info: ValidationInfo) -> Self:
-        check_meaning(self, info, "task", self.model.task, self.TASK_KNOBS)
+    def _the_images_are_opened_for_the_target(self, info: ValidationInfo) -> Self:
+        opening = {name: {"data": knobs.OPENING} for name, knobs in TARGETS.items()}
+        check_meaning(self, info, "task", self.model.task, opening)
+        return self
+
+    @model_validator(mode="after")
+    def _the_target_can_begin_with_the_weights(self) -> Self:
+        self.target.check_start(self.model.pretrained)
         return self
 
     @model_validator(mode="after")
@@ -278,11 +154,14 @@ class FinetuneConfig(TrainingConfig):
             check_meaning(self, info, "unfreeze", unfreeze, rates)
         return self
 
-    @model_validator(mode="after")
-    def _a_decoder_comes_from_a_whole_network(self) -> Self:
-        if self.model.init_decoder and self.model.pretrained in ("none", "imagenet"):
-            raise ValueError(
-                f"init_decoder: pretrained {self.model.pretrained} has no decoder; leave it out, or name a run of "
-                "`simclrseg pretrain --method reconstruction`"
-            )
-        return self
+
+if TYPE_CHECKING:
+    FinetuneConfig = _FinetuneConfig
+else:  # with a section for each target
+    FinetuneConfig = create_model(
+        "FinetuneConfig",
+        __base__=_FinetuneConfig,
+        __module__=__name__,
+        __doc__=_FinetuneConfig.__doc__,
+        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in TARGETS.items()},
+    )

@@ -37,7 +37,9 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     changed: dict[KeyPath, Any] = {("data", "image_size"): size}
     if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
         changed[("model", "backbone")] = SMALL_ENCODERS[0]
-        if isinstance(config, FinetuneConfig) and config.model.decoder == "dpt":  # for vision transformers
+        if (
+            isinstance(config, FinetuneConfig) and getattr(config.target, "decoder", None) == "dpt"
+        ):  # for vision transformers
             changed[("model", "decoder")] = None
         expected *= SMALLER
     epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))

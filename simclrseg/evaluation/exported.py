@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime
 
 from simclrseg import runs
-from simclrseg.config.finetune import LabelledData
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.evaluation.opened import target_of_model
 from simclrseg.inference.masks import Predict
@@ -19,7 +18,8 @@ from simclrseg.inference.session import Describe, Model, NoMetadata, open_model
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
 from simclrseg.targets import TARGETS
-from simclrseg.targets.base import Target, elsewhere
+from simclrseg.targets.base import Target, elsewhere, target_class
+from simclrseg.targets.knobs import LabelledData
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
         outputs = {output.name: output.shape for output in session.get_outputs()}
         labels = "label" in outputs
         return ModelMetadata(
-            task=TARGETS["classify" if labels else "segment"].TASK,
+            task=target_class(TARGETS["classify" if labels else "segment"]).TASK,
             encoder="unknown",
             in_channels=bands,
             bands=RGB if bands == len(RGB) else numbered_bands(bands),
@@ -94,7 +94,7 @@ def _describe(classes: Sequence[str], size: int) -> Describe:
     return describe
 
 
-def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Target[Any]:
+def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Target[Any, Any]:
     """The images and the split that the model was trained with, or those of another dataset.
 
     Raises:

@@ -10,7 +10,7 @@ from simclrseg.charts.chart import Chart, Line, points_of, read_table
 from simclrseg.evaluation import compare
 from simclrseg.scores.results import Evaluated, Report
 from simclrseg.scores.wording import words
-from simclrseg.targets.segmentation.scores import best_threshold
+from simclrseg.targets.segment.scores import best_threshold
 
 POINTS = 200
 """Points that a curve is drawn with at most."""

@@ -11,15 +11,14 @@ from simclrseg.errors import DataError, ModelFileError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.targets import TARGETS
-from simclrseg.targets.base import Target
+from simclrseg.targets.base import Target, target_class
 
-TargetClass = type[Target[Any]]
+TargetClass = type[Target[Any, Any]]
 
 
 def target_of(run: runs.Run) -> TargetClass:
     """The target of a run."""
-    target: TargetClass = TARGETS[config_of_run(FinetuneConfig, run.folder).model.task]
-    return target
+    return target_class(config_of_run(FinetuneConfig, run.folder).target)
 
 
 def target_of_model(metadata: ModelMetadata) -> TargetClass:
@@ -28,22 +27,22 @@ def target_of_model(metadata: ModelMetadata) -> TargetClass:
     Raises:
         ModelFileError: if it is no fine-tuned model.
     """
-    for target in TARGETS.values():
+    targets = [target_class(knobs) for knobs in TARGETS.values()]
+    for target in targets:
         if metadata.task == target.TASK:
-            found: TargetClass = target
-            return found
-    known = " or ".join(target.TASK for target in TARGETS.values())
+            return target
+    known = " or ".join(target.TASK for target in targets)
     raise ModelFileError(f"the model is for {metadata.task!r}, not for {known}: fine-tune it first")
 
 
-def images_of(run: runs.Run) -> Target[Any]:
+def images_of(run: runs.Run) -> Target[Any, Any]:
     """A run's images, split as its record says, and checked by the hash of the test images.
 
     Raises:
         DataError: if the test images or what is true of them have changed since.
     """
     config = config_of_run(FinetuneConfig, run.folder)
-    kind: TargetClass = TARGETS[config.model.task]
+    kind = target_class(config.target)
     dataset, record = kind.open_dataset(config.data), run.folder / SPLIT_FILE
     target = kind(config.data, dataset, split=stored_split(dataset, record) if record.is_file() else None)
     stored = run.environment.get("test_hash")

@@ -36,7 +36,7 @@ from simclrseg.scores.intervals import interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
 from simclrseg.targets.base import check_bands, elsewhere
-from simclrseg.targets.classification.target import ClassificationTarget
+from simclrseg.targets.classify.target import ClassificationTarget
 from simclrseg.training.train import Machine
 from simclrseg.weights.seen import warn_if_seen
 

@@ -26,8 +26,7 @@ from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
-from simclrseg.targets import TARGETS
-from simclrseg.targets.base import Target, elsewhere
+from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.learner import Learner, in_parts, predictor
 from simclrseg.training.train import Machine
 from simclrseg.weights.find import began_with
@@ -57,7 +56,7 @@ class Scored:
     learner: Learner | None
     predict: Predict
     metadata: ModelMetadata
-    target: Target[Any]
+    target: Target[Any, Any]
     indices: tuple[int, ...]
     test_hash: str
     batch_size: int
@@ -197,7 +196,7 @@ def _other_images(first: Scored, second: Scored) -> str:
     return f"hash {first.test_hash[:8]} and {second.test_hash[:8]}"
 
 
-def _images(target: Target[Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
+def _images(target: Target[Any, Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
     """The images of the part that was asked for, which the model can look at.
 
     Raises:
@@ -251,11 +250,10 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     return Scored("run", run.folder, run.name, learner, predict, metadata, **images, batch_size=size)
 
 
-def images_to_score(run: runs.Run, config: EvaluateConfig) -> Target[Any]:
+def images_to_score(run: runs.Run, config: EvaluateConfig) -> Target[Any, Any]:
     """The run's own images and split, or those of ``--dataset``."""
     if config.data.dataset is None:
         return images_of(run)
     own = config_of_run(FinetuneConfig, run.folder)
     data = elsewhere(own.data.model_dump(), config.data.dataset)
-    target: Target[Any] = TARGETS[own.model.task].open(data, for_training=False)
-    return target
+    return target_class(own.target).open(data, for_training=False)

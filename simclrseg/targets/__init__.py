@@ -1,11 +1,8 @@
-"""Targets of fine-tuning, by the name users type: a folder each. To add one, write its folder, and add its line."""
+"""Targets of fine-tuning, by the name users type: a folder each, and the folder is the list.
 
-from simclrseg.registry import Registry
+To add one: write a folder with ``knobs.py``, whose ``Knobs`` are ``TargetKnobs``, and ``target.py``.
+"""
 
-TARGETS = Registry(
-    "task",
-    {
-        "segment": "simclrseg.targets.segmentation.target:SegmentationTarget",
-        "classify": "simclrseg.targets.classification.target:ClassificationTarget",
-    },
-)
+from simclrseg.registry import FolderRegistry
+
+TARGETS = FolderRegistry("task", __name__, __path__, "knobs:Knobs", group="simclrseg.targets")

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import nn
 
-from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
@@ -22,9 +21,12 @@ from simclrseg.errors import DataError
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import ModelMetadata
+from simclrseg.registry import imported
 from simclrseg.scores.pixels import Resolution
 from simclrseg.scores.results import Scores
+from simclrseg.targets.knobs import LabelledData, TargetKnobs
 from simclrseg.targets.learner import Learner
+from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +49,23 @@ class Scoring:
 
 
 S = TypeVar("S", bound=Scores)
+K = TypeVar("K", bound=TargetKnobs)
 
 
-class Target(ABC, Generic[S]):
-    """Labelled images and their split, and what a network learns from them; ``S`` is its kind of scores.
+class Target(ABC, Generic[K, S]):
+    """Labelled images and their split, and what a network is trained on from them.
+
+    ``K`` are its knobs, ``S`` its scores.
 
     Args:
         data: which images, and how they are split.
         dataset: the images, opened.
+        knobs: of the training; by default its own.
         for_training: False where they are only scored: any part of the split may be empty then.
         split: how they are split already; by default ``data`` says it.
 
     Attributes:
+        KNOBS: the class of its knobs.
         TASK: what metadata call it.
         NEXT: the command to try a trained model with.
         SAMPLES: what batches are made of.
@@ -70,6 +77,7 @@ class Target(ABC, Generic[S]):
         DataError: if the images are too few for training, validation and test.
     """
 
+    KNOBS: type[K]
     TASK: ClassVar[str]
     NEXT: ClassVar[str]
     SAMPLES: ClassVar[type[MaskPairs] | type[Photos]]
@@ -78,20 +86,27 @@ class Target(ABC, Generic[S]):
     LABELLED: ClassVar[str]
 
     def __init__(
-        self, data: LabelledData, dataset: Dataset, *, for_training: bool = True, split: Split | None = None
+        self,
+        data: LabelledData,
+        dataset: Dataset,
+        knobs: K | None = None,
+        *,
+        for_training: bool = True,
+        split: Split | None = None,
     ) -> None:
         self.data = data
+        self.knobs = knobs or self.KNOBS()
         self.dataset = dataset
         self.split = split or self.make_split(for_training=for_training)
 
     @classmethod
-    def open(cls, data: LabelledData, *, for_training: bool = True) -> Self:
+    def open(cls, data: LabelledData, knobs: K | None = None, *, for_training: bool = True) -> Self:
         """Open the images that ``data`` names, and split them.
 
         Raises:
             DataError: if they have no labels of this kind, or are too few.
         """
-        return cls(data, cls.open_dataset(data), for_training=for_training)
+        return cls(data, cls.open_dataset(data), knobs, for_training=for_training)
 
     @staticmethod
     @abstractmethod
@@ -155,26 +170,29 @@ class Target(ABC, Generic[S]):
 
     @classmethod
     @abstractmethod
-    def check_encoder(cls, config: FinetuneConfig, encoder: str) -> None:
+    def check_encoder(cls, knobs: K, encoder: str, *, image_size: int) -> None:
         """Refuse by UsageError, before anything is built, an encoder that does not take images of this size."""
 
     @staticmethod
     @abstractmethod
-    def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
-        """Give the encoder its stem, before the weights that ``source`` describes are loaded, and return its name."""
+    def set_stem(backbone: nn.Module, encoder: str, pretrained: Pretrained, *, image_size: int) -> str:
+        """Give the encoder its stem, before the weights are loaded, and return its name."""
 
+    @property
     @abstractmethod
-    def loss_name(self, config: FinetuneConfig) -> str:
+    def loss_name(self) -> str:
         """The loss that was asked for, else the usual one; UsageError if it does not suit the classes."""
 
     @abstractmethod
-    def build_model(
-        self, config: FinetuneConfig, backbone: nn.Module, encoder: str
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    def build_model(self, backbone: nn.Module, encoder: str, *, dropout: float) -> tuple[nn.Module, dict[str, Any]]:
         """The network around an encoder, and what its metadata say of this target, by their fields."""
 
+    def load_start(self, model: nn.Module, pretrained: Pretrained) -> dict[str, Any]:
+        """Load what of the weights is not the encoder's, and report it by the part it is of; by default nothing."""
+        return {}
+
     def make_samples(
-        self, config: FinetuneConfig, dataset: Dataset, indices: Sequence[int], *, augmentation: str
+        self, dataset: Dataset, indices: Sequence[int], *, augmentation: str, seed: int
     ) -> MaskPairs | Photos:
         """What the network learns from, or what its epochs are compared on.
 
@@ -185,16 +203,14 @@ class Target(ABC, Generic[S]):
         return self.SAMPLES(
             dataset,
             indices,
-            image_size=config.data.image_size,
+            image_size=self.data.image_size,
             strengths=PAIR_STRENGTHS[augmentation],
-            seed=config.run.seed,
-            strict=config.data.strict,
+            seed=seed,
+            strict=self.data.strict,
         )
 
     @abstractmethod
-    def make_learner(
-        self, config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
-    ) -> Learner:
+    def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Learner:
         """The network with its loss.
 
         Args:
@@ -210,9 +226,7 @@ class Target(ABC, Generic[S]):
     def load(cls, path: Path) -> tuple[Learner, ModelMetadata]:
         """The network of a ``model.safetensors``, to be asked only; WeightsError if it is none of this target."""
 
-    def callbacks(
-        self, config: FinetuneConfig, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata
-    ) -> list[Observer]:
+    def callbacks(self, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata) -> list[Observer]:
         """Observers that draw pictures in a run's folder while it is trained; none by default."""
         return []
 
@@ -228,6 +242,12 @@ class Target(ABC, Generic[S]):
     @abstractmethod
     def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
         """The metrics over a split that such a model's scores have."""
+
+
+def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any]]:
+    """The target that takes these knobs."""
+    target: type[Target[Any, Any]] = imported(knobs.TARGET)
+    return target
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:

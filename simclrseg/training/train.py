@@ -65,7 +65,7 @@ RESUMABLE = {
     "run.checkpoint_steps",
     "run.checkpoint_minutes",
     "run.keep_checkpoints",
-    "run.examples_every",
+    "segment.examples_every",
     "console.runs",
     "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
 }
@@ -354,8 +354,8 @@ def train(
         )
     if start is not None and 0 < first == start.step:
         log.info(
-            f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: warm-up of "
-            f"{warmup:g}, then {learning_rate:.4g}; weights and the optimizer's state are kept"
+            f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: warm-up "
+            f"of {warmup:g}, then {learning_rate:.4g}; weights and the optimizer's state are kept"
         )
     schedule = partial(
         _rate,

@@ -20,7 +20,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, per_class_iou
 from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
 from simclrseg.scores.pixels import Pixels
-from simclrseg.targets.segmentation.scores import SegmentationScores
+from simclrseg.targets.segment.scores import SegmentationScores
 from tests.benchmarks._common import interleave, machine, print_table
 
 

@@ -167,7 +167,7 @@ def test_a_class_without_training_photos_is_named(tmp_path, caplog):
 def test_a_loss_for_masks_is_refused(tmp_path):
     from simclrseg.commands.finetune import finetune
 
-    with pytest.raises(UsageError, match="--loss bce is for masks"):
+    with pytest.raises(UsageError, match="loss is for task segment and has no meaning for task classify: leave it out"):
         finetune(finetuning(tmp_path / "runs", data={"dataset": "shapes"}, training={"loss": "bce"}))
     assert not (tmp_path / "runs").exists()
 

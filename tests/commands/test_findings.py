@@ -82,7 +82,7 @@ def test_a_classifier_is_calibrated_over_its_photos(classified):
 def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, strangers, root):
     import torch
 
-    from simclrseg.targets.classification.target import ClassificationTarget
+    from simclrseg.targets.classify.target import ClassificationTarget
 
     found = classified["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy", "energy", "mutual_information"} and "pixel" not in found

@@ -23,11 +23,11 @@ from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.segmentation import examples
-from simclrseg.targets.segmentation.examine import class_weights, examine_masks
-from simclrseg.targets.segmentation.examples import Examples
-from simclrseg.targets.segmentation.open import open_masks
-from simclrseg.targets.segmentation.target import SegmentationTarget
+from simclrseg.targets.segment import examples
+from simclrseg.targets.segment.examine import class_weights, examine_masks
+from simclrseg.targets.segment.examples import Examples
+from simclrseg.targets.segment.open import open_masks
+from simclrseg.targets.segment.target import SegmentationTarget
 
 CLASSES = ("background", "disc", "square", "triangle")
 
@@ -78,8 +78,8 @@ def finetuned(tmp_path_factory) -> Finetuned:
     config = config_of(
         folder,
         data={"augmentation": "standard", "classes_file": str(folder / "classes.yaml"), "fold": "2/3"},
-        training={"loss": "focal+dice", "class_weights": "auto", "ema": 0.5, "patience": 3, "learning_rate": 1e-3},
-        run={"examples_every": 2},
+        training={"ema": 0.5, "patience": 3, "learning_rate": 1e-3},
+        segment={"loss": "focal+dice", "class_weights": "auto", "examples_every": 2},
         console={"runs": str(runs)},
     )
     records: list[logging.LogRecord] = []
@@ -199,20 +199,20 @@ class Figures(Dataset):
 def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeypatch, loss, classes, outputs):
     from torch import nn
 
-    from simclrseg.targets.segmentation import target as segmenter
+    from simclrseg.targets.segment import target as segmenter
 
     monkeypatch.setattr(segmenter, "SEGMENTERS", {"unet": lambda backbone, encoder, n: nn.Linear(n, 1)})
-    config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": loss})
-    target = SegmentationTarget(config.data, Figures(classes))
-    model, facts = target.build_model(config, nn.Identity(), "resnet18")
+    config = config_of(Path("shapes"), data={"dataset": "shapes"}, segment={"loss": loss})
+    target = SegmentationTarget(config.data, Figures(classes), config.target)
+    model, facts = target.build_model(nn.Identity(), "resnet18", dropout=0.0)
     assert model.in_features == outputs
     assert (facts["threshold"] is None) == (outputs > 1)
 
 
 def test_a_loss_for_two_classes_is_refused_for_more_with_the_one_to_take():
-    config = config_of(Path("shapes"), data={"dataset": "shapes"}, training={"loss": "bce+dice"})
+    config = config_of(Path("shapes"), data={"dataset": "shapes"}, segment={"loss": "bce+dice"})
     with pytest.raises(UsageError, match=r"--loss bce\+dice: bce is for two classes.*pass --loss ce\+dice"):
-        SegmentationTarget(config.data, Figures(3)).loss_name(config)
+        _ = SegmentationTarget(config.data, Figures(3), config.target).loss_name
 
 
 @pytest.mark.parametrize(
@@ -267,11 +267,11 @@ def test_a_mask_that_breaks_in_the_test_list_is_found_before_training(tmp_path):
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("training", {"loss": "dise"}, "'dise' is not a loss: did you mean 'dice'"),
-        ("training", {"loss": "dice+dice"}, "names a loss twice"),
-        ("training", {"loss": "bce+ce"}, "take one of them"),
-        ("training", {"class_weights": "a,b"}, "neither auto nor numbers"),
-        ("training", {"class_weights": "0,0"}, "not all 0"),
+        ("segment", {"loss": "dise"}, "'dise' is not a loss: did you mean 'dice'"),
+        ("segment", {"loss": "dice+dice"}, "names a loss twice"),
+        ("segment", {"loss": "bce+ce"}, "take one of them"),
+        ("segment", {"class_weights": "a,b"}, "neither auto nor numbers"),
+        ("segment", {"class_weights": "0,0"}, "not all 0"),
         ("data", {"fold": "0/5"}, "not K/N"),
         ("data", {"fold": "2"}, "not K/N"),
         ("data", {"group_by": "("}, "not a regular expression"),
@@ -284,9 +284,5 @@ def test_a_wrong_value_is_said_before_anything_is_read(section, values, message)
 
 def test_the_knobs_are_kept_in_the_runs_configuration(finetuned):
     stored = yaml.safe_load((Path(finetuned.result["run"]) / "config.yaml").read_text())
-    assert (stored["training"]["loss"], stored["training"]["ema"], stored["training"]["patience"]) == (
-        "focal+dice",
-        0.5,
-        3,
-    )
-    assert (stored["data"]["fold"], stored["run"]["examples_every"]) == ("2/3", 2)
+    assert (stored["training"]["ema"], stored["training"]["patience"], stored["data"]["fold"]) == (0.5, 3, "2/3")
+    assert (stored["segment"]["loss"], stored["segment"]["examples_every"]) == ("focal+dice", 2)

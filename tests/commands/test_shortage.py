@@ -35,8 +35,8 @@ from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.methods.reconstruction.task import Reconstruction
 from simclrseg.models.weights import read_weights
 from simclrseg.runs import Run
-from simclrseg.targets.classification.task import Classification
-from simclrseg.targets.segmentation.task import Segmentation
+from simclrseg.targets.classify.task import Classification
+from simclrseg.targets.segment.task import Segmentation
 from tests.commands.test_classify import colours
 from tests.commands.test_pipeline import changed
 from tests.commands.test_segmenter import write_figures
@@ -96,7 +96,8 @@ def config_of(photos: Path, runs: Path, **run: Any) -> FinetuneConfig:
         "model": {"task": task, "backbone": "cnn"},
         "training": {"epochs": 1, "batch_size": 8, "micro_batch": 4, "ema": 0.5},
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
-        "run": {"name": task, **({"examples_every": 1} if task == "segment" else {}), **run},
+        "run": {"name": task, **run},
+        "segment": {"examples_every": 1} if task == "segment" else {},
         "console": {"runs": str(runs)},
     }
     return FinetuneConfig.model_validate(tree)

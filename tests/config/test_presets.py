@@ -90,11 +90,11 @@ def test_the_defaults_of_pretrain_are_those_of_simclr_pets():
 
 def test_the_defaults_of_finetune_are_those_of_pets_segmentation_but_for_the_start_and_the_random_split():
     preset = resolved(parse_config_file(FinetuneConfig, PRESETS["pets_segmentation"]))
-    assert preset["data"].pop("test_split") == "random" and preset["training"].pop("loss") == "bce"
+    assert preset["data"].pop("test_split") == "random" and preset["segment"].pop("loss") == "bce"
     assert preset["model"].pop("pretrained") == "pets"
     defaults = resolved(parse_config(FinetuneConfig, {"data": {"dataset": "oxford_pets"}}))
     assert defaults["data"].pop("test_split") == "official" and defaults["model"].pop("pretrained") == "none"
-    assert defaults["training"].pop("loss") is None  # which is bce for two classes
+    assert defaults["segment"].pop("loss") is None  # which is bce for two classes
     assert preset == defaults
 
 
@@ -129,7 +129,7 @@ def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name,
         "console": {"runs": str(tmp_path / "runs")},
     }.items():
         tree[section] = {**tree.get(section, {}), **values}
-    tree["model"].pop("init_decoder", None)
+    tree.get("segment", {}).pop("init_decoder", None)
     config = parse_config(MODELS[command], tree)
     result = {"pretrain": pretrain, "finetune": finetune}[command](config)
     assert result["images_per_second"] > 0
@@ -162,8 +162,11 @@ def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
     starts = {name: parse_config_file(FinetuneConfig, PRESETS[f"voc_resunet_pretrain_{name}"]) for name in STARTS}
     assert [start.model.pretrained for start in starts.values()] == [run_name(pretraining), "none", "imagenet"]
     assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
-    assert [start.model.init_decoder for start in starts.values()] == [True, False, False]
-    assert len({start.model_copy(update={"model": None}).model_dump_json() for start in starts.values()}) == 1
+    assert [start.target.init_decoder for start in starts.values()] == [True, False, False]
+    assert (
+        len({start.model_copy(update={"model": None, "segment": None}).model_dump_json() for start in starts.values()})
+        == 1
+    )
 
 
 def test_voc_is_learned_with_the_rates_and_the_augmentation_of_its_source():

@@ -8,11 +8,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from simclrseg.config.finetune import LabelledData
 from simclrseg.data import augment
 from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Strengths, View, render_pair, sample_view
 from simclrseg.data.samples import MaskPairs
 from simclrseg.images.resizing import resize_image, resize_mask
+from simclrseg.targets.knobs import LabelledData
 from tests.data.fakes import FakeDataset, photo
 
 STANDARD = PAIR_STRENGTHS["standard"]

@@ -29,7 +29,7 @@ from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
-from simclrseg.targets.segmentation.task import Segmentation
+from simclrseg.targets.segment.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
 GB = 10**9

@@ -24,7 +24,7 @@ from simclrseg.losses.nt_xent import nt_xent
 from simclrseg.losses.segmentation import bce
 from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.system import distributed
-from simclrseg.targets.segmentation.task import Segmentation
+from simclrseg.targets.segment.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels
 
 BATCH = 16

@@ -16,8 +16,8 @@ from simclrseg.scores.estimates import class_rows, differences, draws, over_imag
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.results import Estimate, Report
-from simclrseg.targets.classification import scores as classification
-from simclrseg.targets.segmentation import scores as segmentation
+from simclrseg.targets.classify import scores as classification
+from simclrseg.targets.segment import scores as segmentation
 
 MODEL = ModelMetadata(
     task="segmentation", encoder="cnn", image_size=32, classes=("background", "figure"), threshold=0.5

@@ -22,8 +22,8 @@ from simclrseg.scores.intervals import Interval
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.results import Estimate, Evaluated, Report
 from simclrseg.scores.wording import written as written_value
-from simclrseg.targets.classification import scores as classification
-from simclrseg.targets.segmentation.scores import SegmentationScores, best_threshold
+from simclrseg.targets.classify import scores as classification
+from simclrseg.targets.segment.scores import SegmentationScores, best_threshold
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&.jpg"
 SIZE = 48

@@ -9,8 +9,8 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import binary_metrics, confusion_matrix
-from simclrseg.targets.classification import scores as classification
-from simclrseg.targets.segmentation.scores import score
+from simclrseg.targets.classify import scores as classification
+from simclrseg.targets.segment.scores import score
 
 
 class Halves(Dataset):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.metrics.counts import classification_metrics, confusion_matrix, top_hits
-from simclrseg.targets.classification.task import Classification
+from simclrseg.targets.classify.task import Classification
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
 

@@ -10,7 +10,7 @@ from torch import nn
 from simclrseg.engine.task import Batch, ContrastiveTask, ValidatedTask
 from simclrseg.losses.segmentation import bce, ce
 from simclrseg.metrics.counts import binary_metrics, confusion_matrix, multiclass_metrics
-from simclrseg.targets.segmentation.task import Segmentation
+from simclrseg.targets.segment.task import Segmentation
 
 HALF = (0.5, 0.5, 0.5)
 

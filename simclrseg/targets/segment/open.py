@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.chosen import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
+from simclrseg.targets.knobs import LabelledData
 
 
 def open_masks(config: LabelledData) -> Dataset:

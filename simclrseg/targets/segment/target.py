@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, spread
 from simclrseg.data.splits import test_hash
@@ -26,11 +26,15 @@ from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.scores.pixels import RESOLUTIONS
 from simclrseg.targets.base import Scoring, Target
-from simclrseg.targets.segmentation.examine import class_weights, examine_masks
-from simclrseg.targets.segmentation.examples import Examples, draw_examples
-from simclrseg.targets.segmentation.open import open_masks
-from simclrseg.targets.segmentation.scores import SegmentationScores, score
-from simclrseg.targets.segmentation.task import Segmentation
+from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.segment.examine import class_weights, examine_masks
+from simclrseg.targets.segment.examples import Examples, draw_examples
+from simclrseg.targets.segment.knobs import Knobs
+from simclrseg.targets.segment.open import open_masks
+from simclrseg.targets.segment.scores import SegmentationScores, score
+from simclrseg.targets.segment.task import Segmentation
+from simclrseg.weights.decoder import load_decoder
+from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +42,10 @@ EXAMPLES = 6
 PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}
 
 
-class SegmentationTarget(Target[SegmentationScores]):
+class SegmentationTarget(Target[Knobs, SegmentationScores]):
     """A class for each pixel, from masks."""
 
+    KNOBS = Knobs
     TASK = "segmentation"
     NEXT = "simclrseg predict photo.jpg -o mask.png"
     SAMPLES = MaskPairs
@@ -73,62 +78,64 @@ class SegmentationTarget(Target[SegmentationScores]):
         log.warning(f"{name} calls its classes {theirs}, the model {ours}: the second is the foreground of both")
 
     @classmethod
-    def check_encoder(cls, config: FinetuneConfig, encoder: str) -> None:
+    def check_encoder(cls, knobs: Knobs, encoder: str, *, image_size: int) -> None:
         """Refuse a decoder that cannot stand on the encoder, or not with images of this size."""
-        check_pair(decoder_of(config, encoder), encoder, image_size=config.data.image_size)
+        check_pair(knobs.decoder or default_decoder(encoder), encoder, image_size=image_size)
 
     @staticmethod
-    def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
-        if source is not None and source.stem == "cifar":
+    def set_stem(backbone: nn.Module, encoder: str, pretrained: Pretrained, *, image_size: int) -> str:
+        if pretrained.metadata is not None and pretrained.metadata.stem == "cifar":
             log.warning(
-                f"{config.model.pretrained} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
+                f"{pretrained.label} was pretrained with the CIFAR stem: stride 2 and max-pool come back here, "
                 "so its early features change"
             )
         return "imagenet"
 
-    def loss_name(self, config: FinetuneConfig) -> str:
+    @property
+    def loss_name(self) -> str:
         """A loss, or several with + between them."""
         classes = len(self.dataset.classes)
-        loss = config.training.loss or usual(classes=classes)
+        loss = self.knobs.loss or usual(classes=classes)
         for word in words_of(loss):
             if ENTRIES[word.name].logits == "one" and classes > 2:
                 remedy = loss.replace(word.name, usual(classes=classes))
                 raise UsageError(
-                    f"--loss {loss}: {word.name} is for two classes, and {config.data.dataset} has {classes}: "
+                    f"--loss {loss}: {word.name} is for two classes, and {self.data.dataset} has {classes}: "
                     f"pass --loss {remedy}"
                 )
         return loss
 
-    def build_model(
-        self, config: FinetuneConfig, backbone: nn.Module, encoder: str
-    ) -> tuple[nn.Module, dict[str, Any]]:
-        decoder = decoder_of(config, encoder)
-        if config.model.decoder is None and decoder != "unet":
+    def build_model(self, backbone: nn.Module, encoder: str, *, dropout: float) -> tuple[nn.Module, dict[str, Any]]:
+        decoder = self.knobs.decoder or default_decoder(encoder)
+        if self.knobs.decoder is None and decoder != "unet":
             log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
         dataset = self.dataset
         classes = len(dataset.classes)
-        each = any(ENTRIES[word.name].logits == "each" for word in words_of(self.loss_name(config)))
+        each = any(ENTRIES[word.name].logits == "each" for word in words_of(self.loss_name))
         outputs = classes if classes > 2 or each else 1
         facts = {
             "task": self.TASK,
             "decoder": decoder,
-            "dropout": config.model.dropout,
+            "dropout": dropout,
             "classes": dataset.classes,
             "colours": dataset.colours,
             "threshold": 0.5 if outputs == 1 else None,
             "border": dataset.border,
         }
         model = SEGMENTERS[decoder](backbone, encoder, outputs)
-        add_dropout(model, config.model.dropout)
+        add_dropout(model, dropout)
         return model, facts
 
-    def make_learner(
-        self, config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
-    ) -> Segmentation:
+    def load_start(self, model: nn.Module, pretrained: Pretrained) -> dict[str, Any]:
+        if not self.knobs.init_decoder or pretrained.file is None:
+            return {}
+        return {"decoder": asdict(load_decoder(model, pretrained))}
+
+    def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Segmentation:
         """The network with its loss, after a look at all masks."""
         counts = examine_masks(self.dataset, pairs, self.split, threads=threads)
-        weights = class_weights(config.training.class_weights, counts, self.dataset.classes)
-        words = words_of(self.loss_name(config))
+        weights = class_weights(self.knobs.class_weights, counts, self.dataset.classes)
+        words = words_of(self.loss_name)
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
         return Segmentation.of(model, metadata, total(losses, weights))
 
@@ -137,15 +144,14 @@ class SegmentationTarget(Target[SegmentationScores]):
         model, metadata = load_segmenter(path)
         return Segmentation.of(model, metadata), metadata
 
-    def callbacks(
-        self, config: FinetuneConfig, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata
-    ) -> list[Observer]:
+    def callbacks(self, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata) -> list[Observer]:
         """Validation images in ``examples.png`` every few epochs."""
-        if not config.run.examples_every:
+        every = self.knobs.examples_every
+        if not every:
             return []
         some = spread(self.split.validation, EXAMPLES)
         path = folder / "examples.png"
-        return [Examples(predict, pairs, some, every=config.run.examples_every, metadata=metadata, path=path)]
+        return [Examples(predict, pairs, some, every=every, metadata=metadata, path=path)]
 
     def score(
         self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
@@ -179,8 +185,3 @@ class SegmentationTarget(Target[SegmentationScores]):
 def words_of(loss: str) -> tuple[Word, ...]:
     """The parts of a loss that was checked."""
     return parse_words(loss, "loss", PARAMETERS)
-
-
-def decoder_of(config: FinetuneConfig, encoder: str) -> str:
-    """The decoder's name: the one that was asked for, else the one that suits the encoder."""
-    return config.model.decoder or default_decoder(encoder)

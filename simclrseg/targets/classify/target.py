@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from simclrseg.config.finetune import FinetuneConfig, LabelledData
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos
 from simclrseg.data.splits import Split, labelled_test_hash
-from simclrseg.errors import DataError, UsageError, some
+from simclrseg.errors import DataError, some
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP
@@ -24,17 +23,21 @@ from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.scores.confusion import write_confusion
 from simclrseg.targets.base import Scoring, Target
-from simclrseg.targets.classification.scores import ClassificationScores, score
-from simclrseg.targets.classification.task import Classification
+from simclrseg.targets.classify.knobs import Knobs
+from simclrseg.targets.classify.scores import ClassificationScores, score
+from simclrseg.targets.classify.task import Classification
+from simclrseg.targets.knobs import LabelledData
+from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
 
 LOSS = "ce"
 
 
-class ClassificationTarget(Target[ClassificationScores]):
+class ClassificationTarget(Target[Knobs, ClassificationScores]):
     """A class for each image, from labels."""
 
+    KNOBS = Knobs
     TASK = "classification"
     NEXT = "simclrseg predict photo.jpg"
     SAMPLES = Photos
@@ -104,34 +107,32 @@ class ClassificationTarget(Target[ClassificationScores]):
             )
 
     @classmethod
-    def check_encoder(cls, config: FinetuneConfig, encoder: str) -> None:
-        check_backbone(encoder, image_size=config.data.image_size)
+    def check_encoder(cls, knobs: Knobs, encoder: str, *, image_size: int) -> None:
+        check_backbone(encoder, image_size=image_size)
 
     @staticmethod
-    def set_stem(backbone: nn.Module, encoder: str, source: ModelMetadata | None, config: FinetuneConfig) -> str:
+    def set_stem(backbone: nn.Module, encoder: str, pretrained: Pretrained, *, image_size: int) -> str:
         """Random weights get the stem that pretraining would give them, so that the two can be compared."""
-        asked = "auto" if config.model.pretrained == "none" else source.stem if source else "imagenet"
-        stem = choose_stem(asked, backbone, encoder, image_size=config.data.image_size)
+        source = pretrained.metadata
+        asked = "auto" if pretrained.label == "none" else source.stem if source else "imagenet"
+        stem = choose_stem(asked, backbone, encoder, image_size=image_size)
         if stem == "cifar":
             set_cifar_stem(backbone)
         return stem
 
-    def loss_name(self, config: FinetuneConfig) -> str:
-        if config.training.loss not in (None, LOSS):
-            raise UsageError(f"--loss {config.training.loss} is for masks: --task classify has {LOSS}, leave it out")
+    @property
+    def loss_name(self) -> str:
         return LOSS
 
-    def build_model(
-        self, config: FinetuneConfig, backbone: nn.Module, encoder: str
-    ) -> tuple[nn.Module, dict[str, Any]]:
-        names, dropout = self.dataset.label_names, config.model.dropout
+    def build_model(self, backbone: nn.Module, encoder: str, *, dropout: float) -> tuple[nn.Module, dict[str, Any]]:
+        names = self.dataset.label_names
         facts = {"task": self.TASK, "classes": names, "dropout": dropout}
         return Classifier(backbone, len(names), dropout=dropout), facts
 
     def make_learner(
-        self, config: FinetuneConfig, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
+        self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
     ) -> Classification:
-        return Classification.of(model, metadata, label_smoothing=config.training.label_smoothing)
+        return Classification.of(model, metadata, label_smoothing=self.knobs.label_smoothing)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Classification, ModelMetadata]:

@@ -1,0 +1,61 @@
+"""The knobs of segmentation."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from annotated_types import Ge
+from pydantic import AfterValidator
+
+from simclrseg.knobs.values import Common, Completes
+from simclrseg.knobs.words import parse_words
+from simclrseg.losses import ENTRIES as LOSSES
+from simclrseg.models import SEGMENTERS
+from simclrseg.targets.knobs import TargetKnobs
+
+
+def _known_losses(text: str) -> str:
+    words = parse_words(text, "loss", {name: entry.parameter for name, entry in LOSSES.items()})
+    made_for = {LOSSES[word.name].logits: word.name for word in words}
+    if {"one", "each"} <= set(made_for):
+        one, each = made_for["one"], made_for["each"]
+        raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
+    return text
+
+
+def _class_weights(text: str) -> str:
+    if text == "auto":
+        return text
+    try:
+        weights = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} is neither auto nor numbers such as 0.5,2,1") from None
+    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+        raise ValueError(f"{text!r}: weights are 0 or more, and not all 0")
+    return text
+
+
+class Knobs(TargetKnobs):
+    """Segmentation"""
+
+    TARGET = "simclrseg.targets.segment.target:SegmentationTarget"
+    OPENING = ("classes", "classes_file", "border", "mask_column")
+
+    loss: Annotated[Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None, Common()] = None
+    """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
+    class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
+    """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
+    decoder: Annotated[str, SEGMENTERS] | None = None
+    """What makes masks of the encoder's features; by default unet, and dpt for a vision transformer."""
+    init_decoder: bool = False
+    """Take the decoder of the pretrained network too, where it has one, as after reconstruction."""
+    examples_every: Annotated[int, Ge(0)] = 5
+    """Epochs between pictures of some validation photos in examples.png, which ends with test photos; 0 means none."""
+
+    def check_start(self, pretrained: str) -> None:
+        if self.init_decoder and pretrained in ("none", "imagenet"):
+            raise ValueError(
+                f"init_decoder: pretrained {pretrained} has no decoder; leave it out, or name a run of "
+                "`simclrseg pretrain --method reconstruction`"
+            )
