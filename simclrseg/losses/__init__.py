@@ -11,9 +11,3 @@ ENTRIES = {
     "jaccard": Entry("simclrseg.losses.segmentation:jaccard"),
 }
 LOSSES = Registry("loss", {name: entry.compute for name, entry in ENTRIES.items()})
-
-
-def usual(*, classes: int) -> str:
-    """The loss where nobody names one: the first that is made for the logits of so many classes."""
-    logits = "one" if classes == 2 else "each"
-    return next(name for name, entry in ENTRIES.items() if entry.logits == logits)

@@ -18,7 +18,7 @@ from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError, UsageError
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.words import Word, parse_words
-from simclrseg.losses import ENTRIES, LOSSES, usual
+from simclrseg.losses import ENTRIES, LOSSES
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
@@ -180,6 +180,12 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         two = len(metadata.classes) == 2
         averages = ("iou", "f1", "dice", "precision", "recall") if two else ("miou", "f1", "precision", "recall")
         return (*averages, "accuracy", "boundary_iou", "bce" if two else "ce", "focal_loss", "dice_loss")
+
+
+def usual(*, classes: int) -> str:
+    """The loss where nobody names one: the first that is made for the logits of so many classes."""
+    logits = "one" if classes == 2 else "each"
+    return next(name for name, entry in ENTRIES.items() if entry.logits == logits)
 
 
 def words_of(loss: str) -> tuple[Word, ...]:
