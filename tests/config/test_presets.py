@@ -192,8 +192,8 @@ def test_the_satellite_presets_differ_in_their_encoders_and_epochs_alone():
 
 
 def test_the_head_of_the_resnet18_seed_has_two_layers():
-    model = PRETRAININGS["simclr_resnet18"].model
-    assert (method.projection_hidden, method.projection_dim) == ([512], 256)
+    knobs = PRETRAININGS["simclr_resnet18"].method
+    assert (knobs.projection_hidden, knobs.projection_dim) == ([512], 256)
 
 
 def test_what_the_sources_count_is_counted():
