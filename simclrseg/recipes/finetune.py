@@ -170,8 +170,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         if not distributed.dismiss():
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
-        log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
         with finishing(run, "scoring", task, batches, micro_batch=micro_batch, together=together):
+            log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
             test, problem = score_and_export(
                 run, recipe, task.model, predict, dataset, split.test, metadata, machine=machine, batch_size=micro_batch
             )
