@@ -15,6 +15,8 @@ SimclrsegError          exit 2
 ├── OutOfMemory         exit 1: more images at once than the memory holds
 ├── GateError           exit 1: a check was not met, or some inputs failed
 └── Interrupted         exit 129, 130 or 143: stopped by a signal, state saved
+
+Terminated is no error: the signal itself, which like KeyboardInterrupt no ``except Exception`` holds up.
 """
 
 from __future__ import annotations
@@ -111,6 +113,18 @@ class Interrupted(SimclrsegError):
         super().__init__(message)
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP came.
+
+    Args:
+        signum: which of them.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -16,9 +17,9 @@ from simclrseg.cli import console
 from simclrseg.cli.launch import first_failure, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
-from simclrseg.errors import GateError, Interrupted, SimclrsegError, UsageError
+from simclrseg.errors import GateError, Interrupted, SimclrsegError, Terminated, UsageError
 from simclrseg.system.files import UNWRITABLE, output_error
-from simclrseg.system.stopping import INTERRUPTED, Terminated, terminable
+from simclrseg.system.stopping import INTERRUPTED, terminable
 
 if TYPE_CHECKING:
     from simclrseg.config.evaluate import EvaluateConfig
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from simclrseg.config.predict import PredictConfig
     from simclrseg.config.pretrain import PretrainConfig
     from simclrseg.config.pull import PullConfig
+
+_REACH = "ask its owner for access, or name another"
+_OUT_OF_REACH = {errno.EACCES: _REACH, errno.EPERM: _REACH, errno.ENAMETOOLONG: "no path is that long; name another"}
 
 app = typer.Typer(
     name="simclrseg",
@@ -190,7 +194,7 @@ def main(args: list[str] | None = None) -> None:
         if code == INTERRUPTED:  # Typer's word for Ctrl-C
             raise KeyboardInterrupt
     except (KeyboardInterrupt, Terminated) as stop:  # outside training, which saves and raises Interrupted
-        first, code = first_failure(stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED)
+        first, code = first_failure(128 + stop.signum if isinstance(stop, Terminated) else INTERRUPTED)
         if first:
             console.print_error("interrupted")
     except BrokenPipeError:  # whoever read our output has gone
@@ -215,8 +219,7 @@ def _systems_refusals_in_one_line() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, PermissionError) and error.filename:
-            remedy = "ask its owner for access, or name another"
+        if error.filename and (remedy := _OUT_OF_REACH.get(error.errno or 0)):
             raise UsageError(f"{error.filename}: {error.strerror}: {remedy}") from error
         if error.errno not in UNWRITABLE:
             raise

@@ -26,7 +26,8 @@ def launch(devices: int | None) -> None:
     if devices in (None, 1) or "WORLD_SIZE" in os.environ:
         return
     for word in sys.argv[1:]:
-        if Path(path := word.rpartition("=")[2]).is_fifo():
+        path = word.rpartition("=")[2]
+        if os.path.exists(path) and Path(path).is_fifo():  # a word may be longer than any path
             raise UsageError(f"{path} is a pipe, which {devices} processes cannot all read: save it as a file")
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

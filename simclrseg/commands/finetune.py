@@ -183,8 +183,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         if not distributed.dismiss():
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
-        log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
         with finishing(run, "scoring", learner, batches, micro_batch=micro_batch, together=together):
+            log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
             scoring = Scoring(machine.workers, micro_batch)
             test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring)
             finish_run(run)

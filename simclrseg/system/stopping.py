@@ -9,17 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from simclrseg.errors import Terminated
+
 INTERRUPTED = 128 + signal.SIGINT
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """What comes when the terminal is closed; Windows has none."""
-
-
-class Terminated(BaseException):
-    """A signal came. Like KeyboardInterrupt, no ``except Exception`` holds it up."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.exit_code = 128 + signum
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,16 @@ from simclrseg.engine.runtime import choose_device, choose_precision, compiled, 
 from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
-from simclrseg.errors import DataError, Interrupted, OutOfMemory, RunError, SimclrsegError, TrainingError, UsageError
+from simclrseg.errors import (
+    DataError,
+    Interrupted,
+    OutOfMemory,
+    RunError,
+    SimclrsegError,
+    Terminated,
+    TrainingError,
+    UsageError,
+)
 from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.knobs.sections import Hardware
@@ -503,7 +513,7 @@ def finishing(
 
     Raises:
         OutOfMemory, TrainingError: in the place of an error that a user can mend.
-        Interrupted: in the place of KeyboardInterrupt.
+        Interrupted: in the place of a signal.
     """
     own = batches.batch_size // distributed.world_size()
     fewer = smaller_micro_batch(micro_batch, own, least=least_micro_batch(task, together))
@@ -517,8 +527,9 @@ def finishing(
         raise
     except SimclrsegError as error:
         raise TrainingError(f"{error}; {later}") from error
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped in {phase}; go on with: {command}") from None
+    except (KeyboardInterrupt, Terminated) as stop:
+        signum = stop.signum if isinstance(stop, Terminated) else signal.SIGINT
+        raise Interrupted(f"stopped in {phase}; go on with: {command}", signum=signum) from None
 
 
 def finish_run(run: runs.Run) -> None:

@@ -265,6 +265,23 @@ def test_a_signal_outside_training_cleans_up_as_ctrl_c_does(run, recipe, ending)
     assert signal.getsignal(ending) == signal.SIG_DFL
 
 
+def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, ending, tmp_path):
+    from simclrseg.recipes._training import finishing
+
+    from simclrseg.runs import Run
+    from tests.engine.small import Classification, Images, network
+
+    def score(config, observers):
+        run, task = Run(tmp_path / "runs" / "finetune" / "x"), Classification(network())
+        with finishing(run, "scoring", task, Images(), micro_batch=6, together=1):
+            signal.raise_signal(ending)
+            time.sleep(10)
+
+    recipe("finetune", score)
+    line = "stopped in scoring; go on with: simclrseg finetune --resume x\n"
+    assert run("finetune") == (128 + ending, "", line)
+
+
 def test_a_signal_that_is_ignored_ends_nothing(run, recipe, ending):
     signal.signal(ending, signal.SIG_IGN)
     recipe("pull", lambda config, progress: {"name": signal.raise_signal(ending)})
@@ -306,10 +323,16 @@ def test_a_disk_that_cannot_be_written_is_one_line_wherever_it_shows(run, recipe
     assert err.count("\n") == 1
 
 
-def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe):
-    recipe("pull", fail_with(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "photos/others")))
-    line = "error: photos/others: Permission denied: ask its owner for access, or name another\n"
-    assert run("pull") == (2, "", line)
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "ask its owner for access, or name another"),
+        (errno.ENAMETOOLONG, "no path is that long; name another"),
+    ],
+)
+def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe, number, remedy):
+    recipe("pull", fail_with(OSError(number, os.strerror(number), "photos/others")))
+    assert run("pull") == (2, "", f"error: photos/others: {os.strerror(number)}: {remedy}\n")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_mistake_is_told_once_and_the_exit_code_is_its_own(tmp_path: Path) -> 
 
 def test_a_pipe_is_refused_for_only_one_process_could_read_it(tmp_path, monkeypatch) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(sys, "argv", ["simclrseg", "pretrain", f"--config={tmp_path / 'pipe'}"])
+    monkeypatch.setattr(sys, "argv", ["simclrseg", 300 * "a", f"--config={tmp_path / 'pipe'}"])
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     launch(1)
     with pytest.raises(UsageError, match="pipe is a pipe, which 2 processes cannot all read: save it as a file"):
