@@ -81,14 +81,15 @@ class StderrHandler(logging.Handler):
 def session(*, quiet: bool) -> Iterator[None]:
     """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only.
 
-    They are kept for the ``log.txt`` of the run that the command may make.
+    All are kept for the ``log.txt`` of the run that the command may make.
     """
     logger, data = logging.getLogger(LOGGER), logging.getLogger(f"{LOGGER}.data")
     before = logger.level, data.level, logger.propagate
     handlers: list[logging.Handler] = [StderrHandler(), *([LogFile()] if is_first_process() else [])]
     for handler in handlers:
         logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    handlers[0].setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.INFO)
     if not is_first_process():  # the first says what all would say; each knows of its own photos only
         logger.setLevel(logging.ERROR)
         data.setLevel(logging.WARNING)
@@ -101,6 +102,13 @@ def session(*, quiet: bool) -> Iterator[None]:
         logger.setLevel(before[0])
         data.setLevel(before[1])
         logger.propagate = before[2]
+
+
+def is_quiet() -> bool:
+    """Whether stderr gets no facts, but warnings at most."""
+    logger = logging.getLogger(LOGGER)
+    heard = [handler.level for handler in logger.handlers if isinstance(handler, StderrHandler)]
+    return not logger.isEnabledFor(logging.INFO) or min(heard, default=logging.WARNING) > logging.INFO
 
 
 def print_error(message: str) -> None:

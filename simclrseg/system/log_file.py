@@ -1,4 +1,4 @@
-"""``log.txt`` of a run: what stderr was told, with times."""
+"""``log.txt`` of a run: what stderr was told, with times, and what ``--quiet`` kept from it."""
 
 from __future__ import annotations
 

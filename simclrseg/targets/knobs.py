@@ -9,7 +9,17 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, model_validator
 
 from simclrseg.knobs.sections import Section
-from simclrseg.knobs.values import ClassesName, Common, DatasetName, Flag, NormalizationName, Positional, check_columns
+from simclrseg.knobs.values import (
+    ClassesName,
+    Common,
+    DatasetName,
+    Flag,
+    NormalizationName,
+    Positional,
+    Tells,
+    check_columns,
+    dataset_names,
+)
 
 
 def _fold(text: str) -> str:
@@ -30,7 +40,7 @@ def _pattern(text: str) -> str:
 class LabelledData(Section):
     """Data"""
 
-    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d")] = None
+    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d"), Tells(dataset_names)] = None
     """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
     default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0

@@ -364,8 +364,8 @@ def train(
         )
     if start is not None and 0 < first == start.step:
         log.info(
-            f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: warm-up "
-            f"of {warmup:g}, then {learning_rate:.4g}; weights and the optimizer's state are kept"
+            f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: "
+            f"{warmup:g} of warm-up to {learning_rate:.4g}; weights and the optimizer's state are kept"
         )
     schedule = partial(
         _rate,

@@ -266,9 +266,8 @@ def test_a_signal_outside_training_cleans_up_as_ctrl_c_does(run, recipe, ending)
 
 
 def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, ending, tmp_path):
-    from simclrseg.training.train import finishing
-
     from simclrseg.runs import Run
+    from simclrseg.training.train import finishing
     from tests.engine.small import Classification, Images, network
 
     def score(config, observers):

@@ -38,6 +38,13 @@ def test_a_second_command_adds_to_it(tmp_path):
     assert [line.partition("  ")[2] or line for line in lines(tmp_path)] == ["$ one", "one", "$ two", "two"]
 
 
+def test_a_quiet_command_says_all_there(tmp_path, capsys):
+    with session(quiet=True), kept(tmp_path, "x"):
+        log.info("a fact")
+    assert lines(tmp_path)[1].endswith("  a fact")
+    assert capsys.readouterr().err == ""
+
+
 def test_it_says_how_the_run_failed(tmp_path, capsys):
     with pytest.raises(DataError), session(quiet=True), kept(tmp_path, "x"):
         raise DataError("no photos")

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge
 from pydantic import AfterValidator
 
-from simclrseg.knobs.values import Common, Completes
+from simclrseg.knobs.values import Common, Completes, Tells
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES as LOSSES
 from simclrseg.models import SEGMENTERS
@@ -22,6 +22,14 @@ def _known_losses(text: str) -> str:
         one, each = made_for["one"], made_for["each"]
         raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
     return text
+
+
+def _losses() -> str:
+    numbered = ", ".join(f"{name}:{entry.parameter}" for name, entry in LOSSES.items() if entry.parameter)
+    return f"Names: {', '.join(LOSSES)}; with a number: {numbered}."
+
+
+LossName = Annotated[str, AfterValidator(_known_losses), Completes("losses"), Tells(_losses)]
 
 
 def _class_weights(text: str) -> str:
@@ -42,8 +50,8 @@ class Knobs(TargetKnobs):
     TARGET = "simclrseg.targets.segment.target:SegmentationTarget"
     OPENING = ("classes", "classes_file", "border", "mask_column")
 
-    loss: Annotated[Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None, Common()] = None
-    """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
+    loss: Annotated[LossName | None, Common()] = None
+    """Loss, or a sum such as bce+dice; by default bce for two classes, else ce."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
     """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
     decoder: Annotated[str, SEGMENTERS] | None = None
