@@ -13,6 +13,11 @@ from pathlib import Path
 import cv2
 import pytest
 
+from simclrseg.config.files import PRESETS
+from simclrseg.data.datasets import DATASETS
+from simclrseg.inference import OUTPUTS
+from simclrseg.losses import LOSSES
+from simclrseg.models import SEGMENTERS
 from tests.processes import Simclrseg
 
 TREE = Path(__file__).parents[1]
@@ -141,6 +146,25 @@ def test_the_tree_in_the_readme_is_the_tree():
     real = {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
     real |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
     assert listed == real
+
+
+def listed(pattern: str) -> list[str]:
+    """The names between backticks of a part of the page."""
+    return re.findall(r"`([\w{},]+)`", re.findall(pattern, README, flags=re.DOTALL)[0])
+
+
+def test_the_lists_in_the_readme_are_those_of_the_tables():
+    assert listed(r"Losses are\s(.*?) and sums") == list(LOSSES)
+    assert listed(r"`--decoder` takes (.*?)\.") == list(SEGMENTERS)
+    assert set(listed(r"Named datasets \((.*?)\) are\s")) == set(DATASETS)
+    outputs = re.findall(r"^\| `--as` .*?\n\n", README, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[2:]
+    assert [name for row in outputs if row for name in re.findall(r"`(\w+)`", row.split("|")[1])] == list(OUTPUTS)
+
+
+def test_every_preset_is_in_the_readme():
+    names = listed(r"\| `--config` \|(.*?)\n\n")
+    stems = [re.match(r"(\w+?)(?:\{(.*)\})?$", name).groups() for name in names]
+    assert sorted(stem + end for stem, ends in stems for end in (ends or "").split(",")) == sorted(PRESETS)
 
 
 def test_the_install_for_a_cpu_leaves_no_dependency_out():

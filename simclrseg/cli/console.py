@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from simclrseg.system.files import finite
+from simclrseg.system.log_file import LOGGER, LogFile, worded
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LOGGER = "simclrseg"
 BY_CLASS = "_by_class"
 """How groups of numbers are called whose rows are classes."""
 
@@ -70,22 +70,26 @@ def is_first_process() -> bool:
 
 
 class StderrHandler(logging.Handler):
-    """Facts as they are, warnings marked as such."""
+    """Log lines on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         # looked up each time: a progress bar puts a proxy here that writes above the bar
-        print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)  # noqa: T201
+        print(worded(record), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager
 def session(*, quiet: bool) -> Iterator[None]:
-    """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only."""
+    """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only.
+
+    All are kept for the ``log.txt`` of the run that the command may make.
+    """
     logger, data = logging.getLogger(LOGGER), logging.getLogger(f"{LOGGER}.data")
     before = logger.level, data.level, logger.propagate
-    handler = StderrHandler()
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    handlers: list[logging.Handler] = [StderrHandler(), *([LogFile()] if is_first_process() else [])]
+    for handler in handlers:
+        logger.addHandler(handler)
+    handlers[0].setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.INFO)
     if not is_first_process():  # the first says what all would say; each knows of its own photos only
         logger.setLevel(logging.ERROR)
         data.setLevel(logging.WARNING)
@@ -93,10 +97,18 @@ def session(*, quiet: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for handler in handlers:
+            logger.removeHandler(handler)
         logger.setLevel(before[0])
         data.setLevel(before[1])
         logger.propagate = before[2]
+
+
+def is_quiet() -> bool:
+    """Whether stderr gets no facts, but warnings at most."""
+    logger = logging.getLogger(LOGGER)
+    heard = [handler.level for handler in logger.handlers if isinstance(handler, StderrHandler)]
+    return not logger.isEnabledFor(logging.INFO) or min(heard, default=logging.WARNING) > logging.INFO
 
 
 def print_error(message: str) -> None:

@@ -10,7 +10,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from simclrseg.cli.console import LOGGER
+from simclrseg.cli.console import is_quiet
+from simclrseg.system.log_file import LOGGER
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,7 +38,7 @@ class Bar:
         self.close()
 
     def open(self, total: int, done: int = 0) -> None:
-        if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+        if not sys.stderr.isatty() or is_quiet():
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn

@@ -30,7 +30,7 @@ from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 
-OWN = re.compile(r"(comparison|config|data_ratio|environment|metrics|report)\.\w+|worst", re.IGNORECASE)
+OWN = re.compile(r"(comparison|config|data_ratio|environment|log|metrics|report)\.\w+|worst", re.IGNORECASE)
 """The report's own files, beside which the folders of several models lie."""
 
 

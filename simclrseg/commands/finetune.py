@@ -51,6 +51,7 @@ from simclrseg.training.train import (
     make_loggers,
     open_run,
     prepare_machine,
+    prolonged,
     rehearse,
     report_skipped,
     resumed_run,
@@ -111,6 +112,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
     resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
+    config = prolonged(config, resumed)
     machine = as_begun(machine, resumed)
     prepared = prepare(config, machine, resumed)
     config, recipe, task, metadata = prepared.config, prepared.recipe, prepared.task, prepared.metadata
@@ -130,6 +132,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     with open_run(
         "finetune",
         config,
+        resumed=resumed,
         name=run_name(config, prepared.pretrained),
         machine=machine,
         photos=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
@@ -432,7 +435,8 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained, source: ModelMeta
 
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """``<dataset>-<pretrained>``; ``-r0.5`` says that a share of the photos is used, ``-fold1of5`` that a fold is."""
+    """``<dataset>-<pretrained>``, and ``-r0.5`` or ``-n100`` for a part of the photos, ``-fold1of5`` for a fold."""
     name = f"{dataset_label(config.data.name)}-{dataset_label(pretrained.label)}"
     share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
+    share += "" if config.data.max_images is None else f"-n{config.data.max_images}"
     return name + share + (f"-fold{config.data.fold.replace('/', 'of')}" if config.data.fold else "")

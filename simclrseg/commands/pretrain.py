@@ -49,6 +49,7 @@ from simclrseg.training.train import (
     make_loggers,
     open_run,
     prepare_machine,
+    prolonged,
     rehearse,
     report_skipped,
     resumed_run,
@@ -100,7 +101,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     """
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
-    machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
+    resumed = resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    config = prolonged(config, resumed)
+    machine = as_begun(machine, resumed)
     prepared = prepare(config, machine)
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
@@ -119,6 +122,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     with open_run(
         "pretrain",
         config,
+        resumed=resumed,
         name=run_name(config),
         machine=machine,
         learning_rate=rate,

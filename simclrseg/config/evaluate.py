@@ -10,7 +10,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from simclrseg.errors import suggestion
 from simclrseg.knobs.sections import Console, Hardware, Section
-from simclrseg.knobs.values import Common, Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.knobs.values import (
+    Common,
+    Completes,
+    DatasetName,
+    Flag,
+    PathText,
+    Positional,
+    Tells,
+    Transient,
+    dataset_names,
+)
 from simclrseg.metrics.table import GATES
 from simclrseg.scores import EMBEDDINGS
 
@@ -33,7 +43,7 @@ class EvaluateData(Section):
 
     models: Annotated[list[PathText], Positional("[RUN...]"), Completes("models"), Transient()] = []
     """Fine-tuned runs, by name or folder, or exported .onnx files; the newest run by default. Several are compared."""
-    dataset: Annotated[DatasetName | None, Flag("-d"), Common()] = None
+    dataset: Annotated[DatasetName | None, Flag("-d"), Common(), Tells(dataset_names)] = None
     """Score on these photos and masks instead of the run's own."""
     split: Annotated[Literal["train", "validation", "test", "all"], Common()] = "test"
     """Which part of the dataset to score."""

@@ -7,9 +7,13 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
-from simclrseg.exporters import EXPORTERS, PRECISIONS
+from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.knobs.sections import Console, Section
-from simclrseg.knobs.values import Common, Completes, DatasetName, Flag, PathText, Positional, Transient
+from simclrseg.knobs.values import Common, Completes, DatasetName, Flag, PathText, Positional, Tells, Transient
+
+
+def _suffixes() -> str:
+    return f"Names end in {', '.join(f'{format.suffix} ({name})' for name, format in FORMATS.items())}."
 
 
 class ExportModel(Section):
@@ -17,8 +21,8 @@ class ExportModel(Section):
 
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
-    format: Annotated[str, EXPORTERS, Common()] = "onnx"
-    """Kind of file: ONNX for any runtime, a torch.export program (.pt2), or weights."""
+    format: Annotated[str, EXPORTERS, Common(), Tells(_suffixes)] = "onnx"
+    """Kind of file: ONNX for any runtime, a torch.export program, or weights."""
     precision: Annotated[str, PRECISIONS, Common()] = "fp32"
     """What the file computes with; int8 is calibrated on the run's training photos."""
     opset: Annotated[int, Ge(18), Le(23)] = 18

@@ -21,7 +21,9 @@ from simclrseg.knobs.values import (
     NormalizationName,
     PathText,
     Positional,
+    Tells,
     check_columns,
+    dataset_names,
 )
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
@@ -38,6 +40,13 @@ def _known_losses(text: str) -> str:
     if {"bce", "ce"} <= set(names):
         raise ValueError(f"{text!r}: bce is for one logit a pixel and ce for one a class, take one of them")
     return text
+
+
+def _losses() -> str:
+    return f"Names: {', '.join(LOSSES)}."
+
+
+LossName = Annotated[str, AfterValidator(_known_losses), Completes("losses"), Tells(_losses)]
 
 
 def _class_weights(text: str) -> str:
@@ -70,11 +79,13 @@ def _pattern(text: str) -> str:
 class LabelledData(Section):
     """Data"""
 
-    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d")] = None
+    dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d"), Tells(dataset_names)] = None
     """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
     default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
     """Share of the development photos (all but test) to use."""
+    max_images: Annotated[int, Ge(2)] | None = None
+    """How many development photos to use at most, instead of a share; fewer are among those of more."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
     """Side to which photos are brought, in pixels; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "flip"
@@ -108,6 +119,15 @@ class LabelledData(Section):
     of the free memory holds them, else the disk."""
     strict: bool = False
     """Stop at an unreadable photo instead of skipping it."""
+
+    @model_validator(mode="after")
+    def _photos_are_counted_in_one_way(self) -> Self:
+        if self.max_images is not None and self.data_ratio != 1:
+            raise ValueError(
+                f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
+                "take one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_are_those_of_a_table(self) -> Self:
@@ -160,8 +180,8 @@ class FinetuneTraining(Training):
 
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a label that is spread over all classes, in classification."""
-    loss: Annotated[Annotated[str, AfterValidator(_known_losses), Completes("losses")] | None, Common()] = None
-    """Loss, or a sum such as bce+dice of bce, ce, dice, focal and jaccard; by default bce for two classes, else ce."""
+    loss: Annotated[LossName | None, Common()] = None
+    """Loss, or a sum such as bce+dice; by default bce for two classes, else ce."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
     """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
     optimizer: Annotated[str, OPTIMIZERS] = "adam"
@@ -205,6 +225,10 @@ class FinetuneTraining(Training):
         if at_everything < 1:
             everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
         return min(last, max(everything - apart, min(everything, 1))), everything
+
+    def prolonging(self, before: Self) -> Self:
+        """What has joined in does not leave again."""
+        return self.model_copy(update={"unfreeze_at": tuple(map(float, before.unfreeze_epochs))})
 
     @model_validator(mode="after")
     def _everything_is_unfrozen_in_the_end(self) -> Self:

@@ -49,7 +49,8 @@ class PredictOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File to write, folder for many, or - for stdout; by default <photo>.mask.png beside each photo."""
+    """File to write (.png, .npy or .json), folder for many, or - for stdout; by default <photo>.mask.png beside each
+    photo."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
     """What to write of each photo; repeat it for several."""
     keep_orientation: bool = False

@@ -20,18 +20,31 @@ from simclrseg.knobs.values import (
     NormalizationName,
     PathText,
     Positional,
+    Tells,
     check_columns,
+    dataset_names,
 )
 from simclrseg.methods import METHODS
 from simclrseg.methods.knobs import MethodKnobs
 from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
 
 
+def _own_defaults() -> str:
+    about = [f"{name} has {knobs.ABOUT}" for name, knobs in METHODS.items() if knobs.ABOUT]
+    return f"Defaults of their own: {'; '.join(about)}." if about else ""
+
+
 class PretrainData(Section):
     """Data"""
 
-    dataset: Annotated[list[DatasetName], Positional("[DATASET...]", named=True), Flag("-d"), Completes("datasets")]
-    """Photos to learn from: a name, a folder or hf:owner/name; repeat it to join several."""
+    dataset: Annotated[
+        list[DatasetName],
+        Positional("[DATASET...]", named=True),
+        Flag("-d"),
+        Completes("datasets"),
+        Tells(dataset_names),
+    ]
+    """Photos to learn from: a name, a folder or hf:owner/name; several are joined."""
     image_size: Annotated[int, Ge(32), Le(1024), Common()] = 224
     """Side of the square crops, in pixels."""
     augmentation: Literal["paper", "cifar", "seed", "whole"] = "seed"
@@ -76,7 +89,7 @@ class PretrainData(Section):
 class PretrainModel(Section):
     """Model"""
 
-    method: Annotated[str, METHODS, Common()] = "simclr"
+    method: Annotated[str, METHODS, Common(), Tells(_own_defaults)] = "simclr"
     """Self-supervised objective."""
     backbone: Annotated[BackboneName, Common()] = "resnet50"
     """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""

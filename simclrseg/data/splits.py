@@ -26,7 +26,7 @@ class Split:
     """Indices into a dataset, ascending.
 
     Attributes:
-        development: photos that are not test, before ``data_ratio`` took its share.
+        development: photos that are not test, before ``data_ratio`` or ``max_images`` took its share.
         test_split: where the test photos come from; ``random`` also where an official list was asked for and is none.
         fold: part and number of parts, of a cross-validation.
         group_by: what kept photos together.
@@ -43,6 +43,7 @@ class Split:
     line: str
     fold: tuple[int, int] | None = None
     group_by: str | None = None
+    max_images: int | None = None
 
 
 def make_split(
@@ -53,6 +54,7 @@ def make_split(
     test_split: TestSplit = "official",
     seed: int = 0,
     data_ratio: float = 1.0,
+    max_images: int | None = None,
     strata: Sequence[int] | None = None,
     fold: tuple[int, int] | None = None,
     group_by: str | None = None,
@@ -61,8 +63,8 @@ def make_split(
     """Split a dataset.
 
     Photos are put into the order of a hash of seed and key. A random test split is the first fifth; of the
-    development photos every tenth is for validation, unless a list says otherwise. ``data_ratio`` takes the first
-    part of that order, so that the photos of a smaller ratio are among those of a larger one.
+    development photos every tenth is for validation, unless a list says otherwise. ``data_ratio`` and ``max_images``
+    take the first part of that order, so that the photos of a smaller one are among those of a larger one.
 
     Grouped photos follow one another in that order, and every part is made of whole groups.
 
@@ -73,6 +75,8 @@ def make_split(
             test and development.
         test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
+        max_images: how many of them to use at most, instead of a share; where lists say which of them validate, both
+            parts shrink alike.
         strata: class of each photo, where parts should hold classes in proportion: the order then takes turns among
             them, and the first development photo of each class is for training, but for folds. Groups come before
             classes.
@@ -112,18 +116,21 @@ def make_split(
         _check_groups(groups, {"train": train, "validation": validation, "test": test & taken})
 
     development = len(train) + len(validation)
+    ratio = data_ratio if max_images is None else min(1.0, max_images / max(1, development))
     if validation:
-        train, validation = _share(train, data_ratio), _share(validation, data_ratio)
+        train, validation = _share(train, ratio), _share(validation, ratio)
     else:
-        some = _share(train, data_ratio)
+        some = _share(train, ratio)
         chosen = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
         validation = [index for index in some if groups[index] in chosen]
         train = [index for index in some if groups[index] not in chosen]
     if for_training and not (train and validation):
         grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
+        at = f"at data ratio {data_ratio:g}" if max_images is None else f"and --max-images {max_images}"
+        knob = "--max-images" if max_images is not None else "--data-ratio"
         raise DataError(
-            f"{development:,} development photos{grouped} at data ratio {data_ratio:g} leave {len(train)} to train and "
-            f"{len(validation)} to validate with: add photos" + (", or raise --data-ratio" if data_ratio < 1 else "")
+            f"{development:,} development photos{grouped} {at} leave {len(train)} to train and "
+            f"{len(validation)} to validate with: add photos" + (f", or raise {knob}" if ratio < 1 else "")
         )
     return Split(
         train=tuple(sorted(train)),
@@ -134,7 +141,7 @@ def make_split(
         seed=seed,
         test_split=test_split,
         line=_line(
-            data_ratio,
+            f"{data_ratio:g}" if max_images is None else f"--max-images {max_images}",
             len(train),
             len(validation),
             development=development,
@@ -143,6 +150,7 @@ def make_split(
         ),
         fold=fold,
         group_by=group_by,
+        max_images=max_images,
     )
 
 
@@ -172,6 +180,7 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
         "split_seed": split.seed,
         "test_split": split.test_split,
         "data_ratio": split.data_ratio,
+        "max_images": split.max_images,
         "fold": split.fold,
         "group_by": split.group_by,
         "development": split.development,
@@ -225,7 +234,7 @@ def _choose_validation(
 
 
 def _line(
-    data_ratio: float,
+    part: str,
     train: int,
     validation: int,
     *,
@@ -235,7 +244,7 @@ def _line(
 ) -> str:
     """What a split is, for the user: numbers of photos, and of groups where there are any."""
     return (
-        f"{data_ratio:g}: {train + validation:,} of {development:,} development photos, "
+        f"{part}: {train + validation:,} of {development:,} development photos, "
         f"{train:,} train / {validation:,} validation"
         + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
         + (f"; {groups:,} groups stay together" if groups is not None else "")

@@ -48,6 +48,7 @@ def fit(
     freezing: Freezing | None = None,
     average: float | None = None,
     patience: int | None = None,
+    patient_from: int = 0,
     observers: Sequence[Observer] = (),
     checkpoints: Checkpoints | None = None,
     start: TrainingState | None = None,
@@ -70,6 +71,7 @@ def fit(
             best checkpoint see, and what the model ends with; None keeps none.
         patience: epochs without a better validation after which training stops; those in which parts are still to be
             unfrozen do not count.
+        patient_from: epochs before these do not count either.
         checkpoints: where the state is saved: after each epoch, when a signal comes, and as often as it says.
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
@@ -91,7 +93,7 @@ def fit(
     own = train.batch_size // distributed.world_size()
     at_once = min(micro_batch or own, own)
     fewer = smaller_micro_batch(at_once, own, least=least_micro_batch(task, together))
-    unfrozen = 0 if freezing is None else freezing.complete
+    counted_from = max(patient_from, 0 if freezing is None else freezing.complete)
 
     def shortage(phase: str, otherwise: str) -> AbstractContextManager[None]:
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
@@ -106,7 +108,7 @@ def fit(
         with stop_requests() as stop:
             try:
                 for epoch in range(run.finished, epochs):
-                    stale = min(FitResult(run.history).without_progress, epoch - unfrozen)
+                    stale = min(FitResult(run.history).without_progress, epoch - counted_from)
                     if patience is not None and stale >= patience:
                         break
                     run.begin_epoch()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.knobs.files import dump_config
+from simclrseg.system import log_file
 from simclrseg.system.files import write_text
 
 
@@ -22,11 +25,12 @@ def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iter
     """
     run = runs.claim(Path(config.console.runs), "evaluate", name)
     try:
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
-        write_text(run.folder / "config.yaml", dump_config(config))
-        yield run.folder
-        runs.finish(run)
+        with log_file.kept(run.folder, shlex.join(["simclrseg", *sys.argv[1:]])):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
+            write_text(run.folder / "config.yaml", dump_config(config))
+            yield run.folder
+            runs.finish(run)
     except BaseException:
         runs.discard_unless_started(run)
         raise

@@ -113,7 +113,7 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
         "encoder": metadata.encoder,
         "decoder": metadata.decoder,
         "pretrained": metadata.pretrained,
-        "data_ratio": metadata.data.get("data_ratio"),
+        "data_ratio": None if metadata.data.get("max_images") else metadata.data.get("data_ratio"),
         "epochs": metadata.epochs,
         "pretraining_seconds": None,
         "finetuning_seconds": None,

@@ -22,7 +22,6 @@ STREAM = "-"
 """What users type for stdin, and for stdout."""
 # names of files that lie beside their photos, or that several outputs give
 _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
-_FILE_SUFFIXES = IMAGE_SUFFIXES | {".json", ".npy"}
 
 
 @dataclass(frozen=True)
@@ -217,9 +216,10 @@ def _real(path: Path) -> Path:
 
 
 def _names_a_file(output: str) -> bool:
-    """Whether ``-o`` means a file: a known suffix, and no folder of that name."""
+    """Whether ``-o`` means a file: a suffix of an output or a picture, and no folder of that name."""
     is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
-    return not is_folder and Path(output).suffix.lower() in _FILE_SUFFIXES
+    suffixes = IMAGE_SUFFIXES.union(*(kind.suffixes for kind in OUTPUTS.values()))
+    return not is_folder and Path(output).suffix.lower() in suffixes
 
 
 def _targets(jobs: Iterable[Job]) -> Iterator[tuple[Photo, Path]]:

@@ -60,9 +60,12 @@ class Output(Protocol):
     in_colour: ClassVar[bool]
     """Whether it shows the picture, which must have the three bands of a photo then."""
 
+    suffixes: ClassVar[tuple[str, ...]]
+    """All that its files may have, as ``.png``; what is typed with one of them is a file."""
+
     @staticmethod
     def ending(metadata: ModelMetadata) -> str:
-        """Of the file's name, such as ``.png``."""
+        """The suffix of its files for a model."""
 
     def __init__(self, file: BinaryIO, subject: Subject) -> None: ...
 
@@ -76,6 +79,7 @@ class Picture:
     """Base of the outputs that are one PNG."""
 
     in_colour: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = (".png",)
     bands: ClassVar[int] = 1
     bits: ClassVar[int] = 8
 
@@ -141,6 +145,7 @@ class Cutout(Picture):
 class Probability(Picture):
     """Probabilities times 65,535: of the foreground as a 16-bit PNG, of each of more than two as (C, H, W) NumPy."""
 
+    suffixes = (".png", ".npy")
     bits = 16
 
     @staticmethod
@@ -182,6 +187,7 @@ class Json:
     """COCO's annotations: each class that occurs with its area, box and run lengths; of two classes the second."""
 
     in_colour: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
     @staticmethod
     def ending(metadata: ModelMetadata) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
 from simclrseg.knobs.sections import alternatives
-from simclrseg.knobs.values import OF_A_RUN, Completes
+from simclrseg.knobs.values import OF_A_RUN
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -236,13 +236,7 @@ def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
 
 def _missing(knob: Knob) -> str:
     remedy = "" if knob.is_argument else " (or --config)"
-    names = ""
-    completes = knob.marker(Completes)
-    if completes and completes.what == "datasets":
-        from simclrseg.data.datasets import DATASETS
-
-        names = f"; names are {', '.join(DATASETS)}"
-    return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}{names}"
+    return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}"
 
 
 def _own_words(problem: ErrorDetails) -> str:

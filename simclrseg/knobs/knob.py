@@ -104,7 +104,7 @@ class Knob:
     def help(self) -> str:
         """What the docstring below the field says, and what tables add."""
         text = self.info.description or attribute_docstring(self.section, self.name)
-        return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))])
+        return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))]).rstrip()
 
     @cached_property
     def values(self) -> Values:

@@ -81,6 +81,10 @@ def _known_dataset(name: str, info: ValidationInfo) -> str:
     raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")
 
 
+def dataset_names() -> str:
+    return f"Names: {', '.join(DATASETS)}."
+
+
 def _known_backbone(name: str) -> str:
     if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
         return name

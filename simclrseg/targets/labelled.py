@@ -135,6 +135,7 @@ def split_dataset(
         test_split=config.test_split,
         seed=config.split_seed,
         data_ratio=config.data_ratio,
+        max_images=config.max_images,
         strata=strata,
         fold=config.fold_numbers,
         group_by=config.group_by,

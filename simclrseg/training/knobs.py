@@ -38,7 +38,8 @@ class TrainingRun(Section):
     seed: Annotated[int, Ge(0)] = 0
     """Seed of initial weights, order and augmentation; splits do not depend on it."""
     resume: Annotated[str | None, Completes("runs"), Common(), Transient()] = None
-    """Continue this interrupted run, with its own configuration."""
+    """Continue this interrupted run, with its own configuration; or train it longer, with more --epochs than it had: a
+    new schedule begins, and weights and optimizer are as they were."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
     log: list[Annotated[str, LOGGERS]] = []
@@ -90,11 +91,19 @@ class Training(Section):
 
     @property
     def warmup(self) -> float:
-        """Epochs of warm-up, resolved: an unclamped 10 would be half of a 20-epoch run."""
-        if self.warmup_epochs is not None and self.warmup_epochs < self.epochs:
+        """Epochs of warm-up, resolved."""
+        return self.warmup_of(self.epochs)
+
+    def warmup_of(self, epochs: float) -> float:
+        """Epochs of warm-up of a schedule over so many: an unclamped 10 would be half of a 20-epoch run."""
+        if self.warmup_epochs is not None and self.warmup_epochs < epochs:
             return self.warmup_epochs
         share = self.DEFAULT_WARMUPS.get(self.schedule)
-        return share * self.epochs if share else min(10.0, self.epochs / 10)
+        return share * epochs if share else min(10.0, epochs / 10)
+
+    def prolonging(self, before: Self) -> Self:
+        """The same for a run that was made with others and has got more epochs: what it has done stays done."""
+        return self
 
 
 class TrainingConfig(Section):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.knobs.sections import Hardware
 from simclrseg.metadata import ONNX_FILE
-from simclrseg.system import distributed
+from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
 from simclrseg.system.hardware import cpu_cores
 from simclrseg.training.curves import draw_curves
@@ -68,6 +68,13 @@ RESUMABLE = {
     "console.runs",
     "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
 }
+
+
+EPOCHS = "training.epochs"  # may be more
+PROLONGED = "prolonged"
+"""Key of a run's environment: each time that it got more epochs, how many, and the step where a new schedule began."""
+
+Config = TypeVar("Config", bound=TrainingConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,26 +159,55 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
     if config.run.resume is None:
         return None
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
-    if run.finished:
+    stored = config_of_run(type(config), run.folder)
+    epochs = stored.training.epochs
+    longer = config.training.epochs > epochs
+    if config.training.epochs < epochs:
+        raise UsageError(
+            f"--epochs {config.training.epochs}: run {run.name!r} has {epochs}, and more train it longer: "
+            "take more, or leave it out"
+        )
+    if run.finished and not longer:
         export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
         more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
-        raise RunError(f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume{more}")
+        raise RunError(
+            f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume; more --epochs than its "
+            f"{epochs} train it longer{more}"
+        )
     if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
-    stored, asked = config_of_run(type(config), run.folder).model_dump(), config.model_dump()
+    may_differ = RESUMABLE | ({EPOCHS} if longer else set())
+    old, new = stored.model_dump(), config.model_dump()
     changed = [
         knob.key
         for knob in knobs_of(type(config))
-        if not knob.transient and knob.key not in RESUMABLE and look_up(stored, knob.path) != look_up(asked, knob.path)
+        if not knob.transient and knob.key not in may_differ and look_up(old, knob.path) != look_up(new, knob.path)
     ]
     if changed:
         raise UsageError(f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml")
     return run
 
 
+def prolonged(config: Config, resumed: runs.Run | None) -> Config:
+    """The configuration of a run that goes on for more epochs than it was made with; of others it stays as it is."""
+    if resumed is None:
+        return config
+    before = config_of_run(type(config), resumed.folder).training
+    if config.training.epochs == before.epochs:
+        return config
+    return config.model_copy(update={"training": config.training.prolonging(before)})
+
+
 @contextmanager
 def open_run(
-    kind: runs.Kind, config: TrainingConfig, *, name: str, machine: Machine, photos: Sequence[str], **facts: Any
+    kind: runs.Kind,
+    config: TrainingConfig,
+    *,
+    resumed: runs.Run | None = None,
+    name: str,
+    machine: Machine,
+    photos: Sequence[str],
+    **facts: Any,
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
 
@@ -179,6 +215,7 @@ def open_run(
     this, and tells the others which folder it is.
 
     Args:
+        resumed: the run to continue, of ``resumed_run``.
         name: of a new run, where none was asked for.
         photos: keys of those that are used, which must be the same when a run is resumed.
         facts: what was resolved from ``auto`` and is worth keeping.
@@ -193,45 +230,76 @@ def open_run(
             _take_up_threads(theirs)
         yield theirs
         return
-    run = resumed_run(kind, config)
-    resuming = run is not None
-    if run is None:
-        run = runs.claim(Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite)
-    with runs.lock(run):
-        try:
-            if not resuming:
-                write_text(run.folder / "config.yaml", dump_config(config))
-            elif run.environment.get("photos_hash", digest) != digest:
-                began = run.environment["photos"]
-                raise DataError(
-                    f"--resume {run.name}: the photos are not those that the run began with ({began:,}, now "
-                    f"{len(photos):,}): restore them, or start a new run"
-                )
-            else:
-                _take_up_threads(run)
-            runs.record(
-                run,
-                kind=kind,
-                command=shlex.join(["simclrseg", *sys.argv[1:]]),
-                started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
-                version=simclrseg.__version__,
-                commit=runs.source_commit(),
-                python=platform.python_version(),
-                torch=torch.__version__,
-                device=str(machine.device),
-                precision=machine.precision,
-                threads=torch.get_num_threads(),
-                workers=machine.workers,
-                processes=distributed.world_size(),
-                photos=len(photos),
-                photos_hash=digest,
-                **facts,
-            )
-            log.info(f"{'resuming' if resuming else 'run'} {run.folder}")
-            distributed.shared(str(run.folder))
-            yield run
-        finally:
-            runs.discard_unless_started(run)
+    run = resumed or runs.claim(
+        Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite
+    )
+    began = run.environment
+    if resumed is not None and began.get("photos_hash", digest) != digest:
+        raise DataError(
+            f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
+            f"{len(photos):,}): restore them, or start a new run"
+        )
+    command = shlex.join(["simclrseg", *sys.argv[1:]])
+    with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
+        if resumed is not None:
+            _take_up_threads(run)
+            _record_prolonging(run, config)
+        else:
+            write_text(run.folder / "config.yaml", dump_config(config))
+        runs.record(
+            run,
+            kind=kind,
+            command=command,
+            started=began.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            version=simclrseg.__version__,
+            commit=runs.source_commit(),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            device=str(machine.device),
+            precision=machine.precision,
+            threads=torch.get_num_threads(),
+            workers=machine.workers,
+            processes=distributed.world_size(),
+            photos=len(photos),
+            photos_hash=digest,
+            **facts,
+        )
+        log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
+        distributed.shared(str(run.folder))
+        yield run
+
+
+@contextmanager
+def _discarded_unless_started(run: runs.Run) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        runs.discard_unless_started(run)
+
+
+def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:
+    """Note that a run gets more epochs, where it does; at which step, ``train`` finds out."""
+    before = config_of_run(type(config), run.folder).training.epochs
+    if config.training.epochs > before:
+        past = run.environment.get(PROLONGED, [])
+        runs.record(run, finished=None, **{PROLONGED: [*past, {"epochs": config.training.epochs, "from_step": None}]})
+        write_text(run.folder / "config.yaml", dump_config(config))  # last: without a new schedule it would be wrong
+
+
+def _first_step(run: runs.Run, step: int) -> int:
+    """The step from which the schedule runs: 0, or where the run got more epochs.
+
+    Args:
+        step: to go on from.
+    """
+    past = run.environment.get(PROLONGED)
+    if not past:
+        return 0
+    if past[-1]["from_step"] is None:
+        past = [*past[:-1], past[-1] | {"from_step": step}]
+        if distributed.is_main():
+            runs.record(run, **{PROLONGED: past})
+    return int(past[-1]["from_step"])
 
 
 def _take_up_threads(run: runs.Run) -> None:
@@ -274,17 +342,26 @@ def train(
         watchers = [FileHistory(run.folder), Forecast(suggestion=suggestion), *observers]
     optimizer = _optimizer(task, training, learning_rate, scales)
     steps = len(batches)
-    if training.warmup_epochs not in (None, training.warmup):
+    first = _first_step(run, 0 if start is None else start.step)
+    total = training.epochs * steps - first
+    warmup = training.warmup_of(total / steps)
+    if training.warmup_epochs not in (None, warmup):
         log.warning(
-            f"a warm-up of {training.warmup_epochs:g} epochs does not fit into {training.epochs}: "
-            f"it takes {training.warmup:g}, as by default"
+            f"a warm-up of {training.warmup_epochs:g} epochs does not fit into {total / steps:g}: "
+            f"it takes {warmup:g}, as by default"
+        )
+    if start is not None and 0 < first == start.step:
+        log.info(
+            f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: "
+            f"{warmup:g} of warm-up to {learning_rate:.4g}; weights and the optimizer's state are kept"
         )
     schedule = partial(
         _rate,
         ending_at(training.final_rate, SCHEDULES[training.schedule]),
         learning_rate,
-        total=training.epochs * steps,
-        warmup=round(training.warmup * steps),
+        first=first,
+        total=total,
+        warmup=round(warmup * steps),
     )
     try:
         with compiled(task.model, enabled=training.compile):
@@ -305,6 +382,7 @@ def train(
                 freezing=freezing,
                 average=average,
                 patience=patience,
+                patient_from=first // steps,
                 observers=watchers,
                 checkpoints=checkpoints,
                 start=start,
@@ -406,8 +484,8 @@ def _optimizer(
     return optimizer
 
 
-def _rate(schedule: Callable[..., float], peak: float, step: int, *, total: int, warmup: int) -> float:
-    return peak * schedule(step, total, warmup)
+def _rate(schedule: Callable[..., float], peak: float, step: int, *, first: int, total: int, warmup: int) -> float:
+    return peak * schedule(step - first, total, warmup)
 
 
 @contextmanager

@@ -334,6 +334,10 @@ def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe):
             ["pretrain", "-d", "shapes", "--batch-size", "8", "--micro-batch", "3"],
             "error: micro_batch (3) must",
         ),
+        (
+            ["finetune", "shapes", "--max-images", "9", "--data-ratio", "0.5"],
+            "error: max_images (9) and data_ratio (0.5) both say how many photos to use: take one",
+        ),
         (["pretrain", "-c", "pets_segmentation"], "error: "),
         (["pretrain", "-c", "nothing"], "error: unknown preset 'nothing'"),
         (["pretrain", "--resume", "x"], "error: no such run 'x' in runs/pretrain"),

@@ -130,7 +130,7 @@ def test_a_wrong_value_names_the_flag_and_what_is_allowed(args, message):
 
 
 def test_a_required_knob_is_asked_for():
-    with pytest.raises(UsageError, match=r"^--dataset is needed \(or --config\): what to learn from; names are "):
+    with pytest.raises(UsageError, match=r"^--dataset is needed \(or --config\): what to learn from$"):
         run("train")
     with pytest.raises(UsageError, match=r"^INPUT is needed: photos$"):
         run("look")

@@ -153,6 +153,15 @@ def test_a_terminal_shows_a_bar_with_log_lines_above_it(capsys, open_terminal):
     assert capsys.readouterr().out == "a result\n"
 
 
+def test_quiet_shows_no_bar_on_a_terminal(open_terminal):
+    with session(quiet=True), TrainingProgress() as progress:
+        progress.open(10)
+        assert not progress.shown
+    with session(quiet=False), TrainingProgress() as progress:
+        progress.open(10)
+        assert progress.shown
+
+
 def test_the_bar_is_gone_when_training_fails(open_terminal):
     terminal = open_terminal()
     progress = TrainingProgress()

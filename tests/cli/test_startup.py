@@ -50,7 +50,9 @@ def completing(words: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["pretrain", "--help"], ["predict", "-h"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["pretrain", "--help"], ["pretrain", "--help-all"], ["predict", "-h"]]
+)
 def test_help_imports_nothing_heavy(args):
     assert not modules_after(*args).intersection(HEAVY)
 
@@ -64,6 +66,7 @@ def test_help_imports_nothing_heavy(args):
         "simclrseg finetune --pretrained ",
         "simclrseg finetune --backbone ",
         "simclrseg pretrain --config ",
+        "simclrseg pretrain --set training.",
         "simclrseg pull ",
     ],
 )
@@ -72,7 +75,8 @@ def test_a_completion_imports_nothing_heavy(words):
 
 
 def test_the_options_of_a_command_are_completed_without_typer():
-    assert not {"typer", "rich", "yaml"} & modules_after(**completing("simclrseg pretrain --da"))
+    for words in ("--da", "--set training.", "--config sim"):
+        assert not {"typer", "rich", "yaml"} & modules_after(**completing(f"simclrseg pretrain {words}"))
 
 
 def test_help_of_all_commands_reads_no_config_model():

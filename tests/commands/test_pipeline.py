@@ -49,6 +49,7 @@ def test_pretraining_leaves_what_the_design_lists(pipeline):
         "timing.csv",
         "curves.png",
         "augmentations.png",
+        "log.txt",
         "backbone.safetensors",
         "README.md",
     } <= left
@@ -64,6 +65,7 @@ def test_finetuning_leaves_what_the_design_lists(pipeline):
         "model.safetensors",
         "model.onnx",
         "examples.png",
+        "log.txt",
         "curves.png",
         "test.json",
     } <= left

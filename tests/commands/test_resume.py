@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from simclrseg.commands import pretrain as recipe
 from simclrseg.commands.pretrain import pretrain
+from simclrseg.config.finetune import FinetuneTraining
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.errors import DataError, Interrupted
+from simclrseg.errors import DataError, Interrupted, RunError, UsageError
+from simclrseg.knobs.files import config_of_run
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 
@@ -76,6 +80,8 @@ def test_a_run_out_of_memory_goes_on_with_a_smaller_micro_batch(begun: Path) -> 
     pretrain(config)
     facts = json.loads(environment(begun).read_text())
     assert facts["finished"] and facts["micro_batch"] == 8
+    log_lines = (environment(begun).parent / "log.txt").read_text().splitlines()
+    assert len([line for line in log_lines if line.startswith("$ ")]) == 2  # of the run and of the one that went on
 
 
 def test_it_goes_on_in_the_number_format_in_which_it_began(begun: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,3 +104,62 @@ def test_a_micro_batch_that_batch_norm_makes_useless_is_warned_of(
     with caplog.at_level(logging.WARNING):
         assert pretrain(config)["micro_batch"] == micro_batch
     assert any("the two views of one come out as opposites" in line for line in caplog.messages) is warned
+
+
+def rates(runs: Path) -> list[float]:
+    lines = (environment(runs).parent / "metrics.jsonl").read_text().splitlines()
+    return [row["learning_rate"] for row in map(json.loads, lines) if "learning_rate" in row]
+
+
+@pytest.fixture(scope="module")
+def finished(interrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = shutil.copytree(interrupted, tmp_path_factory.mktemp("finished") / "runs")
+    pretrain(small(runs, run={"resume": "shapes"}))
+    return runs
+
+
+def test_more_epochs_begin_a_new_schedule_from_the_old_weights(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, cut = (shutil.copytree(finished, tmp_path / name) for name in ("whole", "cut"))
+    before = rates(whole)
+    assert len(before) == 4  # two epochs of two steps
+    longer = {"resume": "shapes"}
+    with caplog.at_level(logging.INFO):
+        pretrain(small(whole, run=longer, epochs=4))
+    said = [line for line in caplog.messages if line.startswith("a new cosine schedule for 2 more epochs, 4 in all")]
+    assert len(said) == 1 and said[0].endswith("weights and the optimizer's state are kept")
+    assert rates(whole) == before * 2
+    facts = json.loads(environment(whole).read_text())
+    assert facts["finished"] and facts["prolonged"] == [{"epochs": 4, "from_step": 4}]
+
+    with pytest.raises(Interrupted):
+        pretrain(small(cut, run=longer, epochs=4), observers=[StopAfterTheFirstEpoch()])
+    assert not json.loads(environment(cut).read_text())["finished"]
+    pretrain(config_of_run(PretrainConfig, cut / "pretrain" / "shapes").model_copy(update=resuming(cut)))
+    one, other = (runs / "pretrain" / "shapes" for runs in (cut, whole))
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    weights, same = (load_file(folder / "backbone.safetensors") for folder in (one, other))
+    assert all(torch.equal(weights[name], same[name]) for name in same)
+
+
+def resuming(runs: Path) -> dict[str, Any]:
+    """The sections of a config that resumes, beside what the run was made with."""
+    config = small(runs, run={"resume": "shapes"})
+    return {"run": config.run, "console": config.console}
+
+
+def test_a_finished_run_needs_more_epochs_to_go_on(finished: Path) -> None:
+    with pytest.raises(RunError, match=r"there is nothing to resume; more --epochs than its 2 train it longer$"):
+        pretrain(small(finished, run={"resume": "shapes"}))
+    with pytest.raises(UsageError, match=r"^--epochs 1: run 'shapes' has 2, and more train it longer: take more, or"):
+        pretrain(small(finished, run={"resume": "shapes"}, epochs=1))
+
+
+def test_what_has_joined_in_does_not_leave_when_a_run_gets_longer() -> None:
+    before = FinetuneTraining(unfreeze="progressive", epochs=20)
+    assert before.unfreeze_epochs == (2, 4)
+    assert FinetuneTraining(unfreeze="progressive", epochs=60).unfreeze_epochs == (6, 12)
+    longer = FinetuneTraining(unfreeze="progressive", epochs=60).prolonging(before)
+    assert longer.unfreeze_epochs == (2, 4)
+    assert FinetuneTraining.model_validate(longer.model_dump()) == longer

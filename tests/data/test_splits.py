@@ -41,6 +41,27 @@ def test_the_line_says_what_the_ratio_took():
     assert (len(whole.train), len(whole.validation)) == (505, 56)
 
 
+def test_so_many_images_are_a_part_as_a_ratio_is():
+    lists = {"train": range(400), "validation": range(400, 461), "test": range(461, 561)}
+    for official in ({}, lists):
+        whole, some, fewer = (make_split(KEYS, official=official, max_images=count) for count in (None, 100, 50))
+        assert len(some.train) + len(some.validation) in (99, 100)  # where lists say which validate, both parts shrink
+        assert {*fewer.train, *fewer.validation} < {*some.train, *some.validation} < {*whole.train, *whole.validation}
+        assert fewer.test == some.test == whole.test
+    half = make_split(KEYS, official={}, data_ratio=0.5)
+    same = make_split(KEYS, official={}, max_images=len(half.train) + len(half.validation))
+    assert (same.train, same.validation) == (half.train, half.validation)
+
+
+def test_the_line_says_how_many_images_were_asked_for():
+    line = make_split(KEYS, official={"test": range(61)}, max_images=100).line
+    assert line == "--max-images 100: 100 of 500 development photos, 90 train / 10 validation"
+    line = make_split(KEYS, official={"test": range(61)}, max_images=900).line
+    assert line == "--max-images 900: 500 of 500 development photos, 450 train / 50 validation"
+    with pytest.raises(DataError, match=r"and --max-images 1 leave 0 to train .*: add photos, or raise --max-images"):
+        make_split(KEYS, official={}, max_images=1)
+
+
 def test_a_split_is_what_it_was_in_every_version():
     """Runs of older versions are scored on the photos that they did not learn from."""
     options = [

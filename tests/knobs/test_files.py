@@ -8,10 +8,17 @@ import yaml
 from simclrseg.config import CONFIGS
 from simclrseg.config.finetune import FinetuneConfig, FinetuneTraining
 from simclrseg.config.pretrain import PretrainConfig, PretrainTraining
+from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.errors import RunError, UsageError
+from simclrseg.exporters import FORMATS
+from simclrseg.inference import OUTPUTS
 from simclrseg.knobs.files import config_of_run, dump_config, parse_config, parse_config_file
 from simclrseg.knobs.knob import attribute_docstring, command_of, knobs_of
+from simclrseg.losses import LOSSES
+from simclrseg.metadata import ModelMetadata
+from simclrseg.methods import METHODS
+from simclrseg.models import SEGMENTERS
 from tests.cli.small import Optim, TrainConfig
 
 GOOD = {"data": {"dataset": ["a"]}}
@@ -151,3 +158,47 @@ def test_a_key_may_stand_outside_its_section():
 def test_a_run_without_a_configuration_is_named(tmp_path):
     with pytest.raises(RunError, match="so that nobody knows what the run was"):
         config_of_run(PretrainConfig, tmp_path)
+
+
+def test_what_tables_hold_is_in_the_help():
+    knobs = {(command, knob.name): knob for command in CONFIGS for knob in knobs_of(CONFIGS[command])}
+    for command in ("pretrain", "finetune", "evaluate"):
+        assert f"Names: {', '.join(DATASETS)}." in knobs[command, "dataset"].help
+    assert f"Names: {', '.join(LOSSES)}." in knobs["finetune", "loss"].help
+    assert all(method.ABOUT in knobs["pretrain", "method"].help for method in METHODS.values())
+    assert set(knobs["pretrain", "method"].values.choices) == set(METHODS)
+    assert [*SEGMENTERS] == knobs["finetune", "decoder"].values.choices
+    assert [*OUTPUTS] == knobs["predict", "outputs"].values.choices
+    assert all(form.suffix in knobs["export", "format"].help for form in FORMATS.values())
+    suffixes = {suffix for output in OUTPUTS.values() for suffix in output.suffixes}
+    assert all(suffix in knobs["predict", "output"].help for suffix in suffixes)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_has_one_of_its_suffixes(name):
+    output = OUTPUTS[name]
+    for classes in (("a", "b"), ("a", "b", "c")):
+        assert (
+            output.ending(ModelMetadata(task="segment", encoder="cnn", image_size=32, classes=classes))
+            in output.suffixes
+        )
+
+
+def test_a_key_that_several_sections_have_is_refused_with_their_names():
+    class Other(Optim):
+        """Other"""
+
+    class TwoConfig(TrainConfig):
+        other: Other = Other()
+
+    with pytest.raises(
+        UsageError, match=r"^x\.yaml: epochs: could be optim\.epochs or other\.epochs: write the whole key$"
+    ):
+        parse_config(TwoConfig, GOOD | {"epochs": 3}, source="x.yaml")
+    assert parse_config(TwoConfig, GOOD | {"other": {"epochs": 3}, "ratio": 0.5}).other.epochs == 3
+
+
+def test_a_key_of_several_methods_is_that_of_the_chosen_one():
+    tree = {"dataset": "shapes", "method": "reconstruction", "cut_share": 0.3, "epochs": 3}
+    config = parse_config(PretrainConfig, tree)
+    assert (config.reconstruction.cut_share, config.training.epochs, config.data.dataset) == (0.3, 3, ["shapes"])
