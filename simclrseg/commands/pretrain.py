@@ -27,11 +27,12 @@ from simclrseg.data.splits import hashed_order
 from simclrseg.engine.footprint import least_together
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
-from simclrseg.engine.task import Task
+from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import build_backbone, check_backbone
+from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.system import distributed
@@ -212,8 +213,8 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     )
     torch.manual_seed(config.run.seed)
     backbone, stem = starting_backbone(config, init, dataset.bands)
-    mean, std = normalization.mean, normalization.std
-    task = method.make_task(backbone, config.model.backbone, mean=mean, std=std, full_scale=dataset.full_scale)
+    normalize = Normalize(normalization.mean, normalization.std, dataset.full_scale)
+    task = method.make_task(backbone, config.model.backbone, normalize)
     batches = Loader(
         method.make_samples(dataset, learned, views),
         batch_size=config.training.batch_size,
@@ -227,6 +228,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     validation = None
     if scored:
         validation = method.make_validation(dataset, learned, held_out, views, threads=machine.workers)
+    check_task(task, scored=validation is not None)
     batch_size = config.training.batch_size
     log.info(
         f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {batch_size}, "
@@ -239,8 +241,8 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         encoder_prefix=method.ENCODER,
         decoder=method.DECODER,
         image_size=config.data.image_size,
-        mean=mean,
-        std=std,
+        mean=normalization.mean,
+        std=normalization.std,
         stem=stem,
         init=init.label if init.file else None,
         names=config.data.dataset,

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import InTurn, Loader, Samples
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
-from simclrseg.engine.task import Task
+from simclrseg.engine.task import BaseTask, Batch, Logs, Task
 from simclrseg.methods.knobs import MethodKnobs
+from simclrseg.metrics import representation
+from simclrseg.models.backbones import pooled_features
+from simclrseg.models.heads import ProjectedEncoder
+from simclrseg.models.normalize import Normalize
 from simclrseg.registry import imported
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 
@@ -60,10 +64,13 @@ class Method(Generic[KnobsT]):
     def __init__(self, knobs: KnobsT) -> None:
         self.knobs = knobs
 
-    def make_task(
-        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
-    ) -> Task:
-        """The network around ``backbone``, whose encoder's name is ``encoder``, and its loss."""
+    def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Task:
+        """The network around ``backbone`` and its loss.
+
+        Args:
+            encoder: the backbone's name.
+            normalize: makes images as batches have them into what the backbone takes.
+        """
         raise NotImplementedError
 
     def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> Samples:
@@ -131,6 +138,48 @@ class JointEmbedding(Method[KnobsT]):
 
     def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
         return [CollapseWarning(lowest_rank(backbone, micro_batch), warmup=warmup, advice=self.COLLAPSE)]
+
+
+class JointEmbeddingTask(BaseTask):
+    """What tasks of joint embeddings share beside their loss: embeddings, k-NN accuracy, and whether features collapse.
+
+    Inherit from it before ``CoupledTask`` or ``SeparableTask``.
+
+    Attributes:
+        projected: the part of ``model`` that is trained, whose ``backbone`` is what remains of pretraining.
+    """
+
+    projected: ProjectedEncoder
+    normalize: Normalize
+    # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
+    # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,
+    # and from 30 on as well as with the whole batch (README).
+    batch_norm_needs = 8
+    too_few = "the two views of one come out as opposites"
+
+    def embed(self, batch: Batch) -> Tensor:
+        """``image`` (n, 2, S, S, bands) -> (n, 2, D); both views share a forward pass and its batch statistics."""
+        embeddings: Tensor = self.projected(self.normalize(batch["image"].flatten(0, 1)))  # (2n, D)
+        return embeddings.view(-1, 2, embeddings.shape[1])
+
+    def measure(self) -> Logs:
+        """``effective_rank`` of the backbone's features in the last forward pass.
+
+        Of what remains of pretraining, not of the projections: the head ends in batch norm, which spreads out whatever
+        it gets, even the rounding errors of features that are all the same.
+        """
+        return {"effective_rank": representation.effective_rank(self.projected.features)}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
+
+        Every fifth photo asks the others.
+        """
+        features, labels = [], []
+        for batch in batches:
+            features.append(pooled_features(self.projected.backbone, self.normalize(batch["image"])).float())
+            labels.append(batch["label"])
+        return {"knn": representation.knn_among(torch.cat(features), torch.cat(labels))}
 
 
 def method_of(knobs: MethodKnobs) -> Method[Any]:

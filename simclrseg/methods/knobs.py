@@ -35,10 +35,13 @@ def _widths(value: Any) -> Any:
     return [] if list(map(str, widths)) == ["0"] else widths
 
 
+Widths = Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)]
+
+
 class Projection(Section):
     """Knobs of a projection head."""
 
-    projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
+    projection_hidden: Widths = [512]
     """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding in which views are compared."""

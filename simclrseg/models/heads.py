@@ -7,6 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from simclrseg.metrics.representation import VIEWS
+from simclrseg.models.backbones import feature_size, pooled_features
+
 
 class ProjectionHead(nn.Module):
     """Layers from pooled features to the space where views are contrasted (Chen et al. 2020, §4.2, eq. 4).
@@ -32,4 +35,25 @@ class ProjectionHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_features) -> (N, out), not normalised to unit length."""
         projections: Tensor = self.layers(features)
+        return projections
+
+
+class ProjectedEncoder(nn.Module):
+    """An encoder, global average pooling and the projection head: (N, C, H, W) -> (N, D).
+
+    Attributes:
+        features: (n, F) what the head got in the last forward pass, of at most ``VIEWS`` views.
+    """
+
+    features: Tensor
+
+    def __init__(self, backbone: nn.Module, hidden: Sequence[int], out: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection_head = ProjectionHead(feature_size(backbone), hidden, out)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = pooled_features(self.backbone, images)
+        self.features = features.detach()[:VIEWS]
+        projections: Tensor = self.projection_head(features)
         return projections

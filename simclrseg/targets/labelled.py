@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, Photos
 from simclrseg.data.splits import Split, make_split
-from simclrseg.engine.task import ValidatedTask
+from simclrseg.engine.task import SeparableTask
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.inference.masks import Predict
@@ -30,12 +31,12 @@ from simclrseg.training.train import Machine
 log = logging.getLogger(__name__)
 
 
-class Network(ValidatedTask, Protocol):
+class Network(SeparableTask):
     """A task that can be asked."""
 
+    @abstractmethod
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the task."""
-        ...
 
 
 def predictor(task: Network, machine: Machine, *, batch_size: int) -> Predict:

@@ -19,6 +19,7 @@ from simclrseg.methods.base import Method, Views
 from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.methods.reconstruction.task import Reconstruction
 from simclrseg.models import SEGMENTERS
+from simclrseg.models.normalize import Normalize
 from simclrseg.training.evaluators import knn_batches
 
 RESULTS = "reconstructions.png"
@@ -33,12 +34,9 @@ class ReconstructionMethod(Method[Knobs]):
     ENCODER = "encoder."
     DECODER = "unet"
 
-    def make_task(
-        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
-    ) -> Reconstruction:
-        network = SEGMENTERS[self.DECODER](backbone, encoder, len(mean))
-        cut_only = self.knobs.loss_pixels == "cut"
-        return Reconstruction(network, cut_only=cut_only, mean=mean, std=std, full_scale=full_scale)
+    def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Reconstruction:
+        network = SEGMENTERS[self.DECODER](backbone, encoder, len(normalize.mean))
+        return Reconstruction(network, normalize, cut_only=self.knobs.loss_pixels == "cut")
 
     def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> CutViews:
         return CutViews(

@@ -13,9 +13,10 @@ from simclrseg.engine.task import Batch, Logs
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, top_hits
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
+from simclrseg.targets.labelled import Network
 
 
-class Classification:
+class Classification(Network):
     """A classification network, trained by cross entropy.
 
     Args:

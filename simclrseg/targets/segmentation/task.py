@@ -12,9 +12,10 @@ from simclrseg.engine.task import Batch, Logs
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
+from simclrseg.targets.labelled import Network
 
 
-class Segmentation:
+class Segmentation(Network):
     """A segmentation network and its loss; pixels of id 255 count nowhere.
 
     Args:
