@@ -88,5 +88,5 @@ class FolderRegistry(Registry):
         module = self._target.partition(":")[0]
         folders = sorted(file.parent.name for place in self._places for file in Path(place).glob(f"*/{module}.py"))
         own = {name: f"{self._package}.{name}.{self._target}" for name in folders}
-        strangers = {entry.name: entry.value for entry in entry_points(group=self._group) if entry.name not in own}
-        return own | strangers
+        strangers = sorted((entry.name, entry.value) for entry in entry_points(group=self._group))
+        return own | {name: value for name, value in strangers if name not in own}

@@ -173,6 +173,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             write_card(
                 run.folder,
                 metadata,
+                method=method.knobs.title(),
                 photos=len(learned),
                 rows=method.card_rows(config.training.batch_size),
                 optimizer=(
@@ -230,10 +231,11 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         validation = method.make_validation(dataset, learned, held_out, views, threads=machine.workers)
     check_task(task, scored=validation is not None)
     batch_size = config.training.batch_size
-    log.info(
+    line = (
         f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {batch_size}, "
-        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(batch_size)}"
+        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}"
     )
+    log.info(", ".join(filter(None, [line, method.outlook(batch_size)])))
     facts = backbone_facts(
         dataset,
         method=config.model.method,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -14,11 +15,10 @@ from simclrseg.knobs.sections import Section
 class MethodKnobs(Section):
     """The knobs of a method, which are a section of its name in YAML and flat on the command line.
 
-    A knob that several methods have is written once, in a class that they inherit from, and may have a default in each.
+    The docstring of a subclass is how texts and the help call the method. A knob that several methods have is written
+    once, in a class that they inherit from, and may have a default in each.
     """
 
-    NAME: ClassVar[str]
-    """How texts call the method."""
     METHOD: ClassVar[str]
     """``package.module:Class`` of the ``Method`` that takes these knobs."""
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -27,6 +27,11 @@ class MethodKnobs(Section):
     """What there is to say of it in the help of ``--method``."""
     STEMS: ClassVar[tuple[str, ...]] = ("auto", "imagenet", "cifar")
     """The stems that its network can have."""
+
+    @classmethod
+    def title(cls) -> str:
+        """How texts call the method."""
+        return (inspect.getdoc(cls) or cls.__name__).splitlines()[0]
 
 
 def _widths(value: Any) -> Any:

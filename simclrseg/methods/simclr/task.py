@@ -11,7 +11,8 @@ from simclrseg.losses.nt_xent import chance_level, contrastive_top1, nt_xent
 from simclrseg.methods.base import JointEmbeddingTask
 from simclrseg.metrics import representation
 from simclrseg.metrics.representation import VIEWS
-from simclrseg.models.heads import ProjectedEncoder
+from simclrseg.models.backbones import feature_size
+from simclrseg.models.heads import ProjectedEncoder, ProjectionHead
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
 
@@ -34,7 +35,8 @@ class SimCLR(JointEmbeddingTask, CoupledTask):
         projection_dim: int = 128,
         temperature: float = 0.1,
     ) -> None:
-        self.model = self.projected = ProjectedEncoder(backbone, projection_hidden, projection_dim)
+        head = ProjectionHead(feature_size(backbone), projection_hidden, projection_dim)
+        self.model = self.projected = ProjectedEncoder(backbone, head)
         self.normalize = normalize
         self.temperature = temperature
 
