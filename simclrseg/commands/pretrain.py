@@ -16,7 +16,7 @@ from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.config.smaller import smaller_command
-from simclrseg.data.augment import STRENGTHS, adjusted
+from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
@@ -161,15 +161,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             metadata = save_backbone(
                 run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
             )
-            method.draw_results(
-                task,
-                dataset,
-                prepared.held_out or learned,
-                prepared.views,
-                device=machine.device,
-                batch_size=micro_batch,
-                folder=run.folder,
-            )
+            method.draw_results(task, prepared.views, prepared.held_out or learned, run.folder, batch_size=micro_batch)
             write_card(
                 run.folder,
                 metadata,
@@ -199,12 +191,20 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     init = starting_weights(config)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
-    method, views = method_of(config.method), views_of(config)
+    method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
+    views = Views(
+        dataset,
+        config.data.image_size,
+        strengths_of(config.data),
+        seed=config.run.seed,
+        strict=config.data.strict,
+        threads=machine.workers,
+    )
     normalization = choose_normalization(
         config.data.normalization,
         dataset,
@@ -217,7 +217,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     normalize = Normalize(normalization.mean, normalization.std, dataset.full_scale)
     task = method.make_task(backbone, config.model.backbone, normalize)
     batches = Loader(
-        method.make_samples(dataset, learned, views),
+        method.make_samples(views, learned),
         batch_size=config.training.batch_size,
         seed=config.run.seed,
         shuffle=True,
@@ -228,7 +228,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     )
     validation = None
     if scored:
-        validation = method.make_validation(dataset, learned, held_out, views, threads=machine.workers)
+        validation = method.make_validation(views, learned, held_out)
     check_task(task, scored=validation is not None)
     batch_size = config.training.batch_size
     line = (
@@ -257,11 +257,9 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     return Prepared(method, views, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
 
 
-def views_of(config: PretrainConfig) -> Views:
-    """How images are seen: by the chosen augmentation, with the strengths that are given beside it."""
-    data = config.data
-    strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
-    return Views(data.image_size, strengths, seed=config.run.seed, strict=data.strict)
+def strengths_of(data: PretrainData) -> Strengths:
+    """Those of the chosen augmentation, with what is given beside it."""
+    return adjusted(STRENGTHS[data.augmentation], **data.strengths)
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,24 +30,27 @@ KnobsT = TypeVar("KnobsT", bound=MethodKnobs)
 
 @dataclass(frozen=True)
 class Views:
-    """How images are seen, whatever the method.
+    """How the images of a dataset are seen, whatever the method.
 
     Attributes:
         image_size: side of the square views, in pixels.
         strengths: of crops and colours.
         seed: of all random numbers.
         strict: whether an unreadable image stops the run.
+        threads: that read and augment.
     """
 
+    dataset: Dataset
     image_size: int
     strengths: Strengths
     seed: int
     strict: bool
+    threads: int
 
     @property
     def plain(self) -> Views:
         """The same without augmentation, alike for every seed."""
-        return Views(self.image_size, PAIR_STRENGTHS["none"], 0, self.strict)
+        return replace(self, strengths=PAIR_STRENGTHS["none"], seed=0)
 
 
 class Method(Generic[KnobsT]):
@@ -73,8 +76,8 @@ class Method(Generic[KnobsT]):
         """
         raise NotImplementedError
 
-    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> Samples:
-        """What batches are made of."""
+    def make_samples(self, views: Views, indices: Sequence[int]) -> Samples:
+        """What batches are made of: so many images of the dataset."""
         raise NotImplementedError
 
     def first_views(self, rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -86,10 +89,10 @@ class Method(Generic[KnobsT]):
         return np.empty(0, np.int64)
 
     def make_validation(
-        self, dataset: Dataset, trained_on: Sequence[int], held_out: Sequence[int], views: Views, *, threads: int
+        self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]
     ) -> Loader | InTurn | None:
-        """What the task is scored on, by default labelled images for k-NN where there are any; None for nothing."""
-        return knn_batches(dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=threads)
+        """Batches for the task's ``evaluate``; by default it is not scored."""
+        return None
 
     def outlook(self, batch_size: int) -> str:
         """What to compare the loss with."""
@@ -102,15 +105,13 @@ class Method(Generic[KnobsT]):
     def draw_results(
         self,
         task: Any,
-        dataset: Dataset,
-        indices: Sequence[int],
         views: Views,
-        *,
-        device: torch.device,
-        batch_size: int,
+        indices: Sequence[int],
         folder: Path,
+        *,
+        batch_size: int,
     ) -> None:
-        """Write the pictures that show what was trained, ``batch_size`` images per forward pass; none by default."""
+        """Write pictures of some images that show what was trained, ``batch_size`` a forward pass; none by default."""
 
     def card_rows(self, batch_size: int) -> dict[str, str]:
         """What the model card says of the method, by the name of the row."""
@@ -126,14 +127,20 @@ class JointEmbedding(Method[KnobsT]):
 
     COLLAPSE: ClassVar[str] = "a lower --learning-rate, more --warmup-epochs or a larger --batch-size"
 
-    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> TwoViews:
+    def make_samples(self, views: Views, indices: Sequence[int]) -> TwoViews:
         return TwoViews(
-            dataset,
+            views.dataset,
             indices,
             image_size=views.image_size,
             strengths=views.strengths,
             seed=views.seed,
             strict=views.strict,
+        )
+
+    def make_validation(self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]) -> Loader | None:
+        """Labelled images for k-NN, where there are any."""
+        return knn_batches(
+            views.dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=views.threads
         )
 
     def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:

@@ -26,8 +26,7 @@ from simclrseg.charts import plots
 from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS, adjusted
-from simclrseg.data.loader import Loader
-from simclrseg.data.samples import some_rows
+from simclrseg.data.loader import Loader, some_rows
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.history import EpochRecord, FileHistory
 from simclrseg.engine.task import Task
@@ -35,7 +34,7 @@ from simclrseg.errors import ImageError, UsageError
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
 from simclrseg.training.evaluators import CollapseWarning
-from simclrseg.training.forecast import Forecast, suggested
+from simclrseg.training.forecast import Forecast
 from simclrseg.training.train import Machine, open_run, prepare_machine
 from tests.cli.test_console import unread
 from tests.commands.test_forecast import drive
@@ -256,10 +255,6 @@ def test_above_two_hours_on_a_cpu_a_smaller_run_is_suggested(begun, caplog, seco
         assert line.startswith("a smaller run: simclrseg pretrain --dataset shapes ")
         assert " --backbone cnn " in line and " --epochs 18 " in line  # 20 of them take 2 h 13 min
         assert line.endswith(f" --runs {begun.runs}")
-
-
-def test_on_a_gpu_no_smaller_run_is_suggested():
-    assert suggested(PretrainConfig.model_validate(TINY), torch.device("cuda")) is None
 
 
 def test_a_dry_run_suggests_a_smaller_run_too(tmp_path, monkeypatch, caplog):

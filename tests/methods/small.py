@@ -72,9 +72,9 @@ def make_task(name: str, **knobs: Any) -> Task:
 
 def make_loader(name: str, *, images: int = 16, batch_size: int = 8) -> Loader:
     """This process's share of batches of generated images."""
-    views = Views(image_size=32, strengths=STRENGTHS["seed"], seed=0, strict=True)
+    views = Views(Shapes(images), 32, STRENGTHS["seed"], seed=0, strict=True, threads=1)
     return Loader(
-        make_method(name).make_samples(Shapes(images), range(images), views),
+        make_method(name).make_samples(views, range(images)),
         batch_size=batch_size,
         shuffle=True,
         drop_last=True,
