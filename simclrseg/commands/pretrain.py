@@ -79,7 +79,6 @@ class Prepared:
 
     method: Method[Any]
     views: Views
-    dataset: Dataset
     learned: Sequence[int]
     held_out: Sequence[int]
     backbone: nn.Module
@@ -104,7 +103,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
     prepared = prepare(config, machine)
     method, task, facts = prepared.method, prepared.task, prepared.facts
-    dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
+    dataset, learned, batches = prepared.views.dataset, prepared.learned, prepared.batches
+    together = prepared.together
     rate = config.training.scaled_rate
     suggestion = partial(smaller_command, config) if machine.device.type == "cpu" else None
     if config.run.dry_run:
@@ -254,7 +254,7 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     together = least_together(task, batches.samples.fields)
     check_micro_batch(config.training.micro_batch, together)
-    return Prepared(method, views, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
+    return Prepared(method, views, learned, held_out, backbone, task, batches, validation, facts, together)
 
 
 def strengths_of(data: PretrainData) -> Strengths:

@@ -17,13 +17,16 @@ from simclrseg.models.normalize import Normalize
 
 
 class Pair(nn.Module):
-    """The student with its predictor, and the teacher."""
+    """The student with its predictor, and the teacher: (N, C, H, W) -> what one predicts and the other sees, (N, D)."""
 
     def __init__(self, student: ProjectedEncoder, predictor: nn.Module) -> None:
         super().__init__()
         self.student = student
         self.predictor = predictor
         self.teacher = copy.deepcopy(student).requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.predictor(self.student(images)), self.teacher(images)
 
 
 class BYOL(JointEmbeddingTask, SeparableTask):
@@ -40,9 +43,7 @@ class BYOL(JointEmbeddingTask, SeparableTask):
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         images = self.normalize(batch["image"].flatten(0, 1))  # (2n, C, H, W)
-        predicted = self.model.predictor(self.model.student(images))
-        target = self.model.teacher(images)
-        predicted, target = (z.float().unflatten(0, (-1, 2)) for z in (predicted, target))  # (n, 2, D)
+        predicted, target = (z.float().unflatten(0, (-1, 2)) for z in self.model(images))  # (n, 2, D)
         agreement = F.cosine_similarity(predicted, target.flip(1), dim=2)  # (n, 2)
         return (2 - 2 * agreement).sum(1).mean(), {"agreement": agreement.mean().detach()}
 
