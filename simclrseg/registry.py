@@ -87,5 +87,6 @@ class FolderRegistry(Registry):
 
         module = self._target.partition(":")[0]
         folders = sorted(file.parent.name for place in self._places for file in Path(place).glob(f"*/{module}.py"))
-        strangers = {entry.name: entry.value for entry in entry_points(group=self._group)}
-        return strangers | {name: f"{self._package}.{name}.{self._target}" for name in folders}
+        own = {name: f"{self._package}.{name}.{self._target}" for name in folders}
+        strangers = sorted((entry.name, entry.value) for entry in entry_points(group=self._group))
+        return own | {name: value for name, value in strangers if name not in own}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import TemporaryDirectory
@@ -65,8 +67,31 @@ def _run(words: tuple[str, ...], folder: Path, environment: dict[str, str], out:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != TREE] + [str(TREE)]
+    others = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != TREE] + [str(TREE), *others]
     sys.argv = ["simclrseg", *words]
     from simclrseg.__main__ import main
 
     main()
+
+
+def together(function: Callable[[Path], None], folder: Path, processes: int = 2) -> None:
+    """Call a function in processes that train together, as torchrun starts them; all must end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        _context.Process(target=_call, args=(function, folder, {**shared, "RANK": str(rank)}))
+        for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0] * processes
+
+
+def _call(function: Callable[[Path], None], folder: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    function(folder)

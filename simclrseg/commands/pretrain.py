@@ -15,7 +15,7 @@ from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.config.smaller import suggested
-from simclrseg.data.augment import STRENGTHS, adjusted
+from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
@@ -27,11 +27,12 @@ from simclrseg.data.splits import hashed_order
 from simclrseg.engine.footprint import least_together
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
-from simclrseg.engine.task import Task
+from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
 from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import build_backbone, check_backbone
+from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
 from simclrseg.system import distributed
@@ -79,7 +80,6 @@ class Prepared:
 
     method: Method[Any]
     views: Views
-    dataset: Dataset
     learned: Sequence[int]
     held_out: Sequence[int]
     backbone: nn.Module
@@ -106,7 +106,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     machine = as_begun(machine, resumed)
     prepared = prepare(config, machine, resumed)
     method, task, facts = prepared.method, prepared.task, prepared.facts
-    dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
+    dataset, learned, batches = prepared.views.dataset, prepared.learned, prepared.batches
+    together = prepared.together
     rate = config.training.scaled_rate
     suggestion = suggested(config, machine.device.type)
     if config.run.dry_run:
@@ -164,18 +165,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             metadata = save_backbone(
                 run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
             )
-            method.draw_results(
-                task,
-                dataset,
-                prepared.held_out or learned,
-                prepared.views,
-                device=machine.device,
-                batch_size=micro_batch,
-                folder=run.folder,
-            )
+            method.draw_results(task, prepared.views, prepared.held_out or learned, run.folder, batch_size=micro_batch)
             write_card(
                 run.folder,
                 metadata,
+                method=method.knobs.title(),
                 photos=len(learned),
                 rows=method.card_rows(config.training.batch_size),
                 optimizer=(
@@ -205,12 +199,20 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
     init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
-    method, views = method_of(config.method), views_of(config)
+    method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
+    views = Views(
+        dataset,
+        config.data.image_size,
+        strengths_of(config.data),
+        seed=config.run.seed,
+        strict=config.data.strict,
+        threads=machine.workers,
+    )
     if not begun:
         normalization = choose_normalization(
             config.data.normalization, dataset, learned, source=init.metadata, threads=machine.workers
@@ -219,10 +221,10 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
         normalization = Normalization(tuple(begun["mean"]), tuple(begun["std"]))
     torch.manual_seed(config.run.seed)
     backbone, stem = starting_backbone(config, init, dataset.bands, stem=begun.get("stem"))
-    mean, std = normalization.mean, normalization.std
-    task = method.make_task(backbone, config.model.backbone, mean=mean, std=std, full_scale=dataset.full_scale)
+    normalize = Normalize(normalization.mean, normalization.std, dataset.full_scale)
+    task = method.make_task(backbone, config.model.backbone, normalize)
     batches = Loader(
-        method.make_samples(dataset, learned, views),
+        method.make_samples(views, learned),
         batch_size=config.training.batch_size,
         seed=config.run.seed,
         shuffle=True,
@@ -233,12 +235,14 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
     )
     validation = None
     if scored:
-        validation = method.make_validation(dataset, learned, held_out, views, threads=machine.workers)
+        validation = method.make_validation(views, learned, held_out)
+    check_task(task, scored=validation is not None)
     batch_size = config.training.batch_size
-    log.info(
+    line = (
         f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {batch_size}, "
-        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}, {method.outlook(batch_size)}"
+        f"{config.training.optimizer} at {config.training.scaled_rate:.4g}"
     )
+    log.info(", ".join(filter(None, [line, method.outlook(batch_size)])))
     facts = backbone_facts(
         dataset,
         method=config.model.method,
@@ -246,8 +250,8 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
         encoder_prefix=method.ENCODER,
         decoder=method.DECODER,
         image_size=config.data.image_size,
-        mean=mean,
-        std=std,
+        mean=normalization.mean,
+        std=normalization.std,
         stem=stem,
         init=begun["init"] if begun else init.label if init.file else None,
         names=config.data.dataset,
@@ -257,14 +261,12 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     together = least_together(task, batches.samples.fields)
     check_micro_batch(config.training.micro_batch, together)
-    return Prepared(method, views, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
+    return Prepared(method, views, learned, held_out, backbone, task, batches, validation, facts, together)
 
 
-def views_of(config: PretrainConfig) -> Views:
-    """How images are seen: by the chosen augmentation, with the strengths that are given beside it."""
-    data = config.data
-    strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
-    return Views(data.image_size, strengths, seed=config.run.seed, strict=data.strict)
+def strengths_of(data: PretrainData) -> Strengths:
+    """Those of the chosen augmentation, with what is given beside it."""
+    return adjusted(STRENGTHS[data.augmentation], **data.strengths)
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:

@@ -19,23 +19,25 @@ class WeightAverage:
 
     Args:
         decay: d in average ← d · average + (1 - d) · weights, below 1.
+        teacher: the part of the model that is an average of its own already, and is left out.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, teacher: nn.Module | None = None) -> None:
         self._model = model
         self._decay = decay
-        self._average = {name: value.detach().clone() for name, value in _floats(model).items()}
+        self._teacher = teacher
+        self._average = {name: value.detach().clone() for name, value in self._floats().items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take up the weights after this step, from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self._average.values()), list(_floats(self._model).values()), 1 - decay)
+        torch._foreach_lerp_(list(self._average.values()), list(self._floats().values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the average for its weights inside the block, and its own again after it."""
-        own = {name: value.clone() for name, value in _floats(self._model).items()}
+        own = {name: value.clone() for name, value in self._floats().items()}
         self._put(self._average)
         try:
             yield
@@ -58,9 +60,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def _put(self, values: dict[str, Tensor]) -> None:
-        for name, value in _floats(self._model).items():
+        for name, value in self._floats().items():
             value.copy_(values[name])
 
-
-def _floats(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    def _floats(self) -> dict[str, Tensor]:
+        names = (name for name, module in self._model.named_modules() if module is self._teacher)
+        apart = tuple(f"{name}." for name in names)
+        state = self._model.state_dict().items()
+        return {name: value for name, value in state if value.is_floating_point() and not name.startswith(apart)}

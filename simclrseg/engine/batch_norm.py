@@ -14,19 +14,23 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 @contextmanager
-def synchronized(model: nn.Module) -> Iterator[None]:
+def synchronized(model: nn.Module, teacher: nn.Module | None = None) -> Iterator[None]:
     """Let batch norm see the micro-batches of all processes while the block runs.
 
     Parameters and buffers stay the same tensors under the same keys.
+
+    Args:
+        teacher: the part of the model that computes as in evaluation, and stays as it is.
     """
     if distributed.world_size() == 1:
         yield
         return
+    apart = set() if teacher is None else set(teacher.modules())
     layers = [
         (module, name, layer, SynchronizedBatchNorm(layer))
         for module in model.modules()
         for name, layer in module.named_children()
-        if isinstance(layer, BatchNorm)
+        if isinstance(layer, BatchNorm) and layer not in apart
     ]
     for module, name, _, twin in layers:
         setattr(module, name, twin)

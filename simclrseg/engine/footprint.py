@@ -16,14 +16,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from simclrseg.engine.batch_norm import BatchNorm
 from simclrseg.engine.gradients import Passes, buffers_kept
-from simclrseg.engine.task import Batch, ContrastiveTask, Task
+from simclrseg.engine.task import Batch, CoupledTask, Task
 from simclrseg.errors import OutOfMemory
 from simclrseg.system.distributed import local_world_size, world_size
 from simclrseg.system.hardware import available_memory
 
 SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
 BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25
-FEWEST = 8  # photos that batch norm needs at once for two views of one to come out alike; see least_micro_batch
 SIZES = (2, 4)  # images of the two steps whose difference is measured; batch norm needs more than one value
 # in the words of torch on a CPU, of CUDA and its libraries, and of ONNX Runtime and OpenCV
 SHORTAGES = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "Failed to allocate", "bad_alloc")
@@ -57,7 +56,7 @@ def measure_footprint(task: Task, fields: Fields, *, batch_size: int, passes: Pa
     row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
     fixed = 3 * sum(map(_bytes, parameters)) + 2 * row * batch_size  # Adam keeps two numbers a parameter
     training = task.model.training
-    task.model.train()
+    task.train()
     try:
         with buffers_kept(task.model):
             if passes.device.type == "cuda":
@@ -66,7 +65,7 @@ def measure_footprint(task: Task, fields: Fields, *, batch_size: int, passes: Pa
             else:
                 small, large = (math.ceil(BACKWARD * _kept(task, fields, size, passes)) for size in SIZES)
     finally:
-        task.model.train(training)
+        task.train(training)
     return Footprint(fixed, max(1, math.ceil((large - small) / (SIZES[1] - SIZES[0]))))
 
 
@@ -102,12 +101,12 @@ def least_together(task: Task, fields: Fields) -> int:
     hooks = [layer.register_forward_pre_hook(note) for layer in learning]
     passes = Passes(next(task.model.parameters()).device, "fp32", seed=0)
     training = task.model.training
-    task.model.eval()
+    task.train(False)
     try:
         with torch.no_grad():
             _of_shapes(lambda: _forward(task, _blank(fields, 1, passes.device), passes))
     finally:
-        task.model.train(training)
+        task.train(training)
         for hook in hooks:
             hook.remove()
     return 2 if any(alone) else 1
@@ -116,16 +115,11 @@ def least_together(task: Task, fields: Fields) -> int:
 def least_micro_batch(task: Task, together: int = 1) -> int:
     """How many samples a process must have in memory at once for the task to be learned at all.
 
-    Of a contrastive task whose network has batch norm more than one: what is normalised over the two views of a lone
-    photo has opposite signs in them, whatever they show. In micro-batches of 4 the loss stays above its chance level;
-    of 8 and more it learns, the better the more there are, and from 30 on as well as with the whole batch (README).
-
     Args:
-        together: of ``least_together``.
+        together: of ``least_together``. Where the network has batch norm, the task may need more.
     """
-    normalized = any(isinstance(layer, BatchNorm) for layer in task.model.modules())
-    if normalized and isinstance(task, ContrastiveTask):
-        together = max(together, FEWEST)
+    if any(isinstance(layer, BatchNorm) for layer in task.model.modules()):
+        together = max(together, task.batch_norm_needs)
     return -(-together // world_size())
 
 
@@ -217,8 +211,8 @@ def _of_shapes(compute: Callable[[], T]) -> T:
 
 def _forward(task: Task, batch: Batch, passes: Passes) -> Tensor:
     with passes.forward(0, 0):
-        # the loss of a task that couples samples is that of the whole batch: it is no part of a micro-batch
-        return task.embed(batch) if isinstance(task, ContrastiveTask) else task.training_loss(batch)[0]
+        # the loss of a coupled task is that of the whole batch: it is no part of a micro-batch
+        return task.embed(batch) if isinstance(task, CoupledTask) else task.training_loss(batch)[0]
 
 
 def _blank(fields: Fields, size: int, device: torch.device) -> Batch:

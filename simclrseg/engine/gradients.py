@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.engine.runtime import autocast
-from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task
+from simclrseg.engine.task import Batch, CoupledTask, Logs, SeparableTask, Task
 from simclrseg.system import distributed
 
 
@@ -27,10 +27,17 @@ class Passes:
     @contextmanager
     def forward(self, step: int, part: int) -> Iterator[None]:
         """Context of one forward pass; the same step and part give the same random numbers again."""
-        name = f"{self.seed}/{step}/{distributed.rank()}/{part}"
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()))
+        _seed(f"{self.seed}/{step}/{distributed.rank()}/{part}")
         with autocast(self.device, self.precision):
             yield
+
+    def seed_loss(self, step: int) -> None:
+        """Begin the random numbers of a loss over the whole batch, which all processes share."""
+        _seed(f"{self.seed}/{step}")
+
+
+def _seed(name: str) -> None:
+    torch.manual_seed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()))
 
 
 def accumulate_gradient(
@@ -45,9 +52,7 @@ def accumulate_gradient(
 ) -> tuple[Tensor, Logs]:
     """Add the gradient of the batch's loss to the parameters.
 
-    A loss that is a mean over samples adds up from its micro-batches, each weighted by its length. One that couples
-    samples does not: it takes the cached gradient. Each of several processes has its share of the batch: losses are
-    weighted by it, and their gradients summed.
+    Each of several processes has its share of the batch: losses are weighted by it, and their gradients summed.
 
     Args:
         step: optimizer step, from 0.
@@ -60,23 +65,31 @@ def accumulate_gradient(
     shares = distributed.gather(torch.tensor([batch_length(batch)])).tolist()
     size = sum(shares)
     parts = split(batch, number_of_parts(shares, micro_batch or size, together))
-    if len(parts) > 1 and isinstance(task, ContrastiveTask):
-        total = _cached(task, parts, size, step=step, passes=passes, scaler=scaler)
+    if isinstance(task, CoupledTask):
+        total = _coupled(task, parts, size, step=step, passes=passes, scaler=scaler)
     else:
-        total = {}
-        for number, part in enumerate(parts):
-            weight = batch_length(part) / size
-            with passes.forward(step, number):
-                loss, logs = task.training_loss(part)
-            scaler.scale(loss * weight).backward()
-            _add(total, {"loss": loss.detach(), **logs}, weight)
+        total = _separable(task, parts, size, step=step, passes=passes, scaler=scaler)
     distributed.sum_in_place([parameter.grad for parameter in task.model.parameters() if parameter.grad is not None])
     total = _over_processes(total, passes.device)
     return torch.as_tensor(total.pop("loss")), total
 
 
-def _cached(
-    task: ContrastiveTask, parts: list[Batch], size: int, *, step: int, passes: Passes, scaler: torch.amp.GradScaler
+def _separable(
+    task: SeparableTask, parts: list[Batch], size: int, *, step: int, passes: Passes, scaler: torch.amp.GradScaler
+) -> Logs:
+    """The mean over samples adds up from the micro-batches, each weighted by its length."""
+    total: Logs = {}
+    for number, part in enumerate(parts):
+        weight = batch_length(part) / size
+        with passes.forward(step, number):
+            loss, logs = task.training_loss(part)
+        scaler.scale(loss * weight).backward()
+        _add(total, {"loss": loss.detach(), **logs}, weight)
+    return total
+
+
+def _coupled(
+    task: CoupledTask, parts: list[Batch], size: int, *, step: int, passes: Passes, scaler: torch.amp.GradScaler
 ) -> Logs:
     """Gradient caching (Gao et al. 2021, §3): the whole batch's gradient with one micro-batch's activations.
 
@@ -84,20 +97,27 @@ def _cached(
     same random numbers, and continue from its share of that gradient. Equal to the whole batch's gradient, but that
     batch norm sees a micro-batch; its running statistics change in the second pass only.
     """
-    embeddings = []
-    with torch.no_grad(), buffers_kept(task.model):
-        for number, part in enumerate(parts):
-            with passes.forward(step, number):
-                embeddings.append(_widened(task.embed(part)))
-    leaf = torch.cat(embeddings).requires_grad_()  # (N, 2, D)
-    loss, logs = task.batch_loss(leaf)
-    weight = len(leaf) / size
-    (gradient,) = torch.autograd.grad(scaler.scale(loss * weight), leaf)
-    shares = gradient.split([batch_length(part) for part in parts])
-    for number, (part, share) in enumerate(zip(parts, shares, strict=True)):
+
+    def embed(number: int) -> Tensor:
         with passes.forward(step, number):
-            again = _widened(task.embed(part))
-        again.backward(share)
+            embeddings = task.embed(parts[number])
+        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))  # the loss compares them all
+
+    if len(parts) == 1:
+        embeddings = embed(0)
+    else:
+        with torch.no_grad(), buffers_kept(task.model):
+            embeddings = torch.cat([embed(number) for number in range(len(parts))]).requires_grad_()  # (N, V, E)
+    weight = len(embeddings) / size
+    passes.seed_loss(step)
+    loss, logs = task.batch_loss(embeddings, step)
+    if len(parts) == 1:
+        scaler.scale(loss * weight).backward()
+    else:
+        (gradient,) = torch.autograd.grad(scaler.scale(loss * weight), embeddings)
+        shares = gradient.split([batch_length(part) for part in parts])
+        for number, share in enumerate(shares):
+            embed(number).backward(share)
     total: Logs = {}
     _add(total, {"loss": loss.detach(), **logs}, weight)
     return total
@@ -140,11 +160,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """Micro-batches of nearly the same length; the shorter ones, which may be empty, come last."""
     columns = [tensor.tensor_split(parts) for tensor in batch.values()]
     return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
-
-
-def _widened(embeddings: Tensor) -> Tensor:
-    """In float32 at least: the loss compares them all."""
-    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
 
 
 @contextmanager

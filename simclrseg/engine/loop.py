@@ -22,7 +22,7 @@ from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast, freed_memory_kept
 from simclrseg.engine.stored import load_optimizer, require_fit
-from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
+from simclrseg.engine.task import Batch, Loader, Logs, Task, check_task
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
 from simclrseg.system import distributed
 from simclrseg.system.signals import Stop, StopRequest, stop_requests
@@ -59,7 +59,7 @@ def fit(
     Several processes train as one, each on its share of every batch; the first writes and tells.
 
     Args:
-        validation: batches to score on; the task must be a ``ValidatedTask``.
+        validation: batches for the task's ``evaluate``; without them there is no best epoch.
         validate_every: epochs between validations; the last epoch always has one.
         keep: whether the model ends with the weights of its best validation, which needs checkpoints, or its last ones.
         schedule: step, from 0 -> learning rate; a parameter group may scale it by its ``lr_scale``.
@@ -80,11 +80,13 @@ def fit(
         The history.
 
     Raises:
+        TypeError: if the task is none that can be trained.
         Interrupted: after SIGINT, SIGTERM or SIGHUP; the state has been saved.
         RunError: if the state to go on from is not one of this task.
         TrainingError: if loss or weights are not finite, or the disk is full; it says what is saved.
         OutOfMemory: if the memory is, with the next thing to try; it says what is saved.
     """
+    check_task(task, scored=validation is not None)
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
     run = _Training(
@@ -103,7 +105,7 @@ def fit(
         run.best_weights(keep)  # better missed now than at the end
     told = _told(observers, Plan(epochs, len(train), run.step, tuple(run.history), train.batch_size))
     short = shortage("training", "try a smaller --image-size or --backbone")
-    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model), told, short:
+    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model, task.teacher), told, short:
         steps = epochs * len(train)
         with stop_requests() as stop:
             try:
@@ -117,6 +119,8 @@ def fit(
                     for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
                         rate = _set_learning_rate(optimizer, schedule(run.step))
                         run.take_step(batch, rate, waited, micro_batch=micro_batch, together=together, clip=clip)
+                        with torch.no_grad():
+                            task.after_step(run.step - 1, steps)
                         stop.check()
                         if checkpoints is not None and checkpoints.due(run.step):
                             run.settle()
@@ -176,7 +180,7 @@ class _Training:
             if start is not None:
                 self._go_on_from(start)
             distributed.copy_from_main(self.model.state_dict().values())
-            self._average = None if average is None else WeightAverage(self.model, average)
+            self._average = None if average is None else WeightAverage(self.model, average, task.teacher)
             if self._average is not None and start is not None:
                 self._average.load_state_dict(start.average)
         self._began = self._ended = 0.0  # the epoch, and the step before
@@ -193,7 +197,7 @@ class _Training:
             self._scaler.load_state_dict(start.scaler)
 
     def begin_epoch(self) -> None:
-        self.model.train()
+        self._task.train()
         self._began = self._ended = time.perf_counter()
 
     def take_step(
@@ -304,8 +308,6 @@ def evaluate(
     Args:
         micro_batch: samples per forward pass; the scores are those of the whole batches, but for rounding.
     """
-    if not isinstance(task, ValidatedTask):
-        raise TypeError(f"{type(task).__name__} has no evaluate(): it cannot be validated")
 
     def batches() -> Iterator[Batch]:
         for batch in loader.epoch(0):
@@ -316,12 +318,12 @@ def evaluate(
                 yield _to_device(part, device)
 
     training = task.model.training
-    task.model.eval()
+    task.train(False)
     try:
         with torch.no_grad(), autocast(device, precision):
             return task.evaluate(batches())
     finally:
-        task.model.train(training)
+        task.train(training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,7 +366,7 @@ def _farewell(step: int, steps: int, checkpoints: Checkpoints | None) -> str:
 
 def _measured(task: Task, step: int) -> Logs:
     """What a task measures at this step of an epoch, from 0."""
-    return task.measure() if step % MEASURE_EVERY == 0 and isinstance(task, MeasuredTask) else {}
+    return task.measure() if step % MEASURE_EVERY == 0 else {}
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:

@@ -1,9 +1,13 @@
-"""What the engine knows of the thing that it trains."""
+"""What the engine trains: a network with its loss, whatever it is for.
+
+Write a ``CoupledTask`` where the loss compares samples with one another, else a ``SeparableTask``.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -13,50 +17,121 @@ Batch = dict[str, Tensor]
 Logs = dict[str, Tensor | float]
 
 
-@runtime_checkable
-class Task(Protocol):
-    """A network and its loss."""
+class BaseTask(ABC):
+    """What both kinds of tasks have: a network, and hooks that do nothing by default.
 
-    @property
-    def model(self) -> nn.Module: ...
-
-    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """The loss, a mean over the samples of the batch, and what to log beside it."""
-        ...
-
-
-@runtime_checkable
-class ValidatedTask(Task, Protocol):
-    """A task that can be scored; without it there is no best epoch."""
-
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Scores over all batches; the first one is higher-is-better and picks the best epoch."""
-        ...
-
-
-@runtime_checkable
-class ContrastiveTask(Task, Protocol):
-    """A task whose loss couples the samples of a batch, so that micro-batches need gradient caching.
-
-    ``training_loss(batch)`` is ``batch_loss(embed(batch))``.
+    Attributes:
+        model: what is trained; checkpoints hold its state, buffers and all.
+        teacher: the part of ``model`` that is not trained but follows the rest, in ``after_step``; None for none. It
+            computes as in evaluation, so that it answers alike in every process and micro-batch. Without gradient, it
+            has no part in the optimizer, the average of weights and synchronized batch norm.
+        batch_norm_needs: samples that batch norm must see at once for anything to be learned.
+        too_few: what becomes of fewer, to follow "of fewer than 8".
     """
 
-    def embed(self, batch: Batch) -> Tensor:
-        """Embeddings of both views of each sample, (n, 2, D); samples do not meet in it, but for batch norm."""
-        ...
+    model: nn.Module
+    teacher: nn.Module | None = None
+    batch_norm_needs: int = 1
+    too_few: str = ""
 
-    def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
-        """The loss of the whole batch from its embeddings (N, 2, D), and what to log beside it."""
-        ...
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Scores over all batches; the first one is higher-is-better and picks the best epoch.
 
-
-@runtime_checkable
-class MeasuredTask(Task, Protocol):
-    """A task with something to log that costs more than a loss, or waits for the device."""
+        A task without this cannot be validated.
+        """
+        raise NotImplementedError
 
     def measure(self) -> Logs:
-        """Asked every few steps, after the forward pass of a step and about it."""
-        ...
+        """What to log that costs more than a loss, asked every few steps, after the forward pass of a step."""
+        return {}
+
+    def after_step(self, step: int, steps: int) -> None:  # noqa: B027  # most have nothing to do
+        """Called after each update, without gradients: here teachers follow, and buffers such as queues change.
+
+        Args:
+            step: that was taken, from 0.
+            steps: of the whole training.
+        """
+
+    def train(self, training: bool = True) -> None:
+        """Put the model in the mode of training or of evaluation; a teacher always is in that of evaluation."""
+        self.model.train(training)
+        if self.teacher is not None:
+            self.teacher.eval()
+
+
+class SeparableTask(BaseTask):
+    """A task whose loss is a mean over samples: that of a batch adds up from its micro-batches."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """The loss, a mean over the samples of the batch, and what to log beside it."""
+
+
+class CoupledTask(BaseTask):
+    """A task whose loss compares the samples of a batch: micro-batches need gradient caching.
+
+    The loss is ``batch_loss(embed(batch), step)``; there is no ``training_loss`` beside it, as the whole batch would
+    then have another objective than its micro-batches.
+    """
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if hasattr(cls, "training_loss"):
+            raise TypeError(
+                f"{cls.__name__} is a CoupledTask, whose loss is batch_loss(embed(batch), step): leave out "
+                "training_loss, or make it a SeparableTask if its loss is a mean over samples"
+            )
+
+    @abstractmethod
+    def embed(self, batch: Batch) -> Tensor:
+        """What the loss needs of each sample: (n, V, E), where V and E are the task's own, as views and features.
+
+        Samples do not meet in it, but for batch norm. What needs no gradient, such as a teacher's answers or
+        coordinates, is packed beside the rest, detached.
+        """
+
+    @abstractmethod
+    def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
+        """The loss of the whole batch from its embeddings, and what to log beside it.
+
+        Of several processes, each has the embeddings of its own samples, and ``distributed.gather`` those of all; the
+        loss of the batch is the mean of the processes' losses. Random numbers that are drawn here follow from the seed
+        and the step, alike in all processes.
+
+        Args:
+            embeddings: (N, V, E), float32 at least.
+            step: from 0.
+        """
+
+
+Task = CoupledTask | SeparableTask
+"""What the engine trains; there is nothing third."""
+
+
+def check_task(task: object, *, scored: bool) -> None:
+    """Refuse what cannot be trained as it should be, where a training begins.
+
+    Args:
+        scored: whether it is to be validated.
+
+    Raises:
+        TypeError: if it is neither a CoupledTask nor a SeparableTask, or lacks what it needs.
+    """
+    name = type(task).__name__
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{name} is neither a CoupledTask nor a SeparableTask: derive it from one of them, so that the gradient of "
+            "its micro-batches is that of the whole batch"
+        )
+    if scored and type(task).evaluate is BaseTask.evaluate:
+        raise TypeError(f"{name} has no evaluate(): it cannot be validated")
+    if task.teacher is None:
+        return
+    if all(module is not task.teacher for module in task.model.modules()):
+        raise TypeError(f"{name}.teacher is no part of its model: a resumed run would have lost it")
+    if any(parameter.requires_grad for parameter in task.teacher.parameters()):
+        raise TypeError(f"{name}.teacher has a gradient: call requires_grad_(False) on it")
 
 
 class Loader(Protocol):

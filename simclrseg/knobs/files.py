@@ -56,11 +56,16 @@ def dump_config(config: BaseModel) -> str:
 
 
 def stored_values(config: BaseModel) -> dict[str, Any]:
-    """The values of a config by section and key, without those of transient knobs."""
+    """The values of a config by section and key, without those of transient knobs and of what was not chosen.
+
+    A package that brings such a section may be gone when the values are read.
+    """
     values = config.model_dump(mode="json")
+    chosen = look_up(values, getattr(config, "CHOICE", None) or ())
+    others = {name for name in alternatives(type(config)) if name != chosen}
     tree: dict[str, Any] = {}
     for knob in knobs_of(type(config)):
-        if not knob.transient:
+        if not knob.transient and knob.path[0] not in others:
             put(tree, knob.path, look_up(values, knob.path))
     return tree
 

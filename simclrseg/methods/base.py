@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import InTurn, Loader, Samples
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.history import Observer
-from simclrseg.engine.task import Task
+from simclrseg.engine.task import BaseTask, Batch, Logs, Task
 from simclrseg.methods.knobs import MethodKnobs
+from simclrseg.metrics import representation
+from simclrseg.models.backbones import pooled_features
+from simclrseg.models.heads import ProjectedEncoder
+from simclrseg.models.normalize import Normalize
 from simclrseg.registry import imported
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 
@@ -26,24 +30,27 @@ KnobsT = TypeVar("KnobsT", bound=MethodKnobs)
 
 @dataclass(frozen=True)
 class Views:
-    """How images are seen, whatever the method.
+    """How the images of a dataset are seen, whatever the method.
 
     Attributes:
         image_size: side of the square views, in pixels.
         strengths: of crops and colours.
         seed: of all random numbers.
         strict: whether an unreadable image stops the run.
+        threads: that read and augment.
     """
 
+    dataset: Dataset
     image_size: int
     strengths: Strengths
     seed: int
     strict: bool
+    threads: int
 
     @property
     def plain(self) -> Views:
         """The same without augmentation, alike for every seed."""
-        return Views(self.image_size, PAIR_STRENGTHS["none"], 0, self.strict)
+        return replace(self, strengths=PAIR_STRENGTHS["none"], seed=0)
 
 
 class Method(Generic[KnobsT]):
@@ -60,14 +67,17 @@ class Method(Generic[KnobsT]):
     def __init__(self, knobs: KnobsT) -> None:
         self.knobs = knobs
 
-    def make_task(
-        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
-    ) -> Task:
-        """The network around ``backbone``, whose encoder's name is ``encoder``, and its loss."""
+    def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Task:
+        """The network around ``backbone`` and its loss.
+
+        Args:
+            encoder: the backbone's name.
+            normalize: makes images as batches have them into what the backbone takes.
+        """
         raise NotImplementedError
 
-    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> Samples:
-        """What batches are made of."""
+    def make_samples(self, views: Views, indices: Sequence[int]) -> Samples:
+        """What batches are made of: so many images of the dataset."""
         raise NotImplementedError
 
     def first_views(self, rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -79,10 +89,10 @@ class Method(Generic[KnobsT]):
         return np.empty(0, np.int64)
 
     def make_validation(
-        self, dataset: Dataset, trained_on: Sequence[int], held_out: Sequence[int], views: Views, *, threads: int
+        self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]
     ) -> Loader | InTurn | None:
-        """What the task is scored on, by default labelled images for k-NN where there are any; None for nothing."""
-        return knn_batches(dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=threads)
+        """Batches for the task's ``evaluate``; by default it is not scored."""
+        return None
 
     def outlook(self, batch_size: int) -> str:
         """What to compare the loss with."""
@@ -95,15 +105,13 @@ class Method(Generic[KnobsT]):
     def draw_results(
         self,
         task: Any,
-        dataset: Dataset,
-        indices: Sequence[int],
         views: Views,
-        *,
-        device: torch.device,
-        batch_size: int,
+        indices: Sequence[int],
         folder: Path,
+        *,
+        batch_size: int,
     ) -> None:
-        """Write the pictures that show what was trained, ``batch_size`` images per forward pass; none by default."""
+        """Write pictures of some images that show what was trained, ``batch_size`` a forward pass; none by default."""
 
     def card_rows(self, batch_size: int) -> dict[str, str]:
         """What the model card says of the method, by the name of the row."""
@@ -119,9 +127,9 @@ class JointEmbedding(Method[KnobsT]):
 
     COLLAPSE: ClassVar[str] = "a lower --learning-rate, more --warmup-epochs or a larger --batch-size"
 
-    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> TwoViews:
+    def make_samples(self, views: Views, indices: Sequence[int]) -> TwoViews:
         return TwoViews(
-            dataset,
+            views.dataset,
             indices,
             image_size=views.image_size,
             strengths=views.strengths,
@@ -129,8 +137,56 @@ class JointEmbedding(Method[KnobsT]):
             strict=views.strict,
         )
 
+    def make_validation(self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]) -> Loader | None:
+        """Labelled images for k-NN, where there are any."""
+        return knn_batches(
+            views.dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=views.threads
+        )
+
     def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
         return [CollapseWarning(lowest_rank(backbone, micro_batch), warmup=warmup, advice=self.COLLAPSE)]
+
+
+class JointEmbeddingTask(BaseTask):
+    """What tasks of joint embeddings share beside their loss: embeddings, k-NN accuracy, and whether features collapse.
+
+    Inherit from it before ``CoupledTask`` or ``SeparableTask``.
+
+    Attributes:
+        projected: the part of ``model`` that is trained, whose ``backbone`` is what remains of pretraining.
+    """
+
+    projected: ProjectedEncoder
+    normalize: Normalize
+    # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
+    # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,
+    # and from 30 on as well as with the whole batch (README).
+    batch_norm_needs = 8
+    too_few = "the two views of one come out as opposites"
+
+    def embed(self, batch: Batch) -> Tensor:
+        """``image`` (n, 2, S, S, bands) -> (n, 2, D); both views share a forward pass and its batch statistics."""
+        embeddings: Tensor = self.projected(self.normalize(batch["image"].flatten(0, 1)))  # (2n, D)
+        return embeddings.view(-1, 2, embeddings.shape[1])
+
+    def measure(self) -> Logs:
+        """``effective_rank`` of the backbone's features in the last forward pass.
+
+        Of what remains of pretraining, not of the projections: the head ends in batch norm, which spreads out whatever
+        it gets, even the rounding errors of features that are all the same.
+        """
+        return {"effective_rank": representation.effective_rank(self.projected.features)}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
+
+        Every fifth photo asks the others.
+        """
+        features, labels = [], []
+        for batch in batches:
+            features.append(pooled_features(self.projected.backbone, self.normalize(batch["image"])).float())
+            labels.append(batch["label"])
+        return {"knn": representation.knn_among(torch.cat(features), torch.cat(labels))}
 
 
 def method_of(knobs: MethodKnobs) -> Method[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -14,11 +15,10 @@ from simclrseg.knobs.sections import Section
 class MethodKnobs(Section):
     """The knobs of a method, which are a section of its name in YAML and flat on the command line.
 
-    A knob that several methods have is written once, in a class that they inherit from, and may have a default in each.
+    The docstring of a subclass is how texts and the help call the method. A knob that several methods have is written
+    once, in a class that they inherit from, and may have a default in each.
     """
 
-    NAME: ClassVar[str]
-    """How texts call the method."""
     METHOD: ClassVar[str]
     """``package.module:Class`` of the ``Method`` that takes these knobs."""
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -28,6 +28,11 @@ class MethodKnobs(Section):
     STEMS: ClassVar[tuple[str, ...]] = ("auto", "imagenet", "cifar")
     """The stems that its network can have."""
 
+    @classmethod
+    def title(cls) -> str:
+        """How texts call the method."""
+        return (inspect.getdoc(cls) or cls.__name__).splitlines()[0]
+
 
 def _widths(value: Any) -> Any:
     """A number is a list of one, and 0 an empty one."""
@@ -35,10 +40,13 @@ def _widths(value: Any) -> Any:
     return [] if list(map(str, widths)) == ["0"] else widths
 
 
+Widths = Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)]
+
+
 class Projection(Section):
     """Knobs of a projection head."""
 
-    projection_hidden: Annotated[list[Annotated[int, Ge(1)]], BeforeValidator(_widths)] = [512]
+    projection_hidden: Widths = [512]
     """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding in which views are compared."""

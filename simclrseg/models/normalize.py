@@ -23,6 +23,7 @@ class Normalize:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], full_scale: int = 255) -> None:
+        self.mean, self.std, self.full_scale = tuple(mean), tuple(std), full_scale
         self._scale = 1 / (full_scale * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
         self._memory = torch.empty(0)

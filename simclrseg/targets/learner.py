@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import abstractmethod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from simclrseg.engine.task import ValidatedTask
+from simclrseg.engine.task import SeparableTask
 from simclrseg.inference.masks import Predict
 from simclrseg.training.train import Machine
 
 
-class Learner(ValidatedTask, Protocol):
+class Learner(SeparableTask):
     """A network with its loss, which can be asked."""
 
+    @abstractmethod
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the target."""
-        ...
 
 
 def predictor(learner: Learner, machine: Machine, *, batch_size: int) -> Predict:

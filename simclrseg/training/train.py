@@ -436,9 +436,8 @@ def choose_micro_batch(
     micro_batch = min(asked, batches.batch_size // processes)
     if micro_batch < least:
         log.warning(
-            f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than {processes * least} the "
-            "two views of one come out as opposites: little can be learned; take a larger --micro-batch, or "
-            "--batch-size"
+            f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than {processes * least} "
+            f"{task.too_few}: little can be learned; take a larger --micro-batch, or --batch-size"
         )
     if run is not None and distributed.is_main():
         runs.record(run, micro_batch=micro_batch)

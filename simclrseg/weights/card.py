@@ -38,18 +38,26 @@ The licence of the photos applies to what was learned from them.
 
 
 def write_card(
-    folder: Path, metadata: ModelMetadata, *, photos: int, rows: Mapping[str, str], optimizer: str, seed: int
+    folder: Path,
+    metadata: ModelMetadata,
+    *,
+    method: str,
+    photos: int,
+    rows: Mapping[str, str],
+    optimizer: str,
+    seed: int,
 ) -> None:
     """Write ``README.md`` beside ``backbone.safetensors``.
 
     Args:
+        method: how texts call it.
         rows: what there is to say of the method.
         optimizer: with its learning rate and schedule.
     """
     text = CARD.format(
         name=folder.name,
         encoder=metadata.encoder,
-        method=metadata.method,
+        method=method,
         photos=photos,
         dataset=metadata.dataset,
         test=", published test photos among them" if metadata.include_test else "",

@@ -21,7 +21,7 @@ import torch
 import torchvision
 from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
-from torch import nn
+from torch import Tensor, nn
 
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import Where, cached
@@ -33,10 +33,11 @@ from simclrseg.engine.history import FileHistory
 from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import LARS, parameter_groups, sgd
 from simclrseg.engine.runtime import autocast, choose_precision, freed_memory_kept
-from simclrseg.engine.task import Batch
+from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.normalize import Normalize
 from tests.benchmarks._common import compare, interleave, machine, make_jpegs, peak_memory, print_added_memory
 
 BATCH, STEPS, EPOCHS, RATE = 32, 25, 2, 1e-3
@@ -64,7 +65,7 @@ class Ready:
 
 def simclr(backbone: str) -> SimCLR:
     torch.manual_seed(0)
-    task = SimCLR(build_backbone(backbone), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    task = SimCLR(build_backbone(backbone), Normalize(IMAGENET_MEAN, IMAGENET_STD))
     task.model.to(memory_format=torch.channels_last)
     return task
 
@@ -91,11 +92,14 @@ def engine_step(
     return run
 
 
-class Plain:
-    """A task that hides that its loss couples samples."""
+class Plain(SeparableTask):
+    """The loss as if it did not couple samples."""
 
     def __init__(self, task: SimCLR) -> None:
-        self.model, self.training_loss = task.model, task.training_loss
+        self.model, self.task = task.model, task
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        return self.task.batch_loss(self.task.embed(batch), 0)
 
 
 def lightly_step(backbone: str, size: int) -> Callable[[], None]:
@@ -136,7 +140,7 @@ def epochs_of(size: int, batch: int, *, precision: str) -> dict[str, Callable[[]
         for epoch in range(EPOCHS):
             for inputs in data.epoch(epoch):
                 with autocast(CPU, precision):
-                    loss, _ = task.training_loss(inputs)
+                    loss, _ = task.batch_loss(task.embed(inputs), 0)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()

@@ -134,9 +134,9 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
 
 
 def test_strengths_are_the_presets_unless_they_are_given(photos):
-    from simclrseg.commands.pretrain import views_of
+    from simclrseg.commands.pretrain import strengths_of
 
-    assert views_of(pretraining(photos)).strengths == STRENGTHS["seed"]
+    assert strengths_of(pretraining(photos).data) == STRENGTHS["seed"]
     config = pretraining(
         photos,
         augmentation="paper",
@@ -145,7 +145,7 @@ def test_strengths_are_the_presets_unless_they_are_given(photos):
         blur_probability=0.0,
         grayscale_probability=0.1,
     )
-    assert views_of(config).strengths == replace(
+    assert strengths_of(config.data) == replace(
         STRENGTHS["paper"],
         crop_scale=(0.3, 1.0),
         brightness=0.2,

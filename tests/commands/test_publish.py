@@ -125,7 +125,7 @@ def test_the_card_of_a_pretraining_run_loads_its_own_encoder(tmp_path, encoder, 
     names = tuple(f"B{number}" for number in range(bands))
     facts = {"in_channels": bands, "bands": names, "mean": (0.5,) * bands, "std": (0.2,) * bands}
     metadata = ModelMetadata(task="backbone", method="simclr", encoder=encoder, image_size=224, **facts)
-    write_card(tmp_path, metadata, photos=9, rows={"batch": "8 photos"}, optimizer="lars", seed=0)
+    write_card(tmp_path, metadata, method="SimCLR", photos=9, rows={"batch": "8 photos"}, optimizer="lars", seed=0)
     card = (tmp_path / "README.md").read_text()
     assert "\n".join(usage(BACKBONE_FILE, metadata)) in card
     assert code in card if code else "```" not in card

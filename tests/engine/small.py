@@ -13,7 +13,7 @@ from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.engine.history import FileHistory, Observer
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import adamw, parameter_groups
-from simclrseg.engine.task import Batch, Logs
+from simclrseg.engine.task import Batch, CoupledTask, Logs, SeparableTask
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def pixels(batch: Batch) -> Tensor:
     return batch["image"].flatten(0, -4).permute(0, 3, 1, 2).float() / 255 - 0.5
 
 
-class Classification:
+class Classification(SeparableTask):
     """An ordinary task: its loss is a mean over samples."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -70,19 +70,16 @@ class Classification:
         return {"accuracy": sum(scores) / len(scores)}
 
 
-class Contrast:
+class Contrast(CoupledTask):
     """A task whose loss couples samples."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        return self.batch_loss(self.embed(batch))
-
     def embed(self, batch: Batch) -> Tensor:
         return self.model(pixels(batch)).unflatten(0, (-1, 2))
 
-    def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
+    def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
         z1, z2 = F.normalize(embeddings, dim=2).unbind(1)
         similarity = z1 @ z2.T / 0.1
         return F.cross_entropy(similarity, torch.arange(len(z1))), {"rows": float(len(z1))}

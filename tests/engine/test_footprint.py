@@ -22,6 +22,7 @@ from simclrseg.engine.footprint import (
     smaller_micro_batch,
 )
 from simclrseg.engine.gradients import Passes
+from simclrseg.engine.task import SeparableTask
 from simclrseg.errors import OutOfMemory
 from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
@@ -29,6 +30,7 @@ from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.normalize import Normalize
 from simclrseg.targets.segment.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
@@ -45,13 +47,13 @@ def without_batch_norm() -> torch.nn.Module:
 
 
 def simclr(encoder: str = "resnet18") -> SimCLR:
-    task = SimCLR(build_backbone(encoder), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    task = SimCLR(build_backbone(encoder), Normalize(IMAGENET_MEAN, IMAGENET_STD))
     task.model.to(memory_format=torch.channels_last)
     return task
 
 
 def test_the_count_is_that_of_a_network_known_by_hand() -> None:
-    class Task:
+    class Task(SeparableTask):
         model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.Sigmoid())
 
         def training_loss(self, batch):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept, number_of_parts, split
-from simclrseg.engine.task import Batch, ContrastiveTask, Logs, Task, ValidatedTask
+from simclrseg.engine.task import Batch, Logs, SeparableTask, Task
 from tests.engine.small import CPU, Classification, Contrast, Images, network
 
 
@@ -93,14 +93,38 @@ def test_caching_gives_the_gradient_of_the_whole_contrastive_batch(
 
 
 def test_plain_accumulation_would_be_another_objective() -> None:
-    class Uncached:  # the same task without the capability
+    class Uncached(SeparableTask):  # the same loss as if it were a mean over samples
         def __init__(self, task: Contrast) -> None:
-            self.model, self.training_loss = task.model, task.training_loss
+            self.model, self.task = task.model, task
+
+        def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+            return self.task.batch_loss(self.task.embed(batch), 7)
 
     task, batch = Contrast(network(group_norm, out=8)), one_batch(10, views=2)
     whole, *_ = gradient(task, batch, None)
     plain, *_ = gradient(Uncached(task), batch, 5)
     assert relative(plain, whole) > 0.1
+
+
+def test_a_coupled_task_with_a_training_loss_of_its_own_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"Twice is a CoupledTask, whose loss is batch_loss\(embed\(batch\), step\)"):
+
+        class Twice(Contrast):
+            def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+                return self.batch_loss(self.embed(batch), 0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_random_numbers_of_a_loss_are_the_same_in_micro_batches(precision: str) -> None:
+    class Sketched(Contrast):  # compared along random directions, drawn anew in each step
+        def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
+            return super().batch_loss(embeddings @ torch.randn(8, 5), step)
+
+    task, batch = Sketched(network(group_norm, out=8)), one_batch(6, views=2)
+    whole, loss, _ = gradient(task, batch, None, precision=precision)
+    parts, part_loss, _ = gradient(task, batch, 2, precision=precision)
+    assert part_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert relative(parts, whole) < (1e-5 if precision == "fp32" else 0.02)
 
 
 def graph_of_micro_batches(task: Contrast, batch: Batch, size: int) -> Tensor:
@@ -110,7 +134,7 @@ def graph_of_micro_batches(task: Contrast, batch: Batch, size: int) -> Tensor:
     for number in range(len(batch["image"]) // size):
         with Passes(CPU, "fp32", 3).forward(7, number):
             embeddings.append(task.embed({"image": batch["image"][number * size : (number + 1) * size]}))
-    task.batch_loss(torch.cat(embeddings))[0].backward()
+    task.batch_loss(torch.cat(embeddings), 7)[0].backward()
     return torch.cat([p.grad.flatten() for p in task.model.parameters()])
 
 
@@ -169,20 +193,11 @@ def test_a_scaled_loss_gives_a_scaled_gradient_and_an_unscaled_loss(views: int, 
 
 def test_cached_embeddings_of_bf16_are_compared_in_float32() -> None:
     class Dtypes(Contrast):
-        def batch_loss(self, embeddings: Tensor) -> tuple[Tensor, Logs]:
+        def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
             assert embeddings.dtype == torch.float32
-            return super().batch_loss(embeddings)
+            return super().batch_loss(embeddings, step)
 
     task, batch = Dtypes(network(group_norm, out=8)), one_batch(6, views=2)
     half, *_ = gradient(task, batch, 2, precision="bf16")
     full, *_ = gradient(task, batch, 2)
     assert 0 < relative(half, full) < 0.1
-
-
-def test_what_a_task_can_do_is_told_by_its_methods() -> None:
-    ordinary, contrastive = Classification(network()), Contrast(network())
-    assert isinstance(ordinary, Task)
-    assert isinstance(ordinary, ValidatedTask)
-    assert not isinstance(ordinary, ContrastiveTask)
-    assert isinstance(contrastive, ContrastiveTask)
-    assert not isinstance(contrastive, ValidatedTask)

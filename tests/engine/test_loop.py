@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
@@ -584,9 +584,20 @@ def test_without_validation_there_is_no_best_epoch_and_the_last_weights_stay(tmp
     assert not (tmp_path / "checkpoints/best").exists()
 
 
-def test_validation_of_a_task_that_cannot_be_scored_is_a_bug(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"Contrast has no evaluate\(\)"):
-        evaluate(Contrast(network()), Images(views=2), device=CPU)
+def test_a_task_that_cannot_be_trained_as_asked_is_refused_before_its_first_step(tmp_path: Path) -> None:
+    class Neither:
+        model = network()
+
+    apart, learning = Classification(network()), Classification(nn.Sequential(network(), network()))
+    apart.teacher, learning.teacher = network(), learning.model[1]
+    for task, validation, reason in (
+        (Neither(), None, "Neither is neither a CoupledTask nor a SeparableTask"),
+        (Contrast(network()), Images(views=2), r"Contrast has no evaluate\(\)"),
+        (apart, None, "Classification.teacher is no part of its model"),
+        (learning, None, r"Classification.teacher has a gradient: call requires_grad_\(False\)"),
+    ):
+        with pytest.raises(TypeError, match=reason):
+            train(tmp_path, task=task, validation=validation)
 
 
 def test_a_finished_run_trains_no_more(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from simclrseg.engine.gradients import Passes, accumulate_gradient
-from simclrseg.engine.task import Batch, ContrastiveTask, ValidatedTask
+from simclrseg.engine.task import Batch
 from simclrseg.methods.reconstruction.task import Reconstruction
 from simclrseg.metrics.representation import knn_accuracy
 from simclrseg.models.backbones import build_backbone
+from simclrseg.models.normalize import Normalize
 from simclrseg.models.segmenters import build_unet
 from tests.engine.small import CPU
 
@@ -46,7 +47,7 @@ class Painter(nn.Module):
 
 def task(*, cut_only: bool = False, answer: torch.Tensor | None = None) -> Reconstruction:
     torch.manual_seed(0)
-    return Reconstruction(Painter(answer), cut_only=cut_only, mean=MEAN, std=STD)
+    return Reconstruction(Painter(answer), Normalize(MEAN, STD), cut_only=cut_only)
 
 
 def batch(size: int = 6) -> Batch:
@@ -60,11 +61,6 @@ def normalised(image: torch.Tensor) -> torch.Tensor:
     return (image.double().permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
         3, 1, 1
     )
-
-
-def test_reconstruction_is_validated_and_couples_no_samples():
-    assert isinstance(task(), ValidatedTask)
-    assert not isinstance(task(), ContrastiveTask)
 
 
 def test_what_is_cut_is_filled_with_the_mean_and_the_rest_is_seen():
@@ -173,8 +169,7 @@ def test_the_pictures_are_what_the_network_gets_and_gives():
 
 def test_pictures_of_16_bits_keep_their_scale():
     image = torch.randint(0, 10_001, (2, 8, 8, 2)).to(torch.uint16)
-    bands = {"mean": (0.1, 0.2), "std": (0.05, 0.3), "full_scale": 10_000}
-    reconstruction = Reconstruction(torch.nn.Identity(), **bands)
+    reconstruction = Reconstruction(torch.nn.Identity(), Normalize((0.1, 0.2), (0.05, 0.3), 10_000))
     given, painted = reconstruction.paint(image, torch.zeros(image.shape, dtype=torch.bool))
     assert given.dtype == painted.dtype == torch.uint16
     assert torch.equal(given.int(), image.int()) and torch.equal(painted.int(), image.int())
@@ -182,7 +177,7 @@ def test_pictures_of_16_bits_keep_their_scale():
 
 def test_a_real_unet_learns_to_paint():
     torch.manual_seed(0)
-    reconstruction = Reconstruction(build_unet(build_backbone("resnet18"), "resnet18", 3), mean=MEAN, std=STD)
+    reconstruction = Reconstruction(build_unet(build_backbone("resnet18"), "resnet18", 3), Normalize(MEAN, STD))
     optimizer = torch.optim.Adam(reconstruction.model.parameters(), 3e-3)
     colours = torch.randint(0, 256, (4, 1, 1, 3), dtype=torch.uint8).expand(4, 32, 32, 3).contiguous()
     data = {"image": colours, "cut": torch.rand(4, 32, 32, 3) < 0.5}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from simclrseg.engine.task import Batch, ContrastiveTask, ValidatedTask
+from simclrseg.engine.task import Batch
 from simclrseg.losses.segmentation import bce, ce
 from simclrseg.metrics.counts import binary_metrics, confusion_matrix, multiclass_metrics
 from simclrseg.targets.segment.task import Segmentation
@@ -80,8 +80,3 @@ def test_a_task_without_a_loss_predicts_and_does_not_learn() -> None:
     assert segmentation.probabilities(batches()[0]["image"]).shape == (4, 6, 6)
     with pytest.raises(TypeError, match="without a loss"):
         segmentation.training_loss(batches()[0])
-
-
-def test_segmentation_can_be_scored_and_does_not_couple_samples() -> None:
-    assert isinstance(task(), ValidatedTask)
-    assert not isinstance(task(), ContrastiveTask)

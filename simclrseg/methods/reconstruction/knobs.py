@@ -12,7 +12,6 @@ from simclrseg.methods.knobs import MethodKnobs
 class Knobs(MethodKnobs):
     """Reconstruction"""
 
-    NAME = "reconstruction"
     METHOD = "simclrseg.methods.reconstruction.method:ReconstructionMethod"
     DEFAULTS = {
         "data": {"image_size": 256, "augmentation": "whole", "normalization": "dataset"},

@@ -11,7 +11,7 @@ from torch import nn
 
 from simclrseg.charts import plots
 from simclrseg.data.cutout import Cutout
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import colour_bands
 from simclrseg.data.loader import InTurn, Loader, some_rows
 from simclrseg.data.randomness import permutation
 from simclrseg.data.samples import CutViews
@@ -19,6 +19,7 @@ from simclrseg.methods.base import Method, Views
 from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.methods.reconstruction.task import Reconstruction
 from simclrseg.models import SEGMENTERS
+from simclrseg.models.normalize import Normalize
 from simclrseg.training.evaluators import knn_batches
 
 RESULTS = "reconstructions.png"
@@ -33,16 +34,13 @@ class ReconstructionMethod(Method[Knobs]):
     ENCODER = "encoder."
     DECODER = "unet"
 
-    def make_task(
-        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
-    ) -> Reconstruction:
-        network = SEGMENTERS[self.DECODER](backbone, encoder, len(mean))
-        cut_only = self.knobs.loss_pixels == "cut"
-        return Reconstruction(network, cut_only=cut_only, mean=mean, std=std, full_scale=full_scale)
+    def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Reconstruction:
+        network = SEGMENTERS[self.DECODER](backbone, encoder, len(normalize.mean))
+        return Reconstruction(network, normalize, cut_only=self.knobs.loss_pixels == "cut")
 
-    def make_samples(self, dataset: Dataset, indices: Sequence[int], views: Views) -> CutViews:
+    def make_samples(self, views: Views, indices: Sequence[int]) -> CutViews:
         return CutViews(
-            dataset,
+            views.dataset,
             indices,
             image_size=views.image_size,
             strengths=views.strengths,
@@ -59,15 +57,17 @@ class ReconstructionMethod(Method[Knobs]):
         """A share of them, the same for every seed."""
         return permutation(0, 0, count)[: min(MOST_HELD_OUT, int(count * self.knobs.held_out))]
 
-    def make_validation(
-        self, dataset: Dataset, trained_on: Sequence[int], held_out: Sequence[int], views: Views, *, threads: int
-    ) -> InTurn | None:
+    def make_validation(self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]) -> InTurn | None:
         """Held-out images as they are, cut in the same way each time; then those of k-NN, where there are labels."""
         loaders = []
         if len(held_out):
-            plain = self.make_samples(dataset, held_out, views.plain)
-            loaders.append(Loader(plain, batch_size=VALIDATION_BATCH, shuffle=False, drop_last=False, threads=threads))
-        labelled = knn_batches(dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=threads)
+            plain = self.make_samples(views.plain, held_out)
+            loaders.append(
+                Loader(plain, batch_size=VALIDATION_BATCH, shuffle=False, drop_last=False, threads=views.threads)
+            )
+        labelled = knn_batches(
+            views.dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=views.threads
+        )
         if labelled is not None:
             loaders.append(labelled)
         return InTurn(*loaders) if loaders else None
@@ -78,17 +78,16 @@ class ReconstructionMethod(Method[Knobs]):
     def draw_results(
         self,
         task: Reconstruction,
-        dataset: Dataset,
-        indices: Sequence[int],
         views: Views,
-        *,
-        device: torch.device,
-        batch_size: int,
+        indices: Sequence[int],
         folder: Path,
+        *,
+        batch_size: int,
     ) -> None:
         """``reconstructions.png``: an image a row, cut, painted and as it was."""
-        rows = some_rows(self.make_samples(dataset, indices, views.plain), EXAMPLES)
-        task.model.to(device).eval()
+        rows = some_rows(self.make_samples(views.plain, indices), EXAMPLES)
+        device = next(task.model.parameters()).device
+        task.model.eval()
         painted = []
         for start in range(0, len(rows["image"]), batch_size):
             part = slice(start, start + batch_size)
@@ -97,7 +96,7 @@ class ReconstructionMethod(Method[Knobs]):
                 painted.append([pixels.cpu().numpy() for pixels in task.paint(images, cut)])
         columns = [np.concatenate(pixels) for pixels in zip(*painted, strict=True)]
         pictures = np.stack([*columns, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
-        tiles = plots.viewable(pictures, colour_bands(dataset.bands))
+        tiles = plots.viewable(pictures, colour_bands(views.dataset.bands))
         plots.write_grid(list(tiles), folder / RESULTS, headings=("cut", "painted", "original"))
 
     def card_rows(self, batch_size: int) -> dict[str, str]:

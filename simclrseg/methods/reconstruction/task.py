@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from simclrseg.engine.task import Batch, Logs
+from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.metrics import representation
 from simclrseg.models.backbones import pooled_features
 from simclrseg.models.normalize import Normalize
 
 
-class Reconstruction:
+class Reconstruction(SeparableTask):
     """An encoder with a decoder that paints normalised pixels, trained by their squared error.
 
     What is cut is filled with the mean of each channel, which is 0 once normalised. So the loss of a network that
@@ -24,24 +24,13 @@ class Reconstruction:
         model: (N, C, H, W) -> (N, C, H, W); its ``encoder`` is what remains of pretraining.
         cut_only: the loss is over the values that were cut, else over all; either way a mean over photos of each
             photo's mean, so that a batch's loss adds up from its micro-batches.
-        mean, std: of each channel, for pixels in [0, 1].
-        full_scale: the stored value that is 1.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        cut_only: bool = False,
-        mean: Sequence[float],
-        std: Sequence[float],
-        full_scale: int = 255,
-    ) -> None:
+    def __init__(self, model: nn.Module, normalize: Normalize, *, cut_only: bool = False) -> None:
         self.model = model
+        self.normalize = normalize
         self.cut_only = cut_only
-        self.normalize = Normalize(mean, std, full_scale)
-        self._full_scale = full_scale
-        self._mean, self._std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+        self._mean, self._std = (torch.tensor(values).view(-1, 1, 1) for values in (normalize.mean, normalize.std))
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """``image`` (N, S, S, C) uint8 and ``cut`` (N, S, S, C) bool -> the loss."""
@@ -92,7 +81,8 @@ class Reconstruction:
         """
         target, cut, painted = self._paint(images, cut)
         shown = [self._pixels(pixels) for pixels in (target.masked_fill(cut, 0), painted)]
-        given, painted = (pixels.mul(self._full_scale).round().to(images.dtype).permute(0, 2, 3, 1) for pixels in shown)
+        stored = (pixels.mul(self.normalize.full_scale).round().to(images.dtype) for pixels in shown)
+        given, painted = (pixels.permute(0, 2, 3, 1) for pixels in stored)
         return given, painted
 
     def _paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,7 +26,6 @@ def _warm_enough(value: Any) -> Any:
 class Knobs(Projection, MethodKnobs):
     """SimCLR"""
 
-    NAME = "SimCLR"
     METHOD = "simclrseg.methods.simclr.method:SimCLRMethod"
 
     temperature: Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)] = 0.1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from torch import nn
 
 from simclrseg.methods.base import JointEmbedding
 from simclrseg.methods.simclr.knobs import Knobs
 from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.models.normalize import Normalize
 
 
 class SimCLRMethod(JointEmbedding[Knobs]):
@@ -17,10 +17,8 @@ class SimCLRMethod(JointEmbedding[Knobs]):
 
     COLLAPSE = JointEmbedding.COLLAPSE.replace(" or", ",") + " or a higher --temperature"
 
-    def make_task(
-        self, backbone: nn.Module, encoder: str, *, mean: Sequence[float], std: Sequence[float], full_scale: int
-    ) -> SimCLR:
-        return SimCLR(backbone, **self.knobs.model_dump(), mean=mean, std=std, full_scale=full_scale)
+    def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> SimCLR:
+        return SimCLR(backbone, normalize, **self.knobs.model_dump())
 
     def outlook(self, batch_size: int) -> str:
         return f"chance level of the loss {math.log(2 * batch_size - 1):.2f}"

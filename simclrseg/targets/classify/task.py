@@ -15,9 +15,10 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, top_hits
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
+from simclrseg.targets.learner import Learner
 
 
-class Classification:
+class Classification(Learner):
     """A classification network, trained by cross entropy.
 
     Args:

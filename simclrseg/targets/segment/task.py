@@ -14,9 +14,10 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
+from simclrseg.targets.learner import Learner
 
 
-class Segmentation:
+class Segmentation(Learner):
     """A segmentation network and its loss; pixels of id 255 count nowhere.
 
     Args:
