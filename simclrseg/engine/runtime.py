@@ -7,8 +7,9 @@ import logging
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -154,9 +155,17 @@ def _cuda_remedy() -> str:
 
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies in bf16; elsewhere torch emulates it, slower than fp32."""
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = _capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _processor() -> str:
-    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+    return str(_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+
+
+def _capabilities() -> Mapping[str, Any]:
+    """What torch knows of the CPU; before 2.10 it has no word for all of it."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        found: Mapping[str, Any] = torch.cpu.get_capabilities()
+        return found
+    return {"avx512_bf16": torch.cpu._is_avx512_bf16_supported(), "amx_bf16": torch.cpu._is_amx_tile_supported()}
