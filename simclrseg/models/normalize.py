@@ -13,9 +13,7 @@ _PIECE = 1 << 19  # values that are computed at once: as floats they stay in the
 class Normalize:
     """(x / full_scale - mean) / std by channel, from uint8 or uint16 with channels last to float32 in torch's order.
 
-    The memory keeps its order, which is torch's channels_last: nothing is moved. On a CPU the result lies in memory
-    that the next call takes again, since fresh memory costs several times the arithmetic: use a result before the next
-    one is asked for. Autograd refuses to go back through one that is gone.
+    The memory keeps its order, which is torch's channels_last: nothing is moved. Each result has memory of its own.
 
     Args:
         mean, std: of each channel, for pixels in [0, 1].
@@ -26,7 +24,6 @@ class Normalize:
         self.mean, self.std, self.full_scale = tuple(mean), tuple(std), full_scale
         self._scale = 1 / (full_scale * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
-        self._memory = torch.empty(0)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 or uint16 -> (N, C, H, W) float32."""
@@ -39,10 +36,7 @@ class Normalize:
     def _by_rows(self, images: Tensor) -> Tensor:
         """The same with whole rows at once, which is several times faster there than channel by channel."""
         number, height, width, channels = images.shape
-        if self._memory.numel() < images.numel():
-            with torch.inference_mode(False):  # memory of inference mode is of no use to training
-                self._memory = torch.empty(images.numel())
-        result = self._memory[: images.numel()].view(images.shape)
+        result = torch.empty(images.shape)
         scale, shift = self._scale.repeat(width), self._shift.repeat(width)
         step = max(1, _PIECE // (height * width * channels))
         for start in range(0, number, step):

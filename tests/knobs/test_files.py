@@ -80,10 +80,11 @@ def test_a_dumped_config_says_its_command_and_leaves_out_what_belongs_to_one_cal
     assert tree["command"] == "train"
 
 
-def test_a_dumped_config_has_the_keys_of_the_help_in_its_order():
+def test_a_dumped_config_has_the_keys_of_the_help_in_its_order_but_those_of_other_methods():
     tree = yaml.safe_load(dump_config(parse_config(PretrainConfig, {"data": {"dataset": "shapes"}})))
     keys = [(section, key) for section, values in tree.items() if section != "command" for key in values]
-    assert keys == [knob.path for knob in knobs_of(PretrainConfig) if not knob.transient]
+    others = METHODS.keys() - {"simclr"}
+    assert keys == [knob.path for knob in knobs_of(PretrainConfig) if not (knob.transient or knob.path[0] in others)]
 
 
 def test_the_command_of_a_config_is_in_its_name():
@@ -129,7 +130,7 @@ def test_a_knob_of_another_method_is_refused(tree, name):
 def test_a_run_that_was_made_with_such_a_knob_keeps_it(tmp_path):
     """As those of earlier versions, where it was taken in silence."""
     config = parse_config(PretrainConfig, {"data": {"dataset": ["shapes"]}})
-    (tmp_path / "config.yaml").write_text(dump_config(config).replace("cut_share: 0.5", "cut_share: 0.3"))
+    (tmp_path / "config.yaml").write_text(dump_config(config) + "reconstruction:\n  cut_share: 0.3\n")
     assert config_of_run(PretrainConfig, tmp_path).reconstruction.cut_share == 0.3
     tree = {"data": {"dataset": ["shapes"], "cut_share": 0.3}}
     assert parse_config(PretrainConfig, tree, given={("run", "resume"): "r"}).reconstruction.cut_share == 0.3
