@@ -166,8 +166,8 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
     for name, value in keywords.items():
         if name != "config" and name not in knobs:
             raise UsageError(f"{command} has no option {name!r}: {suggestion(name, [*knobs, 'config'])}")
-        if isinstance(value, os.PathLike):
-            value = os.fspath(value)
+        several = isinstance(value, list | tuple)
+        value = [_path_text(item) for item in value] if several else _path_text(value)
         if name == "config":
             words["config_file"] = value
             continue
@@ -176,6 +176,10 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
         many = knobs[name].values.many and not isinstance(value, list | tuple)
         words[knobs[name].name] = [value] if many and value is not None else value
     return config_from(model, words)
+
+
+def _path_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _keyword(flag: str) -> str:

@@ -154,6 +154,7 @@ def test_a_terminal_shows_a_bar_with_log_lines_above_it(capsys, open_terminal):
 
 
 def test_quiet_shows_no_bar_on_a_terminal(open_terminal):
+    open_terminal()
     with session(quiet=True), TrainingProgress() as progress:
         progress.open(10)
         assert not progress.shown
