@@ -31,7 +31,7 @@ def pretraining(runs: Path, **model) -> PretrainConfig:
     return PretrainConfig.model_validate(tree)
 
 
-def finetuning_of(runs: Path, *, image_size: int = 64, **model) -> FinetuneConfig:
+def finetuning_of(runs: Path, *, image_size: int = 32, **model) -> FinetuneConfig:
     tree = in_runs(SMALL_FINETUNE, runs) | {"model": model, "training": {"epochs": 1, "batch_size": 8}}
     tree["data"] = {"dataset": "shapes", "image_size": image_size, "data_ratio": 0.1}
     return FinetuneConfig.model_validate(tree)
