@@ -28,6 +28,7 @@ from simclrseg.recipes.finetune import finetune
 from simclrseg.recipes.pretrain import photos_to_learn_from, pretrain
 from tests.data.datasets.test_satellites import write_patch
 from tests.data.fakes import photo
+from tests.recipes.conftest import export_nothing
 
 HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 2}
 PATCHES, PHOTOS = 8, 40
@@ -112,7 +113,9 @@ def saw_tests(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(runs: Runs, saw_tests: Path) -> Path:
-    return runs.finetune(str(saw_tests))
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        return runs.finetune(str(saw_tests))
 
 
 def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: Path, runs: Runs, monkeypatch) -> None:
@@ -128,6 +131,7 @@ def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: P
     assert cv2.imread(str(twelve / "augmentations.png")).std() > 10  # views to look at
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_the_loss_of_bands_is_a_warning(runs: Runs, twelve: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = {
         "data": {"dataset": [str(runs.photos)], "image_size": 32},

@@ -150,7 +150,7 @@ def test_predict_refuses_to_overwrite(pipeline, tmp_path):
     assert (tmp_path / "m.png").read_bytes() == b"precious"
 
 
-def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
+def test_export_writes_the_run_again_elsewhere(pipeline, traced, tmp_path):
     from simclrseg.recipes.export import export
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
@@ -255,6 +255,7 @@ def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
     assert dataset_label("my set ü/?") == "my-set"
 
 
+@pytest.mark.usefixtures("unexported")
 @pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 8), (7, 2)])
 def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_size, micro_batch):
     from simclrseg.recipes.finetune import finetune
