@@ -29,7 +29,7 @@ from simclrseg.config.shared import Hardware, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
+from simclrseg.engine.footprint import least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
@@ -41,7 +41,7 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, RunError, SimclrsegError, TrainingError, UsageError
 from simclrseg.files import write_text
-from simclrseg.hardware import cpu_cores
+from simclrseg.hardware import cpu_cores, explained_shortage
 from simclrseg.knobs import config_of_run, dump_config, knobs_of, look_up
 from simclrseg.metadata import ONNX_FILE
 from simclrseg.recipes._forecast import (

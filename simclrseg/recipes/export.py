@@ -18,6 +18,7 @@ from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.files import make_folder, remove_empty
+from simclrseg.hardware import explained_shortage
 from simclrseg.knobs import config_of_run, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -68,7 +69,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
     made = make_folder(path.parent)
     try:
-        agreement = exporter(model, path, metadata, **options)
+        with explained_shortage("in the export", "free some memory"):
+            agreement = exporter(model, path, metadata, **options)
     finally:
         remove_empty(made)
     if agreement is not None:

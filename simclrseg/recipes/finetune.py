@@ -19,12 +19,13 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import Split, split_json
-from simclrseg.engine.footprint import explained_shortage, least_together
+from simclrseg.engine.footprint import least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_json
+from simclrseg.hardware import explained_shortage
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
