@@ -130,9 +130,8 @@ def dataset_label(dataset: str) -> str:
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
     if batch_size > photos:
-        raise DataError(
-            f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less"
-        )
+        remedy = f"pass --batch-size {photos} or less" if photos > 1 else "add photos"
+        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: {remedy}")
 
 
 def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:
