@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 
-from simclrseg.config.values import OF_A_RUN, Completes, Flag, Positional, Transient
+from simclrseg.config.values import BEGUN_IN, OF_A_RUN, Completes, Flag, Positional, Transient
 from simclrseg.errors import RunError, UsageError
 from simclrseg.presets import find_preset, load_preset
 from simclrseg.registry import Registry
+from simclrseg.runs import Run
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -274,8 +275,11 @@ def parse_config_file(model: type[Config], name_or_path: str) -> Config:
     return parse_config(model, tree, source=str(find_preset(name_or_path)), of_a_run=True)
 
 
-def config_of_run(model: type[Config], folder: Path) -> Config:
+def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, Any] | None = None) -> Config:
     """What a run was made with, whose data may have gone since.
+
+    Args:
+        given: values of the command line; they win.
 
     Raises:
         RunError: if the folder holds no configuration.
@@ -284,7 +288,8 @@ def config_of_run(model: type[Config], folder: Path) -> Config:
     file = folder / "config.yaml"
     if not file.is_file():
         raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
-    return parse_config_file(model, str(file))
+    tree = load_preset(str(file), command_of(model))
+    return parse_config(model, tree, source=str(file), given=given, of_a_run=True, begun_in=Run(folder).begun_in)
 
 
 def parse_config(
@@ -294,6 +299,7 @@ def parse_config(
     source: str = "",
     given: Mapping[KeyPath, Any] | None = None,
     of_a_run: bool = False,
+    begun_in: Path | None = None,
 ) -> Config:
     """Build a config from the sections and keys of a file and the values of the command line.
 
@@ -301,6 +307,7 @@ def parse_config(
         source: the file that the tree came from, for messages.
         given: values of the command line; they win.
         of_a_run: the tree is what a run was made with, and folders and files that it names need not exist any more.
+        begun_in: the folder that the run was begun in, where it is known.
 
     Raises:
         UsageError: one line that names each wrong key or flag, says what is allowed and offers the nearest name.
@@ -317,7 +324,7 @@ def parse_config(
             if look_up(merged, path[:depth]) is None:
                 put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
     try:
-        return model.model_validate(merged, context={OF_A_RUN: of_a_run})
+        return model.model_validate(merged, context={OF_A_RUN: of_a_run, BEGUN_IN: begun_in})
     except ValidationError as error:
         raise UsageError("; ".join(_problems(error, knobs, source, given))) from error
 

@@ -60,6 +60,12 @@ class Run:
         """The folder of all runs that it lies in."""
         return Path(os.path.abspath(self.folder)).parents[1]
 
+    @property
+    def begun_in(self) -> Path | None:
+        """The folder that its command was typed in, which its relative paths start from; None if it is not known."""
+        folder = self.environment.get("folder")
+        return Path(folder) if isinstance(folder, str) else None
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled."""

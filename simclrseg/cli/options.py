@@ -106,7 +106,7 @@ def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
     Args:
         words: what Typer read, by name of the knob; None or empty where an option was not given.
     """
-    from simclrseg.knobs import command_of, knobs_of, parse_config
+    from simclrseg.knobs import command_of, config_of_run, knobs_of, parse_config
     from simclrseg.presets import find_preset, load_preset
 
     file: str | None = words.pop("config_file")
@@ -115,16 +115,17 @@ def config_from(model: type[BaseModel], words: dict[str, Any]) -> BaseModel:
     if run := words.get("resume"):
         if file is not None:
             raise UsageError("--resume takes the run's own configuration: leave out --config")
-        file = _config_of_run(run, root=words.get("runs") or knobs["runs"].info.default, command=command_of(model))
+        root = Path(words.get("runs") or knobs["runs"].info.default)
+        return config_of_run(model, _run(root, command_of(model), run), given=given)
     if file is None:
         return parse_config(model, {}, given=given)
     return parse_config(model, load_preset(file, command_of(model)), source=str(find_preset(file)), given=given)
 
 
-def _config_of_run(name: str, *, root: str, command: str) -> str:
+def _run(root: Path, command: str, name: str) -> Path:
     from simclrseg import runs
 
-    return str(runs.find(Path(root), command, name).folder / "config.yaml")  # type: ignore[arg-type]
+    return runs.find(root, command, name).folder  # type: ignore[arg-type]
 
 
 def _value(knob: Knob, word: Any) -> Any:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from simclrseg.config.shared import Console, Knobs, Section, Training, TrainingHardware, TrainingRun, check_meaning
 from simclrseg.config.values import (
     BackboneName,
+    ClassesName,
     Completes,
     DatasetName,
     Flag,
@@ -89,7 +90,7 @@ class LabelledData(Section):
     """What Oxford's border pixels count as; class makes them a third one."""
     classes: list[str] = []
     """Learn this class, by name, and count the rest as background; repeat it. Or a number: how many the masks hold."""
-    classes_file: Annotated[PathText | None, Completes("files")] = None
+    classes_file: ClassesName | None = None
     """YAML of class names and colours, for RGB masks and for names."""
     normalization: NormalizationName | None = None
     """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,8 @@ from simclrseg.models import BACKBONES
 
 OF_A_RUN = "of_a_run"
 """Key of pydantic's context: these are the stored values of a run."""
+BEGUN_IN = "begun_in"
+"""Key of the same: the folder that the run was begun in, or None."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ def _path(text: str) -> str:
 
 def _known_dataset(name: str, info: ValidationInfo) -> str:
     path = _path(name)
+    begun_in: Path | None = info.context and info.context.get(BEGUN_IN)
+    if begun_in and name not in DATASETS and not Path(path).exists() and (begun_in / path).is_dir():
+        return str(begun_in / path)
     if of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
     if Path(path).exists():
@@ -79,11 +84,30 @@ def check_columns(names: list[str], columns: Mapping[str, str | None]) -> None:
 
 
 def _known_normalization(text: str, info: ValidationInfo) -> str:
+    from simclrseg.data.normalization import read_normalization
+
     names = ("imagenet", "dataset")
-    path = _path(text)
-    if not of_a_run(info) and text not in names and not Path(path).is_file():
+    if text in names:
+        return text
+    if not of_a_run(info) and not text.startswith("{") and not Path(_path(text)).is_file():
         raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
-    return path
+    return _content(text, info, lambda source: read_normalization(source).text)
+
+
+def _classes(text: str, info: ValidationInfo) -> str:
+    from simclrseg.data.datasets.classes import read_classes
+
+    return _content(text, info, lambda source: read_classes(source).text)
+
+
+def _content(text: str, info: ValidationInfo, read: Callable[[str], str]) -> str:
+    """What a file holds, in braces, in the place of its name: a run keeps that, for the file may go or change."""
+    if text.startswith("{"):
+        return read(text)
+    path = _path(text)
+    if of_a_run(info) and not Path(path).is_file():
+        return path  # of an older version, which kept the name; it is missed where it is needed
+    return read(path)
 
 
 def of_a_run(info: ValidationInfo) -> bool:
@@ -94,4 +118,5 @@ def of_a_run(info: ValidationInfo) -> bool:
 PathText = Annotated[str, AfterValidator(_path)]
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
 NormalizationName = Annotated[str, AfterValidator(_known_normalization), Completes("files")]
+ClassesName = Annotated[str, AfterValidator(_classes), Completes("files")]
 BackboneName = Annotated[str, AfterValidator(_known_backbone), Completes("backbones")]

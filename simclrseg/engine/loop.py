@@ -16,7 +16,7 @@ from simclrseg import distributed
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
+from simclrseg.engine.footprint import least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length, number_of_parts, split
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
@@ -26,6 +26,7 @@ from simclrseg.engine.signals import Stop, StopRequest, stop_requests
 from simclrseg.engine.stored import load_optimizer, require_fit
 from simclrseg.engine.task import Batch, Loader, Logs, MeasuredTask, Task, ValidatedTask
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
+from simclrseg.hardware import explained_shortage
 
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 

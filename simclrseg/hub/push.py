@@ -43,11 +43,11 @@ def check_access(repo_id: str, token: str | None = None) -> str:
     return token
 
 
-def push(files: Mapping[str, Path], repo_id: str, *, token: str, private: bool, message: str) -> str:
+def push(files: Mapping[str, Path | bytes], repo_id: str, *, token: str, private: bool, message: str) -> str:
     """Upload files in one commit, to a repository that is created where there is none.
 
     Args:
-        files: path in the repository -> file.
+        files: path in the repository -> file, or what is to be in it.
         private: whether a new repository is hidden; one that exists stays as it is.
 
     Returns:
@@ -59,12 +59,13 @@ def push(files: Mapping[str, Path], repo_id: str, *, token: str, private: bool, 
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
-    log.info(f"uploading {sum(path.stat().st_size for path in files.values()) / 1e6:.1f} MB to {repo_id}")
+    sizes = [len(file) if isinstance(file, bytes) else file.stat().st_size for file in files.values()]
+    log.info(f"uploading {sum(sizes) / 1e6:.1f} MB to {repo_id}")
     with one_line(_destination(repo_id)), _no_bars():
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.create_commit(
             repo_id,
-            [CommitOperationAdd(name, path) for name, path in files.items()],
+            [CommitOperationAdd(name, file) for name, file in files.items()],
             commit_message=message,
         )
     return str(commit.commit_url)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from simclrseg import runs
 from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
@@ -106,7 +107,8 @@ def photos_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> tu
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
     try:
-        data = parse_config(LabelledData, metadata.data, source="metadata")
+        begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
+        data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
         dataset, split = recipe.open_labelled(data)
     except SimclrsegError as error:
         raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error

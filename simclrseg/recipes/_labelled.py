@@ -81,7 +81,7 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
     kept += ["classes_file"] if dataset not in DATASETS else []
     kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
     values = {name: own[name] for name in kept if name in own}
-    return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data")
+    return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data", of_a_run=True)
 
 
 def make_samples(

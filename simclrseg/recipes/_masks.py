@@ -13,7 +13,7 @@ from simclrseg import plots
 from simclrseg.config.finetune import LabelledData
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.chosen import choose_classes
-from simclrseg.data.datasets.classes import MAX_CLASSES
+from simclrseg.data.datasets.classes import MAX_CLASSES, read_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
@@ -40,7 +40,7 @@ def open_masks(config: LabelledData) -> Dataset:
     count = class_count(config.classes)
     options = DatasetOptions(
         border=config.border,
-        classes_file=Path(config.classes_file) if config.classes_file else None,
+        classes=read_classes(config.classes_file) if config.classes_file else None,
         class_count=count,
         image_column=config.image_column,
         label_column=config.label_column,

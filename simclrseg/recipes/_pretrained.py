@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ from simclrseg.files import why_not_a_file
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
 from simclrseg.knobs import parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS, ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.presets import presets_of
 from simclrseg.recipes._backbone import save_unfinished
@@ -30,6 +31,8 @@ IMAGENET = "imagenet"
 RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 PRETRAINED_FILE = "pretrained_file"
 """What ``environment.json`` calls the file of weights that a fine-tuned run began with: a name may mean another now."""
+LOAD_REPORT = "load_report.json"
+"""What was loaded of the weights that a fine-tuned run began with, what they are called, and what their file says."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def find_pretrained(
     if name.startswith(HF):
         source = parse_address(name)
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
-    if _is_path(name):
+    if is_path(name):
         return _from_path(Path(name), option)
     run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
     if run is not None:
@@ -107,6 +110,20 @@ def command_that_makes(name: str) -> str | None:
     return None
 
 
+def begun_with(run: runs.Run | None) -> tuple[Pretrained, ModelMetadata | None] | None:
+    """What a run to go on with began with, by its ``LOAD_REPORT``: its state holds the weights, whose file may be gone.
+
+    Returns:
+        The weights without their file, and what that said of them; None where there is no such run, or no such report.
+    """
+    try:
+        report = json.loads((run.folder / LOAD_REPORT).read_text(encoding="utf-8")) if run is not None else {}
+        said = report["metadata"]
+        return Pretrained(report["weights"], None), said and ModelMetadata.model_validate(said)
+    except (OSError, ValueError, KeyError, TypeError):  # none was written by an older version, or it is garbled
+        return None
+
+
 def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:
     """What a fine-tuned run records as ``PRETRAINED_FILE``; a resumed one has begun with what it began with."""
     if resumed is not None:
@@ -127,7 +144,7 @@ def began_with(run: runs.Run, name: str, *, root: Path) -> Path | None:
     if recorded := run.environment.get(PRETRAINED_FILE):
         file = Path(recorded)
         files = [file, root / "pretrain" / file.parent.name / file.name]  # all runs may have moved together
-    elif _is_path(name):
+    elif is_path(name):
         files = [Path(name), *_weights_in(Path(name))]
     else:
         numbered = re.compile(re.escape(name) + r"(-\d+)?")
@@ -154,7 +171,10 @@ def tell_loaded(label: str, report: LoadReport) -> None:
         log.warning(f"{label} was made for other pictures, which costs accuracy: {'; '.join(report.adapted)}")
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
+    """Whether a name of weights is a file's or a folder's."""
+    if name.startswith(HF):
+        return False
     return Path(name).suffix in WEIGHTS or "/" in name or "\\" in name
 
 

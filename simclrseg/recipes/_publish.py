@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from simclrseg import runs
 from simclrseg.config.export import ExportConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.values import Completes
+from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.errors import UsageError
 from simclrseg.files import write_text
 from simclrseg.hub.push import check_access, push
 from simclrseg.hub.table import is_repository
+from simclrseg.knobs import config_of_run, dump_config, knobs_of, look_up, parse_config, put, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import OURS, is_vit, timm_name
 from simclrseg.recipes._companion import following
+from simclrseg.recipes._pretrained import is_path
 
 PUBLISHED = "safetensors"
 """The export format that is published."""
@@ -44,12 +51,54 @@ def file_to_publish(run: runs.Run) -> Path:
     return run.folder / FOLDER / _name(run)
 
 
+def for_others(run: runs.Run, metadata: ModelMetadata) -> tuple[str, ModelMetadata]:
+    """A run's ``config.yaml`` and its weights' metadata, which name no path of this machine.
+
+    Of a folder of images its name is left, with a slash, so that nobody takes it for a named set; of other folders and
+    files, the name.
+
+    Raises:
+        RunError, UsageError: if the run's configuration cannot be read.
+    """
+    config = config_of_run(PretrainConfig if run.kind == "pretrain" else FinetuneConfig, run.folder)
+    tree = stored_values(config)
+    for knob in knobs_of(type(config)):
+        if (completes := knob.marker(Completes)) and completes.what in _PATHS and (value := look_up(tree, knob.path)):
+            name = _PATHS[completes.what]
+            put(tree, knob.path, [name(one) for one in value] if isinstance(value, list) else name(value))
+    text = dump_config(parse_config(type(config), tree, source=str(run.folder), of_a_run=True))
+    dataset = "+".join(_dataset(name) for name in metadata.dataset.split("+"))
+    data = tree["data"] if metadata.data else {}
+    return text, metadata.model_copy(update={"dataset": dataset, "data": data})
+
+
+def _dataset(name: str) -> str:
+    return name if not name or name in DATASETS or name.startswith(HUB) else _base(name) + "/"
+
+
+def _weights(name: str) -> str:
+    return _base(name) if is_path(name) else name
+
+
+def _file(text: str) -> str:
+    return text if text.startswith("{") else _base(text)  # else it is what the file held
+
+
+def _base(path: str) -> str:
+    return os.path.basename(os.path.abspath(path))
+
+
+_PATHS = {"datasets": _dataset, "pretrained": _weights, "files": _file, "folders": _base}
+"""What is left of a value, by how it is completed."""
+
+
 def publish(
-    run: runs.Run, file: Path, metadata: ModelMetadata, config: ExportConfig, token: str | None
+    run: runs.Run, file: Path, metadata: ModelMetadata, recipe: str, config: ExportConfig, token: str | None
 ) -> dict[str, Any]:
     """Write the card of exported weights and upload both, if that was asked.
 
     Args:
+        metadata, recipe: of ``for_others``.
         token: of ``check_push``.
 
     Returns:
@@ -60,11 +109,11 @@ def publish(
     """
     name = _name(run)
     card = file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
-    write_text(card, card_of(run, name, metadata, licence=config.hub.licence, repo_id=config.hub.push))
+    write_text(card, card_of(run, name, metadata, recipe, licence=config.hub.licence, repo_id=config.hub.push))
     if config.hub.push is None or token is None:
         return {"card": str(card)}
     commit = push(
-        {name: file, CARD: card, "config.yaml": run.folder / "config.yaml"},
+        {name: file, CARD: card, "config.yaml": recipe.encode()},
         config.hub.push,
         token=token,
         private=config.hub.private,
@@ -78,9 +127,19 @@ def _name(run: runs.Run) -> str:
 
 
 def card_of(
-    run: runs.Run, file: str, metadata: ModelMetadata, *, licence: str | None = None, repo_id: str | None = None
+    run: runs.Run,
+    file: str,
+    metadata: ModelMetadata,
+    recipe: str,
+    *,
+    licence: str | None = None,
+    repo_id: str | None = None,
 ) -> str:
-    """The model card, with the header that the Hub reads."""
+    """The model card, with the header that the Hub reads.
+
+    Args:
+        metadata, recipe: of ``for_others``.
+    """
     what = "encoder" if metadata.task == "backbone" else f"model for {metadata.task}"
     how = {"simclr": "SimCLR", None: "no"}.get(metadata.method, metadata.method)
     test = " Photos of a published test list are among them." if metadata.include_test else ""
@@ -138,7 +197,7 @@ def card_of(
         "## Recipe",
         "",
         "```yaml",
-        (run.folder / "config.yaml").read_text(encoding="utf-8").strip(),
+        recipe.strip(),
         "```",
         "",
     ]

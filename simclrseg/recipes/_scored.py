@@ -20,9 +20,9 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import Split
-from simclrseg.engine.footprint import explained_shortage
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.exporters import FORMATS, READERS
+from simclrseg.hardware import explained_shortage
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata

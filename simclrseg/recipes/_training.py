@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 import platform
 import re
 import shlex
@@ -29,7 +30,7 @@ from simclrseg.config.shared import Hardware, Training, TrainingRun
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
+from simclrseg.engine.footprint import least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
@@ -50,7 +51,7 @@ from simclrseg.errors import (
     UsageError,
 )
 from simclrseg.files import write_text
-from simclrseg.hardware import cpu_cores
+from simclrseg.hardware import cpu_cores, explained_shortage
 from simclrseg.knobs import config_of_run, dump_config, knobs_of, look_up
 from simclrseg.metadata import ONNX_FILE
 from simclrseg.recipes._forecast import (
@@ -139,9 +140,8 @@ def dataset_label(dataset: str) -> str:
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
     if batch_size > photos:
-        raise DataError(
-            f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less"
-        )
+        remedy = f"pass --batch-size {photos} or less" if photos > 1 else "add photos"
+        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: {remedy}")
 
 
 def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:
@@ -232,6 +232,7 @@ def open_run(
                 run,
                 kind=kind,
                 command=shlex.join(["simclrseg", *sys.argv[1:]]),
+                folder=run.environment.get("folder") or os.getcwd(),
                 started=run.environment.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
                 version=simclrseg.__version__,
                 commit=source_commit(),

@@ -18,13 +18,14 @@ from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.files import make_folder, remove_empty
+from simclrseg.hardware import explained_shortage
 from simclrseg.knobs import config_of_run, stored_values
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.recipes._checked_on import Photos, photos_of_folder, photos_of_run
 from simclrseg.recipes._companion import following
-from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, publish
+from simclrseg.recipes._publish import PUBLISHED, check_push, file_to_publish, for_others, publish
 from simclrseg.recipes._scored import model_run
 from simclrseg.recipes._tasks import task_of, task_of_model
 
@@ -59,6 +60,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     log.info(describe(torch.device("cpu"), "fp32"))
     log.info(f"run {run.folder}")
     model, metadata = load_model(run)
+    published = config.model.format == PUBLISHED
+    recipe, metadata = for_others(run, metadata) if published else ("", metadata)
     options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
     if "photos" in arguments:
         found = photos_for(config, run, metadata)
@@ -66,7 +69,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
     made = make_folder(path.parent)
     try:
-        agreement = exporter(model, path, metadata, **options)
+        with explained_shortage("in the export", "free some memory"):
+            agreement = exporter(model, path, metadata, **options)
     finally:
         remove_empty(made)
     if agreement is not None:
@@ -77,7 +81,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "megabytes": round(path.stat().st_size / 1e6, 1),
         **({"check": agreement.facts()} if agreement is not None else {}),
         "next": next_command(config.model.format, path, metadata),
-        **(publish(run, path, metadata, config, token) if config.model.format == PUBLISHED else {}),
+        **(publish(run, path, metadata, recipe, config, token) if published else {}),
     }
 
 

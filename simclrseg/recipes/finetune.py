@@ -19,12 +19,13 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import Split, split_json
-from simclrseg.engine.footprint import explained_shortage, least_together
+from simclrseg.engine.footprint import least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.files import write_json
+from simclrseg.hardware import explained_shortage
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs import stored_values
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
@@ -37,8 +38,10 @@ from simclrseg.recipes._labelled import Network, make_samples, predictor, readab
 from simclrseg.recipes._normalization import choose_normalization
 from simclrseg.recipes._pretrained import (
     IMAGENET,
+    LOAD_REPORT,
     PRETRAINED_FILE,
     Pretrained,
+    begun_with,
     find_pretrained,
     recorded_file,
     tell_loaded,
@@ -81,7 +84,7 @@ class Prepared:
         config: with the dataset that is meant where none was named.
         recipe: the module of the task.
         pairs: the dataset as training and validation read it.
-        loaded: what of the weights was loaded; empty for random ones.
+        loaded: what ``LOAD_REPORT`` will hold; empty where nothing was loaded.
         batches, validation: to train with, and to compare the epochs on.
         together: images that a forward pass of training must have, of ``least_together``.
     """
@@ -138,7 +141,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         if distributed.is_main():
             write_json(run.folder / "split.json", split_json(dataset, split, metadata.test_hash))
             if prepared.loaded:
-                write_json(run.folder / "load_report.json", prepared.loaded)
+                write_json(run.folder / LOAD_REPORT, prepared.loaded)
         micro_batch = choose_micro_batch(
             config.training.micro_batch, task, batches, together=together, machine=machine, run=run
         )
@@ -202,7 +205,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
         SimclrsegError: for what a user can mend.
     """
     recipe = TASKS[config.model.task]
-    pretrained, source, encoder = starting_weights(config, recipe)
+    pretrained, source, encoder = starting_weights(config, recipe, resumed)
     if config.data.dataset is None:
         config = with_dataset(config, source.dataset if source else "")
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
@@ -227,7 +230,7 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     model, facts = recipe.build_model(config, backbone, encoder, dataset)
     facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
     metadata = describe_model(config, recipe, dataset, split, source, pretrained=pretrained.label, **facts)
-    if config.model.init_decoder:
+    if config.model.init_decoder and pretrained.file is not None:
         loaded["decoder"] = asdict(load_decoder(model, pretrained))
     task = recipe.training_task(
         config, model, metadata, loss, dataset=dataset, pairs=pairs, split=split, threads=machine.workers
@@ -257,13 +260,18 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
 
 
 def starting_weights(
-    config: FinetuneConfig, recipe: FinetuningTask[Any]
+    config: FinetuneConfig, recipe: FinetuningTask[Any], resumed: runs.Run | None
 ) -> tuple[Pretrained, ModelMetadata | None, str]:
     """The weights that the encoder starts from, what their file says of them, and the encoder's name.
+
+    Args:
+        resumed: the run to continue, whose state holds them.
 
     Raises:
         SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
     """
+    if (begun := begun_with(resumed)) is not None:
+        return *begun, encoder_of(config, *begun)
     check_before_fetching(config)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
@@ -289,14 +297,15 @@ def starting_encoder(
     *,
     bands: Sequence[str],
 ) -> tuple[nn.Module, str, dict[str, Any]]:
-    """The encoder with the weights that it starts from, its stem, and what was loaded; nothing for random ones."""
+    """The encoder with the weights that it starts from, its stem, and what ``LOAD_REPORT`` will hold."""
     backbone = build_backbone(encoder, in_channels=len(bands))
     stem = recipe.set_stem(backbone, encoder, source, config)
     if pretrained.file is None:
         return backbone, stem, {}
     report = load_backbone(backbone, pretrained.file, bands=bands, adapt=config.model.adapt)
     tell_loaded(pretrained.label, report)
-    return backbone, stem, asdict(report)
+    said = source and source.model_dump(mode="json")
+    return backbone, stem, {**asdict(report), "weights": pretrained.label, "metadata": said}
 
 
 def describe_model(

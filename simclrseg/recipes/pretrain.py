@@ -18,6 +18,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
+from simclrseg.data.normalization import Normalization
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.footprint import least_together
@@ -95,8 +96,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     """
     machine = prepare_machine(config.hardware, config.hardware.precision)
     loggers = find_loggers(config)
-    machine = as_begun(machine, resumed_run("pretrain", config))  # refuses a changed configuration first
-    prepared = prepare(config, machine)
+    resumed = resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
+    machine = as_begun(machine, resumed)
+    prepared = prepare(config, machine, resumed)
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned, batches, together = prepared.dataset, prepared.learned, prepared.batches, prepared.together
     rate = config.training.scaled_rate
@@ -170,13 +172,17 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     }
 
 
-def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
+def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None = None) -> Prepared:
     """Check everything that training needs, make it, and say what it is.
+
+    Args:
+        resumed: the run to continue, if it is not a new one: it holds what became of the weights that it began with.
 
     Raises:
         SimclrsegError: for what a user can mend.
     """
-    init = starting_weights(config)
+    begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
+    init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
     method = METHOD_PARTS[config.model.method]
@@ -184,15 +190,18 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
-    normalization = choose_normalization(
-        config.data.normalization,
-        dataset,
-        learned,
-        source=read_metadata(init.file) if init.file else None,
-        threads=machine.workers,
-    )
+    if not begun:
+        normalization = choose_normalization(
+            config.data.normalization,
+            dataset,
+            learned,
+            source=read_metadata(init.file) if init.file else None,
+            threads=machine.workers,
+        )
+    else:
+        normalization = Normalization(tuple(begun["mean"]), tuple(begun["std"]))
     torch.manual_seed(config.run.seed)
-    backbone, stem = starting_backbone(config, init, dataset.bands)
+    backbone, stem = starting_backbone(config, init, dataset.bands, stem=begun.get("stem"))
     mean, std = normalization.mean, normalization.std
     task = method.make_task(config, backbone, mean=mean, std=std, full_scale=dataset.full_scale)
     batches = Loader(
@@ -212,7 +221,8 @@ def prepare(config: PretrainConfig, machine: Machine) -> Prepared:
     )
     together = least_together(task, batches.samples.fields)
     check_micro_batch(config.training.micro_batch, together)
-    facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=init.label if init.file else None)
+    started_from = begun["init"] if begun else init.label if init.file else None
+    facts = backbone_facts(dataset, mean=mean, std=std, stem=stem, init=started_from)
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     return Prepared(method, dataset, learned, held_out, backbone, task, batches, validation, facts, together)
@@ -233,8 +243,13 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
     return init
 
 
-def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[str]) -> tuple[nn.Module, str]:
+def starting_backbone(
+    config: PretrainConfig, init: Pretrained, bands: Sequence[str], *, stem: str | None = None
+) -> tuple[nn.Module, str]:
     """The encoder with the weights that it starts from, and its stem.
+
+    Args:
+        stem: of the run to continue, if it is not a new one.
 
     Raises:
         UsageError: if it cannot have the stem, or does not take so many bands.
@@ -242,7 +257,7 @@ def starting_backbone(config: PretrainConfig, init: Pretrained, bands: Sequence[
     name = config.model.backbone
     source = read_metadata(init.file) if init.file else None
     backbone = build_backbone(name, in_channels=len(bands))
-    asked: str = config.model.stem
+    asked: str = stem or config.model.stem
     if asked == "auto" and init.file is not None:
         asked = source.stem if source else "imagenet"  # go on with what the weights were trained in
     stem = choose_stem(asked, backbone, name, image_size=config.data.image_size)

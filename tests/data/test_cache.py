@@ -27,6 +27,7 @@ from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
+from simclrseg.data.datasets.classes import Classes
 from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
@@ -396,7 +397,7 @@ def test_other_bands_of_the_same_files_start_a_new_file(photos: Path) -> None:
     assert len(again.reads) == N - 1
 
 
-def test_other_meanings_of_masks_start_a_new_file_of_masks_only(photos: Path, folder: Path, tmp_path: Path) -> None:
+def test_other_meanings_of_masks_start_a_new_file_of_masks_only(photos: Path, folder: Path) -> None:
     chosen = [i for i in range(N) if i != BROKEN]
     for dataset in (open_set(photos), open_set(photos)):
         kept = cached(dataset, chosen, where="disk", masks=True)
@@ -404,9 +405,8 @@ def test_other_meanings_of_masks_start_a_new_file_of_masks_only(photos: Path, fo
         read_all(kept)
     assert dataset.reads == []
     assert len(list(folder.iterdir())) == 2
-    classes = tmp_path / "classes.yaml"
-    classes.write_text("ground: [0, 0, 0]\nleaf: [0, 255, 0]\n")
-    renamed = open_set(photos, classes_file=classes)
+    classes = Classes(("ground", "leaf"), ((0, 0, 0), (0, 255, 0)))
+    renamed = open_set(photos, classes=classes)
     kept = cached(renamed, chosen, where="disk", masks=True)
     kept.mask(0), read_all(kept)
     assert renamed.reads == ["mask 0"]

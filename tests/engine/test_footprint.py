@@ -14,7 +14,6 @@ import torch
 from simclrseg.engine import footprint as module
 from simclrseg.engine.footprint import (
     Footprint,
-    explained_shortage,
     largest_micro_batch,
     least_micro_batch,
     least_together,
@@ -23,6 +22,7 @@ from simclrseg.engine.footprint import (
 )
 from simclrseg.engine.gradients import Passes
 from simclrseg.errors import OutOfMemory
+from simclrseg.hardware import explained_shortage
 from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.models import SEGMENTERS

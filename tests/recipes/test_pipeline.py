@@ -248,6 +248,14 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
     assert report.loaded == report.total
 
 
+@pytest.mark.parametrize(("photos", "remedy"), [(3, "pass --batch-size 3 or less"), (1, "add photos")])
+def test_a_batch_larger_than_the_set_is_refused_with_what_can_be_done(photos, remedy):
+    from simclrseg.recipes._training import check_batch
+
+    with pytest.raises(DataError, match=rf"a batch of 4 is larger than the {photos} photos: {remedy}$"):
+        check_batch(4, photos, "photos")
+
+
 def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
     from simclrseg.recipes._training import dataset_label
 

@@ -14,14 +14,14 @@ from simclrseg import runs
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.pull import PullConfig
-from simclrseg.errors import GateError, HubError, UsageError
+from simclrseg.errors import GateError, HubError, OutOfMemory, UsageError
 from simclrseg.exporters import weights
 from simclrseg.exporters.weights import export_weights
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
-from simclrseg.models.weights import save_weights
+from simclrseg.models.weights import read_metadata, save_weights
 from simclrseg.recipes._card import write_card
 from simclrseg.recipes._publish import usage
 from simclrseg.recipes.export import export
@@ -74,6 +74,15 @@ def test_a_file_that_fails_its_check_leaves_no_empty_folder(root, monkeypatch):
     with pytest.raises(GateError, match="do not come back"):
         exported(root, "pets")
     assert not (root / "pretrain" / "pets" / "hub").exists()
+
+
+def test_an_export_out_of_memory_is_one_line(root, monkeypatch):
+    def full(path):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(weights, "read_weights", full)
+    with pytest.raises(OutOfMemory, match=r"^out of memory in the export: free some memory$"):
+        exported(root, "pets")
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm", "segmentation-models-pytorch"])
@@ -175,6 +184,34 @@ def test_all_is_pushed_in_one_commit_and_can_be_pulled(root, fake_hub):
     assert result["commit"].startswith(fake_hub.url) and result["next"] == "simclrseg pull hf:me/cats"
     pulled = pull(PullConfig.model_validate({"source": {"name": "hf:me/cats"}}))
     assert Path(pulled["file"]).read_bytes() == tree[BACKBONE_FILE]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("pretrain", "pets"), ("finetune", "shapes-pets")])
+def test_what_is_uploaded_names_no_path_of_this_machine(root, tmp_path, fake_hub, kind, name):
+    private = tmp_path / "home" / "me" / "secret project" / "voc"
+    run = runs.Run(root / kind / name)
+    own = {"dataset": str(private)}
+    tree = {"command": kind, "data": own, "model": {"pretrained": str(private / "start.ckpt")}}
+    if kind == "pretrain":
+        own = {"dataset": ["shapes", str(private), "hf:owner/set"]}
+        tree = {"command": kind, "data": own, "model": {"init": str(private.parent / "pets")}}
+    tree["data"]["normalization"] = str(private / "figures.yaml")
+    (run.folder / "config.yaml").write_text(yaml.safe_dump({**tree, "console": {"runs": str(root)}}))
+    file = run.folder / (BACKBONE_FILE if kind == "pretrain" else MODEL_FILE)
+    named = "+".join(own["dataset"]) if kind == "pretrain" else str(private)
+    data = {} if kind == "pretrain" else own
+    metadata = read_metadata(file).model_copy(update={"dataset": named, "data": data})
+    save_weights(file, safetensors.torch.load_file(file), metadata)
+    exported(root, name, push="me/cats", token=TOKEN)
+    repo = fake_hub.repos["me/cats"]
+    tree = repo.commits[repo.refs["main"]]
+    for content in tree.values():
+        assert not any(word.encode() in content for word in ("secret project", "home/me", str(tmp_path), TOKEN))
+    kept = yaml.safe_load(tree["config.yaml"])
+    assert kept["data"]["dataset"] == (["shapes", "voc/", "hf:owner/set"] if kind == "pretrain" else "voc/")
+    assert kept["model"]["init" if kind == "pretrain" else "pretrained"] in ("pets", "start.ckpt")
+    assert kept["console"]["runs"] == "runs" and kept["data"]["normalization"] == "figures.yaml"
+    assert b"voc/" in tree["README.md"] and b"/images and" in tree["README.md"]  # a folder, and not the set of its name
 
 
 def test_a_repository_that_exists_gets_another_commit(root, fake_hub, monkeypatch):

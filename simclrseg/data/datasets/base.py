@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import Mask, Pixels, read_bands, read_image, read_mask
 from simclrseg.metadata import RGB, voc_colours
+
+if TYPE_CHECKING:
+    from simclrseg.data.datasets.classes import Classes
 
 UNLABELLED = -1
 """The label of a photo that has none, in a set where others have one."""
@@ -30,14 +33,14 @@ class DatasetOptions:
 
     Args:
         border: what the border of Oxford's trimaps counts as; ``class`` makes it a third one.
-        classes_file: names (and colours) of a folder's mask classes, see ``data/datasets/classes.py``.
+        classes: names (and colours) of a folder's mask classes, where they are known.
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
     """
 
     border: Border = "pet"
-    classes_file: Path | None = None
+    classes: Classes | None = None
     masks: bool = True
     class_count: int | None = None
     image_column: str | None = None

@@ -11,6 +11,7 @@ A plain list of names does for masks that hold class ids.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -45,6 +46,13 @@ class Classes:
     ignored: Colour | None = None
 
     @property
+    def text(self) -> str:
+        """What ``read_classes`` takes in the place of a file."""
+        ignored = {} if self.ignored is None else {IGNORE_NAME: self.ignored}
+        colours = dict(zip(self.names, self.colours, strict=True)) if self.colours else dict.fromkeys(self.names)
+        return json.dumps({**colours, **ignored}, ensure_ascii=False)  # YAML takes no pairs of surrogates
+
+    @property
     def ids(self) -> dict[Colour, int]:
         """Colour -> class id."""
         ids = {colour: index for index, colour in enumerate(self.colours)}
@@ -56,16 +64,21 @@ def numbered_classes(count: int) -> Classes:
     return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
 
 
-def read_classes(path: Path) -> Classes:
+def read_classes(path: str) -> Classes:
     """Read a classes file.
+
+    Args:
+        path: of the file, or what it would hold, in braces.
 
     Raises:
         DataError: if it does not exist or does not hold what the module's text says.
     """
-    if reason := why_not_a_file(path):  # it is read again whenever the run is scored
+    content = path if path.startswith("{") else None
+    if content is None and (reason := why_not_a_file(path)):
         raise DataError(f"classes file {path} cannot be read ({reason}): name the file that holds the classes")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        text = Path(path).read_text(encoding="utf-8-sig") if content is None else content
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}") from error
     if isinstance(node, yaml.MappingNode):
@@ -103,7 +116,7 @@ def _construct(node: yaml.Node) -> Any:
     return int(node.value) if node.tag.endswith(":int") and node.value.isdecimal() else node.value
 
 
-def _colour(value: Any, name: str, path: Path) -> Colour | None:
+def _colour(value: Any, name: str, path: str) -> Colour | None:
     if value is None:
         return None
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):

@@ -65,7 +65,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     if "masks" in folders and options.masks:
         masks, classes = _masks(photos, listing.left_out, images, folders["masks"], options, summary)
         details |= classes
-    elif options.classes_file is not None and options.masks:
+    elif options.classes is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
     if images != root:
         for name in sorted(set(folders) - {"images", "masks"}):

@@ -34,7 +34,7 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
     """
     options = options or DatasetOptions()
     if name_or_path in DATASETS:
-        if options.classes_file is not None and options.masks:
+        if options.classes is not None and options.masks:
             raise DataError(f"--classes-file is for folders of masks; {name_or_path} brings its own classes")
         dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
         return dataset

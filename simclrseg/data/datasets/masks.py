@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Colour, DatasetOptions, some
-from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes, read_classes
+from simclrseg.data.datasets.classes import BINARY, MAX_CLASSES, Classes, numbered_classes
 from simclrseg.errors import DataError, ImageError
 from simclrseg.hardware import cpu_cores
 from simclrseg.images import Mask, image_shape, read_mask
@@ -101,10 +101,8 @@ def mask_details(
     Raises:
         DataError: as ``understand_masks``.
     """
-    classes = None
-    if options.classes_file is not None:
-        classes = read_classes(options.classes_file)
-    elif options.class_count is not None:
+    classes = options.classes
+    if classes is None and options.class_count is not None:
         classes = numbered_classes(options.class_count)
     pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
     reading = understand_masks([photo for photo, _ in pairs], [mask for _, mask in pairs], classes)

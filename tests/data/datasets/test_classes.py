@@ -13,7 +13,7 @@ from simclrseg.errors import DataError
 def write(folder, text):
     file = folder / "classes.yaml"
     file.write_text(text, encoding="utf-8")
-    return file
+    return str(file)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def test_names_and_colours_come_in_the_order_of_the_ids(tmp_path, text):
     classes = read_classes(write(tmp_path, text))
     assert classes.names == ("background", "road", "no")  # `no` is a name, not False
     assert classes.ids == {(0, 0, 0): 0, (128, 64, 128): 1, (1, 2, 3): 2, (255, 255, 255): 255}
+
+
+@pytest.mark.parametrize(
+    "text", ["no: [0, 0, 0]\n😀: '#804080'\nignore: [9, 9, 9]\n", "- 'a: \"b\"'\n- '{c}'\n- |\n  two\n  lines\n"]
+)
+def test_what_a_file_holds_can_stand_in_its_place(tmp_path, text):
+    classes = read_classes(write(tmp_path, text))
+    assert read_classes(classes.text) == classes
 
 
 def test_names_alone_do(tmp_path):
@@ -60,7 +68,7 @@ def test_a_file_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, r
     file = write(tmp_path, text)
     with pytest.raises(DataError, match=reason) as caught:
         read_classes(file)
-    assert str(file) in str(caught.value)
+    assert file in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -70,4 +78,4 @@ def test_a_file_that_makes_no_sense_is_refused_with_the_reason(tmp_path, text, r
 def test_what_is_no_file_to_be_read_again_is_named(tmp_path, name, reason):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match=rf"{name} cannot be read \({reason}"):
-        read_classes(tmp_path / name)
+        read_classes(str(tmp_path / name))

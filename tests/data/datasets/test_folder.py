@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.classes import numbered_classes, read_classes
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
 from tests.no_files import put_no_files
@@ -163,7 +164,9 @@ def test_class_ids_keep_their_number_and_255_is_ignored(tmp_path):
 def test_a_classes_file_names_class_ids(tmp_path):
     file = tmp_path / "classes.yaml"
     file.write_text("- sky\n- road\n- car\n- bus\n")
-    dataset = image_folder(pairs(tmp_path / "set", [0, 1, 255], [0, 3]), DatasetOptions(classes_file=file))
+    dataset = image_folder(
+        pairs(tmp_path / "set", [0, 1, 255], [0, 3]), DatasetOptions(classes=read_classes(str(file)))
+    )
     assert dataset.classes == ("sky", "road", "car", "bus")  # 2 occurs in no mask: the file says there is such a class
     assert dataset.mask(1).max() == 3
 
@@ -175,7 +178,7 @@ def test_colours_become_class_ids(tmp_path):
     mask[:] = 0, 0, 255
     mask[1] = 128, 64, 128
     mask[2] = 255
-    dataset = image_folder(pairs(tmp_path / "set", mask), DatasetOptions(classes_file=file))
+    dataset = image_folder(pairs(tmp_path / "set", mask), DatasetOptions(classes=read_classes(str(file))))
     assert dataset.colours == ((0, 0, 255), (128, 64, 128))
     assert dataset.mask(0)[:, 0].tolist() == [0, 1, 255, 0]
 
@@ -189,7 +192,7 @@ def test_colours_without_a_classes_file_or_beyond_it_are_refused(tmp_path):
     file = tmp_path / "classes.yaml"
     file.write_text("sky: [0, 0, 0]\nroad: [1, 1, 1]\n")
     with pytest.raises(DataError, match=r"0\.png has colours .*\[9, 8, 7\]"):
-        image_folder(root, DatasetOptions(classes_file=file))
+        image_folder(root, DatasetOptions(classes=read_classes(str(file))))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_an_id_beyond_the_classes_file_is_refused(tmp_path):
     file = tmp_path / "classes.yaml"
     file.write_text("- sky\n- road\n")
     with pytest.raises(DataError, match=r"1\.png has values 2 but there are 2 classes"):
-        image_folder(pairs(tmp_path / "set", [0, 1], [0, 2]), DatasetOptions(classes_file=file))
+        image_folder(pairs(tmp_path / "set", [0, 1], [0, 2]), DatasetOptions(classes=read_classes(str(file))))
 
 
 def test_photos_without_a_mask_are_kept(tmp_path):
@@ -359,7 +362,7 @@ def test_masks_beside_photos_need_a_folder_for_the_photos(tmp_path):
 def test_a_classes_file_without_masks_is_refused(tmp_path):
     photos(tmp_path, "a.jpg")
     with pytest.raises(DataError, match="leave --classes-file out"):
-        image_folder(tmp_path, DatasetOptions(classes_file=tmp_path / "c.yaml"))
+        image_folder(tmp_path, DatasetOptions(classes=numbered_classes(2)))
 
 
 def test_other_folders_beside_images_are_named_as_left_out(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from simclrseg.data.datasets import DATASETS, cats_vs_dogs, eurosat, fetch
 from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.classes import numbered_classes
 from simclrseg.data.datasets.locate import data_root, open_dataset
 from simclrseg.data.datasets.shapes import SIDE, Shapes
 from simclrseg.errors import DataError, UnknownName
@@ -202,9 +203,9 @@ def test_sets_lie_in_the_cache_unless_told_otherwise(tmp_path, monkeypatch):
     assert data_root() == tmp_path / "mine"
 
 
-def test_a_named_set_refuses_a_classes_file(tmp_path):
+def test_a_named_set_refuses_a_classes_file():
     with pytest.raises(DataError, match="brings its own classes"):
-        open_dataset("shapes", DatasetOptions(classes_file=tmp_path / "c.yaml"))
+        open_dataset("shapes", DatasetOptions(classes=numbered_classes(2)))
 
 
 def test_shapes_depend_on_seed_and_index_alone():

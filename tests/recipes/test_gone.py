@@ -1,0 +1,158 @@
+"""What a run names and was made with may be gone when it is opened again: what the run holds does in its place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from yaml import safe_dump, safe_load
+
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.errors import DataError, Interrupted
+from simclrseg.knobs import config_of_run
+from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.models.backbones import build_backbone
+from simclrseg.models.weights import read_metadata, save_weights
+from simclrseg.recipes._checked_on import photos_of_run
+from simclrseg.recipes.evaluate import evaluate
+from simclrseg.recipes.finetune import finetune
+from simclrseg.recipes.pretrain import pretrain
+from simclrseg.runs import Run
+from tests.recipes.test_resume import StopAfterTheFirstEpoch
+
+MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 1}
+
+
+def write_home(home: Path) -> Path:
+    """Photos with masks of three colours, and the files that a command can name."""
+    rng = np.random.default_rng(0)
+    colours = np.array([[0, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)
+    for number in range(20):
+        mask = np.kron(rng.integers(0, 3, (2, 2)), np.ones((16, 16), np.int64))
+        for name, pixels in (("images", rng.integers(0, 256, (32, 32, 3), np.uint8)), ("masks", colours[mask])):
+            (home / "labelled" / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(home / "labelled" / name / f"{number}.png"), pixels)
+    (home / "classes.yaml").write_text("ground: [0, 0, 0]\nleaf: [255, 0, 0]\n'no': [0, 255, 0]\n")
+    (home / "figures.yaml").write_text(f"mean: {list(MEAN)}\nstd: {list(STD)}\n")
+    torch.manual_seed(1)
+    metadata = ModelMetadata(task="backbone", method="simclr", encoder="cnn", image_size=32)
+    save_weights(home / "start.safetensors", build_backbone("cnn").state_dict(), metadata)
+    return home
+
+
+LABELLED, IMAGES = Path("finetune", "labelled-start"), Path("pretrain", "images")
+FILES = ("classes.yaml", "figures.yaml", "start.safetensors")
+
+
+def labelled(runs: Path) -> FinetuneConfig:
+    tree = {
+        "data": {
+            "dataset": "labelled",
+            "image_size": 32,
+            "classes": ["leaf"],
+            "classes_file": "classes.yaml",
+            "normalization": "figures.yaml",
+            "group_by": r"\d\.",
+        },
+        "model": {"pretrained": "./start.safetensors"},
+        "training": {"epochs": 2, "batch_size": 10, "learning_rate": 1e-3},
+        "hardware": HARDWARE,
+        "console": {"runs": str(runs)},
+    }
+    return FinetuneConfig.model_validate(tree)
+
+
+def unlabelled(runs: Path) -> PretrainConfig:
+    tree = {
+        "data": {"dataset": ["labelled/images"], "image_size": 32, "normalization": "figures.yaml"},
+        "model": {"backbone": "cnn", "init": "./start.safetensors"},
+        "training": {"epochs": 2, "batch_size": 10, "micro_batch": 10},
+        "hardware": HARDWARE,
+        "run": {"knn_every": 0},
+        "console": {"runs": str(runs)},
+    }
+    return PretrainConfig.model_validate(tree)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Runs that were interrupted where they began, and finished in another folder without the files that they name."""
+    home, runs = write_home(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        with pytest.raises(Interrupted):
+            finetune(labelled(runs), observers=[StopAfterTheFirstEpoch()])
+        with pytest.raises(Interrupted):
+            pretrain(unlabelled(runs), observers=[StopAfterTheFirstEpoch()])
+        pretrain(unlabelled(runs / "whole"))
+        for name in FILES:
+            (home / name).unlink()
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        finetune(resumed(FinetuneConfig, runs / LABELLED))
+        pretrain(resumed(PretrainConfig, runs / IMAGES))
+        yield runs
+
+
+def resumed(model: type, run: Path) -> Any:
+    """What `--resume RUN` gives."""
+    return config_of_run(model, run, given={("run", "resume"): str(run)})
+
+
+def test_a_fine_tuning_goes_on_without_the_files_that_it_began_with(runs: Path) -> None:
+    metadata = read_metadata(runs / LABELLED / MODEL_FILE)
+    assert metadata is not None and (metadata.mean, metadata.std) == (MEAN, STD)
+    assert (metadata.encoder, metadata.method, metadata.pretrained) == ("cnn", "simclr", "start")
+    assert metadata.classes == ("background", "leaf") and metadata.epochs == 2
+
+
+def test_a_pretraining_goes_on_without_the_files_that_it_began_with_as_if_nothing_had_happened(runs: Path) -> None:
+    whole, again = (folder / IMAGES / BACKBONE_FILE for folder in (runs / "whole", runs))
+    ours, theirs = load_file(whole), load_file(again)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert read_metadata(whole).model_dump(exclude={"dataset"}) == read_metadata(again).model_dump(exclude={"dataset"})
+    assert (read_metadata(again).mean, read_metadata(again).std) == (MEAN, STD)
+
+
+def test_what_a_run_began_with_is_in_its_configuration(runs: Path) -> None:
+    text = (runs / LABELLED / "config.yaml").read_text()
+    assert "figures.yaml" not in text and "classes.yaml" not in text and '"leaf": [255, 0, 0]' in text
+
+
+@pytest.mark.parametrize("model", [".", ONNX_FILE])
+def test_a_model_is_scored_in_another_folder_without_the_files_of_its_run(
+    runs: Path, tmp_path: Path, model: str
+) -> None:
+    found = scored(runs / LABELLED / model, tmp_path)
+    assert found["n"] == 4 and 0 <= found["metrics"]["iou"] <= 1
+
+
+def test_an_export_finds_its_photos_in_another_folder(runs: Path) -> None:
+    found = photos_of_run(Run(runs / LABELLED), (32, 32), masked=True, calibrated=True, needed_by="--precision int8")
+    assert len(found.check) == len(found.masks) == 4 and found.calibration
+
+
+def test_a_file_that_an_older_run_names_is_missed_only_where_it_is_needed(runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / LABELLED, tmp_path / "finetune" / "older")
+    tree = safe_load((run / "config.yaml").read_text())
+    tree["data"]["normalization"] = "/gone/figures.yaml"
+    (run / "config.yaml").write_text(safe_dump(tree))
+    assert scored(run, tmp_path)["n"] == 4
+    tree["data"]["classes_file"] = "/gone/classes.yaml"
+    (run / "config.yaml").write_text(safe_dump(tree))
+    with pytest.raises(DataError, match=r"classes file /gone/classes.yaml cannot be read \(no such file\)"):
+        scored(run, tmp_path)
+
+
+def scored(model: Path, folder: Path) -> dict[str, Any]:
+    tree = {"data": {"models": [str(model)]}, "hardware": {"device": "cpu"}, "console": {"runs": str(folder)}}
+    return evaluate(EvaluateConfig.model_validate(tree))
