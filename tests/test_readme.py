@@ -1,12 +1,9 @@
-"""Every command of the README works as it stands."""
+"""Every command of the README works, in the order of the page; its first, the whole job, in test_readme_start.py."""
 
 from __future__ import annotations
 
 import pickle
 import re
-import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -19,13 +16,7 @@ from simclrseg.inference import OUTPUTS
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from tests.processes import Simclrseg
-
-TREE = Path(__file__).parents[1]
-README = (TREE / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-LINES = [line for block in BLOCKS for line in re.sub(r" \\\n +", " ", block).splitlines()]
-COMMANDS = [line for line in LINES if line and not line.startswith("#")]
-EXECUTABLE = Path(sys.executable).parent / "simclrseg"
+from tests.readme import COMMANDS, README, TREE, commands_like, words
 
 CARD = [
     "simclrseg pretrain --dataset cats_vs_dogs",
@@ -36,14 +27,8 @@ CARD = [
 SMALLER = {
     "simclrseg pretrain": "--backbone cnn --image-size 32 --epochs 1",
     "simclrseg finetune": "--image-size 32 --epochs 1 --batch-size 8",
-    "simclrseg finetune --pretrained none": "--backbone cnn",
+    "simclrseg finetune --dataset oxford_pets --pretrained none": "--backbone cnn",
 }
-
-
-def words(command: str) -> list[str]:
-    first, *others = shlex.split(command)
-    assert first == "simclrseg", command
-    return others
 
 
 @pytest.fixture
@@ -87,35 +72,6 @@ def few_listed(source: Path, target: Path, lists: str, count: int) -> None:
             place.write_text("".join(lines[:: max(1, len(lines) // count)]))
 
 
-def commands_like(pattern: str) -> list[str]:
-    return [command for command in COMMANDS if re.match(pattern, command)]
-
-
-@pytest.fixture
-def installed() -> None:
-    if not EXECUTABLE.exists():
-        pytest.skip("the command `simclrseg` is not installed beside this Python")
-
-
-@pytest.mark.slow
-def test_the_first_command_does_the_whole_job(installed, tmp_path):
-    (command,) = commands_like(r"pip install \. &&")
-    (tmp_path / "tests" / "data").mkdir(parents=True)
-    (tmp_path / "tests" / "data" / "shapes.png").write_bytes((TREE / "tests" / "data" / "shapes.png").read_bytes())
-    for part in command.split(" && ")[1:]:
-        typed = [str(EXECUTABLE), *words(part)]
-        done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-    photo, mask = (
-        cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png")),
-        cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED),
-    )
-    assert mask.shape == photo.shape[:2] and 0.02 < (mask > 0).mean() < 0.9
-    (lines,) = re.findall(r"^```python\n(import segmentation_models.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    lines = lines.replace("resnet50", "resnet18")  # as the command has it
-    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path / "runs" / "pretrain" / "shapes", check=True)
-
-
 def test_the_second_command_is_the_one_that_ci_runs():
     (command,) = commands_like(r"pip install .* && pytest")
     pattern = re.search(r'grep -m 1 "(.*)" README.md', (TREE / ".ci" / "run").read_text())
@@ -123,13 +79,13 @@ def test_the_second_command_is_the_one_that_ci_runs():
 
 
 @pytest.mark.slow
-def test_every_other_command_works_in_the_order_of_the_page(installed, tmp_path, real_data, few_photos):
+def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data, few_photos):
     (tmp_path / "image.jpg").write_bytes(next((real_data / "oxford_pets_unlabelled").rglob("*.jpg")).read_bytes())
     (tmp_path / "photos").mkdir()
     for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:3]:
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     commands = [command for command in COMMANDS if not command.startswith("pip install")]
-    assert commands[:3] == CARD
+    assert commands[:3] == CARD and all(commands_like(start) for start in SMALLER)
     for command in commands:
         typed = " ".join([command, *(more for start, more in SMALLER.items() if command.startswith(start))])
         done = Simclrseg(*words(typed), folder=tmp_path, SIMCLRSEG_DATA=str(few_photos)).wait()

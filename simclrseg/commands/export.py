@@ -25,6 +25,7 @@ from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.system.files import make_folder, remove_empty
+from simclrseg.system.hardware import explained_shortage
 from simclrseg.weights.companion import following
 from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, for_others, publish
 
@@ -68,7 +69,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
     made = make_folder(path.parent)
     try:
-        agreement = exporter(model, path, metadata, **options)
+        with explained_shortage("in the export", "free some memory"):
+            agreement = exporter(model, path, metadata, **options)
     finally:
         remove_empty(made)
     if agreement is not None:

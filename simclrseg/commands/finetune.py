@@ -21,7 +21,7 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.samples import spread
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import SPLIT_FILE, split_json
-from simclrseg.engine.footprint import explained_shortage, least_together
+from simclrseg.engine.footprint import least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError, UsageError
@@ -35,6 +35,7 @@ from simclrseg.runs import dataset_label, source_commit
 from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json
+from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
 from simclrseg.training.forecast import in_words

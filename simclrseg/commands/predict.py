@@ -23,7 +23,7 @@ from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import CPU, Model, open_model
 from simclrseg.metadata import ONNX_FILE
 from simclrseg.system.files import finite, make_folder, remove_empty, why_not_a_file, write_text
-from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.hardware import cpu_cores, explained_shortage
 
 log = logging.getLogger(__name__)
 
@@ -201,14 +201,16 @@ def _run(
     if threads > 1:
         cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
     try:
-        for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(photo_of(item))):
-            rows[number] = batch
-            for row in batch:
-                count += 1
-                if "reason" in row:
-                    failures += 1
-                    log.warning(row["reason"])
-                on_file(count, len(items))
+        remedy = "pass --workers 1" if threads > 1 else "free some memory"
+        with explained_shortage(f"with {threads} at a time", remedy):
+            for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(photo_of(item))):
+                rows[number] = batch
+                for row in batch:
+                    count += 1
+                    if "reason" in row:
+                        failures += 1
+                        log.warning(row["reason"])
+                    on_file(count, len(items))
     except SimclrsegError:
         remedy = "" if model.classifies else "; --skip-existing goes on from there"  # a table is written at the end
         log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,15 +16,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from simclrseg.engine.batch_norm import BatchNorm
 from simclrseg.engine.gradients import Passes, buffers_kept
 from simclrseg.engine.task import Batch, CoupledTask, Task
-from simclrseg.errors import OutOfMemory
 from simclrseg.system.distributed import local_world_size, world_size
 from simclrseg.system.hardware import available_memory
 
 SHARE = 0.85  # of the free memory that is planned with: allocators round up and leave gaps
 BACKWARD = 1.25  # peak of the backward pass, as a multiple of what the forward pass keeps: measured 1.1 to 1.25
 SIZES = (2, 4)  # images of the two steps whose difference is measured; batch norm needs more than one value
-# in the words of torch on a CPU, of CUDA and its libraries, and of ONNX Runtime and OpenCV
-SHORTAGES = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "Failed to allocate", "bad_alloc")
 
 T = TypeVar("T")
 Fields = Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
@@ -151,24 +147,6 @@ def smaller_micro_batch(micro_batch: int, batch_size: int, *, least: int = 1) ->
     """
     smaller = [divisor for divisor in divisors(batch_size) if least <= divisor <= micro_batch / 2]
     return smaller[-1] if smaller else None
-
-
-@contextmanager
-def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
-    """Turn being out of memory, in whosever words, into one line.
-
-    Args:
-        doing: what, with how many images at once, as "in training with micro-batch 4".
-
-    Raises:
-        OutOfMemory: in its place.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in SHORTAGES):
-            raise OutOfMemory(f"out of memory {doing}: {remedy}") from error
-        raise
 
 
 def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.batch_norm import synchronized
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
+from simclrseg.engine.footprint import least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes, accumulate_gradient, batch_length, number_of_parts, split
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
@@ -25,6 +25,7 @@ from simclrseg.engine.stored import load_optimizer, require_fit
 from simclrseg.engine.task import Batch, Loader, Logs, Task, check_task
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
 from simclrseg.system import distributed
+from simclrseg.system.hardware import explained_shortage
 from simclrseg.system.signals import Stop, StopRequest, stop_requests
 
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them

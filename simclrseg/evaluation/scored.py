@@ -18,7 +18,6 @@ from typing import Any, Literal
 from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.engine.footprint import explained_shortage
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.evaluation.exported import images_of_file, open_exported
 from simclrseg.evaluation.opened import images_of, target_of
@@ -26,6 +25,7 @@ from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
+from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.learner import Learner, in_parts, predictor
 from simclrseg.training.train import Machine

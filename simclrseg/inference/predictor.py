@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.errors import DeviceError, ImageError
+from simclrseg.errors import DeviceError, ImageError, OutOfMemory
 from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo
 from simclrseg.inference.masks import Predict, mirrored, run, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
-from simclrseg.inference.session import Model
+from simclrseg.inference.session import CPU, Model
 from simclrseg.inference.tiles import predict_tiles
 from simclrseg.system.files import replacing, writing
 
@@ -120,6 +120,10 @@ class Predictor:
             height, width = batch.shape[1:3]
             side = max(height, width) // 2 // 32 * 32
             if side < SMALLEST_TILE or self.model.fixed[1] is not None:
+                if self.model.provider == CPU:
+                    raise OutOfMemory(
+                        f"out of memory even for {width} x {height} pixels: free some memory, or pass fewer --workers"
+                    ) from error
                 raise DeviceError(
                     f"{self.model.path} does not fit in the memory of the {self.model.device} even for "
                     f"{width} x {height} pixels ({error}): use --device cpu"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes.util import find_library
 from pathlib import Path
+
+from simclrseg.errors import OutOfMemory, SimclrsegError
 
 # Where Linux keeps control groups: folder, limit, use, and the part of the use that gives way at once (files that were
 # read lately). By their name in /proc/self/cgroup; version 2 has none.
@@ -14,6 +17,9 @@ _GROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
+
+# in the words of torch, of CUDA and its libraries, and of ONNX Runtime and OpenCV
+_SHORTAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Failed to allocate", "bad_alloc")
 
 
 def nvidia_gpu_is_there() -> bool:
@@ -43,6 +49,26 @@ def available_memory(root: Path = Path("/")) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS says at least how much there is
     except (AttributeError, ValueError, OSError):  # Windows
         return None
+
+
+@contextmanager
+def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
+    """Turn being out of memory, in whosever words, into one line.
+
+    Args:
+        doing: what, with how many images at once, as "in training with micro-batch 4".
+
+    Raises:
+        OutOfMemory: in its place.
+    """
+    try:
+        yield
+    except SimclrsegError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGES):
+            raise OutOfMemory(f"out of memory {doing}: {remedy}") from error
+        raise
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

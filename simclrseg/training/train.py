@@ -25,7 +25,7 @@ from simclrseg import runs
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import explained_shortage, least_micro_batch, smaller_micro_batch
+from simclrseg.engine.footprint import least_micro_batch, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
@@ -51,7 +51,7 @@ from simclrseg.knobs.sections import Hardware
 from simclrseg.metadata import ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
-from simclrseg.system.hardware import cpu_cores
+from simclrseg.system.hardware import cpu_cores, explained_shortage
 from simclrseg.training.curves import draw_curves
 from simclrseg.training.forecast import (
     DRY_STEPS,
@@ -138,9 +138,8 @@ def make_loggers(makers: Sequence[MakeLogger], run: runs.Run, config: TrainingCo
 
 def check_batch(batch_size: int, photos: int, what: str) -> None:
     if batch_size > photos:
-        raise DataError(
-            f"a batch of {batch_size} is larger than the {photos} {what}: pass --batch-size {photos} or less"
-        )
+        remedy = f"pass --batch-size {photos} or less" if photos > 1 else "add photos"
+        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: {remedy}")
 
 
 def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:

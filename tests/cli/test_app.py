@@ -132,6 +132,7 @@ def test_help_shows_panels_choices_ranges_and_defaults(run, monkeypatch):
 def test_the_examples_of_a_command_are_accepted(run, recipe, monkeypatch, command, tmp_path):
     for folder in ("my_photos", "my_set"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "classes.yaml").write_text("ground: [0, 0, 0]\nleaf: [0, 255, 0]\n")
     seen = []
 
     def remember(config, **_):

@@ -10,16 +10,17 @@ import pytest
 
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
+from tests.traced import take_for_traced
 
 SMALL_PRETRAIN: dict[str, Any] = {
-    "data": {"dataset": ["shapes"], "image_size": 32},
+    "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 256},
     # the CIFAR stem, which auto takes at this size, would cost 16 times as much
     "model": {"backbone": "resnet18", "stem": "imagenet"},
     "training": {"epochs": 2, "batch_size": 64},
     "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
 }
 SMALL_FINETUNE: dict[str, Any] = {
-    "data": {"dataset": "shapes", "image_size": 64, "data_ratio": 0.25},
+    "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.25},
     "model": {"pretrained": "shapes"},
     "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3},
     "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
@@ -49,3 +50,30 @@ def pipeline(tmp_path_factory) -> Pipeline:
         pretrain(PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, runs))),
         finetune(FinetuneConfig.model_validate(in_runs({**SMALL_FINETUNE, "data": data}, runs))),
     )
+
+
+@pytest.fixture
+def traced(pipeline, monkeypatch) -> None:
+    """Exports of the fine-tuned run start from its own model.onnx, which was traced when it was made."""
+    take_for_traced(Path(pipeline.finetuned["onnx"]), monkeypatch)
+
+
+@pytest.fixture
+def unexported(monkeypatch) -> None:
+    """Fine-tuning writes a file of no use for model.onnx, whose export takes longer than all else."""
+    export_nothing(monkeypatch)
+
+
+def export_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from simclrseg.commands import finetune
+
+    monkeypatch.setattr(finetune, "export_onnx", lambda model, path, metadata, **_: path.write_bytes(b"onnx"))
+
+
+@pytest.fixture
+def short_dry_runs(monkeypatch) -> None:
+    """Dry runs that take a single step."""
+    from simclrseg.training import forecast, train
+
+    monkeypatch.setattr(train, "DRY_STEPS", {"cpu": 1})
+    monkeypatch.setattr(forecast, "WARM_UP", 0)

@@ -21,16 +21,17 @@ from simclrseg.models.weights import read_metadata
 from simclrseg.training.knobs import TrainingRun
 from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
-NAME = "vit_tiny_patch16_224"
+NAME = "test_vit"  # the smallest of timm
 
 
 def pretraining(runs: Path, **model) -> PretrainConfig:
     tree = in_runs(SMALL_PRETRAIN, runs) | {"model": model, "training": {"epochs": 1, "batch_size": 64}}
+    tree["data"] = {**tree["data"], "max_images": 64}
     tree["run"] = {"knn_every": 0}
     return PretrainConfig.model_validate(tree)
 
 
-def finetuning_of(runs: Path, *, image_size: int = 64, decoder: str | None = None, **model) -> FinetuneConfig:
+def finetuning_of(runs: Path, *, image_size: int = 32, decoder: str | None = None, **model) -> FinetuneConfig:
     tree = in_runs(SMALL_FINETUNE, runs) | {"model": model, "training": {"epochs": 1, "batch_size": 8}}
     tree["segment"] = {"decoder": decoder}
     tree["data"] = {"dataset": "shapes", "image_size": image_size, "data_ratio": 0.1}
@@ -50,12 +51,13 @@ def test_a_pretrained_transformer_loads_strictly_in_timm(pretrained):
     model.load_state_dict(load_file(pretrained / "pretrain" / "shapes" / "backbone.safetensors"), strict=True)
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_it_is_segmented_through_dpt_by_default_and_a_line_says_so(pretrained, caplog):
     config = finetuning_of(pretrained, pretrained="shapes")
     with caplog.at_level(logging.INFO):
         assert finetune(config.model_copy(update={"run": TrainingRun(dry_run=True)}))
     assert f"tu-{NAME} is a vision transformer, whose masks come from dpt (--decoder)" in caplog.messages
-    assert "loaded 150 of 150 tensors" in caplog.text
+    assert "loaded 78 of 78 tensors" in caplog.text
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def photos(tmp_path: Path) -> Path:
 def pretraining(photos: Path, **data: Any) -> PretrainConfig:
     tree = {
         "data": {"dataset": [str(photos)], "image_size": 32, **data},
-        "model": {"backbone": "resnet18"},
+        "model": {"backbone": "cnn"},
         "training": {"epochs": 2, "batch_size": 8},
         "hardware": CPU,
         "console": {"runs": str(photos.parent / "runs")},
@@ -61,6 +61,7 @@ def test_pretraining_learns_the_same_whatever_the_cache(photos, folder):
     assert len(list(folder.iterdir())) == 1
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
     from simclrseg.commands.finetune import finetune
@@ -77,7 +78,7 @@ def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
                 FinetuneConfig,
                 {
                     "data": data,
-                    "model": {"backbone": "resnet18"},
+                    "model": {"backbone": "cnn"},
                     "training": {"batch_size": 8},
                     "hardware": CPU,
                     "run": {"dry_run": True},
@@ -101,7 +102,7 @@ def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
     monkeypatch.setattr("simclrseg.commands.finetune.train", read_an_epoch)
     tree = {
         "data": {"dataset": str(photos), "image_size": 32, "cache": "disk"},
-        "model": {"backbone": "resnet18"},
+        "model": {"backbone": "cnn"},
         "training": {"epochs": 1, "batch_size": 8},
         "hardware": CPU,
         "console": {"runs": str(photos.parent / "runs")},

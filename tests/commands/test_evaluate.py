@@ -343,14 +343,14 @@ def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):
     del model.metadata_props[:]
     bare = tmp_path / "bare.onnx"
     onnx.save(model, bare)
-    for data in ({}, {"classes": ["background", "figure"]}, {"size": 64}):
+    for data in ({}, {"classes": ["background", "figure"]}, {"size": 32}):
         with pytest.raises(ModelFileError, match="does not say what it is of: pass --classes and --size"):
             evaluating(tmp_path / "runs", bare, dataset="shapes", **data)
-    known = {"classes": ["background", "figure"], "size": 64}
+    known = {"classes": ["background", "figure"], "size": 32}
     with pytest.raises(DataError, match="name some with --dataset"):
         evaluating(tmp_path / "runs", bare, **known)
     result = evaluating(tmp_path / "runs", bare, dataset="shapes", **known)
-    for data in (known, {"size": 64}):
+    for data in (known, {"size": 32}):
         with pytest.raises(UsageError, match="what it is of, and here is none: leave them out"):
             evaluating(tmp_path / "runs", run, run / ONNX_FILE, **data)
     expected = evaluating(tmp_path / "runs", run)

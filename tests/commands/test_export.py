@@ -41,17 +41,6 @@ Image.fromarray(mask[0] * 255).resize(photo.size).save("mask.png")
 """
 
 
-@pytest.fixture
-def traced(pipeline, monkeypatch):
-    """Exports of the run start from its own model.onnx, which was traced when it was made."""
-
-    class Program:
-        def save(self, path, *, external_data):
-            Path(path).write_bytes((Path(pipeline.finetuned["run"]) / "model.onnx").read_bytes())
-
-    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
-
-
 def exporting(pipeline, output: Path | None = None, check: dict | None = None, overwrite: bool = False, **model):
     console = {"runs": str(pipeline.runs), "output": output and str(output), "overwrite": overwrite}
     return export(parse_config(ExportConfig, {"model": model, "check": check or {}, "console": console}))

@@ -15,7 +15,7 @@ from tests.engine.small import same
 from tests.processes import Simclrseg
 
 COMMAND = (
-    "pretrain --dataset shapes --image-size 32 --stem imagenet --backbone resnet18 --batch-size 16 --micro-batch 8 "
+    "pretrain --dataset shapes --max-images 256 --image-size 32 --backbone cnn --batch-size 16 --micro-batch 8 "
     "--epochs 2 --device cpu --precision fp32 --checkpoint-steps 3 --keep-checkpoints 2 --quiet"
 )
 
@@ -38,7 +38,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
     while not (parts / "checkpoints/last/state.pt").exists():
         assert not killed.ended(), killed.wait().stderr
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 2))
+    time.sleep(random.uniform(0, 1))
     killed.kill()
     assert killed.wait().returncode == -signal.SIGKILL
     assert not (parts / "backbone.safetensors").exists(), "it had finished"

@@ -149,8 +149,8 @@ def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, mon
             if record.step == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=128)
-    config = changed(config, "run", knn_every=1)
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=64)
+    config = changed(changed(config, "data", max_images=128), "run", knn_every=1)
     whole = Path(pretrain(PretrainConfig.model_validate(config))["run"])
     parts = changed(config, "run", name="parts")
     with pytest.raises(Interrupted):

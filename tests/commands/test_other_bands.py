@@ -26,6 +26,7 @@ from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.weights.seen import warn_if_seen
+from tests.commands.conftest import export_nothing
 from tests.data.datasets.test_satellites import write_patch
 from tests.data.fakes import photo
 
@@ -112,7 +113,9 @@ def saw_tests(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(runs: Runs, saw_tests: Path) -> Path:
-    return runs.finetune(str(saw_tests))
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        return runs.finetune(str(saw_tests))
 
 
 def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: Path, runs: Runs, monkeypatch) -> None:
@@ -128,6 +131,7 @@ def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: P
     assert cv2.imread(str(twelve / "augmentations.png")).std() > 10  # views to look at
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_the_loss_of_bands_is_a_warning(runs: Runs, twelve: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = {
         "data": {"dataset": [str(runs.photos)], "image_size": 32},

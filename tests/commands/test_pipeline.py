@@ -152,7 +152,7 @@ def test_predict_refuses_to_overwrite(pipeline, tmp_path):
     assert (tmp_path / "m.png").read_bytes() == b"precious"
 
 
-def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
+def test_export_writes_the_run_again_elsewhere(pipeline, traced, tmp_path):
     from simclrseg.commands.export import export
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
@@ -250,6 +250,14 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
     assert report.loaded == report.total
 
 
+@pytest.mark.parametrize(("photos", "remedy"), [(3, "pass --batch-size 3 or less"), (1, "add photos")])
+def test_a_batch_larger_than_the_set_is_refused_with_what_can_be_done(photos, remedy):
+    from simclrseg.training.train import check_batch
+
+    with pytest.raises(DataError, match=rf"a batch of 4 is larger than the {photos} photos: {remedy}$"):
+        check_batch(4, photos, "photos")
+
+
 def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
     from simclrseg.runs import dataset_label
 
@@ -257,6 +265,7 @@ def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():
     assert dataset_label("my set ü/?") == "my-set"
 
 
+@pytest.mark.usefixtures("unexported")
 @pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 8), (7, 2)])
 def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_size, micro_batch):
     from simclrseg.commands.finetune import finetune

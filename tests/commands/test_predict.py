@@ -19,8 +19,9 @@ from PIL import Image
 from simclrseg.cli.app import main
 from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
-from simclrseg.errors import DeviceError, ModelFileError, OutputError, UsageError
+from simclrseg.errors import ModelFileError, OutOfMemory, OutputError, UsageError
 from simclrseg.images.decode import image_shape, read_picture, turn_back
+from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
 from simclrseg.system import files
 from tests.images.test_decode import UNREADABLE, orientation_exif
@@ -195,8 +196,17 @@ def test_a_memory_that_does_not_hold_a_batch_gets_photos_one_by_one_and_then_til
     np.testing.assert_array_equal(found, expected)
     assert "256 x 256 pixels at once do not fit in memory: tiles of 128 are taken instead" in caplog.text
     monkeypatch.setattr(Model, "run", lambda self, batch: small(self, np.zeros((9, 999, 999))))
-    with pytest.raises(DeviceError, match="does not fit in the memory of the CPU"):
+    with pytest.raises(OutOfMemory, match=r"^out of memory even for \d+ x \d+ pixels: free some memory, or"):
         run(model, [source], tmp_path / "none.png")
+
+
+def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, monkeypatch):  # noqa: F811
+    def full(self, path):
+        raise cv2.error("OpenCV: Failed to allocate 4000000000 bytes")
+
+    monkeypatch.setattr(Predictor, "read", full)
+    with pytest.raises(OutOfMemory, match=r"^out of memory with 1 at a time: free some memory$"):
+        run(make_model(), [save(tmp_path / "a.png")], tmp_path / "mask.png")
 
 
 def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path):  # noqa: F811

@@ -15,7 +15,7 @@ from simclrseg.commands.export import export
 from simclrseg.commands.pull import pull
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.pull import PullConfig
-from simclrseg.errors import GateError, HubError, UsageError
+from simclrseg.errors import GateError, HubError, OutOfMemory, UsageError
 from simclrseg.exporters import weights
 from simclrseg.exporters.weights import export_weights
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
@@ -73,6 +73,15 @@ def test_a_file_that_fails_its_check_leaves_no_empty_folder(root, monkeypatch):
     with pytest.raises(GateError, match="do not come back"):
         exported(root, "pets")
     assert not (root / "pretrain" / "pets" / "hub").exists()
+
+
+def test_an_export_out_of_memory_is_one_line(root, monkeypatch):
+    def full(path):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(weights, "read_weights", full)
+    with pytest.raises(OutOfMemory, match=r"^out of memory in the export: free some memory$"):
+        exported(root, "pets")
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm", "segmentation-models-pytorch"])

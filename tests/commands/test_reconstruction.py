@@ -175,6 +175,7 @@ def small_finetune(run: Path, *, dry: bool = False, **model) -> FinetuneConfig:
     )
 
 
+@pytest.mark.usefixtures("unexported")
 def test_finetuning_takes_encoder_and_decoder_and_says_that_the_last_layer_is_new(run, caplog):
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         tuned = Path(finetune(small_finetune(run, init_decoder=True))["run"])
@@ -195,6 +196,7 @@ def test_the_loaded_decoder_is_the_one_that_painted_and_the_last_layer_is_not(ru
     assert torch.equal(model.segmentation_head[0].weight, head)
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_without_the_option_the_decoder_is_new(run, caplog):
     with caplog.at_level(logging.INFO, logger="simclrseg"):
         finetune(small_finetune(run, dry=True))

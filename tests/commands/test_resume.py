@@ -95,6 +95,7 @@ def test_it_goes_on_in_the_number_format_in_which_it_began(begun: Path, caplog: 
     assert json.loads(environment(begun).read_text())["precision"] == "bf16"
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 @pytest.mark.parametrize(("micro_batch", "warned"), [(4, True), (8, False)])
 def test_a_micro_batch_that_batch_norm_makes_useless_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, micro_batch: int, warned: bool

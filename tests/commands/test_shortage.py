@@ -154,14 +154,8 @@ def test_the_weights_of_a_run_that_could_not_be_scored_are_saved_without_scores(
     assert not unfinished.finished and not unfinished.holds("test.json") and not unfinished.holds(ONNX_FILE)
 
 
-@pytest.fixture
-def exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX files are written at once."""
-    monkeypatch.setattr(recipe, "export_onnx", lambda model, path, metadata, **_: path.write_bytes(b"onnx"))
-
-
 @BOTH
-@pytest.mark.usefixtures("exported")
+@pytest.mark.usefixtures("unexported")
 def test_a_run_that_was_short_is_finished_without_a_step(short: Path, unfinished: Run, memory: Memory) -> None:
     before, watcher = read_weights(unfinished.folder / MODEL_FILE)[0], Watcher(memory, then=2)
     memory.holds = 2
@@ -223,7 +217,7 @@ def test_a_failed_export_leaves_a_finished_run_and_the_command_that_exports_it(
         (KeyboardInterrupt(), Interrupted, "^stopped in scoring; go on with: {}$"),
     ],
 )
-@pytest.mark.usefixtures("exported")
+@pytest.mark.usefixtures("unexported")
 def test_whatever_stops_a_run_after_its_last_step_the_command_that_finishes_it_is_told(
     short: Path,
     unfinished: Run,

@@ -70,6 +70,7 @@ def test_our_own_pretraining_goes_on_with_the_stem_of_the_file(small_pictures):
     assert torch.equal(backbone.conv1.weight, stored[:, :, 2:5, 2:5])
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_fine_tuning_says_that_early_features_change(small_pictures, caplog):
     tree = {
         "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.1},
@@ -133,6 +134,7 @@ def test_imagenet_weights_are_loaded_and_their_stem_stays(tmp_path, imagenet, ca
     assert "imagenet: loaded 120 of 120 tensors" in caplog.messages
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 def test_imagenet_weights_serve_fine_tuning_too(tmp_path, imagenet, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
     tree = {

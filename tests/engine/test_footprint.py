@@ -14,7 +14,6 @@ import torch
 from simclrseg.engine import footprint as module
 from simclrseg.engine.footprint import (
     Footprint,
-    explained_shortage,
     largest_micro_batch,
     least_micro_batch,
     least_together,
@@ -31,6 +30,7 @@ from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize
+from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.segment.task import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
 
@@ -114,20 +114,13 @@ import torch
 from tests.engine.test_footprint import simclr
 task = simclr()
 task.model.train()
-def peak(name): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1e3
-images = torch.randint(0, 256, ({n}, 2, 64, 64, 3), dtype=torch.uint8)
-before = peak("VmRSS")
-task.embed({{"image": images}}).sum().backward()
-print(peak("VmHWM") - before)
+for n in (8, 72):
+    images = torch.randint(0, 256, (n, 2, 64, 64, 3), dtype=torch.uint8)
+    task.embed({"image": images}).sum().backward()
+    print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1e3)
 """
-    few, many = (
-        float(
-            subprocess.run(
-                [sys.executable, "-c", program.format(n=n)], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for n in (8, 72)
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    few, many = map(float, done.stdout.split())
     measured = measure_footprint(simclr(), fields(64), batch_size=8, passes=Passes(CPU, "fp32", 0))
     assert (many - few) / 64 == pytest.approx(measured.image / MB, rel=0.3)
 

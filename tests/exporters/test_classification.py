@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,6 +16,7 @@ from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.classifiers import Classifier
 from simclrseg.models.normalize import Normalize
+from tests.traced import take_for_traced
 
 DESCRIBED = ModelMetadata(task="classification", encoder="cnn", image_size=64, classes=("cat", "dog", "bird"))
 
@@ -28,11 +31,16 @@ def model() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def session(model, tmp_path_factory) -> onnxruntime.InferenceSession:
+def exported(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("classifier") / "model.onnx"
     truths = [np.zeros((64, 64), np.uint8)]  # a mask is of no use here
     export_onnx(model, path, DESCRIBED, photos=[np.zeros((64, 64, 3), np.uint8)], truths=truths)
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(exported) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 33, 50)])
@@ -78,7 +86,8 @@ def test_a_file_knows_the_names_of_its_classes(session):
     assert metadata.task == "classification" and metadata.classes == ("cat", "dog", "bird")
 
 
-def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, session, tmp_path):
+def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, exported, session, tmp_path, monkeypatch):
+    take_for_traced(exported, monkeypatch)
     images = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
     export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", photos=list(images))
     half = onnxruntime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,6 +14,7 @@ from simclrseg.exporters import PRECISIONS
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from tests.exporters.test_onnx import described
+from tests.traced import take_for_traced
 
 PHOTOS = [
     np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1) for seed in range(6)
@@ -39,13 +38,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture
 def traced(plain, monkeypatch):
-    """The exporter without its slow part: it always gives the file of ``plain``."""
-
-    class Program:
-        def save(self, path, *, external_data):
-            shutil.copy(plain, path)
-
-    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+    take_for_traced(plain, monkeypatch)
 
 
 def exported(folder, precision: str, **options):

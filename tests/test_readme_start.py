@@ -1,0 +1,36 @@
+"""The README's first command does the whole job as it stands, in a new user's folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from simclrseg.data.datasets.shapes import COUNT, Shapes
+from tests.readme import EXECUTABLE, README, TREE, commands_like, words
+
+PHOTO = 603  # of the shapes: tests/data/shapes.png
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EXECUTABLE.exists(), reason="the command `simclrseg` is not installed beside this Python")
+def test_the_first_command_does_the_whole_job(tmp_path):
+    (command,) = commands_like(r"pip install \. &&")
+    (tmp_path / "tests" / "data").mkdir(parents=True)
+    (tmp_path / "tests" / "data" / "shapes.png").write_bytes((TREE / "tests" / "data" / "shapes.png").read_bytes())
+    for part in command.split(" && ")[1:]:
+        typed = [str(EXECUTABLE), *words(part)]
+        done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    photo = cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png"))
+    mask = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED) > 0
+    shapes = Shapes(PHOTO + 1)
+    assert (photo[:, :, ::-1] == shapes.image(PHOTO)).all() and PHOTO >= COUNT  # it trained nothing
+    truth = shapes.mask(PHOTO) > 0
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.6
+    (lines,) = re.findall(r"^```python\n(import segmentation_models.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    lines = lines.replace("resnet50", "resnet18")  # as the command has it
+    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path / "runs" / "pretrain" / "shapes", check=True)
