@@ -53,6 +53,8 @@ PROCESSES = (
     ("classifier", "whole", "two", "after an epoch", "head", "none", "weights"),
 )
 """What two processes train too; in micro-batches of their own, batch norm would see others together."""
+STEADY = "sgd"
+"""The optimizer of these: Adam makes whole steps of gradients that are nothing but rounding."""
 OTHER_ENCODERS = {"deeplabv3plus": "tu-lcnet_050", "dpt": "tu-test_vit"}
 """The smallest that these decoders take; cnn is that of the others."""
 Row = tuple[str, ...]
@@ -119,7 +121,7 @@ def write(path: Path, pixels: np.ndarray) -> None:
     cv2.imwrite(str(path), pixels)
 
 
-def config_of(row: Row, sets: Path, runs: Path) -> FinetuneConfig:
+def config_of(row: Row, sets: Path, runs: Path, *, optimizer: str = "adam") -> FinetuneConfig:
     value = dict(zip(FACTORS, row, strict=True))
     labels = value["network"] == "classifier"
     tree: dict[str, Any] = {
@@ -141,7 +143,8 @@ def config_of(row: Row, sets: Path, runs: Path) -> FinetuneConfig:
             "micro_batch": 3 if value["micro_batch"] == "uneven" else 8,
             "unfreeze": value["unfreeze"],
             "ema": None if value["ema"] == "none" else float(value["ema"]),
-            "learning_rate": 1e-3,
+            "optimizer": optimizer,
+            "learning_rate": 1e-3 if optimizer == "adam" else 0.02,
         },
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
         "run": {"name": "run"},
@@ -256,12 +259,13 @@ def test_two_processes_train_as_one_whatever_is_frozen_or_averaged(sets: Path, t
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     for number, row in enumerate(PROCESSES):
-        alone = stopped(config_of(row, sets, tmp_path / "alone" / str(number)), epoch=2)
+        alone = stopped(config_of(row, sets, tmp_path / "alone" / str(number), optimizer=STEADY), epoch=2)
         both = last_state(tmp_path / str(number))
         for ours, theirs in zip(both.history, alone.history, strict=True):
-            assert ours["train"] == pytest.approx(theirs["train"], rel=2e-3, abs=2e-3)
-            # Adam turns rounding into steps, which some of the 2,048 pixels that are validated on follow
-            assert ours["validation"] == pytest.approx(theirs["validation"], abs=2e-2)
+            # rounding grows: weights that differ by 6e-8 end the second epoch with losses that differ by 2e-3
+            assert ours["train"] == pytest.approx(theirs["train"], rel=1e-4 if ours["epoch"] == 1 else 1e-2)
+            for name in ("accuracy", "loss"):
+                assert ours["validation"][name] == pytest.approx(theirs["validation"][name], abs=1e-2)
         start = load_file(sets / "cnn.safetensors")
         if row[list(FACTORS).index("unfreeze")] == "head":
             assert all(torch.equal(both.model[f"encoder.{name}"], start[name]) for name in frozen(row))
