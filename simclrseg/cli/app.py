@@ -79,7 +79,7 @@ def pretrain(config: PretrainConfig) -> None:
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
         result = run(config, observers=[progress])
-    console.print_result(result, as_json=config.console.as_json, kept=True)
+    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet, kept=True)
 
 
 @command(
@@ -97,7 +97,7 @@ def finetune(config: FinetuneConfig) -> None:
 
     with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
         result = run(config, observers=[progress])
-    console.print_result(result, as_json=config.console.as_json, kept=True)
+    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet, kept=True)
 
 
 @command(
@@ -153,7 +153,7 @@ def export(config: ExportConfig) -> None:
     else:
         from simclrseg.commands.export import export as run
     with console.session(quiet=config.console.quiet):
-        console.print_result(run(config), as_json=config.console.as_json)
+        console.print_result(run(config), as_json=config.console.as_json, quiet=config.console.quiet)
 
 
 @command(
@@ -172,7 +172,7 @@ def pull(config: PullConfig) -> None:
     if not config.console.as_json:  # a terminal has no room for where each lies and how it was made
         for row in result.get("published", ()):
             del row["repository"], row["made with"]
-    console.print_result(result, as_json=config.console.as_json)
+    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet)
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:

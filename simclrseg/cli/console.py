@@ -116,11 +116,12 @@ def print_error(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_result(result: Any, *, as_json: bool = False, kept: bool = False) -> None:
+def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kept: bool = False) -> None:
     """Print what a command returned: text, lines, or a mapping of facts and metrics, and last the next command.
 
     Args:
         as_json: JSON on stdout and nothing else.
+        quiet: leave out the next command.
         kept: whether files hold it too, so that it is no failure where nobody reads it.
     """
     if not is_first_process():
@@ -132,7 +133,7 @@ def print_result(result: Any, *, as_json: bool = False, kept: bool = False) -> N
         if not kept or error.errno not in GONE:
             raise
         drop_unwritable()
-    if not as_json and isinstance(result, Mapping) and (following := result.get("next")):
+    if not (as_json or quiet) and isinstance(result, Mapping) and (following := result.get("next")):
         print(f"next: {following}", file=sys.stderr)  # noqa: T201
 
 

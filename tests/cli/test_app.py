@@ -434,6 +434,11 @@ def test_a_training_prints_json_too(run, recipe, command):
     assert (code, json.loads(out), err) == (0, result, "")
 
 
+def test_a_quiet_command_names_no_next_one(run, recipe):
+    recipe("pretrain", lambda config, observers: {"run": "runs/x", "next": "simclrseg finetune"})
+    assert run("pretrain", "shapes", "-q") == (0, "run  runs/x\n", "")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_can_be_quiet_and_print_json(command):
     flags = {name for knob in knobs_of(CONFIGS[command]) for name in knob.spellings}
