@@ -38,7 +38,7 @@ SIDE = 32
 PHOTOS = 30  # 6 to test, 22 to train, 2 to validate
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 FACTORS: dict[str, tuple[str, ...]] = {
-    "network": ("unet", "fpn", "deeplabv3plus", "dpt", "classifier"),
+    "network": ("unet", "fpn", "deeplabv3plus", "classifier"),
     "micro_batch": ("whole", "uneven"),
     "classes": ("two", "many"),
     "stopped": ("after an epoch", "within an epoch"),
@@ -55,8 +55,8 @@ PROCESSES = (
 """What two processes train too; in micro-batches of their own, batch norm would see others together."""
 STEADY = "sgd"
 """The optimizer of these: Adam makes whole steps of gradients that are nothing but rounding."""
-OTHER_ENCODERS = {"deeplabv3plus": "tu-lcnet_050", "dpt": "tu-test_vit"}
-"""The smallest that these decoders take; cnn is that of the others."""
+OTHER_ENCODERS = {"deeplabv3plus": "tu-lcnet_050"}
+"""The smallest that a decoder takes; cnn is that of the others."""
 Row = tuple[str, ...]
 
 
@@ -206,7 +206,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_pair_of_values_is_in_some_row() -> None:
     every = set().union(*(pairs_of(row) for row in itertools.product(*FACTORS.values())))
-    assert every == set().union(*map(pairs_of, ROWS)) and len(ROWS) < 20
+    assert every == set().union(*map(pairs_of, ROWS)) and len(ROWS) < 16
 
 
 @pytest.mark.parametrize("row", ROWS, ids="-".join)
