@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from simclrseg.knobs.files import stored_values
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
+from simclrseg.knobs.files import stored_knobs, stored_values
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, look_up
 
 WIDTH = 100  # columns of a comment
 
@@ -27,9 +27,7 @@ def explained_config(config: BaseModel, *, missing: Collection[KeyPath] = ()) ->
 def _lines(config: BaseModel, missing: Collection[KeyPath]) -> Iterator[str]:
     values = stored_values(config)
     section: str | None = None
-    for knob in knobs_of(type(config)):
-        if knob.transient:
-            continue
+    for knob in stored_knobs(config):
         if knob.path[0] != section:
             section = knob.path[0]
             yield from ("", f"{section}:  # {knob.panel}")

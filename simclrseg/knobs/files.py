@@ -56,18 +56,22 @@ def dump_config(config: BaseModel) -> str:
 
 
 def stored_values(config: BaseModel) -> dict[str, Any]:
-    """The values of a config by section and key, without those of transient knobs and of what was not chosen.
+    """The values of a config by section and key, of its stored knobs."""
+    values = config.model_dump(mode="json")
+    tree: dict[str, Any] = {}
+    for knob in stored_knobs(config):
+        put(tree, knob.path, look_up(values, knob.path))
+    return tree
+
+
+def stored_knobs(config: BaseModel) -> list[Knob]:
+    """All but the transient ones and those of what was not chosen.
 
     A package that brings such a section may be gone when the values are read.
     """
-    values = config.model_dump(mode="json")
-    chosen = look_up(values, getattr(config, "CHOICE", None) or ())
+    chosen = look_up(config.model_dump(), getattr(config, "CHOICE", None) or ())
     others = {name for name in alternatives(type(config)) if name != chosen}
-    tree: dict[str, Any] = {}
-    for knob in knobs_of(type(config)):
-        if not knob.transient and knob.path[0] not in others:
-            put(tree, knob.path, look_up(values, knob.path))
-    return tree
+    return [knob for knob in knobs_of(type(config)) if not knob.transient and knob.path[0] not in others]
 
 
 def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, Any] | None = None) -> Config:

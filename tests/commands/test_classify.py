@@ -17,7 +17,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.models.classifiers import load_classifier
-from simclrseg.targets import TARGETS
+from simclrseg.targets.base import target_class
 from tests.traced import take_for_traced
 
 CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
@@ -160,7 +160,7 @@ def test_a_class_without_training_photos_is_named(tmp_path, caplog):
     folder = colours(tmp_path / "photos", {"blue": 12, "green": 12, "red": 3})
     (folder / "test.txt").write_text("red/0\nred/1\nred/2\nblue/0\n")
     config = finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={})
-    target = TARGETS["classify"].open(config.data)
+    target = target_class(config.target).open(config.data)
     with caplog.at_level("WARNING", logger="simclrseg"):
         target.tell()
     assert "no training photo of red" in caplog.text
@@ -192,9 +192,3 @@ def test_a_knob_that_means_nothing_here_is_refused(task, section, values, says):
     tree[section] = {**tree.get(section, {}), **values}
     with pytest.raises(UsageError, match=says):
         parse_config(FinetuneConfig, tree)
-
-
-def test_the_tasks_are_those_of_the_configuration():
-    assert list(TARGETS) == list(
-        FinetuneConfig.model_fields["model"].annotation.model_fields["task"].annotation.__args__
-    )

@@ -20,6 +20,7 @@ from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
 from simclrseg.commands.evaluate import OWN, _folder_of, _missed, evaluate
 from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.exported import open_exported
 from simclrseg.knobs.files import parse_config
@@ -61,6 +62,7 @@ def copied(run: Path, folder: Path, *, noise: float = 0.0, **data: Any) -> Path:
         text = text.replace(before, f"  {name}: {value}")
     (folder / "config.yaml").write_text(text)
     if data:
+        (folder / SPLIT_FILE).unlink()
         run_folders.record(run_folders.Run(folder), test_hash=None)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 import simclrseg
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import UsageError
+from tests.readme import README
 
 SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
 
@@ -43,6 +45,27 @@ def test_a_pretraining_starts_a_fine_tuning_and_that_a_prediction(tuned):
     assert prediction.classes == ("background", "figure")
     assert ((prediction.probability > tuned.model.metadata.threshold) == prediction.mask).all()
     assert prediction.overlay().size == image.shape[1::-1]
+
+
+def test_the_readmes_lines_work_as_they_stand_but_for_the_size_of_the_trainings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shapes = Shapes(24)
+    for folder in ("photos", "labelled/images", "labelled/masks"):
+        Path(folder).mkdir(parents=True)
+    for index in range(24):
+        image = shapes.image(index)[:, :, ::-1]
+        cv2.imwrite(f"photos/{index}.png", image)
+        cv2.imwrite(f"labelled/images/{index}.png", image)
+        cv2.imwrite(f"labelled/masks/{index}.png", 255 * shapes.mask(index))
+    cv2.imwrite("image.jpg", image)
+    (code,) = re.findall(r"^```python\n(import simclrseg\n.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    small = 'image_size=32, batch_size=8, device="cpu", precision="fp32", workers=1'
+    code = code.replace('"resnet18"', '"cnn"').replace("epochs=50", f"epochs=1, {small}")
+    found: dict[str, object] = {}
+    exec(code.replace("epochs=30", f"epochs=1, {small}"), found)
+    assert Image.open("overlay.png").size == found["prediction"].overlay().size == (96, 96)
+    assert found["model"].metadata.classes == found["tuned"].model.metadata.classes
+    assert len(found["backbone"].mean) == 3
 
 
 def test_a_file_a_pil_image_and_an_array_are_the_same_image(tuned, tmp_path):
