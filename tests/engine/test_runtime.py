@@ -11,7 +11,6 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
 
 from simclrseg.engine import runtime
 from simclrseg.engine.runtime import compiled
@@ -153,8 +152,8 @@ class TestCompiled:
 
     @pytest.mark.slow
     def test_the_outputs_and_the_keys_stay(self) -> None:
-        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())  # one kernel for the compiler
-        images = torch.randn(4, 3)
+        model = network()
+        images = torch.randn(4, 3, 8, 8)
         model.eval()
         before, keys = model(images), list(model.state_dict())
         with warnings.catch_warnings():
