@@ -44,11 +44,13 @@ class Pretrained:
         label: a short name, for run names and metadata.
         file: the weights; None to start from scratch, or from the state of a run to go on with.
         recorded: what that run noted of the file that it began with.
+        resumed: whether the state of such a run holds the weights.
     """
 
     label: str
     file: Path | None
     recorded: ModelMetadata | None = None
+    resumed: bool = False
 
     @cached_property
     def metadata(self) -> ModelMetadata | None:
@@ -132,7 +134,7 @@ def begun_with(run: runs.Run | None) -> Pretrained | None:
     try:
         report = json.loads((run.folder / LOAD_REPORT).read_text(encoding="utf-8")) if run is not None else {}
         said = report["metadata"]
-        return Pretrained(report["weights"], None, said and ModelMetadata.model_validate(said))
+        return Pretrained(report["weights"], None, said and ModelMetadata.model_validate(said), resumed=True)
     except (OSError, ValueError, KeyError, TypeError):  # none was written by an older version, or it is garbled
         return None
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from simclrseg.charts import plots
 from simclrseg.commands import finetune as recipe
 from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune, prepare
@@ -37,6 +36,7 @@ from simclrseg.models.weights import read_weights
 from simclrseg.runs import Run
 from simclrseg.targets.classify.task import Classification
 from simclrseg.targets.segment.task import Segmentation
+from simclrseg.training import train as training
 from tests.commands.test_classify import colours
 from tests.commands.test_pipeline import changed
 from tests.commands.test_segmenter import write_figures
@@ -230,7 +230,7 @@ def test_whatever_stops_a_run_after_its_last_step_the_command_that_finishes_it_i
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr(plots, "curves", fail)
+        broken.setattr(training, "draw_curves", fail)
         with pytest.raises(kind) as caught:
             finetune(resumed(unfinished, short))
     command = f"simclrseg finetune --resume {unfinished.name} --runs {unfinished.root}"
@@ -256,8 +256,9 @@ def test_reconstructions_are_painted_in_micro_batches_and_a_run_that_was_short_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree: dict[str, Any] = {
-        "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 40, "held_out": 0.2},
+        "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 40},
         "model": {"method": "reconstruction", "backbone": "cnn"},
+        "reconstruction": {"held_out": 0.2},
         "training": {"epochs": 1, "batch_size": 16, "micro_batch": 4},
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
         "run": {"knn_every": 1},

@@ -52,13 +52,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def photos(tmp_path: Path) -> Path:
     """Photos of several sizes, one of them cut short, with masks of 0 and 255."""
     root = tmp_path / "photos"
-    for name in ("decode", "masks"):
+    for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for i in range(N):
         image = photo(i, height=40 + 3 * i, width=60 + 5 * (i % 3))
-        cv2.imwrite(str(root / "decode" / f"{i}.jpg"), image[:, :, ::-1])
+        cv2.imwrite(str(root / "images" / f"{i}.jpg"), image[:, :, ::-1])
         cv2.imwrite(str(root / "masks" / f"{i}.png"), (image[:, :, 0] > 127).astype(np.uint8) * 255)
-    file = root / "decode" / f"{BROKEN}.jpg"
+    file = root / "images" / f"{BROKEN}.jpg"
     file.write_bytes(file.read_bytes()[:-200])
     return root
 
@@ -184,7 +184,7 @@ def test_an_unreadable_photo_stays_unreadable_with_the_same_words(photos: Path, 
 
 
 def test_a_photo_without_a_header_is_an_error_when_it_is_read_not_before(photos: Path) -> None:
-    (photos / "decode" / "0.jpg").write_bytes(b"no picture")
+    (photos / "images" / "0.jpg").write_bytes(b"no picture")
     dataset = cached(open_set(photos, masks=False), range(N), where="disk")
     with pytest.raises(ImageError, match=r"0\.jpg"):
         dataset.image(0)
@@ -314,11 +314,11 @@ def test_where_no_file_can_be_made_only_the_disk_is_insisted_on(
 
 
 def touch(root: Path) -> None:
-    os.utime(root / "decode" / "3.jpg", ns=(1, 1))
+    os.utime(root / "images" / "3.jpg", ns=(1, 1))
 
 
 def replace_photo(root: Path) -> None:
-    file = root / "decode" / "3.jpg"
+    file = root / "images" / "3.jpg"
     status = file.stat()
     cv2.imwrite(str(file), photo(77, height=49, width=60))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -326,7 +326,7 @@ def replace_photo(root: Path) -> None:
 
 def replace_photo_by_one_of_its_size(root: Path) -> None:
     """As ``cp -p`` and ``tar`` do, which bring the time of modification along."""
-    file = root / "decode" / "3.jpg"
+    file = root / "images" / "3.jpg"
     status = file.stat()
     content = cv2.imencode(".jpg", photo(77, height=49, width=60), [cv2.IMWRITE_JPEG_QUALITY, 5])[1].tobytes()
     file.write_bytes(content.ljust(status.st_size, b"\0"))
@@ -335,7 +335,7 @@ def replace_photo_by_one_of_its_size(root: Path) -> None:
 
 
 def remove_photo(root: Path) -> None:
-    (root / "decode" / "8.jpg").unlink()
+    (root / "images" / "8.jpg").unlink()
     (root / "masks" / "8.png").unlink()
 
 
@@ -504,7 +504,7 @@ def test_ram_is_guarded_where_the_size_was_underestimated(
 
 
 def test_the_size_of_many_photos_is_estimated_from_a_sample(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [photos / "decode" / f"{i}.jpg" for i in range(N)] * 100
+    paths = [photos / "images" / f"{i}.jpg" for i in range(N)] * 100
     exact = cache._decoded_bytes(paths, 3)
     asked: list[Path] = []
     header = cache._header

@@ -165,7 +165,7 @@ def test_what_tables_hold_is_in_the_help():
     knobs = {(command, knob.name): knob for command in CONFIGS for knob in knobs_of(CONFIGS[command])}
     for command in ("pretrain", "finetune", "evaluate"):
         assert f"Names: {', '.join(DATASETS)}." in knobs[command, "dataset"].help
-    assert f"Names: {', '.join(LOSSES)}." in knobs["finetune", "loss"].help
+    assert f"Names: {', '.join(LOSSES)}; with a number: focal:gamma." in knobs["finetune", "loss"].help
     assert all(method.ABOUT in knobs["pretrain", "method"].help for method in METHODS.values())
     assert set(knobs["pretrain", "method"].values.choices) == set(METHODS)
     assert [*SEGMENTERS] == knobs["finetune", "decoder"].values.choices

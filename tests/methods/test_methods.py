@@ -160,7 +160,7 @@ def test_a_strangers_method_is_run_by_the_command(name: str, tmp_path: Path) -> 
 
 
 def test_strangers_knobs_are_in_the_help_and_a_shared_one_is_there_once(tmp_path: Path) -> None:
-    text = run("pretrain", "--help", folder=tmp_path)
+    text = run("pretrain", "--help-all", folder=tmp_path)
     assert "--teacher-decay" in text and "--covariance" in text
     assert text.count("--projection-dim") == 1
     assert "[default: 128, byol 32, vicreg 64]" in " ".join(text.replace("│", "").split())

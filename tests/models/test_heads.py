@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from simclrseg.config.pretrain import PretrainModel
+from simclrseg.methods.knobs import Projection
 from simclrseg.models.heads import ProjectionHead
 
 
@@ -56,10 +56,10 @@ def test_a_head_without_hidden_layers_is_linear_but_for_the_scale_of_its_norm():
     ("written", "read"), [([512, 256], [512, 256]), (512, [512]), ("64", [64]), (0, []), (["0"], []), ([], [])]
 )
 def test_widths_are_a_list_or_a_number_and_zero_is_none(written, read):
-    assert PretrainModel(projection_hidden=written).projection_hidden == read
+    assert Projection(projection_hidden=written).projection_hidden == read
 
 
 @pytest.mark.parametrize("wrong", [[512, 0], -1, "wide"])
 def test_a_width_below_one_is_refused(wrong):
     with pytest.raises(ValidationError):
-        PretrainModel(projection_hidden=wrong)
+        Projection(projection_hidden=wrong)

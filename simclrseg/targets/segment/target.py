@@ -127,7 +127,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         return model, facts
 
     def load_start(self, model: nn.Module, pretrained: Pretrained) -> dict[str, Any]:
-        if not self.knobs.init_decoder or pretrained.file is None:
+        if not self.knobs.init_decoder or pretrained.resumed:
             return {}
         return {"decoder": asdict(load_decoder(model, pretrained))}
 
