@@ -136,7 +136,7 @@ def without_photos(monkeypatch):
     def gone(run):
         raise DataError("there is no folder 'photos'")
 
-    monkeypatch.setattr(export_images, "dataset_of", gone)
+    monkeypatch.setattr(export_images, "images_of", gone)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
