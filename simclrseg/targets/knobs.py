@@ -98,7 +98,7 @@ class LabelledData(Section):
 
     @property
     def name(self) -> str:
-        """``dataset``, which the recipe has chosen where the user has not."""
+        """``dataset``, which the command has chosen where the user has not."""
         assert self.dataset is not None
         return self.dataset
 

@@ -1,10 +1,10 @@
-"""The knobs that both trainings share."""
+"""The knobs of a training, and of one that starts from what is pretrained."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
@@ -103,6 +103,75 @@ class Training(Section):
 
     def prolonging(self, before: Self) -> Self:
         """The same for a run that was made with others and has got more epochs: what it has done stays done."""
+        return self
+
+
+class FinetuneTraining(Training):
+    """Optimization"""
+
+    # Below those of pretraining, which begins with weights that mean nothing yet.
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
+
+    optimizer: Annotated[str, OPTIMIZERS] = "adam"
+    """Update rule."""
+    learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
+    """Peak learning rate; by default 0.0001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
+    epochs: Annotated[int, Ge(1), Common()] = 60
+    """Passes over the training images."""
+    batch_size: Annotated[int, Ge(2), Common()] = 32
+    """Images per optimizer step, over all processes."""
+    micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Images per forward pass, in validation and scoring too; auto takes what fits. The gradient is that of the whole
+    batch (accumulation)."""
+    unfreeze: Literal["all", "head", "progressive"] = "all"
+    """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
+    the encoder's last stage too, then everything."""
+    unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
+    """When progressive adds the last stage and when everything: a share of the run, which leaves each step an epoch, or
+    an epoch count from 1 on."""
+    encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
+    """The encoder learns at this share of the learning rate."""
+    layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each stage of the encoder learns at this share of the rate of the one above it."""
+    patience: Annotated[int, Ge(1)] | None = None
+    """Stop after so many epochs without a better first validation score; they count from when progressive has unfrozen
+    everything."""
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Average the weights over the steps with this decay, such as 0.999; validation and the model take the average."""
+
+    @property
+    def unfreeze_epochs(self) -> tuple[int, int]:
+        """Epochs of training after which the last stage, and then everything, joins in.
+
+        Shares are rounded so that the head alone, the last stage and everything have an epoch each; of two epochs the
+        head alone has the first, and of a single one nothing is frozen.
+        """
+        at_last, at_everything = self.unfreeze_at
+        alone, apart = int(at_last > 0), int(at_everything > at_last)  # steps before the last stage, and after it
+        last = int(at_last) if at_last >= 1 else max(alone, round(at_last * self.epochs))
+        everything = int(at_everything)
+        if at_everything < 1:
+            everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
+        return min(last, max(everything - apart, min(everything, 1))), everything
+
+    def prolonging(self, before: Self) -> Self:
+        """What has joined in does not leave again."""
+        return self.model_copy(update={"unfreeze_at": tuple(map(float, before.unfreeze_epochs))})
+
+    @model_validator(mode="after")
+    def _everything_is_unfrozen_in_the_end(self) -> Self:
+        if self.unfreeze != "progressive":
+            return self
+        for at in self.unfreeze_at:
+            if at > 1 and at != int(at):
+                raise ValueError(f"unfreeze_at ({at:g}) is neither a share below 1 nor a whole number of epochs")
+        first, second = (at * self.epochs if at < 1 else at for at in self.unfreeze_at)
+        if not first <= second < self.epochs:
+            raise ValueError(
+                f"unfreeze_at ({self.unfreeze_at[0]:g} {self.unfreeze_at[1]:g}) in a run of {self.epochs} epochs: the "
+                "second must not come first, and both must come before the end; shares of the run, such as 0.1 0.2, "
+                "fit any number of epochs"
+            )
         return self
 
 

@@ -7,10 +7,10 @@ import math
 
 from torch import nn
 
-from simclrseg.config.finetune import FinetuneTraining
 from simclrseg.engine.freezing import Freezing, Part
 from simclrseg.engine.optimizers import stage_scales
 from simclrseg.models.backbones import stages
+from simclrseg.training.knobs import FinetuneTraining
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 from simclrseg.commands import pretrain as recipe
 from simclrseg.commands.pretrain import pretrain
-from simclrseg.config.finetune import FinetuneTraining
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.knobs.files import config_of_run
+from simclrseg.training.knobs import FinetuneTraining
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from simclrseg.config import CONFIGS
-from simclrseg.config.finetune import FinetuneConfig, FinetuneTraining
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainTraining
 from simclrseg.data.datasets import DATASETS
 from simclrseg.engine import OPTIMIZERS
@@ -19,6 +19,7 @@ from simclrseg.losses import LOSSES
 from simclrseg.metadata import ModelMetadata
 from simclrseg.methods import METHODS
 from simclrseg.models import SEGMENTERS
+from simclrseg.training.knobs import FinetuneTraining
 from tests.cli.small import Optim, TrainConfig
 
 GOOD = {"data": {"dataset": ["a"]}}
