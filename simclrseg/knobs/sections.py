@@ -56,11 +56,15 @@ def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str,
             for name in names:
                 default = type(values).model_fields[name].get_default(call_default_factory=True)
                 if getattr(values, name) != default:
-                    usual = " ".join(map(str, default)) if isinstance(default, tuple) else default
                     raise ValueError(
                         f"{name} is for {what} {other} and has no meaning for {what} {chosen}: "
-                        f"leave it out, or where a file sets it, give {usual}"
+                        f"leave it out, or where a file sets it, give {as_written(default)}"
                     )
+
+
+def as_written(value: Any) -> str:
+    """A value as a file or the command line has it."""
+    return "null" if value is None else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class Hardware(Section):

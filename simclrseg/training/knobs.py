@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
-from simclrseg.knobs.sections import Console, Hardware, Section, alternatives
+from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
 from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
 from simclrseg.runs import NAME
 
@@ -198,6 +198,6 @@ class TrainingConfig(Section):
                 if getattr(section, knob) != default:
                     raise ValueError(
                         f"{knob} is for {self.CHOICE[-1]} {name} and has no meaning for {self.CHOICE[-1]} {chosen}: "
-                        f"leave it out, or where a file sets it, give {default}"
+                        f"leave it out, or where a file sets it, give {as_written(default)}"
                     )
         return self
