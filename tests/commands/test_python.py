@@ -63,7 +63,8 @@ def test_the_readmes_lines_work_as_they_stand_but_for_the_size_of_the_trainings(
     code = code.replace('"resnet18"', '"cnn"').replace("epochs=50", f"epochs=1, {small}")
     found: dict[str, object] = {}
     exec(code.replace("epochs=30", f"epochs=1, {small}"), found)
-    assert Image.open("overlay.png").size == found["prediction"].overlay().size == (96, 96)
+    with Image.open("overlay.png") as overlay:
+        assert overlay.size == found["prediction"].overlay().size == (96, 96)
     assert found["model"].metadata.classes == found["tuned"].model.metadata.classes
     assert len(found["backbone"].mean) == 3
 
