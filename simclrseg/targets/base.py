@@ -230,9 +230,16 @@ class Target(ABC, Generic[K, S]):
         """Observers that draw pictures in a run's folder while it is trained; none by default."""
         return []
 
-    @abstractmethod
     def score(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
         """What ``predict`` says beside what is true, of those images that can be read; DataError if none can."""
+        scores = self.compare(predict, indices, metadata, scoring)
+        if scores.skipped:
+            log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
+        return scores
+
+    @abstractmethod
+    def compare(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
+        """The same, without a word of what cannot be read."""
 
     @abstractmethod
     def draw_test(self, folder: Path, predict: Predict, scores: S) -> None:

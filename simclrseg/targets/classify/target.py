@@ -139,11 +139,11 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         model, metadata = load_classifier(path)
         return Classification.of(model, metadata), metadata
 
-    def score(
+    def compare(
         self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
     ) -> ClassificationScores:
         """Compare labels, which have no resolution and are never empty."""
-        scores = score(
+        return score(
             predict,
             self.dataset,
             indices,
@@ -151,9 +151,6 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
             batch_size=scoring.batch_size,
             workers=scoring.workers,
         )
-        if scores.skipped:
-            log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
-        return scores
 
     def draw_test(self, folder: Path, predict: Predict, scores: ClassificationScores) -> None:
         """Which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""

@@ -153,10 +153,10 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         path = folder / "examples.png"
         return [Examples(predict, pairs, some, every=every, metadata=metadata, path=path)]
 
-    def score(
+    def compare(
         self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
     ) -> SegmentationScores:
-        scores = score(
+        return score(
             predict,
             self.dataset,
             indices,
@@ -166,9 +166,6 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
             resolutions=RESOLUTIONS if scoring.at is None else (scoring.at,),
             empty=scoring.empty,
         )
-        if scores.skipped:
-            log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
-        return scores
 
     def draw_test(self, folder: Path, predict: Predict, scores: SegmentationScores) -> None:
         """Some test images with their true and predicted masks in ``examples.png``."""
