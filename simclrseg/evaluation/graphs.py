@@ -29,7 +29,7 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
     some = np.unique(np.searchsorted(coverage, np.arange(1, POINTS + 1) / POINTS))
     return [
         Chart(
-            "Reliability",
+            f"Reliability, ECE {bins.ece:.4f}",
             "confidence",
             "share that is right",
             [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
