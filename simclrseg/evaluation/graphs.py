@@ -40,6 +40,15 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
             share=True,
         ),
         Chart(
+            "Confidences",
+            "confidence",
+            f"share of the {unit}",
+            [Line(f"share of the {unit}", middles[used].tolist(), (bins.number[used] / bins.number.sum()).tolist())],
+            f"How sure the model was: the same bins, and the share of the {unit} that is in each.",
+            columns=width * 0.92,
+            share=True,
+        ),
+        Chart(
             "Risk and coverage",
             f"share of the {unit} kept, the surest first",
             "share of these that is wrong",
