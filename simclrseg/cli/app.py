@@ -73,7 +73,7 @@ def simclrseg(
     ),
 )
 def pretrain(config: PretrainConfig) -> None:
-    """Learn a backbone from photos without labels."""
+    """Pretrain a backbone on photos without labels."""
     launch(config.hardware.devices)
     from simclrseg.commands.pretrain import pretrain as run
 

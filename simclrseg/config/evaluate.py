@@ -46,32 +46,33 @@ class EvaluateData(Section):
     dataset: Annotated[DatasetName | None, Flag("-d"), Common(), Tells(dataset_names)] = None
     """Score on these photos and masks instead of the run's own."""
     split: Annotated[Literal["train", "validation", "test", "all"], Common()] = "test"
-    """Which part of the dataset to score."""
+    """Part of the dataset to score."""
     at: Literal["original", "training"] = "original"
-    """For segmentation, resolution to score at: that of the masks, or that of training."""
+    """Resolution to score masks at: their own, or that of training."""
     empty: Annotated[Literal["nan", "0", "1"], BeforeValidator(str)] = "1"
-    """For segmentation, what IoU, F1, precision and recall are of an image without foreground where none was found; nan
-    leaves it out."""
+    """Score of an image that has no foreground and where none was found, in the means of IoU, F1, precision and
+    recall; nan leaves it out."""
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images per forward pass; auto takes 32, or fewer where the run was trained in smaller micro-batches."""
+    """Images per forward pass; auto is 32, or the micro-batch of the run if that is smaller."""
     baseline: Annotated[str | None, Completes("models"), Common(), Transient()] = None
-    """The one of several models that the others are compared with; by default the first."""
+    """Model that the others are compared with; by default the first."""
     minimum: Annotated[list[Annotated[str, AfterValidator(_gate)]], Flag("--min"), Common()] = []
-    """Exit with 1 where a metric is below this, as iou=0.85, of any model; repeat it for several."""
+    """Exit with code 1 if a model's metric is below a bound, such as iou=0.85; repeat it for several."""
     classes: list[str] = []
-    """For an .onnx file that does not say: its classes in their order, this option once for each. It needs an input
-    image and the outputs probability, and mask or label."""
+    """Class of an .onnx file of another tool, once for each, in order. The file needs an input image and the outputs
+    probability and mask (or label)."""
     size: Annotated[int, Ge(1), Le(8192)] | None = None
-    """For an .onnx file that does not say: side of the squares that it was trained on, in pixels."""
+    """Training size of an .onnx file of another tool: side of the squares, in pixels."""
 
 
 class EvaluateUncertainty(Section):
     """Out of distribution"""
 
     ood: Annotated[list[DatasetName], Completes("datasets"), Common()] = []
-    """Photos of another kind, a name or a folder: can the model tell them from its own? Repeat it for several."""
+    """Photos of another kind, a name or a folder: measure how well the model tells them from its own. Repeat it for
+    several."""
     mc_samples: Annotated[int, Ge(2)] | None = None
-    """Draws of Monte-Carlo dropout for the mutual information; by default 20 where the model was trained with
+    """Number of Monte-Carlo dropout samples for the mutual information; by default 20 if the model was trained with
     dropout."""
 
     @model_validator(mode="after")
@@ -85,7 +86,7 @@ class EvaluateFeatures(Section):
     """Features"""
 
     embed: Annotated[Annotated[str, EMBEDDINGS] | None, Common()] = None
-    """Draw features as points, before and after pretraining; umap needs pip install 'simclrseg[umap]'."""
+    """Plot the features of the images in two dimensions; umap needs pip install 'simclrseg[umap]'."""
 
 
 class EvaluateConfig(Section):

@@ -22,22 +22,22 @@ class ExportModel(Section):
     run: Annotated[PathText | None, Positional("[RUN]"), Completes("finetune_runs"), Transient()] = None
     """A fine-tuned run, by name or folder; the newest by default."""
     format: Annotated[str, EXPORTERS, Common(), Tells(_suffixes)] = "onnx"
-    """Kind of file: ONNX for any runtime, a torch.export program, or weights."""
+    """Format of the file: an ONNX model, a torch.export program, or weights."""
     precision: Annotated[str, PRECISIONS, Common()] = "fp32"
-    """What the file computes with; int8 is calibrated on the run's training photos."""
+    """Number format that the file computes with; int8 is calibrated on training photos."""
     opset: Annotated[int, Ge(18), Le(23)] = 18
-    """Version of the ONNX operators."""
+    """Version of the ONNX operator set."""
     fixed_shape: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)], Annotated[int, Ge(1)]] | None = None
-    """Only this number of photos, height and width, for runtimes that want one shape; any by default."""
+    """Fixed number of photos, height and width, for runtimes that need them; any by default."""
 
 
 class ExportCheck(Section):
     """Check"""
 
     calibrate: Annotated[DatasetName | None, Completes("datasets"), Common()] = None
-    """Photos to calibrate and check on instead of the run's own, with masks or without."""
+    """Photos to calibrate and check on, instead of the run's own; masks are optional."""
     tolerance: Annotated[float, Gt(0), Lt(1), Common()] = 0.005
-    """How much of the IoU fp16 and int8 may cost, on photos."""
+    """Largest loss of IoU that fp16 or int8 may cost."""
 
 
 class ExportOutput(Console):
@@ -48,18 +48,18 @@ class ExportOutput(Console):
     overwrite: Annotated[bool, Common(), Transient()] = False
     """Replace a file that exists."""
     inspect: Annotated[PathText | None, Completes("files"), Common(), Transient()] = None
-    """Print what this exported file takes, gives and says of itself, and export nothing."""
+    """Print inputs, outputs and metadata of this exported file, and export nothing."""
 
 
 class ExportHub(Section):
     """Hugging Face Hub"""
 
     push: Annotated[str | None, Common(), Transient()] = None
-    """Upload the weights and their model card to this repository, owner/name, which is made if need be."""
+    """Upload the weights and their model card to this repository, owner/name; it is created if it does not exist."""
     private: Annotated[bool, Transient()] = False
-    """Hide a repository that is made."""
+    """Create the repository as a private one."""
     licence: str | None = None
-    """Licence that the model card names, as mit; none by default."""
+    """Licence for the model card, such as mit; none by default."""
     token: Annotated[str | None, Transient()] = None
     """Access token; by default $HF_TOKEN, else that of `hf auth login`."""
 

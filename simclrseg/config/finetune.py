@@ -23,18 +23,18 @@ class FinetuneModel(Section):
     """Model"""
 
     task: Annotated[str, TARGETS, Common()] = "segment"
-    """What is learned: a class for each pixel from masks, or one for each photo from labels."""
+    """What to predict: the class of each pixel, or of each photo."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of what the last layer gets that is dropped in training: channels of the decoder, or features."""
+    """Dropout before the last layer: of the decoder's channels, or of the features."""
     pretrained: Annotated[PathText, Completes("pretrained"), Common()] = "none"
-    """Weights to start from: none, imagenet, a pretraining run's or a published name, a file or run folder, or
-    hf:owner/repo[/file][@revision]."""
+    """Weights to start from: none, imagenet, the name of a pretraining run or of a published backbone, a file, a run
+    folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
-    """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
+    """Convert the first layer of weights made for other bands, or for the other stem; repeat it for both."""
     backbone: BackboneName | None = None
-    """Encoder; by default the pretrained one, or resnet50."""
+    """Encoder; by default that of the pretrained weights, else resnet50."""
     allow_unfinished: bool = False
-    """Take the weights of a pretraining run that was interrupted."""
+    """Accept the weights of an unfinished pretraining run."""
 
 
 class _FinetuneConfig(TrainingConfig):

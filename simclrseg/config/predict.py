@@ -22,18 +22,19 @@ class PredictInput(Section):
     threshold: Annotated[Annotated[float, Gt(0), Lt(1)] | None, Common()] = None
     """Probability above which a pixel is foreground; the model's own by default."""
     max_pixels: Annotated[float, Ge(1)] = 178_956_970
-    """Refuse larger pictures before decoding them."""
+    """Refuse larger photos, before they are decoded."""
 
 
 class PredictMethod(Section):
     """Method"""
 
     tile: Annotated[Annotated[int, Ge(64), Le(8192)] | None, Common()] = None
-    """Predict in tiles of this side, in pixels of the photo; by default whole photos at the training size."""
+    """Side in pixels of the tiles to predict in, at the photo's own scale; by default the whole photo is resized to
+    the training size."""
     overlap: Annotated[float, Ge(0), Le(0.9)] = 0.5
-    """Share of a tile that its neighbour covers too; they are blended by a Gaussian."""
+    """Fraction of a tile that the next one covers too; they are blended by a Gaussian."""
     tta: Annotated[bool, Common()] = False
-    """Also predict the mirror image and take the mean: half as fast."""
+    """Test-time augmentation: the mean over photo and mirror image, at half the speed."""
 
 
 class PredictHardware(Section):
@@ -42,23 +43,23 @@ class PredictHardware(Section):
     device: Annotated[Literal["auto", "cpu", "cuda", "tensorrt"], Common()] = "auto"
     """Where to compute; auto takes the GPU when there is one."""
     workers: Annotated[int, Ge(1)] | None = None
-    """Photos in work at once; by default one per CPU core."""
+    """Photos that are worked on at once; by default one per CPU core."""
 
 
 class PredictOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File to write (.png, .npy or .json), folder for many, or - for stdout; by default <photo>.mask.png beside each
-    photo."""
+    """File to write (.png, .npy or .json), a folder for several photos, or - for stdout; by default <photo>.mask.png
+    beside each photo."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
-    """What to write of each photo; repeat it for several."""
+    """What to write for each photo; repeat it for several."""
     keep_orientation: bool = False
-    """Write files as the photo is stored, not turned upright as EXIF asks."""
+    """Write masks in the orientation in which the photo is stored, not upright as its EXIF says."""
     overwrite: Annotated[bool, Common(), Transient()] = False
     """Replace files that exist."""
     skip_existing: Annotated[bool, Common(), Transient()] = False
-    """Leave out what exists, as after an interruption."""
+    """Skip photos whose files exist, as after an interruption."""
 
     @model_validator(mode="after")
     def _there_is_one_way_with_what_exists(self) -> Self:

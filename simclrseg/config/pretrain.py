@@ -44,36 +44,37 @@ class PretrainData(Section):
         Completes("datasets"),
         Tells(dataset_names),
     ]
-    """Photos to learn from: a name, a folder or hf:owner/name; several are joined."""
+    """Photos to train on: a name, a folder or hf:owner/name; several are joined."""
     image_size: Annotated[int, Ge(32), Le(1024), Common()] = 224
     """Side of the square crops, in pixels."""
     augmentation: Literal["paper", "cifar", "seed", "whole"] = "seed"
-    """Strength of crops and colours: the paper's, its CIFAR variant, the original project's milder one, or no crops."""
+    """Random changes that make the views: those of the SimCLR paper, of its CIFAR variant, milder ones (seed), or no
+    crops (whole)."""
     crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
-    """Smallest share of the photo that a crop covers; by default the augmentation's."""
+    """Smallest fraction of the photo that a crop covers; by default that of --augmentation."""
     color_strength: Annotated[float, Ge(0), Le(2.5)] | None = None
-    """Strength s of the colour jitter: brightness, contrast and saturation 0.8s, hue 0.2s; by default the
-    augmentation's (paper 1, cifar and seed 0.5)."""
+    """Strength s of the colour jitter: 0.8s for brightness, contrast and saturation, 0.2s for hue; by default 1 for
+    paper, 0.5 for cifar and seed."""
     blur_probability: Annotated[float, Ge(0), Le(1)] | None = None
-    """Share of the views that are blurred; by default the augmentation's."""
+    """Fraction of the views that are blurred; by default that of --augmentation."""
     grayscale_probability: Annotated[float, Ge(0), Le(1)] | None = None
-    """Share of the views that lose their colours; by default the augmentation's."""
+    """Fraction of the views that become grey; by default that of --augmentation."""
     include_test: bool = False
-    """Also learn from photos of a published test list; recorded in the weights."""
+    """Also train on photos of a published test list; the weights record it."""
     max_images: Annotated[int, Ge(2)] | None = None
-    """Learn from so many photos, chosen by the seed; fewer are among those of more."""
+    """Number of photos to train on, drawn by the seed; a smaller number takes a subset of a larger."""
     normalization: NormalizationName | None = None
-    """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of
-    the weights it starts from, else imagenet for photos and dataset for other bands."""
+    """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
+    those of the start weights, else imagenet for RGB and dataset for other bands."""
     image_column: str | None = None
-    """Column of a set of the Hub that holds the photos; by default the only one of images."""
+    """Column of the photos in a dataset of the Hub; by default the only column of images."""
     label_column: str | None = None
-    """Column of a set of the Hub that holds the classes; by default the only one of class labels."""
+    """Column of the classes in a dataset of the Hub; by default the only column of class labels."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded photos stay for the next epoch, with the same pixels; auto takes RAM where a quarter of the
-    free memory holds them, else the disk."""
+    """Where decoded photos are kept for the next epoch; auto is RAM if they fit into a quarter of what is free, else
+    disk."""
     strict: bool = False
-    """Stop at an unreadable photo instead of skipping it."""
+    """Stop at a photo that cannot be read, instead of leaving it out."""
 
     @property
     def strengths(self) -> dict[str, float | None]:
@@ -90,16 +91,17 @@ class PretrainModel(Section):
     """Model"""
 
     method: Annotated[str, METHODS, Common(), Tells(_own_defaults)] = "simclr"
-    """Self-supervised objective."""
+    """Method of self-supervised learning."""
     backbone: Annotated[BackboneName, Common()] = "resnet50"
-    """Encoder: one of segmentation-models-pytorch, tu- and a model of timm, vit_b_16, or cnn, which is small."""
+    """Encoder: a name of segmentation-models-pytorch, tu- and a name of timm, vit_b_16, or cnn, a small one."""
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
-    """First layers: cifar is a 3x3 convolution of stride 1 without max-pool; auto takes it for ResNets below 64 px."""
+    """First layers of a ResNet: imagenet, or cifar for small images, a 3x3 convolution of stride 1 without max-pool;
+    auto is cifar below 64 px."""
     init: Annotated[PathText, Completes("pretrained")] = "none"
-    """Weights to start from: none, imagenet, a pretraining run's or a published name, a file or run folder, or
-    hf:owner/repo[/file][@revision]."""
+    """Weights to start from: none, imagenet, the name of a pretraining run or of a published backbone, a file, a run
+    folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
-    """Fit the first layer of weights that were made for other bands, or for a 3x3 stem; repeat it for both."""
+    """Convert the first layer of weights made for other bands, or for the other stem; repeat it for both."""
 
 
 class PretrainTraining(Training):
@@ -112,17 +114,17 @@ class PretrainTraining(Training):
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate before scaling; by default 0.3 (lars), 0.03 (sgd) or 0.001 (adam, adamw)."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    """Scale the rate with the batch: linear is rate*batch/256, sqrt is rate*sqrt(batch)/4."""
+    """Scale the learning rate by the batch size: batch/256 (linear) or sqrt(batch)/4 (sqrt)."""
     weight_decay: Annotated[float, Ge(0)] = 1e-6
-    """Weight decay; biases and normalisation layers have none."""
+    """Weight decay; none for biases and normalization layers."""
     epochs: Annotated[int, Ge(1), Common()] = 20
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2), Common()] = 120
-    """Images per optimizer step, over all processes; SimCLR contrasts them with one another."""
+    """Images per optimizer step, over all processes; in SimCLR the others are an image's negatives."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images in memory at once, a divisor of the batch; auto takes the largest that fits. The gradient stays that of
-    the whole batch (gradient caching); plain accumulation would contrast fewer images. Batch norm sees a micro-batch:
-    of less than 30 images SimCLR learns less, of less than 8 next to nothing."""
+    """Images per forward pass, a divisor of the batch size; auto is the largest that fits into memory. The gradient is
+    that of the whole batch (gradient caching); plain accumulation would contrast fewer images. Batch norm sees one
+    micro-batch: below 30 images SimCLR learns less, below 8 almost nothing."""
 
     @model_validator(mode="after")
     def _micro_batch_divides_the_batch(self) -> Self:
@@ -144,8 +146,8 @@ class PretrainRun(TrainingRun):
     """Run"""
 
     knn_every: Annotated[int, Ge(0)] = 5
-    """Epochs between k-NN accuracies, where photos have labels, and scores of a reconstruction; the last epoch has
-    them too, and 0 means none."""
+    """Measure k-NN accuracy, if photos have labels, or the error of reconstruction, every N epochs and at the end; 0
+    for never."""
 
 
 class _PretrainConfig(TrainingConfig):

@@ -16,9 +16,9 @@ class PullSource(Section):
     name: Annotated[str | None, Positional("[NAME]"), Completes("published"), Transient()] = None
     """A published backbone, or hf:owner/repo[/file][@revision]; without it, all published ones are listed."""
     backbone: Annotated[BackboneName | None, Common()] = None
-    """Encoder whose ImageNet weights are meant (imagenet), or that a foreign file holds (hf:)."""
+    """Encoder: of imagenet, the one to fetch; of hf:, the one that the file holds."""
     namespace: str | None = None
-    """Owner of our backbones on the Hub; by default $SIMCLRSEG_HUB_NAMESPACE, else simclrseg."""
+    """Owner of the published backbones on the Hub; by default $SIMCLRSEG_HUB_NAMESPACE, else simclrseg."""
     token: Annotated[str | None, Transient()] = None
     """Access token for gated and private repositories; by default $HF_TOKEN, else that of `hf auth login`."""
 
@@ -27,13 +27,13 @@ class PullDownload(Section):
     """Download"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("folders"), Common(), Transient()] = None
-    """Folder to copy the file to, besides the cache."""
+    """Folder to copy the file to; it stays in the cache too."""
     force: Annotated[bool, Common(), Transient()] = False
-    """Fetch it anew, and replace a copy that exists."""
+    """Fetch it again, and replace a copy that exists."""
     offline: Annotated[bool, Common(), Transient()] = False
-    """Take what is cached and make no request."""
+    """Use the cache only; make no request."""
     dry_run: Annotated[bool, Common(), Transient()] = False
-    """Say what would be fetched and how large it is."""
+    """Print what would be fetched and its size."""
 
     @model_validator(mode="after")
     def _offline_fetches_nothing(self) -> Self:

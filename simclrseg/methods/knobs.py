@@ -47,6 +47,6 @@ class Projection(Section):
     """Knobs of a projection head."""
 
     projection_hidden: Widths = [512]
-    """Widths of the projection head's hidden layers; repeat it for several, and 0 is a head without any."""
+    """Width of a hidden layer of the projection head; repeat it for several, 0 for none."""
     projection_dim: Annotated[int, Ge(2)] = 128
-    """Size of the embedding in which views are compared."""
+    """Size of the embedding that the views are compared in."""

@@ -41,45 +41,48 @@ class LabelledData(Section):
     """Data"""
 
     dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d"), Tells(dataset_names)] = None
-    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, or with one folder a class. By
-    default those that belong to what the weights were pretrained on, as oxford_pets to cats_vs_dogs."""
+    """Labelled photos: a name, hf:owner/name, a folder with images/ and masks/, or one with a folder for each class.
+    By default the labelled set that goes with the pretraining's, such as oxford_pets with cats_vs_dogs."""
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
-    """Share of the development photos (all but test) to use."""
+    """Fraction of the development photos, which are all but the test photos, to use."""
     max_images: Annotated[int, Ge(2)] | None = None
-    """How many development photos to use at most, instead of a share; fewer are among those of more."""
+    """Number of development photos to use, instead of --data-ratio; a smaller number takes a subset of a larger."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
-    """Side to which photos are brought, in pixels; the aspect is not kept."""
+    """Side in pixels of the squares that photos are resized to; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "flip"
-    """Random changes to photo and mask together; color adds mild colours to the flip, and standard adds crops (so scale
-    and aspect) to both."""
+    """Random changes of the training photos. flip: left and right. color: that, and mild colour jitter. standard:
+    both, and crops of random scale and aspect."""
     test_split: Literal["official", "random"] = "official"
-    """Take the published test list where there is one, or a random fifth."""
+    """Which photos are the test photos. official: those of the published list, if there is one. random: a random 20
+    %."""
     split_seed: Annotated[int, Ge(0)] = 0
-    """Seed of the split; nothing else changes it."""
+    """Seed of the random split."""
     fold: Annotated[str, AfterValidator(_fold)] | None = None
-    """K/N for cross-validation: validate on part K of N parts of the development photos."""
+    """K/N, for cross-validation: validate on part K of the development photos in N parts."""
     group_by: Annotated[str, AfterValidator(_pattern)] | None = None
-    """Regular expression on a photo's path: photos that it finds the same text in stay in one part of the split."""
+    r"""Regular expression that finds a group's name in a photo's path, such as 'patient\d+'; the photos of a group
+    are not split."""
     border: Literal["pet", "background", "ignore", "class"] = "pet"
-    """What Oxford's border pixels count as; class makes them a third one."""
+    """What the border pixels of Oxford Pets count as; class makes them a third class."""
     classes: list[str] = []
-    """Learn this class, by name, and count the rest as background; repeat it. Or a number: how many the masks hold."""
+    """Name of a class to segment, all others being background; repeat it for several. Or the number of classes in
+    the masks."""
     classes_file: ClassesName | None = None
-    """YAML of class names and colours, for RGB masks and for names."""
+    """YAML file of class names, and of their colours if the masks are RGB."""
     normalization: NormalizationName | None = None
-    """Mean and std of pixels: imagenet, dataset (of the training photos), or a YAML file of both; by default those of
-    the weights it starts from, else imagenet for photos and dataset for other bands."""
+    """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
+    those of the start weights, else imagenet for RGB and dataset for other bands."""
     image_column: str | None = None
-    """Column of a set of the Hub that holds the photos; by default the only one of images."""
+    """Column of the photos in a dataset of the Hub; by default the only column of images."""
     label_column: str | None = None
-    """Column of a set of the Hub that holds the classes; by default the only one of class labels."""
+    """Column of the classes in a dataset of the Hub; by default the only column of class labels."""
     mask_column: str | None = None
-    """Column of a set of the Hub that holds the masks; by default the other one of images."""
+    """Column of the masks in a dataset of the Hub; by default the other column of images."""
     cache: Literal["auto", "ram", "disk", "none"] = "auto"
-    """Where decoded photos and masks stay for the next epoch, with the same pixels; auto takes RAM where a quarter
-    of the free memory holds them, else the disk."""
+    """Where decoded photos and masks are kept for the next epoch; auto is RAM if they fit into a quarter of what is
+    free, else disk."""
     strict: bool = False
-    """Stop at an unreadable photo instead of skipping it."""
+    """Stop at a photo that cannot be read, instead of leaving it out."""
 
     @model_validator(mode="after")
     def _photos_are_counted_in_one_way(self) -> Self:

@@ -25,33 +25,34 @@ class TrainingHardware(Hardware):
     """Hardware"""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto takes bf16 where the hardware has it."""
+    """Number format of the forward pass; auto is bf16 where the hardware has it."""
     devices: Annotated[int, Ge(1)] | None = None
-    """Processes on this machine that train as one, each with its GPU; torchrun starts them."""
+    """Train on so many GPUs of this machine, in one process each, started by torchrun."""
 
 
 class TrainingRun(Section):
     """Run"""
 
     name: Annotated[str, AfterValidator(_run_name)] | None = None
-    """Name of the run; derived from its data by default, and numbered when it is taken."""
+    """Name of the run; made from its data by default, and numbered if it is taken."""
     seed: Annotated[int, Ge(0)] = 0
-    """Seed of initial weights, order and augmentation; splits do not depend on it."""
+    """Seed of initial weights, order and augmentation; not of the split."""
     resume: Annotated[str | None, Completes("runs"), Common(), Transient()] = None
-    """Continue this interrupted run, with its own configuration; or train it longer, with more --epochs than it had: a
-    new schedule begins, and weights and optimizer are as they were."""
+    """Continue this interrupted run with its own configuration. With more --epochs than it had, train it longer: the
+    weights and the optimizer go on, the schedule begins anew."""
     overwrite: Annotated[bool, Transient()] = False
     """Replace the run of that name."""
     log: list[Annotated[str, LOGGERS]] = []
-    """Also send the numbers to this tool; repeat it for both."""
+    """Also log to this tool; repeat it for both."""
     checkpoint_steps: Annotated[int, Ge(1)] | None = None
-    """Save the training state every so many steps too, besides after each epoch."""
+    """Save the training state every N steps, and after each epoch."""
     checkpoint_minutes: Annotated[float, Gt(0)] | None = None
-    """Save the training state whenever so many minutes have passed, besides after each epoch."""
+    """Save the training state every N minutes, and after each epoch."""
     keep_checkpoints: Annotated[int, Ge(1)] = 1
-    """How many of the last training states to keep."""
+    """Number of training states to keep, the last ones."""
     dry_run: Annotated[bool, Common(), Transient()] = False
-    """Check everything, take a few steps, say how much memory and time the run would take, and leave nothing behind."""
+    """Check everything, train for a few steps, print the memory and the time that the run would take, and write
+    nothing."""
 
 
 class Training(Section):
@@ -66,24 +67,24 @@ class Training(Section):
     learning_rate: Annotated[float, Gt(0)] | None = None
     """Peak learning rate; by default one that suits the optimizer."""
     schedule: Annotated[str, SCHEDULES] = "cosine"
-    """How the learning rate moves, step by step."""
+    """Course of the learning rate over the steps."""
     warmup_epochs: Annotated[float, Ge(0)] | None = None
-    """Epochs of warm-up; by default, and where the run is too short for them, a tenth of the run, at most 10, and three
-    tenths of a one-cycle."""
+    """Epochs of warm-up; by default, and if the run is shorter than that, 10 % of the run but at most 10 epochs, or
+    30 % of a one-cycle."""
     final_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Where a falling schedule ends, as a share of the peak learning rate."""
+    """Learning rate at the end, as a fraction of the peak."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Weight decay; biases and normalisation layers have none."""
+    """Weight decay; none for biases and normalization layers."""
     clip: Annotated[float, Gt(0)] | None = None
-    """Clip the gradient to this norm."""
+    """Largest norm of the gradient; larger ones are clipped to it."""
     compile: bool = False
-    """Compile the network with torch.compile: a slow start, then faster steps; needs a C++ compiler."""
+    """Compile the network with torch.compile: slow first steps, then faster ones; needs a C++ compiler."""
     epochs: Annotated[int, Ge(1)]
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)]
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images in memory at once."""
+    """Images per forward pass."""
 
     @property
     def peak_rate(self) -> float:
@@ -121,23 +122,24 @@ class FinetuneTraining(Training):
     batch_size: Annotated[int, Ge(2), Common()] = 32
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images per forward pass, in validation and scoring too; auto takes what fits. The gradient is that of the whole
-    batch (accumulation)."""
+    """Images per forward pass, in training and scoring; auto is the largest number that fits into memory. Gradients
+    are accumulated over the batch."""
     unfreeze: Literal["all", "head", "progressive"] = "all"
-    """What learns: everything, the new layers only (a linear probe, in classification), or the new layers first, then
-    the encoder's last stage too, then everything."""
+    """Which layers train. all: every layer. head: the new layers only; in classification that is a linear probe.
+    progressive: first the new layers, then also the encoder's last stage, then every layer."""
     unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
-    """When progressive adds the last stage and when everything: a share of the run, which leaves each step an epoch, or
-    an epoch count from 1 on."""
+    """When progressive adds the last stage, and when the rest: below 1 as a fraction of the run, from 1 on in
+    epochs."""
     encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
-    """The encoder learns at this share of the learning rate."""
+    """Learning rate of the encoder, as a multiple of the learning rate."""
     layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Each stage of the encoder learns at this share of the rate of the one above it."""
+    """Learning rate of each stage of the encoder, as a fraction of that of the next stage."""
     patience: Annotated[int, Ge(1)] | None = None
-    """Stop after so many epochs without a better first validation score; they count from when progressive has unfrozen
-    everything."""
+    """Stop after this many epochs without a better validation score; with progressive, counted once all layers
+    train."""
     ema: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Average the weights over the steps with this decay, such as 0.999; validation and the model take the average."""
+    """Decay of an exponential moving average of the weights, such as 0.999; the average is what is validated and
+    saved."""
 
     @property
     def unfreeze_epochs(self) -> tuple[int, int]:

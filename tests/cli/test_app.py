@@ -114,7 +114,7 @@ def test_help_of_evaluate_explains_the_words_of_its_tables(run, monkeypatch):
 def test_help_says_why_there_is_no_plain_accumulation_of_contrasts(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = " ".join(run("pretrain", "--help-all")[1].replace("│", " ").split())
-    reason = "The gradient stays that of the whole batch (gradient caching); plain accumulation would contrast fewer"
+    reason = "The gradient is that of the whole batch (gradient caching); plain accumulation would contrast fewer"
     assert reason in text.partition("--micro-batch")[2]
 
 

@@ -160,7 +160,7 @@ def test_bash_cuts_an_option_at_its_equals_sign():
 
 def test_zsh():
     answer = respond({"_SIMCLRSEG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "simclrseg pre"})
-    assert answer.splitlines()[0] == "pretrain:Learn a backbone from photos without labels."
+    assert answer.splitlines()[0] == "pretrain:Pretrain a backbone on photos without labels."
     answer = respond({"_SIMCLRSEG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "simclrseg pretrain -d "})
     assert answer.splitlines()[0] == "shapes:"
 

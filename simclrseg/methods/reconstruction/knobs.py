@@ -29,10 +29,10 @@ class Knobs(MethodKnobs):
     STEMS = ("imagenet",)  # its decoder needs these strides
 
     cut_share: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """Share of the pixels that are cut, about."""
+    """Fraction of the pixels that is cut out, about."""
     cut_side: Annotated[int, Ge(2)] = 16
     """Longest side of a cut rectangle, in pixels; the shortest is 2."""
     held_out: Annotated[float, Ge(0), Le(0.5)] = 0.05
-    """Share of the images, 500 at most, that are only painted, to see how well."""
+    """Fraction of the images, 500 at most, that is not trained on, to measure the error."""
     loss_pixels: Literal["all", "cut"] = "all"
-    """What the loss is over: all pixels, or those that were cut."""
+    """Pixels that the loss is over: all, or those that were cut out."""

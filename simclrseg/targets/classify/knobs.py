@@ -16,4 +16,4 @@ class Knobs(TargetKnobs):
     OPENING = ("label_column",)
 
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of a label that is spread over all classes, in classification."""
+    """Label smoothing: fraction of each label that is spread over all classes."""

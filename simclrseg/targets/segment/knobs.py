@@ -51,15 +51,17 @@ class Knobs(TargetKnobs):
     OPENING = ("classes", "classes_file", "border", "mask_column")
 
     loss: Annotated[LossName | None, Common()] = None
-    """Loss, or a sum such as bce+dice; by default bce for two classes, else ce."""
+    """Loss, or a sum such as bce+dice; by default bce for two classes, ce for more."""
     class_weights: Annotated[str, AfterValidator(_class_weights)] | None = None
-    """Weights of the classes in the loss: auto takes them from the masks' statistics, or a number for each: 0.5,2,1."""
+    """Weights of the classes in the loss: auto, which weighs rare classes more, or a number for each class, such as
+    0.5,2,1."""
     decoder: Annotated[str, SEGMENTERS] | None = None
-    """What makes masks of the encoder's features; by default unet, and dpt for a vision transformer."""
+    """Decoder; by default unet, or dpt for a vision transformer."""
     init_decoder: bool = False
-    """Take the decoder of the pretrained network too, where it has one, as after reconstruction."""
+    """Start from the pretrained decoder too, which a reconstruction has."""
     examples_every: Annotated[int, Ge(0)] = 5
-    """Epochs between pictures of some validation photos in examples.png, which ends with test photos; 0 means none."""
+    """Draw predictions on validation photos into examples.png every N epochs, and on test photos at the end; 0 for
+    never."""
 
     def check_start(self, pretrained: str) -> None:
         if self.init_decoder and pretrained in ("none", "imagenet"):
