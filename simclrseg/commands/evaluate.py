@@ -59,7 +59,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         if trained_on := _trained_on(one, config):
             log.warning(
                 f"{trained_on:,} of {len(one.indices):,} photos to be scored were trained on by {one.name}: "
-                "their scores say less of other photos"
+                "expect lower scores on new photos"
             )
     name = scored[0].name if len(scored) == 1 else "comparison"
     largest = max(one.batch_size for one in scored)

@@ -300,10 +300,11 @@ def _line(
     fold: tuple[int, int] | None,
     groups: int | None,
 ) -> str:
-    """What a split is, for the user: numbers of photos, and of groups where there are any."""
+    """A split for the user: numbers of photos, and of groups where there are any."""
+    used = train + validation
+    some = f"{development:,}" if used == development and part == "1" else f"{part}: {used:,} of {development:,}"
     return (
-        f"{part}: {train + validation:,} of {development:,} development photos, "
-        f"{train:,} train / {validation:,} validation"
+        f"{some} development photos, {train:,} train / {validation:,} validation"
         + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
         + (f"; {groups:,} groups stay together" if groups is not None else "")
     )

@@ -21,5 +21,5 @@ def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetada
         of = "photos to be scored" if found.judged == len(indices) else "photos to be scored that can be judged"
         log.warning(
             f"{found.seen:,} of {found.judged:,} {of} were seen in training, with or without labels "
-            f"({metadata.pretrained or metadata.dataset}): their scores say less of other photos"
+            f"({metadata.pretrained or metadata.dataset}): expect lower scores on new photos"
         )

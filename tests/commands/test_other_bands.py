@@ -170,8 +170,8 @@ def test_evaluate_warns_of_test_photos_that_pretraining_saw(
         runs.evaluate(model, split="train")  # says once what it was trained on, in words of its own
     assert [record.message for record in caplog.records] == [
         f"{count} of 10 photos to be scored were seen in training, with or without labels "
-        f"({metadata.pretrained}): their scores say less of other photos",
-        "27 of 27 photos to be scored were trained on by photos-photos: their scores say less of other photos",
+        f"({metadata.pretrained}): expect lower scores on new photos",
+        "27 of 27 photos to be scored were trained on by photos-photos: expect lower scores on new photos",
     ]
 
 

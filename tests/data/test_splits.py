@@ -38,6 +38,7 @@ def test_the_line_says_what_the_ratio_took():
     assert split.line == "0.5: 280 of 561 development photos, 252 train / 28 validation"
     assert split.development == 561
     whole = make_split(KEYS, official={"trainval": range(561), "test": []})
+    assert whole.line == "561 development photos, 505 train / 56 validation"
     assert (len(whole.train), len(whole.validation)) == (505, 56)
 
 
