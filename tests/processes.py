@@ -22,7 +22,6 @@ LIBRARIES = (
     "timm",
     "segmentation_models_pytorch",
     "onnx",
-    "onnxscript.function_libs.torch_lib.ops",
     "matplotlib.figure",
 )
 """What takes long, but for ONNX Runtime, pyarrow and OpenCV: they start threads, which a fork would lose."""

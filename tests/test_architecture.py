@@ -29,7 +29,7 @@ LIGHT = [
 ]
 HEAVY = {
     "torch", "torchvision", "segmentation_models_pytorch", "timm", "numpy", "cv2", "PIL", "onnx", "onnxruntime",
-    "onnxscript", "huggingface_hub", "datasets", "matplotlib", "safetensors",
+    "huggingface_hub", "datasets", "matplotlib", "safetensors",
 }  # fmt: skip
 
 

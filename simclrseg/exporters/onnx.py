@@ -13,7 +13,6 @@ import contextlib
 import copy
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,13 @@ from simclrseg.exporters.deployed import Deployed
 from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import STRIDE, Agreement, Answer, check_exact, check_rounded, compare, in_batches
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.files import replacing
+from simclrseg.system.files import held_back, replacing
 
 log = logging.getLogger(__name__)
 
 INPUTS = ("image",)
 LARGEST = 2**31  # bytes; protobuf, which ONNX files are written with, has no larger messages
+NEWEST = 20  # opset of PyTorch's exporter; onnx converts to newer ones
 
 
 class Deploy(Deployed):
@@ -123,11 +124,10 @@ def export_onnx(
     target = PRECISIONS[precision]
     if target.calibrated and not calibration:
         raise GateError(f"--precision {precision} is calibrated on photos, and there are none: pass --calibrate FOLDER")
-    log.info(f"exporting {path.name} and comparing it with the network, which can take minutes")
+    log.info(f"exporting {path.name} and comparing it with the network")
     network = portable(model, metadata)
-    program = _program(network, metadata, opset=opset, fixed_shape=fixed_shape)
     with replacing(path) as temporary:
-        program.save(temporary, external_data=False)
+        _trace(network, temporary, metadata, opset=opset, fixed_shape=fixed_shape)
         shapes = shapes_to_check(metadata, fixed_shape)
         with quietly():
             target(temporary, [batch for batch, _ in in_batches(calibration, shapes[0])])
@@ -174,32 +174,45 @@ def shapes_to_check(
     return [(count, height, width) for height, width in sizes for count in (1, 3)]
 
 
-def _program(
-    network: Deployed, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
-) -> torch.onnx.ONNXProgram:
+def _trace(
+    network: Deployed, path: Path, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
+) -> None:
+    """Write the network as a graph.
+
+    PyTorch's older exporter runs the network once and writes down what it computes: a second, where the newer takes ten
+    to sixty for its symbolic sizes. Where that run made a number of a size, the file fails its check at other sizes.
+    """
     if sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) >= LARGEST:
         raise GateError("the network has more than 2 GB of weights, and an ONNX file holds no more: use --format torch")
-    example = torch.zeros(
-        *(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels, dtype=pixel_type(metadata)
-    )
-    sizes = {0: "batch", 1: "height", 2: "width"}  # names only: with bounds torch would trace twice, to correct them
+    shape = (*(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels)
+    sizes: list[str | int] = [*(fixed_shape or ("batch", "height", "width"))]
+    tensors = [(*INPUTS, sizes), *((output["name"], output["shape"]) for output in network.described(metadata, sizes))]
     try:
-        with quietly(), traceable(network, metadata.image_size) as twin:
-            program = torch.onnx.export(
+        with quietly(), held_back(1), traceable(network, metadata.image_size) as twin:
+            torch.onnx.export(
                 twin,
-                (example,),
-                dynamo=True,
-                input_names=INPUTS,
-                output_names=network.OUTPUTS,
-                dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes},
-                opset_version=opset,
-                verbose=False,
+                (torch.zeros(shape, dtype=torch.uint8),),
+                path,
+                dynamo=False,
+                input_names=[*INPUTS],
+                output_names=[*network.OUTPUTS],
+                dynamic_axes={
+                    name: {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+                    for name, shape in tensors
+                },
+                opset_version=min(opset, NEWEST),
             )
-    except torch.onnx.OnnxExporterError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
-    assert program is not None  # it is one whenever dynamo is True
-    return program
+    if opset > NEWEST:
+        onnx.save(onnx.version_converter.convert_version(onnx.load(path), opset), path)
+    if (
+        pixel_type(metadata) is torch.uint16
+    ):  # which the exporter does not know; what takes the pixels takes any integers
+        model = onnx.load(path)
+        model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT16
+        onnx.save(model, path)
 
 
 def _answer_of_file(path: Path, outputs: Sequence[str]) -> Answer:
@@ -217,12 +230,6 @@ def _describe(path: Path, metadata: ModelMetadata) -> None:
     model = onnx.load(path)
     others = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, others | metadata.to_strings(ONNX_PREFIX))
-    for (
-        output
-    ) in model.graph.output:  # padded and cropped again, which torch writes as Min(height, 32*((height+31)//32))
-        for dim in output.type.tensor_type.shape.dim:
-            if cropped := re.match(r"Min\((\w+),", dim.dim_param):
-                dim.dim_param = cropped[1]
     onnx.save(model, path)
     onnx.checker.check_model(path)  # other runtimes are stricter than ONNX Runtime
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
@@ -40,7 +41,7 @@ class Precision:
 
 def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
     """Weights and arithmetic in float16; the photo is normalised in float32, for 65535 is infinite in float16."""
-    model = onnx.load(path)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))  # types, by which the converter finds what to convert
     half = convert_float_to_float16(
         model,
         keep_io_types=True,

@@ -1,4 +1,4 @@
-"""A network in a form that torch.export traces in seconds: every operation on symbolic sizes is dear there."""
+"""A network in a form that PyTorch's exporters trace in seconds, and in which padding is a constant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 
+import torch
 from timm.layers import padding
 from timm.layers.cond_conv2d import CondConv2d
 from timm.layers.conv2d_same import Conv2dSame
@@ -52,4 +53,6 @@ def _same_padding(side: int, kernel_size: int, stride: int, dilation: int) -> in
     timm rounds a quotient of floats up, which stays an expression of a symbolic size: tracing an EfficientNet took
     eleven minutes. This is a constant where the size is a multiple of the stride, as in networks that segment.
     """
+    if torch.is_tensor(side):  # as the tracer has it; from it the graph would compute the padding
+        side = int(side)
     return max((-(-side // stride) - 1) * stride + (kernel_size - 1) * dilation + 1 - side, 0)

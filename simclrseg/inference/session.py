@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import onnxruntime
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.files import make_folder, why_not_a_file
+from simclrseg.system.files import held_back, make_folder, why_not_a_file
 from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
@@ -219,7 +218,7 @@ def _open_on_gpu(
         )
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
         onnxruntime.preload_dlls()
-    with _stderr_of_process() as said:
+    with held_back(2) as said:  # the only place where ONNX Runtime says why it left the GPU
         onnxruntime.set_default_logger_severity(ERRORS)
         try:
             session = _session(path, _options(ERRORS), [*providers, CPU])
@@ -286,22 +285,6 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
     if describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
     return describe(session)
-
-
-@contextlib.contextmanager
-def _stderr_of_process() -> Iterator[list[str]]:
-    """Keep what C++ writes to stderr meanwhile: the only place where ONNX Runtime says why it left the GPU."""
-    said: list[str] = []
-    with tempfile.TemporaryFile() as file:
-        original = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            file.seek(0)
-            said.append(file.read().decode(errors="replace"))
 
 
 def _cause(said: str) -> str:

@@ -176,3 +176,26 @@ def _umask() -> int:
         mask = os.umask(0)
         os.umask(mask)
     return mask
+
+
+@contextmanager
+def held_back(stream: int) -> Iterator[list[str]]:
+    """Keep what libraries in C++ write to a stream of the process meanwhile, which Python's ``sys`` does not see.
+
+    Args:
+        stream: 1 for stdout or 2 for stderr.
+
+    Yields:
+        A list that holds the text when the context has ended.
+    """
+    said: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        original = os.dup(stream)
+        os.dup2(file.fileno(), stream)
+        try:
+            yield said
+        finally:
+            os.dup2(original, stream)
+            os.close(original)
+            file.seek(0)
+            said.append(file.read().decode(errors="replace"))

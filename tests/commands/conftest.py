@@ -10,7 +10,6 @@ import pytest
 
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from tests.traced import take_for_traced
 
 SMALL_PRETRAIN: dict[str, Any] = {
     "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 256},
@@ -50,12 +49,6 @@ def pipeline(tmp_path_factory) -> Pipeline:
         pretrain(PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, runs))),
         finetune(FinetuneConfig.model_validate(in_runs({**SMALL_FINETUNE, "data": data}, runs))),
     )
-
-
-@pytest.fixture
-def traced(pipeline, monkeypatch) -> None:
-    """Exports of the fine-tuned run start from its own model.onnx, which was traced when it was made."""
-    take_for_traced(Path(pipeline.finetuned["onnx"]), monkeypatch)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.targets.base import target_class
-from tests.traced import take_for_traced
 
 CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
 
@@ -83,10 +82,9 @@ def test_the_model_file_describes_itself(classified):
     assert metadata.metrics == classified["test"]["metrics"] and metadata.dropout == 0.1
 
 
-def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, monkeypatch, caplog):
+def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, caplog):
     from simclrseg.commands.export import export
 
-    take_for_traced(Path(classified["onnx"]), monkeypatch)
     runs = Path(classified["run"]).parents[1]
     console = {"runs": str(runs), "output": str(tmp_path / "m.onnx")}
     with caplog.at_level("INFO", logger="simclrseg"):

@@ -69,7 +69,7 @@ def model(pipeline) -> Path:
     return Path(pipeline.finetuned["run"]) / "model.onnx"
 
 
-def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, traced, tmp_path, caplog):
+def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_path, caplog):
     caplog.set_level("INFO")
     result = exporting(pipeline, tmp_path / "small.onnx", {"tolerance": 0.5}, precision="int8")
     assert result["check"]["iou_against"] == "masks" and result["check"]["photos"] == 64
@@ -146,13 +146,13 @@ def test_without_photos_a_lower_precision_is_refused(pipeline, without_photos, t
     assert not list(tmp_path.iterdir())
 
 
-def test_without_photos_float32_is_checked_on_generated_pictures(pipeline, traced, without_photos, tmp_path, caplog):
+def test_without_photos_float32_is_checked_on_generated_pictures(pipeline, without_photos, tmp_path, caplog):
     result = exporting(pipeline, tmp_path / "m.onnx")
     assert any(line.startswith("IoU not measured") for line in caplog.messages)
     assert "iou_change" not in result["check"] and result["check"]["mask_agreement"] > 0.999
 
 
-def test_a_folder_of_photos_serves_in_their_place(pipeline, traced, without_photos, tmp_path, caplog):
+def test_a_folder_of_photos_serves_in_their_place(pipeline, without_photos, tmp_path, caplog):
     caplog.set_level("INFO")
     (tmp_path / "photos").mkdir()
     for number in range(7):

@@ -152,7 +152,7 @@ def test_predict_refuses_to_overwrite(pipeline, tmp_path):
     assert (tmp_path / "m.png").read_bytes() == b"precious"
 
 
-def test_export_writes_the_run_again_elsewhere(pipeline, traced, tmp_path):
+def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
     from simclrseg.commands.export import export
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}

@@ -16,7 +16,6 @@ from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.classifiers import Classifier
 from simclrseg.models.normalize import Normalize
-from tests.traced import take_for_traced
 
 DESCRIBED = ModelMetadata(task="classification", encoder="cnn", image_size=64, classes=("cat", "dog", "bird"))
 
@@ -86,8 +85,7 @@ def test_a_file_knows_the_names_of_its_classes(session):
     assert metadata.task == "classification" and metadata.classes == ("cat", "dog", "bird")
 
 
-def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, exported, session, tmp_path, monkeypatch):
-    take_for_traced(exported, monkeypatch)
+def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, session, tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
     export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", photos=list(images))
     half = onnxruntime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])

@@ -24,7 +24,6 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
-from tests.traced import take_for_traced
 
 
 def described(classes: int = 2, encoder: str = "resnet18") -> ModelMetadata:
@@ -62,9 +61,16 @@ def exported(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def stubbed(exported, monkeypatch):
-    take_for_traced(exported, monkeypatch)
+class BySize(nn.Module):
+    """A network that does something else with large pictures, of which a run on a small one shows nothing."""
+
+    def __init__(self, small: nn.Module, large: nn.Module) -> None:
+        super().__init__()
+        self.small, self.large = small, large
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = (self.small if int(x.shape[2]) < 128 else self.large)(x)
+        return logits
 
 
 def test_the_file_is_one_and_its_interface_is_the_documented_one(exported):
@@ -123,7 +129,7 @@ def test_several_classes_give_a_probability_each_and_the_likeliest_class(tmp_pat
     assert (probability.argmax(1) == mask).all()
 
 
-def test_the_network_goes_on_training_as_it_was(stubbed, tmp_path):
+def test_the_network_goes_on_training_as_it_was(tmp_path):
     model = small(1).train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     export_onnx(model, tmp_path / "model.onnx", described())
@@ -140,7 +146,7 @@ def test_a_network_in_half_precision_is_exported_in_float32(tmp_path):
     assert onnx.TensorProto.BFLOAT16 not in {tensor.data_type for tensor in weights}
 
 
-def test_photos_are_part_of_the_check(stubbed, tmp_path):
+def test_photos_are_part_of_the_check(tmp_path):
     photos = [np.zeros((30, 50, 3), np.uint8)] * 3
     without = export_onnx(small(1), tmp_path / "a.onnx", described())
     with_photos = export_onnx(small(1), tmp_path / "b.onnx", described(), photos=photos)
@@ -153,31 +159,33 @@ def test_photos_are_part_of_the_check(stubbed, tmp_path):
     assert str(without).endswith("IoU not measured, for there are no photos")
 
 
-def test_a_file_that_says_something_else_fails_the_gate_and_is_gone(stubbed, tmp_path):
+def test_a_file_that_says_something_else_fails_the_gate_and_is_gone(tmp_path):
     with pytest.raises(GateError, match="does not say the same as the network: masks agree on") as caught:
-        export_onnx(small(1, seed=1), tmp_path / "model.onnx", described())
+        export_onnx(BySize(small(1), small(1, seed=1)), tmp_path / "model.onnx", described())
     assert caught.value.exit_code == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_is_compared_with_the_network_itself_and_not_with_what_was_traced(stubbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "traceable", lambda network, image_size: contextlib.nullcontext(None))
-    assert export_onnx(small(1), tmp_path / "model.onnx", described()).mask > 0.999
+def test_a_file_is_compared_with_the_network_itself_and_not_with_what_was_traced(tmp_path, monkeypatch):
+    other = Deploy(small(1, seed=1), described()).eval()
+    monkeypatch.setattr(exporter, "traceable", lambda network, image_size: contextlib.nullcontext(other))
+    with pytest.raises(GateError, match="does not say the same"):
+        export_onnx(small(1), tmp_path / "model.onnx", described())
 
 
-def test_a_failed_export_keeps_the_file_that_was_there(stubbed, tmp_path):
+def test_a_failed_export_keeps_the_file_that_was_there(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"old")
     with pytest.raises(GateError):
-        export_onnx(small(1, seed=1), tmp_path / "model.onnx", described())
+        export_onnx(BySize(small(1), small(1, seed=1)), tmp_path / "model.onnx", described())
     assert (tmp_path / "model.onnx").read_bytes() == b"old"
 
 
-def test_outputs_of_another_shape_fail_the_gate(stubbed, tmp_path):
+def test_outputs_of_another_shape_fail_the_gate(tmp_path):
     with pytest.raises(GateError, match=r"it gives .* not "):
-        export_onnx(small(3), tmp_path / "model.onnx", described(classes=3))
+        export_onnx(BySize(small(3), small(2)), tmp_path / "model.onnx", described(classes=3))
 
 
-def test_a_network_that_gives_no_number_fails_the_gate(stubbed, tmp_path):
+def test_a_network_that_gives_no_number_fails_the_gate(tmp_path):
     model = small(1)
     nn.init.constant_(model[3].weight, float("nan"))
     with pytest.raises(GateError, match="probabilities to inf"):
@@ -187,13 +195,25 @@ def test_a_network_that_gives_no_number_fails_the_gate(stubbed, tmp_path):
 def test_a_network_that_torch_cannot_export_fails_the_gate_in_one_line(tmp_path, capfd):
     class Stubborn(nn.Module):
         def forward(self, x):
-            return x[:, :1] if x.sum() > 0 else x[:, 1:2]  # depends on the values of the picture
+            return torch.special.i1(x[:, :1])  # for which ONNX has no operator
 
     with pytest.raises(GateError, match="PyTorch cannot export a network with encoder resnet18") as caught:
         export_onnx(Stubborn(), tmp_path / "model.onnx", described())
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("opset", [18, 20, 23])
+def test_a_file_has_the_operators_that_were_asked_for(tmp_path, opset):
+    assert export_onnx(small(1), tmp_path / "model.onnx", described(), opset=opset).mask >= 0.999
+    assert [entry.version for entry in onnx.load(tmp_path / "model.onnx").opset_import] == [opset]
+
+
+def test_sixteen_bits_are_read_as_such(tmp_path):
+    metadata = described().model_copy(update={"full_scale": 65535})
+    assert export_onnx(small(1), tmp_path / "model.onnx", metadata).mask >= 0.999
+    assert onnxruntime.InferenceSession(tmp_path / "model.onnx").get_inputs()[0].type == "tensor(uint16)"
 
 
 def test_the_check_covers_three_sizes_and_two_numbers_of_pictures():

@@ -14,7 +14,6 @@ from simclrseg.exporters import PRECISIONS
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from tests.exporters.test_onnx import described
-from tests.traced import take_for_traced
 
 PHOTOS = [
     np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1) for seed in range(6)
@@ -36,18 +35,13 @@ def plain(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def traced(plain, monkeypatch):
-    take_for_traced(plain, monkeypatch)
-
-
 def exported(folder, precision: str, **options):
     path = folder / "model.onnx"
     found = export_onnx(network(), path, described(), precision=precision, photos=PHOTOS[:2], **options)
     return path, found
 
 
-def test_fp16_takes_the_same_photos_and_gives_the_same_types(traced, tmp_path):
+def test_fp16_takes_the_same_photos_and_gives_the_same_types(tmp_path):
     path, found = exported(tmp_path, "fp16")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     types = {tensor.name: tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
@@ -58,7 +52,7 @@ def test_fp16_takes_the_same_photos_and_gives_the_same_types(traced, tmp_path):
     assert found.mask > 0.99 and found.probability < 1e-2
 
 
-def test_fp16_is_float32_from_the_photo_to_the_first_layer_because_65535_is_infinite_in_float16(traced, tmp_path):
+def test_fp16_is_float32_from_the_photo_to_the_first_layer_because_65535_is_infinite_in_float16(tmp_path):
     graph = onnx.load(exported(tmp_path, "fp16")[0]).graph
     makers = {name: node for node in graph.node for name in node.output}
     cast = makers[next(node for node in graph.node if node.op_type == "Conv").input[0]]
@@ -69,7 +63,7 @@ def test_fp16_is_float32_from_the_photo_to_the_first_layer_because_65535_is_infi
     assert cast.attribute[0].i == onnx.TensorProto.FLOAT16 and above[3].attribute[0].i == onnx.TensorProto.FLOAT
 
 
-def test_int8_computes_in_integers_all_but_the_last_layer(traced, tmp_path):
+def test_int8_computes_in_integers_all_but_the_last_layer(tmp_path):
     path, found = exported(tmp_path, "int8", calibration=PHOTOS[2:], tolerance=0.5)
     graph = onnx.load(path).graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
@@ -80,7 +74,7 @@ def test_int8_computes_in_integers_all_but_the_last_layer(traced, tmp_path):
     assert open_model(path, "cpu").metadata.checks["iou_change"] == pytest.approx(found.change)
 
 
-def test_int8_is_calibrated_on_the_photos_that_it_is_given(traced, tmp_path):
+def test_int8_is_calibrated_on_the_photos_that_it_is_given(tmp_path):
     def scales(photos):
         path, _ = exported(tmp_path, "int8", calibration=photos, tolerance=0.9)
         found = [tensor for tensor in onnx.load(path).graph.initializer if tensor.name.endswith("_scale")]
@@ -96,7 +90,7 @@ def test_int8_of_a_fixed_number_of_photos_is_calibrated_on_that_number(tmp_path)
     assert image.shape == [2, 48, 40, 3]
 
 
-def test_what_costs_too_much_leaves_no_file(traced, tmp_path):
+def test_what_costs_too_much_leaves_no_file(tmp_path):
     with pytest.raises(GateError, match="more than --tolerance 1e-09 allows"):
         exported(tmp_path, "int8", tolerance=1e-9, calibration=PHOTOS[2:])
     assert not list(tmp_path.iterdir())

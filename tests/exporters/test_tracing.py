@@ -1,10 +1,11 @@
-"""What is traced says the same as the network, and no layer's padding is arithmetic on symbolic sizes."""
+"""What is traced says the same as the network, and the padding of a layer is no arithmetic on sizes."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 
+import onnx
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from simclrseg.exporters import tracing
 from simclrseg.exporters.classification import DeployClassifier
-from simclrseg.exporters.onnx import Deploy
+from simclrseg.exporters.onnx import Deploy, export_onnx
 from simclrseg.exporters.tracing import traceable
 from tests.exporters.test_onnx import described
 
@@ -98,8 +99,8 @@ def test_a_classifier_whose_padding_follows_from_the_size_sees_that_of_training(
         "tu-regnety_002",
     ],
 )
-def test_no_layer_of_an_encoder_takes_a_size(encoder):
-    """Three stages have all kinds of layers that five have."""
+def test_one_of_each_family_is_exported_and_pads_by_numbers(tmp_path, encoder):
+    """Three stages have all kinds of layers that five have. Only the photo's own padding is computed in the graph."""
 
     class Last(nn.Module):
         def __init__(self) -> None:
@@ -107,6 +108,13 @@ def test_no_layer_of_an_encoder_takes_a_size(encoder):
             self.encoder = smp.encoders.get_encoder(encoder, weights=None, depth=3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.encoder(x)[-1][:, :1]
+            return nn.functional.interpolate(self.encoder(x)[-1][:, :1], scale_factor=8.0)
 
-    assert layers_with_sizes(traced(Deploy(Last().eval(), described()))) == ["aten.pad.default"]
+    torch.manual_seed(0)
+    export_onnx(Last().eval(), tmp_path / "model.onnx", described(encoder=encoder))
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    seen = {"image"}  # and what is computed from it
+    for node in graph.node:
+        if seen & set(node.input):
+            seen |= set(node.output)
+    assert sum(node.input[1] in seen for node in graph.node if node.op_type == "Pad") == 1

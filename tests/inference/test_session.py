@@ -14,7 +14,7 @@ from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import session, tensorrt
 from simclrseg.inference.session import CPU, CUDA, open_model
 
-HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "onnxscript", "matplotlib")
+HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "matplotlib")
 
 
 @pytest.mark.parametrize("module", ["session", "masks", "tiles", "outputs", "predictor", "pipeline", "files"])
