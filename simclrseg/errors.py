@@ -16,19 +16,49 @@ SimclrsegError          exit 2
 ├── GateError           exit 1: a check was not met, or some inputs failed
 └── Interrupted         exit 129, 130 or 143: stopped by a signal, state saved
 
+Each knows what it is about: ``option``, ``path``, ``value`` and ``remedy``, where there is one.
+
 Terminated is no error: the signal itself, which like KeyboardInterrupt no ``except Exception`` holds up.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 
 class SimclrsegError(Exception):
-    """Base of every error caused by input rather than by a bug."""
+    """Base of every error caused by input rather than by a bug.
+
+    Args:
+        reason: what was given, and why it cannot be.
+        remedy: what to do; the message is both, in one line.
+        option: the option that it is about, as a keyword: ``data_ratio``.
+        path: the file or folder that it is about.
+        value: what was given.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        reason: str,
+        remedy: str = "",
+        *,
+        option: str | None = None,
+        path: Path | str | None = None,
+        value: object = None,
+    ) -> None:
+        join = "; " if ": " in re.sub(r"\([^()]*\)", "", reason) else ": "
+        super().__init__(f"{reason}{join}{remedy}" if remedy else reason)
+        self.remedy, self.option, self.value = remedy, option, value
+        self.path = None if path is None else Path(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # for each class has arguments of its own
 
 
 class UsageError(SimclrsegError):
@@ -39,7 +69,7 @@ class UnknownName(UsageError):
     """A name that no table holds; the message offers the nearest one."""
 
     def __init__(self, kind: str, name: str, *, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}: {suggestion(name, known)}")
+        super().__init__(f"unknown {kind} {name!r}", suggestion(name, known), option=kind.replace(" ", "_"), value=name)
 
 
 class DataError(SimclrsegError):
@@ -70,7 +100,7 @@ class OutputError(SimclrsegError):
     """
 
     def __init__(self, path: str, reason: str, *, remedy: str = "choose another folder") -> None:
-        super().__init__(f"{path} cannot be written ({reason}): {remedy}")
+        super().__init__(f"{path} cannot be written ({reason})", remedy, path=path)
         self.reason = reason
 
 
@@ -125,6 +155,12 @@ class Terminated(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+
+
+def _again(kind: type[SimclrsegError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SimclrsegError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -109,13 +109,13 @@ class ModelMetadata(BaseModel):
             values = {name: json.loads(text) for name, text in ours.items()}
             if values["format_version"] > FORMAT_VERSION:
                 raise ModelFileError(
-                    f"the file has format {values['format_version']}, this version reads up to {FORMAT_VERSION}: "
-                    "update simclrseg (pip install -U simclrseg)"
+                    f"the file has format {values['format_version']}, this version reads up to {FORMAT_VERSION}",
+                    "update simclrseg (pip install -U simclrseg)",
                 )
             return cls.model_validate(values)
         except (json.JSONDecodeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ModelFileError(f"the file's metadata cannot be read ({reason}): export it again") from error
+            raise ModelFileError(f"the file's metadata cannot be read ({reason})", "export it again") from error
 
 
 def numbered_bands(count: int) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
     except (OSError, OutputError) as error:
         remove_empty(created)
         reason = error.reason if isinstance(error, OutputError) else error.strerror
-        raise RunError(f"cannot create {folder}: {reason}; choose another folder with --runs") from error
+        raise RunError(f"cannot create {folder}: {reason}", "choose another folder with --runs") from error
 
 
 def _delete(run: Run) -> None:
@@ -145,7 +145,12 @@ def _delete(run: Run) -> None:
 def check_name(name: str) -> None:
     """Raise UsageError unless the name can be a run's folder."""
     if not NAME.fullmatch(name):
-        raise UsageError(f"--name {name!r}: use letters, digits and . _ + - only, beginning with a letter or digit")
+        raise UsageError(
+            f"--name {name!r}",
+            "use letters, digits and . _ + - only, beginning with a letter or digit",
+            option="name",
+            value=name,
+        )
 
 
 def record(run: Run, **facts: Any) -> None:
@@ -185,7 +190,7 @@ def lock(run: Run) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise RunError(
-                f"{run.folder} is being written by {holder}: wait for it, or choose another --name"
+                f"{run.folder} is being written by {holder}", "wait for it, or choose another --name", path=run.folder
             ) from None
         with writing(path):
             file.truncate(0)
@@ -220,7 +225,7 @@ def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
     for run in list_runs(root, kind):
         if run.finished and run.holds(holding):
             return run
-    raise RunError(f"no finished run under {root / kind} holds {holding}: {remedy}")
+    raise RunError(f"no finished run under {root / kind} holds {holding}", remedy)
 
 
 def find(root: Path, kind: Kind, name: str) -> Run:
@@ -233,15 +238,17 @@ def find(root: Path, kind: Kind, name: str) -> Run:
         if folder.is_dir() and (folder / ENVIRONMENT).is_file():
             run = Run(folder)
             if run.kind != kind and run.kind in get_args(Kind):
-                raise RunError(f"{folder} is {_a(run.kind)} run, and {_a(kind)} run is needed: {_remedy(kind, run)}")
+                raise RunError(
+                    f"{folder} is {_a(run.kind)} run, and {_a(kind)} run is needed", _remedy(kind, run), path=folder
+                )
             return run
     for other in get_args(Kind):
         if other != kind and (root / other / name / ENVIRONMENT).is_file():
             run = Run(root / other / name)
-            raise RunError(f"no such run {name!r} in {root / kind}, only {_a(other)} run: {_remedy(kind, run)}")
+            raise RunError(f"no such run {name!r} in {root / kind}, only {_a(other)} run", _remedy(kind, run))
     known = [run.name for run in list_runs(root, kind)]
     hint = suggestion(name, known) if known else "there are no runs there yet; --runs names another folder"
-    raise RunError(f"no such run {name!r} in {root / kind}: {hint}")
+    raise RunError(f"no such run {name!r} in {root / kind}", hint)
 
 
 def _a(kind: str) -> str:
@@ -278,17 +285,17 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         if allow_unfinished:
             return run
         raise RunError(
-            f"run {run.name!r} in {root / kind} is not finished: "
-            f"resume it with `simclrseg {kind} --resume {run.name}{option(root)}`, "
-            "or take it as it is with --allow-unfinished"
+            f"run {run.name!r} in {root / kind} is not finished",
+            f"resume it with `simclrseg {kind} --resume {run.name}{option(root)}`, or take it as it is with "
+            "--allow-unfinished",
         )
     if runs:
         run = runs[0]
         lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
         config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
         raise RunError(
-            f"run {run.name!r} in {root / kind} {lack}: "
-            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`"
+            f"run {run.name!r} in {root / kind} {lack}",
+            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`",
         )
     return None
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simclrseg.config.pull import PullConfig
 
 _REACH = "ask its owner for access, or name another"
-_OUT_OF_REACH = {errno.EACCES: _REACH, errno.EPERM: _REACH, errno.ENAMETOOLONG: "no path is that long; name another"}
+_OUT_OF_REACH = {errno.EACCES: _REACH, errno.EPERM: _REACH, errno.ENAMETOOLONG: "name a shorter one"}
 
 app = typer.Typer(
     name="simclrseg",
@@ -118,7 +118,7 @@ def evaluate(config: EvaluateConfig) -> None:
     as_json = config.console.as_json
     console.print_result(result if as_json else summary(result), as_json=as_json)
     if missed := result.get("missed"):
-        raise GateError(f"--min is not met: {'; '.join(missed)}")
+        raise GateError(f"--min is not met: {'; '.join(missed)}", option="min")
 
 
 @command(
@@ -220,7 +220,9 @@ def _systems_refusals_in_one_line() -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename and (remedy := _OUT_OF_REACH.get(error.errno or 0)):
-            raise UsageError(f"{error.filename}: {error.strerror}: {remedy}") from error
+            raise UsageError(
+                f"{error.filename}: {error.strerror}", remedy, path=error.filename, option="output"
+            ) from error
         if error.errno not in UNWRITABLE:
             raise
         console.drop_unwritable()

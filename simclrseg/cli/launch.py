@@ -28,7 +28,13 @@ def launch(devices: int | None) -> None:
     for word in sys.argv[1:]:
         path = word.rpartition("=")[2]
         if os.path.exists(path) and Path(path).is_fifo():  # a word may be longer than any path
-            raise UsageError(f"{path} is a pipe, which {devices} processes cannot all read: save it as a file")
+            raise UsageError(
+                f"{path} is a pipe, which {devices} processes cannot all read",
+                "save it as a file",
+                path=path,
+                option="devices",
+                value=devices,
+            )
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun

@@ -137,7 +137,9 @@ def load_backbone(
 
     found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder)
     if found.file is None:
-        raise UsageError(f"{found.label} names no weights: name a run, a published backbone or a file")
+        raise UsageError(
+            f"{found.label} names no weights", "name a run, a published backbone or a file", option="pretrained"
+        )
     metadata = found.metadata
     backbone = build_backbone(
         metadata.encoder if metadata else encoder,
@@ -165,14 +167,18 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
     words: dict[str, Any] = {"config_file": None}
     for name, value in keywords.items():
         if name != "config" and name not in knobs:
-            raise UsageError(f"{command} has no option {name!r}: {suggestion(name, [*knobs, 'config'])}")
+            raise UsageError(
+                f"{command} has no option {name!r}", suggestion(name, [*knobs, "config"]), option=name, value=value
+            )
         several = isinstance(value, list | tuple)
         value = [_path_text(item) for item in value] if several else _path_text(value)
         if name == "config":
             words["config_file"] = value
             continue
         if name == "dry_run" and value:
-            raise UsageError(f"a dry run leaves no run to return: type `simclrseg {command} --dry-run`")
+            raise UsageError(
+                "a dry run leaves no run to return", f"type `simclrseg {command} --dry-run`", option="dry_run"
+            )
         many = knobs[name].values.many and not isinstance(value, list | tuple)
         words[knobs[name].name] = [value] if many and value is not None else value
     return config_from(model, words)

@@ -90,7 +90,7 @@ def _read(model: type[BaseModel], words: Mapping[str, Any]) -> Typed:
     typed = Typed()
     if run := words.get("resume"):
         if file is not None:
-            raise UsageError("--resume takes the run's own configuration: leave out --config")
+            raise UsageError("--resume takes the run's own configuration", "leave out --config", option="resume")
         (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
         typed.run = _folder_of(run, root=words.get("runs") or default, command=command_of(model))
         file = str(typed.run / "config.yaml")
@@ -102,7 +102,12 @@ def _read(model: type[BaseModel], words: Mapping[str, Any]) -> Typed:
         before = typed.given.setdefault(knob.path, value)
         first = typed.names.setdefault(knob.path, name)
         if before != value:
-            raise UsageError(f"{first} {_shown(before)} and {name} {_shown(value)} are not the same: leave one out")
+            raise UsageError(
+                f"{first} {_shown(before)} and {name} {_shown(value)} are not the same",
+                "leave one out",
+                option=knob.name,
+                value=value,
+            )
     return typed
 
 
@@ -127,7 +132,9 @@ def _value(knob: Knob, word: Any) -> Any:
 def _assignment(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise UsageError(f"--set {text} is not a key and its value, such as training.epochs=5")
+        raise UsageError(
+            f"--set {text} is not a key and its value, such as training.epochs=5", option="set", value=text
+        )
     return key.strip(), value.strip()
 
 
@@ -139,7 +146,12 @@ def _set(
     for key, text in assignments:
         knob = key_of(model, key, *chosen, source=f"--set {key}")
         if knob.transient:
-            raise UsageError(f"--set {key}: is no key of a file but belongs to one call: type {knob.flag}")
+            raise UsageError(
+                f"--set {key}: is no key of a file but belongs to one call",
+                f"type {knob.flag}",
+                option="set",
+                value=key,
+            )
         value: Any = text.replace(",", " ").split() if knob.values.length else text
         if knob.values.many:
             value = [*(found[knob.path][1] if knob.path in found else ()), text]

@@ -141,7 +141,7 @@ def _differences(models: Sequence[Evaluated], baseline: str | None) -> dict[str,
     for model in models:
         if model.indices != first.indices:
             raise DataError(
-                f"{first.name} and {model.name} could not read the same photos: repair them, or leave them out"
+                f"{first.name} and {model.name} could not read the same photos", "repair them, or leave them out"
             )
     weights = draws(first.scores)
     return {model.name: differences(first.scores, model.scores, weights) for model in models if model is not first}
@@ -225,7 +225,9 @@ def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:
         name, _, bound = text.partition("=")
         known = [metric for metric in scored.target.metric_names(scored.metadata) if metric in GATES]
         if name not in known:
-            raise UsageError(f"--min {text}: {scored.name} has no {name}: {suggestion(name, known)}")
+            raise UsageError(
+                f"--min {text}: {scored.name} has no {name}", suggestion(name, known), option="min", value=text
+            )
         gates[name] = max(float(bound), gates.get(name, 0.0))
     return gates
 

@@ -108,7 +108,9 @@ def check_options(config: ExportConfig) -> None:
         if knobs(config)[knob] != knobs(ExportConfig())[knob] and config.model.format not in fitting:
             raise UsageError(
                 f"--{knob.replace('_', '-')} is not for --format {config.model.format}: it goes with "
-                f"{' and '.join(fitting)}"
+                f"{' and '.join(fitting)}",
+                option=knob,
+                value=knobs(config)[knob],
             )
 
 
@@ -132,8 +134,8 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
             raise
     if not run.holds(BACKBONE_FILE):
         raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE}: "
-            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
+            f"run {run.name!r} holds no {BACKBONE_FILE}",
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`",
         )
     return run
 
@@ -149,15 +151,19 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
     if format == PUBLISHED and not config.console.output:
         path = file_to_publish(run)
     if path.suffix != suffix:
-        raise UsageError(f"-o {path}: the name of a file of --format {format} ends in {suffix}")
+        raise UsageError(
+            f"-o {path}: the name of a file of --format {format} ends in {suffix}", option="output", path=path
+        )
     if path.is_dir():
-        raise UsageError(f"-o {path} is a folder: name a file")
+        raise UsageError(f"-o {path} is a folder", "name a file", option="output", path=path)
     if any(path.exists() and path.samefile(run.folder / own) for own in (MODEL_FILE, BACKBONE_FILE) if run.holds(own)):
-        raise UsageError(f"{path} is the run's own: pass -o FILE for a copy")
+        raise UsageError(f"{path} is the run's own", "pass -o FILE for a copy", option="output", path=path)
     if path.exists() and not config.console.overwrite:
-        raise UsageError(f"{path} exists: pass --overwrite to replace it, or -o for another file")
+        raise UsageError(
+            f"{path} exists", "pass --overwrite to replace it, or -o for another file", option="overwrite", path=path
+        )
     if config.console.output and not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}")
+        raise UsageError(f"-o {path}: there is no folder {path.parent}", option="output", path=path)
     return path
 
 
@@ -183,7 +189,9 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
     file = run.folder / BACKBONE_FILE
     metadata = read_metadata(file)
     if metadata is None:
-        raise WeightsError(f"{file} holds no metadata of simclrseg: `simclrseg pretrain` makes one that does")
+        raise WeightsError(
+            f"{file} holds no metadata of simclrseg", "`simclrseg pretrain` makes one that does", path=file
+        )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     load_backbone(backbone, file, minimum=1.0)
     return backbone, metadata
@@ -212,7 +220,7 @@ def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> 
     for photo in (*found.check, *found.calibration):
         if photo.shape[2] != metadata.in_channels:
             raise DataError(
-                f"the photos have {photo.shape[2]} bands, the model takes {metadata.in_channels}: "
-                "pass --calibrate FOLDER with photos like those it was trained on"
+                f"the photos have {photo.shape[2]} bands, the model takes {metadata.in_channels}",
+                "pass --calibrate FOLDER with photos like those it was trained on",
             )
     return found

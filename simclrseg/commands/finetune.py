@@ -191,8 +191,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             finish_run(run)
     if problem is not None:
         raise GateError(
-            f"{problem}; the run is finished without {ONNX_FILE}: "
-            f"try `simclrseg export {run.name}{runs.option(run.root)}` later"
+            f"{problem}; the run is finished without {ONNX_FILE}",
+            f"try `simclrseg export {run.name}{runs.option(run.root)}` later",
         ) from problem
     return {
         "run": str(run.folder),
@@ -418,10 +418,19 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained) -> str:
     asked, source = config.model.backbone, pretrained.metadata
     if source is None:
         if pretrained.file is not None and asked is None:
-            raise UsageError(f"{pretrained.file} does not say which encoder it holds: name it with --backbone")
+            raise UsageError(
+                f"{pretrained.file} does not say which encoder it holds",
+                "name it with --backbone",
+                option="backbone",
+                path=pretrained.file,
+            )
         return asked or DEFAULT_BACKBONE
     if asked is not None and asked != source.encoder:
-        raise UsageError(f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}")
+        raise UsageError(
+            f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}",
+            option="backbone",
+            value=asked,
+        )
     return source.encoder
 
 

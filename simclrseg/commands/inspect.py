@@ -25,13 +25,13 @@ def inspect(config: ExportConfig) -> dict[str, Any]:
     """
     path = Path(config.console.inspect or "")
     if reason := why_not_a_file(path):
-        raise ModelFileError(f"{path}: {reason}")
+        raise ModelFileError(f"{path}: {reason}", path=path)
     if path.suffix not in READERS:
-        raise ModelFileError(f"{path}: the names of exported files end in {', '.join(READERS)}")
+        raise ModelFileError(f"{path}: the names of exported files end in {', '.join(READERS)}", path=path)
     try:
         facts = READERS[path.suffix](path)
     except ModelFileError as error:
-        raise ModelFileError(f"{path} {error}") from error
+        raise ModelFileError(f"{path} {error}", path=path) from error
     if not facts["metadata"]:
         log.warning(f"{path} was not exported by simclrseg: it says nothing of classes, sizes or normalisation")
     if not config.console.as_json:

@@ -74,20 +74,30 @@ def _check(config: PredictConfig, model: Model) -> None:
     """Raise UsageError for what this model cannot do."""
     kinds = [] if model.classifies else config.console.outputs
     if config.input.threshold is not None and model.metadata.threshold is None:
-        raise UsageError(f"--threshold: {model.path} gives a probability a class and takes the likeliest; leave it out")
+        raise UsageError(
+            f"--threshold: {model.path} gives a probability a class and takes the likeliest",
+            "leave it out",
+            option="threshold",
+        )
     if model.classifies and (config.console.outputs != ["mask"] or config.method.tile):
-        raise UsageError(f"{model.path} gives labels, not masks: leave out --as and --tile")
+        raise UsageError(
+            f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
+        )
     coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
     if coloured and not model.metadata.takes_photos:
         raise UsageError(
             f"--as {coloured[0]} shows photos, and {model.path} takes other pictures, with the bands "
-            f"{', '.join(model.metadata.bands)} up to {model.metadata.full_scale:,}"
+            f"{', '.join(model.metadata.bands)} up to {model.metadata.full_scale:,}",
+            option="as",
+            value=coloured[0],
         )
     tile, side, (_, height, width) = config.method.tile, model.metadata.image_size, model.fixed
     height, width = height or tile or side, width or tile or side
     if tile and (height, width) != (tile, tile):
         remedy = f"take --tile {height}" if height == width else "leave out --tile"
-        raise UsageError(f"--tile {tile}: {model.path} takes {height} x {width} pixels only; {remedy}")
+        raise UsageError(
+            f"--tile {tile}: {model.path} takes {height} x {width} pixels only", remedy, option="tile", value=tile
+        )
     if not tile and (height, width) != (side, side):
         log.warning(
             f"{model.path} takes {height} x {width} pixels only, so photos are brought to that, though it was trained "
@@ -109,7 +119,7 @@ def _files(
         skip_existing=output.skip_existing,
     )
     if output.as_json and any(None in job.targets.values() for job in jobs):
-        raise UsageError("--json prints to stdout, where the result goes too: name a file with -o")
+        raise UsageError("--json prints to stdout, where the result goes too", "name a file with -o", option="json")
     predictor = Predictor(
         model,
         tile=config.method.tile,
@@ -149,9 +159,11 @@ def _labels(
     table = config.console.output
     if table is not None:
         if Path(table).suffix.lower() not in (".csv", ".json"):
-            raise UsageError(f"-o {table}: labels are written as a table; name a .csv or .json file")
+            raise UsageError(
+                f"-o {table}: labels are written as a table", "name a .csv or .json file", option="output", path=table
+            )
         if Path(table).exists() and not config.console.overwrite:
-            raise UsageError(f"{table} exists: nothing is replaced without --overwrite")
+            raise UsageError(f"{table} exists: nothing is replaced without --overwrite", option="overwrite", path=table)
         check_writable(Path(table).parent)
     predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels))
 
@@ -248,11 +260,14 @@ def find_model(root: Path, name: str | None) -> Path:
         return run.folder / ONNX_FILE
     if Path(name).suffix == ".onnx":
         if reason := why_not_a_file(name):
-            raise UsageError(f"--model {name}: {reason}")
+            raise UsageError(f"--model {name}: {reason}", option="model", value=name)
         return Path(name)
     run = runs.find(root, "finetune", name)
     if not run.holds(ONNX_FILE):
         raise UsageError(
-            f"run {run.name!r} holds no {ONNX_FILE}: write it with `simclrseg export {run.name}{runs.option(run.root)}`"
+            f"run {run.name!r} holds no {ONNX_FILE}",
+            f"write it with `simclrseg export {run.name}{runs.option(run.root)}`",
+            option="model",
+            value=run.name,
         )
     return run.folder / ONNX_FILE

@@ -280,7 +280,12 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
     init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
     source = init.metadata
     if source is not None and source.encoder != name:
-        raise UsageError(f"--init {init.label} is a {source.encoder}: pass --backbone {source.encoder}")
+        raise UsageError(
+            f"--init {init.label} is a {source.encoder}",
+            f"pass --backbone {source.encoder}",
+            option="init",
+            value=init.label,
+        )
     return init
 
 

@@ -102,7 +102,9 @@ def _destination(config: PullConfig, source: Source, entry: Published | None) ->
     stem = entry.name if entry else source.repo_id.split("/")[1]
     path = Path(config.download.output, f"{stem}.safetensors")
     if path.exists() and not config.download.force:
-        raise UsageError(f"{path} exists: pass --force to replace it, or --output for another folder")
+        raise UsageError(
+            f"{path} exists", "pass --force to replace it, or --output for another folder", option="force", path=path
+        )
     return path
 
 
@@ -129,7 +131,9 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
     encoder = config.source.backbone
     ours = _metadata(file)
     if ours is not None and encoder is not None and ours.encoder != encoder:
-        raise UsageError(f"{source} is a {ours.encoder}, not a {encoder}: leave --backbone out")
+        raise UsageError(
+            f"{source} is a {ours.encoder}, not a {encoder}", "leave --backbone out", option="backbone", value=encoder
+        )
     if ours is not None or (encoder is None and file.suffix not in PICKLES):
         return file
 
@@ -155,7 +159,9 @@ def _metadata(file: Path) -> ModelMetadata | None:
         with safetensors.safe_open(file, framework="np") as opened:
             return ModelMetadata.from_strings(opened.metadata() or {})
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{file} is no whole safetensors file ({error}): ask whoever published it") from error
+        raise WeightsError(
+            f"{file} is no whole safetensors file ({error})", "ask whoever published it", path=file
+        ) from error
 
 
 def _next(name: str, file: Path, entry: Published | None, config: PullConfig) -> str:

@@ -48,5 +48,7 @@ def find_preset(name_or_path: str) -> Path:
     if not reason or path.is_fifo():  # as of `--config <(command)`; it is read once
         return path
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise UsageError(f"--config {name_or_path}: {reason}; presets are {', '.join(PRESETS)}")
+        raise UsageError(
+            f"--config {name_or_path}: {reason}; presets are {', '.join(PRESETS)}", option="config", value=name_or_path
+        )
     raise UnknownName("preset", name_or_path, known=PRESETS)

@@ -86,7 +86,9 @@ def cached(
             return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
         if where == "ram":
             left = size_text(room.left)
-            raise DataError(f"--cache ram: {what}, and {left} of memory may be taken: pass --cache auto")
+            raise DataError(
+                f"--cache ram: {what}, and {left} of memory may be taken", "pass --cache auto", option="cache"
+            )
     if not write:
         return _as_it_lies(dataset, masks=masks, what=what)
     try:
@@ -119,16 +121,23 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
         missing = sum(file.missing(indices) for file in files)
         room = shutil.disk_usage(_folder()).free * DISK_SHARE[where]
     except OutputError as error:
-        raise DataError(f"--cache {where}: {_folder()} cannot be written: {error.reason}; {_ELSEWHERE}") from error
+        raise DataError(
+            f"--cache {where}: {_folder()} cannot be written: {error.reason}", _ELSEWHERE, option="cache", value=where
+        ) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(f"--cache {where}: {error.filename or _folder()}: {reason}; {_ELSEWHERE}") from error
+        raise DataError(
+            f"--cache {where}: {error.filename or _folder()}: {reason}", _ELSEWHERE, option="cache", value=where
+        ) from error
     if missing > room:
         for file in files:
             file.discard_if_empty()
         raise DataError(
-            f"--cache {where}: {what}, {size_text(missing)} of it still to be written to {_folder()}, "
-            f"where {size_text(room)} may be taken: make room there, or {_ELSEWHERE}"
+            f"--cache {where}: {what}, {size_text(missing)} of it still to be written to {_folder()}, where "
+            f"{size_text(room)} may be taken",
+            f"make room there, or {_ELSEWHERE}",
+            option="cache",
+            value=where,
         )
     log.info(f"{what}, kept in {_folder()} as they are read, {size_text(missing)} still to come (--cache {where})")
     return Cached(dataset, *files)

@@ -69,12 +69,17 @@ class Loader:
     ) -> None:
         if batch_size % world_size:
             raise UsageError(
-                f"batch size {batch_size} cannot be shared out over {world_size} processes: "
-                f"take {math.ceil(batch_size / world_size) * world_size}"
+                f"batch size {batch_size} cannot be shared out over {world_size} processes",
+                f"take {math.ceil(batch_size / world_size) * world_size}",
+                option="batch_size",
+                value=batch_size,
             )
         if drop_last and len(samples) < batch_size:
             raise UsageError(
-                f"batch size {batch_size} is larger than the set of {len(samples)}: take {len(samples)} or less"
+                f"batch size {batch_size} is larger than the set of {len(samples)}",
+                f"take {len(samples)} or less",
+                option="batch_size",
+                value=batch_size,
             )
         self.samples = samples
         self.batch_size = batch_size

@@ -43,7 +43,8 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
             values = ", ".join(map(str, beyond[:8]))
             raise DataError(
                 f"{dataset.mask_path(index) or dataset.keys[index]} has values {values}; {dataset.name} has the class "
-                f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored: correct the mask"
+                f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored",
+                "correct the mask",
             )
         return pixels[:classes]
 

@@ -41,11 +41,21 @@ def read_normalization(source: str) -> Normalization:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(
-            f"--normalization {source} cannot be read ({reason}): "
-            "write `mean: [0.4, 0.4, 0.4]` and `std: [0.2, 0.2, 0.2]`"
+            f"--normalization {source} cannot be read ({reason})",
+            "write `mean: [0.4, 0.4, 0.4]` and `std: [0.2, 0.2, 0.2]`",
+            option="normalization",
+            value=source,
         ) from error
     if len(chosen.mean) != len(chosen.std) or not all(0 < std <= 1 for std in chosen.std):
-        raise DataError(f"--normalization {source}: every mean needs a std above 0 and up to 1, for pixels in [0, 1]")
+        raise DataError(
+            f"--normalization {source}: every mean needs a std above 0 and up to 1, for pixels in [0, 1]",
+            option="normalization",
+            value=source,
+        )
     if not all(0 <= mean <= 1 for mean in chosen.mean):
-        raise DataError(f"--normalization {source}: means lie in [0, 1], as pixels do once divided by their full scale")
+        raise DataError(
+            f"--normalization {source}: means lie in [0, 1], as pixels do once divided by their full scale",
+            option="normalization",
+            value=source,
+        )
     return chosen

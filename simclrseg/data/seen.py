@@ -68,5 +68,5 @@ def _hashes(text: str) -> list[bytes]:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise DataError("the weights' record of the photos they have seen is damaged: fetch them again") from error
+        raise DataError("the weights' record of the photos they have seen is damaged", "fetch them again") from error
     return [content[start : start + _BYTES] for start in range(0, len(content), _BYTES)]

@@ -233,13 +233,15 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error}): restore it, or remove it, and the split is made "
-            "anew from the photos that are there"
+            f"{path} cannot be read ({type(error).__name__}: {error})",
+            "restore it, or remove it, and the split is made anew from the photos that are there",
+            path=path,
         ) from error
     if gone := [key for key in parts["test"] if key not in places]:
         raise DataError(
             f"{len(gone):,} of {len(parts['test']):,} test photos of {path} are not in {dataset.name}, such as "
-            f"{gone[0]}: restore them, or name others with --dataset"
+            f"{gone[0]}",
+            "restore them, or name others with --dataset",
         )
     if gone := [key for key in (*parts["train"], *parts["validation"]) if key not in places]:
         log.warning(f"{len(gone):,} photos that were trained on are not in {dataset.name} any more, such as {gone[0]}")
@@ -258,8 +260,10 @@ def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
     if not all(found):
         bare = [key for key, match in zip(keys, found, strict=True) if not match]
         raise DataError(
-            f"--group-by {pattern!r} finds nothing in {len(bare):,} of {len(keys):,} paths, such as {bare[0]}: "
-            "it must say the group of every photo"
+            f"--group-by {pattern!r} finds nothing in {len(bare):,} of {len(keys):,} paths, such as {bare[0]}: it "
+            "must say the group of every photo",
+            option="group_by",
+            value=pattern,
         )
     return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
 
@@ -344,8 +348,8 @@ def _check_groups(groups: Sequence[str], parts: Mapping[str, Iterable[int]]) -> 
         for index in indices:
             if homes.setdefault(groups[index], part) != part:
                 raise DataError(
-                    f"the lists put photos of the group {groups[index]!r} into {homes[groups[index]]} and {part}: "
-                    "pass --test-split random, or leave out --group-by"
+                    f"the lists put photos of the group {groups[index]!r} into {homes[groups[index]]} and {part}",
+                    "pass --test-split random, or leave out --group-by",
                 )
 
 
@@ -426,4 +430,6 @@ def _file_digest(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; restore it, or take it out of the set") from error
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "restore it, or take it out of the set", path=path
+        ) from error

@@ -168,7 +168,7 @@ class Checkpoints:
                         back = f"copy {kept} over {self._last.name} to go back to step {state.step}, or "
                         break
             remedy = f"{back}start the run again, with --overwrite"
-            raise RunError(f"{path} cannot be used ({misfit}): {remedy}") from misfit
+            raise RunError(f"{path} cannot be used ({misfit})", remedy, path=path) from misfit
 
     def _save(self, path: Path, content: dict[str, Any]) -> None:
         if not distributed.is_main():
@@ -186,7 +186,7 @@ class Checkpoints:
                 yield
         except (OutputError, RuntimeError) as error:
             reason = error.reason if isinstance(error, OutputError) else str(error).splitlines()[0]
-            raise TrainingError(f"{path} cannot be written ({reason}): free some space") from error
+            raise TrainingError(f"{path} cannot be written ({reason})", "free some space", path=path) from error
 
 
 def _load_state(path: Path) -> TrainingState:
@@ -222,14 +222,14 @@ def _load(path: Path) -> Any:
     except Misfit:
         raise
     except (MemoryError, PermissionError) as error:
-        raise RunError(f"{path} cannot be read ({_reason(error)}): mend that, and try again") from error
+        raise RunError(f"{path} cannot be read ({_reason(error)})", "mend that, and try again", path=path) from error
     except pickle.UnpicklingError as error:  # which torch says at length, and how to read it all the same
         raise Misfit("it holds more than tensors and numbers") from error
     except Exception as error:  # zipfile and torch raise a different class for each way in which a file can be broken
         raise Misfit(_reason(error)) from error
     written = content.pop("format", FORMAT) if isinstance(content, dict) else FORMAT
     if written != FORMAT:
-        raise RunError(f"{path} has format {written}, and this version reads {FORMAT}: update simclrseg")
+        raise RunError(f"{path} has format {written}, and this version reads {FORMAT}", "update simclrseg", path=path)
     return content
 
 

@@ -58,7 +58,7 @@ class Dispensable:
         except SimclrsegError:
             raise
         except Exception as error:
-            raise TrainingError(f"--log {self._name}: {_reason(error)}") from error
+            raise TrainingError(f"--log {self._name}: {_reason(error)}", option="log", value=self._name) from error
 
     def on_step(self, record: StepRecord) -> None:
         self._tell(lambda observer: observer.on_step(record))
@@ -146,7 +146,12 @@ def _reason(error: Exception) -> str:
 
 def _require(package: str) -> None:
     if find_spec(package) is None:
-        raise UsageError(f"--log {package}: the package is not installed; run: pip install 'simclrseg[{package}]'")
+        raise UsageError(
+            f"--log {package}: the package is not installed",
+            f"run: pip install 'simclrseg[{package}]'",
+            option="log",
+            value=package,
+        )
 
 
 def _step_values(record: StepRecord) -> dict[str, float]:

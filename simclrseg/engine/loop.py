@@ -430,5 +430,5 @@ def _require_finite(model: nn.Module, step: int) -> None:
     floats = [value for value in model.state_dict().values() if value.is_floating_point() and value.numel()]
     if not torch.stack([value.abs().amax() for value in floats]).isfinite().all():
         raise TrainingError(
-            f"the weights are not finite after step {step}: try a lower --learning-rate, --clip 1 or --precision fp32"
+            f"the weights are not finite after step {step}", "try a lower --learning-rate, --clip 1 or --precision fp32"
         )

@@ -55,7 +55,8 @@ class Meter:
             if not math.isfinite(record.logs["loss"]):
                 raise TrainingError(
                     f"the loss is {record.logs['loss']} at step {record.step} (epoch {record.epoch}, learning rate "
-                    f"{record.learning_rate:.3g}): try a lower --learning-rate, --clip 1 or --precision fp32"
+                    f"{record.learning_rate:.3g})",
+                    "try a lower --learning-rate, --clip 1 or --precision fp32",
                 )
             for name, value in record.logs.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value * record.images

@@ -42,10 +42,13 @@ def choose_device(name: str = "auto") -> torch.device:
             log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
     elif name == "cuda" and not _cuda():
         raise DeviceError(
-            f"--device cuda: {_cuda_remedy() if nvidia_gpu_is_there() else 'there is no NVIDIA GPU here'}"
+            f"--device cuda: {(_cuda_remedy() if nvidia_gpu_is_there() else 'there is no NVIDIA GPU here')}",
+            option="device",
         )
     elif name == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("--device mps: there is no Apple GPU that this torch can use; try --device auto")
+        raise DeviceError(
+            "--device mps: there is no Apple GPU that this torch can use", "try --device auto", option="device"
+        )
     if distributed.world_size() > 1:
         return _device_of_this_process(name)
     return torch.device(name)
@@ -54,12 +57,12 @@ def choose_device(name: str = "auto") -> torch.device:
 def _device_of_this_process(name: str) -> torch.device:
     """One GPU for each process of a machine."""
     if name == "mps":
-        raise DeviceError("--device mps: an Apple GPU serves one process; leave out --devices")
+        raise DeviceError("--device mps: an Apple GPU serves one process", "leave out --devices", option="device")
     if name == "cpu":
         return torch.device(name)
     processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
     if processes > gpus:
-        raise DeviceError(f"{processes} processes need as many GPUs, and there are {gpus}: pass --devices {gpus}")
+        raise DeviceError(f"{processes} processes need as many GPUs, and there are {gpus}", f"pass --devices {gpus}")
     torch.cuda.set_device(distributed.local_rank())
     return torch.device("cuda", distributed.local_rank())
 
@@ -122,7 +125,9 @@ def compiled(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
     except (TorchDynamoException, InductorError, InvalidCxxCompiler) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TrainingError(
-            f"--compile does not work here ({reason[:160]}): leave it out, or install a C++ compiler such as g++"
+            f"--compile does not work here ({reason[:160]})",
+            "leave it out, or install a C++ compiler such as g++",
+            option="compile",
         ) from error
     finally:
         model._compiled_call_impl = None

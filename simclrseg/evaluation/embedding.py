@@ -73,9 +73,16 @@ def check(method: str, network: Any | None, photos: int) -> None:
     """
     EMBEDDINGS[method]  # is imported here
     if network is None:
-        raise UsageError(f"--embed {method} needs features, and an exported file gives only answers: name its run")
+        raise UsageError(
+            f"--embed {method} needs features, and an exported file gives only answers",
+            "name its run",
+            option="embed",
+            value=method,
+        )
     if photos < FEWEST:
-        raise DataError(f"--embed {method} needs {FEWEST} photos or more, and {photos} are scored")
+        raise DataError(
+            f"--embed {method} needs {FEWEST} photos or more, and {photos} are scored", option="embed", value=method
+        )
 
 
 def embed(model: Evaluated, method: str, *, machine: Machine, batch_size: int, root: Path, folder: Path) -> Embedding:
@@ -145,7 +152,11 @@ def draw(
         indices = [index for index in indices if labels[index] != UNLABELLED]
     indices = spread(indices, MOST)
     if len(indices) < FEWEST:
-        raise DataError(f"--embed {method} needs {FEWEST} photos or more, and {len(indices)} are scored")
+        raise DataError(
+            f"--embed {method} needs {FEWEST} photos or more, and {len(indices)} are scored",
+            option="embed",
+            value=method,
+        )
     points: dict[str, np.ndarray] = {}
     silhouettes: dict[str, float] = {}
     for title, encoder in encoders.items():

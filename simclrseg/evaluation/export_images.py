@@ -57,8 +57,8 @@ def photos_of_run(
     except SimclrsegError as error:
         if needed_by is not None:
             raise DataError(
-                f"{needed_by} is measured on photos, and the run's own are not at hand ({error}): "
-                "pass --calibrate FOLDER with photos like them"
+                f"{needed_by} is measured on photos, and the run's own are not at hand ({error})",
+                "pass --calibrate FOLDER with photos like them",
             ) from error
         figure = "IoU" if masked else "accuracy"
         log.warning(

@@ -41,13 +41,16 @@ def open_exported(
     try:
         model = open_model(path, device, describe=describe)
     except NoMetadata as error:
-        raise ModelFileError(f"{path} does not say what it is of: pass --classes and --size, and --dataset") from error
+        raise ModelFileError(
+            f"{path} does not say what it is of", "pass --classes and --size, and --dataset", path=path
+        ) from error
     log.info(model.describe())
     side, (_, height, width) = model.metadata.image_size, model.fixed
     if (height or side, width or side) != (side, side):
         raise ModelFileError(
-            f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}: "
-            "export it without --fixed-shape"
+            f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}",
+            "export it without --fixed-shape",
+            path=path,
         )
     if describe is not None:
         _check_classes(model)
@@ -65,10 +68,12 @@ def _check_classes(model: Model) -> None:
     answer = model.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
     if answer.ndim not in ((2,) if model.classifies else (3, 4)):
         wanted = "(N, classes) beside label" if model.classifies else "(N, H, W) or (N, classes, H, W) beside mask"
-        raise ModelFileError(f"{model.path} gives probability in the shape {answer.shape}: it must be {wanted}")
+        raise ModelFileError(
+            f"{model.path} gives probability in the shape {answer.shape}: it must be {wanted}", path=model.path
+        )
     given = 2 if answer.ndim == 3 else answer.shape[1]  # the foreground has one, and the rest is background
     if given != named:
-        raise ModelFileError(f"{model.path} gives {given} classes and --classes names {named}")
+        raise ModelFileError(f"{model.path} gives {given} classes and --classes names {named}", path=model.path)
 
 
 def _describe(classes: Sequence[str], size: int) -> Describe:
@@ -104,16 +109,16 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
     if other is not None:
         return kind.open(elsewhere(metadata.data, other), for_training=False)
     if not metadata.data:
-        raise DataError(f"{path} does not say which photos it was trained on: name some with --dataset")
+        raise DataError(f"{path} does not say which photos it was trained on", "name some with --dataset", path=path)
     try:
         begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
         data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
         target = kind.open(data)
     except SimclrsegError as error:
-        raise DataError(f"the photos of {path} are not at hand ({error}): name some with --dataset") from error
+        raise DataError(f"the photos of {path} are not at hand ({error})", "name some with --dataset") from error
     if metadata.test_hash and target.hash_of(target.split.test) != metadata.test_hash:
         raise DataError(
-            f"the test photos of {data.dataset} are not those that {path} was trained with: restore them, or name "
-            "others with --dataset"
+            f"the test photos of {data.dataset} are not those that {path} was trained with",
+            "restore them, or name others with --dataset",
         )
     return target

@@ -136,18 +136,24 @@ def check(
         check_bands(other.dataset, metadata, remedy="choose another --ood")
         if shared := len(own & _identities(other.dataset, other.indices)):
             raise DataError(
-                f"--ood {other.name} is what the model is scored on, or has {shared:,} photos of it: "
-                "choose a dataset of another kind"
+                f"--ood {other.name} is what the model is scored on, or has {shared:,} photos of it",
+                "choose a dataset of another kind",
+                option="ood",
+                value=other.name,
             )
     if network is None:
         if samples is not None:
-            raise UsageError("--mc-samples needs dropout, and an exported file has none left: name its run")
+            raise UsageError(
+                "--mc-samples needs dropout, and an exported file has none left", "name its run", option="mc_samples"
+            )
         log.info("of an exported file, which has no logits and no dropout, --ood reads msp and entropy only")
         return 0
     if not dropout_layers(network.model):
         reason = "the model was trained without dropout, so its mutual information would be exactly 0"
         if samples is not None:
-            raise UsageError(f"--mc-samples {samples}: {reason}; fine-tune with --dropout 0.1")
+            raise UsageError(
+                f"--mc-samples {samples}: {reason}; fine-tune with --dropout 0.1", option="mc_samples", value=samples
+            )
         log.info(f"no mutual information: {reason}")
         return 0
     return DRAWS if samples is None else samples

@@ -48,7 +48,8 @@ def images_of(run: runs.Run) -> Target[Any, Any]:
     stored = run.environment.get("test_hash")
     if stored and target.hash_of(target.split.test) != stored:
         raise DataError(
-            f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: "
-            "they changed on the disk; restore them, or fine-tune again"
+            f"the test photos of {config.data.dataset} are not those that run {run.name!r} was trained with: they "
+            "changed on the disk",
+            "restore them, or fine-tune again",
         )
     return target

@@ -86,7 +86,11 @@ def find_backbone(names: Sequence[str], root: Path) -> Backbone | None:
     """
     found = [backbone for name in names if (backbone := _find(name, root)) is not None]
     if found and len(names) > 1:
-        raise UsageError(f"{found[0].path} is a backbone, and these are scored one at a time: evaluate it alone")
+        raise UsageError(
+            f"{found[0].path} is a backbone, and these are scored one at a time: evaluate it alone",
+            option="models",
+            path=found[0].path,
+        )
     return found[0] if found else None
 
 
@@ -97,7 +101,9 @@ def _find(name: str, root: Path) -> Backbone | None:
             return _of_run(runs.Run(path.parent))
         metadata = read_metadata(path)
         if metadata is None:
-            raise WeightsError(f"{path} does not say which encoder it holds: only backbones of `pretrain` are scored")
+            raise WeightsError(
+                f"{path} does not say which encoder it holds: only backbones of `pretrain` are scored", path=path
+            )
         return Backbone(path.stem, path, path, metadata, None) if metadata.task == "backbone" else None
     for folder in (path, root / "pretrain" / name):
         run = runs.Run(folder)
@@ -111,12 +117,12 @@ def _of_run(run: runs.Run) -> Backbone:
     file = run.folder / BACKBONE_FILE
     if not file.is_file():
         raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE} yet: "
-            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`"
+            f"run {run.name!r} holds no {BACKBONE_FILE} yet",
+            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`",
         )
     metadata = read_metadata(file)
     if metadata is None:
-        raise WeightsError(f"{file} does not say which encoder it holds: pretrain again")
+        raise WeightsError(f"{file} does not say which encoder it holds", "pretrain again", path=file)
     return Backbone(run.name, run.folder, file, metadata, config_of_run(PretrainConfig, run.folder))
 
 
@@ -136,11 +142,19 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
     if given:
         flag = f"--{given[0]}".replace("minimum", "min")
-        raise UsageError(f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first")
+        raise UsageError(
+            f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first",
+            option=given[0],
+            path=found.path,
+        )
     dataset, split = photos_to_probe(found, config.data.dataset)
     check_bands(dataset, metadata, remedy="name others with --dataset")
     if config.data.split != "test":
-        raise UsageError(f"--split {config.data.split}: a backbone is probed on test photos only, leave it out")
+        raise UsageError(
+            f"--split {config.data.split}: a backbone is probed on test photos only, leave it out",
+            option="split",
+            value=config.data.split,
+        )
     scored = (
         list(split.test) if split is not None else spread(dataset.official.get("test") or range(len(dataset)), MOST)
     )
@@ -182,10 +196,14 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
     """
     if name is None:
         if found.data is None:
-            raise UsageError(f"{found.path} is a file without its run: name photos to probe it with by --dataset")
+            raise UsageError(
+                f"{found.path} is a file without its run", "name photos to probe it with by --dataset", option="dataset"
+            )
         if len(found.data.dataset) > 1:
             raise UsageError(
-                f"{found.path} was pretrained on {', '.join(found.data.dataset)}: name one of them by --dataset"
+                f"{found.path} was pretrained on {', '.join(found.data.dataset)}",
+                "name one of them by --dataset",
+                option="dataset",
             )
         name = found.data.dataset[0]
     data = elsewhere(found.data.model_dump() if found.data else {}, name)

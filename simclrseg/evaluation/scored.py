@@ -74,12 +74,13 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     # a file that names its photos has metadata
     if (config.data.classes or config.data.size) and all(one.kind == "run" or one.metadata.data for one in scored):
         raise UsageError(
-            "--classes and --size are for an .onnx file that does not say what it is of, and here is none: "
-            "leave them out"
+            "--classes and --size are for an .onnx file that does not say what it is of, and here is none",
+            "leave them out",
+            option="classes",
         )
     for one in scored:
         if [other.path for other in scored].count(one.path) > 1:
-            raise UsageError(f"{one.path} is named twice: name each model once")
+            raise UsageError(f"{one.path} is named twice", "name each model once", option="models", path=one.path)
     _check_same_images(scored)
     labels = [one.name for one in scored]
     return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
@@ -99,7 +100,12 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
     for one, word in zip_longest(scored, typed):
         if name in (word, one.name, str(one.path)) or os.path.realpath(name) == os.path.realpath(one.path):
             return one.name if len(scored) > 1 else None
-    raise UsageError(f"--baseline {name} is none of the models: {suggestion(name, [one.name for one in scored])}")
+    raise UsageError(
+        f"--baseline {name} is none of the models",
+        suggestion(name, [one.name for one in scored]),
+        option="baseline",
+        value=name,
+    )
 
 
 def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def _images(target: Target[Any, Any], metadata: ModelMetadata, config: EvaluateC
     indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
     if not indices:
         remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
-        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty: {remedy}")
+        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty", remedy)
     return {"target": target, "indices": indices, "test_hash": target.hash_of(indices)}
 
 
@@ -222,7 +228,7 @@ def model_run(root: Path, name: str | None) -> runs.Run:
         command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
         if run.started and not run.finished:
             command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
-        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}: make it with `{command}`")
+        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
     return run
 
 
@@ -231,7 +237,9 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     if name is not None and Path(name).suffix in READERS:
         path = Path(name)
         if path.suffix != (scored := FORMATS["onnx"].suffix):
-            raise UsageError(f"{path}: of exported files only {scored} is scored; or name its run")
+            raise UsageError(
+                f"{path}: of exported files only {scored} is scored; or name its run", path=path, option="models"
+            )
         size = batch_size_of(config.data.batch_size, path.parent)
         run_file, metadata = open_exported(
             path, config.hardware.device, classes=config.data.classes, size=config.data.size

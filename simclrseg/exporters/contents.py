@@ -27,7 +27,7 @@ def read_onnx(path: Path) -> Facts:
         if not model.graph.output:  # arbitrary bytes may parse
             raise ValueError
     except (DecodeError, OSError, ValueError) as error:
-        raise ModelFileError("is no ONNX model that can be read: export it again") from error
+        raise ModelFileError("is no ONNX model that can be read", "export it again") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     header = {prop.key: prop.value for prop in model.metadata_props}
     return {
@@ -54,7 +54,7 @@ def read_program(path: Path) -> Facts:
             entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
             facts: Facts = json.loads(file.read(entries[0])) if entries else {}
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ModelFileError("is no torch.export program that can be read: export it again") from error
+        raise ModelFileError("is no torch.export program that can be read", "export it again") from error
     return {"inputs": [], "outputs": [], "metadata": {}, **facts}
 
 
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> Facts:
         with safetensors.safe_open(path, framework="np") as file:
             header, tensors = file.metadata() or {}, len(file.keys())
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelFileError("is no whole safetensors file: export it again") from error
+        raise ModelFileError("is no whole safetensors file", "export it again") from error
     return {"tensors": tensors, "inputs": [], "outputs": [], "metadata": _ours(header, "")}
 
 

@@ -123,11 +123,17 @@ def export_onnx(
     """
     target = PRECISIONS[precision]
     if target.calibrated and not calibration:
-        raise GateError(f"--precision {precision} is calibrated on photos, and there are none: pass --calibrate FOLDER")
+        raise GateError(
+            f"--precision {precision} is calibrated on photos, and there are none",
+            "pass --calibrate FOLDER",
+            option="precision",
+            value=precision,
+        )
     log.info(f"exporting {path.name} and comparing it with the network")
     network = portable(model, metadata)
+    traced = _traced(network, metadata, opset=opset, fixed_shape=fixed_shape)
     with replacing(path) as temporary:
-        _trace(network, temporary, metadata, opset=opset, fixed_shape=fixed_shape)
+        onnx.save(traced, temporary)
         shapes = shapes_to_check(metadata, fixed_shape)
         with quietly():
             target(temporary, [batch for batch, _ in in_batches(calibration, shapes[0])])
@@ -174,25 +180,28 @@ def shapes_to_check(
     return [(count, height, width) for height, width in sizes for count in (1, 3)]
 
 
-def _trace(
-    network: Deployed, path: Path, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
-) -> None:
-    """Write the network as a graph.
+def _traced(
+    network: Deployed, metadata: ModelMetadata, *, opset: int, fixed_shape: tuple[int, int, int] | None
+) -> onnx.ModelProto:
+    """The network as a graph.
 
     PyTorch's older exporter runs the network once and writes down what it computes: a second, where the newer takes ten
     to sixty for its symbolic sizes. Where that run made a number of a size, the file fails its check at other sizes.
     """
     if sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) >= LARGEST:
-        raise GateError("the network has more than 2 GB of weights, and an ONNX file holds no more: use --format torch")
+        raise GateError(
+            "the network has more than 2 GB of weights, and an ONNX file holds no more", "use --format torch"
+        )
     shape = (*(fixed_shape or (2, 2 * STRIDE + 1, 3 * STRIDE + 1)), metadata.in_channels)
     sizes: list[str | int] = [*(fixed_shape or ("batch", "height", "width"))]
     tensors = [(*INPUTS, sizes), *((output["name"], output["shape"]) for output in network.described(metadata, sizes))]
+    written = io.BytesIO()
     try:
         with quietly(), held_back(1), traceable(network, metadata.image_size) as twin:
             torch.onnx.export(
                 twin,
                 (torch.zeros(shape, dtype=torch.uint8),),
-                path,
+                written,  # type: ignore[arg-type]  # torch's stubs know of files only
                 dynamo=False,
                 input_names=[*INPUTS],
                 output_names=[*network.OUTPUTS],
@@ -205,14 +214,14 @@ def _trace(
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
+    model = onnx.load_from_string(written.getvalue())
     if opset > NEWEST:
-        onnx.save(onnx.version_converter.convert_version(onnx.load(path), opset), path)
+        model = onnx.version_converter.convert_version(model, opset)
     if (
         pixel_type(metadata) is torch.uint16
     ):  # which the exporter does not know; what takes the pixels takes any integers
-        model = onnx.load(path)
         model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT16
-        onnx.save(model, path)
+    return model
 
 
 def _answer_of_file(path: Path, outputs: Sequence[str]) -> Answer:

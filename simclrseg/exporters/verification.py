@@ -174,13 +174,13 @@ def check_rounded(agreement: Agreement, tolerance: float) -> None:
             answer is no number.
     """
     if not np.isfinite(agreement.probability):
-        raise GateError(f"the exported model gives values that are no numbers: {agreement}; take another --precision")
+        raise GateError(f"the exported model gives values that are no numbers: {agreement}", "take another --precision")
     if agreement.change is None:
-        raise GateError("a file of lower precision is checked on photos, and there are none: pass --calibrate FOLDER")
+        raise GateError("a file of lower precision is checked on photos, and there are none", "pass --calibrate FOLDER")
     if agreement.change > tolerance:
         raise GateError(
-            f"the exported model costs more than --tolerance {tolerance:g} allows: {agreement}; "
-            "take another --precision, or a higher tolerance if that is good enough"
+            f"the exported model costs more than --tolerance {tolerance:g} allows: {agreement}",
+            "take another --precision, or a higher tolerance if that is good enough",
         )
 
 

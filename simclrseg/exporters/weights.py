@@ -26,4 +26,6 @@ def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> Non
         stored, described = read_weights(temporary)
         same = stored.keys() == state.keys() and all(torch.equal(stored[key], state[key].cpu()) for key in state)
         if not same or described != metadata:
-            raise GateError(f"{path}: the weights do not come back from the file as they were written; try again")
+            raise GateError(
+                f"{path}: the weights do not come back from the file as they were written", "try again", path=path
+            )

@@ -109,11 +109,12 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
         found = huggingface_hub.get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
     commit, etag = found.commit_hash or "", found.etag or ""
     if not COMMIT.fullmatch(commit):
-        raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit): check HF_ENDPOINT")
+        raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit)", "check HF_ENDPOINT")
     if source.sha256 and SHA256.fullmatch(etag) and etag != source.sha256:
         raise HubError(
-            f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…): "
-            "update simclrseg (pip install -U simclrseg)"
+            f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…)",
+            "update simclrseg (pip install -U simclrseg)",
+            value=str(source),
         )
     return Remote(source, commit, etag, found.size)
 
@@ -133,10 +134,10 @@ def _weights_file(source: Source, token: str | None) -> str:
     if len(weights) == 1:
         return weights[0]
     if not weights:
-        raise HubError(f"{place_of(source)} holds no weights file: check the address")
+        raise HubError(f"{place_of(source)} holds no weights file", "check the address")
     raise HubError(
-        f"{place_of(source)} holds several weights files ({', '.join(weights[:5])}): "
-        f"name one, as hf:{source.repo_id}/{weights[0]}"
+        f"{place_of(source)} holds several weights files ({', '.join(weights[:5])})",
+        f"name one, as hf:{source.repo_id}/{weights[0]}",
     )
 
 
@@ -196,8 +197,8 @@ def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progres
         fruitless = 0 if have > before else fruitless + 1
         if fruitless == PATIENCE:
             raise HubError(
-                f"{remote.source} stops at {have / 1e6:.1f} of {(size or 0) / 1e6:.1f} MB ({broken}): "
-                "check the network and run the command again to go on from there"
+                f"{remote.source} stops at {have / 1000000.0:.1f} of {(size or 0) / 1000000.0:.1f} MB ({broken})",
+                "check the network and run the command again to go on from there",
             )
         if size is None or have < size:
             log.warning(f"the connection broke at {have / 1e6:.1f} MB ({broken}); going on")
@@ -249,7 +250,8 @@ def _verified(part: Path, remote: Remote) -> str:
         part.unlink()
         raise HubError(
             f"{remote.source.file} has the checksum {got[:12]}…, not the announced {announced[:12]}…: the download is "
-            "damaged and was removed; run the command again"
+            "damaged and was removed",
+            "run the command again",
         )
     return sha256
 
@@ -257,8 +259,9 @@ def _verified(part: Path, remote: Remote) -> str:
 def _check_space(folder: Path, size: int | None, part: Path) -> None:
     if size is not None and (free := shutil.disk_usage(folder).free) < (needed := size - _size(part)):
         raise HubError(
-            f"{folder} has {free / 1e6:.0f} MB left and the file needs {needed / 1e6:.0f}: "
-            "free some space, or name another folder with HF_HOME"
+            f"{folder} has {free / 1000000.0:.0f} MB left and the file needs {needed / 1000000.0:.0f}",
+            "free some space, or name another folder with HF_HOME",
+            path=folder,
         )
 
 

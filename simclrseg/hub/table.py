@@ -91,7 +91,11 @@ class Published:
         """
         owner = self.namespace or namespace or own_namespace()
         if not is_repository(f"{owner}/{self.repo}"):
-            raise UsageError(f"{owner!r} cannot be a namespace of the Hub: check --namespace or {NAMESPACE_VARIABLE}")
+            raise UsageError(
+                f"{owner!r} cannot be a namespace of the Hub",
+                f"check --namespace or {NAMESPACE_VARIABLE}",
+                option="namespace",
+            )
         return Source(
             f"{owner}/{self.repo}",
             self.file,
@@ -139,7 +143,9 @@ def imagenet(encoder: str) -> Published:
     if encoder not in IMAGENET:
         near = suggestion(encoder, IMAGENET) if len(encoder) > 3 else ""
         remedy = near if near.startswith("did") else "choose another, as resnet50"
-        raise UsageError(f"nobody publishes imagenet weights for backbone {encoder!r} here: {remedy}")
+        raise UsageError(
+            f"nobody publishes imagenet weights for backbone {encoder!r} here", remedy, option="backbone", value=encoder
+        )
     return Published(
         name="imagenet",
         repo=f"{encoder}.imagenet",
@@ -179,7 +185,12 @@ def _timm_default(encoder: str) -> Published:
     settings = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     owner, _, repo = (settings.hf_hub_id or "").partition("/") if settings else ("", "", "")
     if settings is None or owner != "timm":
-        raise UsageError(f"timm publishes no weights for backbone {encoder!r}: choose another, as tu-convnext_tiny")
+        raise UsageError(
+            f"timm publishes no weights for backbone {encoder!r}",
+            "choose another, as tu-convnext_tiny",
+            option="backbone",
+            value=encoder,
+        )
     return _timm(encoder, repo=repo, mean=settings.mean, std=settings.std, licence=settings.license or "unknown")
 
 
@@ -245,7 +256,7 @@ def find(name: str, *, encoder: str | None = None) -> Published:
     if encoder is None or encoder == entry.encoder:
         return entry
     if name != "imagenet":
-        raise UsageError(f"{name} is a {entry.encoder}, not a {encoder}: leave --backbone out")
+        raise UsageError(f"{name} is a {entry.encoder}, not a {encoder}", "leave --backbone out", option="backbone")
     return imagenet(encoder)
 
 
@@ -258,5 +269,10 @@ def parse_address(text: str) -> Source:
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
     paths = [path for path in (match["file"], match["revision"]) if path] if match else []
     if not match or not is_repository(match["repo"]) or not all(map(stays_inside, paths)):
-        raise UsageError(f"{text!r} is no address of the Hub: write hf:owner/repo, hf:owner/repo/file or …@revision")
+        raise UsageError(
+            f"{text!r} is no address of the Hub",
+            "write hf:owner/repo, hf:owner/repo/file or …@revision",
+            value=text,
+            option="pretrained",
+        )
     return Source(match["repo"], match["file"], match["revision"] or "main", title=text)

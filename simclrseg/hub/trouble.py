@@ -25,7 +25,7 @@ def one_line(source: Source) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError as error:
-        raise HubError(f"{place} is gated: ask for access on its page and {TOKEN}, or {source.remedy}") from error
+        raise HubError(f"{place} is gated", f"ask for access on its page and {TOKEN}, or {source.remedy}") from error
     except errors.RepositoryNotFoundError as error:
         raise HubError(_lacking(source)) from error
     except errors.RevisionNotFoundError as error:
@@ -34,7 +34,7 @@ def one_line(source: Source) -> Iterator[None]:
         raise HubError(f"{place} holds no {source.file}: {source.remedy}") from error
     except errors.HFValidationError as error:
         raise HubError(
-            f"{source.repo_id!r} cannot be a repository's name: check the address or {NAMESPACE_VARIABLE}"
+            f"{source.repo_id!r} cannot be a repository's name", f"check the address or {NAMESPACE_VARIABLE}"
         ) from error
     except (
         errors.OfflineModeIsEnabled,

@@ -159,7 +159,9 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
     with _our_errors(name), _open_stream(source, name) as stream:
         start = stream.read(64)
         if not start.startswith(SIGNATURES):
-            raise ImageError(f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be")
+            raise ImageError(
+                f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be", path=name
+            )
         header = tiff_header(stream)
         _check_pixels(header.width, header.height, max_pixels, name)
         return read_tiff(stream, name)
@@ -202,11 +204,15 @@ def read_mask(source: str | Path | bytes) -> Mask:
         elif picture.mode in ("1", "L", "P", "RGB") or picture.mode.startswith("I"):
             mask = np.array(picture)
         else:
-            raise ImageError(f"{name}: a mask of mode {picture.mode} has no class values: save it as an 8-bit PNG")
+            raise ImageError(
+                f"{name}: a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG", path=name
+            )
         if mask.min() < 0 or mask.max() > 255:
             low, high = int(mask.min()), int(mask.max())
             raise ImageError(
-                f"{name}: a mask with values {low} to {high} does not fit in 8 bits: use class ids below 255"
+                f"{name}: a mask with values {low} to {high} does not fit in 8 bits",
+                "use class ids below 255",
+                path=name,
             )
         return _turn(np.ascontiguousarray(mask, dtype=np.uint8), orientation)
 
@@ -268,7 +274,7 @@ def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: 
     left_out: dict[Path, str] = {}
     found = [parent / name for parent, names in walk(folder, left_out) for name in names if wanted(name)]
     if reason := left_out.get(Path(folder)):
-        raise DataError(f"{folder} cannot be opened: {reason}")
+        raise DataError(f"{folder} cannot be opened: {reason}", path=folder)
     warn_left_out(folder, left_out)
     return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
 
@@ -355,7 +361,9 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     stream.seek(0)
     prefix = stream.read(64)
     if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).photo:
-        raise ImageError(f"{name}: a TIFF of {header.bands} bands, which are not a photo's: save red, green and blue")
+        raise ImageError(
+            f"{name}: a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue", path=name
+        )
     for kind in _FORMATS:
         factory, accept = Image.OPEN[kind]
         if accept is None and not name.lower().endswith(".tga"):  # nothing marks a TGA but its name
@@ -367,7 +375,7 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
             return factory(stream, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
-    raise ImageError(f"{name}: {_guess(prefix)}")
+    raise ImageError(f"{name}: {_guess(prefix)}", path=name)
 
 
 def _holds_several(picture: Image.Image) -> bool:
@@ -418,7 +426,8 @@ def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} allowed: shrink it"
+            f"{name}: {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} allowed: shrink it",
+            path=name,
         )
 
 
@@ -428,11 +437,11 @@ def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
         yield BytesIO(source)
         return
     if reason := why_not_a_file(source):  # a pipe would wait for ever
-        raise ImageError(f"{name}: {reason}")
+        raise ImageError(f"{name}: {reason}", path=name)
     try:
         stream = open(source, "rb")  # noqa: SIM115
     except OSError as error:
-        raise ImageError(f"{name} cannot be opened: {error.strerror}") from error
+        raise ImageError(f"{name} cannot be opened: {error.strerror}", path=name) from error
     with stream:
         yield stream
 
@@ -446,11 +455,13 @@ def _our_errors(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # GIF's plugin checks by itself
-        raise ImageError(f"{name}: it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it") from error
+        raise ImageError(
+            f"{name}: it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it", path=name
+        ) from error
     except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(
-            f"{name}: the picture is damaged or cut short ({reason}): copy or download it again"
+            f"{name}: the picture is damaged or cut short ({reason}): copy or download it again", path=name
         ) from error
 
 

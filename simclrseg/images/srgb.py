@@ -69,11 +69,15 @@ def _to_8_bits(picture: Image.Image, name: str, bits: int) -> NDArray[np.uint8]:
     values = np.asarray(picture)
     if picture.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ImageError(f"{name}: its floating-point pixels are not all in [0, 1]: save it with 8 or 16 bits")
+            raise ImageError(
+                f"{name}: its floating-point pixels are not all in [0, 1]", "save it with 8 or 16 bits", path=name
+            )
         return (values * 255 + 0.5).astype(np.uint8)
     top = (1 << bits) - 1
     if values.min() < 0 or values.max() > top:
-        raise ImageError(f"{name}: its {values.itemsize * 8}-bit pixels have no known range: save it with 8 or 16 bits")
+        raise ImageError(
+            f"{name}: its {values.itemsize * 8}-bit pixels have no known range", "save it with 8 or 16 bits", path=name
+        )
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 

@@ -80,10 +80,14 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
     kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
     if header.bits not in (8, 16) or kind not in (_UNSIGNED, _SIGNED):
         what = {_UNSIGNED: "unsigned", _SIGNED: "signed", 3: "floating-point"}.get(kind, "unknown")
-        raise ImageError(f"{name}: its {header.bits}-bit {what} samples are not read: save it with 8 or 16 bits")
+        raise ImageError(
+            f"{name}: its {header.bits}-bit {what} samples are not read", "save it with 8 or 16 bits", path=name
+        )
     compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
     if compression not in _LOSSLESS or predictor not in (1, 2):
-        raise ImageError(f"{name}: its compression (TIFF {compression}, {predictor}) is not read: save it with Deflate")
+        raise ImageError(
+            f"{name}: its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate", path=name
+        )
     stored = np.dtype(f"{order}u{header.bits // 8}")
     planes = header.bands if tags.get(_PLANAR, 1) == 2 else 1
     depth = header.bands // planes
@@ -106,7 +110,7 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
             block = block.cumsum(axis=1, dtype=picture.dtype)
         picture[plane, top : top + rows, left : left + wide] = block[: header.height - top, : header.width - left]
     if kind == _SIGNED and (picture >> header.bits - 1).any():
-        raise ImageError(f"{name}: it has negative samples, which no pixel has here: shift it above zero")
+        raise ImageError(f"{name}: it has negative samples, which no pixel has here: shift it above zero", path=name)
     return np.ascontiguousarray(picture.transpose(1, 2, 0, 3)).reshape(header.height, header.width, header.bands)
 
 

@@ -63,7 +63,7 @@ def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]
         UsageError: if the output is the folder of the photos.
     """
     if not inputs:
-        raise UsageError("no photo to predict: name a file or a folder")
+        raise UsageError("no photo to predict", "name a file or a folder", option="inputs")
     photos: dict[Path | None, Photo] = {}
     for given in inputs:
         for photo in _photos(given, None if output in (None, STREAM) else Path(str(output))):
@@ -100,20 +100,22 @@ def plan_outputs(
     single = one and len(photos) == 1
     if output == STREAM or (output is None and [photo.source for photo in photos] == [None]):
         if not single or len(endings) > 1:
-            raise UsageError("stdout takes one output of one photo: name a folder with -o")
+            raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
         return [Job(photos[0], dict.fromkeys(endings))]
     if output is None:
         if any(photo.source is None for photo in photos):
-            raise UsageError("- among other inputs: name a folder with -o")
+            raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
         jobs = [Job(photo, _names(_file(photo), endings, several=True)) for photo in photos]
     elif _names_a_file(output):
         if not single or len(endings) > 1:
             what = "several outputs" if single else "several inputs or a folder"
-            raise UsageError(f"-o {output} is one file, but there are {what}: name a folder")
+            raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
         ((kind, ending),) = endings.items()
         if Path(output).suffix.lower() != ending:
             fit = Path(output).with_suffix(ending)
-            raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}; name it {fit}")
+            raise UsageError(
+                f"-o {output}: {kind} is written as {ending[1:].upper()}", f"name it {fit}", option="output"
+            )
         jobs = [Job(photos[0], {kind: Path(output)})]
     else:
         several = len(endings) > 1
@@ -150,7 +152,11 @@ def _photos(given: str, output: Path | None) -> Iterator[Photo]:
         yield Photo(None, Path("stdin"))
     elif path.is_dir():
         if output is not None and _real(output) == _real(path):
-            raise UsageError(f"-o {output} is the folder of the photos itself: name another folder for the results")
+            raise UsageError(
+                f"-o {output} is the folder of the photos itself",
+                "name another folder for the results",
+                option="output",
+            )
         found = _without_earlier(path, list_images(path), output)
         if not found:
             raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -231,16 +237,19 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     writer: dict[str, Photo] = {}
     for photo, target in _targets(jobs):
         if _real(target) in inputs:
-            raise UsageError(f"{target} is itself an input: name another output")
+            raise UsageError(f"{target} is itself an input", "name another output", option="output", path=target)
         name = str(_real(target))
         # the file systems of macOS and Windows see no difference between upper and lower case
         other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, photo)
         if other is not photo:
             raise UsageError(
-                f"{other} and {photo} would both be written to {target}: rename one, or give them different outputs"
+                f"{other} and {photo} would both be written to {target}",
+                "rename one, or give them different outputs",
+                option="output",
+                path=target,
             )
         if target.is_dir():
-            raise UsageError(f"{target} is a folder: name another output")
+            raise UsageError(f"{target} is a folder", "name another output", option="output", path=target)
     for folder in {target.parent for _, target in _targets(jobs)}:
         check_writable(folder)
 
@@ -251,7 +260,9 @@ def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list
         return list(jobs)
     if not skip:
         which = f"{existing[0]} exists" if len(existing) == 1 else f"{existing[0]} and {len(existing) - 1} more exist"
-        raise UsageError(f"{which}: nothing is replaced without --overwrite, and --skip-existing leaves it out")
+        raise UsageError(
+            f"{which}: nothing is replaced without --overwrite, and --skip-existing leaves it out", option="overwrite"
+        )
     there = set(existing)
     return [
         Job(job.photo, {kind: target for kind, target in job.targets.items() if target not in there}) for job in jobs
@@ -268,6 +279,11 @@ def check_writable(folder: Path) -> None:
     while not ancestor.exists() and ancestor != ancestor.parent:
         ancestor = ancestor.parent
     if not ancestor.is_dir():
-        raise UsageError(f"{ancestor} is a file, so the folder {folder} cannot be made: name another output")
+        raise UsageError(
+            f"{ancestor} is a file, so the folder {folder} cannot be made",
+            "name another output",
+            option="output",
+            path=ancestor,
+        )
     if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise UsageError(f"{ancestor} is not writable: name another output")
+        raise UsageError(f"{ancestor} is not writable", "name another output", option="output", path=ancestor)

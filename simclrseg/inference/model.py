@@ -52,7 +52,9 @@ class Prediction:
         from PIL import Image
 
         if not self.metadata.takes_photos:
-            raise UsageError(f"an overlay shows red, green and blue, not {', '.join(self.metadata.bands)}")
+            raise UsageError(
+                f"an overlay shows red, green and blue, not {', '.join(self.metadata.bands)}", option="outputs"
+            )
         return Image.fromarray(overlay(self.image, self.mask, class_colours(self.metadata)))
 
 
@@ -122,7 +124,11 @@ class LoadedModel:
         pixels: np.ndarray = image
         bands, dtype = self.metadata.in_channels, self._model.dtype
         if pixels.ndim != 3 or pixels.shape[2] != bands or pixels.dtype != dtype:
-            raise UsageError(f"an array {pixels.shape} of {pixels.dtype} is no image: pass (H, W, {bands}) {dtype}")
+            raise UsageError(
+                f"an array {pixels.shape} of {pixels.dtype} is no image",
+                f"pass (H, W, {bands}) {dtype}",
+                option="image",
+            )
         return pixels
 
 

@@ -56,7 +56,11 @@ class Predictor:
     def read(self, photo: Photo) -> Picture:
         """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
         if photo.source is not None and photo.source.is_fifo():
-            raise ImageError(f"{photo}: it is a pipe, not a file: pass - to have a photo read from stdin")
+            raise ImageError(
+                f"{photo}: it is a pipe, not a file",
+                "pass - to have a photo read from stdin",
+                path=photo.source,
+            )
         source = photo.source if photo.source is not None else sys.stdin.buffer.read()
         if not self.model.metadata.takes_photos:
             return Picture(self._read_bands(source, photo))
@@ -71,7 +75,8 @@ class Predictor:
         if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
             raise ImageError(
                 f"{photo}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
-                f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})"
+                f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})",
+                path=photo.source,
             )
         return pixels.clip(max=metadata.full_scale)
 
@@ -122,11 +127,12 @@ class Predictor:
             if side < SMALLEST_TILE or self.model.fixed[1] is not None:
                 if self.model.provider == CPU:
                     raise OutOfMemory(
-                        f"out of memory even for {width} x {height} pixels: free some memory, or pass fewer --workers"
+                        f"out of memory even for {width} x {height} pixels", "free some memory, or pass fewer --workers"
                     ) from error
                 raise DeviceError(
-                    f"{self.model.path} does not fit in the memory of the {self.model.device} even for "
-                    f"{width} x {height} pixels ({error}): use --device cpu"
+                    f"{self.model.path} does not fit in the memory of the {self.model.device} even for {width} x "
+                    f"{height} pixels ({error})",
+                    "use --device cpu",
                 ) from error
             self._say_once(f"{width} x {height} pixels at once do not fit in memory: tiles of {side} are taken instead")
             tiles = predict_tiles(self._within_memory, batch[0], side, self.overlap)

@@ -115,7 +115,9 @@ class Model:
             if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError(_first_line(str(error))) from error
             shape = " x ".join(map(str, batch.shape))
-            raise ModelFileError(f"{self.path} fails on pictures {shape} ({_first_line(str(error))})") from error
+            raise ModelFileError(
+                f"{self.path} fails on pictures {shape} ({_first_line(str(error))})", path=self.path
+            ) from error
 
 
 class _Buffers:
@@ -165,11 +167,13 @@ def open_model(
         UsageError: if there is no such device.
     """
     if device == "mps":
-        raise DeviceError("ONNX Runtime has no device mps: use --device cpu, or auto")
+        raise DeviceError("ONNX Runtime has no device mps", "use --device cpu, or auto")
     if device not in ("auto", "cpu", "cuda", "tensorrt"):
-        raise UsageError(f"unknown device {device!r}: choose from auto, cpu, cuda, tensorrt")
+        raise UsageError(
+            f"unknown device {device!r}", "choose from auto, cpu, cuda, tensorrt", option="device", value=device
+        )
     if reason := why_not_a_file(path):
-        raise ModelFileError(f"{path}: {reason}")
+        raise ModelFileError(f"{path}: {reason}", path=path)
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
     if device == "tensorrt":
@@ -177,7 +181,12 @@ def open_model(
     elif device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
         session, cause = _open_on_cuda(path)
     if session is None and device in ("cuda", "tensorrt"):
-        raise DeviceError(f"--device {device} cannot be used by ONNX Runtime: {cause}; use --device cpu, or auto")
+        raise DeviceError(
+            f"--device {device} cannot be used by ONNX Runtime: {cause}",
+            "use --device cpu, or auto",
+            option="device",
+            value=device,
+        )
     if session is None:
         session = _open_on_cpu(path, threads, once=once)
     metadata = _metadata(session, path, describe)
@@ -239,7 +248,9 @@ def _open_on_cpu(path: Path, threads: int | None, *, once: bool = False) -> onnx
         return _session(path, options, [CPU])
     except Exception as error:  # as above
         reason = _first_line(str(error))
-        raise ModelFileError(f"{path} is no ONNX model that can be read ({reason}): export it again") from error
+        raise ModelFileError(
+            f"{path} is no ONNX model that can be read ({reason})", "export it again", path=path
+        ) from error
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions, providers: list[Any]) -> onnxruntime.InferenceSession:
@@ -265,20 +276,22 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
     try:
         metadata = ModelMetadata.from_strings(header, ONNX_PREFIX)
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+        raise ModelFileError(f"{path}: {error}", path=path) from error
     names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
     if not (names >= {"image", "probability"} and names & {"mask", "label"}):
         if describe is None:
             remedy = "`simclrseg export RUN` makes a model it can use"
-            raise ModelFileError(f"{path} was not exported by simclrseg: {remedy}")
+            raise ModelFileError(f"{path} was not exported by simclrseg", remedy, path=path)
         raise ModelFileError(
             f"{path} has the tensors {', '.join(sorted(names))}: to be scored it needs an input image and the outputs "
-            "probability, and mask or label"
+            "probability, and mask or label",
+            path=path,
         )
     kind = next(tensor.type for tensor in session.get_inputs() if tensor.name == "image")
     if kind not in _PIXELS:
         raise ModelFileError(
-            f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model"
+            f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model",
+            path=path,
         )
     if metadata is not None:
         return metadata

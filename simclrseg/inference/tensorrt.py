@@ -31,17 +31,21 @@ def load_libraries() -> None:
     """
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise DeviceError(f"--device tensorrt needs TensorRT, which is not installed: {REMEDY}")
+        raise DeviceError(f"--device tensorrt needs TensorRT, which is not installed: {REMEDY}", option="device")
     folder = Path(next(iter(spec.submodule_search_locations)))
     pattern = r"(lib)?nv(infer|onnxparser)(_10\.dll|\.so\.10)"
     found = sorted(file for file in folder.iterdir() if re.fullmatch(pattern, file.name))
     if len(found) < 2:
-        raise DeviceError(f"--device tensorrt needs TensorRT 10, which {folder} does not hold: {REMEDY}")
+        raise DeviceError(
+            f"--device tensorrt needs TensorRT 10, which {folder} does not hold: {REMEDY}", option="device"
+        )
     for library in sorted(found, key=lambda file: "parser" in file.name):  # the parser needs the other
         try:
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
-            raise DeviceError(f"--device tensorrt: {library.name} cannot be loaded ({error}): {REMEDY}") from error
+            raise DeviceError(
+                f"--device tensorrt: {library.name} cannot be loaded ({error}): {REMEDY}", option="device"
+            ) from error
 
 
 def options(model: Path, shape: Shape, cache: Path) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,9 +33,13 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     """
     tree = read_yaml(path)
     if "command" not in tree:
-        raise UsageError(f"{path} does not say what it is for: add the line `command: {command}`")
+        raise UsageError(
+            f"{path} does not say what it is for", f"add the line `command: {command}`", path=path, option="config"
+        )
     if (meant_for := tree.pop("command")) != command:
-        raise UsageError(f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`")
+        raise UsageError(
+            f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`", path=path, option="config"
+        )
     return tree
 
 
@@ -86,7 +91,9 @@ def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, 
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise RunError(f"{folder} holds no config.yaml, so that nobody knows what the run was: name another run")
+        raise RunError(
+            f"{folder} holds no config.yaml, so that nobody knows what the run was", "name another run", path=folder
+        )
     tree = read_config_file(file, command_of(model))
     return parse_config(model, tree, source=str(file), given=given, of_a_run=True, begun_in=Run(folder).begun_in)
 
@@ -128,7 +135,9 @@ def parse_config(
         return model.model_validate(merged, context={OF_A_RUN: of_a_run, BEGUN_IN: begun_in})
     except ValidationError as error:
         typed = {path: knobs[path].flag for path in given} | dict(names or {})
-        raise UsageError("; ".join(_problems(error, knobs, source, typed))) from error
+        first, *others = _problems(error, knobs, source, typed)
+        line = "; ".join([first.line, *(problem.line for problem in others)])
+        raise UsageError(line, option=first.option, value=first.value) from error
 
 
 def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str, Knob]:
@@ -198,13 +207,17 @@ def key_of(model: type[BaseModel], key: str, *values: Mapping[str, Any], source:
     if path in knobs:
         return knobs[path]
     if path[0] in model.model_fields and len(path) == 1:
-        raise UsageError(f"{source}: is a section: name one of its keys, as {next(p for p in _keys(knobs, path[0]))}")
+        raise UsageError(
+            f"{source}: is a section", f"name one of its keys, as {next(_keys(knobs, path[0]))}", option=key
+        )
     named = [knob for knob in knobs.values() if knob.name == key]
     if not named:
-        raise UsageError(f"{source}: no such key: {_nearest_key(path, knobs)}")
+        raise UsageError(f"{source}: no such key", _nearest_key(path, knobs), option=key)
     knob = chosen_knobs(model, *values)[key]
     if len(named) > 1 and knob.path[0] != _chosen(model, *values):
-        raise UsageError(f"{source}: could be {' or '.join(knob.key for knob in named)}: write the whole key")
+        raise UsageError(
+            f"{source}: could be {' or '.join(knob.key for knob in named)}", "write the whole key", option=key
+        )
     return knob
 
 
@@ -212,10 +225,16 @@ def _keys(knobs: Mapping[KeyPath, Knob], section: str) -> Iterator[str]:
     return (knob.key for path, knob in knobs.items() if path[0] == section)
 
 
+class _Problem(NamedTuple):
+    line: str
+    option: str | None
+    value: Any = None
+
+
 def _problems(
     error: ValidationError, knobs: Mapping[KeyPath, Knob], source: str, typed: Mapping[KeyPath, str]
-) -> list[str]:
-    lines: dict[Any, str] = {}  # by knob: a union reports each of its members
+) -> list[_Problem]:
+    found: dict[Any, _Problem] = {}  # by knob: a union reports each of its members
     prefix = f"{source}: " if source else ""
     for problem in error.errors(include_url=False):
         place = tuple(str(part) for part in problem["loc"])
@@ -223,17 +242,20 @@ def _problems(
         if path is not None:
             knob = knobs[path]
             name = typed.get(path, f"{prefix}{knob.key}")
-            if path not in lines or problem["type"] == "value_error":  # our own validators say it best
-                lines[path] = _wrong_value(name, knob, problem)
+            if path not in found or problem["type"] == "value_error":  # our own validators say it best
+                found[path] = _Problem(_wrong_value(name, knob, problem), knob.name, problem["input"])
         elif problem["type"] == "extra_forbidden":
-            lines[place] = f"{prefix}unknown key {'.'.join(place)!r}: {_nearest_key(place, knobs)}"
+            line = f"{prefix}unknown key {'.'.join(place)!r}: {_nearest_key(place, knobs)}"
+            found[place] = _Problem(line, place[-1], problem["input"])
         elif problem["type"] in {"model_type", "model_attributes_type"}:
             keys = ", ".join(path[-1] for path in knobs if path[:-1] == place)
-            lines[place] = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
-        else:
-            lines[place] = ("" if typed else prefix) + _own_words(problem)  # a rule across several knobs
-    missing = [path for path in lines if path in knobs and lines[path] == _missing(knobs[path])]
-    return [lines[path] for path in sorted(lines, key=missing.__contains__)]  # a misspelt key says more
+            found[place] = _Problem(f"{prefix}{'.'.join(place)} must hold keys: {keys}", place[-1], problem["input"])
+        else:  # a rule across several knobs, which begins with the name of one
+            line = _own_words(problem)
+            about = next((knob.name for knob in knobs.values() if re.match(rf"{knob.name}\b", line)), None)
+            found[place] = _Problem(("" if typed else prefix) + line, about)
+    missing = [path for path in found if path in knobs and found[path].line == _missing(knobs[path])]
+    return [found[path] for path in sorted(found, key=missing.__contains__)]  # a misspelt key says more
 
 
 def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
@@ -292,13 +314,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{path}{place}: not YAML ({error.problem})") from error
+        raise UsageError(f"{path}{place}: not YAML ({error.problem})", path=path, option="config") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})", path=path, option="config") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", path=path, option="config") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UsageError(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
+        raise UsageError(
+            f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`",
+            path=path,
+            option="config",
+        )
     return tree

@@ -75,36 +75,38 @@ def read_classes(path: str) -> Classes:
     """
     content = path if path.startswith("{") else None
     if content is None and (reason := why_not_a_file(path)):
-        raise DataError(f"classes file {path} cannot be read ({reason}): name the file that holds the classes")
+        raise DataError(
+            f"classes file {path} cannot be read ({reason})", "name the file that holds the classes", path=path
+        )
     try:
         text = Path(path).read_text(encoding="utf-8-sig") if content is None else content
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}", path=path) from error
     if isinstance(node, yaml.MappingNode):
         # names as written: a plain loader turns `no` into False and merges what is named twice
         pairs = [(key.value, _construct(value)) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         pairs = [(item.value, None) for item in node.value]
     else:
-        raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`")
+        raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`", path=path)
     if not all(isinstance(name, str) and name for name, _ in pairs):
-        raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`")
+        raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`", path=path)
     colours = {name: _colour(value, name, path) for name, value in pairs}
     ignored = colours.pop(IGNORE_NAME, None)
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
-        raise DataError(f"classes file {path} names {twice[0]!r} twice: give each class one line")
+        raise DataError(f"classes file {path} names {twice[0]!r} twice", "give each class one line", path=path)
     if not 2 <= len(colours) <= MAX_CLASSES:
-        raise DataError(f"classes file {path} names {len(colours)} classes: 2 to {MAX_CLASSES} are possible")
+        raise DataError(f"classes file {path} names {len(colours)} classes: 2 to {MAX_CLASSES} are possible", path=path)
     given = [colour for colour in colours.values() if colour is not None]
     if given and len(given) < len(colours):
         bare = next(name for name, colour in colours.items() if colour is None)
-        raise DataError(f"classes file {path} gives {bare!r} no colour: give all classes one, or none")
+        raise DataError(f"classes file {path} gives {bare!r} no colour", "give all classes one, or none", path=path)
     every = given + ([ignored] if ignored is not None else [])
     if len(set(every)) < len(every):
         colour, _ = Counter(every).most_common(1)[0]
-        raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes")
+        raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes", path=path)
     return Classes(tuple(colours), tuple(given), ignored)
 
 
@@ -123,4 +125,6 @@ def _colour(value: Any, name: str, path: str) -> Colour | None:
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value):
         return value[0], value[1], value[2]
-    raise DataError(f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, or '#rrggbb'")
+    raise DataError(
+        f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, or '#rrggbb'", path=path
+    )

@@ -76,14 +76,19 @@ def pair_masks(
             if without_photo.isdisjoint((name, name.removesuffix("_mask"))) and not {*left_out} & {*below.parents}:
                 lost.append(below.as_posix())
         elif len(indices) > 1:
-            raise DataError(f"{mask} fits {photos[indices[0]].name} and {photos[indices[1]].name}: rename one of them")
+            raise DataError(
+                f"{mask} fits {photos[indices[0]].name} and {photos[indices[1]].name}", "rename one of them", path=mask
+            )
         elif (other := paired[indices[0]]) is not None:
-            raise DataError(f"{photos[indices[0]]} has two masks, {other.name} and {mask.name}: keep one")
+            raise DataError(
+                f"{photos[indices[0]]} has two masks, {other.name} and {mask.name}", "keep one", path=photos[indices[0]]
+            )
         else:
             paired[indices[0]] = mask
     if lost:
         raise DataError(
-            f"{into}: masks without a photo of their name in {images}: {len(lost):,} of {len(masks):,}, {some(lost)}"
+            f"{into}: masks without a photo of their name in {images}: {len(lost):,} of {len(masks):,}, {some(lost)}",
+            path=into,
         )
     return paired
 
@@ -134,12 +139,15 @@ def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Cla
         return _understand_values(masks, [scan.values for scan in scans], classes)
     if len(coloured) < len(masks):
         other = next(mask for mask, scan in zip(masks, scans, strict=True) if not scan.coloured)
-        raise DataError(f"{coloured[0]} is an RGB mask but {other} holds class ids: save all masks in one way")
+        raise DataError(
+            f"{coloured[0]} is an RGB mask but {other} holds class ids", "save all masks in one way", path=coloured[0]
+        )
     if classes is None or table is None:
         found = np.unique(read_mask(coloured[0]).reshape(-1, 3), axis=0)
         raise DataError(
-            f"{coloured[0]} is an RGB mask ({some([colour.tolist() for colour in found])}): "
-            "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
+            f"{coloured[0]} is an RGB mask ({some([colour.tolist() for colour in found])})",
+            "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`",
+            path=coloured[0],
         )
     line = f"masks: RGB, {len(classes.names)} classes by colour ({some(classes.names)})"
     return MaskReading(classes.names, classes.colours, partial(_decode_colours, table=table), line)
@@ -206,8 +214,10 @@ def _check_unnamed(masks: Sequence[Path], values: list[frozenset[int]], union: f
     odd = [index for index, held in enumerate(values) if not held <= {0, 255}]
     if sum(binary) > len(odd) > 0:  # a set of 0/255 masks in which a few hold something else
         raise DataError(
-            f"{masks[odd[0]]} has values {_list(values[odd[0]])} where {sum(binary):,} of {len(masks):,} masks hold "
-            f"0 and 255 only: {_remedy(masks[odd[0]], 'correct it, or name the classes in a --classes-file')}"
+            f"{masks[odd[0]]} has values {_list(values[odd[0]])} where {sum(binary):,} of {len(masks):,} masks hold 0 "
+            "and 255 only",
+            _remedy(masks[odd[0]], "correct it, or name the classes in a --classes-file"),
+            path=masks[odd[0]],
         )
     ids = union - {IGNORE}
     if max(ids) == 0:
@@ -218,7 +228,9 @@ def _check_unnamed(masks: Sequence[Path], values: list[frozenset[int]], union: f
         reason = f"{_list(gaps)} occur in no mask" if gaps else f"the masks have {len(ids)} values"
         advice = "class ids count from 0, or name all classes in a --classes-file; make soft masks 0/255"
         raise DataError(
-            f"{masks[index]} has values {_list(values[index])} but {reason}: {_remedy(masks[index], advice)}"
+            f"{masks[index]} has values {_list(values[index])} but {reason}",
+            _remedy(masks[index], advice),
+            path=masks[index],
         )
 
 
@@ -228,8 +240,9 @@ def _check_named(masks: Sequence[Path], values: list[frozenset[int]], names: tup
         beyond = [value for value in sorted(held) if value >= len(names) and value != IGNORE]
         if beyond:
             raise DataError(
-                f"{mask} has values {_list(beyond)} but there are {len(names)} classes, "
-                f"ids 0 to {len(names) - 1}: {_remedy(mask, 'add the others, or correct the mask (255 is ignored)')}"
+                f"{mask} has values {_list(beyond)} but there are {len(names)} classes, ids 0 to {len(names) - 1}",
+                _remedy(mask, "add the others, or correct the mask (255 is ignored)"),
+                path=mask,
             )
 
 

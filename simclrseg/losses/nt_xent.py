@@ -37,7 +37,12 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         The loss, a scalar. It can be differentiated once.
     """
     if temperature < MIN_TEMPERATURE:
-        raise UsageError(f"temperature {temperature:g}: exp(1/temperature) overflows; take {MIN_TEMPERATURE:g} or more")
+        raise UsageError(
+            f"temperature {temperature:g}: exp(1/temperature) overflows",
+            f"take {MIN_TEMPERATURE:g} or more",
+            option="temperature",
+            value=temperature,
+        )
     with torch.autocast(z1.device.type, enabled=False):
         z = _normalized(z1, z2, torch.float32 if temperature >= _MIN_FLOAT32_TEMPERATURE else torch.float64)  # (2N, D)
         function = _NTXent if distributed.world_size() == 1 else _NTXentOfAll

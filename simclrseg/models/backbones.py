@@ -51,13 +51,20 @@ def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = 
             takes pictures of one size only.
     """
     if in_channels != 3 and name.startswith("mit_"):
-        raise UsageError(f"backbone {name!r} takes pictures of 3 bands, not {in_channels}: choose another, as resnet50")
+        raise UsageError(
+            f"backbone {name!r} takes pictures of 3 bands, not {in_channels}",
+            "choose another, as resnet50",
+            option="backbone",
+            value=name,
+        )
     if name not in BACKBONES:
         _check_timm(name, in_channels)
     if image_size is not None and is_vit(name) and image_size % (patch := _vit(name, in_channels).output_stride):
         raise UsageError(
             f"--image-size {image_size}: {name} cuts pictures into patches of {patch} px, so the side must be a "
-            f"multiple of {patch}: {nearest_multiples(image_size, patch)}"
+            f"multiple of {patch}: {nearest_multiples(image_size, patch)}",
+            option="image_size",
+            value=image_size,
         )
 
 
@@ -207,7 +214,7 @@ def _check_timm(name: str, in_channels: int) -> None:
     if not timm.is_model(name.removeprefix(TIMM_PREFIX)):
         close = get_close_matches(name, [TIMM_PREFIX + known for known in timm.list_models()], n=1)
         remedy = f"did you mean {close[0]!r}?" if close else "`import timm; timm.list_models()` lists them"
-        raise UsageError(f"unknown backbone {name!r}: timm has no such model; {remedy}")
+        raise UsageError(f"unknown backbone {name!r}: timm has no such model", remedy, option="backbone", value=name)
     if is_vit(name):
         _check_patches(name, in_channels)
     else:
@@ -219,8 +226,10 @@ def _check_patches(name: str, in_channels: int) -> None:
         _vit(name, in_channels)
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"backbone {name!r} cannot be used: {timm_name(name)} takes pictures of one size only; "
-            "choose one that takes any, as vit_b_16"
+            f"backbone {name!r} cannot be used: {timm_name(name)} takes pictures of one size only",
+            "choose one that takes any, as vit_b_16",
+            option="backbone",
+            value=name,
         ) from error
 
 
@@ -234,15 +243,24 @@ def _check_stages(name: str, in_channels: int) -> None:
         if "meta tensors" in str(error):  # a few models compute while they are built; nothing is known against them
             return
         raise UsageError(
-            f"backbone {name!r} cannot be used: {model} does not halve its feature maps stage by stage, "
-            "as a U-Net needs; choose a convolutional one, as tu-convnext_tiny"
+            f"backbone {name!r} cannot be used: {model} does not halve its feature maps stage by stage, as a U-Net "
+            "needs",
+            "choose a convolutional one, as tu-convnext_tiny",
+            option="backbone",
+            value=name,
         ) from error
     try:
         features = encoder(torch.zeros(1, in_channels, 64, 96, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UsageError(
-            f"backbone {name!r} cannot be used: {model} takes pictures of one size only; "
-            "choose one that takes any, as tu-convnext_tiny"
+            f"backbone {name!r} cannot be used: {model} takes pictures of one size only",
+            "choose one that takes any, as tu-convnext_tiny",
+            option="backbone",
+            value=name,
         ) from error
     if len(features) != DEPTH + 1 or tuple(features[-1].shape[2:]) != (2, 3):
-        raise UsageError(f"backbone {name!r} cannot be used: {model} lacks some of the five stages that a U-Net needs")
+        raise UsageError(
+            f"backbone {name!r} cannot be used: {model} lacks some of the five stages that a U-Net needs",
+            option="backbone",
+            value=name,
+        )

@@ -41,8 +41,9 @@ def load_classifier(path: Path) -> tuple[Classifier, ModelMetadata]:
     if metadata is None or metadata.task != "classification":
         what = "no metadata of simclrseg" if metadata is None else f"task {metadata.task}"
         raise WeightsError(
-            f"{path} is no classification network ({what}): "
-            "`simclrseg finetune --task classify --dataset FOLDER` makes one"
+            f"{path} is no classification network ({what})",
+            "`simclrseg finetune --task classify --dataset FOLDER` makes one",
+            path=path,
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels, stem=metadata.stem)
     model = Classifier(backbone, len(metadata.classes), dropout=metadata.dropout)
@@ -50,5 +51,5 @@ def load_classifier(path: Path) -> tuple[Classifier, ModelMetadata]:
         nn.Module.load_state_dict(model, tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}") from error
+        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
     return model.eval(), metadata

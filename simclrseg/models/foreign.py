@@ -96,15 +96,20 @@ def read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if wanted := re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error)):
             raise WeightsError(
-                f"{path} is a pickle that asks for {wanted[1] or wanted[2]}, and is refused: a pickle can run any "
-                f"code; {convert}"
+                f"{path} is a pickle that asks for {wanted[1] or wanted[2]}, and is refused: a pickle can run any code",
+                convert,
+                path=path,
             ) from None
-        raise WeightsError(f"{path} is a pickle of another kind than torch.save's, and is refused: {convert}") from None
+        raise WeightsError(
+            f"{path} is a pickle of another kind than torch.save's, and is refused", convert, path=path
+        ) from None
     except Exception as error:  # a damaged pickle can raise anything
         if "TorchScript" in str(error):
-            raise WeightsError(f"{path} is a TorchScript program, which could run any code: {convert}") from None
+            raise WeightsError(
+                f"{path} is a TorchScript program, which could run any code", convert, path=path
+            ) from None
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise WeightsError(f"{path} is no whole checkpoint ({reason}): fetch it again") from error
+        raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
 
 
 def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[str]) -> Found:

@@ -62,8 +62,10 @@ def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_s
         fits = _fits(decoder, encoder_name, in_channels, side, device="cpu")
     if not fits:
         raise UsageError(
-            f"--image-size {side} does not work with --decoder {decoder} on {encoder_name}: "
-            f"the side must be a multiple of {STEP}: {nearest_multiples(side, STEP)}"
+            f"--image-size {side} does not work with --decoder {decoder} on {encoder_name}: the side must be a "
+            f"multiple of {STEP}: {nearest_multiples(side, STEP)}",
+            option="image_size",
+            value=side,
         )
 
 
@@ -111,8 +113,9 @@ def build_unetplusplus(backbone: nn.Module, encoder_name: str, classes: int) -> 
     _refuse_vit(backbone, encoder_name, "unetplusplus")
     if 0 in backbone.out_channels:  # type: ignore[operator]  # torch: Tensor | Module
         raise UsageError(
-            f"--decoder unetplusplus needs features at stride 2, and {encoder_name} has none: "
-            "pass --decoder unet or fpn"
+            f"--decoder unetplusplus needs features at stride 2, and {encoder_name} has none",
+            "pass --decoder unet or fpn",
+            option="decoder",
         )
     decoder = UnetPlusPlusDecoder(
         encoder_channels=backbone.out_channels,
@@ -140,7 +143,9 @@ def build_deeplabv3plus(backbone: nn.Module, encoder_name: str, classes: int) ->
     except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise UsageError(
             f"--decoder deeplabv3plus needs an encoder whose last stage can be dilated, and that of {encoder_name} "
-            "cannot: pass --decoder unet or fpn"
+            "cannot",
+            "pass --decoder unet or fpn",
+            option="decoder",
         ) from error
     decoder = DeepLabV3PlusDecoder(
         encoder_channels=backbone.out_channels,
@@ -159,14 +164,16 @@ def build_dpt(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module
     """DPT (Ranftl et al. 2021) for vision transformers, whose class tokens join the maps of their blocks."""
     if not isinstance(backbone, ViTEncoder):
         raise UsageError(
-            f"--decoder dpt is for vision transformers, and {encoder_name} is none: pass --decoder unet, "
-            "or --backbone vit_b_16"
+            f"--decoder dpt is for vision transformers, and {encoder_name} is none",
+            "pass --decoder unet, or --backbone vit_b_16",
+            option="decoder",
         )
     patch = backbone.output_stride
     if patch not in (8, 16, 32):
         raise UsageError(
-            f"--decoder dpt halves and doubles maps, and the patches of {encoder_name} are {patch} px: "
-            "choose a backbone with patches of 8, 16 or 32, as vit_b_16"
+            f"--decoder dpt halves and doubles maps, and the patches of {encoder_name} are {patch} px",
+            "choose a backbone with patches of 8, 16 or 32, as vit_b_16",
+            option="decoder",
         )
     decoder = DPTDecoder(
         encoder_out_channels=backbone.out_channels,
@@ -194,8 +201,11 @@ def _around(kind: type[nn.Module], encoder: nn.Module, decoder: nn.Module, head:
 def _refuse_vit(backbone: nn.Module, encoder_name: str, decoder: str) -> None:
     if isinstance(backbone, ViTEncoder):
         raise UsageError(
-            f"--decoder {decoder} needs feature maps of five sizes, and those of {encoder_name}, a vision transformer, "
-            "are all of one: pass --decoder dpt"
+            f"--decoder {decoder} needs feature maps of five sizes, and those of {encoder_name}, a vision "
+            "transformer, are all of one",
+            "pass --decoder dpt",
+            option="decoder",
+            value=decoder,
         )
 
 
@@ -210,8 +220,9 @@ def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:
     if metadata is None or metadata.task != "segmentation" or decoder not in SEGMENTERS:
         what = "no metadata of simclrseg" if metadata is None else f"task {metadata.task}, decoder {metadata.decoder}"
         raise WeightsError(
-            f"{path} is no segmentation network of this version ({what}): "
-            "`simclrseg finetune --dataset FOLDER` makes one"
+            f"{path} is no segmentation network of this version ({what})",
+            "`simclrseg finetune --dataset FOLDER` makes one",
+            path=path,
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     model: nn.Module = SEGMENTERS[decoder](backbone, metadata.encoder, output_channels(metadata))
@@ -220,7 +231,7 @@ def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:
         nn.Module.load_state_dict(model, tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}") from error
+        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
     return model.eval(), metadata
 
 

@@ -25,7 +25,9 @@ def choose_stem(asked: str, backbone: nn.Module, name: str, *, image_size: int) 
     """
     resnet = isinstance(backbone, ResNetEncoder)
     if asked == "cifar" and not resnet:
-        raise UsageError(f"--stem cifar is for ResNets, and {name} is none: choose another --backbone, as resnet18")
+        raise UsageError(
+            f"--stem cifar is for ResNets, and {name} is none", "choose another --backbone, as resnet18", option="stem"
+        )
     if asked == "auto":
         return "cifar" if resnet and image_size < SMALL else "imagenet"
     return asked

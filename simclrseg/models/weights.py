@@ -86,11 +86,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
     """
     metadata = read_metadata(path)
     if is_pickle(path):
-        raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model")
+        raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model", path=path)
     try:
         return safetensors.torch.load_file(path, device="cpu"), metadata
     except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
+        raise WeightsError(f"{path} cannot be read: {error}", path=path) from error
 
 
 def read_metadata(path: Path) -> ModelMetadata | None:
@@ -100,18 +100,20 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         WeightsError: if it cannot be read.
     """
     if reason := why_not_a_file(path):
-        raise WeightsError(f"{path}: {reason}")
+        raise WeightsError(f"{path}: {reason}", path=path)
     if is_pickle(path):
         return None
     try:
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path} {_what_it_is(path) or f'is no whole safetensors file ({error})'}") from error
+        raise WeightsError(
+            f"{path} {_what_it_is(path) or f'is no whole safetensors file ({error})'}", path=path
+        ) from error
     try:
         return ModelMetadata.from_strings(header)
     except ModelFileError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{path}: {error}", path=path) from error
 
 
 def read_checkpoint(path: Path) -> tuple[Any, ModelMetadata | None]:
@@ -124,7 +126,7 @@ def read_checkpoint(path: Path) -> tuple[Any, ModelMetadata | None]:
     if not is_pickle(path):
         return read_weights(path)[0], metadata
     if what := _what_it_is(path):
-        raise WeightsError(f"{path} {what}")
+        raise WeightsError(f"{path} {what}", path=path)
     return read_pickle(path), None
 
 
@@ -181,9 +183,10 @@ def load_backbone(
     )
     if report.loaded < minimum * report.total:
         raise WeightsError(
-            f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, "
-            f"at least {minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, "
-            f"the {what} has {_few([key for key in wanted if key not in matching])}"
+            f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, at least "
+            f"{minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, the {what} has "
+            f"{_few([key for key in wanted if key not in matching])}",
+            path=path,
         )
     if report.mismatched:
         log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")

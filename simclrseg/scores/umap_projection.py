@@ -10,7 +10,7 @@ from simclrseg.errors import UsageError
 try:
     from umap import UMAP
 except ImportError as error:
-    raise UsageError("--embed umap needs umap-learn: pip install 'simclrseg[umap]'") from error
+    raise UsageError("--embed umap needs umap-learn", "pip install 'simclrseg[umap]'", option="embed") from error
 
 NEIGHBOURS = 15
 

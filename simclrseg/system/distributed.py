@@ -60,7 +60,11 @@ def meet() -> None:
     if world_size() == 1 or _store is not None:
         return
     if "MASTER_ADDR" not in os.environ:
-        raise UsageError(f"WORLD_SIZE is {world_size()}, but MASTER_ADDR is not set: start the processes with torchrun")
+        raise UsageError(
+            f"WORLD_SIZE is {world_size()}, but MASTER_ADDR is not set",
+            "start the processes with torchrun",
+            option="devices",
+        )
     _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
 
 

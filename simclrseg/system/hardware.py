@@ -67,7 +67,7 @@ def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGES):
-            raise OutOfMemory(f"out of memory {doing}: {remedy}") from error
+            raise OutOfMemory(f"out of memory {doing}", remedy) from error
         raise
 
 

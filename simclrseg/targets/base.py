@@ -140,7 +140,7 @@ class Target(ABC, Generic[K, S]):
             for_training=for_training,
         )
         if for_training and not split.test:
-            raise DataError(f"{data.dataset}: {len(usable)} {self.LABELLED} leave none for the test part: add photos")
+            raise DataError(f"{data.dataset}: {len(usable)} {self.LABELLED} leave none for the test part", "add photos")
         return split
 
     def tell(self) -> None:
@@ -266,7 +266,8 @@ def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> No
     if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
         raise DataError(
             f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
-            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}: {remedy}"
+            f"trained on {', '.join(metadata.bands)} up to {metadata.full_scale:,}",
+            remedy,
         )
 
 

@@ -38,8 +38,10 @@ def choose_normalization(
     if asked == "imagenet":
         if not photos:
             raise UsageError(
-                f"--normalization imagenet has figures for red, green and blue, not for the {len(dataset.bands)} bands "
-                f"of {dataset.name}: pass --normalization dataset"
+                f"--normalization imagenet has figures for red, green and blue, not for the {len(dataset.bands)} "
+                f"bands of {dataset.name}",
+                "pass --normalization dataset",
+                option="normalization",
             )
         return IMAGENET
     if asked == "dataset":
@@ -51,6 +53,8 @@ def choose_normalization(
     chosen = read_normalization(asked)
     if len(chosen.mean) != len(dataset.bands):
         raise DataError(
-            f"--normalization has {len(chosen.mean)} means, but {dataset.name} has the bands {', '.join(dataset.bands)}"
+            f"--normalization has {len(chosen.mean)} means, but {dataset.name} has the bands "
+            f"{', '.join(dataset.bands)}",
+            option="normalization",
         )
     return chosen

@@ -139,7 +139,7 @@ def make_loggers(makers: Sequence[MakeLogger], run: runs.Run, config: TrainingCo
 def check_batch(batch_size: int, photos: int, what: str) -> None:
     if batch_size > photos:
         remedy = f"pass --batch-size {photos} or less" if photos > 1 else "add photos"
-        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}: {remedy}")
+        raise DataError(f"a batch of {batch_size} is larger than the {photos} {what}", remedy)
 
 
 def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:
@@ -155,7 +155,10 @@ def check_micro_batch(asked: int | Literal["auto"], together: int) -> None:
     if asked != "auto" and asked * processes < together:
         raise UsageError(
             f"--micro-batch {asked}: of one image a batch norm of this network sees one value a channel, and learns "
-            f"nothing from that: take {together} or more"
+            "nothing from that",
+            f"take {together} or more",
+            option="micro_batch",
+            value=asked,
         )
 
 
@@ -174,8 +177,10 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
     longer = config.training.epochs > epochs
     if config.training.epochs < epochs:
         raise UsageError(
-            f"--epochs {config.training.epochs}: run {run.name!r} has {epochs}, and more train it longer: "
-            "take more, or leave it out"
+            f"--epochs {config.training.epochs}",
+            f"run {run.name!r} has {epochs}, and more train it longer: take more, or leave it out",
+            option="epochs",
+            value=config.training.epochs,
         )
     if run.finished and not longer:
         export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
@@ -185,7 +190,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             f"{epochs} train it longer{more}"
         )
     if not run.started:
-        raise RunError(f"run {run.name!r} has no checkpoint yet: start it again, with --overwrite")
+        raise RunError(f"run {run.name!r} has no checkpoint yet", "start it again, with --overwrite")
     may_differ = RESUMABLE | ({EPOCHS} if longer else set())
     old, new = stored.model_dump(), config.model_dump()
     changed = [
@@ -194,7 +199,11 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
         if not knob.transient and knob.key not in may_differ and look_up(old, knob.path) != look_up(new, knob.path)
     ]
     if changed:
-        raise UsageError(f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml")
+        raise UsageError(
+            f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml",
+            option="resume",
+            value=run.name,
+        )
     return run
 
 
@@ -247,7 +256,10 @@ def open_run(
     if resumed is not None and began.get("photos_hash", digest) != digest:
         raise DataError(
             f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
-            f"{len(photos):,}): restore them, or start a new run"
+            f"{len(photos):,})",
+            "restore them, or start a new run",
+            option="resume",
+            value=run.name,
         )
     command = shlex.join(["simclrseg", *sys.argv[1:]])
     with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
@@ -524,7 +536,7 @@ def finishing(
     except OutOfMemory:
         raise
     except SimclrsegError as error:
-        raise TrainingError(f"{error}; {later}") from error
+        raise TrainingError(f"{error}", later) from error
     except (KeyboardInterrupt, Terminated) as stop:
         signum = stop.signum if isinstance(stop, Terminated) else signal.SIGINT
         raise Interrupted(f"stopped in {phase}; go on with: {command}", signum=signum) from None

@@ -100,11 +100,16 @@ def with_dataset(config: FinetuneConfig, pretrained_on: str) -> FinetuneConfig:
     companion = companion_of(pretrained_on)
     if companion is None:
         raise UsageError(
-            f"--pretrained {name} does not say what to fine-tune on: name it with --dataset, {LABELLED[task]}"
+            f"--pretrained {name} does not say what to fine-tune on",
+            f"name it with --dataset, {LABELLED[task]}",
+            option="pretrained",
+            value=name,
         )
     if companion.task != task:
         raise UsageError(
-            f"--pretrained {name} is fine-tuned on {companion.dataset}, with --task {companion.task}: pass that, "
-            f"or name other images with --dataset, {LABELLED[task]}"
+            f"--pretrained {name} is fine-tuned on {companion.dataset}, with --task {companion.task}",
+            f"pass that, or name other images with --dataset, {LABELLED[task]}",
+            option="pretrained",
+            value=name,
         )
     return config.model_copy(update={"data": config.data.model_copy(update={"dataset": companion.dataset})})

@@ -75,7 +75,7 @@ def convert_pickle(original: Path, target: Path) -> None:
         for key, tensor in inside.items()
     }
     if not tensors:
-        raise WeightsError(f"{original} holds no tensors: choose another file")
+        raise WeightsError(f"{original} holds no tensors", "choose another file", path=original)
     with replacing(target) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     log.info(f"converted: {len(tensors)} tensors")
@@ -88,4 +88,4 @@ def _mean_and_std(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
         highest = float(max(settings.get("input_range") or [1]))
         return tuple(value / highest for value in settings["mean"]), tuple(value / highest for value in settings["std"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} does not say mean and std: fetch it again with --force") from error
+        raise WeightsError(f"{path} does not say mean and std", "fetch it again with --force", path=path) from error

@@ -39,6 +39,8 @@ def network_file(pretrained: Pretrained) -> Path:
     file, metadata = pretrained.file, pretrained.metadata
     if file is None or (metadata is not None and metadata.decoder is None):
         raise UsageError(
-            f"--init-decoder: {pretrained.label} has no decoder; leave it out, or pretrain with --method reconstruction"
+            f"--init-decoder: {pretrained.label} has no decoder",
+            "leave it out, or pretrain with --method reconstruction",
+            option="init_decoder",
         )
     return file

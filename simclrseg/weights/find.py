@@ -99,13 +99,20 @@ def find_pretrained(
         try:
             return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs.option(root))))
         except HubError as error:
-            raise HubError(f"{option} {name}: no such run in {root / 'pretrain'}, and {error}") from error
+            raise HubError(
+                f"{option} {name}: no such run in {root / 'pretrain'}, and {error}",
+                option=option.strip("-"),
+                value=name,
+            ) from error
     if command := command_that_makes(name):
         remedy = f"make it with `{command}{runs.option(root)}`"
     else:
         remedy = suggestion(name, ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED])
     raise RunError(
-        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}: {remedy}"
+        f"{option} {name}: no such run in {root / 'pretrain'}, and nothing is published as {name!r}",
+        remedy,
+        option=option.strip("-"),
+        value=name,
     )
 
 
@@ -202,9 +209,14 @@ def _from_path(path: Path, option: str) -> Pretrained:
         for file in _weights_in(path):
             if file.is_file():
                 return _announced(Pretrained(path.name, file), runs.Run(path))
-        raise RunError(f"{option} {path}: the folder holds no {BACKBONE_FILE}; finish that run first, or name another")
+        raise RunError(
+            f"{option} {path}: the folder holds no {BACKBONE_FILE}",
+            "finish that run first, or name another",
+            option=option.strip("-"),
+            path=path,
+        )
     if reason := why_not_a_file(path):
-        raise UsageError(f"{option} {path}: {reason}")
+        raise UsageError(f"{option} {path}: {reason}", option=option.strip("-"), path=path)
     return Pretrained(path.stem, path)
 
 

@@ -41,9 +41,16 @@ def check_push(config: ExportConfig) -> str | None:
     if config.hub.push is None:
         return None
     if config.model.format != PUBLISHED:
-        raise UsageError(f"--push uploads weights, not {config.model.format}: pass --format {PUBLISHED}")
+        raise UsageError(
+            f"--push uploads weights, not {config.model.format}", f"pass --format {PUBLISHED}", option="push"
+        )
     if not is_repository(config.hub.push):
-        raise UsageError(f"--push {config.hub.push!r} cannot be a repository's name: write owner/name")
+        raise UsageError(
+            f"--push {config.hub.push!r} cannot be a repository's name",
+            "write owner/name",
+            option="push",
+            value=config.hub.push,
+        )
     return check_access(config.hub.push, config.hub.token)
 
 

@@ -188,12 +188,12 @@ def test_a_list_is_set_by_repeating_its_key(file):
     ("words", "message"),
     [
         (["epochs"], "--set epochs is not a key and its value, such as training.epochs=5"),
-        (["epoch=3"], "--set epoch: no such key: did you mean 'optim.epochs'?"),
-        (["optim.epoch=3"], "--set optim.epoch: no such key: did you mean 'optim.epochs'?"),
-        (["optim=3"], "--set optim: is a section: name one of its keys, as optim.model"),
+        (["epoch=3"], "--set epoch: no such key; did you mean 'optim.epochs'?"),
+        (["optim.epoch=3"], "--set optim.epoch: no such key; did you mean 'optim.epochs'?"),
+        (["optim=3"], "--set optim: is a section; name one of its keys, as optim.model"),
         (["epochs=0"], "--set epochs '0': must be a whole number with x >= 1"),
         (["optim.optimizer=adamm"], "--set optim.optimizer 'adamm': must be one of adam, adamw, sgd; did you mean"),
-        (["overwrite=true"], "--set overwrite: is no key of a file but belongs to one call: type --overwrite"),
+        (["overwrite=true"], "--set overwrite: is no key of a file but belongs to one call; type --overwrite"),
     ],
 )
 def test_what_cannot_be_set_is_named_as_it_was_typed(words, message):

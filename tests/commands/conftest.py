@@ -13,8 +13,7 @@ from simclrseg.config.pretrain import PretrainConfig
 
 SMALL_PRETRAIN: dict[str, Any] = {
     "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 256},
-    # the CIFAR stem, which auto takes at this size, would cost 16 times as much
-    "model": {"backbone": "resnet18", "stem": "imagenet"},
+    "model": {"backbone": "cnn"},
     "training": {"epochs": 2, "batch_size": 64},
     "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
 }

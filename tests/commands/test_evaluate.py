@@ -159,9 +159,9 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(run, tmp_pa
         evaluating(tmp_path / "b", run, bare)
     with pytest.raises(UsageError, match="is named twice"):
         evaluating(tmp_path / "b", run, run)
-    with pytest.raises(UsageError, match=r"has no miou: did you mean 'iou'"):
+    with pytest.raises(UsageError, match=r"has no miou; did you mean 'iou'"):
         evaluating(tmp_path / "b", run, minimum=["miou=0.5"])
-    with pytest.raises(UsageError, match=r"has no top5: choose from iou, f1, .*accuracy, boundary_iou$"):
+    with pytest.raises(UsageError, match=r"has no top5; choose from iou, f1, .*accuracy, boundary_iou$"):
         evaluating(tmp_path / "b", run, minimum=["top5=0.5"])
     assert not (tmp_path / "b").exists()
 

@@ -191,11 +191,10 @@ def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(pipeline, tmp_path, monkeypatch):
-    class Program:
-        def save(self, path, *, external_data):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(model, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **options: Program())
+    monkeypatch.setattr(onnx, "save", full)
     (tmp_path / "m.onnx").write_bytes(b"old")
     with pytest.raises(OutputError, match="No space left on device"):
         exporting(pipeline, tmp_path / "m.onnx", overwrite=True)
@@ -207,7 +206,7 @@ def test_a_pretraining_run_gives_its_backbone_as_weights_only(pipeline, tmp_path
     exporting(pipeline, tmp_path / "b.safetensors", run=run, format="safetensors")
     tensors, metadata = read_weights(tmp_path / "b.safetensors")
     assert metadata.task == "backbone" and metadata.method == "simclr"
-    torch.nn.Module.load_state_dict(build_backbone("resnet18"), tensors, strict=True)
+    torch.nn.Module.load_state_dict(build_backbone("cnn"), tensors, strict=True)
     with pytest.raises(RunError, match="simclrseg finetune --dataset FOLDER --pretrained shapes"):
         exporting(pipeline, tmp_path / "b.onnx", run=run)
     with pytest.raises(RunError, match="no such run"):
@@ -222,7 +221,7 @@ def test_inspect_prints_what_a_file_takes_gives_and_says(pipeline, model, tmp_pa
     flat = inspecting(model, as_json=False)["metadata"]
     assert flat["data.dataset"] == "shapes" and flat["precision"] == "fp32" and flat["metrics.precision"] >= 0
     weights = inspecting(model.with_name("model.safetensors"))
-    assert weights["tensors"] == 182 and weights["metadata"]["encoder"] == "resnet18"
+    assert weights["tensors"] == 92 and weights["metadata"]["encoder"] == "cnn"
 
 
 def test_inspect_never_imports_torch(model):
@@ -231,7 +230,7 @@ def test_inspect_never_imports_torch(model):
         [sys.executable, "-c", code, "export", "--inspect", str(model), "--json"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["metadata"]["encoder"] == "resnet18"
+    assert json.loads(done.stdout)["metadata"]["encoder"] == "cnn"
 
 
 def test_three_packages_are_enough_to_run_the_file(model, tmp_path):

@@ -47,7 +47,7 @@ def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, mo
     micro_batch = stored(tmp_path / "pretrain/shapes")
     assert micro_batch < 256
     assert 256 % micro_batch == 0
-    assert line.startswith(f"micro-batch {micro_batch} of 256: about 1.1")
+    assert line.startswith(f"micro-batch {micro_batch} of 256: about 1.79")
     assert line.endswith(" MB an image, 0.3 GB free")
     monkeypatch.setattr(memory, "free_memory", lambda device: pytest.fail("measured again"))
     result = pretrain(PretrainConfig.model_validate(changed(config, "run", resume="shapes")))

@@ -85,7 +85,7 @@ def test_a_run_that_a_preset_makes_is_answered_with_its_command(tmp_path, name, 
     with pytest.raises(RunError) as error:
         find_pretrained(name, root=tmp_path)
     assert str(error.value) == (
-        f"--pretrained {name}: no such run in {tmp_path / 'pretrain'}, and nothing is published as {name!r}: "
+        f"--pretrained {name}: no such run in {tmp_path / 'pretrain'}, and nothing is published as {name!r}; "
         f"make it with `simclrseg pretrain --config {preset} --runs {tmp_path}`"
     )
 

@@ -168,7 +168,7 @@ def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
         open_masks(config_of(folder, data={"classes": ["3"]}).data)
     with pytest.raises(UsageError, match="--classes 1: 2 to 254 classes are possible"):
         open_masks(config_of(folder, data={"classes": ["1"]}).data)
-    with pytest.raises(UsageError, match=r"--classes 5: shapes has 2 classes \(background, figure\): leave it out"):
+    with pytest.raises(UsageError, match=r"--classes 5: shapes has 2 classes \(background, figure\); leave it out"):
         open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "classes": ["5"]}).data)
     with pytest.raises(UsageError, match="--border ignore is for oxford_pets"):
         open_masks(config_of(Path("shapes"), data={"dataset": "shapes", "border": "ignore"}).data)

@@ -201,7 +201,7 @@ def test_a_failed_export_leaves_a_finished_run_and_the_command_that_exports_it(
 
     monkeypatch.setattr(recipe, "export_onnx", fail)
     command = f"`simclrseg export {unfinished.name} --runs {unfinished.root}`"
-    with pytest.raises(GateError, match=f"^{says}; the run is finished without model.onnx: try {command} later$"):
+    with pytest.raises(GateError, match=f"^{says}; the run is finished without model.onnx[:;] try {command} later$"):
         finetune(resumed(unfinished, short))
     run = Run(unfinished.folder)
     assert run.finished and run.holds("test.json") and not run.holds(ONNX_FILE)
@@ -246,7 +246,7 @@ def test_a_micro_batch_that_batch_norm_cannot_take_is_refused_before_anything_is
     tree = changed(changed(tree, "model", backbone="resnet18"), "data", image_size=64)  # whose last maps are of 2 x 2
     assert prepare(FinetuneConfig.model_validate(tree), CPU).together == 1
     tree = changed(tree, "data", image_size=32)
-    says = "^--micro-batch 1: of one image a batch norm of this network sees one value a channel, .*: take 2 or more$"
+    says = "^--micro-batch 1: of one image a batch norm of this network sees one value a channel, .*; take 2 or more$"
     with pytest.raises(UsageError, match=says):
         finetune(FinetuneConfig.model_validate(tree))
     assert not (tmp_path / "runs").exists()

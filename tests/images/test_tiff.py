@@ -94,7 +94,7 @@ def test_a_fourth_band_is_transparency_where_the_file_says_so(
 
 
 def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's: save red, green and blue"):
+    with pytest.raises(ImageError, match=r"a TIFF of 13 bands, which are not a photo's; save red, green and blue"):
         read_image(tiff(picture(13)))
     assert not caplog.records  # nothing of Pillow's own
 

@@ -194,7 +194,7 @@ def test_a_key_that_several_sections_have_is_refused_with_their_names():
         other: Other = Other()
 
     with pytest.raises(
-        UsageError, match=r"^x\.yaml: epochs: could be optim\.epochs or other\.epochs: write the whole key$"
+        UsageError, match=r"^x\.yaml: epochs: could be optim\.epochs or other\.epochs; write the whole key$"
     ):
         parse_config(TwoConfig, GOOD | {"epochs": 3}, source="x.yaml")
     assert parse_config(TwoConfig, GOOD | {"other": {"epochs": 3}, "ratio": 0.5}).other.epochs == 3

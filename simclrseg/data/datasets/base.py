@@ -242,7 +242,8 @@ def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
     samples = read_bands(path)
     if (samples.shape[2], 8 * samples.itemsize) != (bands, bits):
         raise ImageError(
-            f"{path}: {samples.shape[2]} bands of {8 * samples.itemsize} bits, but {whose} are {bands} of {bits}"
+            f"{path}: {samples.shape[2]} bands of {8 * samples.itemsize} bits, but {whose} are {bands} of {bits}",
+            path=path,
         )
     return samples
 

@@ -87,7 +87,9 @@ def _lists(root: Path) -> Iterable[tuple[str, list[str]]]:
         return [(split, _first_column(file)) for file, split in files if file.is_file()]
     except (OSError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{root}: the lists of BigEarthNet cannot be read ({reason}): fetch them again") from error
+        raise DataError(
+            f"{root}: the lists of BigEarthNet cannot be read ({reason})", "fetch them again", path=root
+        ) from error
 
 
 def _first_column(file: Path) -> list[str]:

@@ -77,7 +77,7 @@ def _read_batch(file: Path) -> tuple[Pixels, NDArray[np.int64]]:
     batch = _read_pickle(file, "data", "labels")
     pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or labels.dtype.kind != "i" or not len(labels):
-        raise DataError(f"{file} is not a batch of CIFAR-10: it needs one row of 3072 bytes for each label")
+        raise DataError(f"{file} is not a batch of CIFAR-10: it needs one row of 3072 bytes for each label", path=file)
     return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
@@ -99,7 +99,7 @@ def _read_pickle(file: Path, *needed: str) -> dict[str, Any]:
         return {key: content[key] for key in needed} | content
     except Exception as error:  # a damaged pickle raises about anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{file} is not a batch file of CIFAR-10 ({reason}): fetch it again") from error
+        raise DataError(f"{file} is not a batch file of CIFAR-10 ({reason})", "fetch it again", path=file) from error
 
 
 def _text(value: str | bytes) -> str:

@@ -47,11 +47,13 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     folders = {child.name.lower(): child for child in _children(root)}
     images = folders.get("images", root)
     if "masks" in folders and images == root:
-        raise DataError(f"{root} has {folders['masks'].name}/ but no images/: put the photos into images/")
+        raise DataError(f"{root} has {folders['masks'].name}/ but no images/", "put the photos into images/", path=root)
     listing = list_files(images)
     photos, others = _sorted_out(listing.files)
     if not photos:
-        raise DataError(f"{images} holds no photos ({others or 'no readable file'}): give a folder of {_KINDS}")
+        raise DataError(
+            f"{images} holds no photos ({others or 'no readable file'})", f"give a folder of {_KINDS}", path=images
+        )
 
     paths = [photo.relative_to(images) for photo in photos]
     while all(len(path.parts) > 1 and path.parts[0] == paths[0].parts[0] for path in paths):
@@ -66,7 +68,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         masks, classes = _masks(photos, listing.left_out, images, folders["masks"], options, summary)
         details |= classes
     elif options.classes is not None and options.masks:
-        raise DataError(f"{root} has no masks/ beside images/: leave --classes-file out, or add the masks")
+        raise DataError(f"{root} has no masks/ beside images/", "leave --classes-file out, or add the masks", path=root)
     if images != root:
         for name in sorted(set(folders) - {"images", "masks"}):
             summary.append(f"left out: {folders[name].name}/ (photos are taken from {images.name}/, masks from masks/)")
@@ -94,10 +96,10 @@ def _children(folder: Path) -> list[Path]:
         children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
         folders = [child for child in children if child.is_dir()]
     except OSError as error:
-        raise DataError(f"{folder} cannot be opened: {error.strerror}") from error
+        raise DataError(f"{folder} cannot be opened: {error.strerror}", path=folder) from error
     for child in children:
         if child.name.lower() in ("images", "masks") and child not in folders and (reason := why_not_a_file(child)):
-            raise DataError(f"{child} is no folder ({reason}): restore it, or remove it")
+            raise DataError(f"{child} is no folder ({reason})", "restore it, or remove it", path=child)
     return folders
 
 
@@ -123,7 +125,9 @@ def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
         return {}
     (bands, bits), first = stored, alike[0]
     if bits not in (8, 16):
-        raise DataError(f"{first} has {bands} bands of {bits} bits, which are not read: save them with 8 or 16 bits")
+        raise DataError(
+            f"{first} has {bands} bands of {bits} bits, which are not read", "save them with 8 or 16 bits", path=first
+        )
     summary.append(f"pictures of {bands} bands of {bits} bits, as {first.name} is: all bands are learned from")
     return {
         "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {first.name}"),
@@ -143,7 +147,7 @@ def _masks(
     """The mask of each photo, and the dataset's arguments that say what masks hold."""
     files, others = _sorted_out(list_files(folder).files)
     if not files:
-        raise DataError(f"{folder} holds no masks ({others or 'no readable file'}): save them as PNG")
+        raise DataError(f"{folder} holds no masks ({others or 'no readable file'})", "save them as PNG", path=folder)
     masks = pair_masks(photos, files, images=images, into=folder, unreadable=unreadable)
     details, line = mask_details(photos, masks, classes=options.classes, class_count=options.class_count)
     without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
@@ -176,9 +180,11 @@ def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[
         if not os.path.lexists(file):
             continue
         if reason := why_not_a_file(file):
-            raise DataError(f"{file} cannot be read as a list of photos ({reason}): restore it, or remove it")
+            raise DataError(
+                f"{file} cannot be read as a list of photos ({reason})", "restore it, or remove it", path=file
+            )
         if split in official:
-            raise DataError(f"{root} has two lists for {split}, {file.name} among them: keep one")
+            raise DataError(f"{root} has two lists for {split}, {file.name} among them", "keep one", path=root)
         official[split] = _read_list(file, _spellings(root, images, photos))
     if "trainval" in official and "validation" in official and "train" not in official:
         held = set(official["validation"])  # trainval.txt + val.txt
@@ -186,7 +192,9 @@ def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[
     for first, second in (("train", "test"), ("trainval", "test"), ("validation", "test"), ("train", "validation")):
         both = sorted(set(official.get(first, ())) & set(official.get(second, ())))
         if both:
-            raise DataError(f"{root}: {some([photos[i].name for i in both])} in the lists of both {first} and {second}")
+            raise DataError(
+                f"{root}: {some([photos[i].name for i in both])} in the lists of both {first} and {second}", path=root
+            )
     listed = {index for indices in official.values() for index in indices}
     if listed and len(listed) < len(photos):
         summary.append(f"photos in no list: {len(photos) - len(listed):,}")
@@ -207,18 +215,20 @@ def _read_list(file: Path, spellings: dict[str, list[int]]) -> list[int]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a list of photos: {error}") from error
+        raise DataError(f"{file} cannot be read as a list of photos: {error}", path=file) from error
     indices, unknown = [], []
     for line in lines:
         if not line or line.startswith("#"):
             continue
         matches = spellings.get(line) or spellings.get(line.split()[0], [])  # Oxford's lists have more columns
         if len(matches) > 1:
-            raise DataError(f"{file} names {line!r}, which fits {len(matches)} photos: write the path and the suffix")
+            raise DataError(
+                f"{file} names {line!r}, which fits {len(matches)} photos", "write the path and the suffix", path=file
+            )
         if matches:
             indices.append(matches[0])
         else:
             unknown.append(line)
     if unknown:
-        raise DataError(f"{file} names photos that are not there: {some(unknown)}")
+        raise DataError(f"{file} names photos that are not there: {some(unknown)}", path=file)
     return sorted(set(indices))

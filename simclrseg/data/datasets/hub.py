@@ -59,7 +59,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
         summary.append(f"left out: {len(files[photo]) - len(rows):,} rows without a photo")
     if mask is not None:
         if not any(masks):
-            raise DataError(f"{name}: column {mask!r} holds no masks: name another with --mask-column")
+            raise DataError(f"{name}: column {mask!r} holds no masks", "name another with --mask-column")
         details, line = mask_details(photos, masks, classes=options.classes, class_count=options.class_count)
         summary.append(f"{sum(file is not None for file in masks):,} masks in column {mask!r}; {line}")
     if label is not None:
@@ -105,8 +105,8 @@ def _load(name: str) -> dict[str, Any]:
     except Exception as error:  # whatever a network and the library can raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"{name} cannot be opened ({reason}): check the name and the network; a set that was fetched before is "
-            "found without one"
+            f"{name} cannot be opened ({reason})",
+            "check the name and the network; a set that was fetched before is found without one",
         ) from error
     tables = {"train": loaded} if isinstance(loaded, Dataset) else dict(loaded)
     tables = {split: table for split, table in tables.items() if len(table)}
@@ -144,8 +144,8 @@ def _photo_column(name: str, features: Mapping[str, Any], asked: str | None) -> 
         return _checked(name, features, asked, pictures, "--image-column", "images")
     if not pictures:
         raise DataError(
-            f"{name} has no column of images (it has {_columns(features)}): choose another set, or save that column "
-            "as images"
+            f"{name} has no column of images (it has {_columns(features)})",
+            "choose another set, or save that column as images",
         )
     likely = [column for column in pictures if column.lower() in _PHOTO_NAMES]
     return _only(name, likely if len(likely) == 1 else pictures, "--image-column", "photos")
@@ -187,7 +187,9 @@ def _checked(name: str, features: Mapping[str, Any], asked: str, fitting: Sequen
 def _only(name: str, columns: Sequence[str], flag: str, what: str) -> str:
     if len(columns) == 1:
         return columns[0]
-    raise DataError(f"{name} has several columns of images ({', '.join(columns)}): name that of the {what} with {flag}")
+    raise DataError(
+        f"{name} has several columns of images ({', '.join(columns)})", f"name that of the {what} with {flag}"
+    )
 
 
 def _columns(features: Mapping[str, Any]) -> str:
@@ -216,7 +218,7 @@ def _files(
         bare = {split: table.cast_column(column, Image(decode=False)) for split, table in bare.items()}
     first = next((row[columns[0]] for table in bare.values() for row in table if row[columns[0]] is not None), None)
     if first is None:
-        raise DataError(f"{name}: column {columns[0]!r} is empty: name another with --image-column")
+        raise DataError(f"{name}: column {columns[0]!r} is empty", "name another with --image-column")
     if first["bytes"] is None:  # files already, wherever they lie
         cells = {column: [cell for table in bare.values() for cell in table[column]] for column in columns}
         paths = {column: [Path(cell["path"]) if cell else None for cell in cells[column]] for column in columns}

@@ -36,7 +36,7 @@ class Joined(Dataset):
                 theirs, ours = bands_text(part), bands_text(first)
                 if theirs == ours:
                     theirs, ours = (f"{', '.join(of.bands)} up to {of.full_scale:,}" for of in (part, first))
-                raise DataError(f"{part.name} has {theirs} and {first.name} {ours}: pretrain on one of them")
+                raise DataError(f"{part.name} has {theirs} and {first.name} {ours}", "pretrain on one of them")
         self._parts = tuple(parts)
         self._starts = (0, *accumulate(len(part) for part in parts))
         names = next((part.label_names for part in parts if part.labels is not None), ())

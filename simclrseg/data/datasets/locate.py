@@ -35,7 +35,9 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
     options = options or DatasetOptions()
     if name_or_path in DATASETS:
         if options.classes is not None and options.masks:
-            raise DataError(f"--classes-file is for folders of masks; {name_or_path} brings its own classes")
+            raise DataError(
+                f"--classes-file is for folders of masks; {name_or_path} brings its own classes", option="classes_file"
+            )
         dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
         return dataset
     if name_or_path.startswith(HUB):
@@ -50,7 +52,7 @@ def _folder(path: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise DataError(f"{path} is no folder: give the one that holds the photos")
+        raise DataError(f"{path} is no folder", "give the one that holds the photos", path=path)
     if os.sep in path or path.startswith((".", "~")):
-        raise DataError(f"{path}: no such folder")
+        raise DataError(f"{path}: no such folder", path=path)
     raise UnknownName("dataset", path, known=DATASETS)

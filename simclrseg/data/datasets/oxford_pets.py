@@ -88,9 +88,13 @@ def _read_list(file: Path, root: Path) -> dict[str, int]:
     except OSError as error:
         raise missing(_SOURCE, root, f"{file} cannot be read") from error
     except (ValueError, IndexError) as error:
-        raise DataError(f"{file} is not a list of Oxford-IIIT Pet: a line is `Abyssinian_100 1 1 1`") from error
+        raise DataError(
+            f"{file} is not a list of Oxford-IIIT Pet: a line is `Abyssinian_100 1 1 1`", path=file
+        ) from error
     if not all(1 <= number <= len(_BREEDS) for number in numbers.values()):
-        raise DataError(f"{file} is not a list of Oxford-IIIT Pet: breeds have numbers from 1 to {len(_BREEDS)}")
+        raise DataError(
+            f"{file} is not a list of Oxford-IIIT Pet: breeds have numbers from 1 to {len(_BREEDS)}", path=file
+        )
     return numbers
 
 
@@ -101,7 +105,9 @@ def _read_trimap(path: Path, *, border: Border) -> Mask:
     table[[1, 2, 3]] = 1, 0, _BORDER[border]
     mask = np.asarray(cv2.LUT(trimap, table), np.uint8)
     if trimap.ndim != 2 or (mask == 254).any():
-        raise DataError(f"{path} has values {np.unique(trimap)[:8].tolist()}; a trimap has 1, 2 and 3: fetch it again")
+        raise DataError(
+            f"{path} has values {np.unique(trimap)[:8].tolist()}; a trimap has 1, 2 and 3", "fetch it again", path=path
+        )
     return mask
 
 

@@ -82,8 +82,9 @@ def _read_class_ids(path: Path) -> Mask:
     if mask.ndim != 2 or ((mask >= known) & (mask != IGNORE)).any():
         found = np.unique(mask[(mask >= known) & (mask != IGNORE)])[:8].tolist() if mask.ndim == 2 else "RGB colours"
         raise DataError(
-            f"{path} has values {found}; a mask of VOC has the class ids 0 to {known - 1}, and 255: "
-            "restore the palette PNG"
+            f"{path} has values {found}; a mask of VOC has the class ids 0 to {known - 1}, and 255",
+            "restore the palette PNG",
+            path=path,
         )
     return mask
 

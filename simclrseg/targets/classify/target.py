@@ -80,7 +80,8 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         if for_training and len(learned := {labels[index] for index in split.train}) < 2:
             raise DataError(
                 f"{self.data.dataset}: all training photos are {self.dataset.label_names[learned.pop()]}, so there is "
-                "nothing to tell apart: add photos of other classes, or raise --data-ratio"
+                "nothing to tell apart",
+                "add photos of other classes, or raise --data-ratio",
             )
         return split
 
@@ -103,7 +104,8 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         if unknown := [name for name in self.dataset.label_names if name not in metadata.classes]:
             raise DataError(
                 f"{self.dataset.name} has the classes {some(unknown)}, but the model was trained for "
-                f"{some(metadata.classes)}: score it on photos of its own classes"
+                f"{some(metadata.classes)}",
+                "score it on photos of its own classes",
             )
 
     @classmethod

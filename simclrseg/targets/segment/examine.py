@@ -62,9 +62,15 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
         return None
     weights = balancing_weights(counts) if asked == "auto" else tuple(float(word) for word in asked.split(","))
     if len(weights) != len(classes):
-        raise UsageError(f"--class-weights {asked}: {len(weights)} weights for {len(classes)} classes")
+        raise UsageError(
+            f"--class-weights {asked}: {len(weights)} weights for {len(classes)} classes",
+            option="class_weights",
+            value=asked,
+        )
     if not np.dot(weights, counts.sum(0)):
-        raise UsageError(f"--class-weights {asked}: every class that occurs has weight 0")
+        raise UsageError(
+            f"--class-weights {asked}: every class that occurs has weight 0", option="class_weights", value=asked
+        )
     weights = scaled_weights(weights, counts)
     log.info("class weights: " + ", ".join(f"{name} {w:.3g}" for name, w in zip(classes, weights, strict=True)))
     return weights

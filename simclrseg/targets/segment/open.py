@@ -39,14 +39,19 @@ def open_masks(config: LabelledData) -> Dataset:
         )
     if config.border != "pet" and dataset.border is None:
         raise UsageError(
-            f"--border {config.border} is for oxford_pets, whose masks mark a border: leave it out for {dataset.name}"
+            f"--border {config.border} is for oxford_pets, whose masks mark a border",
+            f"leave it out for {dataset.name}",
+            option="border",
+            value=config.border,
         )
     if count is None:
         return choose_classes(dataset, config.classes) if config.classes else dataset
     if count != len(dataset.classes):
         raise UsageError(
-            f"--classes {count}: {dataset.name} has {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
-            "leave it out, or name the classes to learn"
+            f"--classes {count}: {dataset.name} has {len(dataset.classes)} classes ({', '.join(dataset.classes)})",
+            "leave it out, or name the classes to learn",
+            option="classes",
+            value=count,
         )
     return dataset
 
@@ -61,5 +66,9 @@ def class_count(classes: Sequence[str]) -> int | None:
         return None
     count = int(classes[0])
     if not 2 <= count <= MAX_CLASSES:
-        raise UsageError(f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them")
+        raise UsageError(
+            f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them",
+            option="classes",
+            value=count,
+        )
     return count

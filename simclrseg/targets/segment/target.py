@@ -72,8 +72,8 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         theirs, ours = ", ".join(self.dataset.classes), ", ".join(metadata.classes)
         if len(self.dataset.classes) != len(metadata.classes) or len(metadata.classes) > 2:
             raise DataError(
-                f"{name} has the classes {theirs}, but the model was trained for {ours}: "
-                "score it on a dataset with the same classes"
+                f"{name} has the classes {theirs}, but the model was trained for {ours}",
+                "score it on a dataset with the same classes",
             )
         log.warning(f"{name} calls its classes {theirs}, the model {ours}: the second is the foreground of both")
 
@@ -100,8 +100,10 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
             if ENTRIES[word.name].logits == "one" and classes > 2:
                 remedy = loss.replace(word.name, usual(classes=classes))
                 raise UsageError(
-                    f"--loss {loss}: {word.name} is for two classes, and {self.data.dataset} has {classes}: "
-                    f"pass --loss {remedy}"
+                    f"--loss {loss}: {word.name} is for two classes, and {self.data.dataset} has {classes}",
+                    f"pass --loss {remedy}",
+                    option="loss",
+                    value=loss,
                 )
         return loss
 

@@ -145,7 +145,7 @@ def test_a_part_without_a_photo_is_no_list(tmp_path: Path) -> None:
 
 def test_an_empty_column_of_masks_is_one_line(tmp_path: Path) -> None:
     name = parquet(tmp_path / "set", train=table(3).map(lambda row: {"mask": None}))
-    with pytest.raises(DataError, match="column 'mask' holds no masks: name another with --mask-column"):
+    with pytest.raises(DataError, match="column 'mask' holds no masks; name another with --mask-column"):
         open_dataset(name)
 
 
