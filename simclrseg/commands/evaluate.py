@@ -25,7 +25,7 @@ from simclrseg.scores.estimates import class_rows, differences, draws, over_spli
 from simclrseg.scores.results import Estimate, Evaluated, Report, Scores
 from simclrseg.system.files import write_json, write_rows, write_text
 from simclrseg.targets.base import Scoring
-from simclrseg.training.train import Machine, prepare_machine
+from simclrseg.training.machine import Machine, prepare_machine
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.samples import spread
 from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import SPLIT_FILE, split_json
-from simclrseg.engine.footprint import least_together
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError, UsageError
@@ -40,24 +39,7 @@ from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
 from simclrseg.training.forecast import in_words
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import (
-    Machine,
-    as_begun,
-    check_batch,
-    check_micro_batch,
-    choose_micro_batch,
-    find_loggers,
-    finish_run,
-    finishing,
-    make_loggers,
-    open_run,
-    prepare_machine,
-    prolonged,
-    rehearse,
-    report_skipped,
-    resumed_run,
-    train,
-)
+from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, with_dataset
 from simclrseg.weights.find import (
@@ -88,7 +70,6 @@ class Prepared:
         pairs: the dataset as training and validation read it.
         loaded: what ``LOAD_REPORT`` will hold; empty where nothing was loaded.
         batches, validation: to train with, and to compare the epochs on.
-        together: images that a forward pass of training must have, of ``least_together``.
     """
 
     config: FinetuneConfig
@@ -103,7 +84,6 @@ class Prepared:
     freezing: Freezing | None
     batches: Loader
     validation: Loader
-    together: int
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -116,34 +96,26 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         GateError: if everything worked but the exported model disagrees; the run is finished without it.
         SimclrsegError: for everything else that a user can mend; a run that never began leaves nothing behind.
     """
-    machine = prepare_machine(config.hardware, config.hardware.precision)
-    loggers = find_loggers(config)
-    resumed = resumed_run("finetune", config)  # refuses a changed configuration before anything is read
-    config = prolonged(config, resumed)
-    machine = as_begun(machine, resumed)
-    prepared = prepare(config, machine, resumed)
+    session = Session.begin("finetune", config)
+    prepared = prepare(session)
+    session = replace(session, config=prepared.config)
     config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
-    dataset, split, batches, together = target.dataset, target.split, prepared.batches, prepared.together
-    rate = config.training.peak_rate
-    suggestion = suggested(config, machine.device.type)
+    dataset, split, resumed = target.dataset, target.split, session.resumed
+    trainer = Trainer(
+        session,
+        learner,
+        prepared.batches,
+        prepared.validation,
+        learning_rate=config.training.peak_rate,
+        suggestion=suggested(config, session.machine.device.type),
+        scales=prepared.scales,
+        trained=resumed is not None and resumed.holds(MODEL_FILE),
+    )
     if config.run.dry_run:
-        return rehearse(
-            learner,
-            batches,
-            together=together,
-            config=config,
-            machine=machine,
-            suggestion=suggestion,
-            learning_rate=rate,
-        )
-    with open_run(
-        "finetune",
-        config,
-        resumed=resumed,
+        return trainer.rehearse()
+    with trainer.open(
         name=run_name(config, prepared.pretrained),
-        machine=machine,
         photos=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
-        learning_rate=rate,
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,
@@ -153,42 +125,21 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             write_json(run.folder / SPLIT_FILE, split_json(dataset, split, metadata.test_hash))
             if prepared.loaded:
                 write_json(run.folder / LOAD_REPORT, prepared.loaded)
-        micro_batch = choose_micro_batch(
-            config.training.micro_batch, learner, batches, together=together, machine=machine, run=run
-        )
-        predict = predictor(learner, machine, batch_size=micro_batch)
-        result = train(
-            learner,
-            batches,
-            prepared.validation,
-            run=run,
-            machine=machine,
-            training=config.training,
-            learning_rate=rate,
-            micro_batch=micro_batch,
-            together=together,
+        predict = predictor(learner, session.machine, batch_size=trainer.micro_batch)
+        result = trainer.train(
             freezing=prepared.freezing,
-            scales=prepared.scales,
-            saving=config.run,
-            suggestion=suggestion,
             average=config.training.ema,
             patience=config.training.patience,
-            observers=[
-                *observers,
-                *target.callbacks(run.folder, predict, prepared.pairs, metadata),
-                *make_loggers(loggers, run, config),
-            ],
+            observers=[*observers, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
         )
-        report_skipped(batches.samples.skipped)
         seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
         if not distributed.dismiss():
             return {}
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
-        with finishing(run, "scoring", learner, batches, micro_batch=micro_batch, together=together):
+        with trainer.finishing("scoring"):
             log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
-            scoring = Scoring(machine.workers, micro_batch)
+            scoring = Scoring(session.machine.workers, trainer.micro_batch)
             test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring)
-            finish_run(run)
     if problem is not None:
         raise GateError(
             f"{problem}; the run is finished without {ONNX_FILE}",
@@ -205,15 +156,13 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
     }
 
 
-def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None = None) -> Prepared:
+def prepare(session: Session[FinetuneConfig]) -> Prepared:
     """Check everything that training needs, and make it.
-
-    Args:
-        resumed: the run to continue, if it is not a new one.
 
     Raises:
         SimclrsegError: for what a user can mend.
     """
+    config, machine, resumed = session.config, session.machine, session.resumed
     kind = target_class(config.target)
     pretrained, encoder = starting_weights(config, kind, resumed)
     source = pretrained.metadata
@@ -246,9 +195,6 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
     learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
     batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
     freezing = freezing_of(config.training, model, backbone)
-    together = least_together(learner, batches.samples.fields)
-    if resumed is None or not resumed.holds(MODEL_FILE):  # else there is nothing more to train
-        check_micro_batch(config.training.micro_batch, together)
     return Prepared(
         config=config,
         target=target,
@@ -262,7 +208,6 @@ def prepare(config: FinetuneConfig, machine: Machine, resumed: runs.Run | None =
         freezing=freezing,
         batches=batches,
         validation=validation,
-        together=together,
     )
 
 

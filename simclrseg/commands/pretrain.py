@@ -24,7 +24,6 @@ from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization
 from simclrseg.data.seen import photo_hashes, record
 from simclrseg.data.splits import hashed_order
-from simclrseg.engine.footprint import least_together
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task, check_task
@@ -38,24 +37,7 @@ from simclrseg.models.weights import load_backbone
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import (
-    Machine,
-    as_begun,
-    check_batch,
-    check_micro_batch,
-    choose_micro_batch,
-    find_loggers,
-    finish_run,
-    finishing,
-    make_loggers,
-    open_run,
-    prepare_machine,
-    prolonged,
-    rehearse,
-    report_skipped,
-    resumed_run,
-    train,
-)
+from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.weights.card import write_card
 from simclrseg.weights.companion import following
@@ -75,7 +57,6 @@ class Prepared:
         learned, held_out: images of the dataset to train on, and to be scored on.
         batches, validation: of these; no validation where nothing is to be scored.
         facts: of the backbone, for its file.
-        together: images that a forward pass of training must have, of ``least_together``.
     """
 
     method: Method[Any]
@@ -87,7 +68,6 @@ class Prepared:
     batches: Loader
     validation: Validation | None
     facts: dict[str, Any]
-    together: int
 
 
 def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -99,69 +79,38 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     Raises:
         SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
     """
-    machine = prepare_machine(config.hardware, config.hardware.precision)
-    loggers = find_loggers(config)
-    resumed = resumed_run("pretrain", config)  # refuses a changed configuration before anything is read
-    config = prolonged(config, resumed)
-    machine = as_begun(machine, resumed)
-    prepared = prepare(config, machine, resumed)
+    session = Session.begin("pretrain", config)
+    config = session.config
+    prepared = prepare(session)
     method, task, facts = prepared.method, prepared.task, prepared.facts
-    dataset, learned, batches = prepared.views.dataset, prepared.learned, prepared.batches
-    together = prepared.together
-    rate = config.training.scaled_rate
-    suggestion = suggested(config, machine.device.type)
+    dataset, learned = prepared.views.dataset, prepared.learned
+    trainer = Trainer(
+        session,
+        task,
+        prepared.batches,
+        prepared.validation,
+        learning_rate=config.training.scaled_rate,
+        suggestion=suggested(config, session.machine.device.type),
+    )
     if config.run.dry_run:
-        return rehearse(
-            task,
-            batches,
-            together=together,
-            config=config,
-            machine=machine,
-            suggestion=suggestion,
-            learning_rate=rate,
-        )
-    with open_run(
-        "pretrain",
-        config,
-        resumed=resumed,
-        name=run_name(config),
-        machine=machine,
-        learning_rate=rate,
-        photos=[dataset.keys[index] for index in learned],
-        **facts,
-    ) as run:
+        return trainer.rehearse()
+    photos = [dataset.keys[index] for index in learned]
+    with trainer.open(name=run_name(config), photos=photos, **facts) as run:
         if distributed.is_main():
             write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
-            first = method.first_views(some_rows(batches.samples, EXAMPLES))
+            first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
-        micro_batch = choose_micro_batch(
-            config.training.micro_batch, task, batches, together=together, machine=machine, run=run
-        )
-        result = train(
-            task,
-            batches,
-            prepared.validation,
+        micro_batch = trainer.micro_batch
+        callbacks = method.callbacks(prepared.backbone, micro_batch=micro_batch, warmup=config.training.warmup)
+        result = trainer.train(
             validate_every=config.run.knn_every,
             keep="last",  # a rank among checkpoints by k-NN would be a choice by labels, and by PSNR one for painting
-            run=run,
-            machine=machine,
-            training=config.training,
-            learning_rate=rate,
-            micro_batch=micro_batch,
-            together=together,
-            saving=config.run,
-            suggestion=suggestion,
-            observers=[
-                *observers,
-                *method.callbacks(prepared.backbone, micro_batch=micro_batch, warmup=config.training.warmup),
-                *make_loggers(loggers, run, config),
-            ],
+            observers=[*observers, *callbacks],
         )
-        report_skipped(batches.samples.skipped)
         if not distributed.dismiss():
             return {}
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
-        with finishing(run, "drawing", task, batches, micro_batch=micro_batch, together=together):
+        with trainer.finishing("drawing"):
             metadata = save_backbone(
                 run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
             )
@@ -173,11 +122,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
                 photos=len(learned),
                 rows=method.card_rows(config.training.batch_size),
                 optimizer=(
-                    f"{config.training.optimizer}, peak learning rate {rate:.4g}, {config.training.schedule} schedule"
+                    f"{config.training.optimizer}, peak learning rate {trainer.learning_rate:.4g}, "
+                    f"{config.training.schedule} schedule"
                 ),
                 seed=config.run.seed,
             )
-            finish_run(run)
     return {
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),
@@ -186,15 +135,13 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     }
 
 
-def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None = None) -> Prepared:
+def prepare(session: Session[PretrainConfig]) -> Prepared:
     """Check everything that training needs, make it, and say what it is.
-
-    Args:
-        resumed: the run to continue, if it is not a new one: it holds what became of the weights that it began with.
 
     Raises:
         SimclrsegError: for what a user can mend.
     """
+    config, machine, resumed = session.config, session.machine, session.resumed
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
@@ -259,9 +206,7 @@ def prepare(config: PretrainConfig, machine: Machine, resumed: runs.Run | None =
     )
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
-    together = least_together(task, batches.samples.fields)
-    check_micro_batch(config.training.micro_batch, together)
-    return Prepared(method, views, learned, held_out, backbone, task, batches, validation, facts, together)
+    return Prepared(method, views, learned, held_out, backbone, task, batches, validation, facts)
 
 
 def strengths_of(data: PretrainData) -> Strengths:

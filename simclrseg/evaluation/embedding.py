@@ -25,7 +25,7 @@ from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.projections import silhouette
 from simclrseg.scores.results import Evaluated
 from simclrseg.system.files import write_rows
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 from simclrseg.weights.find import began_with, find_pretrained, is_of_the_hub
 
 log = logging.getLogger(__name__)

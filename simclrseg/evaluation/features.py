@@ -16,7 +16,7 @@ from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import load_backbone
 from simclrseg.scores.reading import read_photos
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 from simclrseg.weights.find import tell_loaded
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.evaluation import calibration, embedding, ood
 from simclrseg.evaluation.scored import Scored
 from simclrseg.scores.results import Evaluated
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from simclrseg.scores.reading import read_photos
 from simclrseg.scores.results import Estimate, Evaluated
 from simclrseg.system.files import write_rows
 from simclrseg.targets.base import check_bands
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
 from simclrseg.targets.base import check_bands, elsewhere
 from simclrseg.targets.classify.target import ClassificationTarget
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)

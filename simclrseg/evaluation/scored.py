@@ -28,7 +28,7 @@ from simclrseg.metadata import MODEL_FILE, ModelMetadata
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.learner import Learner, in_parts, predictor
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 from simclrseg.weights.find import began_with
 
 log = logging.getLogger(__name__)

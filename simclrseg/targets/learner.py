@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simclrseg.engine.task import SeparableTask
 from simclrseg.inference.masks import Predict
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
 
 
 class Learner(SeparableTask):

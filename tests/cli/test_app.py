@@ -267,19 +267,26 @@ def test_a_signal_outside_training_cleans_up_as_ctrl_c_does(run, recipe, ending)
 
 
 def test_a_signal_after_the_last_step_says_how_the_run_is_finished(run, recipe, ending, tmp_path):
+    import torch
+
+    from simclrseg.commands.finetune import prepare
     from simclrseg.runs import Run
-    from simclrseg.training.train import finishing
-    from tests.engine.small import Classification, Images, network
+    from simclrseg.training.machine import Machine
+    from simclrseg.training.train import Session, Trainer
 
     def score(config, observers):
-        run, task = Run(tmp_path / "runs" / "finetune" / "x"), Classification(network())
-        with finishing(run, "scoring", task, Images(), micro_batch=6, together=1):
+        session = Session("finetune", config, Machine(torch.device("cpu"), "fp32", 1))
+        prepared = prepare(session)
+        trainer = Trainer(session, prepared.learner, prepared.batches, None, learning_rate=0.1, suggestion=None)
+        trainer.run, trainer.micro_batch = Run(tmp_path / "runs" / "finetune" / "x"), 6
+        with trainer.finishing("scoring"):
             signal.raise_signal(ending)
             time.sleep(10)
 
     recipe("finetune", score)
     line = "stopped in scoring; go on with: simclrseg finetune --resume x\n"
-    assert run("finetune") == (128 + ending, "", line)
+    code, out, err = run("finetune", "--dataset", "shapes", "--backbone", "cnn", "--image-size", "32")
+    assert (code, out) == (128 + ending, "") and err.endswith(line)
 
 
 def test_a_signal_that_is_ignored_ends_nothing(run, recipe, ending):

@@ -99,7 +99,7 @@ def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
         raise KeyboardInterrupt
 
     read: list[int] = []
-    monkeypatch.setattr("simclrseg.commands.finetune.train", read_an_epoch)
+    monkeypatch.setattr("simclrseg.training.train.fit", read_an_epoch)
     tree = {
         "data": {"dataset": str(photos), "image_size": 32, "cache": "disk"},
         "model": {"backbone": "cnn"},
@@ -116,7 +116,7 @@ def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
 
 
 def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise(photos):
-    from simclrseg.training.train import resumed_run
+    from simclrseg.training.folder import resumed_run
 
     config = pretraining(photos)
     run = runs.claim(Path(config.console.runs), "pretrain", "begun")

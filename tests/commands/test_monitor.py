@@ -20,7 +20,8 @@ from simclrseg.engine.history import EpochRecord, Plan
 from simclrseg.methods.simclr.method import SimCLRMethod
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
+from simclrseg.training.train import Session
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 from tests.engine.small import Images, train
@@ -57,14 +58,15 @@ def test_the_probe_is_the_same_for_every_seed_and_bounded(monkeypatch):
     every = [
         config.model_copy(update={"data": config.data.model_copy(update={"max_images": None})}) for config in configs
     ]
-    probes = [pretrain.prepare(config, machine).validation for config in every]
+    probes = [pretrain.prepare(Session("pretrain", config, machine)).validation for config in every]
     first, second = (probe.samples.indices.tolist() for probe in probes)
     assert first == second
     assert len(set(first)) == 50
 
 
 def test_there_is_no_knn_where_it_is_switched_off():
-    assert pretrain.prepare(small(knn_every=0), Machine(torch.device("cpu"), "fp32", 2)).validation is None
+    machine = Machine(torch.device("cpu"), "fp32", 2)
+    assert pretrain.prepare(Session("pretrain", small(knn_every=0), machine)).validation is None
 
 
 @pytest.mark.parametrize("dataset", [unlabelled(40), Shapes(4)], ids=["no labels", "too few"])

@@ -32,10 +32,12 @@ from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.training.train import Machine
+from simclrseg.training.machine import Machine
+from simclrseg.training.train import Session
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained
 
+CPU = Machine(torch.device("cpu"), "fp32", 1)
 PHOTOS = 70
 
 
@@ -230,13 +232,12 @@ def test_the_encoder_alone_can_be_taken_out_of_either_file(run):
 def test_nothing_is_held_out_where_nothing_is_scored(run):
     assert len(method_of(Knobs(held_out=0.0)).held_out(1000)) == 0
     assert len(method_of(Knobs()).held_out(100_000)) == 500
-    prepared = recipe.prepare(config(run, run={"knn_every": 0}), Machine(torch.device("cpu"), "fp32", 1))
+    prepared = recipe.prepare(Session("pretrain", config(run, run={"knn_every": 0}), CPU))
     assert len(prepared.learned) == PHOTOS and not prepared.held_out and prepared.validation is None
 
 
 def test_the_held_out_photos_do_not_depend_on_the_seed(run):
-    machine = Machine(torch.device("cpu"), "fp32", 1)
-    one, other = (recipe.prepare(config(run, run={"seed": seed}), machine).held_out for seed in (0, 1))
+    one, other = (recipe.prepare(Session("pretrain", config(run, run={"seed": seed}), CPU)).held_out for seed in (0, 1))
     assert one == other
 
 

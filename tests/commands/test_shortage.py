@@ -37,6 +37,7 @@ from simclrseg.runs import Run
 from simclrseg.targets.classify.task import Classification
 from simclrseg.targets.segment.task import Segmentation
 from simclrseg.training import train as training
+from simclrseg.training.train import Session, Trainer
 from tests.commands.test_classify import colours
 from tests.commands.test_pipeline import changed
 from tests.commands.test_segmenter import write_figures
@@ -244,7 +245,9 @@ def test_a_micro_batch_that_batch_norm_cannot_take_is_refused_before_anything_is
     photos = write_figures(tmp_path / "segment")
     tree = changed(config_of(photos, tmp_path / "runs").model_dump(), "training", micro_batch=1)
     tree = changed(changed(tree, "model", backbone="resnet18"), "data", image_size=64)  # whose last maps are of 2 x 2
-    assert prepare(FinetuneConfig.model_validate(tree), CPU).together == 1
+    session = Session("finetune", FinetuneConfig.model_validate(tree), CPU)
+    prepared = prepare(session)
+    Trainer(session, prepared.learner, prepared.batches, None, learning_rate=1e-3, suggestion=None)  # not refused
     tree = changed(tree, "data", image_size=32)
     says = "^--micro-batch 1: of one image a batch norm of this network sees one value a channel, .*; take 2 or more$"
     with pytest.raises(UsageError, match=says):

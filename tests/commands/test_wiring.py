@@ -35,8 +35,10 @@ from simclrseg.errors import ImageError, UsageError
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
 from simclrseg.training.evaluators import CollapseWarning
+from simclrseg.training.folder import open_run, resumed_run
 from simclrseg.training.forecast import Forecast
-from simclrseg.training.train import Machine, open_run, prepare_machine
+from simclrseg.training.machine import Machine, prepare_machine
+from simclrseg.training.train import Session, Trainer
 from tests.cli.test_console import unread
 from tests.commands.test_forecast import drive
 from tests.commands.test_pipeline import changed
@@ -150,7 +152,7 @@ def begun(tmp_path_factory) -> Call:
 
 
 def prepared(**run):
-    return prepare(PretrainConfig.model_validate(changed(TINY, "run", **run)), CPU)
+    return prepare(Session("pretrain", PretrainConfig.model_validate(changed(TINY, "run", **run)), CPU))
 
 
 def first_photos(batches: Loader, *, epoch: int = 0) -> list[int]:
@@ -321,11 +323,15 @@ def test_each_process_learns_its_half_of_every_batch(monkeypatch):
 
 
 @pytest.mark.parametrize(("others", "micro_batch"), [(4, 4), (16, 8)])
-def test_the_least_micro_batch_of_all_processes_is_taken_by_all(monkeypatch, others, micro_batch):
+def test_the_least_micro_batch_of_all_processes_is_taken_by_all(tmp_path, monkeypatch, others, micro_batch):
     start = prepared()
+    config = {**changed(TINY, "training", micro_batch="auto"), "console": {"runs": str(tmp_path)}}
+    session = Session("pretrain", PretrainConfig.model_validate(config), CPU)
+    trainer = Trainer(session, start.task, start.batches, None, learning_rate=0.1, suggestion=None)
     monkeypatch.setattr(train, "fitting_micro_batch", lambda *_, **__: 8)
     monkeypatch.setattr(distributed, "largest", lambda number: max(number, -others))
-    assert train.choose_micro_batch("auto", start.task, start.batches, together=1, machine=CPU) == micro_batch
+    with trainer.open(name="x", photos=[]):
+        assert trainer.micro_batch == micro_batch
 
 
 @pytest.fixture
@@ -363,7 +369,7 @@ def test_strict_stops_at_a_photo_that_cannot_be_read(photos):
 
 
 def test_strict_stops_where_a_photo_is_first_met_in_training(photos):
-    batches = prepare(of_folder(photos, strict=True), CPU).batches
+    batches = prepare(Session("pretrain", of_folder(photos, strict=True), CPU)).batches
     with pytest.raises(ImageError, match=r"3a\.png|5a\.jpg"):
         next(batches.epoch(0))
 
@@ -411,7 +417,7 @@ def test_what_changes_the_result_cannot_change_when_a_run_goes_on(begun, section
     config = changed(changed(KNOBS, "run", resume="knobs"), section, **{knob: value})
     config = PretrainConfig.model_validate({**config, "console": {"runs": str(begun.runs)}})
     with pytest.raises(UsageError) as error:
-        train.resumed_run("pretrain", config)
+        resumed_run("pretrain", config)
     assert str(error.value) == f"--resume knobs: {section}.{knob} cannot differ from the run's config.yaml"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from simclrseg.knobs.sections import Hardware
 from simclrseg.system.hardware import available_memory, cpu_cores
-from simclrseg.training.train import prepare_machine
+from simclrseg.training.machine import prepare_machine
 
 GB = 1 << 30
 

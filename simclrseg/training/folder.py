@@ -1,0 +1,220 @@
+"""The folder of a training run: claimed or taken up again, locked, and described."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import simclrseg
+from simclrseg import runs
+from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.knobs.files import config_of_run, dump_config
+from simclrseg.knobs.knob import knobs_of, look_up
+from simclrseg.metadata import ONNX_FILE
+from simclrseg.system import distributed, log_file
+from simclrseg.system.files import write_text
+from simclrseg.training.knobs import TrainingConfig
+from simclrseg.training.machine import Machine
+
+log = logging.getLogger(__name__)
+
+# What may differ when a run is resumed: nothing that changes its result but rounding.
+RESUMABLE = {
+    "data.cache",
+    "hardware.workers",
+    "hardware.devices",
+    "run.log",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.keep_checkpoints",
+    "segment.examples_every",
+    "console.runs",
+    "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
+}
+
+
+EPOCHS = "training.epochs"  # may be more
+PROLONGED = "prolonged"
+"""Key of a run's environment: each time that it got more epochs, how many, and the step where a new schedule began."""
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
+    """The run to continue, or None for a new one.
+
+    Raises:
+        RunError: if there is nothing to continue.
+        UsageError: if the configuration differs in a way that changes the result; the keys are named.
+    """
+    if config.run.resume is None:
+        return None
+    run = runs.find(Path(config.console.runs), kind, config.run.resume)
+    stored = config_of_run(type(config), run.folder)
+    epochs = stored.training.epochs
+    longer = config.training.epochs > epochs
+    if config.training.epochs < epochs:
+        raise UsageError(
+            f"--epochs {config.training.epochs}",
+            f"run {run.name!r} has {epochs}, and more train it longer: take more, or leave it out",
+            option="epochs",
+            value=config.training.epochs,
+        )
+    if run.finished and not longer:
+        export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
+        more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
+        raise RunError(
+            f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume; more --epochs than its "
+            f"{epochs} train it longer{more}"
+        )
+    if not run.started:
+        raise RunError(f"run {run.name!r} has no checkpoint yet", "start it again, with --overwrite")
+    may_differ = RESUMABLE | ({EPOCHS} if longer else set())
+    old, new = stored.model_dump(), config.model_dump()
+    changed = [
+        knob.key
+        for knob in knobs_of(type(config))
+        if not knob.transient and knob.key not in may_differ and look_up(old, knob.path) != look_up(new, knob.path)
+    ]
+    if changed:
+        raise UsageError(
+            f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml",
+            option="resume",
+            value=run.name,
+        )
+    return run
+
+
+def prolonged(config: Config, resumed: runs.Run | None) -> Config:
+    """The configuration of a run that goes on for more epochs than it was made with; of others it stays as it is."""
+    if resumed is None:
+        return config
+    before = config_of_run(type(config), resumed.folder).training
+    if config.training.epochs == before.epochs:
+        return config
+    return config.model_copy(update={"training": config.training.prolonging(before)})
+
+
+@contextmanager
+def open_run(
+    kind: runs.Kind,
+    config: TrainingConfig,
+    *,
+    resumed: runs.Run | None = None,
+    name: str,
+    machine: Machine,
+    photos: Sequence[str],
+    **facts: Any,
+) -> Iterator[runs.Run]:
+    """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
+
+    A new run that fails before its first checkpoint leaves no folder behind. Of several processes the first does all
+    this, and tells the others which folder it is.
+
+    Args:
+        resumed: the run to continue, of ``resumed_run``.
+        name: of a new run, where none was asked for.
+        photos: keys of those that are used, which must be the same when a run is resumed.
+        facts: what was resolved from ``auto`` and is worth keeping.
+
+    Raises:
+        DataError: if they are others.
+    """
+    digest = hashlib.sha256("\n".join(photos).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    if not distributed.is_main():
+        theirs = runs.Run(Path(distributed.shared(None)))
+        if config.run.resume is not None:
+            _take_up_threads(theirs)
+        yield theirs
+        return
+    run = resumed or runs.claim(
+        Path(config.console.runs), kind, config.run.name or name, overwrite=config.run.overwrite
+    )
+    began = run.environment
+    if resumed is not None and began.get("photos_hash", digest) != digest:
+        raise DataError(
+            f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
+            f"{len(photos):,})",
+            "restore them, or start a new run",
+            option="resume",
+            value=run.name,
+        )
+    command = shlex.join(["simclrseg", *sys.argv[1:]])
+    with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
+        if resumed is not None:
+            _take_up_threads(run)
+            _record_prolonging(run, config)
+        else:
+            write_text(run.folder / "config.yaml", dump_config(config))
+        runs.record(
+            run,
+            kind=kind,
+            command=command,
+            folder=began.get("folder") or os.getcwd(),
+            started=began.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            version=simclrseg.__version__,
+            commit=runs.source_commit(),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            device=str(machine.device),
+            precision=machine.precision,
+            threads=torch.get_num_threads(),
+            workers=machine.workers,
+            processes=distributed.world_size(),
+            photos=len(photos),
+            photos_hash=digest,
+            **facts,
+        )
+        log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
+        distributed.shared(str(run.folder))
+        yield run
+
+
+@contextmanager
+def _discarded_unless_started(run: runs.Run) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        runs.discard_unless_started(run)
+
+
+def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:
+    """Note that a run gets more epochs, where it does; at which step, ``train`` finds out."""
+    before = config_of_run(type(config), run.folder).training.epochs
+    if config.training.epochs > before:
+        past = run.environment.get(PROLONGED, [])
+        runs.record(run, finished=None, **{PROLONGED: [*past, {"epochs": config.training.epochs, "from_step": None}]})
+        write_text(run.folder / "config.yaml", dump_config(config))  # last: without a new schedule it would be wrong
+
+
+def first_step(run: runs.Run, step: int) -> int:
+    """The step from which the schedule runs: 0, or where the run got more epochs.
+
+    Args:
+        step: to go on from.
+    """
+    past = run.environment.get(PROLONGED)
+    if not past:
+        return 0
+    if past[-1]["from_step"] is None:
+        past = [*past[:-1], past[-1] | {"from_step": step}]
+        if distributed.is_main():
+            runs.record(run, **{PROLONGED: past})
+    return int(past[-1]["from_step"])
+
+
+def _take_up_threads(run: runs.Run) -> None:
+    """Compute with as many threads as a resumed run began with: sums depend on how they are split."""
+    if run.environment.get("processes") == distributed.world_size():
+        torch.set_num_threads(run.environment.get("threads", torch.get_num_threads()))
