@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +34,7 @@ from simclrseg.models.weights import load_backbone, save_weights
 from simclrseg.runs import dataset_label, source_commit
 from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
-from simclrseg.system.files import write_json
+from simclrseg.system.files import write_json, write_text
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
@@ -41,6 +42,7 @@ from simclrseg.training.forecast import in_words
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
+from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import check_before_fetching, with_dataset
 from simclrseg.weights.find import (
     IMAGENET,
@@ -139,7 +141,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         with trainer.finishing("scoring"):
             log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
             scoring = Scoring(session.machine.workers, trainer.micro_batch)
-            test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring)
+            rows = {"batch": f"{config.training.batch_size} photos", **trainer.card_rows()}
+            test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring, rows)
     if problem is not None:
         raise GateError(
             f"{problem}; the run is finished without {ONNX_FILE}",
@@ -318,11 +321,13 @@ def score_and_export(
     predict: Predict,
     metadata: ModelMetadata,
     scoring: Scoring,
+    rows: Mapping[str, object],
 ) -> tuple[dict[str, Any], Exception | None]:
     """Save the trained network, score it on the test photos, once, and write its other files.
 
     Args:
         predict: the network as a function of photos.
+        rows: of the model card.
 
     Returns:
         What ``test.json`` holds, and what went wrong with ``model.onnx``.
@@ -333,8 +338,28 @@ def score_and_export(
     metadata = metadata.model_copy(update={"metrics": scores.headline})
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)
     write_json(run.folder / "test.json", found)
+    write_text(run.folder / CARD, card_of_run(run, target, metadata, rows))
     target.draw_test(run.folder, predict, scores)
     return found, export_run(run, target, model, metadata)
+
+
+def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata, rows: Mapping[str, object]) -> str:
+    """The model card of a fine-tuned run."""
+    split, options = target.split, runs.option(run.root)
+    folder = json.dumps(str(run.folder))
+    return card_text(
+        run.name,
+        MODEL_FILE,
+        metadata,
+        use=(
+            f"    {target.NEXT} --model {run.name}{options}\n\n"
+            "or from Python:\n\n"
+            f'```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict("photo.jpg")\n```'
+        ),
+        photos=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to choose the best epoch",
+        rows=rows,
+        scored=f"Over {len(split.test):,} test photos; `test.json` has more.",
+    )
 
 
 def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from simclrseg.system.files import write_text
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
-from simclrseg.weights.card import write_card
+from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
 from simclrseg.weights.find import Pretrained, find_pretrained, run_name, tell_loaded
 
@@ -115,18 +116,17 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
                 run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
             )
             method.draw_results(task, prepared.views, prepared.held_out or learned, run.folder, batch_size=micro_batch)
-            write_card(
-                run.folder,
+            card = card_text(
+                run.name,
+                BACKBONE_FILE,
                 metadata,
+                use=following(shlex.quote(str(run.folder / BACKBONE_FILE)), metadata.dataset).markdown(),
                 method=method.knobs.title(),
-                photos=len(learned),
-                rows=method.card_rows(config.training.batch_size),
-                optimizer=(
-                    f"{config.training.optimizer}, peak learning rate {trainer.learning_rate:.4g}, "
-                    f"{config.training.schedule} schedule"
-                ),
-                seed=config.run.seed,
+                photos=f"{len(learned):,} of {metadata.dataset}",
+                rows=method.card_rows(config.training.batch_size) | trainer.card_rows(),
+                scored="Of the last epoch:",
             )
+            write_text(run.folder / CARD, card)
     return {
         "run": str(run.folder),
         "backbone": str(run.folder / BACKBONE_FILE),

@@ -267,6 +267,12 @@ class Trainer:
             signum = stop.signum if isinstance(stop, Terminated) else signal.SIGINT
             raise Interrupted(f"stopped in {phase}; go on with: {self._resume}", signum=signum) from None
 
+    def card_rows(self) -> dict[str, object]:
+        """The recipe, for the model card."""
+        training = self.training
+        rate = f"peak learning rate {self.learning_rate:.4g}, {training.schedule} schedule"
+        return {"optimizer": f"{training.optimizer}, {rate}", "seed": self.session.config.run.seed}
+
     @property
     def _resume(self) -> str:
         """The command that goes on with the run."""

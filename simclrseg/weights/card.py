@@ -1,76 +1,166 @@
-"""The model card that a pretraining run leaves as README.md."""
+"""The model card: README.md of a run, and of what is uploaded."""
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Mapping
-from pathlib import Path
 
-from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
-from simclrseg.system.files import write_text
-from simclrseg.weights.companion import following
-from simclrseg.weights.publish import usage
+from simclrseg.errors import some
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.backbones import OURS, is_vit, timm_name
 
-CARD = """\
-# {name}
-
-A {encoder} encoder, pretrained with {method} on {photos:,} photos of {dataset}, for {epochs} epochs.
-
-| | |
-|---|---|
-| photos | {photos:,} of {dataset}{test} |
-| image size | {image_size} px, {stem} stem |
-{rows}
-| optimizer | {optimizer} |
-| seed | {seed} |
-| last epoch | {metrics} |
-| simclrseg | {version}{commit} |
-
-## Use
-
-{finetune}
-
-The file holds the encoder's own keys.
-
-{usage}
-The licence of the photos applies to what was learned from them.
-"""
+CARD = "README.md"
+PIPELINES = {
+    "segmentation": "image-segmentation",
+    "classification": "image-classification",
+    "backbone": "image-feature-extraction",
+}
+"""What the Hub calls the tasks of the metadata."""
+_ELSEWHERE = re.compile(r"resnet\d+|resnext50_32x4d|resnext101_32x8d")  # that torchvision and timm have too
 
 
-def write_card(
-    folder: Path,
+def card_text(
+    title: str,
+    file: str,
     metadata: ModelMetadata,
     *,
-    method: str,
-    photos: int,
-    rows: Mapping[str, str],
-    optimizer: str,
-    seed: int,
-) -> None:
-    """Write ``README.md`` beside ``backbone.safetensors``.
+    use: str,
+    method: str | None = None,
+    photos: str | None = None,
+    rows: Mapping[str, object] | None = None,
+    scored: str | None = None,
+    recipe: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """A page of Markdown, with the header that the Hub reads.
 
     Args:
-        method: how texts call it.
-        rows: what there is to say of the method.
-        optimizer: with its learning rate and schedule.
+        file: name of the weights beside it.
+        use: Markdown of the first thing to do with them.
+        method: how texts call the method of pretraining; by default its word.
+        photos: how many were trained on, and of what; by default the dataset.
+        rows: more to say of the training.
+        scored: what the scores are over, as a sentence.
+        recipe: ``config.yaml``, where it does not lie beside.
     """
-    text = CARD.format(
-        name=folder.name,
-        encoder=metadata.encoder,
-        method=method,
-        photos=photos,
-        dataset=metadata.dataset,
-        test=", published test photos among them" if metadata.include_test else "",
-        epochs=metadata.epochs,
-        image_size=metadata.image_size,
-        stem=metadata.stem,
-        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
-        optimizer=optimizer,
-        seed=seed,
-        metrics=", ".join(f"{name} {value:.4g}" for name, value in metadata.metrics.items()),
-        version=metadata.version,
-        commit=f" at {metadata.commit[:10]}" if metadata.commit else "",
-        finetune=following(shlex.quote(str(folder / BACKBONE_FILE)), metadata.dataset).markdown(),
-        usage="\n".join(usage(BACKBONE_FILE, metadata)),
-    )
-    write_text(folder / "README.md", text)
+    how = method or metadata.method
+    facts = {
+        "encoder": metadata.encoder,
+        "decoder": metadata.decoder,
+        "pretraining": how,
+        "started from": metadata.pretrained,
+        "photos": photos or metadata.dataset,
+        "bands": metadata.in_channels,
+        "image size": f"{metadata.image_size} px",
+        "stem": metadata.stem if metadata.stem != "imagenet" else None,
+        "mean, std": f"{_numbers(metadata.mean)}; {_numbers(metadata.std)}",
+        "classes": ", ".join(metadata.classes),
+        "border pixels": metadata.border,
+        "threshold": metadata.threshold,
+        "epochs": metadata.epochs,
+        **(rows or {}),
+        "simclrseg": metadata.version + (f" at {metadata.commit[:10]}" if metadata.commit else ""),
+    }
+    test = " Photos of a published test list are among them." if metadata.include_test else ""
+    terms = f"The weights are under {licence}." if licence else "No licence was chosen for the weights."
+    lines = [
+        "---",
+        "library_name: simclrseg",
+        f"license: {licence or 'other'}",
+        f"pipeline_tag: {PIPELINES[metadata.task]}",
+        f"tags: [{', '.join(filter(None, ['simclrseg', metadata.method, metadata.encoder, metadata.task]))}]",
+        "---",
+        "",
+        f"# {title}",
+        "",
+        _what(metadata, how),
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in facts.items() if value not in {None, ""}),
+        "",
+        "## Scores",
+        "",
+        *([scored, ""] if scored else []),
+        *(f"- {name}: {value:.4g}" for name, value in metadata.metrics.items()),
+        *([] if metadata.metrics else ["None were recorded."]),
+        "",
+        "## Use",
+        "",
+        use,
+        "",
+        *usage(file, metadata),
+        "## Data and licence",
+        "",
+        f"Trained on photos of {metadata.dataset or 'a folder'}.{test} {terms} "
+        "The licence of the photos applies to what was learned from them.",
+        "",
+        *(["## Recipe", "", "```yaml", recipe.strip(), "```", ""] if recipe else []),
+    ]
+    return "\n".join(lines)
+
+
+def _what(metadata: ModelMetadata, method: str | None) -> str:
+    """The model in a sentence."""
+    pretrained = f", pretrained with {method}" if method else ""
+    if metadata.task == "segmentation":
+        classes = some(metadata.classes)
+        return (
+            f"A {metadata.decoder} on a {metadata.encoder} encoder{pretrained}, which segments photos into {classes}."
+        )
+    if metadata.task == "classification":
+        return f"A {metadata.encoder}{pretrained}, which tells photos of {some(metadata.classes)} apart."
+    return f"A {metadata.encoder} encoder{pretrained}."
+
+
+def usage(file: str, metadata: ModelMetadata) -> list[str]:
+    """Lines of Markdown that load the weights in the libraries that can take them."""
+    bands = "" if metadata.in_channels == 3 else f", in_channels={metadata.in_channels}"
+    chans = bands.replace("in_channels", "in_chans")
+    timms = timm_name(metadata.encoder)  # of timm's models the keys are timm's, of all others smp's
+    smps = metadata.encoder not in OURS and not is_vit(metadata.encoder)
+    load = f'load_state_dict(load_file("{file}"))'
+    ways: dict[str, list[str]] = {}
+    if metadata.task == "segmentation" and metadata.decoder and smps:
+        classes = 1 if metadata.threshold is not None else len(metadata.classes)
+        ways["segmentation-models-pytorch"] = [
+            "import segmentation_models_pytorch as smp",
+            f'model = smp.create_model("{metadata.decoder}", "{metadata.encoder}", encoder_weights=None, '
+            f"classes={classes}{bands})",
+            f"model.{load}",
+        ]
+    elif metadata.task == "backbone":
+        if _ELSEWHERE.fullmatch(metadata.encoder) and metadata.in_channels == 3:
+            ways["torchvision"] = [
+                "import torch, torchvision",
+                f"model = torchvision.models.{metadata.encoder}()",
+                "model.fc = torch.nn.Identity()",
+                f"model.{load}",
+            ]
+        if _ELSEWHERE.fullmatch(metadata.encoder) or timms:
+            form = "features_only=True" if timms and smps else "num_classes=0"
+            ways["timm"] = [
+                "import timm",
+                f'model = timm.create_model("{timms or metadata.encoder}", {form}{chans})',
+                f"model.{load}",
+            ]
+        if smps:
+            ways["segmentation-models-pytorch"] = [
+                "import segmentation_models_pytorch as smp",
+                f'model = smp.Unet("{metadata.encoder}", encoder_weights=None{bands})',
+                f"model.encoder.{'model.' if timms else ''}{load}",
+            ]
+    lines = []
+    for library, code in ways.items():
+        lines += [f"With {library}:", "", "```python", "from safetensors.torch import load_file", *code, "```", ""]
+    if metadata.stem == "cifar":
+        lines += ["The first convolution was 3x3 with stride 1, without max-pool; it is stored centred in 7x7.", ""]
+    return [
+        *lines,
+        f"Pixels in [0, 1] are normalised with mean {_numbers(metadata.mean)} and std {_numbers(metadata.std)}.",
+        "",
+    ]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

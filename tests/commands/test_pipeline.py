@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.predict import PredictConfig
 from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
@@ -211,6 +214,20 @@ def test_a_finetuning_that_cannot_start_leaves_nothing(tmp_path, monkeypatch, se
     with pytest.raises(error, match=says):
         finetune(FinetuneConfig.model_validate(config))
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_card_of_a_fine_tuned_run_says_how_good_it_is_and_how_it_is_used(pipeline, tmp_path, monkeypatch):
+    run = Path(pipeline.finetuned["run"])
+    card = (run / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-segmentation"
+    assert f"- iou: {pipeline.finetuned['test']['original']['metrics']['iou']:.4g}" in card
+    assert f"simclrseg predict photo.jpg -o mask.png --model {run.name} --runs {pipeline.runs}" in card
+    assert "| optimizer | adam, peak learning rate 0.001, cosine schedule |" in card
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", Shapes(1).image(0))
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(import simclrseg.*?)```", card, re.DOTALL)[0], names)
+    assert names["prediction"].mask.shape == Shapes(1).image(0).shape[:2]
 
 
 def test_a_contradicting_backbone_is_refused(pipeline):
