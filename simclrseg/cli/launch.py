@@ -37,15 +37,18 @@ def launch(devices: int | None) -> None:
             )
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser
     from torch.distributed.run import main as torchrun
 
     logging.disable()  # torchrun's report of what the processes have said themselves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_cores() // devices)))
-    options = ["--standalone", "--nproc-per-node", str(devices), "--shutdown-timeout", str(LONGEST_SAVE)]
+    options = {"--nproc-per-node": str(devices), "--shutdown-timeout": str(LONGEST_SAVE)}
     if HANGUP is not None and signal.getsignal(HANGUP) == signal.SIG_IGN:  # nohup: torchrun would heed it all the same
-        options += ["--signals-to-handle", "SIGTERM,SIGINT,SIGQUIT"]
+        options["--signals-to-handle"] = "SIGTERM,SIGINT,SIGQUIT"
+    known = get_args_parser().format_usage()  # torch 2.8 has the first only
+    chosen = [word for option in options.items() if option[0] in known for word in option]
     try:
-        torchrun([*options, "-m", "simclrseg", *sys.argv[1:]])
+        torchrun(["--standalone", *chosen, "-m", "simclrseg", *sys.argv[1:]])
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
         sys.exit(max(codes, default=1) if max(codes, default=1) > 0 else 1)  # negative where torchrun killed one

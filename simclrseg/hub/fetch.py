@@ -98,7 +98,7 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
 
     if not source.uploaded:
         raise HubError(f"nobody has published {source.title} yet: {source.remedy}")
-    if local_only or constants.is_offline_mode():
+    if local_only or constants.HF_HUB_OFFLINE:
         raise offline(source, "--offline" if local_only else "HF_HUB_OFFLINE")
     log.info(f"looking for {source} on {constants.ENDPOINT}")
     with one_line(source):

@@ -29,7 +29,7 @@ def check_access(repo_id: str, token: str | None = None) -> str:
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     source = _destination(repo_id)
-    if constants.is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         raise HubError(f"nothing can be uploaded to {repo_id} while HF_HUB_OFFLINE is set: unset it")
     token = token or get_token()
     if not token:

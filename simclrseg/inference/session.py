@@ -302,6 +302,8 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
 
 def _cause(said: str) -> str:
     """One line out of ONNX Runtime's log on why it did not take the GPU."""
+    if failure := re.search(r"CUDA failure \d+: ([^;\n]+)", said):
+        return f"its driver does not fit, or is not there ({failure[1].strip()})"
     library = re.search(r"with error: (.+)", said)
     if library is None:
         return _first_line(said) or "ONNX Runtime does not say why"

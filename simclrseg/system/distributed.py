@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from simclrseg.errors import UsageError
+from simclrseg.system.files import held_back
 
 _PATIENCE = timedelta(hours=2)  # others wait while the first process downloads a dataset
 _FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
@@ -73,7 +74,8 @@ def start(device: torch.device) -> None:
     meet()
     if _store is not None and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=_store, rank=rank(), world_size=world_size(), timeout=_PATIENCE)
+        with held_back(1):  # where gloo of torch 2.8 says that it is connected
+            dist.init_process_group(backend, store=_store, rank=rank(), world_size=world_size(), timeout=_PATIENCE)
 
 
 def dismiss() -> bool:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from simclrseg.cli.launch import launch
 from simclrseg.errors import UsageError
@@ -110,4 +111,5 @@ def test_torchrun_ignores_a_closed_terminal_under_nohup(monkeypatch: pytest.Monk
             launch(2)
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert ("SIGTERM,SIGINT,SIGQUIT" in commands[0]) is told
+    can_be_told = "--signals-to-handle" in get_args_parser().format_usage()  # which torch 2.8 cannot
+    assert ("SIGTERM,SIGINT,SIGQUIT" in commands[0]) is (told and can_be_told)

@@ -115,6 +115,7 @@ def test_an_address_has_a_repository_and_perhaps_a_file_and_a_revision(text, par
         "hf:a--b/c",
         "hf:a/b.git",
         "hf:a-/b",
+        "hf:é/b",  # which huggingface_hub took until 2.0
     ],
 )
 def test_what_is_no_address_is_refused(text):
@@ -122,9 +123,7 @@ def test_what_is_no_address_is_refused(text):
         parse_address(text)
 
 
-@pytest.mark.parametrize(
-    "name", ["a/b", "a-b/c.d", "a--b/c", "a/b.git", "a/-b", "a/b.", "a..b/c", "é/b", "a/" + "b" * 99]
-)
+@pytest.mark.parametrize("name", ["a/b", "a-b/c.d", "a--b/c", "a/b.git", "a/-b", "a/b.", "a..b/c", "a/" + "b" * 99])
 def test_what_a_repository_may_be_called_is_what_huggingface_hub_says(name):
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 

@@ -162,7 +162,7 @@ def test_what_is_named_and_no_file_is_a_photo_that_fails_when_its_turn_comes(pho
 def test_a_pipe_that_is_named_gets_the_way_that_works(photos):
     put_no_files(photos)
     (pipe,) = find_photos(["photos/pipe.jpg"])
-    with pytest.raises(ImageError, match=r"photos/pipe\.jpg: it is a pipe, .*: pass - to have a photo read from stdin"):
+    with pytest.raises(ImageError, match=r"photos/pipe\.jpg: it is a pipe, .*; pass - to have a photo read from stdin"):
         Predictor(model=None).read(pipe)
 
 

@@ -84,7 +84,10 @@ def test_a_cpu_build_of_onnxruntime_is_named_with_its_remedy(make_model, monkeyp
             "a library is missing (libcudnn.so.9: cannot open shared object file); "
             "`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings it",
         ),
-        ("2026 [E] [ONNXRuntimeError] : 1 : FAIL : CUDA failure 100: no device\nmore", "CUDA failure 100: no device"),
+        (
+            "2026 [E] [ONNXRuntimeError] : 1 : FAIL : CUDA failure 100: no device ; GPU=-1\nmore",
+            "its driver does not fit, or is not there (no device)",
+        ),
         ("", "ONNX Runtime does not say why"),
     ],
 )

@@ -153,7 +153,8 @@ def test_a_strangers_method_is_run_by_the_command(name: str, tmp_path: Path) -> 
     with safe_open(folder / "backbone.safetensors", "pt") as weights:
         assert set(weights.keys()) == set(build_backbone("cnn").state_dict())
         assert weights.metadata()["method"] == f'"{name}"'
-    assert f"pretrained with {METHODS[name].title()} on 24 photos" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert f"pretrained with {METHODS[name].title()}" in card and "| photos | 24 of shapes |" in card
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config[name] == {**make_method(name).knobs.model_dump(), "projection_hidden": [16]}
     assert not config.keys() & (METHODS.keys() - {name})  # a method that is not there any more is not missed

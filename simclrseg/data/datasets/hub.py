@@ -86,7 +86,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
 
 def _load(name: str) -> dict[str, Any]:
     """The library's tables by the name of their part."""
-    from datasets import Dataset, load_dataset
+    from datasets import Dataset, load_dataset, load_from_disk
 
     target, _, revision = name.removeprefix(HUB).partition("@")
     folder = Path(name.removeprefix(HUB)).expanduser()
@@ -94,7 +94,8 @@ def _load(name: str) -> dict[str, Any]:
     repository, _, configuration = rest.partition("/")
     try:
         if folder.is_dir():
-            loaded = load_dataset(str(folder))
+            kept = any((folder / name).exists() for name in ("dataset_dict.json", "state.json"))  # by save_to_disk
+            loaded = (load_from_disk if kept else load_dataset)(str(folder))
         elif not repository:
             raise DataError(f"{name}: a set of the Hub is called hf:owner/name, and there is no such folder")
         else:
