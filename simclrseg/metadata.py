@@ -1,4 +1,4 @@
-"""What a model file says of itself: in the safetensors header, and in ONNX with the prefix ``simclrseg.``."""
+"""Metadata of a model file: in the safetensors header, and in ONNX with the prefix ``simclrseg.``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simclrseg.errors import ModelFileError
 BACKBONE_FILE = "backbone.safetensors"
 MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
-"""What runs call the files that hold their models."""
+"""File names of the models of a run."""
 PICKLES = (".ckpt", ".pth", ".pt", ".bin")
 WEIGHTS = (".safetensors", *PICKLES)
 """How the names of weights files end: those of torch.save, and all."""
@@ -47,7 +47,7 @@ class ModelMetadata(BaseModel):
     """Rate of the dropout before the head, in training."""
     in_channels: int = 3
     bands: tuple[str, ...] = RGB
-    """What each channel of the input is: names as ``Dataset.bands`` has them."""
+    """Names of the input's channels, as ``Dataset.bands`` has them."""
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pixels; above that they have 16 bits."""
     stem: str = "imagenet"
@@ -78,7 +78,7 @@ class ModelMetadata(BaseModel):
     epochs: int = 0
     """Epochs of the training that wrote this file."""
     precision: str = "fp32"
-    """What an exported file computes with."""
+    """Number format that an exported file computes with."""
     sides_multiple_of: int = 1
     """Pictures go in with height and width that are multiples of this; where it is not 1, of at least twice it."""
     checks: dict[str, float | int | str] = {}

@@ -14,7 +14,7 @@ from simclrseg.errors import UnknownName, suggestion
 
 
 def imported(target: str) -> Any:
-    """What ``package.module:attribute`` names."""
+    """Import what ``package.module:attribute`` names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 

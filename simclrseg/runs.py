@@ -23,9 +23,9 @@ Kind = Literal["pretrain", "finetune", "evaluate"]
 
 ENVIRONMENT = "environment.json"
 CHECKPOINT = Path("checkpoints", "last", "state.pt")
-"""What a run has once it has something to lose, and can be resumed."""
+"""File of a run that has something to lose, and can be resumed."""
 RESERVED = ("none", "imagenet")
-"""What ``--pretrained`` takes for other weights than those of a run; a name with a suffix it takes for a file's."""
+"""Names that ``--pretrained`` takes for other weights than a run's; a name with a suffix is a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -97,7 +97,7 @@ class Run:
 
 
 def option(root: Path) -> str:
-    """What a printed command needs to find the runs of a folder: `` --runs ROOT``, or nothing for the usual one."""
+    """The option with which a printed command finds the runs: `` --runs ROOT``, or nothing for the usual folder."""
     return "" if os.path.abspath(root) == os.path.abspath("runs") else f" --runs {shlex.quote(str(root))}"
 
 
@@ -301,7 +301,7 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
 
 
 def dataset_label(dataset: str) -> str:
-    """What a run's derived name calls a dataset: its name, or its folder's as far as a run's name can hold it."""
+    """A dataset's part of a run's derived name: its name, or its folder's as far as a run's name can hold it."""
     name = Path(dataset).resolve().name if Path(dataset).is_dir() else dataset
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
 

@@ -1,4 +1,4 @@
-"""What a chart shows, drawn in one way: as a PNG beside a run, as SVG inside a page."""
+"""Charts, described once: drawn as a PNG beside a run, and as SVG inside a page."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def pull(config: PullConfig) -> None:
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What predict did, for other programs: a path a line, or photo, label and score with tabs between."""
+    """Print what predict did, for other programs: a path a line, or photo, label and score with tabs between."""
     for row in rows:
         if "label" in row:
             yield f"{row['image']}\t{row['label']}\t{row['score']:.4f}"

@@ -76,7 +76,7 @@ def _split(line: str) -> list[str]:
 
 
 def complete(words: Sequence[str], incomplete: str) -> list[Item]:
-    """What may stand where the cursor is.
+    """Words that may stand where the cursor is.
 
     Args:
         words: those before the cursor, without the program's name.

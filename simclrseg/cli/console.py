@@ -24,7 +24,7 @@ BY_CLASS = "_by_class"
 
 
 GONE = frozenset({errno.EPIPE, errno.EIO})
-"""What systems say where nobody reads any more: the other end of a pipe is closed, or the terminal."""
+"""Error numbers where nobody reads any more: the other end of a pipe is closed, or the terminal."""
 
 
 class Diagnostics(io.TextIOWrapper):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Body = Callable[..., None]
 
 ALL = "simclrseg.all"
-"""Of a context: whether its help shows all options."""
+"""Key of a context: whether its help shows all options."""
 
 
 class ConfigCommand(TyperCommand):
@@ -199,7 +199,7 @@ def _parameters(knob: Knob, *others: Knob) -> Iterator[inspect.Parameter]:
 
 
 def argument_name(knob: Knob) -> str:
-    """What Typer's words call a knob's argument, beside which there may be an option."""
+    """Name of a knob's argument in Typer's words, beside which there may be an option."""
     return knob.name if knob.is_argument else f"{knob.name}_argument"
 
 

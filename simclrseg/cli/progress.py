@@ -119,7 +119,7 @@ class TrainingProgress(Bar):
         self._spoke = self._clock()
 
     def _speed(self) -> str:
-        """Of this epoch so far; the ETA is by the wall clock, so that validation counts too."""
+        """Speed of this epoch so far; the ETA is by the wall clock, so that validation counts too."""
         rate = self._images / self._seconds if self._seconds else 0.0
         waited = 100 * self._waited / self._seconds if self._seconds else 0.0
         steps = self._done - self._first

@@ -1,4 +1,4 @@
-"""What of an evaluation a terminal has room for."""
+"""The part of an evaluation that a terminal has room for."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _findings(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
-    """What was found beside the scores of one of several models: a number for each part, as its files say more."""
+    """Findings beside the scores of one of several models: a number for each part, as its files say more."""
     row = {"name": model["name"]}
     if found := model.get("calibration"):
         row |= {"ECE": written(found["ece"]), "Brier": written(found["brier"])}
@@ -78,7 +78,7 @@ def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """What the other datasets' scores need rows and columns for."""
+    """The table of the other datasets' scores."""
     rows = [
         {
             "out of distribution": name,

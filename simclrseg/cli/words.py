@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Typed:
-    """What a command line says.
+    """A command line, read.
 
     Attributes:
         tree: sections of keys of its file.
@@ -141,7 +141,7 @@ def _assignment(text: str) -> tuple[str, str]:
 def _set(
     model: type[BaseModel], assignments: Sequence[tuple[str, str]], chosen: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Knob, Any, str]]:
-    """What ``--set`` says; of a key that is set more than once the last value holds, and a list gets them all."""
+    """The values of ``--set``; of a key that is set more than once the last value holds, and a list gets them all."""
     found: dict[KeyPath, tuple[Knob, Any, str]] = {}
     for key, text in assignments:
         knob = key_of(model, key, *chosen, source=f"--set {key}")

@@ -134,7 +134,7 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
 
 
 def _differences(models: Sequence[Evaluated], baseline: str | None) -> dict[str, dict[str, Estimate]]:
-    """What each other model has more than the baseline."""
+    """Differences of each other model from the baseline."""
     if baseline is None:
         return {}
     first = next(model for model in models if model.name == baseline)
@@ -148,7 +148,7 @@ def _differences(models: Sequence[Evaluated], baseline: str | None) -> dict[str,
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    """What ``metrics.json`` and ``--json`` hold."""
+    """The content of ``metrics.json`` and ``--json``."""
     found = [_facts_of(model) for model in report.models]
     if len(found) == 1:
         return found[0]

@@ -86,14 +86,14 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
-    """What to do with the file; a photo's mask goes to a file, its label to the terminal."""
+    """The next command for the file; a photo's mask goes to a file, its label to the terminal."""
     command, file = FORMATS[format].next, shlex.quote(str(path))
     predict = target_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
     return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
 
 
 def knobs(config: ExportConfig) -> dict[str, Any]:
-    """What was asked of the file, by the names in OPTIONS and others."""
+    """Options of the file, by the names in OPTIONS and others."""
     return {**config.model.model_dump(), **config.check.model_dump()}
 
 

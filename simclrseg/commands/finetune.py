@@ -64,7 +64,7 @@ CHECKED = 6  # test photos that the exported model is checked on
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs to begin; nothing of it is written yet.
+    """The parts of a training, made and checked; nothing is written yet.
 
     Attributes:
         config: with the dataset that is meant where none was named.
@@ -260,7 +260,7 @@ def starting_encoder(
 def describe_model(
     config: FinetuneConfig, target: Target[Any, Any], source: ModelMetadata | None, **facts: Any
 ) -> ModelMetadata:
-    """What the model's file will say of it, before it is trained.
+    """Metadata of the model, before it is trained.
 
     Args:
         source: of the weights that it starts from.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 GPU_BATCH = 8
 """Photos computed together on a GPU; on a CPU, one a thread is faster."""
 Row = dict[str, Any]
-"""What became of a photo: ``image`` and its files or label, or ``image`` and ``reason``."""
+"""The outcome for a photo: ``image`` and its files or label, or ``image`` and ``reason``."""
 
 
 def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:

@@ -51,7 +51,7 @@ EXAMPLES = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs to begin; nothing of it is written yet.
+    """The parts of a training, made and checked; nothing is written yet.
 
     Attributes:
         views: how its images are seen.
@@ -210,7 +210,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
 
 
 def strengths_of(data: PretrainData) -> Strengths:
-    """Those of the chosen augmentation, with what is given beside it."""
+    """Strengths of the chosen augmentation, with what is given beside it."""
     return adjusted(STRENGTHS[data.augmentation], **data.strengths)
 
 

@@ -81,7 +81,7 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
 
 
 def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
-    """What would be fetched, and how large it is."""
+    """The file that would be fetched, and its size."""
     path = None if config.download.force else store.cached(source)
     if path is not None:
         return {"name": name, "would fetch": "nothing, it is cached", "file": str(path)}
@@ -150,7 +150,7 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
 
 
 def _metadata(file: Path) -> ModelMetadata | None:
-    """What a file says of itself, read without torch; None where it is not ours."""
+    """Metadata of a file, read without torch; None where it is not ours."""
     if file.suffix in PICKLES:
         return None
     import safetensors

@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 Where = Literal["auto", "ram", "disk", "none"]
 
 MEMORY_SHARE = {"auto": 1 / 4, "ram": 3 / 4}
-"""Of the free memory, shared by the processes of this machine, that pictures may take."""
+"""Fraction of the free memory, shared by the processes of this machine, that pictures may take."""
 DISK_SHARE = {"auto": 1 / 2, "disk": 9 / 10}
-"""Of the free disk that pictures may take."""
+"""Fraction of the free disk that pictures may take."""
 
 _SAMPLE = 2000  # headers that are read to estimate the size of all pictures
 _HEAD = b"simclrseg: decoded pictures, 1\n"
@@ -101,7 +101,7 @@ def cached(
 
 
 def _memory_room(where: Where) -> _Room:
-    """What pictures may take; where the system does not say what is free, what was asked for."""
+    """Bytes that pictures may take; where the system does not say what is free, what was asked for."""
     free = available_memory()
     if free is None:
         return _Room(math.inf if where == "ram" else 0)
@@ -361,7 +361,7 @@ def _folder() -> Path:
 
 
 def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
-    """What pictures of so many bytes a pixel take in memory, by their headers; from a sample where they are many."""
+    """Bytes that pictures take in memory, by their headers; from a sample where they are many."""
     sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
     if not sample:
         return 0
@@ -381,7 +381,7 @@ def _header(path: Path | None) -> tuple[int, int]:
 
 
 def _state(path: Path | None) -> str:
-    """What tells that a file has changed."""
+    """Fingerprint that changes with a file."""
     if path is None:
         return ""
     try:

@@ -22,7 +22,7 @@ _MAX_AHEAD = 4
 
 
 class Samples(Protocol):
-    """What the loader needs to know of its samples; see data/samples.py."""
+    """Samples as the loader needs them; see data/samples.py."""
 
     fields: Fields
 

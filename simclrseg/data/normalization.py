@@ -14,14 +14,14 @@ from simclrseg.errors import DataError
 
 @dataclass(frozen=True)
 class Normalization:
-    """Of each band, for pixels divided by the full scale."""
+    """Mean and std of each band, for pixels divided by the full scale."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def text(self) -> str:
-        """What ``read_normalization`` takes in the place of a file."""
+        """The text that ``read_normalization`` takes in the place of a file."""
         return json.dumps(asdict(self))
 
 

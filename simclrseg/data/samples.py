@@ -1,4 +1,4 @@
-"""What a batch is made of: two views or a cut view for pretraining, photo and mask for segmentation, plain photos."""
+"""Samples of a batch: two views or a cut view for pretraining, photo and mask for segmentation, plain photos."""
 
 from __future__ import annotations
 

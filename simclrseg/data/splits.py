@@ -20,7 +20,7 @@ from simclrseg.system.threads import map_in_threads
 log = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"
-"""What runs call the record of their split."""
+"""File of a run that records its split."""
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10
 TestSplit = Literal["official", "random"]
@@ -179,7 +179,7 @@ def labelled_test_hash(dataset: Dataset, test: Sequence[int]) -> str:
 
 
 def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict[str, Any]:
-    """What a run's split.json holds: the keys of each part, and how they were chosen."""
+    """The content of a run's split.json: the keys of each part, and how they were chosen."""
     return {
         "dataset": dataset.name,
         "split_seed": split.seed,

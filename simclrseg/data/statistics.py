@@ -19,7 +19,7 @@ _SMALLEST = 1e-3  # of a standard deviation: a band that is the same everywhere 
 def band_statistics(
     dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What ``Normalize`` takes, from photos at their own size; each counts the same, however large it is.
+    """Mean and std of photos at their own size; each counts the same, however large it is.
 
     Args:
         indices: the photos; of more than ``most`` a sample that depends on nothing but their number.

@@ -23,7 +23,7 @@ from simclrseg.system import distributed
 from simclrseg.system.files import replacing, writing
 
 FORMAT = 1
-"""Of the files, which say so; older ones do not, and are of this format too."""
+"""Format of the files, which say so; older ones do not, and are of this format too."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainingState:
     history: list[dict[str, Any]]
     """The epoch records so far."""
     average: dict[str, Any] = field(default_factory=dict)
-    """Of the weights; empty where none is kept."""
+    """Exponential moving average of the weights; empty where none is kept."""
 
 
 class Checkpoints:
@@ -205,7 +205,7 @@ def _load_state(path: Path) -> TrainingState:
 
 
 def _load(path: Path) -> Any:
-    """What is in a file, of which torch itself does not test the checksums.
+    """Read a file and test its checksums, which torch itself does not.
 
     Raises:
         Misfit: if it is not whole.

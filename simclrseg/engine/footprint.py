@@ -1,4 +1,4 @@
-"""What an image takes in memory while the network learns from it, and the micro-batch that fits."""
+"""Memory of an image in training, and the micro-batch that fits."""
 
 from __future__ import annotations
 

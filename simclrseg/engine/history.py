@@ -1,4 +1,4 @@
-"""What a run tells while it trains: records, who may watch them, and the files that keep them."""
+"""Records of a training, observers of them, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StepRecord:
     seconds: float
     """Since the step before, with the wait for data."""
     data_seconds: float
-    """Of these, spent waiting for the loader."""
+    """Seconds of these that were spent waiting for the loader."""
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ class _Training:
                 observer.on_epoch(self.history[-1])
 
     def best_weights(self, keep: Literal["best", "last"]) -> dict[str, Tensor] | None:
-        """Those of the best epoch so far, where training is to end with them and there is one."""
+        """Weights of the best epoch so far, where training is to end with them and there is one."""
         epoch = FitResult(self.history).best_epoch
         if self._checkpoints is None or keep != "best" or epoch is None:
             return None
@@ -329,7 +329,7 @@ def evaluate(
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What training came to."""
+    """The result of a training."""
 
     history: list[EpochRecord]
 
@@ -366,7 +366,7 @@ def _farewell(step: int, steps: int, checkpoints: Checkpoints | None) -> str:
 
 
 def _measured(task: Task, step: int) -> Logs:
-    """What a task measures at this step of an epoch, from 0."""
+    """Figures that a task measures at this step of an epoch, from 0."""
     return task.measure() if step % MEASURE_EVERY == 0 else {}
 
 

@@ -169,7 +169,7 @@ def _processor() -> str:
 
 
 def _capabilities() -> Mapping[str, Any]:
-    """What torch knows of the CPU; before 2.10 it has no word for all of it."""
+    """Features of the CPU; torch before 2.10 has no word for all of them."""
     if hasattr(torch.cpu, "get_capabilities"):
         found: Mapping[str, Any] = torch.cpu.get_capabilities()
         return found

@@ -1,4 +1,4 @@
-"""What the engine trains: a network with its loss, whatever it is for.
+"""Tasks, which the engine trains: a network with its loss, whatever it is for.
 
 Write a ``CoupledTask`` where the loss compares samples with one another, else a ``SeparableTask``.
 """
@@ -18,7 +18,7 @@ Logs = dict[str, Tensor | float]
 
 
 class BaseTask(ABC):
-    """What both kinds of tasks have: a network, and hooks that do nothing by default.
+    """Base of both kinds of tasks: a network, and hooks that do nothing by default.
 
     Attributes:
         model: what is trained; checkpoints hold its state, buffers and all.
@@ -42,7 +42,7 @@ class BaseTask(ABC):
         raise NotImplementedError
 
     def measure(self) -> Logs:
-        """What to log that costs more than a loss, asked every few steps, after the forward pass of a step."""
+        """Figures to log that cost more than a loss, asked for every few steps, after the forward pass."""
         return {}
 
     def after_step(self, step: int, steps: int) -> None:  # noqa: B027  # most have nothing to do
@@ -85,7 +85,7 @@ class CoupledTask(BaseTask):
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
-        """What the loss needs of each sample: (n, V, E), where V and E are the task's own, as views and features.
+        """Embed samples for the loss: (n, V, E), where V and E are the task's own, as views and features.
 
         Samples do not meet in it, but for batch norm. What needs no gradient, such as a teacher's answers or
         coordinates, is packed beside the rest, detached.
@@ -106,7 +106,7 @@ class CoupledTask(BaseTask):
 
 
 Task = CoupledTask | SeparableTask
-"""What the engine trains; there is nothing third."""
+"""A task of either kind; there is no third."""
 
 
 def check_task(task: object, *, scored: bool) -> None:

@@ -1,4 +1,4 @@
-"""What `evaluate` says of a model's confidence: is it right as often as it is sure?"""
+"""Calibration: whether a model is right as often as it is sure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Calibration:
         return np.stack([parts.mean_confidence, parts.accuracy, parts.number], axis=1)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The JSON form."""
         return {
             "unit": self.unit,
             "n": int(self.reliability.number.sum()),

@@ -53,7 +53,7 @@ class Embedding:
     picture: Path
 
     def facts(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The JSON form."""
         return {
             "method": self.method,
             "n": len(next(iter(self.points.values()))),

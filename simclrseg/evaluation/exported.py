@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def open_exported(
     path: Path, device: str, *, classes: Sequence[str] = (), size: int | None = None
 ) -> tuple[Predict, ModelMetadata]:
-    """What an exported ONNX file says of photos, for scoring, and its metadata.
+    """Open an exported ONNX file for scoring: its predictions and its metadata.
 
     Args:
         classes, size: what a file without metadata is of: class names by id, and side of the training pictures.

@@ -1,4 +1,4 @@
-"""What encoders make of photos, for probes and for pictures of the features."""
+"""Features of photos, for probes and for plots."""
 
 from __future__ import annotations
 

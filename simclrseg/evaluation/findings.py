@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for beside the scores, and can be had.
+    """The findings beside the scores that were asked for, and can be had.
 
     Attributes:
         others: datasets of another kind, and their photos.

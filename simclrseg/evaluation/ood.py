@@ -59,7 +59,7 @@ class Other(NamedTuple):
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """What the scores of one or more other datasets tell.
+    """The scores of one or more other datasets.
 
     Attributes:
         detections: by dataset, as the user called it, level and score.
@@ -72,7 +72,7 @@ class OutOfDistribution:
     picture: Path
 
     def facts(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The JSON form."""
         return {
             name: {
                 "inside": (some := next(iter(levels["image"].values()))).inside,
@@ -160,7 +160,7 @@ def check(
 
 
 def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
-    """What tells photos apart, whatever their folder is called by: their files, or keys where they have no file."""
+    """Identities of photos, whatever their folder is called by: their files, or keys where they have no file."""
     resolved = cache(Path.resolve)  # of folders, which are few
     paths = ((index, dataset.path(index)) for index in indices)
     return {

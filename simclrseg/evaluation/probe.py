@@ -47,7 +47,7 @@ PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # k
 
 
 class _Options(TypedDict):
-    """What every look at a backbone's features takes."""
+    """A backbone with the photos that its features are measured on."""
 
     metadata: ModelMetadata
     machine: Machine

@@ -88,7 +88,7 @@ def _comparison(report: Report) -> Part:
 
 
 def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int) -> list[Part]:
-    """What was found of one model.
+    """The findings of one model.
 
     Args:
         identifier: begins all ids of these parts.
@@ -296,7 +296,7 @@ def _images(report: Report) -> Part:
 
 
 def _beside(models: Sequence[Evaluated], row: int, column: str) -> dict[str, Any]:
-    """What each model said of one image."""
+    """Each model's answer for one image."""
     first = models[0].per_image[row]
     truth = {"true": first["true"]} if "true" in first else {}
     return {

@@ -109,7 +109,7 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
 
 
 def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
-    """What is known of a model beside its scores: its making and the seconds that it took."""
+    """Facts of a model beside its scores: how it was made, and the seconds that it took."""
     metadata = scored.metadata
     folder = scored.path if scored.kind == "run" else scored.path.parent
     facts: dict[str, Any] = {
@@ -154,7 +154,7 @@ def sized(batch_size: int) -> Iterator[None]:
 
 
 def _seconds(folder: Path) -> float | None:
-    """What a run's epochs took together."""
+    """Seconds of all epochs of a run."""
     try:
         with open(folder / "timing.csv", newline="", encoding="utf-8") as file:
             return sum(float(row["seconds"]) for row in csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""What an exported classification network computes. Shapes: N photos of H x W pixels, any of them; K classes.
+"""The graph of an exported classifier. Shapes: N photos of H x W pixels, any of them; K classes.
 
     image        (N, H, W, bands)  uint8, or uint16 where the full scale is above 255
     probability  (N, K) float32 of each class

@@ -1,4 +1,4 @@
-"""What an exported file takes, gives and says of itself: its inputs, outputs and metadata. Never imports torch.
+"""Contents of an exported file: inputs, outputs and metadata. Never imports torch.
 
 A reader's errors begin with a verb, for the file's name stands before them; metadata are empty in a file of others.
 """

@@ -1,4 +1,4 @@
-"""What every exported network begins with: photos as they are stored, normalised inside the graph."""
+"""The first layer of every exported network: photos as they are stored, normalised inside the graph."""
 
 from __future__ import annotations
 

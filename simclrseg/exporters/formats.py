@@ -1,4 +1,4 @@
-"""What there is to know of a kind of file before it is written or read."""
+"""Formats of exported files: facts that are needed before one is written or read."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def portable(model: nn.Module, metadata: ModelMetadata) -> Deployed:
 
 
 def pixel_type(metadata: ModelMetadata) -> torch.dtype:
-    """What pictures are stored as: 16 bits where the full scale does not fit into 8."""
+    """Type of stored pixels: 16 bits where the full scale does not fit into 8."""
     return torch.uint8 if metadata.full_scale <= 255 else torch.uint16
 
 

@@ -115,7 +115,7 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
 
 
 def _preprocessing(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """What stands between the photo and the first layer with weights to multiply."""
+    """Nodes between the photo and the first layer with weights to multiply."""
     nodes, reached = [], {"image"}
     for node in graph.node:  # in the order of computation
         if node.op_type not in ("Conv", "Gemm", "MatMul", "Shape") and reached & set(node.input):

@@ -48,7 +48,7 @@ def pads_by_size(model: nn.Module) -> bool:
 
 
 def _same_padding(side: int, kernel_size: int, stride: int, dilation: int) -> int:
-    """What timm's function of that name gives, in whole numbers.
+    """Compute timm's padding in whole numbers.
 
     timm rounds a quotient of floats up, which stays an expression of a symbolic size: tracing an EfficientNet took
     eleven minutes. This is a constant where the size is a multiple of the stride, as in networks that segment.

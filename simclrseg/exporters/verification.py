@@ -68,7 +68,7 @@ class Agreement:
         return f"IoU changes by {self.change:.4f} on {self.photos} photos"
 
     def facts(self) -> dict[str, float | int | str]:
-        """What the file's metadata say of its check."""
+        """The result of the check, for the file's metadata."""
         what = "label" if self.labels else "mask"
         facts: dict[str, float | int | str] = {
             f"{what}_agreement": self.mask,

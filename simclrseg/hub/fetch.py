@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Remote:
-    """What the Hub says of a file.
+    """A file as the Hub describes it.
 
     Attributes:
         etag: its sha256, or for small files git's SHA-1.
@@ -270,6 +270,6 @@ def _size(path: Path) -> int:
 
 
 def _git_sha1(path: Path) -> str:
-    """What git, and the Hub with it, calls a small file."""
+    """Hash of a small file, as git and the Hub have it."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -6,7 +6,7 @@ These are their own settings, which a test compares: reading them from the libra
 from typing import TypedDict
 
 TIMM_PREFIX = "tu-"
-"""Of encoders that are timm's: timm says what it publishes for them."""
+"""Encoders of timm, which says what it publishes for them."""
 
 
 class TimmWeights(TypedDict):

@@ -13,7 +13,7 @@ from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
 NAMESPACE = "simclrseg"
 NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"
 HF = "hf:"
-"""What an address of the Hub begins with."""
+"""Prefix of an address of the Hub."""
 _ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 # the Hub's own rules
 _REPO = re.compile(r"(?=.{3,96}$)(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?<![.-])/[A-Za-z0-9_][\w.-]*(?<![.-])(?<!\.git)")
@@ -178,7 +178,7 @@ def _timm(encoder: str, *, repo: str, mean: tuple[float, ...], std: tuple[float,
 
 
 def _timm_default(encoder: str) -> Published:
-    """What timm takes where weights are asked of it without saying which."""
+    """Tag of the weights that timm takes where none is named."""
     import timm  # seconds, but whoever asks for such an encoder needs it anyway
 
     model = encoder.removeprefix(TIMM_PREFIX)

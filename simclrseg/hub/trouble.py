@@ -1,4 +1,4 @@
-"""What can go wrong between here and the Hub, each as one line with its remedy."""
+"""Errors between here and the Hub, each as one line with its remedy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def place_of(source: Source) -> str:
 
 
 def offline(source: Source, reason: str) -> HubError:
-    """What to raise where a file is not cached and nothing may be fetched."""
+    """The error where a file is not cached and nothing may be fetched."""
     from huggingface_hub import constants
 
     return HubError(
@@ -73,7 +73,7 @@ def offline(source: Source, reason: str) -> HubError:
 
 
 def _trouble(error: Exception, place: str) -> str:
-    """What went wrong between here and the Hub, with its remedy."""
+    """The error between here and the Hub, with its remedy."""
     status = _status(error)
     if status == http.HTTPStatus.UNAUTHORIZED:
         return f"the Hub refused the token for {place}: {TOKEN}"
@@ -87,7 +87,7 @@ def _trouble(error: Exception, place: str) -> str:
 
 
 def _status(error: Exception) -> int | None:
-    """Of the answer that an error is about; None where there was no answer."""
+    """Status of the answer that an error is about; None where there was no answer."""
     status: int | None = getattr(getattr(_origin(error), "response", None), "status_code", None)
     return status
 

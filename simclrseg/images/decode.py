@@ -104,7 +104,7 @@ def read_image(source: str | Path | bytes) -> Pixels:
 
 
 def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """As ``read_image``, with what else the file says.
+    """Read an image as ``read_image`` does, with what else the file says.
 
     Args:
         max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
@@ -239,7 +239,7 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder.
+    """The files below a folder.
 
     Attributes:
         files: those that were asked for, sorted by their path below the folder.

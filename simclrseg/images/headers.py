@@ -1,4 +1,4 @@
-"""What the bytes of a JPEG or PNG say before a pixel is decoded. No torch."""
+"""Headers of JPEG and PNG files, read before a pixel is decoded. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", 
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """What a JPEG says of itself before its first scan."""
+    """The header of a JPEG, up to its first scan."""
 
     height: int
     width: int

@@ -102,7 +102,7 @@ def _srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransf
 
 
 def _bits(picture: Image.Image) -> int:
-    """Of a grey value of more than 8."""
+    """Bits of a grey value of more than 8."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         return int(min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16))
     return 16

@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from simclrseg.errors import ImageError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What a TIFF begins with; those with a plus are BigTIFFs."""
+"""First bytes of a TIFF; those with a plus are BigTIFFs."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _BANDS, _ROWS, _COUNTS = 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FORMAT = 284, 317, 322, 323, 324, 325, 339
@@ -36,13 +36,13 @@ class TiffHeader:
     width: int
     bands: int
     bits: int
-    """Of a sample."""
+    """Bits of a sample."""
     photo: bool
     """Whether the samples are colours that viewers know, and transparency where the file says so."""
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
-    """What the first page holds, without reading a pixel; raises about anything where the file is damaged."""
+    """Read the header of the first page; raises about anything where the file is damaged."""
     return _header(_tags(stream)[0])
 
 

@@ -1,4 +1,4 @@
-"""What `predict` can write of a picture. To add one: write its class in outputs.py, add its line."""
+"""Outputs of `predict`. To add one: write its class in outputs.py, add its line."""
 
 from simclrseg.registry import Registry
 

@@ -19,7 +19,7 @@ from simclrseg.system.files import why_not_a_file
 log = logging.getLogger(__name__)
 
 STREAM = "-"
-"""What users type for stdin, and for stdout."""
+"""The word for stdin and for stdout."""
 # names of files that lie beside their photos, or that several outputs give
 _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
 
@@ -142,7 +142,7 @@ def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str
 
 
 def _mark(kind: str, ending: str) -> str:
-    """What tells the outputs of one photo apart: ``.overlay``; nothing where the ending says it."""
+    """The infix that tells the outputs of one photo apart: ``.overlay``; nothing where the ending says it."""
     return "" if ending == f".{kind}" else f".{kind}"
 
 
@@ -184,7 +184,7 @@ def _matching(base: Path, pattern: Path) -> list[Path]:
 
 
 def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iterator[Path]:
-    """What fits a pattern; ``**`` is any folders, each once, for ``glob`` would follow links in circles."""
+    """Paths that fit a pattern; ``**`` is any folders, each once, for ``glob`` would follow links in circles."""
     if "**" not in parts:
         yield from (folder / match for match in glob.iglob(os.path.join(*parts), root_dir=folder))
         return

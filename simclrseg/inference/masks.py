@@ -47,7 +47,7 @@ def mirrored(predict: Predict) -> Predict:
 
 
 def strips(probability: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    """As ``to_size``, in strips of whole rows where the result is large.
+    """Resize as ``to_size`` does, in strips of whole rows where the result is large.
 
     Yields:
         Number of rows above, and the probabilities of the next rows.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a segmentation model says of an image of H x W pixels.
+    """The prediction of a segmentation model for an image of H x W pixels.
 
     Attributes:
         image: (H, W, bands), upright.
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classified:
-    """What a classifier says of an image.
+    """The prediction of a classifier for an image.
 
     Attributes:
         label: the likeliest class.

@@ -1,4 +1,4 @@
-"""What is written of a picture: masks, overlays, cut-outs, probabilities, run lengths. Never imports torch.
+"""Outputs for an image: masks, overlays, cut-outs, probabilities, run lengths. Never imports torch.
 
 Each output is a class in the table OUTPUTS. It is given a file, then the picture in strips of whole rows from top to
 bottom, then it ends the file: large pictures need no second copy in memory.
@@ -41,7 +41,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Subject:
-    """What an output is of.
+    """An image with its prediction, of which outputs are made.
 
     Attributes:
         name: of the picture.
@@ -95,7 +95,7 @@ class Picture:
         return None
 
     def rows(self, strip: Strip) -> np.ndarray:
-        """What the PNG holds of a strip."""
+        """Pixels of the PNG for a strip."""
         raise NotImplementedError
 
     def add(self, strip: Strip) -> None:

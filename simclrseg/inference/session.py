@@ -69,7 +69,7 @@ class Model:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the pixels that it takes."""
+        """Type of the pixels that it takes."""
         kind: str = self.session.get_inputs()[0].type
         return np.dtype(kind.removeprefix("tensor(").removesuffix(")"))
 

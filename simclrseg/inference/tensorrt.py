@@ -1,4 +1,4 @@
-"""What ONNX Runtime needs to hand a model to TensorRT: its libraries, fixed shapes and a folder for engines."""
+"""TensorRT for ONNX Runtime: its libraries, fixed shapes and a folder for engines."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def engine_key(model: Path) -> str:
 
 
 def gpu_name() -> str:
-    """Of the first GPU that this process sees, as the driver calls it."""
+    """Name of the first GPU that this process sees, as the driver has it."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -80,7 +80,7 @@ def stored_knobs(config: BaseModel) -> list[Knob]:
 
 
 def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, Any] | None = None) -> Config:
-    """What a run was made with, whose data may have gone since.
+    """The config that a run was made with, whose data may have gone since.
 
     Args:
         given: values of the command line; they win.
@@ -302,7 +302,7 @@ def _copy(tree: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """What a YAML file holds: sections of keys.
+    """Read a YAML file: sections of keys.
 
     Raises:
         UsageError: if it cannot be read, or holds something else.

@@ -1,4 +1,4 @@
-"""What the fields of a config model allow, and what they are called."""
+"""Knobs: the fields of a config model, their names, and the values that they allow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHOWN = {
 
 @dataclass
 class Values:
-    """What a field's type allows."""
+    """The values that a field's type allows."""
 
     kinds: list[str] = field(default_factory=list)  # int, float, text, path
     choices: list[Any] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Values:
         return f"{low}x{high}" if low or high else ""
 
     def in_words(self) -> str:
-        """What is allowed, to follow ``must be``."""
+        """The allowed values in words, to follow ``must be``."""
         parts = [_WORDS[kind] for kind in self.kinds]
         if parts and self.range:
             parts[-1] += f" with {self.range}"
@@ -92,7 +92,7 @@ class Knob:
 
     @property
     def key(self) -> str:
-        """Its place in a YAML file: ``training.learning_rate``."""
+        """The key in a YAML file: ``training.learning_rate``."""
         return ".".join(self.path)
 
     @property
@@ -102,7 +102,7 @@ class Knob:
 
     @property
     def help(self) -> str:
-        """What the docstring below the field says, and what tables add."""
+        """The docstring below the field, and what tables add."""
         text = self.info.description or attribute_docstring(self.section, self.name)
         return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))]).rstrip()
 
@@ -142,7 +142,7 @@ class Knob:
 
     @property
     def metavar(self) -> str:
-        """What ``--help`` shows as the value: choices, or a type and its range."""
+        """The value in ``--help``: choices, or a type and its range."""
         if self.is_argument:
             return str(self.argument)
         values = self.values

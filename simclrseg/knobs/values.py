@@ -48,14 +48,14 @@ class Common:
 
 @dataclass(frozen=True)
 class Tells:
-    """What a table adds to the help, so that names are written there alone."""
+    """A text that a table adds to the help, so that names are written there alone."""
 
     words: Callable[[], str]
 
 
 @dataclass(frozen=True)
 class Completes:
-    """What the shell offers as values: the name of a completer in ``cli/completion.py``."""
+    """The completer of values, by its name in ``cli/completion.py``."""
 
     what: str
 
@@ -121,7 +121,7 @@ def _classes(text: str, info: ValidationInfo) -> str:
 
 
 def _content(text: str, info: ValidationInfo, read: Callable[[str], str]) -> str:
-    """What a file holds, in braces, in the place of its name: a run keeps that, for the file may go or change."""
+    """Put a file's content, in braces, in the place of its name: a run keeps that, for the file may go or change."""
     if text.startswith("{"):
         return read(text)
     path = _path(text)

@@ -47,7 +47,7 @@ class Classes:
 
     @property
     def text(self) -> str:
-        """What ``read_classes`` takes in the place of a file."""
+        """The text that ``read_classes`` takes in the place of a file."""
         ignored = {} if self.ignored is None else {IGNORE_NAME: self.ignored}
         colours = dict(zip(self.names, self.colours, strict=True)) if self.colours else dict.fromkeys(self.names)
         return json.dumps({**colours, **ignored}, ensure_ascii=False)  # YAML takes no pairs of surrogates

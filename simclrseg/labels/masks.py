@@ -24,7 +24,7 @@ _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than
 
 @dataclass(frozen=True)
 class MaskReading:
-    """What the masks of a set hold.
+    """The content of the masks of a set.
 
     Attributes:
         classes: their names, by id.
@@ -100,7 +100,7 @@ def mask_details(
     classes: Classes | None = None,
     class_count: int | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """What a dataset is told of its masks, as arguments of ``FileDataset``, and a line for its summary.
+    """Describe masks to a dataset, as arguments of ``FileDataset``, and in a line for its summary.
 
     Args:
         masks: the mask of each photo, None where it has none.

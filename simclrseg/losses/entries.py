@@ -1,4 +1,4 @@
-"""What there is to know of a loss before it is computed."""
+"""Entries of the table of losses: facts that are needed before a loss is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method of pretraining is, around the one flow of ``pretrain``."""
+"""Methods of pretraining, around the one flow of ``pretrain``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Method(Generic[KnobsT]):
         raise NotImplementedError
 
     def make_samples(self, views: Views, indices: Sequence[int]) -> Samples:
-        """What batches are made of: so many images of the dataset."""
+        """Samples that batches are made of, one for each image."""
         raise NotImplementedError
 
     def first_views(self, rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -95,7 +95,7 @@ class Method(Generic[KnobsT]):
         return None
 
     def outlook(self, batch_size: int) -> str:
-        """What to compare the loss with."""
+        """A line on what the loss is compared with."""
         return ""
 
     def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
@@ -114,7 +114,7 @@ class Method(Generic[KnobsT]):
         """Write pictures of some images that show what was trained, ``batch_size`` a forward pass; none by default."""
 
     def card_rows(self, batch_size: int) -> dict[str, str]:
-        """What the model card says of the method, by the name of the row."""
+        """Rows of the model card, by name."""
         return {"batch": f"{batch_size} images"}
 
 
@@ -148,7 +148,7 @@ class JointEmbedding(Method[KnobsT]):
 
 
 class JointEmbeddingTask(BaseTask):
-    """What tasks of joint embeddings share beside their loss: embeddings, k-NN accuracy, and whether features collapse.
+    """Base of tasks of joint embeddings: embeddings, k-NN accuracy, and whether features collapse.
 
     Inherit from it before ``CoupledTask`` or ``SeparableTask``.
 

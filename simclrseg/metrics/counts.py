@@ -155,7 +155,7 @@ def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
 
 
 def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:
-    """Of which photos that is so, (N,) bool."""
+    """Whether that is so, by photo: (N,) bool."""
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     hits: np.ndarray = (ranked == labels[:, None]).any(axis=1)
     return hits

@@ -1,4 +1,4 @@
-"""What embeddings tell of themselves, without a network being trained on them."""
+"""Metrics of embeddings, for which no network has to be trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 VIEWS = 256
 """Most views of a batch that are looked at: enough for a figure, and cheap beside a step."""
 QUERY_EVERY = 5
-"""Of the photos that k-NN is tried on, every fifth asks and the others answer."""
+"""Every how many photos of k-NN one asks; the others answer."""
 NEIGHBOURS = 20
 _WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
 

@@ -61,6 +61,6 @@ METRICS: dict[str, Metric] = {
 }
 
 GATES = tuple(name for name, metric in METRICS.items() if metric.more_is_better)
-"""Those that ``--min`` can ask for."""
+"""Metrics that ``--min`` can ask for."""
 COMPARED = tuple(name for name, metric in METRICS.items() if metric.compared)
-"""Those that have a column where models are compared, as far as they have a value."""
+"""Metrics that have a column where models are compared, as far as they have a value."""

@@ -96,7 +96,7 @@ def is_vit(name: str) -> bool:
 
 
 def timm_name(name: str) -> str:
-    """What timm calls an encoder; empty where it is not timm's."""
+    """timm's name of an encoder; empty where it is not timm's."""
     name = ALIASES.get(name, name)
     return name.removeprefix(TIMM_PREFIX) if name.startswith(TIMM_PREFIX) else ""
 
@@ -108,7 +108,7 @@ def feature_size(backbone: nn.Module) -> int:
 
 
 def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
-    """What pretraining contrasts and probes look at: the average of the last stage, or a transformer's class token.
+    """Features for contrast and probes: the average of the last stage, or a transformer's class token.
 
     Args:
         images: (N, C, H, W), normalised.

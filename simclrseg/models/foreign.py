@@ -30,7 +30,7 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (scalar, "numpy.core.multiarray.scalar"),
     (scalar, "numpy._core.multiarray.scalar"),
 ]
-"""What checkpoints hold beside tensors, as settings and scores; making one of these does nothing else."""
+"""Classes in checkpoints beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")
 """Copies that their papers do not use afterwards: DINO takes the teacher, MoCo the encoder of queries."""
 DEEPEST = 50  # dicts within dicts
@@ -49,7 +49,7 @@ _VIT = (
     ("mlp.3", "mlp.fc2"),
     ("encoder.ln", "norm"),
 )
-"""What torchvision calls the parts of a vision transformer, and what timm does."""
+"""Names of the parts of a vision transformer: torchvision's, and timm's."""
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
 
@@ -83,7 +83,7 @@ class Found:
 
 
 def read_pickle(path: Path) -> Any:
-    """What a file of ``torch.save`` holds, on the CPU; nothing in it is run.
+    """Read a file of ``torch.save`` to the CPU; nothing in it is run.
 
     Raises:
         WeightsError: if it holds more than tensors and plain values, or is no such file.
@@ -167,7 +167,7 @@ def _timm_vit(key: str) -> str:
 
 
 def _prefixes(keys: Iterable[str], first: set[str]) -> list[str]:
-    """What may stand before an encoder's keys, whose first parts are given; the shortest first."""
+    """Prefixes that may stand before an encoder's keys, whose first parts are given; the shortest first."""
     found = {
         key[: match.end()]
         for key in keys

@@ -49,7 +49,7 @@ def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What ``stored`` was given; a state that was not stored so stays."""
+    """Undo ``stored``; a state that was not stored so stays."""
     if has_size(state[KERNEL].shape, 3):
         return dict(state)
     return {**state, KERNEL: state[KERNEL][:, :, 2:5, 2:5].contiguous()}

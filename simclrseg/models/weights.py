@@ -27,7 +27,7 @@ COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of an encoder came from a file.
+    """A report of the tensors that came from a file.
 
     ``missing`` and ``mismatched`` are the encoder's keys (the latter with both shapes), ``left_out`` the file's.
     ``place`` and ``prefix`` say where in the file it was, ``equals`` what would have fitted as well, and ``adapted``
@@ -94,7 +94,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
 
 
 def read_metadata(path: Path) -> ModelMetadata | None:
-    """What a weights file says of itself, without reading its tensors; None when it is not ours.
+    """Read the metadata of a weights file, and not its tensors; None when it is not ours.
 
     Raises:
         WeightsError: if it cannot be read.

@@ -1,4 +1,4 @@
-"""What evaluation offers, by the names users type. To add an embedding: write its function, add its line."""
+"""Embeddings, by the names users type. To add one: write its function, add its line."""
 
 from simclrseg.metrics.table import METRICS
 from simclrseg.registry import Registry

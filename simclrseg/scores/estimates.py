@@ -46,7 +46,7 @@ def class_rows(scores: Scores, weights: Floats | None, classes: Sequence[str]) -
 
 
 def differences(first: Scores, second: Scores, weights: Floats | None) -> dict[str, Estimate]:
-    """What the second model has more than the first, by metric, with paired intervals.
+    """Differences of the second model from the first, by metric, with paired intervals.
 
     The same images are drawn for both; the two differ by more than chance where an interval does not hold 0.
 

@@ -1,4 +1,4 @@
-"""What one image adds to a segmentation's evaluation: counts and sums, from which every metric and interval follows.
+"""Counts and sums of one segmented image, from which every metric and interval follows.
 
 Images are stacked along the first axis, N. Sums over images give micro averages; single images give theirs.
 """

@@ -88,7 +88,7 @@ def read_photos(
 def readable_photos(
     dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Those of some photos that can be read, squashed to (height, width), and their masks where all of them have one.
+    """Read the photos that can be read, squashed to (height, width), and their masks where all have one.
 
     Returns:
         (H, W, bands) each, and (H, W) each or an empty list.

@@ -1,4 +1,4 @@
-"""What an evaluation found, as its tables, files and pages read it."""
+"""Results of an evaluation, as its tables, files and pages read them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Estimate:
         return written(self.value) + (f" {self.interval}" if self.interval else "")
 
     def facts(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The JSON form."""
         return {"value": self.value, "interval": [self.interval.low, self.interval.high] if self.interval else None}
 
 
 class Finding(Protocol):
-    """What one more part of an evaluation found of a model, such as its calibration."""
+    """The finding of one more part of an evaluation, such as calibration."""
 
     def facts(self) -> dict[str, Any]:
-        """As ``metrics.json`` and ``--json`` hold it."""
+        """The form of ``metrics.json`` and ``--json``."""
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class Listed(Finding, Protocol):
     """A finding that is a table."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """As its CSV file holds it; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
+        """The row of its CSV file; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
 
 
 @runtime_checkable
@@ -73,11 +73,11 @@ class Example:
 
 
 class Scores(Protocol):
-    """What was found beside what is true, in N images, whatever was counted in them."""
+    """Predictions compared with the truth in N images, whatever was counted in them."""
 
     @property
     def metadata(self) -> ModelMetadata:
-        """Of the model that was scored."""
+        """Metadata of the model that was scored."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Scores(Protocol):
 
     @property
     def unit(self) -> str:
-        """What has a true and a predicted class, ``pixels`` or ``photos``."""
+        """The unit that has a true and a predicted class, ``pixels`` or ``photos``."""
 
     @property
     def confusion(self) -> np.ndarray:
@@ -126,7 +126,7 @@ class Scores(Protocol):
         """One or more of the images as they are shown, read once more from the dataset that was scored."""
 
     def results(self, split: str) -> dict[str, Any]:
-        """What ``test.json`` holds."""
+        """The content of ``test.json``."""
 
     def rows(self) -> list[dict[str, Any]]:
         """A row an image, in the order in which they were scored."""
@@ -135,7 +135,7 @@ class Scores(Protocol):
         """The means over images of their own metrics; weights (R, N) of resamples, None for no intervals."""
 
     def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
-        """What belongs beside the numbers.
+        """Notes that belong beside the numbers.
 
         Args:
             weights: (R, N) of resamples.
@@ -201,7 +201,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Report:
-    """What one call of ``evaluate`` found.
+    """The results of one call of ``evaluate``.
 
     Attributes:
         folder: of its files.

@@ -157,7 +157,7 @@ def main_first() -> Iterator[None]:
 
 
 def shared(text: str | None) -> str:
-    """What the first process says; the others pass None."""
+    """Share the first process's value; the others pass None."""
     texts = [text]
     if dist.is_initialized():
         dist.broadcast_object_list(texts, device=torch.device("cpu"))

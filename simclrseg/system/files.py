@@ -19,9 +19,9 @@ from typing import Any
 from simclrseg.errors import OutputError, SimclrsegError
 
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
-"""What systems call a disk that takes no more."""
+"""Error numbers of a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
-"""What goes wrong in writing only, whatever was being done."""
+"""Error numbers of writing only, whatever was being done."""
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 _RUST = re.compile(r"\(os error (\d+)\)")
 _KINDS = {
@@ -126,7 +126,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def output_error(path: Path | str, error: OSError) -> OutputError:
-    """What to tell the user of a file that cannot be written."""
+    """The error for a file that cannot be written."""
     remedy = "free some space or choose another folder" if error.errno in FULL else "choose another folder"
     return OutputError(str(path), error.strerror or str(error), remedy=remedy)
 

@@ -1,4 +1,4 @@
-"""What the machine has, asked of the system and not of torch or ONNX Runtime."""
+"""Resources of the machine, asked of the system and not of torch or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """What the control groups of this process, from its own up to the topmost, have left of their limits."""
+    """Bytes that the control groups of this process, from its own up to the topmost, have left of their limits."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

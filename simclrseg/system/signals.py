@@ -15,7 +15,7 @@ from simclrseg.system import distributed
 log = logging.getLogger(__name__)
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""What comes when the terminal is closed; Windows has none."""
+"""Signal of a closed terminal; Windows has none."""
 
 
 class Stop(Exception):

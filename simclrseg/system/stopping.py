@@ -13,7 +13,7 @@ from simclrseg.errors import Terminated
 
 INTERRUPTED = 128 + signal.SIGINT
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""What comes when the terminal is closed; Windows has none."""
+"""Signal of a closed terminal; Windows has none."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ MOST = 8  # threads where nobody names a number: a disk is not faster with more
 
 
 def map_in_threads(work: Callable[[T], U], items: Iterable[T], *, threads: int | None = None) -> list[U]:
-    """What the work makes of each item, in their order; the first error ends it, and what has not begun is left."""
+    """Map work over items in threads, in their order; the first error ends it, and what has not begun is left."""
     with ThreadPoolExecutor(threads or min(MOST, cpu_cores())) as pool:
         try:
             return list(pool.map(work, items))

@@ -1,4 +1,4 @@
-"""What a target of fine-tuning is: labelled images and their split, and what a network learns from them."""
+"""Targets of fine-tuning: labelled images, their split, and what a network is trained to predict."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Target(ABC, Generic[K, S]):
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], *, augmentation: str, seed: int
     ) -> MaskPairs | Photos:
-        """What the network learns from, or what its epochs are compared on.
+        """Samples to train on, or to compare epochs on.
 
         Args:
             dataset: the target's own as training reads it, from a cache where there is one.
@@ -231,7 +231,7 @@ class Target(ABC, Generic[K, S]):
         return []
 
     def score(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
-        """What ``predict`` says beside what is true, of those images that can be read; DataError if none can."""
+        """Compare predictions with the truth, on the images that can be read; DataError if none can."""
         scores = self.compare(predict, indices, metadata, scoring)
         if scores.skipped:
             log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")

@@ -1,4 +1,4 @@
-"""What ``fit`` trains and evaluation asks, whatever it learns."""
+"""Learners, which ``fit`` trains and evaluation asks for predictions."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class FirstSteps:
 
 
 def findings(rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device: torch.device) -> dict[str, Any]:
-    """What a dry run found: what the command prints."""
+    """The findings of a dry run, as the command prints them."""
     return {
         "dry_run": "nothing was written",
         "micro_batch": micro_batch,

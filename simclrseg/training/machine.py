@@ -1,4 +1,4 @@
-"""What a run computes on."""
+"""The machine of a run: device, number format, threads."""
 
 from __future__ import annotations
 

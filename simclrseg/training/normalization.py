@@ -1,4 +1,4 @@
-"""What pixels are normalised with: ImageNet's figures, the weights', the dataset's or a file's."""
+"""Choose mean and std of the pixels: ImageNet's, the weights', the dataset's or a file's."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session(Generic[Config]):
-    """What a command trains with, known before anything is read.
+    """Config, machine and run of a training, known before anything is read.
 
     Attributes:
         loggers: the tools that get the numbers too.

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def freezing_of(training: FinetuneTraining, model: nn.Module, backbone: nn.Module) -> Freezing | None:
-    """What ``--unfreeze`` asks for, said in a line; None where everything learns from the start.
+    """The schedule of ``--unfreeze``, told in a line; None where every layer trains from the start.
 
     The flags are left as in the last epoch: what then learns is what an optimizer has to know and memory has to hold.
     """

@@ -78,7 +78,7 @@ def backbone_facts(
     names: Sequence[str],
     include_test: bool,
 ) -> dict[str, Any]:
-    """What a run keeps in its environment, so that weights can be written of it at any time.
+    """Facts that a run keeps in its environment, so that its weights can be written at any time.
 
     Args:
         encoder_prefix: where the encoder stands in the state of the model that is trained.
@@ -114,7 +114,7 @@ def save_unfinished(run: runs.Run) -> Path:
 
 
 def _older_facts(run: runs.Run) -> dict[str, Any]:
-    """What runs of version 0.1.0 have in their ``config.yaml`` alone, or leave out."""
+    """Facts that runs of version 0.1.0 have in their ``config.yaml`` alone, or leave out."""
     tree = read_config_file(run.folder / "config.yaml", "pretrain")
     data, model = tree["data"], tree["model"]
     whole = model["method"] == "reconstruction"

@@ -15,7 +15,7 @@ PIPELINES = {
     "classification": "image-classification",
     "backbone": "image-feature-extraction",
 }
-"""What the Hub calls the tasks of the metadata."""
+"""The Hub's names for the tasks of the metadata."""
 _ELSEWHERE = re.compile(r"resnet\d+|resnext50_32x4d|resnext101_32x8d")  # that torchvision and timm have too
 
 

@@ -18,7 +18,7 @@ LABELLED = {
     "segment": "a folder with images/ and masks/, or a set such as oxford_pets",
     "classify": "a folder with one folder a class, or a set such as cifar10",
 }
-"""What ``--dataset`` takes, by task."""
+"""Words for the values of ``--dataset``, by task."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def companion_of(pretrained_on: str) -> Companion | None:
 
 
 def following(pretrained: str, pretrained_on: str, *, options: str = "") -> Following:
-    """What to do with weights.
+    """How to fine-tune weights.
 
     Args:
         pretrained: how ``--pretrained`` calls them, as a shell takes it.

@@ -1,4 +1,4 @@
-"""What ``--init-decoder`` means: the decoder of a network that was pretrained whole, as reconstruction leaves it."""
+"""``--init-decoder``: the decoder of a network that was pretrained whole, as reconstruction leaves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--pretrained`` and ``--init`` mean: NAME, file or folder -> a local weights file (design §5)."""
+"""Resolve ``--pretrained`` and ``--init``: NAME, file or folder -> a local weights file."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ IMAGENET = "imagenet"
 # Runs named after what they are good for rather than after their dataset.
 RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 PRETRAINED_FILE = "pretrained_file"
-"""What ``environment.json`` calls the file of weights that a fine-tuned run began with: a name may mean another now."""
+"""Key of ``environment.json`` for the file of weights that a fine-tuned run began with: a name may mean another now."""
 LOAD_REPORT = "load_report.json"
-"""What was loaded of the weights that a fine-tuned run began with, what they are called, and what their file says."""
+"""File in a fine-tuned run: what was loaded of its start weights, their name, and their metadata."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Pretrained:
 
     @cached_property
     def metadata(self) -> ModelMetadata | None:
-        """What the file says, or said, of itself; None where it is not ours, or there is none.
+        """Metadata of the file, which may be gone; None where it is not ours, or there is none.
 
         Raises:
             WeightsError: if it cannot be read.
@@ -133,7 +133,7 @@ def command_that_makes(name: str) -> str | None:
 
 
 def begun_with(run: runs.Run | None) -> Pretrained | None:
-    """What a run to go on with began with, by its ``LOAD_REPORT``: its state holds the weights, whose file may be gone.
+    """The start of a run to resume, by its ``LOAD_REPORT``: its state holds the weights, whose file may be gone.
 
     Returns:
         The weights without their file; None where there is no such run, or no such report.
@@ -147,7 +147,7 @@ def begun_with(run: runs.Run | None) -> Pretrained | None:
 
 
 def recorded_file(pretrained: Pretrained, resumed: runs.Run | None) -> str | None:
-    """What a fine-tuned run records as ``PRETRAINED_FILE``; a resumed one has begun with what it began with."""
+    """The value of ``PRETRAINED_FILE``; a resumed run keeps the one that it began with."""
     if resumed is not None:
         return resumed.environment.get(PRETRAINED_FILE)
     return os.path.abspath(pretrained.file) if pretrained.file is not None else None

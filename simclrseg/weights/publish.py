@@ -94,7 +94,7 @@ def _base(path: str) -> str:
 
 
 _PATHS = {"datasets": _dataset, "pretrained": _weights, "files": _file, "folders": _base}
-"""What is left of a value, by how it is completed."""
+"""Functions that strip paths from a value, by how it is completed."""
 
 
 def publish(

@@ -4,7 +4,7 @@ from simclrseg.data.datasets.entries import Companion, Entry
 from simclrseg.registry import Registry
 
 HUB = "hf:"
-"""What the name of a set of the Hugging Face Hub begins with."""
+"""Prefix of the name of a set of the Hugging Face Hub."""
 
 ENTRIES = {
     "shapes": Entry("simclrseg.data.datasets.shapes:shapes", Companion("shapes")),

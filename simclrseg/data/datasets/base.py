@@ -1,4 +1,4 @@
-"""What a dataset is: photos by index, with masks and labels where it has them."""
+"""Datasets: photos by index, with masks and labels where they have them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Border = Literal["pet", "background", "ignore", "class"]
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """What a user can ask of a dataset, whichever it is.
+    """Options of any dataset.
 
     Args:
         border: what the border of Oxford's trimaps counts as; ``class`` makes it a third one.
@@ -98,7 +98,7 @@ class Dataset:
 
     @property
     def dtype(self) -> type[np.generic]:
-        """Of the pixels: uint8, or uint16 where a byte is too small for them."""
+        """Type of the pixels: uint8, or uint16 where a byte is too small for them."""
         return pixel_type(self.full_scale)
 
     @property
@@ -133,7 +133,7 @@ class Dataset:
         return None
 
     def content(self, index: int) -> bytes:
-        """What tells a photo from all others: its file's size and beginning, or its pixels where it has no file.
+        """Identity of a photo: its file's size and beginning, or its pixels where it has no file.
 
         Raises:
             OSError, ImageError: if it cannot be read.

@@ -1,4 +1,4 @@
-"""What there is to know of a named dataset before it is opened."""
+"""Entries of the table of datasets: facts that are needed before one is opened."""
 
 from __future__ import annotations
 

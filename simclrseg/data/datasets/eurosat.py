@@ -37,7 +37,7 @@ _FOLDERS = (_UNPACKED, Path("EuroSAT_MS"), Path("."))
 _NAMES = "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential River SeaLake"
 _CLASSES = tuple(_NAMES.split())
 _ORDER = (*(name for name in BANDS if name != "B8A"), "B8A")
-"""Of the bands in a file: B8A comes last."""
+"""Order of the bands in a file: B8A comes last."""
 
 
 def eurosat(root: Path, options: DatasetOptions) -> FileDataset:

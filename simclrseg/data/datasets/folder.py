@@ -32,7 +32,7 @@ SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-"""What lists and folders of splits are called -> the split."""
+"""Names of lists and folders of splits -> the split."""
 _LISTS = frozenset(f"{name}.txt" for name in SPLITS)
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"

@@ -248,7 +248,7 @@ def _write(tables: Mapping[str, Any], folder: Path) -> None:
 
 
 def _state(tables: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """What tells that the library's own files, or what is taken from them, have changed."""
+    """Fingerprint that changes with the library's own files, or with what is taken from them."""
     files = [file["filename"] for table in tables.values() for file in table.cache_files]
     state = [f"{file} {os.stat(file).st_size} {os.stat(file).st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join([*tables, *columns, *state]).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What pictures of the Sentinel-2 satellites hold: bands by name, and reflectances as numbers."""
+"""Pictures of the Sentinel-2 satellites: bands by name, and reflectances as numbers."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Reconstruction(SeparableTask):
         return self._loss(painted - target, cut), {"mean_fill": self._loss(target, cut).detach()}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """What is painted into held-out photos, and how well features tell labels apart.
+        """Scores of painting held-out photos, and how well features tell labels apart.
 
         Args:
             batches: with ``cut``, as for training; or without, and with ``label`` (n,) instead.

@@ -31,7 +31,7 @@ from simclrseg.scores.results import Estimate, Example
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """What was true and what was said of every photo, from which every metric follows.
+    """True and predicted class of every photo, from which every metric follows.
 
     Attributes:
         metadata: of the model that was scored.

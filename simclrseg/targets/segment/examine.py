@@ -1,4 +1,4 @@
-"""What finetune finds out about masks before the first step, and does with it."""
+"""Examine masks before the first step: class weights, and what to warn of."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class SegmentationScores:
 
     @property
     def resolution(self) -> Resolution:
-        """That of the metrics below: of the masks, unless only the other one was counted."""
+        """The resolution of the metrics below: that of the masks, unless only the other one was counted."""
         return _finest(self.pixels)
 
     @property
