@@ -11,11 +11,9 @@ from types import FrameType
 from typing import Any
 
 from simclrseg.system import distributed
+from simclrseg.system.stopping import HANGUP
 
 log = logging.getLogger(__name__)
-
-HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-"""Signal of a closed terminal; Windows has none."""
 
 
 class Stop(Exception):
