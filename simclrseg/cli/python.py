@@ -130,12 +130,13 @@ def load_backbone(
     Raises:
         SimclrsegError: if it cannot be found or read.
     """
+    from simclrseg.config.pretrain import command_that_makes
     from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
     from simclrseg.models.backbones import build_backbone
     from simclrseg.models.weights import load_backbone as load
     from simclrseg.weights.find import find_pretrained
 
-    found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder)
+    found = find_pretrained(os.fspath(pretrained), root=Path(runs), encoder=encoder, make=command_that_makes)
     if found.file is None:
         raise UsageError(
             f"{found.label} names no weights", "name a run, a published backbone or a file", option="pretrained"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from simclrseg import runs
+from simclrseg.config import CONFIGS
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.engine.runtime import describe
@@ -54,14 +55,16 @@ def export(config: ExportConfig) -> dict[str, Any]:
     exporter = EXPORTERS[config.model.format]
     arguments = inspect.signature(exporter).parameters
     check_options(config)
-    token = check_push(config)
+    hub = config.hub
+    token = check_push(hub.push, hub.token, format=config.model.format) if hub.push is not None else None
     run = exported_run(config, backbones=FORMATS[config.model.format].backbones)
     path = output_of(config, run)
     log.info(describe(torch.device("cpu"), "fp32"))
     log.info(f"run {run.folder}")
     model, metadata = load_model(run)
     published = config.model.format == PUBLISHED
-    recipe, metadata = for_others(run, metadata) if published else ("", metadata)
+    if published:
+        recipe, metadata = for_others(config_of_run(CONFIGS[run.kind], run.folder), metadata)
     options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
     if "photos" in arguments:
         found = photos_for(config, run, metadata)
@@ -75,14 +78,17 @@ def export(config: ExportConfig) -> dict[str, Any]:
         remove_empty(made)
     if agreement is not None:
         log.info(str(agreement))
-    return {
+    result = {
         "run": str(run.folder),
         "file": str(path),
         "megabytes": round(path.stat().st_size / 1e6, 1),
         **({"check": agreement.facts()} if agreement is not None else {}),
         "next": next_command(config.model.format, path, metadata),
-        **(publish(run, path, metadata, recipe, config, token) if published else {}),
     }
+    if published:
+        upload = {"repository": hub.push, "token": token, "licence": hub.licence, "private": hub.private}
+        result |= publish(run, path, metadata, recipe, **upload)
+    return result
 
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:

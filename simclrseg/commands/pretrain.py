@@ -14,7 +14,7 @@ from torch import nn
 
 from simclrseg import runs
 from simclrseg.charts import plots
-from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.config.pretrain import PretrainConfig, PretrainData, command_that_makes
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
@@ -42,7 +42,7 @@ from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
-from simclrseg.weights.find import Pretrained, find_pretrained, run_name, tell_loaded
+from simclrseg.weights.find import Pretrained, find_pretrained, tell_loaded
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     if config.run.dry_run:
         return trainer.rehearse()
     photos = [dataset.keys[index] for index in learned]
-    with trainer.open(name=run_name(config), photos=photos, **facts) as run:
+    with trainer.open(name=config.run_name, photos=photos, **facts) as run:
         if distributed.is_main():
             write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
             first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
@@ -222,7 +222,13 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
     """
     name = config.model.backbone
     check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
-    init = find_pretrained(config.model.init, root=Path(config.console.runs), encoder=name, option="--init")
+    init = find_pretrained(
+        config.model.init,
+        root=Path(config.console.runs),
+        encoder=name,
+        option="--init",
+        make=command_that_makes,
+    )
     source = init.metadata
     if source is not None and source.encoder != name:
         raise UsageError(

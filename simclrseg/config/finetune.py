@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from annotated_types import Ge, Lt
-from pydantic import Field, ValidationInfo, create_model, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from simclrseg.knobs.sections import Console, Section, check_meaning
+from simclrseg.knobs.sections import Console, Section, check_meaning, composed
 from simclrseg.knobs.values import (
     BackboneName,
     Common,
@@ -87,11 +87,5 @@ class _FinetuneConfig(TrainingConfig):
 
 if TYPE_CHECKING:
     FinetuneConfig = _FinetuneConfig
-else:  # with a section for each target
-    FinetuneConfig = create_model(
-        "FinetuneConfig",
-        __base__=_FinetuneConfig,
-        __module__=__name__,
-        __doc__=_FinetuneConfig.__doc__,
-        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in TARGETS.items()},
-    )
+else:
+    FinetuneConfig = composed(_FinetuneConfig, TARGETS)

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 
+from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.knobs.sections import Console, Section
+from simclrseg.knobs.files import parse_config_file
+from simclrseg.knobs.sections import Console, Section, composed
 from simclrseg.knobs.values import (
     BackboneName,
     Common,
@@ -26,7 +28,11 @@ from simclrseg.knobs.values import (
 )
 from simclrseg.methods import METHODS
 from simclrseg.methods.knobs import MethodKnobs
+from simclrseg.runs import dataset_label
 from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware, TrainingRun
+
+# Runs named after what they are good for rather than after their dataset.
+RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 
 
 def _own_defaults() -> str:
@@ -178,6 +184,15 @@ class _PretrainConfig(TrainingConfig):
         knobs: MethodKnobs = getattr(self, self.model.method)
         return knobs
 
+    @property
+    def run_name(self) -> str:
+        """The name of a run: by default the first dataset's, and the method's where that is not the usual one."""
+        if self.run.name:
+            return self.run.name
+        first, method = self.data.dataset[0], self.model.method
+        name = RUN_NAMES.get(first, dataset_label(first))
+        return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"
+
     @model_validator(mode="before")
     @classmethod
     def _method_has_its_own_defaults(cls, tree: Any) -> Any:
@@ -206,11 +221,13 @@ class _PretrainConfig(TrainingConfig):
 
 if TYPE_CHECKING:
     PretrainConfig = _PretrainConfig
-else:  # with a section for each method
-    PretrainConfig = create_model(
-        "PretrainConfig",
-        __base__=_PretrainConfig,
-        __module__=__name__,
-        __doc__=_PretrainConfig.__doc__,
-        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in METHODS.items()},
-    )
+else:
+    PretrainConfig = composed(_PretrainConfig, METHODS)
+
+
+def command_that_makes(name: str) -> str | None:
+    """The command of the preset whose run bears a name; None where there is no such preset."""
+    for preset in presets_of("pretrain"):
+        if name == parse_config_file(PretrainConfig, PRESETS[preset]).run_name:
+            return f"simclrseg pretrain --config {preset}"
+    return None

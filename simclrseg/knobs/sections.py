@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model
 
 from simclrseg.knobs.values import Common, Completes, Flag, PathText, Transient, of_a_run
 from simclrseg.registry import Registry
@@ -22,6 +22,20 @@ class Section(BaseModel):
     """Of a whole config: section and name of the knob that chooses one of several sections, such as the method's."""
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Of a whole config: keys of older files, and what they are now."""
+
+
+Whole = TypeVar("Whole", bound=Section)
+
+
+def composed(base: type[Whole], sections: Registry) -> type[Whole]:
+    """A command's config: its base, named with an underscore before it, and a section for each entry of a table."""
+    return create_model(
+        base.__name__.removeprefix("_"),
+        __base__=base,
+        __module__=base.__module__,
+        __doc__=base.__doc__,
+        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in sections.items()},
+    )
 
 
 def alternatives(model: type[BaseModel]) -> tuple[str, ...]:

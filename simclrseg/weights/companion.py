@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg import runs
-from simclrseg.config.finetune import FinetuneConfig, FinetuneModel
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
@@ -64,39 +63,41 @@ def following(pretrained: str, pretrained_on: str, *, options: str = "") -> Foll
     if (companion := companion_of(pretrained_on)) is None:
         command += f" --dataset {FOLDER}"
         first = f"put labelled images into {FOLDER}/images and {FOLDER}/masks"
-    elif companion.task != FinetuneModel.model_fields["task"].default:
+    elif companion.task != Companion.task:
         command += f" --task {companion.task}"
     return Following(first, f"{command} --pretrained {pretrained}{options}")
 
 
-def check_before_fetching(config: FinetuneConfig) -> None:
-    """Refuse what ``with_dataset`` will refuse, as far as that is known of weights that are still to be fetched.
+def check_before_fetching(name: str, task: str, *, root: Path) -> None:
+    """Refuse what ``labelled_set`` will refuse, as far as that is known of weights that are still to be fetched.
+
+    Args:
+        name, task: as ``labelled_set`` takes them.
+        root: the folder of all runs.
 
     Raises:
         UsageError: if they have no companion for the task.
     """
-    name, root = config.model.pretrained, Path(config.console.runs)
     if name == "none":
-        with_dataset(config, "")
+        labelled_set(name, "", task)
     elif name in PUBLISHED and (
         name in runs.RESERVED
         or not runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=True)
     ):
-        with_dataset(config, PUBLISHED[name].dataset)
+        labelled_set(name, PUBLISHED[name].dataset, task)
 
 
-def with_dataset(config: FinetuneConfig, pretrained_on: str) -> FinetuneConfig:
-    """The same configuration with a dataset: where the user names none, the companion of the weights' own.
+def labelled_set(name: str, pretrained_on: str, task: str) -> str:
+    """The dataset to fine-tune weights on, where the user names none.
 
     Args:
+        name: of the weights, as ``--pretrained`` has it.
         pretrained_on: as ``companion_of`` takes it; empty for random weights.
+        task: what is to be learned, as ``--task`` has it.
 
     Raises:
         UsageError: if the weights have none for the task.
     """
-    if config.data.dataset is not None:
-        return config
-    name, task = config.model.pretrained, config.model.task
     companion = companion_of(pretrained_on)
     if companion is None:
         raise UsageError(
@@ -112,4 +113,4 @@ def with_dataset(config: FinetuneConfig, pretrained_on: str) -> FinetuneConfig:
             option="pretrained",
             value=name,
         )
-    return config.model_copy(update={"data": config.data.model_copy(update={"dataset": companion.dataset})})
+    return companion.dataset

@@ -6,21 +6,18 @@ import json
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
 from simclrseg import runs
-from simclrseg.config.files import PRESETS, presets_of
-from simclrseg.config.pretrain import PretrainConfig, PretrainModel
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
-from simclrseg.knobs.files import parse_config_file
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS, ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
-from simclrseg.runs import dataset_label
 from simclrseg.system.files import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
 from simclrseg.weights.fetch import backbone_file
@@ -28,8 +25,6 @@ from simclrseg.weights.fetch import backbone_file
 log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
-# Runs named after what they are good for rather than after their dataset.
-RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
 PRETRAINED_FILE = "pretrained_file"
 """Key of ``environment.json`` for the file of weights that a fine-tuned run began with: a name may mean another now."""
 LOAD_REPORT = "load_report.json"
@@ -69,6 +64,7 @@ def find_pretrained(
     encoder: str = "resnet50",
     allow_unfinished: bool = False,
     option: str = "--pretrained",
+    make: Callable[[str], str | None] = lambda name: None,
 ) -> Pretrained:
     """Resolve ``none``, ``imagenet``, an address of the Hub, a path, a run's or a published name, in this order.
 
@@ -76,6 +72,7 @@ def find_pretrained(
         root: the folder of all runs.
         encoder: whose ImageNet weights are meant.
         option: how messages call it.
+        make: a name -> the command that makes a run of it, where there is one.
 
     Raises:
         HubError: if it has to be fetched and cannot be.
@@ -104,7 +101,7 @@ def find_pretrained(
                 option=option.strip("-"),
                 value=name,
             ) from error
-    if command := command_that_makes(name):
+    if command := make(name):
         remedy = f"make it with `{command}{runs.option(root)}`"
     else:
         remedy = suggestion(name, ["none", *(run.name for run in runs.list_runs(root, "pretrain")), *PUBLISHED])
@@ -114,22 +111,6 @@ def find_pretrained(
         option=option.strip("-"),
         value=name,
     )
-
-
-def run_name(config: PretrainConfig) -> str:
-    """A pretraining run is named after its first dataset, and after its method where that is not the usual one."""
-    first, method = config.data.dataset[0], config.model.method
-    name = RUN_NAMES.get(first, dataset_label(first))
-    return name if method == PretrainModel.model_fields["method"].default else f"{name}-{method}"
-
-
-def command_that_makes(name: str) -> str | None:
-    """The command of the preset whose run bears a name; None where there is no such preset."""
-    for preset in presets_of("pretrain"):
-        config = parse_config_file(PretrainConfig, PRESETS[preset])
-        if name == (config.run.name or run_name(config)):
-            return f"simclrseg pretrain --config {preset}"
-    return None
 
 
 def begun_with(run: runs.Run | None) -> Pretrained | None:

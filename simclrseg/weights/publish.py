@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg import runs
-from simclrseg.config.export import ExportConfig
-from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.errors import UsageError
 from simclrseg.hub.push import check_access, push
 from simclrseg.hub.table import is_repository
-from simclrseg.knobs.files import config_of_run, dump_config, parse_config, stored_values
+from simclrseg.knobs.files import dump_config, parse_config, stored_values
 from simclrseg.knobs.knob import knobs_of, look_up, put
+from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import Completes
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
 from simclrseg.system.files import write_text
@@ -28,27 +26,25 @@ PUBLISHED = "safetensors"
 FOLDER = "hub"
 
 
-def check_push(config: ExportConfig) -> str | None:
-    """The token that will upload, if anything is to be uploaded; checked before anything is written.
+def check_push(repository: str, token: str | None, *, format: str) -> str:
+    """The token that will upload; checked before anything is written.
+
+    Args:
+        repository: what ``--push`` says.
+        token: as it was given; by default the environment's.
+        format: of the export.
 
     Raises:
-        UsageError: if ``--push`` is no repository, or goes with another format.
+        UsageError: if it is no repository, or goes with another format.
         HubError: if there is no token, or the Hub does not know it.
     """
-    if config.hub.push is None:
-        return None
-    if config.model.format != PUBLISHED:
+    if format != PUBLISHED:
+        raise UsageError(f"--push uploads weights, not {format}", f"pass --format {PUBLISHED}", option="push")
+    if not is_repository(repository):
         raise UsageError(
-            f"--push uploads weights, not {config.model.format}", f"pass --format {PUBLISHED}", option="push"
+            f"--push {repository!r} cannot be a repository's name", "write owner/name", option="push", value=repository
         )
-    if not is_repository(config.hub.push):
-        raise UsageError(
-            f"--push {config.hub.push!r} cannot be a repository's name",
-            "write owner/name",
-            option="push",
-            value=config.hub.push,
-        )
-    return check_access(config.hub.push, config.hub.token)
+    return check_access(repository, token)
 
 
 def file_to_publish(run: runs.Run) -> Path:
@@ -56,22 +52,18 @@ def file_to_publish(run: runs.Run) -> Path:
     return run.folder / FOLDER / _name(run)
 
 
-def for_others(run: runs.Run, metadata: ModelMetadata) -> tuple[str, ModelMetadata]:
-    """A run's ``config.yaml`` and its weights' metadata, which name no path of this machine.
+def for_others(config: Section, metadata: ModelMetadata) -> tuple[str, ModelMetadata]:
+    """A run's configuration as YAML and its weights' metadata, which name no path of this machine.
 
     Of a folder of images its name is left, with a slash, so that nobody takes it for a named set; of other folders and
     files, the name.
-
-    Raises:
-        RunError, UsageError: if the run's configuration cannot be read.
     """
-    config = config_of_run(PretrainConfig if run.kind == "pretrain" else FinetuneConfig, run.folder)
     tree = stored_values(config)
     for knob in knobs_of(type(config)):
         if (completes := knob.marker(Completes)) and completes.what in _PATHS and (value := look_up(tree, knob.path)):
             name = _PATHS[completes.what]
             put(tree, knob.path, [name(one) for one in value] if isinstance(value, list) else name(value))
-    text = dump_config(parse_config(type(config), tree, source=str(run.folder), of_a_run=True))
+    text = dump_config(parse_config(type(config), tree, source="config.yaml", of_a_run=True))
     dataset = "+".join(_dataset(name) for name in metadata.dataset.split("+"))
     data = tree["data"] if metadata.data else {}
     return text, metadata.model_copy(update={"dataset": dataset, "data": data})
@@ -98,13 +90,23 @@ _PATHS = {"datasets": _dataset, "pretrained": _weights, "files": _file, "folders
 
 
 def publish(
-    run: runs.Run, file: Path, metadata: ModelMetadata, recipe: str, config: ExportConfig, token: str | None
+    run: runs.Run,
+    file: Path,
+    metadata: ModelMetadata,
+    recipe: str,
+    *,
+    repository: str | None,
+    token: str | None,
+    licence: str | None,
+    private: bool,
 ) -> dict[str, Any]:
     """Write the card of exported weights and upload both, if that was asked.
 
     Args:
         metadata, recipe: of ``for_others``.
+        repository: to upload to; None for the card alone.
         token: of ``check_push``.
+        private: whether a new repository is.
 
     Returns:
         What the command prints: the card, the commit and the next command.
@@ -114,26 +116,25 @@ def publish(
     """
     name = _name(run)
     card = file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
-    repository = config.hub.push
     text = card_text(
         repository.split("/")[1] if repository else run.name,
         name,
         metadata,
         use=following(f"hf:{repository or 'OWNER/NAME'}", metadata.dataset).markdown(),
         recipe=recipe,
-        licence=config.hub.licence,
+        licence=licence,
     )
     write_text(card, text)
-    if config.hub.push is None or token is None:
+    if repository is None or token is None:
         return {"card": str(card)}
     commit = push(
         {name: file, CARD: card, "config.yaml": recipe.encode()},
-        config.hub.push,
+        repository,
         token=token,
-        private=config.hub.private,
+        private=private,
         message=f"Upload {metadata.encoder} of simclrseg {metadata.version}",
     )
-    return {"card": str(card), "commit": commit, "next": f"simclrseg pull hf:{config.hub.push}"}
+    return {"card": str(card), "commit": commit, "next": f"simclrseg pull hf:{repository}"}
 
 
 def _name(run: runs.Run) -> str:

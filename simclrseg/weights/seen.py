@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.seen import overlap, photo_hashes
 from simclrseg.metadata import ModelMetadata
+from simclrseg.system import distributed
 
 log = logging.getLogger(__name__)
 
 
 def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata | None) -> None:
     """Warn where a model, or the weights it began with, has learned from photos that are to be scored."""
-    if metadata is None or not metadata.seen:
+    if metadata is None or not metadata.seen or not distributed.is_main():
         return
     found = overlap(metadata.seen, photo_hashes(dataset, indices))
     if found.seen:

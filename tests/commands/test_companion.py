@@ -7,10 +7,10 @@ import pytest
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets import ENTRIES
-from simclrseg.errors import HubError, UsageError
+from simclrseg.errors import DataError, HubError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.targets import TARGETS
-from simclrseg.weights.companion import companion_of, following, with_dataset
+from simclrseg.weights.companion import companion_of, following, labelled_set
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -57,12 +57,13 @@ def configured(**sections) -> FinetuneConfig:
     return parse_config(FinetuneConfig, sections)
 
 
-def test_a_dataset_that_is_named_stays_and_else_the_companion_is_taken():
-    named = configured(data={"dataset": "voc"})
-    assert with_dataset(named, "cats_vs_dogs") is named
-    config = with_dataset(configured(model={"pretrained": "pets"}, data={"data_ratio": 0.5}), "cats_vs_dogs")
-    assert (config.data.name, config.data.data_ratio) == ("oxford_pets", 0.5)
-    assert with_dataset(configured(model={"task": "classify"}), "cifar10").data.name == "cifar10"
+def test_a_dataset_that_is_named_stays_and_else_the_companion_is_taken(tmp_path):
+    from simclrseg.commands.finetune import finetune
+
+    with pytest.raises(DataError, match=str(tmp_path / "mine")):  # and not that of the weights, which have none
+        finetune(configured(data={"dataset": f"{tmp_path}/mine"}))
+    assert labelled_set("pets", "cats_vs_dogs", "segment") == "oxford_pets"
+    assert labelled_set("cifar", "cifar10", "classify") == "cifar10"
 
 
 @pytest.mark.parametrize(

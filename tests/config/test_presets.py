@@ -10,10 +10,9 @@ import yaml
 
 from simclrseg.config.files import PRESETS, find_preset, load_preset, presets_of
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.config.pretrain import PretrainConfig, command_that_makes
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import parse_config, parse_config_file
-from simclrseg.weights.find import command_that_makes, run_name
 
 STARTS = ("reconstruction", "none", "library")
 MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
@@ -146,7 +145,7 @@ def test_the_defaults_of_reconstruction_are_those_of_its_preset():
 
 
 def test_a_preset_starts_from_nothing_the_library_or_what_another_preset_leaves():
-    made = {config.run.name or run_name(config): name for name, config in PRETRAININGS.items()}
+    made = {config.run_name: name for name, config in PRETRAININGS.items()}
     assert len(made) == len(PRETRAININGS)  # a name stands for one of them
     for name, config in FINETUNINGS.items():
         start = config.model.pretrained
@@ -160,7 +159,7 @@ def test_a_preset_starts_from_nothing_the_library_or_what_another_preset_leaves(
 def test_what_is_fine_tuned_on_voc_begins_where_its_pretraining_ends():
     pretraining = parse_config_file(PretrainConfig, PRESETS["voc_reconstruction_resunet"])
     starts = {name: parse_config_file(FinetuneConfig, PRESETS[f"voc_resunet_pretrain_{name}"]) for name in STARTS}
-    assert [start.model.pretrained for start in starts.values()] == [run_name(pretraining), "none", "imagenet"]
+    assert [start.model.pretrained for start in starts.values()] == [pretraining.run_name, "none", "imagenet"]
     assert {start.model.backbone for start in starts.values()} == {pretraining.model.backbone}
     assert [start.target.init_decoder for start in starts.values()] == [True, False, False]
     assert (

@@ -11,7 +11,7 @@ class Companion:
 
     Attributes:
         dataset: its name.
-        task: what is learned from it, as ``--task`` has it.
+        task: what is learned from it, as ``--task`` has it; by default what that is by default.
     """
 
     dataset: str
