@@ -14,7 +14,7 @@ import typer
 
 from simclrseg import __version__
 from simclrseg.cli import console
-from simclrseg.cli.launch import first_failure, launch
+from simclrseg.cli.launch import first_failure, go_on_alone, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.errors import GateError, Interrupted, SimclrsegError, Terminated, UsageError
@@ -110,6 +110,7 @@ def finetune(config: FinetuneConfig) -> None:
 )
 def evaluate(config: EvaluateConfig) -> None:
     """Score fine-tuned models on labelled photos, with intervals, and compare them."""
+    go_on_alone()
     from simclrseg.cli.summary import summary
     from simclrseg.commands.evaluate import evaluate as run
 
@@ -130,6 +131,7 @@ def evaluate(config: EvaluateConfig) -> None:
 )
 def predict(config: PredictConfig) -> None:
     """Segment or classify photos."""
+    go_on_alone()
     from simclrseg.commands.predict import predict as run
 
     with console.session(quiet=config.console.quiet), FileProgress() as progress:
@@ -148,6 +150,7 @@ def predict(config: PredictConfig) -> None:
 )
 def export(config: ExportConfig) -> None:
     """Write a fine-tuned model for other runtimes, with its preprocessing inside."""
+    go_on_alone()
     if config.console.inspect:  # without PyTorch
         from simclrseg.commands.inspect import inspect as run
     else:
@@ -165,6 +168,7 @@ def export(config: ExportConfig) -> None:
 )
 def pull(config: PullConfig) -> None:
     """List published backbones, or fetch one."""
+    go_on_alone()
     from simclrseg.commands.pull import pull as run
 
     with console.session(quiet=config.console.quiet), DownloadProgress() as progress:

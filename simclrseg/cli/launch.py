@@ -57,6 +57,14 @@ def launch(devices: int | None) -> None:
     sys.exit(0)
 
 
+def go_on_alone() -> None:
+    """Of the processes that torchrun has started, end all but the first: the command has nothing to share."""
+    if int(os.environ.get("RANK", "0")):
+        sys.exit(0)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
 def first_failure(code: int) -> tuple[bool, int]:
     """Whether of several processes this is the first that fails, and the exit code with which all end."""
     if "WORLD_SIZE" not in os.environ:

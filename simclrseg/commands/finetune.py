@@ -15,6 +15,7 @@ from torch import nn
 import simclrseg
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import command_that_makes
 from simclrseg.config.smaller import suggested
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
@@ -43,7 +44,7 @@ from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.card import CARD, card_text
-from simclrseg.weights.companion import check_before_fetching, with_dataset
+from simclrseg.weights.companion import check_before_fetching, labelled_set
 from simclrseg.weights.find import (
     IMAGENET,
     LOAD_REPORT,
@@ -170,7 +171,8 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     pretrained, encoder = starting_weights(config, kind, resumed)
     source = pretrained.metadata
     if config.data.dataset is None:
-        config = with_dataset(config, source.dataset if source else "")
+        name = labelled_set(config.model.pretrained, source.dataset if source else "", config.model.task)
+        config = config.model_copy(update={"data": config.data.model_copy(update={"dataset": name})})
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
     with distributed.main_first():  # it may have to be downloaded
         target: Target[Any, Any] = kind.open(config.data, config.target)
@@ -193,7 +195,9 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     )
     model, facts = target.build_model(backbone, encoder, dropout=config.model.dropout)
     facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
-    metadata = describe_model(config, target, source, pretrained=pretrained.label, **facts)
+    metadata = distributed.from_main(
+        lambda: describe_model(config, target, source, pretrained=pretrained.label, **facts)
+    )
     loaded |= target.load_start(model, pretrained)
     learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
     batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
@@ -227,15 +231,18 @@ def starting_weights(
     """
     if (begun := begun_with(resumed)) is not None:
         return begun, encoder_of(config, begun)
-    check_before_fetching(config)
+    root = Path(config.console.runs)
+    if config.data.dataset is None:
+        check_before_fetching(config.model.pretrained, config.model.task, root=root)
     asked = config.model.backbone or DEFAULT_BACKBONE
     if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
         target.check_encoder(config.target, asked, image_size=config.data.image_size)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
-        root=Path(config.console.runs),
+        root=root,
         encoder=asked,
         allow_unfinished=config.model.allow_unfinished,
+        make=command_that_makes,
     )
     encoder = encoder_of(config, pretrained)
     target.check_encoder(config.target, encoder, image_size=config.data.image_size)

@@ -16,6 +16,7 @@ from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_shape, read_mask
 from simclrseg.labels.classes import BINARY, MAX_CLASSES, Classes, Colour, numbered_classes
 from simclrseg.metadata import IGNORE, voc_colours
+from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 _UNKNOWN = MAX_CLASSES  # what a colour that no class has becomes
@@ -129,7 +130,8 @@ def understand_masks(photos: Sequence[Path], masks: Sequence[Path], classes: Cla
         DataError: for a mask that cannot be read, of another size than its photo, or with unexpected values.
     """
     table = _colour_table(classes) if classes and classes.colours else None
-    scans = map_in_threads(lambda pair: _scan(*pair, table=table), zip(photos, masks, strict=True))
+    pairs = list(zip(photos, masks, strict=True))
+    scans = distributed.from_main(lambda: map_in_threads(lambda pair: _scan(*pair, table=table), pairs))
     problems = [scan.problem for scan in scans if scan.problem]
     if problems:
         more = f" (masks that do not fit: {len(problems):,})" if len(problems) > 1 else ""

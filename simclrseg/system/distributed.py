@@ -7,10 +7,12 @@ and the loss of the whole is the sum of the processes' losses, each weighted by 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from itertools import count as numbers
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +26,9 @@ _PATIENCE = timedelta(hours=2)  # others wait while the first process downloads 
 _FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
 _BUCKET = 64 << 20  # bytes that are summed over processes at once
 _store: dist.Store | None = None
+_made = numbers()  # what ``from_main`` has made, counted alike in all processes
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -154,6 +159,27 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         barrier()
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """Let the first process make something, and hand it to the others: what takes long is done once.
+
+    Processes call it equally often, in the same order, also within ``main_first``.
+
+    Args:
+        make: its result can be pickled; what it raises ends all processes.
+    """
+    key = f"simclrseg/made/{next(_made)}"
+    if _store is None:
+        return make()
+    if is_main():
+        made = make()
+        _store.set(key, pickle.dumps(made))
+        barrier()
+        return made
+    barrier()
+    theirs: T = pickle.loads(_store.get(key))  # our own process wrote it
+    return theirs
 
 
 def shared(text: str | None) -> str:

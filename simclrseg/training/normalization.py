@@ -10,6 +10,7 @@ from simclrseg.data.normalization import Normalization, read_normalization
 from simclrseg.data.statistics import band_statistics
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
+from simclrseg.system import distributed
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def choose_normalization(
             )
         return IMAGENET
     if asked == "dataset":
-        chosen = Normalization(*band_statistics(dataset, indices, threads=threads))
+        chosen = Normalization(*distributed.from_main(lambda: band_statistics(dataset, indices, threads=threads)))
         figures = zip(dataset.bands, chosen.mean, chosen.std, strict=True)
         line = ", ".join(f"{band} {mean:.3f} ± {std:.3f}" for band, mean, std in figures)
         log.info(f"normalisation by the training photos: {line}")

@@ -113,3 +113,17 @@ def test_torchrun_ignores_a_closed_terminal_under_nohup(monkeypatch: pytest.Monk
         signal.signal(signal.SIGHUP, before)
     can_be_told = "--signals-to-handle" in get_args_parser().format_usage()  # which torch 2.8 cannot
     assert ("SIGTERM,SIGINT,SIGQUIT" in commands[0]) is (told and can_be_told)
+
+
+def test_a_command_that_has_nothing_to_share_is_done_by_the_first_process(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "simclrseg", "pull"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "WORLD_SIZE": "2"}
+    first, second = (
+        subprocess.run(
+            words, cwd=tmp_path, env=environment | {"RANK": rank}, capture_output=True, text=True, timeout=60
+        )
+        for rank in "01"
+    )
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "imagenet" in first.stdout
+    assert second.stdout + second.stderr == ""

@@ -11,6 +11,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
+from simclrseg.system import distributed
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,8 @@ def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: in
     Raises:
         DataError: for the first mask that does not fit; or if the training masks hold one class only.
     """
-    counts = count_pixels(pairs, split.train, threads=threads)
-    count_pixels(pairs, split.validation, threads=threads)
-    count_pixels(dataset, split.test, threads=threads)
+    parts = ((pairs, split.train), (pairs, split.validation), (dataset, split.test))
+    counts = distributed.from_main(lambda: [count_pixels(*part, threads=threads) for part in parts])[0]
     pixels = counts.sum(0)
     absent = [name for name, count in zip(dataset.classes, pixels, strict=True) if not count]
     if len(absent) >= len(dataset.classes) - 1:
