@@ -86,8 +86,16 @@ def export(config: ExportConfig) -> dict[str, Any]:
         "next": next_command(config.model.format, path, metadata),
     }
     if published:
-        upload = {"repository": hub.push, "token": token, "licence": hub.licence, "private": hub.private}
-        result |= publish(run, path, metadata, recipe, **upload)
+        result |= publish(
+            run,
+            path,
+            metadata,
+            recipe,
+            repository=hub.push,
+            token=token,
+            licence=hub.licence,
+            private=hub.private,
+        )
     return result
 
 

@@ -29,13 +29,9 @@ Whole = TypeVar("Whole", bound=Section)
 
 def composed(base: type[Whole], sections: Registry) -> type[Whole]:
     """A command's config: its base, named with an underscore before it, and a section for each entry of a table."""
-    return create_model(
-        base.__name__.removeprefix("_"),
-        __base__=base,
-        __module__=base.__module__,
-        __doc__=base.__doc__,
-        **{name: (knobs, Field(default_factory=knobs)) for name, knobs in sections.items()},
-    )
+    fields: dict[str, Any] = {name: (knobs, Field(default_factory=knobs)) for name, knobs in sections.items()}
+    name = base.__name__.removeprefix("_")
+    return create_model(name, __base__=base, __module__=base.__module__, __doc__=base.__doc__, **fields)
 
 
 def alternatives(model: type[BaseModel]) -> tuple[str, ...]:

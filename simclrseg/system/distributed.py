@@ -6,6 +6,7 @@ and the loss of the whole is the sum of the processes' losses, each weighted by 
 
 from __future__ import annotations
 
+import base64
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -174,11 +175,11 @@ def from_main(make: Callable[[], T]) -> T:
         return make()
     if is_main():
         made = make()
-        _store.set(key, pickle.dumps(made))
+        _store.set(key, base64.b64encode(pickle.dumps(made)).decode())
         barrier()
         return made
     barrier()
-    theirs: T = pickle.loads(_store.get(key))  # our own process wrote it
+    theirs: T = pickle.loads(base64.b64decode(_store.get(key)))  # our own process wrote it
     return theirs
 
 
