@@ -69,7 +69,7 @@ class Prepared:
 
     Attributes:
         config: with the dataset that is meant where none was named.
-        target: the labelled images and what is learned from them.
+        target: the labelled images and what is trained on them.
         pairs: the dataset as training and validation read it.
         loaded: what ``LOAD_REPORT`` will hold; empty where nothing was loaded.
         batches, validation: to train with, and to compare the epochs on.

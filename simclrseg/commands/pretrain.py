@@ -23,7 +23,7 @@ from simclrseg.data.datasets.joined import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization
-from simclrseg.data.seen import photo_hashes, record
+from simclrseg.data.seen import joined, photo_hashes, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
@@ -58,6 +58,7 @@ class Prepared:
         learned, held_out: images of the dataset to train on, and to be scored on.
         batches, validation: of these; no validation where nothing is to be scored.
         facts: of the backbone, for its file.
+        seen: the record of what its first weights have seen.
     """
 
     method: Method[Any]
@@ -69,6 +70,7 @@ class Prepared:
     batches: Loader
     validation: Validation | None
     facts: dict[str, Any]
+    seen: str
 
 
 def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -98,7 +100,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
     photos = [dataset.keys[index] for index in learned]
     with trainer.open(name=config.run_name, photos=photos, **facts) as run:
         if distributed.is_main():
-            write_text(run.folder / SEEN_FILE, record(photo_hashes(dataset, learned)))
+            if not run.holds(SEEN_FILE):  # a resumed run has what its first weights had seen too
+                own = record(photo_hashes(dataset, learned))
+                write_text(run.folder / SEEN_FILE, joined(prepared.seen, own))
             first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
         micro_batch = trainer.micro_batch
@@ -145,7 +149,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
-        dataset, indices = photos_to_learn_from(config.data, seed=config.run.seed)
+        dataset, indices = photos_to_train_on(config.data, seed=config.run.seed)
     method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
@@ -206,7 +210,18 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     )
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
-    return Prepared(method, views, learned, held_out, backbone, task, batches, validation, facts)
+    return Prepared(
+        method,
+        views,
+        learned,
+        held_out,
+        backbone,
+        task,
+        batches,
+        validation,
+        facts,
+        init.metadata.seen if init.metadata else "",
+    )
 
 
 def strengths_of(data: PretrainData) -> Strengths:
@@ -267,7 +282,7 @@ def starting_backbone(
     return backbone, stem
 
 
-def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
+def photos_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
     """Open and join the datasets.
 
     Returns:
@@ -285,7 +300,7 @@ def photos_to_learn_from(config: PretrainData, *, seed: int) -> tuple[Dataset, l
         log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
     indices = [index for index in range(len(joined)) if index not in held_out]
     if config.max_images is not None and config.max_images < len(indices):
-        log.info(f"{config.max_images:,} of {len(indices):,} photos are learned from, chosen by seed {seed}")
+        log.info(f"{config.max_images:,} of {len(indices):,} photos are trained on, chosen by seed {seed}")
         order = hashed_order([joined.keys[index] for index in indices], seed)
         indices = sorted(indices[place] for place in order[: config.max_images])
     return joined, indices

@@ -25,7 +25,7 @@ def choose_normalization(
 
     Args:
         asked: ``imagenet``, ``dataset``, what ``read_normalization`` takes, or None.
-        indices: the photos that are learned from, which alone are looked at.
+        indices: the training images, which alone are looked at.
         source: of the weights that training starts from.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Writing what a pretraining has learned: when it is done, or of one that was interrupted."""
+"""Write what a pretraining has learned: when it is done, or of one that was interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights
 
 SEEN_FILE = "seen.txt"
-"""The record of the photos that a run learns from, which its weights will carry; see data/seen.py."""
+"""The record of the images that a run trains on, which its weights will carry; see data/seen.py."""
 
 
 def save_backbone(

@@ -1,4 +1,4 @@
-"""Telling whether photos that are scored were learned from, by whatever weights went into a model."""
+"""Tell whether images that are scored were trained on, by whatever weights went into a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata | None) -> None:
-    """Warn where a model, or the weights it began with, has learned from photos that are to be scored."""
+    """Warn where a model, or the weights it began with, was trained on images that are to be scored."""
     if metadata is None or not metadata.seen or not distributed.is_main():
         return
     found = overlap(metadata.seen, photo_hashes(dataset, indices))

@@ -14,7 +14,7 @@ import yaml
 
 from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.pretrain import photos_to_learn_from, pretrain
+from simclrseg.commands.pretrain import photos_to_train_on, pretrain
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
@@ -209,7 +209,7 @@ def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypa
 def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: Runs) -> None:
     def chosen(count: int | None, seed: int = 0) -> set[int]:
         data = PretrainData.model_validate({"dataset": [str(runs.photos)], "max_images": count})
-        return set(photos_to_learn_from(data, seed=seed)[1])
+        return set(photos_to_train_on(data, seed=seed)[1])
 
     whole, large, small = chosen(None), chosen(20), chosen(7)
     assert (len(whole), len(large), len(small)) == (PHOTOS - 10, 20, 7)

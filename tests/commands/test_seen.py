@@ -1,0 +1,43 @@
+"""Weights remember every image that went into them, also those of the weights that they began with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from simclrseg.commands.pretrain import pretrain
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.seen import Overlap, overlap, photo_hashes
+from simclrseg.knobs.files import parse_config
+from simclrseg.metadata import BACKBONE_FILE
+from simclrseg.models.weights import read_metadata
+from tests.data.fakes import photo
+
+IMAGES = 8
+
+
+def write_images(folder: Path, first: int) -> str:
+    folder.mkdir()
+    for number in range(first, first + IMAGES):
+        cv2.imwrite(str(folder / f"{number}.png"), photo(number, height=32, width=32))
+    return str(folder)
+
+
+def test_a_second_pretraining_remembers_the_images_of_the_first(tmp_path: Path) -> None:
+    start = "none"
+    folders = [write_images(tmp_path / name, first) for name, first in (("first", 0), ("second", IMAGES))]
+    for folder in folders:
+        config = {
+            "data": {"dataset": [folder], "image_size": 32},
+            "model": {"backbone": "cnn", "init": start},
+            "training": {"epochs": 1, "batch_size": IMAGES, "micro_batch": IMAGES},
+            "hardware": {"device": "cpu", "workers": 1},
+            "console": {"runs": str(tmp_path / "runs")},
+        }
+        start = str(pretrain(parse_config(PretrainConfig, config))["run"])
+    seen = read_metadata(Path(start) / BACKBONE_FILE).seen
+    for folder in folders:
+        images = open_dataset(folder)
+        assert overlap(seen, photo_hashes(images, range(len(images)))) == Overlap(IMAGES, IMAGES)
