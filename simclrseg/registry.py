@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -11,6 +12,8 @@ from typing import Any
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 
 from simclrseg.errors import UnknownName, suggestion
+
+log = logging.getLogger(__name__)
 
 
 def imported(target: str) -> Any:
@@ -34,7 +37,7 @@ class Registry(Mapping[str, Any]):
         self._given = targets
 
     @cached_property
-    def _targets(self) -> Mapping[str, str]:
+    def _targets(self) -> dict[str, str]:
         return dict(self._given)
 
     def __getitem__(self, name: str) -> Any:
@@ -82,7 +85,7 @@ class FolderRegistry(Registry):
         self._package, self._places, self._target, self._group = package, places, target, group
 
     @cached_property
-    def _targets(self) -> Mapping[str, str]:
+    def _targets(self) -> dict[str, str]:
         from importlib.metadata import entry_points
 
         module = self._target.partition(":")[0]
@@ -90,3 +93,19 @@ class FolderRegistry(Registry):
         own = {name: f"{self._package}.{name}.{self._target}" for name in folders}
         strangers = sorted((entry.name, entry.value) for entry in entry_points(group=self._group))
         return own | {name: value for name, value in strangers if name not in own}
+
+    def components(self) -> dict[str, Any]:
+        """All of them by name, imported; what another package brings and cannot be imported is left out, and said."""
+        found = {}
+        for name, target in list(self._targets.items()):
+            try:
+                found[name] = self[name]
+            except Exception as error:  # whatever a stranger's module raises
+                if target.startswith(f"{self._package}."):
+                    raise
+                reason = f"{type(error).__name__}: {error}"
+                log.warning(
+                    f"{self.kind} {name} is left out: {target} of another package cannot be imported ({reason})"
+                )
+                del self._targets[name]
+        return found

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model
 
 from simclrseg.knobs.values import Common, Completes, Flag, PathText, Transient, of_a_run
-from simclrseg.registry import Registry
+from simclrseg.registry import FolderRegistry, Registry
 
 
 class Section(BaseModel):
@@ -27,9 +27,11 @@ class Section(BaseModel):
 Whole = TypeVar("Whole", bound=Section)
 
 
-def composed(base: type[Whole], sections: Registry) -> type[Whole]:
+def composed(base: type[Whole], sections: FolderRegistry) -> type[Whole]:
     """A command's config: its base, named with an underscore before it, and a section for each entry of a table."""
-    fields: dict[str, Any] = {name: (knobs, Field(default_factory=knobs)) for name, knobs in sections.items()}
+    fields: dict[str, Any] = {
+        name: (knobs, Field(default_factory=knobs)) for name, knobs in sections.components().items()
+    }
     name = base.__name__.removeprefix("_")
     return create_model(name, __base__=base, __module__=base.__module__, __doc__=base.__doc__, **fields)
 

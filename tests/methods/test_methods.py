@@ -166,3 +166,14 @@ def test_strangers_knobs_are_in_the_help_and_a_shared_one_is_there_once(tmp_path
     assert text.count("--projection-dim") == 1
     assert "[default: 128, byol 32, vicreg 64]" in " ".join(text.replace("│", "").split())
     assert not (tmp_path / "runs").exists() and os.listdir(tmp_path) == []
+
+
+def test_a_strangers_method_that_cannot_be_imported_is_left_out_and_named(tmp_path: Path) -> None:
+    package = tmp_path / "packages" / "broken-0.0.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.0\n")
+    (package / "entry_points.txt").write_text("[simclrseg.methods]\nbroken = nowhere.knobs:Knobs\n")
+    done = Simclrseg("pretrain", "--help", folder=tmp_path, PYTHONPATH=str(package.parent)).wait(120)
+    assert done.returncode == 0 and "--method" in done.stdout and "broken" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("method broken is left out: nowhere.knobs:Knobs of another package cannot be imported")
