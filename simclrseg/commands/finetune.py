@@ -161,11 +161,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
 
 
 def prepare(session: Session[FinetuneConfig]) -> Prepared:
-    """Check everything that training needs, and make it.
-
-    Raises:
-        SimclrsegError: for what a user can mend.
-    """
+    """Check everything that training needs, and make it."""
     config, machine, resumed = session.config, session.machine, session.resumed
     kind = target_class(config.target)
     pretrained, encoder = starting_weights(config, kind, resumed)
@@ -225,9 +221,6 @@ def starting_weights(
 
     Args:
         resumed: the run to continue, whose state holds them.
-
-    Raises:
-        SimclrsegError: if they cannot be had, or the task cannot be learned with this encoder.
     """
     if (begun := begun_with(resumed)) is not None:
         return begun, encoder_of(config, begun)

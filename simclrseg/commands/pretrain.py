@@ -140,11 +140,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
 
 
 def prepare(session: Session[PretrainConfig]) -> Prepared:
-    """Check everything that training needs, make it, and say what it is.
-
-    Raises:
-        SimclrsegError: for what a user can mend.
-    """
+    """Check everything that training needs, make it, and say what it is."""
     config, machine, resumed = session.config, session.machine, session.resumed
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
@@ -262,9 +258,6 @@ def starting_backbone(
 
     Args:
         stem: of the run to continue, if it is not a new one.
-
-    Raises:
-        UsageError: if it cannot have the stem, or does not take so many bands.
     """
     name = config.model.backbone
     source = init.metadata

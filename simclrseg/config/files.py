@@ -20,9 +20,6 @@ def load_preset(name_or_path: str, command: str) -> dict[str, Any]:
 
     Returns:
         Sections of keys, not yet checked.
-
-    Raises:
-        UsageError: if there is no such file, it is not YAML, or it is another command's.
     """
     return read_config_file(find_preset(name_or_path), command)
 

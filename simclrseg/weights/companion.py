@@ -74,9 +74,6 @@ def check_before_fetching(name: str, task: str, *, root: Path) -> None:
     Args:
         name, task: as ``labelled_set`` takes them.
         root: the folder of all runs.
-
-    Raises:
-        UsageError: if they have no companion for the task.
     """
     if name == "none":
         labelled_set(name, "", task)

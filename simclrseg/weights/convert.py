@@ -30,9 +30,6 @@ def convert_published(
     Args:
         settings: a JSON file that says its mean and std; by default the entry's hold.
         origin: where the file came from.
-
-    Raises:
-        WeightsError: if any of the encoder's tensors is missing, or the settings cannot be read.
     """
     mean, std = _mean_and_std(settings) if settings else (entry.mean, entry.std)
     metadata = ModelMetadata(
@@ -52,11 +49,7 @@ def convert_published(
 
 
 def convert_encoder(original: Path, target: Path, metadata: ModelMetadata, *, minimum: float = 0.9) -> None:
-    """Write the encoder that a checkpoint of any tool holds as a backbone of ours.
-
-    Raises:
-        WeightsError: if less than ``minimum`` of its tensors are there.
-    """
+    """Write the encoder that a checkpoint of any tool holds as a backbone of ours."""
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
     log.info(f"converted: {load_backbone(backbone, original, minimum=minimum)}")
     save_weights(target, backbone.state_dict(), metadata)

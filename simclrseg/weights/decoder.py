@@ -20,10 +20,6 @@ def load_decoder(model: nn.Module, pretrained: Pretrained) -> LoadReport:
     """Load ``model.decoder``, and say what of the file does not belong there: the encoder, and the last layer.
 
     The last layer paints colours and is never taken: with three classes it would even fit.
-
-    Raises:
-        UsageError: if the weights have no decoder.
-        WeightsError: if it is of another kind, or made for another encoder.
     """
     file = network_file(pretrained)
     report = load_backbone(model.decoder, file, minimum=1.0, what="decoder")  # type: ignore[arg-type]

@@ -21,13 +21,7 @@ def backbone_file(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """The encoder of an entry, in a file that says what it is.
-
-    Raises:
-        UsageError: if the namespace cannot be one.
-        HubError: if it cannot be had, or is not the file that was announced.
-        WeightsError: if it does not hold what the table says.
-    """
+    """The encoder of an entry, in a file that says what it is."""
     source = entry.source(namespace)
     if not entry.converted:
         return fetch(source, token=token, local_only=local_only, force=force, progress=progress)

@@ -49,11 +49,7 @@ class Pretrained:
 
     @cached_property
     def metadata(self) -> ModelMetadata | None:
-        """Metadata of the file, which may be gone; None where it is not ours, or there is none.
-
-        Raises:
-            WeightsError: if it cannot be read.
-        """
+        """Metadata of the file, which may be gone; None where it is not ours, or there is none."""
         return self.recorded if self.file is None else read_metadata(self.file)
 
 

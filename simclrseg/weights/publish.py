@@ -110,9 +110,6 @@ def publish(
 
     Returns:
         What the command prints: the card, the commit and the next command.
-
-    Raises:
-        HubError: if the upload fails; the files stay.
     """
     name = _name(run)
     card = file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
