@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, ModelMetada
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights
 from simclrseg.runs import Run
-from tests.commands.test_resume import StopAfterTheFirstEpoch
+from tests.observers import stop_at
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 1}
@@ -91,9 +92,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         with pytest.raises(Interrupted):
-            finetune(labelled(runs), observers=[StopAfterTheFirstEpoch()])
+            finetune(labelled(runs), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
         with pytest.raises(Interrupted):
-            pretrain(unlabelled(runs), observers=[StopAfterTheFirstEpoch()])
+            pretrain(unlabelled(runs), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
         pretrain(unlabelled(runs / "whole"))
         for name in FILES:
             (home / name).unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.training import memory
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
+from tests.observers import stop_at
 
 
 def stored(run: str | Path) -> int:
@@ -28,21 +30,11 @@ def test_where_memory_is_plenty_the_batch_stays_whole(pipeline):
 def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, monkeypatch, caplog):
     from simclrseg.commands.pretrain import pretrain
 
-    class Stop:
-        def __getattr__(self, name):
-            return lambda record=None: None
-
-        def on_epoch(self, record):
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGTERM)
-
     caplog.set_level(logging.INFO, "simclrseg")
     config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", epochs=2, batch_size=256)
     monkeypatch.setattr(memory, "free_memory", lambda device: 300_000_000)
     with pytest.raises(Interrupted):
-        pretrain(PretrainConfig.model_validate(config), observers=[Stop()])
+        pretrain(PretrainConfig.model_validate(config), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
     (line,) = [line for line in caplog.messages if line.startswith("micro-batch")]
     micro_batch = stored(tmp_path / "pretrain/shapes")
     assert micro_batch < 256

@@ -26,6 +26,7 @@ from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
 from tests.engine.small import Images, train
 from tests.methods.test_simclr import task as simclr_task
+from tests.observers import stop_at
 
 
 def small(**run) -> PretrainConfig:
@@ -140,27 +141,16 @@ def test_pretraining_keeps_its_last_weights(pipeline):
 
 
 def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, monkeypatch):
-    import os
-    import signal
-
     from simclrseg.commands.pretrain import pretrain
     from simclrseg.errors import Interrupted
     from simclrseg.runs import Run
-
-    class Stop:
-        def on_start(self, plan): ...
-        def on_epoch(self, record): ...
-        def on_end(self): ...
-        def on_step(self, record):
-            if record.step == 3:
-                os.kill(os.getpid(), signal.SIGINT)
 
     config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=64)
     config = changed(changed(config, "data", max_images=128), "run", knn_every=1)
     whole = Path(pretrain(PretrainConfig.model_validate(config))["run"])
     parts = changed(config, "run", name="parts")
     with pytest.raises(Interrupted):
-        pretrain(PretrainConfig.model_validate(parts), observers=[Stop()])
+        pretrain(PretrainConfig.model_validate(parts), observers=[stop_at(step=3)])
     pytest.importorskip("tensorboard")  # logging may differ when a run goes on
     resumed = changed(parts, "run", resume="parts", log=["tensorboard", "tensorboard"])
     pretrain(PretrainConfig.model_validate(resumed))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import Run
 from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+from tests.observers import stop_at
 
 
 def changed(config: dict, section: str, **values) -> dict:
@@ -243,21 +243,9 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
     from simclrseg.errors import Interrupted
     from simclrseg.weights.find import find_pretrained
 
-    class CtrlC:
-        """An observer that interrupts after the first epoch."""
-
-        def on_start(self, plan): ...
-
-        def on_step(self, record): ...
-
-        def on_epoch(self, record):
-            signal.raise_signal(signal.SIGINT)
-
-        def on_end(self): ...
-
     config = PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, tmp_path))
     with pytest.raises(Interrupted, match=rf"simclrseg pretrain --resume shapes --runs {tmp_path}"):
-        pretrain(config, observers=[CtrlC()])
+        pretrain(config, observers=[stop_at(epoch=1)])
     with pytest.raises(RunError, match="--allow-unfinished"):
         find_pretrained("shapes", root=tmp_path)
     found = find_pretrained("shapes", root=tmp_path, allow_unfinished=True)

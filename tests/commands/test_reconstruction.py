@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import shutil
-import signal
 from pathlib import Path
 
 import cv2
@@ -36,6 +35,7 @@ from simclrseg.training.machine import Machine
 from simclrseg.training.train import Session
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained
+from tests.observers import stop_at
 
 CPU = Machine(torch.device("cpu"), "fp32", 1)
 PHOTOS = 70
@@ -138,19 +138,8 @@ def test_reconstructions_show_held_out_photos_cut_painted_and_original(run):
 
 
 def test_interrupted_and_resumed_ends_as_if_nothing_had_happened(run, tmp_path):
-    class CtrlC:
-        def on_start(self, plan): ...
-
-        def on_step(self, record):
-            if record.step == 3:
-                signal.raise_signal(signal.SIGINT)
-
-        def on_epoch(self, record): ...
-
-        def on_end(self): ...
-
     with pytest.raises(Interrupted, match="--resume shapes-reconstruction"):
-        pretrain(config(tmp_path), observers=[CtrlC()])
+        pretrain(config(tmp_path), observers=[stop_at(step=3)])
     folder = tmp_path / "pretrain" / run.name
     found = find_pretrained(run.name, root=tmp_path, allow_unfinished=True)
     report = load_decoder(build_unet(build_backbone("resnet18"), "resnet18", 1), found)

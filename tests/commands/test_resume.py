@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -22,14 +21,7 @@ from simclrseg.knobs.files import config_of_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.commands.conftest import SMALL_PRETRAIN, in_runs
 from tests.commands.test_pipeline import changed
-
-
-class StopAfterTheFirstEpoch:
-    def __getattr__(self, name: str) -> Any:
-        return lambda record=None: None
-
-    def on_epoch(self, record: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+from tests.observers import stop_at
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +36,7 @@ def few_photos() -> Any:
 def interrupted(tmp_path_factory: pytest.TempPathFactory, few_photos: Any) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     with pytest.raises(Interrupted):
-        pretrain(small(runs), observers=[StopAfterTheFirstEpoch()])
+        pretrain(small(runs), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
     return runs
 
 
@@ -135,7 +127,7 @@ def test_more_epochs_begin_a_new_schedule_from_the_old_weights(
     assert facts["finished"] and facts["prolonged"] == [{"epochs": 4, "from_step": 4}]
 
     with pytest.raises(Interrupted):
-        pretrain(small(cut, run=longer, epochs=4), observers=[StopAfterTheFirstEpoch()])
+        pretrain(small(cut, run=longer, epochs=4), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
     assert not json.loads(environment(cut).read_text())["finished"]
     pretrain(config_of_run(PretrainConfig, cut / "pretrain" / "shapes").model_copy(update=resuming(cut)))
     one, other = (runs / "pretrain" / "shapes" for runs in (cut, whole))

@@ -32,6 +32,7 @@ from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import IMAGENET_MEAN, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights
+from tests.observers import stop_at
 
 TREE = Path(__file__).parents[2]
 SIDE = 32
@@ -75,25 +76,6 @@ def covering() -> list[Row]:
 
 
 ROWS = covering()
-
-
-class Stop:
-    """An observer that stops the run after an epoch or a step; the state then has a step or none of the next."""
-
-    def __init__(self, *, epoch: int = 0, step: int = 0) -> None:
-        self._epoch, self._step = epoch, step
-
-    def on_start(self, plan: Any) -> None: ...
-
-    def on_step(self, record: Any) -> None:
-        if record.step == self._step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_epoch(self, record: Any) -> None:
-        if record.epoch == self._epoch:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def on_end(self) -> None: ...
 
 
 def write_sets(folder: Path) -> Path:
@@ -160,7 +142,7 @@ def encoder_of(row: Row) -> str:
 def stopped(config: FinetuneConfig, **where: int) -> TrainingState:
     """The state of a run that is stopped somewhere; a new run, or one that goes on."""
     with pytest.raises(Interrupted):
-        finetune(config, observers=[Stop(**where)])
+        finetune(config, observers=[stop_at(**where, by=signal.SIGTERM)])
     return last_state(Path(config.console.runs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.history import FileHistory, Observer
+from simclrseg.engine.history import EpochRecord, FileHistory, Observer
 from simclrseg.engine.loop import FitResult, fit
 from simclrseg.engine.optimizers import adamw, parameter_groups
 from simclrseg.engine.task import Batch, CoupledTask, Logs, SeparableTask
@@ -68,6 +69,22 @@ class Classification(SeparableTask):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         scores = [accuracy(self.model(pixels(batch)), batch).item() for batch in batches]
         return {"accuracy": sum(scores) / len(scores)}
+
+
+class Scored(Classification):
+    """Scores that are given; a second one says otherwise."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__(network())
+        self.scores = iter(scores)
+        self.seen: list[Tensor] = []
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        assert not self.model.training
+        assert len(list(batches)) == 2
+        self.seen.append(self.model[0].weight.detach().clone())
+        score = next(self.scores)
+        return {"iou": score, "loss": -score}
 
 
 class Contrast(CoupledTask):
@@ -139,3 +156,17 @@ def same(a: object, b: object) -> bool:
     return left.keys() == right.keys() and all(
         torch.equal(left[key], right[key]) if isinstance(left[key], Tensor) else left[key] == right[key] for key in left
     )
+
+
+def without_times(records: list[EpochRecord]) -> list[EpochRecord]:
+    return [dataclasses.replace(record, seconds=0.0) for record in records]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = (Checkpoints(folder / "checkpoints").load_last() for folder in (a, b))
+    assert first is not None
+    assert second is not None
+    for part in ("epoch", "step", "model", "optimizer", "scaler", "sums", "images"):
+        assert same(getattr(first, part), getattr(second, part)), part
+    for name in ("metrics.csv", "metrics.jsonl"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import torch
 from simclrseg.engine.average import WeightAverage
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.errors import Interrupted
-from tests.engine.small import Classification, Images, network, same, train
-from tests.engine.test_loop import Scored, Watcher, assert_same_run, signal_self, without_times
+from tests.engine.small import Classification, Images, Scored, assert_same_run, network, same, train, without_times
+from tests.observers import Watcher, stop_at
 
 
 def test_the_average_is_that_of_its_definition_buffers_included() -> None:
@@ -58,7 +57,7 @@ def test_with_an_average_interrupted_and_resumed_equals_uninterrupted_to_the_bit
     options = {"validation": Images(2), "average": 0.9}
     one, other = Classification(network(dropout=0.3)), Classification(network(dropout=0.3))
     whole, left = train(tmp_path / "whole", task=one, **options)
-    watcher = Watcher(step=step, act=signal_self(signal.SIGINT))
+    watcher = stop_at(step=step)
     with pytest.raises(Interrupted):
         train(tmp_path / "parts", task=Classification(network(dropout=0.3)), observers=(watcher,), **options)
     parts, right = train(tmp_path / "parts", task=other, **options)
@@ -104,7 +103,7 @@ def test_a_run_that_stopped_early_stays_so_when_it_is_resumed(tmp_path: Path) ->
 
 
 def test_patience_survives_a_resume(tmp_path: Path) -> None:
-    stopper = Watcher(step=9, act=signal_self(signal.SIGINT))
+    stopper = stop_at(step=9)
     options = {"validation": Images(2), "epochs": 6, "patience": 2}
     with pytest.raises(Interrupted):
         train(tmp_path, task=Scored([0.7, 0.2, 0.3]), observers=(stopper,), **options)

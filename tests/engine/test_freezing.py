@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.freezing import Freezing, Part
 from simclrseg.errors import Interrupted
-from tests.engine.small import Classification, Images, network, train
-from tests.engine.test_loop import Scored, Watcher, assert_same_run, signal_self
+from tests.engine.small import Classification, Images, Scored, assert_same_run, network, train
+from tests.observers import Watcher, stop_at
 
 
 def frozen(model: nn.Sequential, *starts: float) -> Freezing:
@@ -86,7 +85,7 @@ def test_resuming_across_an_unfreezing_is_exact(tmp_path: Path, step: int) -> No
 
     run(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        run(tmp_path / "parts", [Watcher(step=step, act=signal_self(signal.SIGINT))])
+        run(tmp_path / "parts", [stop_at(step=step)])
     run(tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 

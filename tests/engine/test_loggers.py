@@ -14,7 +14,7 @@ from simclrseg.engine import LOGGERS, loggers
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import TrainingError, UsageError
 from tests.engine.small import Images, train
-from tests.engine.test_loop import Watcher
+from tests.observers import Watcher
 
 CONFIG = {"training.epochs": 2, "data.dataset": ["shapes"]}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import platform
 import shutil
@@ -18,42 +17,29 @@ from torch import Tensor, nn
 
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord
+from simclrseg.engine.history import FileHistory, Plan, StepRecord
 from simclrseg.engine.loop import evaluate, fit
 from simclrseg.engine.meter import Meter
 from simclrseg.engine.optimizers import parameter_groups, sgd
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, RunError, TrainingError
-from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels, same, train
+from tests.engine.small import (
+    CPU,
+    Classification,
+    Contrast,
+    Images,
+    Scored,
+    accuracy,
+    assert_same_run,
+    network,
+    pixels,
+    same,
+    train,
+    without_times,
+)
+from tests.observers import Watcher, signal_self, stop_at
 
 STEPS = 4  # an epoch
-
-
-class Watcher:
-    """An observer that remembers, and does something at a step or an epoch."""
-
-    def __init__(self, *, step: int = 0, epoch: int = 0, act: Callable[[], None] = lambda: None) -> None:
-        self.step, self.epoch, self.act = step, epoch, act
-        self.plans: list[Plan] = []
-        self.steps: list[StepRecord] = []
-        self.epochs: list[EpochRecord] = []
-        self.ended = 0
-
-    def on_start(self, plan: Plan) -> None:
-        self.plans.append(plan)
-
-    def on_step(self, record: StepRecord) -> None:
-        self.steps.append(record)
-        if record.step == self.step:
-            self.act()
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        self.epochs.append(record)
-        if record.epoch == self.epoch:
-            self.act()
-
-    def on_end(self) -> None:
-        self.ended += 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
@@ -81,24 +67,6 @@ def crash() -> None:
     raise Crash
 
 
-def signal_self(number: int) -> Callable[[], None]:
-    return lambda: signal.raise_signal(number)  # handled before it returns, which os.kill does not promise
-
-
-def without_times(records: list[EpochRecord]) -> list[EpochRecord]:
-    return [dataclasses.replace(record, seconds=0.0) for record in records]
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    first, second = (Checkpoints(folder / "checkpoints").load_last() for folder in (a, b))
-    assert first is not None
-    assert second is not None
-    for part in ("epoch", "step", "model", "optimizer", "scaler", "sums", "images"):
-        assert same(getattr(first, part), getattr(second, part)), part
-    for name in ("metrics.csv", "metrics.jsonl"):
-        assert (a / name).read_bytes() == (b / name).read_bytes()
-
-
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 @pytest.mark.parametrize("step", [1, 6, 8, 12])  # inside an epoch, before a validation, and after the last step
 def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, optimizer: str, step: int) -> None:
@@ -107,7 +75,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path,
     options = {"optimizer": OPTIMIZERS[optimizer], "validation": Images(2), "epochs": 3, "clip": 1.0}
     whole, _ = train(tmp_path / "whole", **options)
     with pytest.raises(Interrupted, match=f"after step {step} of 12") as stopped:
-        train(tmp_path / "parts", observers=(Watcher(step=step, act=signal_self(signal.SIGINT)),), **options)
+        train(tmp_path / "parts", observers=(stop_at(step=step),), **options)
     assert stopped.value.exit_code == 130
     watcher = Watcher()
     parts, _ = train(tmp_path / "parts", observers=(watcher,), **options)
@@ -136,7 +104,7 @@ def test_resume_is_exact_with_micro_batches_and_half_precision(
             tmp_path / "parts",
             task=task(),
             epochs=2,
-            observers=(Watcher(step=3, act=signal_self(signal.SIGTERM)),),
+            observers=(stop_at(step=3, by=signal.SIGTERM),),
             **options,
         )
     train(tmp_path / "parts", task=task(), epochs=2, **options)
@@ -161,7 +129,7 @@ def test_what_is_measured_every_few_steps_survives_a_resume(
     watcher = Watcher()
     train(tmp_path / "whole", task=Measured(network()), observers=(watcher,), **options)
     assert [record.step for record in watcher.steps if "norm" in record.logs] == [1, 3, 5, 7, 9, 11]
-    stopper = Watcher(step=step, act=signal_self(signal.SIGINT))
+    stopper = stop_at(step=step)
     with pytest.raises(Interrupted):
         train(tmp_path / "parts", task=Measured(network()), observers=(stopper,), **options)
     train(tmp_path / "parts", task=Measured(network()), **options)
@@ -219,7 +187,7 @@ def test_a_run_that_died_after_an_epochs_record_does_not_record_it_twice(tmp_pat
         train(
             tmp_path / "parts",
             validation=Images(2),
-            observers=(Watcher(step=8, act=signal_self(signal.SIGINT)),),
+            observers=(stop_at(step=8),),
         )
     with pytest.raises(Crash):
         train(tmp_path / "parts", validation=Images(2), observers=(Watcher(epoch=2, act=crash),))
@@ -367,7 +335,7 @@ def test_a_closed_terminal_which_signals_twice_stops_the_run_and_saves_it(
 
     monkeypatch.setattr(Checkpoints, "save_last", save_last)
     with pytest.raises(Interrupted) as stopped:
-        train(tmp_path, observers=(Watcher(step=2, act=signal_self(hangup)),))
+        train(tmp_path, observers=(stop_at(step=2, by=hangup),))
     assert stopped.value.exit_code == 129
     state = Checkpoints(tmp_path / "checkpoints").load_last()
     assert state is not None
@@ -377,7 +345,7 @@ def test_a_closed_terminal_which_signals_twice_stops_the_run_and_saves_it(
 
 def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path, hangup: int) -> None:
     signal.signal(hangup, signal.SIG_IGN)
-    result, _ = train(tmp_path, observers=(Watcher(step=2, act=signal_self(hangup)),))
+    result, _ = train(tmp_path, observers=(stop_at(step=2, by=hangup),))
     assert len(result.history) == 3
     assert signal.getsignal(hangup) == signal.SIG_IGN
 
@@ -435,7 +403,7 @@ def test_a_state_of_another_run_is_one_line_and_changes_nothing(
 ) -> None:
     options = {"average": 0.9, "precision": "fp16"}
     with pytest.raises(Interrupted):
-        train(tmp_path, observers=(Watcher(step=2, act=signal_self(signal.SIGTERM)),), **options)
+        train(tmp_path, observers=(stop_at(step=2, by=signal.SIGTERM),), **options)
     path = tmp_path / "checkpoints/last/state.pt"
     state = torch.load(path)
     change(state)
@@ -451,7 +419,7 @@ def test_a_lost_best_model_is_missed_before_more_is_trained_and_comes_again_from
     tmp_path: Path,
 ) -> None:
     def run(*scores: float, stop: int = 0) -> Scored:
-        watcher, task = Watcher(step=stop, act=signal_self(signal.SIGTERM)), Scored([*scores])
+        watcher, task = stop_at(step=stop, by=signal.SIGTERM), Scored([*scores])
         train(tmp_path, task=task, validation=Images(2), epochs=4, keep_states=5, observers=(watcher,))
         return task
 
@@ -532,22 +500,6 @@ def test_under_fp16_an_infinite_gradient_only_skips_the_step(tmp_path: Path) -> 
     assert not torch.equal(weights[2], weights[1])
     assert state.step == STEPS
     assert state.scaler["scale"] == 2.0**15  # halved once
-
-
-class Scored(Classification):
-    """Scores that are given; a second one says otherwise."""
-
-    def __init__(self, scores: list[float]) -> None:
-        super().__init__(network())
-        self.scores = iter(scores)
-        self.seen: list[Tensor] = []
-
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        assert not self.model.training
-        assert len(list(batches)) == 2
-        self.seen.append(self.model[0].weight.detach().clone())
-        score = next(self.scores)
-        return {"iou": score, "loss": -score}
 
 
 def test_the_first_score_picks_the_best_epoch_and_its_weights(tmp_path: Path) -> None:

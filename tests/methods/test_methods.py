@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from simclrseg.models.backbones import build_backbone
 from simclrseg.system import distributed
 from tests.engine.small import CPU, same, train
 from tests.methods.small import METHODS, STRANGERS, make_loader, make_method, make_task, one_batch
+from tests.observers import stop_at
 from tests.processes import Simclrseg, together
 
 RATE = 1e-3  # so low that what differs by rounding is not driven apart
@@ -57,20 +57,6 @@ def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(name: str) -> 
         assert float((gradient(task, batch, micro_batch) - whole).norm() / whole.norm()) < 1e-4, micro_batch
 
 
-class StopAt:
-    """An observer that asks for the end after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_start(self, plan: Any) -> None: ...
-    def on_epoch(self, record: Any) -> None: ...
-    def on_end(self) -> None: ...
-    def on_step(self, record: Any) -> None:
-        if record.step == self.step:
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_path: Path) -> None:
     options = {"data": make_loader(name, images=24), "epochs": 2, "micro_batch": 4}
@@ -79,7 +65,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(name: str, tmp_
         (tmp_path / folder).mkdir()
     _, whole = train(tmp_path / "whole", task=one, **options)
     with pytest.raises(Interrupted, match="after step 2 of 6"):
-        train(tmp_path / "parts", task=other, observers=(StopAt(2),), **options)
+        train(tmp_path / "parts", task=other, observers=(stop_at(step=2),), **options)
     _, parts = train(tmp_path / "parts", task=last, **options)
     assert same(whole.model, parts.model) and same(whole.optimizer, parts.optimizer)
     assert same(one.model.state_dict(), last.model.state_dict())
