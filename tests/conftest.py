@@ -10,12 +10,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fake_hub import FakeHub
+
+if TYPE_CHECKING:
+    from tests.small import Pipeline
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,3 +62,54 @@ def fake_hub(tmp_path, monkeypatch) -> Iterator[FakeHub]:
     yield hub
     huggingface_hub.close_session()
     hub.close()
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory) -> Pipeline:
+    """One small pipeline on the built-in shapes, run once and looked at by many tests."""
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.commands.pretrain import pretrain
+    from simclrseg.config.finetune import FinetuneConfig
+    from simclrseg.config.pretrain import PretrainConfig
+    from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, Pipeline, in_runs
+
+    runs = tmp_path_factory.mktemp("pipeline") / "runs"
+    data = {**SMALL_FINETUNE["data"], "dataset": None}  # which belongs to what was pretrained on: shapes again
+    return Pipeline(
+        runs,
+        pretrain(PretrainConfig.model_validate(in_runs(SMALL_PRETRAIN, runs))),
+        finetune(FinetuneConfig.model_validate(in_runs({**SMALL_FINETUNE, "data": data}, runs))),
+    )
+
+
+@pytest.fixture
+def unexported(monkeypatch) -> None:
+    """Fine-tuning writes a file of no use for model.onnx, whose export takes longer than all else."""
+    from tests.small import export_nothing
+
+    export_nothing(monkeypatch)
+
+
+@pytest.fixture
+def short_dry_runs(monkeypatch) -> None:
+    """Dry runs that take a single step."""
+    from simclrseg.training import forecast, train
+
+    monkeypatch.setattr(train, "DRY_STEPS", {"cpu": 1})
+    monkeypatch.setattr(forecast, "WARM_UP", 0)
+
+
+@pytest.fixture
+def make_model(tmp_path) -> Callable[..., Path]:
+    """Writes a segmentation model that can be checked by hand: the probability of a pixel is its brightness."""
+    from tests.inference.models import write_segmenter
+
+    return partial(write_segmenter, tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def make_classifier(tmp_path) -> Callable[[], Path]:
+    """Writes a classifier that can be checked by hand: a class scores the share of its band in all brightness."""
+    from tests.inference.models import write_classifier
+
+    return partial(write_classifier, tmp_path / "classifier.onnx")

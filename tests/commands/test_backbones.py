@@ -19,7 +19,7 @@ from simclrseg.errors import UsageError
 from simclrseg.inference.session import open_model
 from simclrseg.models.weights import read_metadata
 from simclrseg.training.knobs import TrainingRun
-from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
 NAME = "test_vit"  # the smallest of timm
 

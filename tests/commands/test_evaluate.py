@@ -29,7 +29,7 @@ from simclrseg.scores.results import Estimate, Report
 from simclrseg.targets.base import elsewhere
 from tests.commands.test_export import with_props
 from tests.evaluation.test_report import segmented
-from tests.inference.conftest import brightness, dominant_band
+from tests.inference.models import brightness, dominant_band
 
 
 def evaluating(root: Path, *models: Path | str, sections: Any = None, **data: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from simclrseg.evaluation.detection import energy
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
-from tests.commands.conftest import Pipeline
 from tests.commands.test_classify import CPU, colours, finetuning
+from tests.small import Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from simclrseg.config.smaller import smaller_command
 from simclrseg.engine.history import Plan, StepRecord
 from simclrseg.knobs.files import parse_config
 from simclrseg.training.forecast import Forecast, in_words
-from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
-from tests.commands.test_pipeline import changed
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
 
 
 def drive(forecast: Forecast, *, steps: int, seconds: float, start: int = 0) -> None:

@@ -13,9 +13,8 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.training import memory
-from tests.commands.conftest import SMALL_PRETRAIN, in_runs
-from tests.commands.test_pipeline import changed
 from tests.observers import stop_at
+from tests.small import SMALL_PRETRAIN, changed, in_runs
 
 
 def stored(run: str | Path) -> int:

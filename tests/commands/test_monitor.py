@@ -22,11 +22,10 @@ from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 from simclrseg.training.machine import Machine
 from simclrseg.training.train import Session
-from tests.commands.conftest import SMALL_PRETRAIN, in_runs
-from tests.commands.test_pipeline import changed
 from tests.engine.small import Images, train
 from tests.methods.test_simclr import task as simclr_task
 from tests.observers import stop_at
+from tests.small import SMALL_PRETRAIN, changed, in_runs
 
 
 def small(**run) -> PretrainConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -23,14 +22,8 @@ from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import Run
-from tests.commands.conftest import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 from tests.observers import stop_at
-
-
-def changed(config: dict, section: str, **values) -> dict:
-    config = copy.deepcopy(config)
-    config.setdefault(section, {}).update(values)
-    return config
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
 
 
 def photo(path: Path) -> Path:

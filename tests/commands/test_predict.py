@@ -25,7 +25,6 @@ from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
 from simclrseg.system import files
 from tests.images.test_decode import UNREADABLE, orientation_exif
-from tests.inference.conftest import make_classifier, make_model  # noqa: F401  # fixtures
 
 
 def run(model: Path, inputs, output=None, *, method=None, hardware=None, on_file=lambda done, total: None, **console):
@@ -56,7 +55,7 @@ def read(path: Path | str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", [{}, {"tile": 512}])
-def test_every_odd_picture_gets_a_mask_of_its_size_or_a_reason(make_model, tmp_path, real_data, method):  # noqa: F811
+def test_every_odd_picture_gets_a_mask_of_its_size_or_a_reason(make_model, tmp_path, real_data, method):
     result = run(make_model(), [real_data / "odd_images"], tmp_path / "masks", method=method)
     assert {Path(row["image"]).name for row in result["failed"]} == set(UNREADABLE)
     assert all(UNREADABLE[Path(row["image"]).name] in row["reason"] for row in result["failed"])
@@ -70,7 +69,7 @@ def test_every_odd_picture_gets_a_mask_of_its_size_or_a_reason(make_model, tmp_p
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_masks_are_upright_or_as_the_photo_is_stored(make_model, tmp_path, orientation):  # noqa: F811
+def test_masks_are_upright_or_as_the_photo_is_stored(make_model, tmp_path, orientation):
     source = save(tmp_path / "a.png", exif=orientation_exif(orientation))
     stored = np.array(Image.open(source))[:, :, 0] > 128
     model = make_model(image_size=64)
@@ -88,7 +87,7 @@ def test_masks_are_upright_or_as_the_photo_is_stored(make_model, tmp_path, orien
     assert read(upright["mask"]).shape == read_picture(source).pixels.shape[:2]
 
 
-def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_model, tmp_path, caplog):  # noqa: F811
+def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_model, tmp_path, caplog):
     for name in ("a.jpg", "sub/b.png", "c.webp"):
         save(tmp_path / "photos" / name)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"no photo")
@@ -102,7 +101,7 @@ def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_mod
     assert caplog.messages[-1] == "3 done, 1 failed, 0 skipped"
 
 
-def test_a_run_that_was_cut_short_is_resumed(make_model, tmp_path):  # noqa: F811
+def test_a_run_that_was_cut_short_is_resumed(make_model, tmp_path):
     for name in ("a.jpg", "b.png", "c.webp"):
         save(tmp_path / "photos" / name)
     model = make_model()
@@ -115,7 +114,7 @@ def test_a_run_that_was_cut_short_is_resumed(make_model, tmp_path):  # noqa: F81
     assert Path(first["done"][0]["mask"]).read_bytes() == b"precious"
 
 
-def test_the_number_of_workers_changes_nothing(make_model, tmp_path):  # noqa: F811
+def test_the_number_of_workers_changes_nothing(make_model, tmp_path):
     for number in range(6):
         save(tmp_path / "photos" / f"{number}.png", 20 + number, 40)
     one, four = (
@@ -128,7 +127,7 @@ def test_the_number_of_workers_changes_nothing(make_model, tmp_path):  # noqa: F
 
 
 def test_a_full_disk_stops_in_one_line_and_leaves_whole_files_only(
-    make_model,  # noqa: F811
+    make_model,
     tmp_path,
     monkeypatch,
     caplog,
@@ -149,13 +148,13 @@ def test_a_full_disk_stops_in_one_line_and_leaves_whole_files_only(
     assert "--skip-existing goes on from there" in caplog.text
 
 
-def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):  # noqa: F811
+def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     assert run(make_model(), [tmp_path / "bad.jpg"], tmp_path / "out" / "deep")["done"] == []
     assert not (tmp_path / "out").exists()
 
 
-def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):  # noqa: F811
+def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):
     model = onnx.load(make_model())
     (entry,) = (entry for entry in model.metadata_props if entry.key == "simclrseg.in_channels")
     entry.value = "12"
@@ -166,7 +165,7 @@ def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path): 
         run(tmp_path / "bands.onnx", [tmp_path / "a.png"], tmp_path / "out", outputs=["overlay"])
 
 
-def test_stdin_to_stdout(make_model, tmp_path, monkeypatch):  # noqa: F811
+def test_stdin_to_stdout(make_model, tmp_path, monkeypatch):
     source = save(tmp_path / "a.png")
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(source.read_bytes())))
@@ -176,7 +175,7 @@ def test_stdin_to_stdout(make_model, tmp_path, monkeypatch):  # noqa: F811
 
 
 def test_a_memory_that_does_not_hold_a_batch_gets_photos_one_by_one_and_then_tiles(
-    make_model,  # noqa: F811
+    make_model,
     tmp_path,
     monkeypatch,
     caplog,
@@ -200,7 +199,7 @@ def test_a_memory_that_does_not_hold_a_batch_gets_photos_one_by_one_and_then_til
         run(model, [source], tmp_path / "none.png")
 
 
-def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, monkeypatch):  # noqa: F811
+def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, monkeypatch):
     def full(self, path):
         raise cv2.error("OpenCV: Failed to allocate 4000000000 bytes")
 
@@ -209,7 +208,7 @@ def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, m
         run(make_model(), [save(tmp_path / "a.png")], tmp_path / "mask.png")
 
 
-def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path):  # noqa: F811
+def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path):
     for name, colour in [("r", (250, 10, 40)), ("b", (10, 30, 200))]:
         Image.new("RGB", (30, 20), colour).save(tmp_path / f"{name}.png")
     (tmp_path / "bad.jpg").write_bytes(b"")
@@ -225,7 +224,7 @@ def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path)
     assert json.loads((tmp_path / "labels.json").read_text()) == result["done"]
 
 
-def test_a_table_of_labels_gets_its_folder(make_classifier, tmp_path):  # noqa: F811
+def test_a_table_of_labels_gets_its_folder(make_classifier, tmp_path):
     model, table = make_classifier(), tmp_path / "new" / "deep" / "labels.csv"
     run(model, [save(tmp_path / "a.png")], table)
     assert len(table.read_text().splitlines()) == 2
@@ -235,7 +234,7 @@ def test_a_table_of_labels_gets_its_folder(make_classifier, tmp_path):  # noqa: 
 
 
 def test_labels_that_were_cut_short_leave_no_folder_and_no_advice_for_files(
-    make_classifier,  # noqa: F811
+    make_classifier,
     tmp_path,
     monkeypatch,
     caplog,
@@ -259,12 +258,12 @@ def test_labels_that_were_cut_short_leave_no_folder_and_no_advice_for_files(
         ({"method": {"tile": 64}}, "gives labels, not masks"),
     ],
 )
-def test_a_classifier_writes_no_masks(make_classifier, tmp_path, options, message):  # noqa: F811
+def test_a_classifier_writes_no_masks(make_classifier, tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
         run(make_classifier(), [save(tmp_path / "a.png")], **options)
 
 
-def test_the_command_ends_with_1_when_a_photo_failed(make_model, tmp_path, capsys):  # noqa: F811
+def test_the_command_ends_with_1_when_a_photo_failed(make_model, tmp_path, capsys):
     save(tmp_path / "a.png")
     (tmp_path / "bad.jpg").write_bytes(b"")
     shutil.copy(make_model(), tmp_path / "m.onnx")

@@ -3,7 +3,7 @@ from pathlib import Path
 from simclrseg.commands.evaluate import evaluate
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.scores.gallery import WORST
-from tests.commands.conftest import in_runs
+from tests.small import in_runs
 
 
 def test_evaluate_leaves_a_page_with_its_numbers_curves_and_worst_images(pipeline):

@@ -19,9 +19,8 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.training.knobs import FinetuneTraining
-from tests.commands.conftest import SMALL_PRETRAIN, in_runs
-from tests.commands.test_pipeline import changed
 from tests.observers import stop_at
+from tests.small import SMALL_PRETRAIN, changed, in_runs
 
 
 @pytest.fixture(scope="module", autouse=True)

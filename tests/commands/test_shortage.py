@@ -39,9 +39,9 @@ from simclrseg.targets.segment.task import Segmentation
 from simclrseg.training import train as training
 from simclrseg.training.train import Session, Trainer
 from tests.commands.test_classify import colours
-from tests.commands.test_pipeline import changed
 from tests.commands.test_segmenter import write_figures
 from tests.commands.test_wiring import CPU
+from tests.small import changed
 
 
 class Memory:

@@ -41,7 +41,7 @@ from simclrseg.training.machine import Machine, prepare_machine
 from simclrseg.training.train import Session, Trainer
 from tests.cli.test_console import unread
 from tests.commands.test_forecast import drive
-from tests.commands.test_pipeline import changed
+from tests.small import changed
 
 CPU = Machine(torch.device("cpu"), "fp32", 1)
 TINY: dict[str, Any] = {

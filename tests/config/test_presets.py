@@ -105,15 +105,13 @@ def test_every_preset_is_valid_and_says_where_it_comes_from(name):
     assert "# Source:" in text and f"# Run: simclrseg {command} --config {name}" in text
 
 
+@pytest.mark.usefixtures("short_dry_runs")
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name, tmp_path, monkeypatch):
+def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name, tmp_path):
     """On generated photos, with a small encoder and the decoder, loss, optimizer and schedule that it names."""
     from simclrseg.commands.finetune import finetune
     from simclrseg.commands.pretrain import pretrain
-    from simclrseg.training import forecast, train
 
-    monkeypatch.setattr(train, "DRY_STEPS", {"cpu": 1})
-    monkeypatch.setattr(forecast, "WARM_UP", 0)
     command = yaml.safe_load(PRESETS[name].read_text())["command"]
     tree = load_preset(name, command)
     transformer = tree.get("model", {}).get("backbone") == "vit_b_16"

@@ -1,17 +1,13 @@
-"""A model that can be checked by hand: the probability of a pixel is its brightness."""
+"""Models that can be checked by hand: the probability of a pixel is its brightness."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
-import pytest
 from onnx import TensorProto, helper
 
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-
-MakeModel = Callable[..., Path]
 
 
 def brightness(classes: int) -> onnx.ModelProto:
@@ -74,36 +70,26 @@ def dominant_band() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-@pytest.fixture
-def make_classifier(tmp_path: Path) -> MakeModel:
-    def make() -> Path:
-        model = dominant_band()
-        names = ("red", "green", "blue")
-        metadata = ModelMetadata(task="classification", encoder="resnet18", image_size=16, classes=names)
+def write_classifier(path: Path) -> Path:
+    model = dominant_band()
+    names = ("red", "green", "blue")
+    metadata = ModelMetadata(task="classification", encoder="resnet18", image_size=16, classes=names)
+    helper.set_model_props(model, metadata.to_strings(ONNX_PREFIX))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def write_segmenter(path: Path, *, classes: int = 2, image_size: int = 16, ours: bool = True) -> Path:
+    model = brightness(classes)
+    metadata = ModelMetadata(
+        task="segmentation",
+        encoder="resnet18",
+        decoder="unet",
+        image_size=image_size,
+        classes=("background", "cat", "dog")[:classes],
+        threshold=0.5 if classes == 2 else None,
+    )
+    if ours:
         helper.set_model_props(model, metadata.to_strings(ONNX_PREFIX))
-        path = tmp_path / "classifier.onnx"
-        path.write_bytes(model.SerializeToString())
-        return path
-
-    return make
-
-
-@pytest.fixture
-def make_model(tmp_path: Path) -> MakeModel:
-    def make(*, classes: int = 2, image_size: int = 16, ours: bool = True) -> Path:
-        model = brightness(classes)
-        metadata = ModelMetadata(
-            task="segmentation",
-            encoder="resnet18",
-            decoder="unet",
-            image_size=image_size,
-            classes=("background", "cat", "dog")[:classes],
-            threshold=0.5 if classes == 2 else None,
-        )
-        if ours:
-            helper.set_model_props(model, metadata.to_strings(ONNX_PREFIX))
-        path = tmp_path / "model.onnx"
-        path.write_bytes(model.SerializeToString())
-        return path
-
-    return make
+    path.write_bytes(model.SerializeToString())
+    return path
