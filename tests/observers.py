@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 
 
 class Watcher:
@@ -42,3 +42,11 @@ def signal_self(number: int) -> Callable[[], None]:
 def stop_at(*, step: int = 0, epoch: int = 0, by: int = signal.SIGINT) -> Watcher:
     """Stop the training after a step or an epoch, as Ctrl-C or the system does."""
     return Watcher(step=step, epoch=epoch, act=signal_self(by))
+
+
+def drive(observer: Observer, *, steps: int, seconds: float, start: int = 0) -> None:
+    """Tell an observer of steps, of which the first two are slow."""
+    observer.on_start(Plan(10, 100, start, (), 120))
+    for step in range(start + 1, start + steps + 1):
+        slow = 30.0 if step - start <= 2 else seconds
+        observer.on_step(StepRecord(step, 1, 0.1, {"loss": 1.0}, 120, slow, 0.0))

@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from simclrseg.cli.console import prepare_streams, print_result, session
+from tests.cli.streams import unread
 
 log = logging.getLogger("simclrseg.somewhere")
 
@@ -99,24 +100,6 @@ def test_json_holds_paths_as_text_and_no_nan(capsys):
 def test_nothing_is_printed_for_nothing(capsys):
     print_result(None)
     assert capsys.readouterr() == ("", "")
-
-
-@contextmanager
-def unread(kind):
-    """A stream that takes nothing: of a pipe or a terminal whose other end is closed, or of a full disk."""
-    if kind == "full disk":
-        own = os.open("/dev/full", os.O_WRONLY)
-    else:
-        other, own = os.pipe() if kind == "pipe" else os.openpty()
-        os.close(other)
-    stream = os.fdopen(own, "w")
-    try:
-        yield stream
-    finally:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())  # else closing it fails too
-        os.close(null)
-        stream.close()
 
 
 needs = pytest.mark.skipif(os.name != "posix" or not os.path.exists("/dev/full"), reason="needs /dev/full")

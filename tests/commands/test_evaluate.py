@@ -27,8 +27,8 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.results import Estimate, Report
 from simclrseg.targets.base import elsewhere
-from tests.commands.test_export import with_props
 from tests.evaluation.test_report import segmented
+from tests.exporters.small import with_props
 from tests.inference.models import brightness, dominant_band
 
 

@@ -23,9 +23,9 @@ from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, U
 from simclrseg.evaluation import export_images
 from simclrseg.inference.session import open_model
 from simclrseg.knobs.files import parse_config
-from simclrseg.metadata import ONNX_PREFIX
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
+from tests.exporters.small import with_props
 
 PLAIN = """
 import numpy as np
@@ -52,16 +52,6 @@ def scoring(pipeline, runs: Path, *, run: str, **data):
 
 def inspecting(path: Path, as_json: bool = True):
     return inspect(ExportConfig.model_validate({"console": {"inspect": str(path), "as_json": as_json}}))
-
-
-def with_props(source: Path, target: Path, **changed) -> Path:
-    """A copy of an ONNX file with other metadata; None leaves one out."""
-    model = onnx.load(source)
-    props = {entry.key: entry.value for entry in model.metadata_props}
-    props |= {ONNX_PREFIX + key: json.dumps(value) for key, value in changed.items()}
-    onnx.helper.set_model_props(model, props)
-    onnx.save(model, target)
-    return target
 
 
 @pytest.fixture

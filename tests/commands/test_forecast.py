@@ -12,17 +12,10 @@ from simclrseg.cli.app import main
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import smaller_command
-from simclrseg.engine.history import Plan, StepRecord
 from simclrseg.knobs.files import parse_config
 from simclrseg.training.forecast import Forecast, in_words
+from tests.observers import drive
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
-
-
-def drive(forecast: Forecast, *, steps: int, seconds: float, start: int = 0) -> None:
-    forecast.on_start(Plan(10, 100, start, (), 120))
-    for step in range(start + 1, start + steps + 1):
-        slow = 30.0 if step - start <= 2 else seconds
-        forecast.on_step(StepRecord(step, 1, 0.1, {"loss": 1.0}, 120, slow, 0.0))
 
 
 @pytest.mark.parametrize("start", [0, 250])

@@ -26,7 +26,7 @@ from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.weights.seen import warn_if_seen
-from tests.data.datasets.test_satellites import write_patch
+from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
 from tests.small import export_nothing
 

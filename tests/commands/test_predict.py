@@ -24,7 +24,7 @@ from simclrseg.images.decode import image_shape, read_picture, turn_back
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
 from simclrseg.system import files
-from tests.images.test_decode import UNREADABLE, orientation_exif
+from tests.images.odd import UNREADABLE, orientation_exif
 
 
 def run(model: Path, inputs, output=None, *, method=None, hardware=None, on_file=lambda done, total: None, **console):

@@ -25,7 +25,7 @@ from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import read_metadata, save_weights
 from simclrseg.weights.card import card_text, usage
 from tests.fake_hub import TOKEN
-from tests.models.test_weights import last_features
+from tests.models.features import last_features
 
 # huggingface_hub's upload of a large file, as its HTTP library sees it
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

@@ -39,8 +39,8 @@ from simclrseg.training.folder import open_run, resumed_run
 from simclrseg.training.forecast import Forecast
 from simclrseg.training.machine import Machine, prepare_machine
 from simclrseg.training.train import Session, Trainer
-from tests.cli.test_console import unread
-from tests.commands.test_forecast import drive
+from tests.cli.streams import unread
+from tests.observers import drive
 from tests.small import changed
 
 CPU = Machine(torch.device("cpu"), "fp32", 1)

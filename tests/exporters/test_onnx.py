@@ -20,28 +20,10 @@ from simclrseg.exporters.onnx import Deploy, export_onnx, shapes_to_check
 from simclrseg.images.decode import list_images, read_image
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
-from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
-
-
-def described(classes: int = 2, encoder: str = "resnet18") -> ModelMetadata:
-    return ModelMetadata(
-        task="segmentation",
-        encoder=encoder,
-        decoder="unet",
-        image_size=64,
-        classes=tuple(f"class {number}" for number in range(classes)),
-        threshold=0.4 if classes == 2 else None,
-    )
-
-
-def small(outputs: int, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, outputs, 3, padding=1)
-    )
+from tests.exporters.small import described, small
 
 
 def unet(encoder: str, outputs: int = 1) -> nn.Module:

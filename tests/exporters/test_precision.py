@@ -13,7 +13,7 @@ from simclrseg.errors import GateError
 from simclrseg.exporters import PRECISIONS
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
-from tests.exporters.test_onnx import described
+from tests.exporters.small import described
 
 PHOTOS = [
     np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1) for seed in range(6)

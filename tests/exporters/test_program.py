@@ -7,7 +7,7 @@ import torch
 
 from simclrseg.exporters.onnx import Deploy
 from simclrseg.exporters.program import export_program
-from tests.exporters.test_onnx import described, small
+from tests.exporters.small import described, small
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from simclrseg.exporters import tracing
 from simclrseg.exporters.classification import DeployClassifier
 from simclrseg.exporters.onnx import Deploy, export_onnx
 from simclrseg.exporters.tracing import traceable
-from tests.exporters.test_onnx import described
+from tests.exporters.small import described
 
 SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 LAYERS = ("conv", "pool", "pad")

@@ -9,7 +9,7 @@ from simclrseg.errors import GateError
 from simclrseg.exporters import weights
 from simclrseg.exporters.weights import export_weights
 from simclrseg.models.weights import read_weights
-from tests.exporters.test_onnx import described, small
+from tests.exporters.small import described, small
 
 
 def test_weights_and_metadata_come_back(tmp_path):

@@ -26,19 +26,8 @@ from simclrseg.images.decode import (
     read_picture,
     turn_back,
 )
+from tests.images.odd import UNREADABLE, orientation_exif
 from tests.no_files import REASONS, put_no_files
-
-UNREADABLE = {
-    "broken.png": "header is damaged",
-    "broken_data_stream.png": "damaged",
-    "decompression_bomb.gif": "pixels",
-    "made_bomb_30000x30000.png": "900,000,000 pixels",
-    "made_cut_at_60_percent.jpg": "cut short",
-    "made_text_named.jpg": "not a picture",
-    "made_zero_bytes.jpg": "empty",
-    "truncated_image.png": "cut short",
-    "truncated_jpeg.jpg": "cut short",
-}
 
 
 def refusing(path, *_, **__):
@@ -56,12 +45,6 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
-
-
-def orientation_exif(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif.tobytes()
 
 
 def test_every_odd_picture_is_read_or_refused_in_one_line(real_data):

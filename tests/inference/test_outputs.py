@@ -13,7 +13,7 @@ from simclrseg.inference import OUTPUTS
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import Strip, Subject, class_colours
 from simclrseg.metadata import ModelMetadata
-from tests.inference.test_rle import decoded
+from tests.labels.run_lengths import decoded
 
 BINARY = ModelMetadata(
     task="segmentation", encoder="resnet18", image_size=16, classes=("background", "cat"), threshold=0.5

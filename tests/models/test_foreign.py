@@ -24,7 +24,7 @@ from simclrseg.metadata import RGB
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.vit import ViTEncoder
 from simclrseg.models.weights import load_backbone, read_metadata
-from tests.models.test_weights import last_features
+from tests.models.features import last_features
 
 State = dict[str, Tensor]
 HEAD = {"0.weight": torch.ones(4, 4), "0.bias": torch.ones(4)}

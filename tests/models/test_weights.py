@@ -14,6 +14,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata, read_weights, save_weights
+from tests.models.features import last_features
 
 METADATA = ModelMetadata(
     task="backbone", method="simclr", encoder="resnet18", image_size=96, dataset="shapes", epochs=3
@@ -35,15 +36,6 @@ def file(backbone, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
     save_weights(path, backbone.state_dict(), METADATA)
     return path
-
-
-def last_features(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The last stage of anybody's ResNet."""
-    act = module.relu if hasattr(module, "relu") else module.act1
-    x = module.maxpool(act(module.bn1(module.conv1(images))))
-    for layer in (module.layer1, module.layer2, module.layer3, module.layer4):
-        x = layer(x)
-    return x
 
 
 def test_tensors_and_metadata_come_back_as_they_were(backbone, file):

@@ -15,21 +15,8 @@ from simclrseg.data.datasets import DATASETS, eurosat
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError
+from tests.data.datasets.patches import NAMES, write_patch
 from tests.images.tiffs import tiff
-
-SIDES = {"B01": 20, "B09": 20} | dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 60)
-NAMES = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
-
-
-def write_patch(root: Path, name: str, value: int = 0) -> None:
-    """A patch whose bands are slopes from left to right, each from its own number on."""
-    folder = root / name
-    folder.mkdir(parents=True)
-    for number, band in enumerate(NAMES):
-        side = SIDES.get(band, 120)
-        slope = (np.arange(side) + 0.5) / side * 1200 + 100 * number + value
-        samples = np.tile(slope, (side, 1)).astype(np.uint16)
-        Image.fromarray(samples).save(folder / f"{name}_{band}.tif")
 
 
 def open_patches(root: Path) -> Dataset:
