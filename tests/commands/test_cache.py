@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -20,8 +19,8 @@ from simclrseg.errors import UsageError
 from simclrseg.knobs.files import dump_config, parse_config
 from simclrseg.system.files import write_text
 from tests.data.fakes import photo
-
-CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
+from tests.folders import write_pairs
+from tests.small import HARDWARE
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    root = tmp_path / "photos"
-    for name in ("images", "masks"):
-        (root / name).mkdir(parents=True)
-    for i in range(20):
-        image = photo(i, height=40, width=48)
-        cv2.imwrite(str(root / "images" / f"{i}.png"), image)
-        cv2.imwrite(str(root / "masks" / f"{i}.png"), (image[:, :, 0] > 127).astype(np.uint8))
-    return root
+    images = [photo(i, height=40, width=48) for i in range(20)]
+    pairs = {str(i): (image, (image[:, :, 0] > 127).astype(np.uint8)) for i, image in enumerate(images)}
+    return write_pairs(tmp_path / "photos", pairs)
 
 
 def pretraining(photos: Path, **data: Any) -> PretrainConfig:
@@ -47,7 +41,7 @@ def pretraining(photos: Path, **data: Any) -> PretrainConfig:
         "data": {"dataset": [str(photos)], "image_size": 32, **data},
         "model": {"backbone": "cnn"},
         "training": {"epochs": 2, "batch_size": 8},
-        "hardware": CPU,
+        "hardware": HARDWARE,
         "console": {"runs": str(photos.parent / "runs")},
     }
     return parse_config(PretrainConfig, tree)
@@ -80,7 +74,7 @@ def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
                     "data": data,
                     "model": {"backbone": "cnn"},
                     "training": {"batch_size": 8},
-                    "hardware": CPU,
+                    "hardware": HARDWARE,
                     "run": {"dry_run": True},
                     "console": config["console"],
                 },
@@ -104,7 +98,7 @@ def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
         "data": {"dataset": str(photos), "image_size": 32, "cache": "disk"},
         "model": {"backbone": "cnn"},
         "training": {"epochs": 1, "batch_size": 8},
-        "hardware": CPU,
+        "hardware": HARDWARE,
         "console": {"runs": str(photos.parent / "runs")},
     }
     with pytest.raises(KeyboardInterrupt):

@@ -11,38 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.targets.base import target_class
-
-CPU = {"device": "cpu", "precision": "fp32", "workers": 2}
-
-
-def finetuning(runs: Path, *, data: dict[str, Any], training: dict[str, Any], **model: Any) -> FinetuneConfig:
-    tree = {
-        "data": {"image_size": 32, **data},
-        "model": {"task": "classify", "backbone": "resnet18", **model},
-        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **training},
-        "hardware": CPU,
-        "console": {"runs": str(runs)},
-    }
-    return parse_config(FinetuneConfig, tree)
-
-
-def colours(folder: Path, counts: dict[str, int]) -> Path:
-    """A folder a class, whose photos are of its colour."""
-    rng = np.random.default_rng(0)
-    for place, (name, count) in enumerate(counts.items()):
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            image = rng.integers(0, 60, (32, 32, 3), np.uint8)
-            image[:, :, place] += 150
-            cv2.imwrite(str(folder / name / f"{number}.png"), image)
-    return folder
+from tests.folders import write_colours
+from tests.small import classifying, evaluated
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +26,9 @@ def classified(tmp_path_factory) -> dict[str, Any]:
     from simclrseg.commands.finetune import finetune
 
     root = tmp_path_factory.mktemp("classified")
-    folder = colours(root / "photos", {"blue": 24, "green": 24, "red": 5})
+    folder = write_colours(root / "photos", {"blue": 24, "green": 24, "red": 5})
     training = {"epochs": 6, "unfreeze": "progressive", "unfreeze_at": [1, 2], "layer_lr_factor": 0.5}
-    return finetune(finetuning(root / "runs", data={"dataset": str(folder)}, training=training, dropout=0.1))
+    return finetune(classifying(root / "runs", data={"dataset": str(folder)}, training=training, dropout=0.1))
 
 
 def test_colours_are_learned(classified):
@@ -99,11 +75,8 @@ def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, cap
 
 
 def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
-    from simclrseg.commands.evaluate import evaluate
-
     runs = Path(classified["run"]).parents[1]
-    config = {"hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(runs)}}
-    result = evaluate(EvaluateConfig.model_validate(config))
+    result = evaluated(runs)
     assert result["metrics"] == pytest.approx(classified["test"]["metrics"]) and result["n"] == 10
     rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
     assert np.mean([int(row["correct"]) for row in rows]) == pytest.approx(result["metrics"]["accuracy"])
@@ -117,16 +90,12 @@ def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
 
 
 def test_evaluate_matches_classes_by_name(classified, tmp_path):
-    from simclrseg.commands.evaluate import evaluate
-
     runs = Path(classified["run"]).parents[1]
 
     def scored(folder: Path) -> dict[str, Any]:
-        data = {"dataset": str(folder), "split": "all"}
-        config = {"data": data, "hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(runs)}}
-        return evaluate(EvaluateConfig.model_validate(config))
+        return evaluated(runs, dataset=str(folder), split="all")
 
-    folder = colours(tmp_path / "some", {"blue": 6, "green": 6})
+    folder = write_colours(tmp_path / "some", {"blue": 6, "green": 6})
     (folder / "blue").rename(folder / "x")
     (folder / "green").rename(folder / "blue")  # their true names are swapped
     with pytest.raises(DataError, match="has the classes x, but the model was trained for blue, green, red"):
@@ -146,18 +115,18 @@ def test_evaluate_matches_classes_by_name(classified, tmp_path):
 def test_photos_that_cannot_be_told_apart_are_refused(tmp_path, counts, says):
     from simclrseg.commands.finetune import finetune
 
-    folder = colours(tmp_path / "photos", counts)
+    folder = write_colours(tmp_path / "photos", counts)
     folder.mkdir(exist_ok=True)
     cv2.imwrite(str(folder / "a.png"), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(DataError, match=says):
-        finetune(finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={}))
+        finetune(classifying(tmp_path / "runs", data={"dataset": str(folder)}, training={}))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_class_without_training_photos_is_named(tmp_path, caplog):
-    folder = colours(tmp_path / "photos", {"blue": 12, "green": 12, "red": 3})
+    folder = write_colours(tmp_path / "photos", {"blue": 12, "green": 12, "red": 3})
     (folder / "test.txt").write_text("red/0\nred/1\nred/2\nblue/0\n")
-    config = finetuning(tmp_path / "runs", data={"dataset": str(folder)}, training={})
+    config = classifying(tmp_path / "runs", data={"dataset": str(folder)}, training={})
     target = target_class(config.target).open(config.data)
     with caplog.at_level("WARNING", logger="simclrseg"):
         target.tell()
@@ -168,7 +137,7 @@ def test_a_loss_for_masks_is_refused(tmp_path):
     from simclrseg.commands.finetune import finetune
 
     with pytest.raises(UsageError, match="loss is for task segment and has no meaning for task classify: leave it out"):
-        finetune(finetuning(tmp_path / "runs", data={"dataset": "shapes"}, training={"loss": "bce"}))
+        finetune(classifying(tmp_path / "runs", data={"dataset": "shapes"}, training={"loss": "bce"}))
     assert not (tmp_path / "runs").exists()
 
 

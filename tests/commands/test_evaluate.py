@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -18,28 +17,21 @@ from safetensors.torch import save_file
 
 from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
-from simclrseg.commands.evaluate import OWN, _folder_of, _missed, evaluate
+from simclrseg.commands.evaluate import OWN, _folder_of, _missed
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.exported import open_exported
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
+from simclrseg.scores.gallery import WORST
 from simclrseg.scores.results import Estimate, Report
 from simclrseg.targets.base import elsewhere
 from tests.evaluation.test_report import segmented
 from tests.exporters.small import with_props
+from tests.folders import write_colours, write_pairs
 from tests.inference.models import brightness, dominant_band
-
-
-def evaluating(root: Path, *models: Path | str, sections: Any = None, **data: Any) -> dict[str, Any]:
-    tree = {
-        **(sections or {}),
-        "data": {"models": list(map(str, models)), **data},
-        "hardware": {"device": "cpu", "workers": 1},
-        "console": {"runs": str(root)},
-    }
-    return evaluate(parse_config(EvaluateConfig, tree))
+from tests.small import evaluated
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def other(run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(run, other, tmp_path_factory) -> dict[str, Any]:
-    return evaluating(tmp_path_factory.mktemp("compared"), run, other)
+    return evaluated(tmp_path_factory.mktemp("compared"), run, other)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -123,7 +115,7 @@ def test_the_time_of_pretraining_and_of_finetuning_is_known(compared, pipeline):
     def seconds(folder: str) -> float:
         return sum(float(row["seconds"]) for row in table(Path(folder) / "timing.csv"))
 
-    first = evaluating(pipeline.runs, pipeline.finetuned["run"])
+    first = evaluated(pipeline.runs, pipeline.finetuned["run"])
     assert first["finetuning_seconds"] == pytest.approx(seconds(pipeline.finetuned["run"]))
     assert first["pretraining_seconds"] == pytest.approx(seconds(pipeline.pretrained["run"]))
     for model in compared["models"]:  # under other runs than theirs: a run knows the file that it began with
@@ -131,12 +123,12 @@ def test_the_time_of_pretraining_and_of_finetuning_is_known(compared, pipeline):
 
 
 def test_the_baseline_can_be_chosen(run, other, compared, tmp_path):
-    result = evaluating(tmp_path, run, other, baseline="other")
+    result = evaluated(tmp_path, run, other, baseline="other")
     assert result["baseline"] == "other"
     ours, theirs = result["differences"][run.name]["iou"], compared["differences"]["other"]["iou"]
     assert ours["value"] == pytest.approx(-theirs["value"])
     with pytest.raises(UsageError, match=r"--baseline othr is none of the models: did you mean 'other'"):
-        evaluating(tmp_path, run, other, baseline="othr")
+        evaluated(tmp_path, run, other, baseline="othr")
 
 
 @pytest.mark.parametrize(
@@ -145,10 +137,10 @@ def test_the_baseline_can_be_chosen(run, other, compared, tmp_path):
 def test_runs_that_were_scored_on_other_images_are_refused_with_the_reason(run, tmp_path, data, reason):
     moved = copied(run, tmp_path / "a" / "finetune" / "moved", **data)
     if reason is None:  # the same photos by another word
-        assert evaluating(tmp_path / "b", run, moved)["models"][1]["n"] > 0
+        assert evaluated(tmp_path / "b", run, moved)["models"][1]["n"] > 0
         return
     with pytest.raises(DataError, match=rf"{run.name} and moved are not scored on the same images \({reason}\)"):
-        evaluating(tmp_path / "b", run, moved)
+        evaluated(tmp_path / "b", run, moved)
     assert not (tmp_path / "b").exists()
 
 
@@ -156,18 +148,18 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(run, tmp_pa
     bare = copied(run, tmp_path / "a" / "finetune" / "bare")
     (bare / MODEL_FILE).unlink()
     with pytest.raises(RunError, match=r"'bare' holds no model.safetensors"):
-        evaluating(tmp_path / "b", run, bare)
+        evaluated(tmp_path / "b", run, bare)
     with pytest.raises(UsageError, match="is named twice"):
-        evaluating(tmp_path / "b", run, run)
+        evaluated(tmp_path / "b", run, run)
     with pytest.raises(UsageError, match=r"has no miou; did you mean 'iou'"):
-        evaluating(tmp_path / "b", run, minimum=["miou=0.5"])
+        evaluated(tmp_path / "b", run, minimum=["miou=0.5"])
     with pytest.raises(UsageError, match=r"has no top5; choose from iou, f1, .*accuracy, boundary_iou$"):
-        evaluating(tmp_path / "b", run, minimum=["top5=0.5"])
+        evaluated(tmp_path / "b", run, minimum=["top5=0.5"])
     assert not (tmp_path / "b").exists()
 
 
 def test_a_gate_that_is_not_met_says_value_and_interval(run, tmp_path):
-    result = evaluating(tmp_path, run, minimum=["iou=0.999", "iou=0", "accuracy=0.01"])  # the stricter one counts
+    result = evaluated(tmp_path, run, minimum=["iou=0.999", "iou=0", "accuracy=0.01"])  # the stricter one counts
     value, (low, high) = result["metrics"]["iou"], result["intervals"]["iou"]
     assert result["missed"] == [f"iou of {run.name} is {value:.4f} [{low:.4f}, {high:.4f}], less than 0.999"]
 
@@ -193,17 +185,17 @@ def test_a_gate_that_means_nothing_is_refused(text):
 
 
 def test_the_best_threshold_stands_beside_the_headline(run, tmp_path):
-    test = evaluating(tmp_path, run)
+    test = evaluated(tmp_path, run)
     best = test["best_threshold"]
     assert test["threshold"] == 0.5 and 0 < best["threshold"] < 1 and best["validation_photos"] == 10
-    validated = evaluating(tmp_path, run, split="validation")
+    validated = evaluated(tmp_path, run, split="validation")
     assert validated["best_threshold"]["threshold"] == best["threshold"]
     assert validated["best_threshold"]["iou"]["value"] >= validated["metrics"]["iou"]
-    assert "best_threshold" not in evaluating(tmp_path, run, split="train")
+    assert "best_threshold" not in evaluated(tmp_path, run, split="train")
 
 
 def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):
-    result = evaluating(tmp_path, run, at="training")
+    result = evaluated(tmp_path, run, at="training")
     expected = pipeline.finetuned["test"]["training"]["metrics"]
     assert {name: result["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert result["resolution"] == "training"
@@ -212,18 +204,16 @@ def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):
 def write_photos(folder: Path, count: int, *, first: int = 0) -> Path:
     """Photos with masks, of which that of photo 0 is empty."""
     rng = np.random.default_rng(0)
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
+    pairs = {}
     for number in range(first, first + count):
-        cv2.imwrite(str(folder / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
         mask = np.zeros((32, 32), np.uint8)
         mask[:8, :8] = 255 * (number > 0)
-        cv2.imwrite(str(folder / "masks" / f"{number}.png"), mask)
-    return folder
+        pairs[str(number)] = rng.integers(0, 256, (32, 32, 3), np.uint8), mask
+    return write_pairs(folder, pairs)
 
 
 def test_one_image_has_no_interval_and_that_is_said(run, tmp_path, caplog):
-    result = evaluating(tmp_path / "runs", run, dataset=str(write_photos(tmp_path / "photos", 5)))
+    result = evaluated(tmp_path / "runs", run, dataset=str(write_photos(tmp_path / "photos", 5)))
     assert result["n"] == 1 and set(result["intervals"].values()) == {None}
     assert "one image says nothing about others" in caplog.text
     assert summary(result)["metrics"][0]["95 % interval"] == "-"
@@ -237,7 +227,7 @@ def test_a_run_and_its_file_are_scored_on_others_by_the_same_rules(run, tmp_path
     moved = copied(run, tmp_path / "a" / "finetune" / "moved", **rules)
     file = with_props(run / ONNX_FILE, tmp_path / "m.onnx", data={**rules, "dataset": "hf:a/b", "image_column": "x"})
     photos = str(write_photos(tmp_path / "photos", 20))
-    result = evaluating(tmp_path / "runs", moved, file, dataset=photos)
+    result = evaluated(tmp_path / "runs", moved, file, dataset=photos)
     first, second = result["models"]
     assert first["test_hash"] == second["test_hash"] and first["n"] == second["n"] == 4
 
@@ -245,9 +235,9 @@ def test_a_run_and_its_file_are_scored_on_others_by_the_same_rules(run, tmp_path
 def test_a_run_whose_photos_have_gone_is_scored_on_others(run, tmp_path):
     moved = copied(run, tmp_path / "a" / "finetune" / "moved", dataset="/gone/photos")
     photos = str(write_photos(tmp_path / "photos", 20))
-    assert evaluating(tmp_path / "runs", moved, dataset=photos)["n"] == 4
+    assert evaluated(tmp_path / "runs", moved, dataset=photos)["n"] == 4
     with pytest.raises(DataError, match="/gone/photos: no such folder"):
-        evaluating(tmp_path / "runs", moved)
+        evaluated(tmp_path / "runs", moved)
 
 
 def test_another_dataset_keeps_the_rules_that_it_has_a_use_for(tmp_path):
@@ -267,7 +257,7 @@ def test_another_dataset_keeps_the_rules_that_it_has_a_use_for(tmp_path):
 def test_another_dataset_is_split_in_the_same_way_for_every_model(run, tmp_path):
     moved = copied(run, tmp_path / "a" / "finetune" / "moved", split_seed=3, test_split="random")
     photos = str(write_photos(tmp_path / "photos", 20))
-    first, second = evaluating(tmp_path / "runs", run, moved, dataset=photos)["models"]
+    first, second = evaluated(tmp_path / "runs", run, moved, dataset=photos)["models"]
     assert first["test_hash"] == second["test_hash"]
     own = {"dataset": "shapes", "split_seed": 3, "test_split": "random"}  # whose usual test photos may have trained it
     assert elsewhere(own, "shapes").model_dump(include=set(own)) == own
@@ -277,37 +267,37 @@ def test_another_dataset_is_split_in_the_same_way_for_every_model(run, tmp_path)
 def test_photos_too_few_for_a_split_are_scored_all_together(run, tmp_path, count):
     photos = str(write_photos(tmp_path / "photos", count, first=1))
     for model in (run, run / ONNX_FILE):
-        assert evaluating(tmp_path / "runs", model, dataset=photos, split="all")["n"] == count
+        assert evaluated(tmp_path / "runs", model, dataset=photos, split="all")["n"] == count
         with pytest.raises(DataError, match="the test part of photos is empty: score all its photos with --split all"):
-            evaluating(tmp_path / "runs", model, dataset=photos)
+            evaluated(tmp_path / "runs", model, dataset=photos)
 
 
 def test_lists_may_leave_nothing_to_train_or_to_test_with(run, tmp_path):
     photos = write_photos(tmp_path / "photos", 4)
     (photos / "test.txt").write_text("".join(f"{number}\n" for number in range(4)))
-    assert evaluating(tmp_path / "runs", run, dataset=str(photos))["n"] == 4
+    assert evaluated(tmp_path / "runs", run, dataset=str(photos))["n"] == 4
     (photos / "test.txt").write_text("")
-    assert evaluating(tmp_path / "runs", run, dataset=str(photos), split="all")["n"] == 4
+    assert evaluated(tmp_path / "runs", run, dataset=str(photos), split="all")["n"] == 4
 
 
 def test_scores_of_photos_that_trained_a_model_say_so(run, tmp_path, caplog):
-    train = evaluating(tmp_path / "runs", run, split="train")
+    train = evaluated(tmp_path / "runs", run, split="train")
     warning = "photos to be scored were trained on by"
     assert train["photos_trained_on"] == train["n"] == summary(train)["photos_trained_on"]
     assert f"{train['n']} of {train['n']} {warning} {run.name}" in caplog.text
     assert "photos trained on" in (Path(train["report"]) / "report.html").read_text()
     caplog.clear()
-    found = evaluating(tmp_path / "runs", run, split="all")
+    found = evaluated(tmp_path / "runs", run, split="all")
     assert found["photos_trained_on"] == train["n"] < found["n"] and warning in caplog.text
     caplog.clear()
-    assert "photos_trained_on" not in evaluating(tmp_path / "runs", run) and warning not in caplog.text
+    assert "photos_trained_on" not in evaluated(tmp_path / "runs", run) and warning not in caplog.text
 
 
 def test_a_comparison_tells_whose_findings_are_whose(compared, run, other, tmp_path, caplog):
     with caplog.at_level("INFO"):
         photos = str(write_photos(tmp_path / "photos", 6, first=1))
         sections = {"uncertainty": {"ood": [photos]}, "features": {"embed": "pca"}}
-        result = evaluating(tmp_path / "runs", run, other, sections=sections)
+        result = evaluated(tmp_path / "runs", run, other, sections=sections)
     lines = [record.getMessage() for record in caplog.records]
     heads = [lines.index(f"findings of {name}:") for name in (run.name, "other")]
     told = [number for number, line in enumerate(lines) if "told apart by image" in line]
@@ -321,22 +311,20 @@ def test_a_comparison_tells_whose_findings_are_whose(compared, run, other, tmp_p
 
 def test_a_baseline_may_be_called_as_it_was_typed(run, tmp_path):
     first, second = (copied(run, tmp_path / place / "finetune" / "same") for place in "ab")
-    result = evaluating(tmp_path / "a", "same", second, baseline="same")
+    result = evaluated(tmp_path / "a", "same", second, baseline="same")
     assert result["baseline"] == str(first)
 
 
 def test_a_segmenter_is_told_how_photos_without_masks_are_learned(run, tmp_path):
-    from tests.commands.test_classify import colours
-
-    photos = colours(tmp_path / "photos", {"blue": 3, "red": 3})
+    photos = write_colours(tmp_path / "photos", {"blue": 3, "red": 3})
     command = f"`simclrseg finetune --task classify --dataset {photos}`"
     with pytest.raises(DataError, match=f"{command} learns a class for each photo"):
-        evaluating(tmp_path / "runs", run, dataset=str(photos))
+        evaluated(tmp_path / "runs", run, dataset=str(photos))
 
 
 def test_empty_masks_are_counted(run, tmp_path):
     photos = str(write_photos(tmp_path / "photos", 20))
-    result = evaluating(tmp_path / "runs", run, dataset=photos, split="all", empty="0")
+    result = evaluated(tmp_path / "runs", run, dataset=photos, split="all", empty="0")
     assert (result["empty_masks"], result["empty"], result["n"]) == (1, "0", 20)
 
 
@@ -347,15 +335,15 @@ def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):
     onnx.save(model, bare)
     for data in ({}, {"classes": ["background", "figure"]}, {"size": 32}):
         with pytest.raises(ModelFileError, match="does not say what it is of: pass --classes and --size"):
-            evaluating(tmp_path / "runs", bare, dataset="shapes", **data)
+            evaluated(tmp_path / "runs", bare, dataset="shapes", **data)
     known = {"classes": ["background", "figure"], "size": 32}
     with pytest.raises(DataError, match="name some with --dataset"):
-        evaluating(tmp_path / "runs", bare, **known)
-    result = evaluating(tmp_path / "runs", bare, dataset="shapes", **known)
+        evaluated(tmp_path / "runs", bare, **known)
+    result = evaluated(tmp_path / "runs", bare, dataset="shapes", **known)
     for data in (known, {"size": 32}):
         with pytest.raises(UsageError, match="what it is of, and here is none: leave them out"):
-            evaluating(tmp_path / "runs", run, run / ONNX_FILE, **data)
-    expected = evaluating(tmp_path / "runs", run)
+            evaluated(tmp_path / "runs", run, run / ONNX_FILE, **data)
+    expected = evaluated(tmp_path / "runs", run)
     assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-3)
     assert result["best_threshold"]["threshold"] == pytest.approx(expected["best_threshold"]["threshold"], abs=0.05)
 
@@ -405,6 +393,16 @@ def test_pictures_of_absurd_size_are_refused():
 
 
 def test_a_run_and_its_file_are_compared(run, tmp_path):
-    result = evaluating(tmp_path, run, run / ONNX_FILE)
+    result = evaluated(tmp_path, run, run / ONNX_FILE)
     assert [model["name"] for model in result["models"]] == [run.name, "model"]
     assert result["differences"]["model"]["iou"]["value"] == pytest.approx(0, abs=1e-3)
+
+
+def test_evaluate_leaves_a_page_with_its_numbers_curves_and_worst_images(run, tmp_path):
+    result = evaluated(tmp_path, run)
+    folder = Path(result["report"])
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<dd>{result['metrics']['iou']:.4f}</dd>" in text
+    for title in ("Results", "Confidence and threshold", "Worst images", "Training", "All images"):
+        assert f">{title}</h2>" in text
+    assert 1 <= len(list((folder / "worst").iterdir())) <= WORST

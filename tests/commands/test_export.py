@@ -14,10 +14,8 @@ import onnx
 import pytest
 import torch
 
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.export import export
 from simclrseg.commands.inspect import inspect
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.export import ExportConfig
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
 from simclrseg.evaluation import export_images
@@ -26,6 +24,7 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
 from tests.exporters.small import with_props
+from tests.small import evaluated
 
 PLAIN = """
 import numpy as np
@@ -44,10 +43,6 @@ Image.fromarray(mask[0] * 255).resize(photo.size).save("mask.png")
 def exporting(pipeline, output: Path | None = None, check: dict | None = None, overwrite: bool = False, **model):
     console = {"runs": str(pipeline.runs), "output": output and str(output), "overwrite": overwrite}
     return export(parse_config(ExportConfig, {"model": model, "check": check or {}, "console": console}))
-
-
-def scoring(pipeline, runs: Path, *, run: str, **data):
-    return evaluate(parse_config(EvaluateConfig, {"data": {"models": [run], **data}, "console": {"runs": str(runs)}}))
 
 
 def inspecting(path: Path, as_json: bool = True):
@@ -70,8 +65,8 @@ def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_pa
 
 
 def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
-    of_file = scoring(pipeline, tmp_path / "a", run=str(model))
-    of_run = scoring(pipeline, tmp_path / "b", run=pipeline.finetuned["run"])
+    of_file = evaluated(tmp_path / "a", model)
+    of_run = evaluated(tmp_path / "b", pipeline.finetuned["run"])
     assert (of_file["n"], of_file["split"], of_file["model"]) == (of_run["n"], "test", str(model))
     assert of_file["metrics"] == pytest.approx(of_run["metrics"], abs=1e-3)
     assert Path(of_file["report"]).name == "model"
@@ -80,7 +75,7 @@ def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
 def test_a_file_whose_test_photos_are_others_is_not_scored(pipeline, model, tmp_path):
     other = with_props(model, tmp_path / "m.onnx", test_hash="0" * 64)
     with pytest.raises(DataError, match=r"are not those that .* was trained with"):
-        scoring(pipeline, tmp_path / "runs", run=str(other))
+        evaluated(tmp_path / "runs", other)
     assert not (tmp_path / "runs").exists()
 
 
@@ -95,12 +90,12 @@ def test_a_file_whose_test_photos_are_others_is_not_scored(pipeline, model, tmp_
 def test_a_file_whose_photos_are_not_at_hand_asks_for_others(pipeline, model, tmp_path, data, says):
     other = with_props(model, tmp_path / "m.onnx", data=data)
     with pytest.raises(DataError, match=says):
-        scoring(pipeline, tmp_path / "runs", run=str(other))
+        evaluated(tmp_path / "runs", other)
 
 
 def test_other_photos_are_scored_by_the_rules_of_the_file(pipeline, model, tmp_path):
     other = with_props(model, tmp_path / "m.onnx", data={"dataset": "/nowhere/photos", "split_seed": 5})
-    result = scoring(pipeline, tmp_path / "runs", run=str(other), dataset="shapes", split="validation")
+    result = evaluated(tmp_path / "runs", other, dataset="shapes", split="validation")
     assert (result["dataset"], result["split"]) == ("shapes", "validation")
 
 
@@ -113,9 +108,9 @@ def test_what_is_no_file_of_ours_is_not_scored(pipeline, tmp_path):
     onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[opset]), tmp_path / "other.onnx")
     for name, says in (("text", "no ONNX model"), ("other", "not exported by simclrseg"), ("none", "no such file")):
         with pytest.raises(ModelFileError, match=says):
-            scoring(pipeline, tmp_path / "runs", run=str(tmp_path / f"{name}.onnx"))
+            evaluated(tmp_path / "runs", tmp_path / f"{name}.onnx")
     with pytest.raises(UsageError, match=r"only .onnx is scored"):
-        scoring(pipeline, tmp_path / "runs", run=str(tmp_path / "model.pt2"))
+        evaluated(tmp_path / "runs", tmp_path / "model.pt2")
     assert inspecting(tmp_path / "other.onnx")["metadata"] == {}
     with pytest.raises(ModelFileError, match=r"text.onnx is no ONNX model"):
         inspecting(tmp_path / "text.onnx")

@@ -19,15 +19,14 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from simclrseg.cli.summary import summary
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.detection import energy
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
-from tests.commands.test_classify import CPU, colours, finetuning
-from tests.small import Pipeline
+from tests.folders import write_colours
+from tests.small import Pipeline, classifying, evaluated
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,9 @@ def root(tmp_path_factory) -> Path:
 def classifier(root) -> dict[str, Any]:
     from simclrseg.commands.finetune import finetune
 
-    folder = colours(root / "photos", {"blue": 24, "green": 24, "red": 24})
+    folder = write_colours(root / "photos", {"blue": 24, "green": 24, "red": 24})
     return finetune(
-        finetuning(root / "runs", data={"dataset": str(folder)}, training={"epochs": 3}, dropout=0.2, backbone="cnn")
+        classifying(root / "runs", data={"dataset": str(folder)}, training={"epochs": 3}, dropout=0.2, backbone="cnn")
     )
 
 
@@ -55,18 +54,17 @@ def strangers(root) -> Path:
     return folder
 
 
-def evaluated(runs: Path, *models: object, **sections: Any) -> dict[str, Any]:
-    data = {"models": [str(model) for model in models], **sections.pop("data", {})}
-    hardware = {key: value for key, value in CPU.items() if key != "precision"}
-    return evaluate(
-        parse_config(EvaluateConfig, {"data": data, "hardware": hardware, "console": {"runs": str(runs)}, **sections})
-    )
+EMBED = {"features": {"embed": "pca"}}
+
+
+def outside(*photos: object, **knobs: int) -> dict[str, dict[str, Any]]:
+    """The section that compares with other photos."""
+    return {"uncertainty": {"ood": list(map(str, photos)), **knobs}}
 
 
 @pytest.fixture(scope="module")
 def classified(root, classifier, strangers) -> dict[str, Any]:
-    uncertainty = {"ood": [str(strangers)], "mc_samples": 4}
-    return evaluated(root / "runs", classifier["run"], uncertainty=uncertainty, features={"embed": "pca"})
+    return evaluated(root / "runs", classifier["run"], sections={**outside(strangers, mc_samples=4), **EMBED})
 
 
 def test_a_classifier_is_calibrated_over_its_photos(classified):
@@ -123,40 +121,40 @@ def test_features_are_drawn_before_and_after_training(classified):
 
 
 def test_an_exported_file_gives_probabilities_scores_only(root, classifier, classified, strangers):
-    found = evaluated(root / "runs", classifier["onnx"], uncertainty={"ood": [str(strangers)]})["ood"][str(strangers)]
+    found = evaluated(root / "runs", classifier["onnx"], sections=outside(strangers))["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy"} and found["mc_samples"] is None
     ours = classified["ood"][str(strangers)]["image"]["msp"]["auroc"]["value"]
     assert found["image"]["msp"]["auroc"]["value"] == pytest.approx(ours, abs=0.02)
     with pytest.raises(UsageError, match="an exported file has none left: name its run"):
-        evaluated(root / "runs", classifier["onnx"], uncertainty={"ood": [str(strangers)], "mc_samples": 3})
+        evaluated(root / "runs", classifier["onnx"], sections=outside(strangers, mc_samples=3))
     with pytest.raises(UsageError, match="an exported file gives only answers"):
-        evaluated(root / "runs", classifier["onnx"], features={"embed": "pca"})
+        evaluated(root / "runs", classifier["onnx"], sections=EMBED)
 
 
 def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classifier, monkeypatch):
     before = sorted((root / "runs" / "evaluate").glob("*"))
     with pytest.raises(DataError, match="is what the model is scored on"):
-        evaluated(root / "runs", classifier["run"], uncertainty={"ood": [str(root / "photos")]})
+        evaluated(root / "runs", classifier["run"], sections=outside(root / "photos"))
     monkeypatch.setitem(sys.modules, "umap", None)
     monkeypatch.delitem(sys.modules, "simclrseg.scores.umap_projection", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
-        evaluated(root / "runs", classifier["run"], features={"embed": "umap"})
+        evaluated(root / "runs", classifier["run"], sections={"features": {"embed": "umap"}})
     assert sorted((root / "runs" / "evaluate").glob("*")) == before
 
 
 def test_features_of_too_few_photos_are_refused_before_anything_is_scored(root, classifier, pipeline, monkeypatch):
-    few = colours(root / "few", {"blue": 2, "green": 2})
+    few = write_colours(root / "few", {"blue": 2, "green": 2})
     monkeypatch.setattr("simclrseg.commands.evaluate._evaluated", pytest.fail)
     monkeypatch.setattr("simclrseg.evaluation.probe.probe", pytest.fail)
     for runs, model in ((root / "runs", classifier["run"]), (pipeline.runs, pipeline.pretrained["run"])):
         asked = {"dataset": str(few), "split": "all" if model == classifier["run"] else "test"}
         with pytest.raises(DataError, match=r"--embed pca needs 5 photos or more, and \d are scored"):
-            evaluated(runs, model, data=asked, features={"embed": "pca"})
+            evaluated(runs, model, sections=EMBED, **asked)
 
 
 def test_a_photo_of_each_of_two_classes_is_enough_to_score(root, classifier):
-    two = colours(root / "two", {"blue": 1, "green": 1})
-    assert evaluated(root / "runs", classifier["run"], data={"dataset": str(two), "split": "all"})["n"] == 2
+    two = write_colours(root / "two", {"blue": 1, "green": 1})
+    assert evaluated(root / "runs", classifier["run"], dataset=str(two), split="all")["n"] == 2
 
 
 def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(root, classifier, strangers, tmp_path):
@@ -165,17 +163,17 @@ def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(r
         folder.mkdir(parents=True)
         for number in range(6 + place):
             cv2.imwrite(str(folder / f"{number}.png"), np.full((32, 32, 3), 20 * number, np.uint8))
-    found = evaluated(root / "runs", classifier["run"], uncertainty={"ood": list(map(str, namesakes))})["ood"]
+    found = evaluated(root / "runs", classifier["run"], sections=outside(*namesakes))["ood"]
     assert {name: facts["outside"] for name, facts in found.items()} == {str(namesakes[0]): 6, str(namesakes[1]): 7}
     (tmp_path / "alias").symlink_to(root / "photos")
     with pytest.raises(DataError, match="alias is what the model is scored on, or has 72 photos of it"):
-        evaluated(root / "runs", classifier["run"], uncertainty={"ood": [str(tmp_path / "alias")]})
+        evaluated(root / "runs", classifier["run"], sections=outside(tmp_path / "alias"))
 
 
 @pytest.fixture(scope="module")
 def segmented(pipeline: Pipeline, strangers) -> dict[str, Any]:
-    sections = {"uncertainty": {"ood": [str(strangers)]}, "features": {"embed": "pca"}}
-    return evaluated(pipeline.runs, pipeline.finetuned["run"], **sections)
+    sections = {**outside(strangers), **EMBED}
+    return evaluated(pipeline.runs, pipeline.finetuned["run"], sections=sections)
 
 
 def test_a_segmentation_is_calibrated_over_its_pixels(segmented):
@@ -204,16 +202,15 @@ def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipelin
     run = Run(Path(shutil.copytree(pipeline.finetuned["run"], tmp_path / "finetune" / "shapes")))
     record(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
     shutil.copytree(pipeline.pretrained["run"], tmp_path / "pretrain" / "shapes")
-    result = evaluated(tmp_path, run.folder, features={"embed": "pca"})
+    result = evaluated(tmp_path, run.folder, sections=EMBED)
     assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after fine-tuning"]
     assert result["pretraining_seconds"] is None
     assert "--embed shows nothing of shapes, the weights that shapes began with: they are not at hand" in caplog.text
 
 
 def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, strangers):
-    uncertainty = {"ood": [str(strangers)], "mc_samples": 3}
     with pytest.raises(UsageError, match="would be exactly 0; fine-tune with --dropout"):
-        evaluated(pipeline.runs, pipeline.finetuned["run"], uncertainty=uncertainty)
+        evaluated(pipeline.runs, pipeline.finetuned["run"], sections=outside(strangers, mc_samples=3))
 
 
 def test_draws_without_other_photos_are_a_mistake():
@@ -233,7 +230,7 @@ def test_a_score_that_points_the_wrong_way_is_warned_of(caplog):
 
 
 def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
-    result = evaluated(pipeline.runs, pipeline.pretrained["run"], features={"embed": "pca"})
+    result = evaluated(pipeline.runs, pipeline.pretrained["run"], sections=EMBED)
     metrics = result["metrics"]
     assert list(metrics) == ["knn_accuracy", "linear_accuracy", "alignment", "uniformity", "effective_rank"]
     assert 0 <= metrics["alignment"] <= 4 and metrics["uniformity"] < 0 and metrics["effective_rank"] > 1
@@ -258,7 +255,7 @@ def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, 
     alone = shutil.copy(pipeline.pretrained["backbone"], tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="name photos to probe it with by --dataset"):
         evaluated(pipeline.runs, alone)
-    result = evaluated(pipeline.runs, alone, data={"dataset": str(strangers)})
+    result = evaluated(pipeline.runs, alone, dataset=str(strangers))
     assert list(result["metrics"]) == ["alignment", "uniformity", "effective_rank"] and result["n"] == 12
 
 
@@ -277,14 +274,14 @@ def test_what_a_backbone_cannot_answer_is_refused(pipeline: Pipeline, tmp_path):
     with pytest.raises(UsageError, match="scored one at a time"):
         evaluated(pipeline.runs, backbone, pipeline.finetuned["run"])
     with pytest.raises(UsageError, match="--ood needs a model that predicts"):
-        evaluated(pipeline.runs, backbone, uncertainty={"ood": ["shapes"]})
+        evaluated(pipeline.runs, backbone, sections=outside("shapes"))
     knobs = {"minimum": ["iou=0.5"], "at": "training", "empty": "0", "baseline": "zzz", "classes": ["q"], "size": 4}
     for name, value in knobs.items():
         flag = "min" if name == "minimum" else name
         with pytest.raises(UsageError, match=f"--{flag} needs a model that predicts"):
-            evaluated(pipeline.runs, backbone, data={name: value})
+            evaluated(pipeline.runs, backbone, **{name: value})
     with pytest.raises(UsageError, match="test photos only"):
-        evaluated(pipeline.runs, backbone, data={"split": "train"})
+        evaluated(pipeline.runs, backbone, split="train")
     (tmp_path / "pretrain" / "young").mkdir(parents=True)
     (tmp_path / "pretrain" / "young" / "environment.json").write_text("{}")
     with pytest.raises(RunError, match="simclrseg pretrain --resume young"):

@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from yaml import safe_dump, safe_load
 
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted
@@ -28,21 +25,21 @@ from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, ModelMetada
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights
 from simclrseg.runs import Run
+from tests.folders import write
 from tests.observers import stop_at
+from tests.small import HARDWARE, evaluated
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 1}
 
 
 def write_home(home: Path) -> Path:
     """Photos with masks of three colours, and the files that a command can name."""
     rng = np.random.default_rng(0)
-    colours = np.array([[0, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
     for number in range(20):
         mask = np.kron(rng.integers(0, 3, (2, 2)), np.ones((16, 16), np.int64))
         for name, pixels in (("images", rng.integers(0, 256, (32, 32, 3), np.uint8)), ("masks", colours[mask])):
-            (home / "labelled" / name).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(home / "labelled" / name / f"{number}.png"), pixels)
+            write(home / "labelled" / name / f"{number}.png", pixels)
     (home / "classes.yaml").write_text("ground: [0, 0, 0]\nleaf: [255, 0, 0]\n'no': [0, 255, 0]\n")
     (home / "figures.yaml").write_text(f"mean: {list(MEAN)}\nstd: {list(STD)}\n")
     torch.manual_seed(1)
@@ -133,7 +130,7 @@ def test_what_a_run_began_with_is_in_its_configuration(runs: Path) -> None:
 def test_a_model_is_scored_in_another_folder_without_the_files_of_its_run(
     runs: Path, tmp_path: Path, model: str
 ) -> None:
-    found = scored(runs / LABELLED / model, tmp_path)
+    found = evaluated(tmp_path, runs / LABELLED / model)
     assert found["n"] == 4 and 0 <= found["metrics"]["iou"] <= 1
 
 
@@ -147,13 +144,8 @@ def test_a_file_that_an_older_run_names_is_missed_only_where_it_is_needed(runs: 
     tree = safe_load((run / "config.yaml").read_text())
     tree["data"]["normalization"] = "/gone/figures.yaml"
     (run / "config.yaml").write_text(safe_dump(tree))
-    assert scored(run, tmp_path)["n"] == 4
+    assert evaluated(tmp_path, run)["n"] == 4
     tree["data"]["classes_file"] = "/gone/classes.yaml"
     (run / "config.yaml").write_text(safe_dump(tree))
     with pytest.raises(DataError, match=r"classes file /gone/classes.yaml cannot be read \(no such file\)"):
-        scored(run, tmp_path)
-
-
-def scored(model: Path, folder: Path) -> dict[str, Any]:
-    tree = {"data": {"models": [str(model)]}, "hardware": {"device": "cpu"}, "console": {"runs": str(folder)}}
-    return evaluate(EvaluateConfig.model_validate(tree))
+        evaluated(tmp_path, run)

@@ -20,12 +20,11 @@ from simclrseg.engine.history import EpochRecord, Plan
 from simclrseg.methods.simclr.method import SimCLRMethod
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
-from simclrseg.training.machine import Machine
 from simclrseg.training.train import Session
 from tests.engine.small import Images, train
 from tests.methods.test_simclr import task as simclr_task
 from tests.observers import stop_at
-from tests.small import SMALL_PRETRAIN, changed, in_runs
+from tests.small import MACHINE, SMALL_PRETRAIN, changed, in_runs
 
 
 def small(**run) -> PretrainConfig:
@@ -53,20 +52,18 @@ def test_knn_looks_at_labelled_photos_that_are_learned_from_and_at_no_others():
 
 def test_the_probe_is_the_same_for_every_seed_and_bounded(monkeypatch):
     monkeypatch.setattr(evaluators, "PROBED", 50)
-    machine = Machine(torch.device("cpu"), "fp32", 2)
     configs = [small(seed=seed) for seed in (0, 1)]
     every = [
         config.model_copy(update={"data": config.data.model_copy(update={"max_images": None})}) for config in configs
     ]
-    probes = [pretrain.prepare(Session("pretrain", config, machine)).validation for config in every]
+    probes = [pretrain.prepare(Session("pretrain", config, MACHINE)).validation for config in every]
     first, second = (probe.samples.indices.tolist() for probe in probes)
     assert first == second
     assert len(set(first)) == 50
 
 
 def test_there_is_no_knn_where_it_is_switched_off():
-    machine = Machine(torch.device("cpu"), "fp32", 2)
-    assert pretrain.prepare(Session("pretrain", small(knn_every=0), machine)).validation is None
+    assert pretrain.prepare(Session("pretrain", small(knn_every=0), MACHINE)).validation is None
 
 
 @pytest.mark.parametrize("dataset", [unlabelled(40), Shapes(4)], ids=["no labels", "too few"])

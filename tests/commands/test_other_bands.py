@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import photos_to_train_on, pretrain
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
@@ -28,9 +26,9 @@ from simclrseg.training.normalization import choose_normalization
 from simclrseg.weights.seen import warn_if_seen
 from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
-from tests.small import export_nothing
+from tests.folders import write_pairs
+from tests.small import HARDWARE, evaluated, export_nothing
 
-HARDWARE = {"device": "cpu", "precision": "fp32", "workers": 2}
 PATCHES, PHOTOS = 8, 40
 
 
@@ -61,23 +59,12 @@ class Runs:
         }
         return Path(finetune(FinetuneConfig.model_validate(config))["run"])
 
-    def evaluate(self, run: Path, **data: Any) -> dict[str, Any]:
-        config = {
-            "data": {"models": [str(run)], **data},
-            "hardware": {"device": "cpu"},
-            "console": {"runs": str(self.folder)},
-        }
-        return evaluate(EvaluateConfig.model_validate(config))
-
 
 def write_photos(folder: Path) -> Path:
     """Photos with masks and a list of test photos."""
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(PHOTOS):
-        image = photo(index, height=32, width=32)
-        cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
-        cv2.imwrite(str(folder / "masks" / f"{index}.png"), (image[:, :, 0] > 127).astype(np.uint8) * 255)
+    photos = [photo(index, height=32, width=32) for index in range(PHOTOS)]
+    masks = [(image[:, :, 0] > 127).astype(np.uint8) * 255 for image in photos]
+    write_pairs(folder, {str(index): (photos[index], masks[index]) for index in range(PHOTOS)})
     (folder / "test.txt").write_text("\n".join(map(str, range(10))))
     return folder
 
@@ -166,8 +153,8 @@ def test_evaluate_warns_of_test_photos_that_pretraining_saw(
     count = overlap(metadata.seen, photo_hashes(open_dataset(str(runs.photos)), test)).seen
     assert 0 < count < 10
     with caplog.at_level(logging.WARNING):
-        runs.evaluate(model)
-        runs.evaluate(model, split="train")  # says once what it was trained on, in words of its own
+        evaluated(runs.folder, model)
+        evaluated(runs.folder, model, split="train")  # says once what it was trained on, in words of its own
     assert [record.message for record in caplog.records] == [
         f"{count} of 10 photos to be scored were seen in training, with or without labels "
         f"({metadata.pretrained}): expect lower scores on new photos",
@@ -181,7 +168,7 @@ def test_copies_of_photos_that_were_trained_on_are_found_out(
     copy = write_photos(tmp_path / "copy")
     (copy / "test.txt").write_text("\n".join(map(str, range(20, 30))))
     with caplog.at_level(logging.WARNING):
-        runs.evaluate(model, dataset=str(copy))
+        evaluated(runs.folder, model, dataset=str(copy))
     assert "10 of 10 photos to be scored were seen in training" in caplog.text
 
 
@@ -203,7 +190,7 @@ def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypa
 
     monkeypatch.setattr(opening, "open_dataset", other_bands)
     with pytest.raises(DataError, match=r"has the bands red, green, blue, nir up to 255, but the model was trained on"):
-        runs.evaluate(model, dataset=str(runs.photos))
+        evaluated(runs.folder, model, dataset=str(runs.photos))
 
 
 def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: Runs) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.predict import PredictConfig
@@ -22,8 +21,9 @@ from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import Run
+from tests.folders import write_noise
 from tests.observers import stop_at
-from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, evaluated, in_runs
 
 
 def photo(path: Path) -> Path:
@@ -95,10 +95,7 @@ def test_test_scores_are_kept_at_both_resolutions(pipeline):
 
 
 def test_evaluate_repeats_the_score_of_the_run(pipeline):
-    from simclrseg.commands.evaluate import evaluate
-
-    config = {"hardware": {"device": "cpu", "workers": 2}, "console": {"runs": str(pipeline.runs)}}
-    result = evaluate(EvaluateConfig.model_validate(config))
+    result = evaluated(pipeline.runs)
     expected = pipeline.finetuned["test"]["original"]["metrics"]
     assert {name: result["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
     report = Path(result["report"])
@@ -107,17 +104,9 @@ def test_evaluate_repeats_the_score_of_the_run(pipeline):
 
 
 def test_evaluate_notices_that_the_classes_are_others(pipeline, tmp_path):
-    from simclrseg.commands.evaluate import evaluate
-
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(20):
-        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
-        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), rng.integers(0, 3, (32, 32), np.uint8))
-    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    photos = write_noise(tmp_path, 20, values=3)
     with pytest.raises(DataError, match="but the model was trained for background"):
-        evaluate(EvaluateConfig.model_validate(config))
+        evaluated(pipeline.runs, dataset=str(photos))
 
 
 def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
@@ -275,30 +264,20 @@ def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_
 
 
 def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path, caplog):
-    from simclrseg.commands.evaluate import evaluate
-
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(20):
-        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
-        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), 255 * rng.integers(0, 2, (32, 32), np.uint8))
-    config = {"data": {"dataset": str(tmp_path)}, "console": {"runs": str(pipeline.runs)}}
+    photos = write_noise(tmp_path, 20, scale=255)
     with caplog.at_level("WARNING", logger="simclrseg"):
-        assert evaluate(EvaluateConfig.model_validate(config))["n"] > 0
+        assert evaluated(pipeline.runs, dataset=str(photos))["n"] > 0
     assert "the second is the foreground of both" in caplog.text
 
 
 def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
-    from simclrseg.commands.evaluate import evaluate
     from simclrseg.commands.predict import predict
     from simclrseg.data.datasets.base import DatasetOptions
     from simclrseg.data.datasets.locate import open_dataset
     from simclrseg.metrics.counts import binary_metrics, confusion_matrix
 
     shapes = open_dataset("shapes", DatasetOptions())
-    hardware = {"device": "cpu"}
-    report = Path(evaluate(EvaluateConfig.model_validate(in_runs({"hardware": hardware}, pipeline.runs)))["report"])
+    report = Path(evaluated(pipeline.runs)["report"])
     rows = (report / "per_image.csv").read_text().splitlines()[1:4]
     for row in rows:
         key, iou, *_ = row.split(",")

@@ -31,13 +31,12 @@ from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata
-from simclrseg.training.machine import Machine
 from simclrseg.training.train import Session
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained
 from tests.observers import stop_at
+from tests.small import HARDWARE, MACHINE
 
-CPU = Machine(torch.device("cpu"), "fp32", 1)
 PHOTOS = 70
 
 
@@ -47,7 +46,7 @@ def config(root: Path, **sections) -> PretrainConfig:
         "model": {"method": "reconstruction", "backbone": "resnet18"},
         "reconstruction": {"held_out": 0.1},
         "training": {"epochs": 2, "batch_size": 16},
-        "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
+        "hardware": HARDWARE,
         "console": {"runs": str(root)},
     }
     changed = {name: {**tree.get(name, {}), **values} for name, values in sections.items()}
@@ -159,7 +158,7 @@ def small_finetune(run: Path, *, dry: bool = False, **model) -> FinetuneConfig:
             "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.1},
             "model": {"pretrained": str(run), **model},
             "training": {"epochs": 1, "batch_size": 8},
-            "hardware": {"device": "cpu", "precision": "fp32", "workers": 2},
+            "hardware": HARDWARE,
             "run": {"dry_run": dry},
             "console": {"runs": str(run.parents[1])},
         },
@@ -221,12 +220,14 @@ def test_the_encoder_alone_can_be_taken_out_of_either_file(run):
 def test_nothing_is_held_out_where_nothing_is_scored(run):
     assert len(method_of(Knobs(held_out=0.0)).held_out(1000)) == 0
     assert len(method_of(Knobs()).held_out(100_000)) == 500
-    prepared = recipe.prepare(Session("pretrain", config(run, run={"knn_every": 0}), CPU))
+    prepared = recipe.prepare(Session("pretrain", config(run, run={"knn_every": 0}), MACHINE))
     assert len(prepared.learned) == PHOTOS and not prepared.held_out and prepared.validation is None
 
 
 def test_the_held_out_photos_do_not_depend_on_the_seed(run):
-    one, other = (recipe.prepare(Session("pretrain", config(run, run={"seed": seed}), CPU)).held_out for seed in (0, 1))
+    one, other = (
+        recipe.prepare(Session("pretrain", config(run, run={"seed": seed}), MACHINE)).held_out for seed in (0, 1)
+    )
     assert one == other
 
 

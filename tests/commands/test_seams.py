@@ -20,9 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
@@ -32,7 +30,9 @@ from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import IMAGENET_MEAN, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights
+from tests.folders import write
 from tests.observers import stop_at
+from tests.small import evaluated
 
 TREE = Path(__file__).parents[2]
 SIDE = 32
@@ -96,11 +96,6 @@ def write_sets(folder: Path) -> Path:
         metadata = ModelMetadata(task="backbone", encoder=encoder, image_size=SIDE)
         save_weights(folder / f"{encoder}.safetensors", build_backbone(encoder).state_dict(), metadata)
     return folder
-
-
-def write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), pixels)
 
 
 def config_of(row: Row, sets: Path, runs: Path, *, optimizer: str = "adam") -> FinetuneConfig:
@@ -218,12 +213,7 @@ def check_finished(run: Path, value: dict[str, str], folder: Path) -> None:
     test = json.loads((run / "test.json").read_text())
     test = test.get("original", test)
     assert test["n"] == 6
-    tree = {
-        "data": {"models": [str(run / ONNX_FILE)]},
-        "hardware": {"device": "cpu", "workers": 1},
-        "console": {"runs": str(folder)},
-    }
-    found = evaluate(EvaluateConfig.model_validate(tree))
+    found = evaluated(folder, run / ONNX_FILE)
     assert found["n"] == 6
     assert {name: found["metrics"][name] for name in test["metrics"]} == pytest.approx(test["metrics"], abs=2e-3)
 

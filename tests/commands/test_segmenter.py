@@ -14,10 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.datasets.shapes import KINDS, Shapes
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
@@ -28,24 +26,10 @@ from simclrseg.targets.segment.examine import class_weights, examine_masks
 from simclrseg.targets.segment.examples import Examples
 from simclrseg.targets.segment.open import open_masks
 from simclrseg.targets.segment.target import SegmentationTarget
+from tests.folders import write_figures
+from tests.small import evaluated
 
 CLASSES = ("background", "disc", "square", "triangle")
-
-
-def write_figures(folder: Path, count: int = 24) -> Path:
-    """Shapes with a class for each kind; stars, the last kind, are ignored."""
-    shapes = Shapes(count)
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(count):
-        ids = (1 + shapes.labels[index]) % (1 + len(KINDS))
-        mask = shapes.mask(index) * np.uint8(255 if ids == 4 else ids)
-        Image.fromarray(shapes.image(index)[::2, ::2]).save(folder / "images" / f"{index:02d}.png")
-        Image.fromarray(mask[::2, ::2]).save(folder / "masks" / f"{index:02d}.png")
-    (folder / "classes.yaml").write_text(
-        "background: [0, 0, 0]\ndisc: [255, 0, 0]\nsquare: [0, 255, 0]\ntriangle: '#0000ff'\n"
-    )
-    return folder
 
 
 def config_of(folder: Path, **sections: dict[str, Any]) -> FinetuneConfig:
@@ -135,10 +119,7 @@ def test_the_split_of_the_fold_is_kept(finetuned):
 
 
 def test_evaluate_repeats_the_score_of_the_run(finetuned):
-    from simclrseg.commands.evaluate import evaluate
-
-    tree = {"hardware": {"device": "cpu", "workers": 1}, "console": {"runs": str(finetuned.runs)}}
-    result = evaluate(EvaluateConfig.model_validate(tree))
+    result = evaluated(finetuned.runs)
     expected = finetuned.result["test"]["original"]
     metrics = {name: result["metrics"][name] for name in expected["metrics"]}
     assert metrics == pytest.approx(expected["metrics"], abs=1e-12)

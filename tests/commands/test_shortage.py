@@ -13,10 +13,8 @@ import pytest
 from torch import Tensor
 
 from simclrseg.commands import finetune as recipe
-from simclrseg.commands.evaluate import evaluate
 from simclrseg.commands.finetune import finetune, prepare
 from simclrseg.commands.pretrain import pretrain
-from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import (
@@ -38,10 +36,8 @@ from simclrseg.targets.classify.task import Classification
 from simclrseg.targets.segment.task import Segmentation
 from simclrseg.training import train as training
 from simclrseg.training.train import Session, Trainer
-from tests.commands.test_classify import colours
-from tests.commands.test_segmenter import write_figures
-from tests.commands.test_wiring import CPU
-from tests.small import changed
+from tests.folders import write_colours, write_figures
+from tests.small import MACHINE, changed, evaluated
 
 
 class Memory:
@@ -104,15 +100,6 @@ def config_of(photos: Path, runs: Path, **run: Any) -> FinetuneConfig:
     return FinetuneConfig.model_validate(tree)
 
 
-def scored(run: Run, **data: Any) -> dict[str, Any]:
-    tree = {
-        "data": {"models": [run.name], **data},
-        "hardware": {"device": "cpu", "workers": 1},
-        "console": {"runs": str(run.root)},
-    }
-    return evaluate(EvaluateConfig.model_validate(tree))
-
-
 BOTH = pytest.mark.parametrize("short", ["segment", "classify"], indirect=True)
 ONE = pytest.mark.parametrize("short", ["classify"], indirect=True)
 
@@ -125,7 +112,7 @@ def short(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "segment":
         write_figures(photos, 48)
     else:
-        colours(photos, {"blue": 20, "green": 20})
+        write_colours(photos, {"blue": 20, "green": 20})
     memory.holds, memory.most = 4, 0
     with pytest.raises(OutOfMemory) as caught:
         finetune(config_of(photos, runs), observers=[Watcher(memory, then=2)])
@@ -169,20 +156,20 @@ def test_a_run_that_was_short_is_finished_without_a_step(short: Path, unfinished
     run = Run(unfinished.folder)
     assert run.finished and run.holds(ONNX_FILE) and run.holds("curves.png")
     memory.holds = 99
-    result = scored(run, batch_size=99)
+    result = evaluated(run.root, run.name, batch_size=99)
     assert memory.most > 4
     assert {name: result["metrics"][name] for name in metadata.metrics} == pytest.approx(metadata.metrics)
 
 
 @BOTH
 def test_an_unfinished_run_is_scored_in_its_micro_batches(unfinished: Run, memory: Memory) -> None:
-    assert scored(unfinished)["n"] > 4
+    assert evaluated(unfinished.root, unfinished.name)["n"] > 4
     assert memory.most == 4
     with pytest.raises(OutOfMemory, match=r"out of memory in batches of 5: try --batch-size 2$"):
-        scored(unfinished, batch_size=5)
+        evaluated(unfinished.root, unfinished.name, batch_size=5)
     memory.holds = 0
     with pytest.raises(OutOfMemory, match=r"out of memory in batches of 1: free some memory$"):
-        scored(unfinished, batch_size=1)
+        evaluated(unfinished.root, unfinished.name, batch_size=1)
     assert model_run(unfinished.root, unfinished.name) == unfinished  # export takes it too
 
 
@@ -245,7 +232,7 @@ def test_a_micro_batch_that_batch_norm_cannot_take_is_refused_before_anything_is
     photos = write_figures(tmp_path / "segment")
     tree = changed(config_of(photos, tmp_path / "runs").model_dump(), "training", micro_batch=1)
     tree = changed(changed(tree, "model", backbone="resnet18"), "data", image_size=64)  # whose last maps are of 2 x 2
-    session = Session("finetune", FinetuneConfig.model_validate(tree), CPU)
+    session = Session("finetune", FinetuneConfig.model_validate(tree), MACHINE)
     prepared = prepare(session)
     Trainer(session, prepared.learner, prepared.batches, None, learning_rate=1e-3, suggestion=None)  # not refused
     tree = changed(tree, "data", image_size=32)

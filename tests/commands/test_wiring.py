@@ -37,13 +37,12 @@ from simclrseg.training import forecast, train
 from simclrseg.training.evaluators import CollapseWarning
 from simclrseg.training.folder import open_run, resumed_run
 from simclrseg.training.forecast import Forecast
-from simclrseg.training.machine import Machine, prepare_machine
+from simclrseg.training.machine import prepare_machine
 from simclrseg.training.train import Session, Trainer
 from tests.cli.streams import unread
 from tests.observers import drive
-from tests.small import changed
+from tests.small import MACHINE, changed
 
-CPU = Machine(torch.device("cpu"), "fp32", 1)
 TINY: dict[str, Any] = {
     "data": {"dataset": ["shapes"], "image_size": 32},
     "model": {"backbone": "cnn"},
@@ -152,7 +151,7 @@ def begun(tmp_path_factory) -> Call:
 
 
 def prepared(**run):
-    return prepare(Session("pretrain", PretrainConfig.model_validate(changed(TINY, "run", **run)), CPU))
+    return prepare(Session("pretrain", PretrainConfig.model_validate(changed(TINY, "run", **run)), MACHINE))
 
 
 def first_photos(batches: Loader, *, epoch: int = 0) -> list[int]:
@@ -326,7 +325,7 @@ def test_each_process_learns_its_half_of_every_batch(monkeypatch):
 def test_the_least_micro_batch_of_all_processes_is_taken_by_all(tmp_path, monkeypatch, others, micro_batch):
     start = prepared()
     config = {**changed(TINY, "training", micro_batch="auto"), "console": {"runs": str(tmp_path)}}
-    session = Session("pretrain", PretrainConfig.model_validate(config), CPU)
+    session = Session("pretrain", PretrainConfig.model_validate(config), MACHINE)
     trainer = Trainer(session, start.task, start.batches, None, learning_rate=0.1, suggestion=None)
     monkeypatch.setattr(train, "fitting_micro_batch", lambda *_, **__: 8)
     monkeypatch.setattr(distributed, "largest", lambda number: max(number, -others))
@@ -369,7 +368,7 @@ def test_strict_stops_at_a_photo_that_cannot_be_read(photos):
 
 
 def test_strict_stops_where_a_photo_is_first_met_in_training(photos):
-    batches = prepare(Session("pretrain", of_folder(photos, strict=True), CPU)).batches
+    batches = prepare(Session("pretrain", of_folder(photos, strict=True), MACHINE)).batches
     with pytest.raises(ImageError, match=r"3a\.png|5a\.jpg"):
         next(batches.epoch(0))
 
