@@ -87,7 +87,7 @@ def together(function: Callable[[Path], None], folder: Path, processes: int = 2)
     for process in started:
         process.start()
     for process in started:
-        process.join(120)
+        process.join(300)
     assert [process.exitcode for process in started] == [0] * processes
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +27,12 @@ from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import IMAGENET_MEAN, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights
+from simclrseg.system import distributed
 from tests.folders import write
 from tests.observers import stop_at
+from tests.processes import together
 from tests.small import evaluated
 
-TREE = Path(__file__).parents[2]
 SIDE = 32
 PHOTOS = 30  # 6 to test, 22 to train, 2 to validate
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -218,18 +216,15 @@ def check_finished(run: Path, value: dict[str, str], folder: Path) -> None:
     assert {name: found["metrics"][name] for name in test["metrics"]} == pytest.approx(test["metrics"], abs=2e-3)
 
 
+def train_some(sets: Path, runs: Path) -> None:
+    """Train what two processes train too, as each of them."""
+    for number, row in enumerate(PROCESSES):
+        stopped(config_of(row, sets, runs / str(number), optimizer=STEADY), epoch=2)
+    distributed.dismiss()
+
+
 def test_two_processes_train_as_one_whatever_is_frozen_or_averaged(sets: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "tests.commands.two_processes", str(sets), str(tmp_path)]
-    processes = [
-        subprocess.Popen(command, cwd=TREE, env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    together(partial(train_some, sets), tmp_path)
     for number, row in enumerate(PROCESSES):
         alone = stopped(config_of(row, sets, tmp_path / "alone" / str(number), optimizer=STEADY), epoch=2)
         both = last_state(tmp_path / str(number))

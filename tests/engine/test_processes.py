@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,7 @@ from torch import Tensor, nn
 from simclrseg.engine.batch_norm import SynchronizedBatchNorm, synchronized
 from simclrseg.losses.nt_xent import chance_level
 from tests.engine import two_processes as single
-
-TREE = Path(__file__).parents[2]
+from tests.processes import together
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def both(folder: Path) -> list[dict[str, Any]]:
     """What each of two processes computed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "tests.engine.two_processes", str(folder)]
-    processes = [
-        subprocess.Popen(command, cwd=TREE, env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    together(single.main, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -1,9 +1,8 @@
-"""What tests/engine/test_processes.py runs twice at once: `python -m tests.engine.two_processes FOLDER`."""
+"""What tests/engine/test_processes.py runs in two processes at once."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -226,7 +225,3 @@ def main(folder: Path) -> None:
     results["failure"] = distributed.first_failure(3 + distributed.rank())
     results["farewell"] = time.perf_counter() - began
     torch.save(results, folder / f"{distributed.rank()}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
