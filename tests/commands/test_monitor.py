@@ -22,7 +22,7 @@ from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 from simclrseg.training.train import Session
 from tests.engine.small import Images, train
-from tests.methods.test_simclr import task as simclr_task
+from tests.methods.simclr import small_simclr
 from tests.observers import stop_at
 from tests.small import MACHINE, SMALL_PRETRAIN, changed, in_runs
 
@@ -108,7 +108,7 @@ def test_no_collapse_no_warning(caplog):
 
 
 def test_dead_features_are_told_of_in_training(tmp_path, caplog):
-    simclr = simclr_task()
+    simclr = small_simclr()
     for parameter in simclr.model.backbone.parameters():
         parameter.requires_grad_(False).zero_()
     simclr.model.backbone.stage[1].bias.fill_(1)

@@ -52,6 +52,10 @@ def network(norm: Callable[[int], nn.Module] = nn.BatchNorm2d, *, out: int = 2, 
     )
 
 
+def group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(2, channels)
+
+
 def pixels(batch: Batch) -> Tensor:
     return batch["image"].flatten(0, -4).permute(0, 3, 1, 2).float() / 255 - 0.5
 
@@ -170,3 +174,8 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert same(getattr(first, part), getattr(second, part)), part
     for name in ("metrics.csv", "metrics.jsonl"):
         assert (a / name).read_bytes() == (b / name).read_bytes()
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """The distance from the second, as a share of its length."""
+    return float((a - b).norm() / b.norm())

@@ -25,14 +25,13 @@ from simclrseg.engine.task import SeparableTask
 from simclrseg.errors import OutOfMemory
 from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
-from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.normalize import Normalize
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.segment.task import Segmentation
-from tests.engine.small import CPU, Classification, Contrast, Images, network, same, train
+from tests.engine.small import CPU, Classification, Contrast, Images, group_norm, network, same, train
+from tests.methods.simclr import simclr
 
 GB = 10**9
 MB = 10**6
@@ -40,16 +39,6 @@ MB = 10**6
 
 def fields(size: int, views: int = 2) -> dict:
     return {"index": ((), np.int64), "image": ((views, size, size, 3), np.uint8)}
-
-
-def without_batch_norm() -> torch.nn.Module:
-    return network(lambda channels: torch.nn.GroupNorm(2, channels), out=8)
-
-
-def simclr(encoder: str = "resnet18") -> SimCLR:
-    task = SimCLR(build_backbone(encoder), Normalize(IMAGENET_MEAN, IMAGENET_STD))
-    task.model.to(memory_format=torch.channels_last)
-    return task
 
 
 def test_the_count_is_that_of_a_network_known_by_hand() -> None:
@@ -111,7 +100,7 @@ def test_a_network_whose_shapes_depend_on_its_data_is_measured_in_earnest() -> N
 def test_a_real_step_takes_what_was_measured() -> None:
     program = """
 import torch
-from tests.engine.test_footprint import simclr
+from tests.methods.simclr import simclr
 task = simclr()
 task.model.train()
 for n in (8, 72):
@@ -166,7 +155,7 @@ def test_batch_norm_tears_two_equal_views_apart_where_it_sees_few_photos(photos:
 
 def test_contrast_through_batch_norm_needs_several_photos_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert least_micro_batch(simclr()) == 8
-    assert least_micro_batch(Contrast(without_batch_norm())) == 1
+    assert least_micro_batch(Contrast(network(group_norm, out=8))) == 1
     assert least_micro_batch(Classification(network())) == 1
     monkeypatch.setattr(module, "world_size", lambda: 3)
     assert least_micro_batch(simclr()) == 3  # of each process, and batch norm sees all
@@ -197,7 +186,7 @@ def test_a_frozen_batch_norm_and_two_views_can_do_with_one_image() -> None:
     task.model.encoder.requires_grad_(False)  # whose last maps have one pixel
     assert least_together(task, {"image": ((32, 32, 3), np.uint8), "mask": ((32, 32), np.uint8)}) == 1
     assert least_together(simclr(), fields(32)) == 1
-    assert least_together(Contrast(without_batch_norm()), fields(8)) == 1
+    assert least_together(Contrast(network(group_norm, out=8)), fields(8)) == 1
 
 
 @pytest.mark.parametrize(("free", "share"), [(9 * GB, 3 * GB), (None, None)])
@@ -223,7 +212,7 @@ class Full(Contrast):
     """Runs out of memory at one micro-batch, from 1."""
 
     def __init__(self, at: int, error: Exception) -> None:
-        super().__init__(without_batch_norm())
+        super().__init__(network(group_norm, out=8))
         self.at, self.error, self.passes = at, error, 0
 
     def embed(self, batch):
@@ -249,7 +238,7 @@ def test_out_of_memory_is_one_line_and_the_last_checkpoint_stands(tmp_path, erro
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
     assert (tmp_path / "checkpoints/last/state.pt").exists()
-    again, _ = train(tmp_path, task=Contrast(without_batch_norm()), data=Images(4, 12, views=2), micro_batch=6)
+    again, _ = train(tmp_path, task=Contrast(network(group_norm, out=8)), data=Images(4, 12, views=2), micro_batch=6)
     assert [record.epoch for record in again.history] == [1, 2, 3]
 
 

@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept, number_of_parts, split
 from simclrseg.engine.task import Batch, Logs, SeparableTask, Task
-from tests.engine.small import CPU, Classification, Contrast, Images, network
-
-
-def group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(2, channels)
+from tests.engine.small import CPU, Classification, Contrast, Images, group_norm, network, relative
 
 
 def gradient(
@@ -32,10 +28,6 @@ def gradient(
     options = {"micro_batch": micro_batch, "together": together}
     loss, logs = accumulate_gradient(task, batch, step=7, **options, passes=Passes(CPU, precision, 3), scaler=scaler)
     return torch.cat([p.grad.flatten() for p in task.model.parameters()]), loss, logs
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
 
 
 def one_batch(size: int, *, views: int = 1) -> Batch:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from simclrseg.engine.batch_norm import SynchronizedBatchNorm, synchronized
 from simclrseg.losses.nt_xent import chance_level
 from tests.engine import two_processes as single
+from tests.engine.small import relative
 from tests.processes import together
 
 
@@ -25,10 +26,6 @@ def both(folder: Path) -> list[dict[str, Any]]:
     """What each of two processes computed."""
     together(single.main, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
 
 
 def assert_same(results: list[Any], expected: Any) -> None:

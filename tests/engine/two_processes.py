@@ -24,7 +24,7 @@ from simclrseg.losses.segmentation import bce
 from simclrseg.methods.simclr.task import SimCLR
 from simclrseg.system import distributed
 from simclrseg.targets.segment.task import Segmentation
-from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, network, pixels
+from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, group_norm, network, pixels
 
 BATCH = 16
 STOP_AT = 5  # the step after which the second process gets a signal
@@ -70,10 +70,6 @@ def share(batch: Batch) -> Batch:
     rank, world = distributed.rank(), distributed.world_size()
     length = len(batch["image"])
     return {name: tensor[length * rank // world : length * (rank + 1) // world] for name, tensor in batch.items()}
-
-
-def group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(2, channels)
 
 
 def step(task: Task, batch: Batch, micro_batch: int | None, together: int = 1) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from simclrseg.engine.loop import evaluate
 from simclrseg.engine.task import Batch, Logs
@@ -18,26 +17,7 @@ from simclrseg.metrics.representation import alignment, effective_rank, knn_accu
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
 from tests.engine.small import CPU, Images, train
-
-HALF = (0.5, 0.5, 0.5)
-
-
-class Backbone(nn.Module):
-    """An encoder in miniature: its last stage is what counts."""
-
-    out_channels = (3, 8)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [x, self.stage(x)]
-
-
-def task(**options: float) -> SimCLR:
-    torch.manual_seed(0)
-    return SimCLR(Backbone(), Normalize(HALF, HALF), projection_hidden=[16], projection_dim=8, **options)
+from tests.methods.simclr import HALF, small_simclr
 
 
 def batch(size: int = 6) -> Batch:
@@ -49,9 +29,9 @@ def loss_of(simclr: SimCLR, data: Batch) -> tuple[torch.Tensor, Logs]:
 
 
 def test_the_loss_is_nt_xent_of_both_views_in_one_forward_pass() -> None:
-    simclr, data = task(temperature=0.2), batch()
+    simclr, data = small_simclr(temperature=0.2), batch()
     views = data["image"].permute(1, 0, 4, 2, 3).float() / 127.5 - 1  # (2, N, 3, S, S)
-    reference = task(temperature=0.2)
+    reference = small_simclr(temperature=0.2)
     z1, z2 = reference.model(torch.cat(list(views))).chunk(2)
     loss, logs = loss_of(simclr, data)
     assert loss.item() == pytest.approx(nt_xent(z1, z2, 0.2).item(), rel=1e-4)
@@ -61,7 +41,7 @@ def test_the_loss_is_nt_xent_of_both_views_in_one_forward_pass() -> None:
 
 
 def test_embeddings_keep_the_views_of_a_photo_together() -> None:
-    simclr, data = task(), batch()
+    simclr, data = small_simclr(), batch()
     simclr.model.eval()
     embeddings = simclr.embed(data)
     assert embeddings.shape == (6, 2, 8)
@@ -81,7 +61,7 @@ class Colours(Images):
 
 def test_training_takes_the_loss_below_chance_and_finds_views_again(tmp_path: Path) -> None:
     data = Colours(4, 8, views=2)
-    result, _ = train(tmp_path, task=task(temperature=0.5), data=data, epochs=8, learning_rate=0.05)
+    result, _ = train(tmp_path, task=small_simclr(temperature=0.5), data=data, epochs=8, learning_rate=0.05)
     first, last = result.history[0].train, result.last
     assert list(last) == ["loss", "top1", "chance", "alignment", "uniformity", "effective_rank"]
     assert last["alignment"] < first["alignment"]
@@ -103,7 +83,7 @@ def test_a_real_encoder_is_trained_through_its_head() -> None:
 
 
 def test_alignment_and_uniformity_are_those_of_the_projections() -> None:
-    simclr, data = task(), batch()
+    simclr, data = small_simclr(), batch()
     simclr.model.eval()
     z1, z2 = simclr.embed(data).unbind(1)
     _, logs = simclr.batch_loss(torch.stack([z1, z2], dim=1), 0)
@@ -112,16 +92,16 @@ def test_alignment_and_uniformity_are_those_of_the_projections() -> None:
 
 
 def test_effective_rank_is_that_of_the_backbones_features() -> None:
-    simclr, data = task(), batch()
+    simclr, data = small_simclr(), batch()
     simclr.embed(data)
-    same = task()
+    same = small_simclr()
     features = pooled_features(same.model.backbone, same.normalize(data["image"].flatten(0, 1)))
     assert float(simclr.measure()["effective_rank"]) == pytest.approx(float(effective_rank(features)), rel=1e-4)
     assert not simclr.model.features.requires_grad
 
 
 def test_features_that_are_all_the_same_are_seen_though_the_head_spreads_them() -> None:
-    simclr = task()
+    simclr = small_simclr()
     for parameter in simclr.model.backbone.parameters():
         torch.nn.init.zeros_(parameter)
     torch.nn.init.ones_(simclr.model.backbone.stage[1].bias)
@@ -131,7 +111,7 @@ def test_features_that_are_all_the_same_are_seen_though_the_head_spreads_them() 
 
 
 def test_knn_lets_every_fifth_photo_ask_the_others_and_leaves_the_model_as_it_was() -> None:
-    simclr, data = task(), Images(5, 7)
+    simclr, data = small_simclr(), Images(5, 7)
     before = {name: value.clone() for name, value in simclr.model.state_dict().items()}
     scores = evaluate(simclr, data, device=CPU)
     assert simclr.model.training
