@@ -139,7 +139,6 @@ def test_a_terminal_shows_a_bar_with_log_lines_above_it(capsys, open_terminal):
                 step=1, epoch=1, learning_rate=0.1, logs={"loss": 0.5}, images=10, seconds=1.0, data_seconds=0.0
             )
         )
-        progress._bar.refresh()
         log.info("a fact")
         sys.stdout.write("a result\n")
         assert sys.stderr is not terminal
@@ -204,11 +203,17 @@ def test_a_download_shows_bytes_speed_and_eta(open_terminal):
         progress(20_000_000, 100_000_000)
         clock.now += 2
         progress(60_000_000, 100_000_000)
-        progress._bar.refresh()
-        progress(100_000_000, 100_000_000)
-        assert not progress.shown, "what is made of the file may take a while"
     assert "60.0 of 100.0 MB  20 MB/s  ETA 0:00:02" in terminal.getvalue()
     assert "60%" in terminal.getvalue()
+
+
+def test_the_bar_of_a_download_goes_when_all_is_there(open_terminal):
+    open_terminal()
+    with session(quiet=False), DownloadProgress() as progress:
+        progress(20_000_000, 100_000_000)
+        assert progress.shown
+        progress(100_000_000, 100_000_000)
+        assert not progress.shown, "what is made of the file may take a while"
 
 
 def test_a_long_download_without_a_terminal_says_how_far_it_is(capsys):

@@ -13,11 +13,13 @@ from safetensors.numpy import load_file
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.data import cache
 from simclrseg.data.augment import STRENGTHS
+from simclrseg.data.cache import cached
+from simclrseg.data.datasets.base import FileDataset
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import dump_config, parse_config
 from simclrseg.system.files import write_text
+from simclrseg.targets.segment.open import open_masks
 from tests.data.fakes import photo
 from tests.folders import write_pairs
 from tests.small import HARDWARE
@@ -101,12 +103,16 @@ def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):
         "hardware": HARDWARE,
         "console": {"runs": str(photos.parent / "runs")},
     }
+    config = parse_config(FinetuneConfig, tree)
     with pytest.raises(KeyboardInterrupt):
-        finetune(parse_config(FinetuneConfig, tree))
+        finetune(config)
     files = sorted(folder.iterdir())
     assert [path.name.split("-")[1] for path in files] == ["masks", "photos"]
     assert len(read) == 16  # without the fifth that is for the test
-    assert all(cache._File.open(file, 20, channels=c).missing(read) == 0 for file, c in zip(files, (1, 3), strict=True))
+    kept = cached(open_masks(config.data), read, where="disk", masks=True)
+    monkeypatch.setattr(FileDataset, "image", pytest.fail)
+    monkeypatch.setattr(FileDataset, "mask", pytest.fail)
+    assert all(kept.image(index).any() and kept.mask(index).size for index in read)
 
 
 def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise(photos):

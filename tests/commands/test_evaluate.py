@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 
 from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
-from simclrseg.commands.evaluate import OWN, _folder_of, _missed
+from simclrseg.commands.evaluate import OWN
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
@@ -25,9 +24,7 @@ from simclrseg.evaluation.exported import open_exported
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST
-from simclrseg.scores.results import Estimate, Report
 from simclrseg.targets.base import elsewhere
-from tests.evaluation.test_report import segmented
 from tests.exporters.small import with_props
 from tests.folders import write_colours, write_pairs
 from tests.inference.models import brightness, dominant_band
@@ -164,18 +161,21 @@ def test_a_gate_that_is_not_met_says_value_and_interval(run, tmp_path):
     assert result["missed"] == [f"iou of {run.name} is {value:.4f} [{low:.4f}, {high:.4f}], less than 0.999"]
 
 
-def test_a_gate_of_a_metric_without_a_value_says_so():
-    model = segmented(1)
-    report = Report(Path(), (replace(model, metrics={"iou": Estimate(float("nan"))}),))
-    assert _missed(report, {"iou": 0.1}) == ["iou of run has no value"]
+def test_a_gate_of_a_metric_without_a_value_says_so(run, tmp_path):
+    blind = copied(run, tmp_path / "a" / "finetune" / "blind", noise=-1000.0)  # finds nothing, where nothing is
+    photos = write_photos(tmp_path / "photos", 4)
+    (photos / "test.txt").write_text("0\n")
+    result = evaluated(tmp_path, blind, dataset=str(photos), empty="nan", minimum=["iou=0.1", "accuracy=0.1"])
+    assert result["missed"] == ["iou of blind has no value"]
 
 
-def test_no_folder_of_a_model_takes_the_place_of_a_file_of_the_report(compared, tmp_path):
+def test_no_folder_of_a_model_takes_the_place_of_a_file_of_the_report(compared, run, tmp_path):
     own = [path.name for path in Path(compared["report"]).iterdir() if path.is_file() or path.name == "worst"]
     assert len(own) >= 8 and all(OWN.fullmatch(name) for name in own)
-    models = tuple(segmented(1, name=name, path=Path("runs", name)) for name in ("report.html", "Worst", "metrics"))
-    folders = [_folder_of(model, Report(tmp_path, models)).name for model in models]
-    assert folders == ["1-report", "2-Worst", "metrics"]
+    models = [copied(run, tmp_path / "finetune" / name) for name in ("report.html", "Worst", "metrics")]
+    report = Path(evaluated(tmp_path, *models)["report"])
+    assert [path.parent.name for path in sorted(report.glob("*/per_image.csv"))] == ["1-report", "2-Worst", "metrics"]
+    assert (report / "report.html").is_file() and (report / "worst").is_dir()
 
 
 @pytest.mark.parametrize("text", ["bce=0.5", "iou", "iou=high", "iou=2", "iuo=0.5"])

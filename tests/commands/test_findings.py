@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import re
 import shutil
 import sys
@@ -25,6 +24,7 @@ from simclrseg.evaluation.detection import energy
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
+from simclrseg.targets.classify.target import ClassificationTarget
 from tests.folders import write_colours
 from tests.small import Pipeline, classifying, evaluated
 
@@ -79,8 +79,6 @@ def test_a_classifier_is_calibrated_over_its_photos(classified):
 
 def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, strangers, root):
     import torch
-
-    from simclrseg.targets.classify.target import ClassificationTarget
 
     found = classified["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy", "energy", "mutual_information"} and "pixel" not in found
@@ -144,7 +142,7 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classif
 
 def test_features_of_too_few_photos_are_refused_before_anything_is_scored(root, classifier, pipeline, monkeypatch):
     few = write_colours(root / "few", {"blue": 2, "green": 2})
-    monkeypatch.setattr("simclrseg.commands.evaluate._evaluated", pytest.fail)
+    monkeypatch.setattr(ClassificationTarget, "score", pytest.fail)
     monkeypatch.setattr("simclrseg.evaluation.probe.probe", pytest.fail)
     for runs, model in ((root / "runs", classifier["run"]), (pipeline.runs, pipeline.pretrained["run"])):
         asked = {"dataset": str(few), "split": "all" if model == classifier["run"] else "test"}
@@ -216,17 +214,6 @@ def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, s
 def test_draws_without_other_photos_are_a_mistake():
     with pytest.raises(UsageError, match="name some with"):
         parse_config(EvaluateConfig, {"uncertainty": {"mc_samples": 3}})
-
-
-def test_a_score_that_points_the_wrong_way_is_warned_of(caplog):
-    from simclrseg.evaluation.detection import detection
-    from simclrseg.evaluation.ood import _tell
-
-    with caplog.at_level(logging.WARNING):
-        _tell("others", {"image": {"msp": detection(np.array([0.1, 0.2]), np.array([0.3, 0.4]))}})
-        assert not caplog.records
-        _tell("others", {"image": {"msp": detection(np.array([0.3, 0.4]), np.array([0.1, 0.2]))}})
-    assert "AUROC below 0.5 (msp per image 0.000)" in caplog.text
 
 
 def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):

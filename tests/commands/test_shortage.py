@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from simclrseg.commands import finetune as recipe
 from simclrseg.commands.finetune import finetune, prepare
@@ -243,7 +245,7 @@ def test_a_micro_batch_that_batch_norm_cannot_take_is_refused_before_anything_is
 
 
 def test_reconstructions_are_painted_in_micro_batches_and_a_run_that_was_short_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     tree: dict[str, Any] = {
         "data": {"dataset": ["shapes"], "image_size": 32, "max_images": 40},
@@ -254,20 +256,19 @@ def test_reconstructions_are_painted_in_micro_batches_and_a_run_that_was_short_i
         "run": {"knn_every": 1},
         "console": {"runs": str(tmp_path)},
     }
-    shown, paint, lengths = Reconstruction.paint, Reconstruction._paint, []
+    shown, lengths = Reconstruction.paint, []
 
-    def limited(task: Any, images: Tensor, cut: Tensor) -> Any:
-        if not task.model.training:
-            lengths.append(len(images))  # the first is a single one, of which only the shapes are looked at
-        return paint(task, images, cut)
+    def seen(network: nn.Module, inputs: tuple[Tensor]) -> None:
+        if isinstance(network, SegmentationModel) and not network.training:
+            lengths.append(len(inputs[0]))  # the first is a single one, of which only the shapes are looked at
 
     def short(task: Any, images: Tensor, cut: Tensor) -> Any:
         if len(images) > 2:
             raise MemoryError
         return shown(task, images, cut)
 
-    monkeypatch.setattr(Reconstruction, "_paint", limited)
     monkeypatch.setattr(Reconstruction, "paint", short)
+    request.addfinalizer(register_module_forward_pre_hook(seen).remove)
     command = f"`simclrseg pretrain --resume shapes-reconstruction --runs {tmp_path} --micro-batch 2`"
     says = f"out of memory in drawing with micro-batch 4: finish the run with {command}$"
     with pytest.raises(OutOfMemory, match=says):

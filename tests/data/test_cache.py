@@ -32,6 +32,7 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images import decode, headers, resizing, srgb, tiff
+from simclrseg.images.decode import image_shape
 from simclrseg.labels.classes import Classes
 from tests.data.fakes import photo
 
@@ -431,7 +432,14 @@ def test_a_file_that_another_process_made_meanwhile_is_replaced_and_not_emptied(
     read_all(cached(open_set(photos), range(N), where="disk"))
     with open(next(folder.iterdir()), "rb") as held:  # by a reader
         before = held.read()
-        monkeypatch.setattr(cache._File, "open", lambda *_, **__: None)  # it was not there a moment ago
+        was_there = iter([False])
+
+        def open_a_moment_ago(path: Path, mode: str, **options: int) -> IO[bytes]:
+            if not next(was_there, True):
+                raise FileNotFoundError
+            return Path(path).open(mode, **options)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(cache, "open", open_a_moment_ago, raising=False)
         cached(open_set(photos), range(N), where="disk")
         held.seek(0)
         assert held.read() == before
@@ -440,15 +448,13 @@ def test_a_file_that_another_process_made_meanwhile_is_replaced_and_not_emptied(
 
 def test_a_picture_whose_pixels_do_not_fit_on_the_disk_is_not_marked_as_there(photos: Path, folder: Path) -> None:
     resource = pytest.importorskip("resource", reason="Unix alone limits the size of files")
-    cached(open_set(photos), range(N), where="disk")
+    dataset = cached(open_set(photos), range(N), where="disk")
     path = next(folder.iterdir())
-    file = cache._File.open(path, N, channels=3)
-    assert file is not None
-    marks_end = path.stat().st_size - file.missing(range(N))
+    marks_end = path.stat().st_size - sum(3 * math.prod(image_shape(file)) for file in (photos / "images").iterdir())
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (marks_end + 1000, limits[1]))
     try:
-        file.put(0, open_set(photos).image(0))
+        dataset.image(0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     after = path.read_bytes()
@@ -492,9 +498,13 @@ def test_ram_is_guarded_where_the_size_was_underestimated(
 ) -> None:
     sizes = [image.nbytes for image in read_all(open_set(photos))]
     memory(monkeypatch, 4 * sum(sizes[:4]))
-    monkeypatch.setattr(cache, "_decoded_bytes", lambda paths, channels: 1)
+    contents = {file: file.read_bytes() for file in (photos / "images").iterdir()}
+    for file in contents:
+        cv2.imwrite(str(file), np.zeros((4, 4, 3), np.uint8))
     source = open_set(photos)
     dataset = cached(source, range(N), where="auto")
+    for file, content in contents.items():  # which have grown since
+        file.write_bytes(content)
     expected = read_all(dataset)
     source.reads.clear()
     assert same(read_all(dataset), expected)
@@ -503,15 +513,19 @@ def test_ram_is_guarded_where_the_size_was_underestimated(
     assert "the cache in RAM is full" in caplog.text
 
 
-def test_the_size_of_many_photos_is_estimated_from_a_sample(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [photos / "images" / f"{i}.jpg" for i in range(N)] * 100
-    exact = cache._decoded_bytes(paths, 3)
+def test_the_size_of_many_photos_is_estimated_from_a_sample(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact = 1000 * sum(3 * math.prod(image_shape(file)) for file in (photos / "images").iterdir())
     asked: list[Path] = []
-    header = cache._header
-    monkeypatch.setattr(cache, "_header", lambda path: asked.append(path) or header(path))
-    monkeypatch.setattr(cache, "_SAMPLE", 120)
-    assert cache._decoded_bytes(paths, 3) == pytest.approx(exact, rel=0.05)
-    assert len(asked) == 120
+    monkeypatch.setattr(cache, "image_shape", lambda path: asked.append(path) or image_shape(path))
+    memory(monkeypatch, 10**9)
+    source = open_set(photos)
+    with caplog.at_level(logging.INFO):
+        cached(source, [*range(N)] * 1000, where="ram")
+    (said,) = caplog.messages
+    assert int(re.findall(r"9,000 photos take (\d+) MB decoded", said)[0]) == pytest.approx(exact / 1e6, rel=0.05)
+    assert len(asked) == 2000
 
 
 def test_many_threads_fill_one_file(photos: Path) -> None:

@@ -1,7 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -150,9 +150,26 @@ def test_threads_work_ahead_while_the_consumer_works_but_not_without_bound() -> 
 
 
 def test_large_batches_are_not_hoarded() -> None:
-    samples = TwoViews(FakeDataset(4096), range(4096), image_size=224, strengths=STRENGTHS["paper"], seed=0)
-    batches = Loader(samples, batch_size=4096, shuffle=True, drop_last=True, threads=1)
-    assert batches._ahead() == 1
+    class Large:
+        """Two views of 224 px, which nobody writes: their memory is never touched."""
+
+        fields: ClassVar[dict[str, Any]] = {"image": ((2, 224, 224, 3), np.uint8)}
+        filled = 0
+
+        def __len__(self) -> int:
+            return 4 * 4096
+
+        def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+            self.filled += len(positions)
+
+    samples = Large()
+    batches = Loader(samples, batch_size=4096, shuffle=True, drop_last=True, threads=1).epoch(0)
+    next(batches)
+    while samples.filled < 2 * 4096:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert samples.filled == 2 * 4096  # the batch in hand and one more
+    batches.close()
 
 
 def test_a_batch_larger_than_the_set_is_an_error_that_says_what_fits() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.detection import (
     detection,
     energy,
@@ -16,6 +22,9 @@ from simclrseg.evaluation.detection import (
     pair_logits,
     pair_probabilities,
 )
+from simclrseg.evaluation.ood import Other, measure
+from simclrseg.metadata import ModelMetadata
+from tests.small import MACHINE
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (40, 5))
@@ -110,3 +119,35 @@ def test_intervals_of_many_scores_are_read_as_those_of_all(monkeypatch: pytest.M
         one, other = exact[name], coarse[name]
         assert one is not None and other is not None
         assert other.low == pytest.approx(one.low, abs=0.01) and other.high == pytest.approx(one.high, abs=0.01)
+
+
+class Shades(Dataset):
+    """Images of plain grey."""
+
+    def __init__(self, *shades: int) -> None:
+        super().__init__("shades", [f"{shade}.png" for shade in shades])
+        self.shades = shades
+
+    def image(self, index: int) -> np.ndarray:
+        return np.full((8, 8, 3), self.shades[index], np.uint8)
+
+
+def test_a_score_that_points_the_wrong_way_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def by_brightness(images: np.ndarray) -> np.ndarray:
+        bright = images[:, 0, 0, 0] / np.float32(255)
+        return np.stack([1 - bright, bright], axis=1)
+
+    def tell(own: Dataset, other: Dataset) -> None:
+        metadata = ModelMetadata(task="classification", encoder="cnn", classes=("dark", "bright"), image_size=8)
+        model: Any = SimpleNamespace(
+            learner=None, predict=by_brightness, metadata=metadata, dataset=own, indices=range(2)
+        )
+        others = [Other("others", other, range(2))]
+        measure(model, others, draws=0, machine=MACHINE, batch_size=2, folder=tmp_path)
+
+    sure, unsure = Shades(240, 250), Shades(140, 150)
+    with caplog.at_level(logging.WARNING):
+        tell(sure, unsure)
+        assert not caplog.records
+        tell(unsure, sure)
+    assert "AUROC below 0.5 (msp per image 0.000, entropy per image 0.000)" in caplog.text

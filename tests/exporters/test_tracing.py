@@ -15,7 +15,6 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 
-from simclrseg.exporters import tracing
 from simclrseg.exporters.classification import DeployClassifier
 from simclrseg.exporters.onnx import Deploy, export_onnx
 from simclrseg.exporters.tracing import traceable
@@ -50,8 +49,11 @@ def layers_with_sizes(graph: torch.fx.Graph) -> list[str]:
 
 
 def test_the_padding_is_timms_whatever_the_size():
-    for numbers in itertools.product(range(1, 40), range(1, 8), range(1, 5), range(1, 4)):
-        assert tracing._same_padding(*numbers) == padding.get_same_padding(*numbers)
+    timms = padding.get_same_padding
+    with traceable(nn.Identity(), 64):
+        assert padding.get_same_padding is not timms
+        for numbers in itertools.product(range(1, 40), range(1, 8), range(1, 5), range(1, 4)):
+            assert padding.get_same_padding(*numbers) == timms(*numbers)
 
 
 @pytest.mark.parametrize("layer", SAME, ids=lambda layer: type(layer).__name__)

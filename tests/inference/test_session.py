@@ -50,9 +50,22 @@ def test_auto_without_a_gpu_takes_the_cpu_without_a_word(make_model, monkeypatch
     assert capfd.readouterr() == ("", "")
 
 
+def refuse_the_gpu(monkeypatch, reason):
+    """Let ONNX Runtime, whatever its build, fail on a GPU with this reason."""
+    original = onnxruntime.InferenceSession
+
+    def on_the_cpu_only(path, options, providers, **rest):
+        if CUDA in [provider[0] for provider in providers]:
+            raise RuntimeError(reason)
+        return original(path, options, providers=providers, **rest)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu_only)
+
+
 def test_auto_that_cannot_use_a_gpu_says_so_once_with_the_cause(make_model, monkeypatch, caplog, capfd):
     monkeypatch.setattr(session, "nvidia_gpu_is_there", lambda: True)
-    monkeypatch.setattr(session, "_open_on_cuda", lambda path: (None, "libcudnn.so.9 is missing"))
+    refuse_the_gpu(monkeypatch, "libcudnn.so.9 is missing")
     assert open_model(make_model(), "auto").provider == CPU
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -91,8 +104,11 @@ def test_a_cpu_build_of_onnxruntime_is_named_with_its_remedy(make_model, monkeyp
         ("", "ONNX Runtime does not say why"),
     ],
 )
-def test_the_cause_is_one_line_out_of_the_runtimes_log(said, cause):
-    assert session._cause(said) == cause
+def test_the_cause_is_one_line_out_of_the_runtimes_log(make_model, monkeypatch, said, cause):
+    refuse_the_gpu(monkeypatch, said)
+    with pytest.raises(DeviceError) as caught:
+        open_model(make_model(), "cuda")
+    assert str(caught.value) == f"--device cuda cannot be used by ONNX Runtime: {cause}; use --device cpu, or auto"
 
 
 def test_a_hidden_gpu_does_not_count(monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from simclrseg.errors import DataError
-from simclrseg.metrics import counts
 from simclrseg.metrics.counts import (
     Counts,
     binary_metrics,
@@ -37,12 +36,18 @@ def test_confusion_counts_pairs_of_true_and_predicted_class() -> None:
 
 
 @pytest.mark.parametrize(("classes", "type_"), [(2, np.uint8), (22, np.uint8), (254, np.uint8), (22, np.int64)])
-def test_confusion_equals_scikit_learns(classes: int, type_: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counts, "_EXACT", 100)  # what is larger is counted in parts
+def test_confusion_equals_scikit_learns(classes: int, type_: type) -> None:
     prediction, mask = (array.astype(type_) for array in pixels(classes))
     counted = mask != 255
     expected = sklearn_confusion(mask[counted], prediction[counted], labels=range(classes))
     assert (confusion_matrix(prediction, mask, classes) == expected).all()
+
+
+def test_more_pixels_than_float32_counts_one_by_one_are_counted_exactly() -> None:
+    mask = np.zeros((2**12, 2**12 + 1), np.uint8)
+    mask[-1, -2:] = 1, 255
+    prediction = np.ones_like(mask)
+    assert confusion_matrix(prediction, mask, 2).tolist() == [[0, mask.size - 2], [0, 1]]
 
 
 def test_counts_split_all_pixels_for_each_class() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,9 +162,11 @@ def test_cats_and_dogs_from_the_hub_become_two_folders(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: rows)
     monkeypatch.setattr(cats_vs_dogs, "reach_hub", lambda: None)
-    cats_vs_dogs._download(tmp_path)
-    assert (tmp_path / "dog" / "dog.0.jpg").read_bytes() == b"first"
-    assert (tmp_path / "cat" / "cat.1.jpg").read_bytes() == b"second"
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**10))
+    cats = DATASETS["cats_vs_dogs"](tmp_path / "cats", DatasetOptions())
+    assert (tmp_path / "cats" / "dog" / "dog.0.jpg").read_bytes() == b"first"
+    assert (tmp_path / "cats" / "cat" / "cat.1.jpg").read_bytes() == b"second"
+    assert [cats.label_names[label] for label in cats.labels] == ["cat", "dog"]
 
 
 def test_a_full_disk_is_noticed_before_the_first_byte(tmp_path):
