@@ -234,7 +234,7 @@ def test_three_packages_are_enough_to_run_the_file(model, tmp_path):
     assert 0 < (mask == 255).mean() < 1
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
 
 
 @pytest.mark.skipif("import onnxruntime" not in README, reason="the README does not show them")

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets import DATASETS, eurosat
+from simclrseg.data.datasets import DATASETS
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError
@@ -106,7 +106,10 @@ def test_eurosat_has_its_classes(real_data, monkeypatch):
     np.testing.assert_array_equal(dataset.image(999), cv2.imread(str(file))[:, :, ::-1])
 
 
-@pytest.mark.parametrize("folder", eurosat._FOLDERS, ids=str)
+UNPACKED = "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"  # by EuroSATallBands.zip
+
+
+@pytest.mark.parametrize("folder", [UNPACKED, "EuroSAT_MS", "."])
 def test_the_13_bands_of_eurosat_are_found_by_name(tmp_path, folder):
     for name in ("AnnualCrop", "River"):
         (tmp_path / folder / name).mkdir(parents=True)
