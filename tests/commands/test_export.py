@@ -24,6 +24,7 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
 from tests.exporters.small import with_props
+from tests.readme import README
 from tests.small import evaluated
 
 PLAIN = """
@@ -232,9 +233,6 @@ def test_three_packages_are_enough_to_run_the_file(model, tmp_path):
     mask = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (80, cv2.imread(str(tmp_path / "image.jpg")).shape[1])
     assert 0 < (mask == 255).mean() < 1
-
-
-
 
 
 @pytest.mark.skipif("import onnxruntime" not in README, reason="the README does not show them")
