@@ -498,10 +498,10 @@ def test_ram_is_guarded_where_the_size_was_underestimated(
 ) -> None:
     sizes = [image.nbytes for image in read_all(open_set(photos))]
     memory(monkeypatch, 4 * sum(sizes[:4]))
+    source = open_set(photos)
     contents = {file: file.read_bytes() for file in (photos / "images").iterdir()}
     for file in contents:
         cv2.imwrite(str(file), np.zeros((4, 4, 3), np.uint8))
-    source = open_set(photos)
     dataset = cached(source, range(N), where="auto")
     for file, content in contents.items():  # which have grown since
         file.write_bytes(content)

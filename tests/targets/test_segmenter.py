@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
 import yaml
 from PIL import Image
 
+from simclrseg.charts.plots import GAP, HEADING, SMALLEST
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.segment import examples
 from simclrseg.targets.segment.examine import class_weights, examine_masks
 from simclrseg.targets.segment.examples import Examples
 from simclrseg.targets.segment.open import open_masks
@@ -128,17 +130,20 @@ def test_evaluate_repeats_the_score_of_the_run(finetuned):
     assert by_class == pytest.approx(known, nan_ok=True)
 
 
-def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(examples.plots, "examples", lambda rows, colours, path: drawn.append((len(rows), path)))
+def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_path):
     dataset = open_masks(config_of(write_figures(tmp_path / "f")).data)
     metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=16, classes=dataset.classes)
     predict = lambda images: np.zeros((len(images), 4, 16, 16), np.float32)  # noqa: E731
     path = tmp_path / "examples.png"
     observer = Examples(predict, dataset, [3, 5], every=2, metadata=metadata, path=path)
+    side = SMALLEST + GAP  # two rows of photo, truth and prediction
+    shape, drawn = (HEADING + 2 * side - GAP, 3 * side - GAP, 3), []
     for epoch in range(1, 6):
         observer.on_epoch(EpochRecord(epoch, epoch, {}, {}, 0.0))
-    assert drawn == [(2, path), (2, path)]
+        if path.exists():
+            drawn.append((epoch, cv2.imread(str(path)).shape))
+            path.unlink()
+    assert drawn == [(2, shape), (4, shape)]
 
 
 def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):
@@ -177,16 +182,11 @@ class Figures(Dataset):
         ("dice+focal", 3, 3),
     ],
 )
-def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(monkeypatch, loss, classes, outputs):
-    from torch import nn
-
-    from simclrseg.targets.segment import target as segmenter
-
-    monkeypatch.setattr(segmenter, "SEGMENTERS", {"unet": lambda backbone, encoder, n: nn.Linear(n, 1)})
+def test_one_logit_serves_two_classes_unless_the_loss_needs_one_for_each(loss, classes, outputs):
     config = config_of(Path("shapes"), data={"dataset": "shapes"}, segment={"loss": loss})
     target = SegmentationTarget(config.data, Figures(classes), config.target)
-    model, facts = target.build_model(nn.Identity(), "resnet18", dropout=0.0)
-    assert model.in_features == outputs
+    model, facts = target.build_model(build_backbone("cnn"), "cnn", dropout=0.0)
+    assert model.segmentation_head[0].out_channels == outputs
     assert (facts["threshold"] is None) == (outputs > 1)
 
 
