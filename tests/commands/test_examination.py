@@ -8,10 +8,9 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 
+from tests.folders import write_noise
 from tests.processes import together
 
 IMAGES = 12
@@ -54,12 +53,7 @@ def prepared(folder: Path) -> None:
 
 
 def test_one_process_reads_masks_and_hashes_images_for_both(tmp_path: Path) -> None:
-    for kind, channels in (("images", 3), ("masks", 1)):
-        (tmp_path / "labelled" / kind).mkdir(parents=True)
-        for number in range(IMAGES):
-            most = 2 if kind == "masks" else 256
-            values = np.random.default_rng(number).integers(0, most, (40, 40, channels), np.uint8)
-            cv2.imwrite(str(tmp_path / "labelled" / kind / f"{number}.png"), values)
+    write_noise(tmp_path / "labelled", IMAGES)
     together(prepared, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     ours, theirs = first.pop("opened"), second.pop("opened")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.locate import open_dataset
@@ -14,26 +12,23 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.models.weights import read_metadata
 from tests.data.fakes import photo
+from tests.folders import write
+from tests.small import HARDWARE
 
 IMAGES = 8
 
 
-def write_images(folder: Path, first: int) -> str:
-    folder.mkdir()
-    for number in range(first, first + IMAGES):
-        cv2.imwrite(str(folder / f"{number}.png"), photo(number, height=32, width=32))
-    return str(folder)
-
-
 def test_a_second_pretraining_remembers_the_images_of_the_first(tmp_path: Path) -> None:
     start = "none"
-    folders = [write_images(tmp_path / name, first) for name, first in (("first", 0), ("second", IMAGES))]
-    for folder in folders:
+    folders = {str(tmp_path / name): first for name, first in (("first", 0), ("second", IMAGES))}
+    for folder, first in folders.items():
+        for number in range(first, first + IMAGES):
+            write(Path(folder) / f"{number}.png", photo(number, height=32, width=32))
         config = {
             "data": {"dataset": [folder], "image_size": 32},
             "model": {"backbone": "cnn", "init": start},
             "training": {"epochs": 1, "batch_size": IMAGES, "micro_batch": IMAGES},
-            "hardware": {"device": "cpu", "workers": 1},
+            "hardware": HARDWARE,
             "console": {"runs": str(tmp_path / "runs")},
         }
         start = str(pretrain(parse_config(PretrainConfig, config))["run"])
