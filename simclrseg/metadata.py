@@ -36,7 +36,7 @@ class ModelMetadata(BaseModel):
 
     format_version: int = FORMAT_VERSION
     task: str
-    """What the weights do: ``backbone``, ``segmentation``, ``classification``, or a method of pretraining where they
+    """The weights' task: ``backbone``, ``segmentation``, ``classification``, or a method of pretraining where they
     are of its whole network."""
     method: str | None = None
     """How they were pretrained: ``simclr``, ..."""
@@ -65,7 +65,7 @@ class ModelMetadata(BaseModel):
     border: str | None = None
     dataset: str = ""
     include_test: bool = False
-    """Whether photos of a published test list were learned from."""
+    """True where photos of a published test list were learned from."""
     data: dict[str, Any] = {}
     """The data section of the configuration that it was fine-tuned with: what its dataset and split follow from."""
     seen: str = ""
@@ -88,7 +88,7 @@ class ModelMetadata(BaseModel):
 
     @property
     def takes_photos(self) -> bool:
-        """Whether it takes red, green and blue in 8 bits, as any picture can be brought to; else the bands of TIFFs."""
+        """Tell whether it takes red, green and blue in 8 bits, as any picture can be brought to, not bands of TIFFs."""
         return (self.in_channels, self.bands, self.full_scale) == (len(RGB), RGB, 255)
 
     def to_strings(self, prefix: str = "") -> dict[str, str]:
@@ -125,12 +125,8 @@ def numbered_bands(count: int) -> tuple[str, ...]:
 
 def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     """Distinct colours for class ids, black first: the colour map of Pascal VOC's masks."""
-    colours = []
-    for index in range(count):
-        red = green = blue = 0
-        for bit in range(8):  # three bits of the id at a time, into the high bits of each channel first
-            red |= (index >> 3 * bit & 1) << 7 - bit
-            green |= (index >> 3 * bit + 1 & 1) << 7 - bit
-            blue |= (index >> 3 * bit + 2 & 1) << 7 - bit
-        colours.append((red, green, blue))
-    return tuple(colours)
+
+    def level(index: int, channel: int) -> int:  # from every third bit of the id, the lowest of them highest
+        return sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
+
+    return tuple((level(index, 0), level(index, 1), level(index, 2)) for index in range(count))

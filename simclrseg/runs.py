@@ -43,7 +43,7 @@ class Run:
 
     @property
     def as_start(self) -> str:
-        """How ``--pretrained`` calls it, as a shell takes it: its folder where its name means something else there."""
+        """Its name for ``--pretrained``, as a shell takes it: its folder where its name means something else there."""
         return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.name
 
     @property
@@ -88,11 +88,11 @@ class Run:
 
     @property
     def started(self) -> bool:
-        """Whether it has a checkpoint, so that it can be resumed."""
+        """Tell whether it has a checkpoint, so that it can be resumed."""
         return self.holds(str(CHECKPOINT))
 
     def holds(self, file: str) -> bool:
-        """Whether it has a file; one that is out of reach, as of another user's run, is none."""
+        """Tell whether it has a file; one that is out of reach, as of another user's run, is none."""
         return os.path.isfile(self.folder / file)
 
 
@@ -102,22 +102,27 @@ def option(root: Path) -> str:
 
 
 def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
-    """Create the folder of a new run; a name that is taken gets ``-2``, ``-3``, ….
+    """Create the folder of a new run below that of all runs; a name that is taken gets ``-2``, ``-3``, ….
 
     Args:
-        root: the folder of all runs.
         overwrite: delete the run of that name first.
 
     Raises:
         UsageError: if the name cannot be a folder's.
         RunError: if the folder cannot be created, or the run to overwrite is being written.
     """
-    check_name(name)
+    if not NAME.fullmatch(name):
+        remedy = "use letters, digits and . _ + - only, beginning with a letter or digit"
+        raise UsageError(f"--name {name!r}", remedy, option="name", value=name)
     folder = root / kind / name
     created: list[Path] = []
     try:
         if overwrite and folder.exists():
-            _delete(Run(folder))
+            with lock(Run(folder)):
+                shutil.rmtree(folder, ignore_errors=True)  # Windows keeps the lock's file as long as it is open
+                left = folder.exists()
+            if left:
+                shutil.rmtree(folder)
         created = make_folder(folder.parent)
         number = 1
         while True:
@@ -131,26 +136,6 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
         remove_empty(created)
         reason = error.reason if isinstance(error, OutputError) else error.strerror
         raise RunError(f"cannot create {folder}: {reason}", "choose another folder with --runs") from error
-
-
-def _delete(run: Run) -> None:
-    """Delete a run that nobody else is writing."""
-    with lock(run):
-        shutil.rmtree(run.folder, ignore_errors=True)  # Windows keeps the lock's file as long as it is open
-        left = run.folder.exists()
-    if left:
-        shutil.rmtree(run.folder)
-
-
-def check_name(name: str) -> None:
-    """Raise UsageError unless the name can be a run's folder."""
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name!r}",
-            "use letters, digits and . _ + - only, beginning with a letter or digit",
-            option="name",
-            value=name,
-        )
 
 
 def record(run: Run, **facts: Any) -> None:
@@ -210,18 +195,14 @@ def _lock_file(descriptor: int) -> None:
 
 
 def list_runs(root: Path, kind: Kind) -> list[Run]:
-    """All runs of a kind, the newest finished one first, unfinished ones last."""
+    """List all runs of a kind, the newest finished one first, unfinished ones last."""
     folder = root / kind
     runs = [Run(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     return sorted((run for run in runs if run.holds(ENVIRONMENT)), key=lambda run: run.finished or "", reverse=True)
 
 
 def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
-    """The newest finished run that holds a file.
-
-    Raises:
-        RunError: if there is none; ``remedy`` says how to make one.
-    """
+    """Find the newest finished run that holds a file, or raise RunError; ``remedy`` says how to make one."""
     for run in list_runs(root, kind):
         if run.finished and run.holds(holding):
             return run
@@ -229,22 +210,20 @@ def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
 
 
 def find(root: Path, kind: Kind, name: str) -> Run:
-    """A run by its name or its folder, finished or not.
+    """Find a run by its name or its folder, finished or not.
 
     Raises:
         RunError: if there is none, or it is of another kind; the message names the folder that was searched.
     """
-    for folder in (root / kind / name, Path(name)):
-        if folder.is_dir() and (folder / ENVIRONMENT).is_file():
-            run = Run(folder)
+    for run in (Run(root / kind / name), Run(Path(name))):
+        if run.holds(ENVIRONMENT):
             if run.kind != kind and run.kind in get_args(Kind):
-                raise RunError(
-                    f"{folder} is {_a(run.kind)} run, and {_a(kind)} run is needed", _remedy(kind, run), path=folder
-                )
+                reason = f"{run.folder} is {_a(run.kind)} run, and {_a(kind)} run is needed"
+                raise RunError(reason, _remedy(kind, run), path=run.folder)
             return run
     for other in get_args(Kind):
-        if other != kind and (root / other / name / ENVIRONMENT).is_file():
-            run = Run(root / other / name)
+        run = Run(root / other / name)
+        if other != kind and run.holds(ENVIRONMENT):
             raise RunError(f"no such run {name!r} in {root / kind}, only {_a(other)} run", _remedy(kind, run))
     known = [run.name for run in list_runs(root, kind)]
     hint = suggestion(name, known) if known else "there are no runs there yet; --runs names another folder"
@@ -256,7 +235,7 @@ def _a(kind: str) -> str:
 
 
 def _remedy(kind: str, run: Run) -> str:
-    """How to come from a run of another kind to one of this."""
+    """Advice on how to come from a run of another kind to one of this."""
     if kind == "finetune" and run.kind == "pretrain":
         return f"make one with `simclrseg finetune --dataset FOLDER --pretrained {run.as_start}{option(run.root)}`"
     if scored := run.environment.get("scored"):
@@ -265,7 +244,7 @@ def _remedy(kind: str, run: Run) -> str:
 
 
 def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfinished: bool = False) -> Run | None:
-    """The newest finished run among ``name``, ``name-2``, …; None when no run bears the name.
+    """Find the newest finished run among ``name``, ``name-2``, …; None when no run bears the name.
 
     Args:
         holding: a file that the run must have when it is finished.
@@ -275,10 +254,10 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         RunError: if no run that bears it is finished and has the file; the message gives the command that helps.
     """
     numbered = re.compile(re.escape(name) + r"(-\d+)?")
-    runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name) and run.holds(ENVIRONMENT)]
-    whole = [run for run in runs if run.finished and run.holds(holding)]
-    if whole:
-        return whole[0]
+    runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name)]
+    for run in runs:
+        if run.finished and run.holds(holding):
+            return run
     started = [run for run in runs if run.started and not run.finished]
     if started:
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)

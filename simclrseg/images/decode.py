@@ -17,7 +17,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
+from PIL import (  # noqa: F401  # importing a format's plugin registers it
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
@@ -32,7 +32,7 @@ from PIL import (
 )
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.headers import ORIENTATION, exif_follows_pixels, is_plain_png, jpeg_header
+from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
 from simclrseg.images.srgb import is_srgb, srgb_pixels
 from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 from simclrseg.system.files import why_not_a_file
@@ -50,24 +50,12 @@ MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
-_FORMATS = {
-    plugin.format: plugin
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        GifImagePlugin.GifImageFile,
-        TiffImagePlugin.TiffImageFile,
-        WebPImagePlugin.WebPImageFile,
-        BmpImagePlugin.BmpImageFile,
-        AvifImagePlugin.AvifImageFile,
-        PpmImagePlugin.PpmImageFile,
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-        TgaImagePlugin.TgaImageFile,
-    )
-}
+_FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM", "JPEG2000", "TGA")
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation -> OpenCV's code; from 5 on after a transposition
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 _LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_HUSHED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as ``warnings.filters`` holds it
 
 
 @dataclass(frozen=True)
@@ -98,7 +86,7 @@ def read_image(source: str | Path | bytes) -> Pixels:
         (H, W, 3) uint8, contiguous.
 
     Raises:
-        ImageError: if it cannot be read; the message names file and reason.
+        ImageError: if it cannot be read, here as in the functions below; the message names file and reason.
     """
     return read_picture(source).pixels
 
@@ -109,122 +97,86 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
     Args:
         max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
     """
-    name = _display_name(source)
-    with _our_errors(name), _open_stream(source, name) as stream:
+    in_memory = isinstance(source, bytes)
+    with _opened(source) as (stream, name):
         if stream.read(3) == b"\xff\xd8\xff":
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
             header = jpeg_header(data)
             if header is not None:
-                _check_pixels(header.width, header.height, max_pixels, name)
+                _check_pixels(header.width, header.height, max_pixels)
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
                 if header.plain and whole and is_srgb(header.profile):
-                    if isinstance(source, bytes) or header.height * header.width <= _LARGE:
-                        image = _decode_plain_jpeg(data)
-                    else:
-                        image = _decode_in_place(source, header.height, header.width)
+                    small = in_memory or header.height * header.width <= _LARGE
+                    image = _decode_plain(data if small else source, header.height, header.width)
                     if image is not None:
                         return Picture(_turn(image, header.orientation), header.orientation)
             stream = BytesIO(data)
         picture = _open_picture(stream, name)
         width, height = picture.size
-        _check_pixels(width, height, max_pixels, name)
-        if width * height > _LARGE and not isinstance(source, bytes) and is_plain_png(stream):
-            image_in_place = _decode_in_place(source, height, width)
-            if image_in_place is not None:
-                return Picture(image_in_place)
-            stream.seek(0)
+        _check_pixels(width, height, max_pixels)
+        if width * height > _LARGE and not in_memory and is_plain_png(stream):
+            image = _decode_plain(source, height, width)
+            if image is not None:
+                return Picture(image)
             picture = _open_picture(stream, name)
         if width * height > _LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
-            orientation = _stored_orientation(picture)
+            orientation = exif_orientation(picture)
             if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
                 several = _holds_several(picture)
-                return Picture(_turn(read_tiff(stream, name), orientation), orientation, several)
-        orientation = _load(picture)
-        image = srgb_pixels(picture, name)
-        if not isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
-            image = _turn(image, orientation)
-        return Picture(image, orientation, _holds_several(picture))
+                return Picture(_turn(read_tiff(stream), orientation), orientation, several)
+        orientation, left = _load(picture)
+        return Picture(_turn(srgb_pixels(picture), left), orientation, _holds_several(picture))
 
 
 def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
+    """Read the samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
 
     Returns:
         (H, W, bands) uint8 or uint16, contiguous.
-
-    Raises:
-        ImageError: if it cannot be read, or is no TIFF; the message names file and reason.
     """
-    name = _display_name(source)
-    with _our_errors(name), _open_stream(source, name) as stream:
-        start = stream.read(64)
-        if not start.startswith(SIGNATURES):
-            raise ImageError(
-                f"{name}: not a TIFF, which pictures of other bands than red, green and blue must be", path=name
-            )
+    with _opened(source) as (stream, _):
+        if not stream.read(64).startswith(SIGNATURES):
+            raise Refused("not a TIFF, which pictures of other bands than red, green and blue must be")
         header = tiff_header(stream)
-        _check_pixels(header.width, header.height, max_pixels, name)
-        return read_tiff(stream, name)
+        _check_pixels(header.width, header.height, max_pixels)
+        return read_tiff(stream)
 
 
 def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
-    """How many bands a TIFF that is no photo has, and of how many bits; None for photos.
-
-    Raises:
-        ImageError: if it is a TIFF whose header cannot be read.
-    """
-    name = _display_name(source)
-    with _our_errors(name), _open_stream(source, name) as stream:
+    """Count the bands of a TIFF that is no photo, and the bits of each; None for photos."""
+    with _opened(source) as (stream, _):
         if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).photo:
             return None
         return header.bands, header.bits
 
 
 def read_mask(source: str | Path | bytes) -> Mask:
-    """Decode a mask without any conversion of its values.
+    """Decode a mask without any conversion of its values, which must fit in 8 bits.
 
     Returns:
         (H, W) uint8 for indexed, grey and 1-bit files (palette indexes, grey values, 0/1);
         (H, W, 3) uint8 for RGB ones, whose alpha is left out.
-
-    Raises:
-        ImageError: if it cannot be read, or its values do not fit in 8 bits.
     """
-    name = _display_name(source)
-    with _our_errors(name), _open_stream(source, name) as stream:
+    with _opened(source) as (stream, name):
         picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, MAX_PIXELS, name)
-        orientation = _load(picture)
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow turns it while loading
-            orientation = 1
+        _check_pixels(*picture.size, MAX_PIXELS)
+        _, orientation = _load(picture)
+        mask = np.array(picture)
         if picture.mode in ("RGBA", "RGBX"):
-            mask = np.array(picture)[:, :, :3]
+            mask = mask[:, :, :3]
         elif picture.mode in ("LA", "PA"):
-            mask = np.array(picture)[:, :, 0]
-        elif picture.mode in ("1", "L", "P", "RGB") or picture.mode.startswith("I"):
-            mask = np.array(picture)
-        else:
-            raise ImageError(
-                f"{name}: a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG", path=name
-            )
-        if mask.min() < 0 or mask.max() > 255:
-            low, high = int(mask.min()), int(mask.max())
-            raise ImageError(
-                f"{name}: a mask with values {low} to {high} does not fit in 8 bits",
-                "use class ids below 255",
-                path=name,
-            )
+            mask = mask[:, :, 0]
+        elif picture.mode not in ("1", "L", "P", "RGB") and not picture.mode.startswith("I"):
+            raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
+        low, high = int(mask.min()), int(mask.max())
+        if low < 0 or high > 255:
+            raise Refused(f"a mask with values {low} to {high} does not fit in 8 bits", "use class ids below 255")
         return _turn(np.ascontiguousarray(mask, dtype=np.uint8), orientation)
 
 
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:
-    """(height, width) of a picture as ``read_image`` would return it, from the header alone.
-
-    Raises:
-        ImageError: if there is no header that can be read.
-    """
-    name = _display_name(source)
-    with _our_errors(name), _open_stream(source, name) as stream:
+    """(height, width) of a picture as ``read_image`` would return it, from the header alone."""
+    with _opened(source) as (stream, name):
         if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).photo:
             return header.height, header.width
         picture = _open_picture(stream, name)
@@ -232,9 +184,9 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
             return height, width
         if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
-            _check_pixels(width, height, MAX_PIXELS, name)
+            _check_pixels(width, height, MAX_PIXELS)
             picture.load()
-        return (width, height) if _stored_orientation(picture) >= 5 else (height, width)
+        return (width, height) if exif_orientation(picture) >= 5 else (height, width)
 
 
 @dataclass(frozen=True)
@@ -251,22 +203,19 @@ class Listing:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The ``files`` of ``list_files`` that have the suffix of a picture."""
+    """List the files of ``list_files`` that have the suffix of a picture."""
     return list_files(folder, is_image).files
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name has the suffix of a picture."""
+    """Tell whether a file's name has the suffix of a picture."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:
-    """The regular files below ``folder``, which may be missing; links are followed, hidden files and folders skipped.
+    """List the regular files below ``folder``, which may be missing, of the names that are ``wanted``.
 
-    What is left out is named and counted in one warning.
-
-    Args:
-        wanted: of which names.
+    Links are followed, hidden files and folders skipped; what is left out is named and counted in one warning.
 
     Raises:
         DataError: if the folder itself cannot be opened.
@@ -280,7 +229,7 @@ def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: 
 
 
 def walk(folder: str | Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list[str]]]:
-    """``folder`` and each folder below it once, wherever links lead, with the names of its files.
+    """Visit ``folder`` and each folder below it once, wherever links lead, with the names of its files.
 
     Args:
         left_out: gets what cannot be read, and why, as in a ``Listing``.
@@ -339,21 +288,15 @@ def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     return _turn(image, _INVERSE.get(orientation, orientation))
 
 
-def _decode_plain_jpeg(data: bytes) -> NDArray[Any] | None:
+def _decode_plain(source: str | Path | bytes, height: int, width: int) -> NDArray[Any] | None:
+    """OpenCV's pixels of a plain JPEG or PNG; those of a file without the second copy that others make."""
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+        if isinstance(source, bytes):
+            return cv2.imdecode(np.frombuffer(source, np.uint8), _AS_STORED)
+        image = np.empty((height, width, 3), np.uint8)
+        return image if cv2.imread(os.fspath(source), image, _AS_STORED) is image else None
     except cv2.error:
         return None
-
-
-def _decode_in_place(source: str | Path, height: int, width: int) -> Pixels | None:
-    """Decode a plain file of a large picture without a second copy, which ``cv2.imdecode`` and Pillow make."""
-    image = np.empty((height, width, 3), np.uint8)
-    try:
-        decoded = cv2.imread(os.fspath(source), image, _AS_STORED)
-    except cv2.error:
-        return None
-    return image if decoded is image else None
 
 
 def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
@@ -361,108 +304,79 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     stream.seek(0)
     prefix = stream.read(64)
     if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).photo:
-        raise ImageError(
-            f"{name}: a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue", path=name
-        )
+        raise Refused(f"a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue")
     for kind in _FORMATS:
         factory, accept = Image.OPEN[kind]
-        if accept is None and not name.lower().endswith(".tga"):  # nothing marks a TGA but its name
-            continue
-        if accept is not None and accept(prefix[:16]) is not True:
-            continue
-        stream.seek(0)
-        try:
-            return factory(stream, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
-    raise ImageError(f"{name}: {_guess(prefix)}", path=name)
+        fits = accept(prefix[:16]) is True if accept else name.lower().endswith(".tga")  # nothing else marks a TGA
+        if fits:
+            stream.seek(0)
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(stream, "")
+    raise Refused(_guess(prefix))
 
 
 def _holds_several(picture: Image.Image) -> bool:
-    """Whether there are more frames or pages; a photo's own previews (MPO) do not count."""
+    """Tell whether there are more frames or pages; a photo's own previews (MPO) do not count."""
     try:
         return bool(getattr(picture, "is_animated", False))
     except Exception:  # what follows may be damaged, which does not concern the first
         return False
 
 
-def _load(picture: Image.Image) -> int:
-    """Decode the pixels; returns the orientation that the file asks for."""
+def _load(picture: Image.Image) -> tuple[int, int]:
+    """Decode the pixels; gives the orientation that the file asks for, and the one that is left to apply."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        orientation = _stored_orientation(picture)  # is gone once Pillow has turned the pixels
+        orientation = exif_orientation(picture)  # is gone once Pillow has turned the pixels, which it does here
         picture.load()
-        return orientation
+        return orientation, 1
     picture.load()
-    return _stored_orientation(picture)  # a PNG's EXIF may follow its pixels
-
-
-def _stored_orientation(picture: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
-    try:
-        # not a PNG's own getexif: it would decode, and an error in that must not be lost here
-        value = Image.Image.getexif(picture).get(ORIENTATION, 1)
-    except Exception:  # EXIF is written by anything; no error in it should cost the picture
-        return 1
-    return value if value in range(1, 9) else 1
+    orientation = exif_orientation(picture)  # a PNG's EXIF may follow its pixels
+    return orientation, orientation
 
 
 def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Apply an EXIF orientation to (H, W[, 3])."""
-    if orientation in (5, 7):
+    if orientation >= 5:
         image = cv2.transpose(image)
-    if orientation == 2:
-        image = cv2.flip(image, 1)
-    elif orientation == 4:
-        image = cv2.flip(image, 0)
-    elif orientation in (3, 7):
-        image = cv2.rotate(image, cv2.ROTATE_180)
-    elif orientation == 6:
-        image = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
-    elif orientation == 8:
-        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
-    return image
+    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
 
 
-def _check_pixels(width: int, height: int, max_pixels: int, name: str) -> None:
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: {width} x {height} = {width * height:,} pixels, more than the {max_pixels:,} allowed: shrink it",
-            path=name,
-        )
+def _check_pixels(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise Refused(f"{width} x {height} = {width * height:,} pixels, more than the {limit:,} allowed: shrink it")
 
 
 @contextmanager
-def _open_stream(source: str | Path | bytes, name: str) -> Iterator[IO[bytes]]:
-    if isinstance(source, bytes):
-        yield BytesIO(source)
-        return
-    if reason := why_not_a_file(source):  # a pipe would wait for ever
-        raise ImageError(f"{name}: {reason}", path=name)
+def _opened(source: str | Path | bytes) -> Iterator[tuple[IO[bytes], str]]:
+    """Open a picture, and name it for messages; any error inside becomes one line, and nothing else is said."""
+    # Pillow's own notes on odd metadata: ``warnings.catch_warnings`` would swap the filters of the whole process, which
+    # is not safe in the loader's threads
+    if not warnings.filters or warnings.filters[0] != _HUSHED:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    name = _display_name(source)
     try:
-        stream = open(source, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise ImageError(f"{name} cannot be opened: {error.strerror}", path=name) from error
-    with stream:
-        yield stream
-
-
-@contextmanager
-def _our_errors(name: str) -> Iterator[None]:
-    """Around all that opens a picture: one line for any error, and no other word."""
-    _hush_pillow()
-    try:
-        yield
+        if isinstance(source, bytes):
+            yield BytesIO(source), name
+            return
+        if reason := why_not_a_file(source):  # a pipe would wait for ever
+            raise Refused(reason)
+        try:
+            stream = open(source, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise ImageError(f"{name} cannot be opened: {error.strerror}", path=name) from error
+        with stream:
+            yield stream, name
     except ImageError:
         raise
+    except Refused as error:
+        raise ImageError(f"{name}: {error.reason}", error.remedy, path=name) from error
     except Image.DecompressionBombError as error:  # GIF's plugin checks by itself
-        raise ImageError(
-            f"{name}: it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it", path=name
-        ) from error
+        reason = f"it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it"
+        raise ImageError(f"{name}: {reason}", path=name) from error
     except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(
-            f"{name}: the picture is damaged or cut short ({reason}): copy or download it again", path=name
-        ) from error
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = f"the picture is damaged or cut short ({cause}): copy or download it again"
+        raise ImageError(f"{name}: {reason}", path=name) from error
 
 
 def _display_name(source: str | Path | bytes) -> str:
@@ -483,14 +397,3 @@ def _guess(prefix: bytes) -> str:
     if prefix.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")):
         return "the picture's header is damaged or cut short: copy or download it again"
     return f"not a picture that can be read ({', '.join(_FORMATS)})"
-
-
-def _hush_pillow() -> None:
-    """Keep Pillow's notes on odd metadata off the terminal: a picture is either read or refused.
-
-    Only warnings raised in Pillow's own modules are meant. ``warnings.catch_warnings`` would swap the filters of the
-    whole process, which is not safe in the loader's threads.
-    """
-    ours = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-    if not warnings.filters or warnings.filters[0] != ours:
-        warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Headers of JPEG and PNG files, read before a pixel is decoded. No torch."""
+"""Headers of JPEG and PNG files, read before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import IO
 
 from PIL import Image
 
-ORIENTATION = 0x0112  # the EXIF and TIFF tag
+_ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sRGB"}
+
+
+class Refused(Exception):
+    """A picture that is not read; who opened it adds its name."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,14 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
     return JpegHeader(
         height,
         width,
-        orientation=_exif_orientation(exif[0]) if exif else 1,
+        orientation=exif_orientation(exif[0]) if exif else 1,
         profile=b"".join(chunk[2:] for chunk in sorted(profile)) or None,  # each starts with its number and their count
         plain=plain and height > 0 and width > 0,
     )
 
 
 def is_plain_png(stream: IO[bytes]) -> bool:
-    """Whether a file is a whole PNG of 8-bit RGB or grey, which OpenCV and Pillow decode to the same pixels.
+    """Tell whether a file is a whole PNG of 8-bit RGB or grey, which OpenCV and Pillow decode to the same pixels.
 
     OpenCV says nothing of what is damaged, so the check sums are looked at.
     """
@@ -89,7 +97,7 @@ def is_plain_png(stream: IO[bytes]) -> bool:
 
 
 def exif_follows_pixels(stream: IO[bytes]) -> bool:
-    """Whether a PNG's EXIF stands after its pixels, where Pillow sees it only once it has decoded them."""
+    """Tell whether a PNG's EXIF stands after its pixels, where Pillow sees it only once it has decoded them."""
     position, behind = stream.tell(), False
     stream.seek(8)
     while len(head := stream.read(8)) == 8:
@@ -102,11 +110,15 @@ def exif_follows_pixels(stream: IO[bytes]) -> bool:
     return behind and len(head) == 8
 
 
-def _exif_orientation(exif: bytes) -> int:
-    tags = Image.Exif()
+def exif_orientation(source: Image.Image | bytes) -> int:
+    """The orientation, 1 to 8, in a picture's or any EXIF; 1 where there is none or it makes no sense."""
     try:
-        tags.load(exif)
-        value = tags.get(ORIENTATION, 1)
+        if isinstance(source, bytes):
+            tags = Image.Exif()
+            tags.load(source)
+        else:  # not a PNG's own getexif: it would decode, and an error in that must not be lost here
+            tags = Image.Image.getexif(source)
+        value = tags.get(_ORIENTATION, 1)
     except Exception:  # EXIF is written by anything; no error in it should cost the picture
         return 1
     return value if value in range(1, 9) else 1

@@ -14,14 +14,7 @@ _MOST_CHANNELS = 4  # that most of OpenCV works on at once
 
 
 def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up.
-
-    This is the one geometry of training, evaluation and prediction.
-    """
-    if image.ndim == 3 and image.shape[2] > _MOST_CHANNELS:
-        groups = (image[:, :, first : first + _MOST_CHANNELS] for first in range(0, image.shape[2], _MOST_CHANNELS))
-        resized = [resize_image(np.ascontiguousarray(group), size) for group in groups]
-        return np.concatenate([group.reshape(*size, -1) for group in resized], axis=2)
+    """Bring (H, W[, C]) to ``size`` = (height, width), aspect not kept: area average down, bilinear up."""
     shrunk = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if shrunk != image.shape[:2]:  # axis by axis: cv2's INTER_AREA does not average where the other axis grows
         image = _resize(image, shrunk, cv2.INTER_AREA)
@@ -42,15 +35,18 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
     """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
     if probability.shape[:2] == tuple(size):
         return probability
-    bands = probability.reshape(*probability.shape[:2], -1)
-    resized = np.empty((*size, bands.shape[2]), np.float32)
-    for first in range(0, bands.shape[2], _MOST_CHANNELS):
-        group = np.ascontiguousarray(bands[:, :, first : first + _MOST_CHANNELS], dtype=np.float32)
-        part = _resize(group, size, cv2.INTER_LINEAR)
-        resized[:, :, first : first + _MOST_CHANNELS] = part.reshape(*size, -1)
-    return resized.reshape(*size, *probability.shape[2:])
+    resized = _resize(np.ascontiguousarray(probability, np.float32), size, cv2.INTER_LINEAR)
+    return resized.reshape(*size, *probability.shape[2:])  # OpenCV drops a channel that is alone
 
 
 def _resize(image: NDArray[Any], size: tuple[int, int], interpolation: int) -> NDArray[Any]:
-    """OpenCV's, which keeps the type; ``size`` = (height, width)."""
-    return cv2.resize(image, tuple(size)[::-1], interpolation=interpolation)
+    """Resize by OpenCV, with any number of channels; the type stays."""
+    width_first = tuple(size)[::-1]
+    if image.ndim == 2 or image.shape[2] <= _MOST_CHANNELS:
+        return cv2.resize(image, width_first, interpolation=interpolation)
+    resized = np.empty((*size, image.shape[2]), image.dtype)
+    for first in range(0, image.shape[2], _MOST_CHANNELS):
+        some = slice(first, first + _MOST_CHANNELS)
+        group = cv2.resize(np.ascontiguousarray(image[:, :, some]), width_first, interpolation=interpolation)
+        resized[:, :, some] = group.reshape(*size, -1)
+    return resized

@@ -9,48 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from simclrseg.errors import ImageError
+from simclrseg.images.headers import Refused
 
 _BITS_PER_SAMPLE = 258  # the TIFF tag
 _STRIP = 1 << 21  # pixels that are converted together
 
 
-def srgb_pixels(picture: Image.Image, name: str) -> NDArray[np.uint8]:
-    """The pixels of a loaded picture, over white where it is transparent.
-
-    A large one is converted in strips, so that no third copy is made.
-
-    Args:
-        name: of the file, for messages.
-
-    Returns:
-        (H, W, 3) uint8, contiguous.
+def srgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of a loaded picture, (H, W, 3) and contiguous; a large one takes no third copy.
 
     Raises:
-        ImageError: if nothing says what range its 32-bit or floating-point values have.
+        Refused: if nothing says what range its 32-bit or floating-point values have.
     """
     width, height = picture.size
     bits = _bits(picture)
     rows = max(1, _STRIP // width)
     if rows >= height:
-        return np.array(_to_srgb(picture, name, bits), order="C")
+        return np.array(_to_srgb(picture, bits), order="C")
     image = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         strip = picture.crop((0, top, width, min(top + rows, height)))
-        image[top : top + rows] = np.asarray(_to_srgb(strip, name, bits))
+        image[top : top + rows] = np.asarray(_to_srgb(strip, bits))
     return image
 
 
 def is_srgb(profile: bytes | None) -> bool:
-    """Whether RGB pixels with that embedded profile are shown as they are: it is sRGB's, unusable or none."""
+    """Tell whether RGB pixels with that embedded profile are shown as they are: it is sRGB's, unusable or none."""
     return profile is None or _srgb_transform(profile, "RGB") is None
 
 
-def _to_srgb(picture: Image.Image, name: str, bits: int) -> Image.Image:
+def _to_srgb(picture: Image.Image, bits: int) -> Image.Image:
     """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_to_8_bits(picture, name, bits))
+        picture = Image.fromarray(_to_8_bits(picture, bits))
     elif picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -64,20 +56,16 @@ def _to_srgb(picture: Image.Image, name: str, bits: int) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _to_8_bits(picture: Image.Image, name: str, bits: int) -> NDArray[np.uint8]:
+def _to_8_bits(picture: Image.Image, bits: int) -> NDArray[np.uint8]:
     """Scale grey of 16 (or 12) bits, and floats in [0, 1], to 0..255."""
     values = np.asarray(picture)
     if picture.mode == "F":
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ImageError(
-                f"{name}: its floating-point pixels are not all in [0, 1]", "save it with 8 or 16 bits", path=name
-            )
+            raise Refused("its floating-point pixels are not all in [0, 1]", "save it with 8 or 16 bits")
         return (values * 255 + 0.5).astype(np.uint8)
     top = (1 << bits) - 1
     if values.min() < 0 or values.max() > top:
-        raise ImageError(
-            f"{name}: its {values.itemsize * 8}-bit pixels have no known range", "save it with 8 or 16 bits", path=name
-        )
+        raise Refused(f"its {values.itemsize * 8}-bit pixels have no known range", "save it with 8 or 16 bits")
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 

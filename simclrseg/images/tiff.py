@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from simclrseg.errors import ImageError
+from simclrseg.images.headers import Refused
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
@@ -35,19 +35,17 @@ class TiffHeader:
     height: int
     width: int
     bands: int
-    bits: int
-    """Bits of a sample."""
-    photo: bool
-    """Whether the samples are colours that viewers know, and transparency where the file says so."""
+    bits: int  # of a sample
+    photo: bool  # the samples are colours that viewers know, and transparency where the file says so
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
-    """Read the header of the first page; raises about anything where the file is damaged."""
+    """Read the header of the first page; raises about anything where the file is damaged, as ``read_tiff`` does."""
     return _header(_tags(stream)[0])
 
 
 def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
-    """Whether ``read_tiff`` gives the pixels of a photo of 8 bits as a viewer shows them, but for its orientation."""
+    """Tell whether ``read_tiff`` gives the pixels of an 8-bit photo as a viewer shows them, but for its orientation."""
     return (
         tuple(tags.get(_BITS, ())) == (8, 8, 8)
         and (tags.get(_PHOTOMETRIC), tags.get(_PLANAR, 1)) == (_RGB, _SIDE_BY_SIDE)
@@ -58,20 +56,14 @@ def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
     )
 
 
-def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
-    """The samples of the first page, without any conversion.
+def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
+    """Read the samples of the first page, (H, W, bands) uint8 or uint16, without any conversion.
 
     Strips and tiles, bands side by side or one after the other, with and without lossless compression and horizontal
-    prediction. Raises about anything where the file is damaged.
-
-    Args:
-        name: of the file, for messages.
-
-    Returns:
-        (H, W, bands) uint8 or uint16.
+    prediction.
 
     Raises:
-        ImageError: if its samples are neither, or its compression is another.
+        Refused: if its samples or its compression are of another kind.
     """
     tags, order = _tags(stream)
     header = _header(tags)
@@ -80,14 +72,10 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
     kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
     if header.bits not in (8, 16) or kind not in (_UNSIGNED, _SIGNED):
         what = {_UNSIGNED: "unsigned", _SIGNED: "signed", 3: "floating-point"}.get(kind, "unknown")
-        raise ImageError(
-            f"{name}: its {header.bits}-bit {what} samples are not read", "save it with 8 or 16 bits", path=name
-        )
+        raise Refused(f"its {header.bits}-bit {what} samples are not read", "save it with 8 or 16 bits")
     compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
     if compression not in _LOSSLESS or predictor not in (1, 2):
-        raise ImageError(
-            f"{name}: its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate", path=name
-        )
+        raise Refused(f"its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate")
     stored = np.dtype(f"{order}u{header.bits // 8}")
     planes = header.bands if tags.get(_PLANAR, 1) == 2 else 1
     depth = header.bands // planes
@@ -110,7 +98,7 @@ def read_tiff(stream: IO[bytes], name: str) -> NDArray[Any]:
             block = block.cumsum(axis=1, dtype=picture.dtype)
         picture[plane, top : top + rows, left : left + wide] = block[: header.height - top, : header.width - left]
     if kind == _SIGNED and (picture >> header.bits - 1).any():
-        raise ImageError(f"{name}: it has negative samples, which no pixel has here: shift it above zero", path=name)
+        raise Refused("it has negative samples, which no pixel has here: shift it above zero")
     return np.ascontiguousarray(picture.transpose(1, 2, 0, 3)).reshape(header.height, header.width, header.bands)
 
 

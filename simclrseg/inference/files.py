@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError
@@ -53,7 +54,7 @@ class Job:
 
 
 def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]:
-    """Each photo once: files, folders (searched recursively), patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
+    """Find each photo once: files, folders and what is below, patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
 
     Args:
         output: where results will go; photos are not looked for there.
@@ -103,19 +104,18 @@ def plan_outputs(
             raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
         return [Job(photos[0], dict.fromkeys(endings))]
     if output is None:
-        if any(photo.source is None for photo in photos):
+        beside = [(photo, photo.source) for photo in photos if photo.source is not None]
+        if len(beside) < len(photos):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
-        jobs = [Job(photo, _names(_file(photo), endings, several=True)) for photo in photos]
+        jobs = [Job(photo, _names(file, endings, several=True)) for photo, file in beside]
     elif _names_a_file(output):
         if not single or len(endings) > 1:
             what = "several outputs" if single else "several inputs or a folder"
             raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
         ((kind, ending),) = endings.items()
         if Path(output).suffix.lower() != ending:
-            fit = Path(output).with_suffix(ending)
-            raise UsageError(
-                f"-o {output}: {kind} is written as {ending[1:].upper()}", f"name it {fit}", option="output"
-            )
+            remedy = f"name it {Path(output).with_suffix(ending)}"
+            raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
         jobs = [Job(photos[0], {kind: Path(output)})]
     else:
         several = len(endings) > 1
@@ -125,25 +125,16 @@ def plan_outputs(
 
 
 def names_one_photo(inputs: Sequence[str]) -> bool:
-    """Whether the user named a single file, so that the output may be one too."""
+    """Tell whether the user named a single file, so that the output may be one too."""
     return len(inputs) == 1 and (inputs[0] == STREAM or (os.path.lexists(inputs[0]) and not Path(inputs[0]).is_dir()))
 
 
-def _file(photo: Photo) -> Path:
-    assert photo.source is not None
-    return photo.source
-
-
 def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str, Path | None]:
-    return {
-        kind: path.with_name(f"{path.stem}{_mark(kind, ending) if several else ''}{ending}")
-        for kind, ending in endings.items()
-    }
-
-
-def _mark(kind: str, ending: str) -> str:
-    """The infix that tells the outputs of one photo apart: ``.overlay``; nothing where the ending says it."""
-    return "" if ending == f".{kind}" else f".{kind}"
+    names: dict[str, Path | None] = {}
+    for kind, ending in endings.items():
+        mark = f".{kind}" if several and ending != f".{kind}" else ""  # tells the outputs of one photo apart
+        names[kind] = path.with_name(f"{path.stem}{mark}{ending}")
+    return names
 
 
 def _photos(given: str, output: Path | None) -> Iterator[Photo]:
@@ -152,11 +143,8 @@ def _photos(given: str, output: Path | None) -> Iterator[Photo]:
         yield Photo(None, Path("stdin"))
     elif path.is_dir():
         if output is not None and _real(output) == _real(path):
-            raise UsageError(
-                f"-o {output} is the folder of the photos itself",
-                "name another folder for the results",
-                option="output",
-            )
+            reason = f"-o {output} is the folder of the photos itself"
+            raise UsageError(reason, "name another folder for the results", option="output")
         found = _without_earlier(path, list_images(path), output)
         if not found:
             raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -164,7 +152,7 @@ def _photos(given: str, output: Path | None) -> Iterator[Photo]:
     elif path.exists() or path.is_symlink():  # of a link to nothing it is told as of any bad file
         yield Photo(path, Path(path.name))
     elif glob.has_magic(given):
-        base = _fixed_part(path)
+        base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
         found = _without_earlier(base, _matching(base, path), output)
         if not found:
             raise DataError(f"{given}: no photo has such a name")
@@ -194,16 +182,6 @@ def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iter
             yield from _expand(below, parts[place + 1 :] or ["*"], unread)
 
 
-def _fixed_part(pattern: Path) -> Path:
-    """The folder above the first part of a pattern that is not a plain name."""
-    fixed = Path(pattern.anchor)
-    for part in pattern.relative_to(pattern.anchor).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed
-
-
 def _without_earlier(where: Path, pictures: Collection[Path], output: Path | None) -> list[Path]:
     """The photos among pictures, without what an earlier call wrote."""
     photos = [
@@ -217,12 +195,12 @@ def _without_earlier(where: Path, pictures: Collection[Path], output: Path | Non
 
 
 def _real(path: Path) -> Path:
-    """Where links lead; ``Path.resolve`` would fail on those that lead in circles."""
+    """Follow links; ``Path.resolve`` would fail on those that lead in circles."""
     return Path(os.path.realpath(path))
 
 
 def _names_a_file(output: str) -> bool:
-    """Whether ``-o`` means a file: a suffix of an output or a picture, and no folder of that name."""
+    """Tell whether ``-o`` means a file: a suffix of an output or a picture, and no folder of that name."""
     is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
     suffixes = IMAGE_SUFFIXES.union(*(kind.suffixes for kind in OUTPUTS.values()))
     return not is_folder and Path(output).suffix.lower() in suffixes
@@ -242,12 +220,8 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         # the file systems of macOS and Windows see no difference between upper and lower case
         other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, photo)
         if other is not photo:
-            raise UsageError(
-                f"{other} and {photo} would both be written to {target}",
-                "rename one, or give them different outputs",
-                option="output",
-                path=target,
-            )
+            reason = f"{other} and {photo} would both be written to {target}"
+            raise UsageError(reason, "rename one, or give them different outputs", option="output", path=target)
         if target.is_dir():
             raise UsageError(f"{target} is a folder", "name another output", option="output", path=target)
     for folder in {target.parent for _, target in _targets(jobs)}:
@@ -270,20 +244,10 @@ def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list
 
 
 def check_writable(folder: Path) -> None:
-    """See that files can be written in a folder, which may not exist yet.
-
-    Raises:
-        UsageError: if they cannot.
-    """
-    ancestor = folder
-    while not ancestor.exists() and ancestor != ancestor.parent:
-        ancestor = ancestor.parent
+    """Raise UsageError unless files can be written in a folder, which may not exist yet."""
+    ancestor = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if not ancestor.is_dir():
-        raise UsageError(
-            f"{ancestor} is a file, so the folder {folder} cannot be made",
-            "name another output",
-            option="output",
-            path=ancestor,
-        )
+        reason = f"{ancestor} is a file, so the folder {folder} cannot be made"
+        raise UsageError(reason, "name another output", option="output", path=ancestor)
     if not os.access(ancestor, os.W_OK | os.X_OK):
         raise UsageError(f"{ancestor} is not writable", "name another output", option="output", path=ancestor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,11 +73,7 @@ class Classified:
 
 
 class LoadedModel:
-    """An exported model that is asked from Python.
-
-    Args:
-        model: as ``open_model`` gives it.
-    """
+    """An exported model that is asked from Python, as ``open_model`` gives it."""
 
     def __init__(self, model: Model) -> None:
         self.metadata = model.metadata
@@ -100,17 +95,13 @@ class LoadedModel:
             image: a file, a PIL image, or (H, W, 3) uint8 RGB; for models of other bands (H, W, bands) as stored.
             threshold: probability above which a pixel is foreground; by default the model's own.
             options: ``tile``, ``overlap`` and ``flips`` of ``Predictor``.
-
-        Raises:
-            ImageError: if the file cannot be read.
-            UsageError: if the array is no such image.
         """
         predictor = Predictor(self._model, threshold=threshold or self.metadata.threshold, **options)
         pixels = self._pixels(predictor, image)
         if self._model.classifies:
             return Classified(**predictor.classify([pixels])[0])
         (found,) = predictor.predict([pixels])
-        probability = _joined(found)
+        probability = np.concatenate([rows for _, rows in found], axis=-2)
         return Prediction(pixels, to_mask(probability, predictor.threshold), probability, self.metadata)
 
     def _pixels(self, predictor: Predictor, image: Any) -> np.ndarray:
@@ -124,14 +115,6 @@ class LoadedModel:
         pixels: np.ndarray = image
         bands, dtype = self.metadata.in_channels, self._model.dtype
         if pixels.ndim != 3 or pixels.shape[2] != bands or pixels.dtype != dtype:
-            raise UsageError(
-                f"an array {pixels.shape} of {pixels.dtype} is no image",
-                f"pass (H, W, {bands}) {dtype}",
-                option="image",
-            )
+            reason = f"an array {pixels.shape} of {pixels.dtype} is no image"
+            raise UsageError(reason, f"pass (H, W, {bands}) {dtype}", option="image")
         return pixels
-
-
-def _joined(found: Iterator[tuple[int, np.ndarray]]) -> np.ndarray:
-    joined: np.ndarray = np.concatenate([rows for _, rows in found], axis=-2)
-    return joined

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, ClassVar, Protocol
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
 from simclrseg.images.colours import overlay
-from simclrseg.inference.masks import to_picture
 from simclrseg.inference.png import PngWriter
+from simclrseg.labels.classes import Colour
 from simclrseg.labels.rle import encode_rle
 from simclrseg.metadata import ModelMetadata, voc_colours
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,55 +39,44 @@ class Strip:
 
 @dataclass(frozen=True)
 class Subject:
-    """An image with its prediction, of which outputs are made.
-
-    Attributes:
-        name: of the picture.
-        size: (height, width), as written.
-        metadata: of the model.
-    """
+    """An image with its prediction, of which outputs are made."""
 
     name: str
     size: tuple[int, int]
+    """(height, width), as written."""
     metadata: ModelMetadata
+    """The model's."""
 
 
-class Output(Protocol):
-    """One file of one picture."""
-
-    in_colour: ClassVar[bool]
-    """Whether it shows the picture, which must have the three bands of a photo then."""
-
-    suffixes: ClassVar[tuple[str, ...]]
-    """All that its files may have, as ``.png``; what is typed with one of them is a file."""
-
-    @staticmethod
-    def ending(metadata: ModelMetadata) -> str:
-        """The suffix of its files for a model."""
-
-    def __init__(self, file: BinaryIO, subject: Subject) -> None: ...
-
-    def add(self, strip: Strip) -> None: ...
-
-    def end(self) -> None:
-        """Write what is left; the file stays open."""
-
-
-class Picture:
-    """Base of the outputs that are one PNG."""
+class Output:
+    """One file of one picture: a PNG, unless a class has its own ``begin``, ``add`` and ``end``."""
 
     in_colour: ClassVar[bool] = False
+    """True where it shows the picture, which must have the three bands of a photo then."""
     suffixes: ClassVar[tuple[str, ...]] = (".png",)
+    """All that its files may have; what is typed with one of them is a file."""
     bands: ClassVar[int] = 1
     bits: ClassVar[int] = 8
 
-    @staticmethod
-    def ending(metadata: ModelMetadata) -> str:
-        return ".png"
+    @classmethod
+    def ending(cls, metadata: ModelMetadata) -> str:
+        """The suffix of its files for a model."""
+        return cls.suffixes[0]
 
     def __init__(self, file: BinaryIO, subject: Subject) -> None:
-        self.metadata = subject.metadata
-        self._png = PngWriter(file, subject.size, bands=self.bands, bits=self.bits, palette=self.palette())
+        self.file, self.subject = file, subject
+        self.begin()
+
+    def begin(self) -> None:
+        size, palette = self.subject.size, self.palette()
+        self._png = PngWriter(self.file, size, bands=self.bands, bits=self.bits, palette=palette)
+
+    def add(self, strip: Strip) -> None:
+        self._png.write(self.rows(strip))
+
+    def end(self) -> None:
+        """Write what is left; the file stays open."""
+        self._png.end()
 
     def palette(self) -> Sequence[Colour] | None:
         return None
@@ -98,41 +85,35 @@ class Picture:
         """Pixels of the PNG for a strip."""
         raise NotImplementedError
 
-    def add(self, strip: Strip) -> None:
-        self._png.write(self.rows(strip))
 
-    def end(self) -> None:
-        self._png.end()
-
-
-class Mask(Picture):
+class Mask(Output):
     """0 and 255 for two classes, class ids for more."""
 
     def rows(self, strip: Strip) -> np.ndarray:
-        return to_picture(strip.mask, self.metadata)
+        return strip.mask * np.uint8(255) if len(self.subject.metadata.classes) <= 2 else strip.mask
 
 
-class Indexed(Picture):
+class Indexed(Output):
     """Class ids as indexes into a palette of the classes' colours."""
 
     def palette(self) -> Sequence[Colour]:
-        return class_colours(self.metadata)
+        return class_colours(self.subject.metadata)
 
     def rows(self, strip: Strip) -> np.ndarray:
         return strip.mask
 
 
-class Overlay(Picture):
+class Overlay(Output):
     """The picture, half covered by the colours of the classes; class 0 leaves it as it is."""
 
     in_colour = True
     bands = 3
 
     def rows(self, strip: Strip) -> np.ndarray:
-        return overlay(strip.image, strip.mask, class_colours(self.metadata))
+        return overlay(strip.image, strip.mask, class_colours(self.subject.metadata))
 
 
-class Cutout(Picture):
+class Cutout(Output):
     """The picture, transparent where the mask is class 0."""
 
     in_colour = True
@@ -142,26 +123,25 @@ class Cutout(Picture):
         return np.dstack([strip.image, np.where(strip.mask > 0, 255, 0).astype(np.uint8)])
 
 
-class Probability(Picture):
+class Probability(Output):
     """Probabilities times 65,535: of the foreground as a 16-bit PNG, of each of more than two as (C, H, W) NumPy."""
 
     suffixes = (".png", ".npy")
     bits = 16
+    _start: int | None = None  # of the array's values
 
-    @staticmethod
-    def ending(metadata: ModelMetadata) -> str:
+    @classmethod
+    def ending(cls, metadata: ModelMetadata) -> str:
         return ".png" if len(metadata.classes) <= 2 else ".npy"
 
-    def __init__(self, file: BinaryIO, subject: Subject) -> None:
-        self._file, self._size = file, subject.size
-        self._start: int | None = None  # of the array's values
-        if len(subject.metadata.classes) <= 2:
-            super().__init__(file, subject)
+    def begin(self) -> None:
+        count = len(self.subject.metadata.classes)
+        if count <= 2:
+            super().begin()
         else:
-            shape = (len(subject.metadata.classes), *subject.size)
-            header = {"descr": "<u2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            self._start = file.tell()
+            header = {"descr": "<u2", "fortran_order": False, "shape": (count, *self.subject.size)}
+            np.lib.format.write_array_header_1_0(self.file, header)
+            self._start = self.file.tell()
 
     def rows(self, strip: Strip) -> np.ndarray:
         probability = strip.probability
@@ -173,44 +153,37 @@ class Probability(Picture):
         if self._start is None:
             super().add(strip)
             return
-        height, width = self._size
+        height, width = self.subject.size
         for label, rows in enumerate(self.rows(strip)):
-            self._file.seek(self._start + 2 * width * (label * height + strip.top))
-            self._file.write(rows.tobytes())
+            self.file.seek(self._start + 2 * width * (label * height + strip.top))
+            self.file.write(rows.tobytes())
 
     def end(self) -> None:
         if self._start is None:
             super().end()
 
 
-class Json:
+class Json(Output):
     """COCO's annotations: each class that occurs with its area, box and run lengths; of two classes the second."""
 
-    in_colour: ClassVar[bool] = False
-    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    suffixes = (".json",)
 
-    @staticmethod
-    def ending(metadata: ModelMetadata) -> str:
-        return ".json"
-
-    def __init__(self, file: BinaryIO, subject: Subject) -> None:
-        self._file, self._subject = file, subject
-        self._mask = np.empty(subject.size, np.uint8)  # whole, because run lengths go down the columns
+    def begin(self) -> None:
+        self._mask = np.empty(self.subject.size, np.uint8)  # whole, because run lengths go down the columns
 
     def add(self, strip: Strip) -> None:
         self._mask[strip.top : strip.top + len(strip.mask)] = strip.mask
 
     def end(self) -> None:
-        height, width = self._subject.size
-        classes = self._subject.metadata.classes
-        binary = len(classes) <= 2
+        height, width = self.subject.size
+        classes = self.subject.metadata.classes
         annotations = [
             {"category_id": label, "category": classes[label] if label < len(classes) else str(label), **_shape(where)}
-            for label in range(1 if binary else 0, max(2, len(classes)))
+            for label in range(1 if len(classes) <= 2 else 0, max(2, len(classes)))
             if (where := self._mask == label).any()
         ]
-        content = {"image": self._subject.name, "width": width, "height": height, "annotations": annotations}
-        self._file.write((json.dumps(content) + "\n").encode())
+        content = {"image": self.subject.name, "width": width, "height": height, "annotations": annotations}
+        self.file.write((json.dumps(content) + "\n").encode())
 
 
 def _shape(where: np.ndarray) -> dict[str, object]:

@@ -32,25 +32,24 @@ def run_all(
     Yields:
         Number of the batch and what ``work`` returned, as they get ready.
     """
-    sizes: dict[Future[Result], int] = {}
-    numbers: dict[Future[Result], int] = {}
+    begun: dict[Future[Result], tuple[int, int]] = {}  # -> number of the batch, and its pixels
     with ThreadPoolExecutor(threads, thread_name_prefix="photos") as pool:
         try:
             for number, batch in enumerate(batches):
                 size = sum(map(pixels, batch))
-                while sizes and (len(sizes) >= 2 * threads or sum(sizes.values()) + size > PIXELS_IN_FLIGHT):
-                    yield from _finished(sizes, numbers)
-                future = pool.submit(work, batch)
-                sizes[future], numbers[future] = size, number
-            while sizes:
-                yield from _finished(sizes, numbers)
+                while begun and (
+                    len(begun) >= 2 * threads or size + sum(other for _, other in begun.values()) > PIXELS_IN_FLIGHT
+                ):
+                    yield from _finished(begun)
+                begun[pool.submit(work, batch)] = number, size
+            while begun:
+                yield from _finished(begun)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _finished(sizes: dict[Future[Result], int], numbers: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
+def _finished(begun: dict[Future[Result], tuple[int, int]]) -> Iterator[tuple[int, Result]]:
     """Wait for at least one batch."""
-    done, _ = wait(sizes, return_when=FIRST_COMPLETED)
-    for future in done:
-        del sizes[future]
-        yield numbers.pop(future), future.result()
+    for future in wait(begun, return_when=FIRST_COMPLETED).done:
+        number, _ = begun.pop(future)
+        yield number, future.result()

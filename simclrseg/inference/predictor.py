@@ -20,10 +20,9 @@ from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_pictur
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import Job, Photo
-from simclrseg.inference.masks import Predict, mirrored, run, strips, to_mask
+from simclrseg.inference.masks import Predict, mirrored, predict_tiles, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.inference.session import CPU, Model
-from simclrseg.inference.tiles import predict_tiles
 from simclrseg.system.files import replacing, writing
 
 log = logging.getLogger(__name__)
@@ -54,13 +53,10 @@ class Predictor:
     _said: set[str] = field(default_factory=set, repr=False)
 
     def read(self, photo: Photo) -> Picture:
-        """Raises ImageError, naming the photo, if it cannot be read or has not the model's bands."""
+        """Read a photo, or raise ImageError, naming it, if it cannot be read or has not the model's bands."""
         if photo.source is not None and photo.source.is_fifo():
-            raise ImageError(
-                f"{photo}: it is a pipe, not a file",
-                "pass - to have a photo read from stdin",
-                path=photo.source,
-            )
+            remedy = "pass - to have a photo read from stdin"
+            raise ImageError(f"{photo}: it is a pipe, not a file", remedy, path=photo.source)
         source = photo.source if photo.source is not None else sys.stdin.buffer.read()
         if not self.model.metadata.takes_photos:
             return Picture(self._read_bands(source, photo))
@@ -81,7 +77,7 @@ class Predictor:
         return pixels.clip(max=metadata.full_scale)
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
-        """For each picture (H, W, bands) its probabilities, strip by strip (``strips``)."""
+        """Give the probabilities of each picture (H, W, bands), strip by strip (``strips``)."""
         if not pictures:
             return []
         if self.tile is not None:
@@ -93,7 +89,7 @@ class Predictor:
         return [strips(found, size) for found, size in zip(self._probabilities(small), sizes, strict=True)]
 
     def classify(self, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """For each picture its ``label``, that label's ``score`` and the ``scores`` of all classes."""
+        """Give of each picture its ``label``, that label's ``score`` and the ``scores`` of all classes."""
         if not pictures:
             return []
         found = self._probabilities(np.stack([self._squash(picture) for picture in pictures]))
@@ -118,69 +114,48 @@ class Predictor:
     def _within_memory(self, batch: np.ndarray) -> np.ndarray:
         """Probabilities of a batch; where it does not fit in memory one by one, and then in tiles."""
         try:
-            return run(self.model, batch)
+            return self.model.run(np.ascontiguousarray(batch)).astype(np.float32, copy=False)
         except MemoryError as error:
             if len(batch) > 1:
                 return np.concatenate([self._within_memory(image[None]) for image in batch])
             height, width = batch.shape[1:3]
             side = max(height, width) // 2 // 32 * 32
             if side < SMALLEST_TILE or self.model.fixed[1] is not None:
+                size = f"{width} x {height} pixels"
                 if self.model.provider == CPU:
-                    raise OutOfMemory(
-                        f"out of memory even for {width} x {height} pixels", "free some memory, or pass fewer --workers"
-                    ) from error
-                raise DeviceError(
-                    f"{self.model.path} does not fit in the memory of the {self.model.device} even for {width} x "
-                    f"{height} pixels ({error})",
-                    "use --device cpu",
-                ) from error
-            self._say_once(f"{width} x {height} pixels at once do not fit in memory: tiles of {side} are taken instead")
+                    remedy = "free some memory, or pass fewer --workers"
+                    raise OutOfMemory(f"out of memory even for {size}", remedy) from error
+                place = f"the memory of the {self.model.device}"
+                reason = f"{self.model.path} does not fit in {place} even for {size} ({error})"
+                raise DeviceError(reason, "use --device cpu") from error
+            line = f"{width} x {height} pixels at once do not fit in memory: tiles of {side} are taken instead"
+            if line not in self._said:
+                self._said.add(line)
+                log.warning(line)
             tiles = predict_tiles(self._within_memory, batch[0], side, self.overlap)
             return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
 
-    def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            log.warning(line)
-
     def write(self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]) -> None:
-        """Write all files of a photo.
-
-        Raises:
-            OutputError: if one cannot be written; there is nothing of it then.
-        """
-        found = self._strips(picture.pixels, probabilities)
-        size = picture.pixels.shape[:2]
-        if self.keep_orientation and picture.orientation != 1:
-            found, size = _turned_back(found, picture.orientation)
-        subject = Subject(job.photo.relative.name, size, self.model.metadata)
+        """Write all files of a photo; of one that cannot be written there is nothing."""
+        image = picture.pixels
+        if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
+            image = turn_back(image, picture.orientation)
+            whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
+            maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
+            probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
+        subject = Subject(job.photo.relative.name, image.shape[:2], self.model.metadata)
         with contextlib.ExitStack() as stack:
             outputs = []
             for kind, target in job.targets.items():
                 path = stack.enter_context(_to_stdout() if target is None else replacing(target))
                 outputs.append(OUTPUTS[kind](stack.enter_context(path.open("wb")), subject))
-            for strip in found:
+            for top, probability in probabilities:
+                mask = to_mask(probability, self.threshold)
+                strip = Strip(top, image[top : top + len(mask)], probability, mask)
                 for output in outputs:
                     output.add(strip)
             for output in outputs:
                 output.end()
-
-    def _strips(self, image: np.ndarray, probabilities: Iterator[tuple[int, np.ndarray]]) -> Iterator[Strip]:
-        for top, probability in probabilities:
-            mask = to_mask(probability, self.threshold)
-            yield Strip(top, image[top : top + len(mask)], probability, mask)
-
-
-def _turned_back(found: Iterator[Strip], orientation: int) -> tuple[Iterator[Strip], tuple[int, int]]:
-    """All strips as one, turned as the photo's file is; whole, because rows become columns."""
-    parts = list(found)
-    probability = np.concatenate([part.probability for part in parts], axis=-2)
-    maps = probability if probability.ndim == 3 else probability[None]
-    turned = np.stack([turn_back(one, orientation) for one in maps])
-    mask = turn_back(np.concatenate([part.mask for part in parts]), orientation)
-    image = turn_back(np.concatenate([part.image for part in parts]), orientation)
-    strip = Strip(0, image, turned if probability.ndim == 3 else turned[0], mask)
-    return iter([strip]), (mask.shape[0], mask.shape[1])
 
 
 @contextlib.contextmanager

@@ -29,9 +29,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
 _PIXELS = ("tensor(uint8)", "tensor(uint16)")
-
-OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
-
+_OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 
 Describe = Callable[[onnxruntime.InferenceSession], ModelMetadata]
 
@@ -64,7 +62,7 @@ class Model:
 
     @property
     def classifies(self) -> bool:
-        """Whether it gives one label a picture rather than a mask."""
+        """Tell whether it gives one label a picture rather than a mask."""
         return "label" in {output.name for output in self.session.get_outputs()}
 
     @property
@@ -76,13 +74,12 @@ class Model:
     @property
     def fixed(self) -> tuple[int | None, int | None, int | None]:
         """(N, H, W) where it takes no other."""
-        count, height, width = (
-            size if isinstance(size, int) else None for size in self.session.get_inputs()[0].shape[:3]
-        )
+        shape = self.session.get_inputs()[0].shape[:3]  # names stand where any size will do
+        count, height, width = (size if isinstance(size, int) else None for size in shape)
         return count, height, width
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        """The output ``probability`` for pictures (N, H, W, bands).
+        """Give the output ``probability`` for pictures (N, H, W, bands).
 
         A model of a fixed number of pictures gets them in parts of that number, the last one filled up; one of a fixed
         size gets smaller pictures with their edges repeated, and what it says of the added pixels is cut off.
@@ -112,12 +109,11 @@ class Model:
                     self._buffers[batch.shape] = _Buffers(self.session, batch, "cuda")
                 return self._buffers[batch.shape].run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError(_first_line(str(error))) from error
-            shape = " x ".join(map(str, batch.shape))
-            raise ModelFileError(
-                f"{self.path} fails on pictures {shape} ({_first_line(str(error))})", path=self.path
-            ) from error
+            pictures = f"pictures {' x '.join(map(str, batch.shape))}"
+            reason = f"{self.path} fails on {pictures} ({_first_line(str(error))})"
+            raise ModelFileError(reason, path=self.path) from error
 
 
 class _Buffers:
@@ -162,49 +158,36 @@ def open_model(
 
     Raises:
         ModelFileError: if the file cannot be read or was not exported by this tool; NoMetadata if it does not say so.
-        DeviceError: if ``cuda`` or ``tensorrt`` was asked for and cannot be used, or ``mps``, which ONNX Runtime does
-            not have.
-        UsageError: if there is no such device.
+        DeviceError: if the device was asked for and cannot be used; UsageError if there is no such device.
     """
     if device == "mps":
         raise DeviceError("ONNX Runtime has no device mps", "use --device cpu, or auto")
     if device not in ("auto", "cpu", "cuda", "tensorrt"):
-        raise UsageError(
-            f"unknown device {device!r}", "choose from auto, cpu, cuda, tensorrt", option="device", value=device
-        )
+        remedy = "choose from auto, cpu, cuda, tensorrt"
+        raise UsageError(f"unknown device {device!r}", remedy, option="device", value=device)
     if reason := why_not_a_file(path):
         raise ModelFileError(f"{path}: {reason}", path=path)
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
     if device == "tensorrt":
-        session, cause = _open_on_tensorrt(path, largest, cache)
+        session, cause = _open_on_gpu(path, [_tensorrt(path, largest, cache), (CUDA, CUDA_OPTIONS)])
     elif device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
-        session, cause = _open_on_cuda(path)
+        session, cause = _open_on_gpu(path, [(CUDA, CUDA_OPTIONS)])
     if session is None and device in ("cuda", "tensorrt"):
-        raise DeviceError(
-            f"--device {device} cannot be used by ONNX Runtime: {cause}",
-            "use --device cpu, or auto",
-            option="device",
-            value=device,
-        )
+        reason = f"--device {device} cannot be used by ONNX Runtime: {cause}"
+        raise DeviceError(reason, "use --device cpu, or auto", option="device", value=device)
     if session is None:
-        session = _open_on_cpu(path, threads, once=once)
+        session = _open_on_cpu(path, threads=threads, once=once)
     metadata = _metadata(session, path, describe)
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
     return Model(session, metadata, session.get_providers()[0], path, cause)
 
 
-def _open_on_cuda(path: Path) -> tuple[onnxruntime.InferenceSession | None, str]:
-    """A session on the GPU, or None and the cause."""
-    return _open_on_gpu(path, [(CUDA, CUDA_OPTIONS)])
-
-
-def _open_on_tensorrt(
-    path: Path, largest: tensorrt.Shape | None, cache: Path | None
-) -> tuple[onnxruntime.InferenceSession | None, str]:
+def _tensorrt(path: Path, largest: tensorrt.Shape | None, cache: Path | None) -> tuple[str, dict[str, str]]:
+    """TensorRT's provider and its options, its libraries loaded and its folder made."""
     tensorrt.load_libraries()
-    metadata = _metadata(_open_on_cpu(path, 1), path)
+    metadata = _metadata(_open_on_cpu(path, threads=1), path)
     side = metadata.image_size
     cache = cache or Path(tempfile.gettempdir())
     options = tensorrt.options(path, largest or (8, side, side, metadata.in_channels), cache)
@@ -212,7 +195,7 @@ def _open_on_tensorrt(
     make_folder(folder)
     if not any(folder.glob("*.engine")):
         log.info("TensorRT builds an engine for this model and GPU, once: it can take minutes")
-    return _open_on_gpu(path, [(tensorrt.PROVIDER, options), (CUDA, CUDA_OPTIONS)])
+    return tensorrt.PROVIDER, options
 
 
 def _open_on_gpu(
@@ -230,7 +213,7 @@ def _open_on_gpu(
     with held_back(2) as said:  # the only place where ONNX Runtime says why it left the GPU
         onnxruntime.set_default_logger_severity(ERRORS)
         try:
-            session = _session(path, _options(ERRORS), [*providers, CPU])
+            session = _session(path, [*providers, CPU], severity=ERRORS)
         except Exception as error:  # ONNX Runtime's exceptions have no common base; a bad file fails again on the CPU
             return None, _cause(str(error))
         finally:
@@ -240,35 +223,30 @@ def _open_on_gpu(
     return None, _cause("".join(said))
 
 
-def _open_on_cpu(path: Path, threads: int | None, *, once: bool = False) -> onnxruntime.InferenceSession:
-    options = _options(SILENT, threads)
-    if once:  # the weights are not laid out anew for this CPU
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+def _open_on_cpu(path: Path, *, threads: int | None, once: bool = False) -> onnxruntime.InferenceSession:
     try:
-        return _session(path, options, [CPU])
+        return _session(path, [CPU], severity=SILENT, threads=threads, once=once)
     except Exception as error:  # as above
         reason = _first_line(str(error))
-        raise ModelFileError(
-            f"{path} is no ONNX model that can be read ({reason})", "export it again", path=path
-        ) from error
+        what = f"{path} is no ONNX model that can be read ({reason})"
+        raise ModelFileError(what, "export it again", path=path) from error
 
 
-def _session(path: Path, options: onnxruntime.SessionOptions, providers: list[Any]) -> onnxruntime.InferenceSession:
+def _session(
+    path: Path, providers: list[Any], *, severity: int, threads: int | None = None, once: bool = False
+) -> onnxruntime.InferenceSession:
     """A session that fails here if at all: not later, and not with a banner on stdout, where only data may go."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = severity
+    options.enable_mem_pattern = False  # one block for all that a batch needs is larger, and not faster
+    options.intra_op_num_threads = threads or 0  # 0 leaves it to ONNX Runtime
+    if once:  # the weights are not laid out anew for this CPU
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     _ = session.get_modelmeta().custom_metadata_map  # texts are decoded when they are read, and may be damaged
     for tensor in (*session.get_inputs(), *session.get_outputs()):
         _ = tensor.name, tensor.shape
     return session
-
-
-def _options(severity: int, threads: int | None = None) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = severity
-    options.enable_mem_pattern = False  # one block for all that a batch needs is larger, and not faster
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
 
 
 def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:

@@ -15,9 +15,7 @@ import onnxruntime
 from simclrseg.errors import DeviceError
 
 PROVIDER = "TensorrtExecutionProvider"
-PACKAGE = "tensorrt_libs"
-"""The module that the extra [tensorrt] brings."""
-REMEDY = "`pip install 'simclrseg[tensorrt]'` brings it, or use --device cuda"
+_REMEDY = "`pip install 'simclrseg[tensorrt]'` brings it, or use --device cuda"
 
 Shape = tuple[int, int, int, int]
 """(N, H, W, bands) of the largest batch."""
@@ -29,22 +27,22 @@ def load_libraries() -> None:
     Raises:
         DeviceError: if it is not installed or cannot be loaded.
     """
-    spec = find_spec(PACKAGE)
+    spec = find_spec("tensorrt_libs")  # the extra [tensorrt] brings it
     if spec is None or not spec.submodule_search_locations:
-        raise DeviceError(f"--device tensorrt needs TensorRT, which is not installed: {REMEDY}", option="device")
+        raise DeviceError(f"--device tensorrt needs TensorRT, which is not installed: {_REMEDY}", option="device")
     folder = Path(next(iter(spec.submodule_search_locations)))
     pattern = r"(lib)?nv(infer|onnxparser)(_10\.dll|\.so\.10)"
     found = sorted(file for file in folder.iterdir() if re.fullmatch(pattern, file.name))
     if len(found) < 2:
         raise DeviceError(
-            f"--device tensorrt needs TensorRT 10, which {folder} does not hold: {REMEDY}", option="device"
+            f"--device tensorrt needs TensorRT 10, which {folder} does not hold: {_REMEDY}", option="device"
         )
     for library in sorted(found, key=lambda file: "parser" in file.name):  # the parser needs the other
         try:
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise DeviceError(
-                f"--device tensorrt: {library.name} cannot be loaded ({error}): {REMEDY}", option="device"
+                f"--device tensorrt: {library.name} cannot be loaded ({error}): {_REMEDY}", option="device"
             ) from error
 
 
@@ -71,7 +69,11 @@ def engine_key(model: Path) -> str:
     """The name of the folder of a model's engines: by its contents, the GPU and the versions of what built them."""
     with model.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    parts = (digest, gpu_name(), f"trt{_version('tensorrt-cu13-libs')}", f"ort{onnxruntime.__version__}")
+    try:
+        libraries = version("tensorrt-cu13-libs")
+    except PackageNotFoundError:
+        libraries = "-unknown"
+    parts = (digest, gpu_name(), f"trt{libraries}", f"ort{onnxruntime.__version__}")
     return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
 
 
@@ -85,10 +87,3 @@ def gpu_name() -> str:
     failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0)
     failed = failed or driver.cuDeviceGetName(name, len(name), device)
     return "unknown-gpu" if failed else name.value.decode(errors="replace")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "-unknown"

@@ -65,10 +65,7 @@ def numbered_classes(count: int) -> Classes:
 
 
 def read_classes(path: str) -> Classes:
-    """Read a classes file.
-
-    Args:
-        path: of the file, or what it would hold, in braces.
+    """Read a classes file, or what one would hold, in braces.
 
     Raises:
         DataError: if it does not exist or does not hold what the module's text says.

@@ -82,7 +82,7 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
     from simclrseg.config.predict import PredictConfig
     from simclrseg.images.decode import read_image
     from simclrseg.images.resizing import resize_image
-    from simclrseg.inference.masks import to_mask, to_picture, to_size
+    from simclrseg.inference.masks import to_mask, to_size
     from simclrseg.inference.session import open_model
     from simclrseg.system.files import replacing
 
@@ -105,7 +105,7 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
             found = opened.run(np.ascontiguousarray(resize_image(image, (side, side)))[None])[0]
             mask = to_mask(to_size(found, image.shape[:2]), opened.metadata.threshold)
             with replacing(folder / "loop" / f"{photo.stem}.png") as target:  # whole or not at all, as `predict` does
-                cv2.imwrite(str(target), to_picture(mask, opened.metadata))
+                cv2.imwrite(str(target), mask * 255)
 
     timings = interleave({"a loop": loop, "predict": lambda: predict(config)}, rounds=rounds, threads=cores)
     print(f"\n{len(photos)} photos, ResNet-18 U-Net, {cores} cores")
