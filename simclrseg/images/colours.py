@@ -1,4 +1,4 @@
-"""Class colours over a photo, the same in every picture that shows masks. No torch."""
+"""Class colours over a photo, the same in every picture that shows masks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ _OPACITY = 0.5
 def overlay(
     photo: NDArray[np.uint8], mask: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]
 ) -> NDArray[np.uint8]:
-    """Blend class colours over a photo; class 0 stays bare and ignored pixels are white.
+    """Blend class colours over a photo (H, W, 3); class 0 stays bare and ignored pixels are white.
 
     Args:
-        photo: (H, W, 3).
         mask: (H, W) class ids, 255 where ignored.
         colours: RGB of each class.
-
-    Returns:
-        (H, W, 3).
     """
     table = np.full((256, 3), IGNORED, np.uint8)
     table[: len(colours)] = colours

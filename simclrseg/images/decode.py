@@ -60,17 +60,11 @@ _HUSHED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as ``warnings.fi
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture and what its file says of it.
+    """A decoded picture and what its file says of it."""
 
-    Attributes:
-        pixels: (H, W, 3) uint8, upright.
-        orientation: EXIF's, 1 to 8; ``turn_back`` gives the stored one.
-        several: whether the file holds more frames or pages than this first one.
-    """
-
-    pixels: Pixels
-    orientation: int = 1
-    several: bool = False
+    pixels: Pixels  # (H, W, 3) uint8, or all bands as they are stored; upright
+    orientation: int = 1  # EXIF's, 1 to 8; ``turn_back`` gives the stored one
+    several: bool = False  # the file holds more frames or pages than this first one
 
 
 def read_image(source: str | Path | bytes) -> Pixels:
@@ -191,15 +185,10 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files below a folder.
+    """The files below a folder that were asked for, and what is no file or cannot be opened."""
 
-    Attributes:
-        files: those that were asked for, sorted by their path below the folder.
-        left_out: what is there and neither file nor folder, or cannot be opened, and why.
-    """
-
-    files: list[Path]
-    left_out: dict[Path, str]
+    files: list[Path]  # sorted by their path below the folder
+    left_out: dict[Path, str]  # neither file nor folder, or out of reach -> why
 
 
 def list_images(folder: str | Path) -> list[Path]:

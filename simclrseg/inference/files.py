@@ -27,15 +27,10 @@ _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to predict.
+    """A photo to predict."""
 
-    Attributes:
-        source: its file; None for stdin.
-        relative: its path below the folder that was given, which the outputs repeat.
-    """
-
-    source: Path | None
-    relative: Path
+    source: Path | None  # None for stdin
+    relative: Path  # below the folder that was given: the outputs repeat it
 
     def __str__(self) -> str:
         return STREAM if self.source is None else str(self.source)
@@ -43,14 +38,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class Job:
-    """A photo and the files to write for it.
-
-    Attributes:
-        targets: by output, without files that are there already and stay; None stands for stdout.
-    """
+    """A photo and the files to write for it."""
 
     photo: Photo
-    targets: Mapping[str, Path | None]
+    targets: Mapping[str, Path | None]  # by output, without files that are there and stay; None stands for stdout
 
 
 def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]:

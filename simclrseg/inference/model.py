@@ -59,13 +59,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classified:
-    """The prediction of a classifier for an image.
-
-    Attributes:
-        label: the likeliest class.
-        score: its probability.
-        scores: the probability of each class.
-    """
+    """The prediction of a classifier for an image: the likeliest class, its probability, and that of each class."""
 
     label: str
     score: float

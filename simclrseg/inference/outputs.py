@@ -22,19 +22,12 @@ from simclrseg.metadata import ModelMetadata, voc_colours
 
 @dataclass(frozen=True)
 class Strip:
-    """Whole rows of a picture and what the model says of them.
+    """Whole rows of a picture and what the model says of them."""
 
-    Attributes:
-        top: number of rows above.
-        image: (h, W, bands).
-        probability: (h, W) of the foreground, or (C, h, W) of each class, float32 in [0, 1].
-        mask: class ids, (h, W) uint8.
-    """
-
-    top: int
-    image: np.ndarray
-    probability: np.ndarray
-    mask: np.ndarray
+    top: int  # number of rows above
+    image: np.ndarray  # (h, W, bands)
+    probability: np.ndarray  # (h, W) of the foreground, or (C, h, W) of each class, float32 in [0, 1]
+    mask: np.ndarray  # (h, W) uint8, class ids
 
 
 @dataclass(frozen=True)
@@ -42,10 +35,8 @@ class Subject:
     """An image with its prediction, of which outputs are made."""
 
     name: str
-    size: tuple[int, int]
-    """(height, width), as written."""
-    metadata: ModelMetadata
-    """The model's."""
+    size: tuple[int, int]  # (height, width), as written
+    metadata: ModelMetadata  # the model's
 
 
 class Output:

@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -33,17 +32,11 @@ MAX_CLASSES = 254
 
 @dataclass(frozen=True)
 class Classes:
-    """Mask classes by id.
-
-    Attributes:
-        names: by id.
-        colours: by id; empty where the file gives none.
-        ignored: the colour of pixels that are ignored, if any.
-    """
+    """Names and colours of mask classes, by id."""
 
     names: tuple[str, ...]
-    colours: tuple[Colour, ...] = ()
-    ignored: Colour | None = None
+    colours: tuple[Colour, ...] = ()  # empty where the file gives none
+    ignored: Colour | None = None  # of pixels that are ignored
 
     @property
     def text(self) -> str:
@@ -72,9 +65,8 @@ def read_classes(path: str) -> Classes:
     """
     content = path if path.startswith("{") else None
     if content is None and (reason := why_not_a_file(path)):
-        raise DataError(
-            f"classes file {path} cannot be read ({reason})", "name the file that holds the classes", path=path
-        )
+        remedy = "name the file that holds the classes"
+        raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig") if content is None else content
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -82,14 +74,14 @@ def read_classes(path: str) -> Classes:
         raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}", path=path) from error
     if isinstance(node, yaml.MappingNode):
         # names as written: a plain loader turns `no` into False and merges what is named twice
-        pairs = [(key.value, _construct(value)) for key, value in node.value]
+        pairs = [(key.value, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         pairs = [(item.value, None) for item in node.value]
     else:
         raise DataError(f"classes file {path} must map names to colours, such as `road: [128, 64, 128]`", path=path)
     if not all(isinstance(name, str) and name for name, _ in pairs):
         raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`", path=path)
-    colours = {name: _colour(value, name, path) for name, value in pairs}
+    colours = {name: _colour(colour, name, path) for name, colour in pairs}
     ignored = colours.pop(IGNORE_NAME, None)
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
@@ -107,21 +99,19 @@ def read_classes(path: str) -> Classes:
     return Classes(tuple(colours), tuple(given), ignored)
 
 
-def _construct(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(item) for item in node.value]
-    if not isinstance(node, yaml.ScalarNode) or node.tag.endswith(":null"):
-        return None if isinstance(node, yaml.ScalarNode) else node
-    return int(node.value) if node.tag.endswith(":int") and node.value.isdecimal() else node.value
-
-
-def _colour(value: Any, name: str, path: str) -> Colour | None:
-    if value is None:
+def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:
+    if node is None:
         return None
-    if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
-    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value):
-        return value[0], value[1], value[2]
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith(":null"):
+            return None
+        if re.fullmatch(r"#[0-9a-fA-F]{6}", node.value):
+            return int(node.value[1:3], 16), int(node.value[3:5], 16), int(node.value[5:7], 16)
+    items = node.value if isinstance(node, yaml.SequenceNode) else []
+    whole = [item for item in items if isinstance(item, yaml.ScalarNode) and item.tag.endswith(":int")]
+    levels = [int(item.value) for item in whole if item.value.isdecimal()]
+    if len(levels) == len(items) == 3 and max(levels) <= 255:
+        return levels[0], levels[1], levels[2]
     raise DataError(
         f"classes file {path}: the colour of {name!r} must be [r, g, b] from 0 to 255, or '#rrggbb'", path=path
     )

@@ -1,4 +1,4 @@
-"""Masks as run lengths in COCO's compressed form: what pycocotools calls RLE. Never imports torch."""
+"""Masks as run lengths in COCO's compressed form: what pycocotools calls RLE."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ def encode_rle(mask: np.ndarray) -> str:
     Args:
         mask: (H, W) of False and True.
     """
-    return _to_characters(_run_lengths(mask))
-
-
-def _run_lengths(mask: np.ndarray) -> np.ndarray:
     height, width = mask.shape
     step = max(1, _BLOCK // height)
     changes, last = [], False
@@ -25,7 +21,7 @@ def _run_lengths(mask: np.ndarray) -> np.ndarray:
         changes.append(np.flatnonzero(column[1:] != column[:-1]) + left * height)
         last = column[-1]
     ends = np.concatenate([[0], *changes, [height * width]])
-    return np.diff(ends)
+    return _to_characters(np.diff(ends))
 
 
 def _to_characters(lengths: np.ndarray) -> str:
