@@ -174,9 +174,8 @@ def lock(run: Run) -> Iterator[None]:
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise RunError(
-                f"{run.folder} is being written by {holder}", "wait for it, or choose another --name", path=run.folder
-            ) from None
+            reason = f"{run.folder} is being written by {holder}"
+            raise RunError(reason, "wait for it, or choose another --name", path=run.folder) from None
         with writing(path):
             file.truncate(0)
             os.write(file.fileno(), f"process {os.getpid()}".encode())  # unbuffered: closing would try once more
@@ -263,19 +262,15 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)
         if allow_unfinished:
             return run
-        raise RunError(
-            f"run {run.name!r} in {root / kind} is not finished",
-            f"resume it with `simclrseg {kind} --resume {run.name}{option(root)}`, or take it as it is with "
-            "--allow-unfinished",
-        )
+        resume = f"simclrseg {kind} --resume {run.name}{option(root)}"
+        remedy = f"resume it with `{resume}`, or take it as it is with --allow-unfinished"
+        raise RunError(f"run {run.name!r} in {root / kind} is not finished", remedy)
     if runs:
         run = runs[0]
         lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
         config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
-        raise RunError(
-            f"run {run.name!r} in {root / kind} {lack}",
-            f"start it again with `simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}`",
-        )
+        command = f"simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}"
+        raise RunError(f"run {run.name!r} in {root / kind} {lack}", f"start it again with `{command}`")
     return None
 
 

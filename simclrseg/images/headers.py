@@ -8,9 +8,8 @@ import zlib
 from dataclasses import dataclass
 from typing import IO
 
-from PIL import Image
+from PIL import ExifTags, Image
 
-_ORIENTATION = 0x0112  # the EXIF and TIFF tag
 _PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tEXt", b"zTXt", b"tIME", b"sRGB"}
 
 
@@ -118,7 +117,7 @@ def exif_orientation(source: Image.Image | bytes) -> int:
             tags.load(source)
         else:  # not a PNG's own getexif: it would decode, and an error in that must not be lost here
             tags = Image.Image.getexif(source)
-        value = tags.get(_ORIENTATION, 1)
+        value = tags.get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF is written by anything; no error in it should cost the picture
         return 1
     return value if value in range(1, 9) else 1

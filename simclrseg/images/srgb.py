@@ -11,7 +11,6 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from simclrseg.images.headers import Refused
 
-_BITS_PER_SAMPLE = 258  # the TIFF tag
 _STRIP = 1 << 21  # pixels that are converted together
 
 
@@ -92,5 +91,5 @@ def _srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransf
 def _bits(picture: Image.Image) -> int:
     """Bits of a grey value of more than 8."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return int(min(picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0], 16))
+        return int(min(picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0], 16))
     return 16

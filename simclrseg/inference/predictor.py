@@ -58,23 +58,20 @@ class Predictor:
             remedy = "pass - to have a photo read from stdin"
             raise ImageError(f"{photo}: it is a pipe, not a file", remedy, path=photo.source)
         source = photo.source if photo.source is not None else sys.stdin.buffer.read()
-        if not self.model.metadata.takes_photos:
-            return Picture(self._read_bands(source, photo))
-        picture = read_picture(source, max_pixels=self.max_pixels)
-        if picture.several:
-            log.info(f"{photo}: several frames or pages, of which the first is taken")
-        return picture
-
-    def _read_bands(self, source: Path | bytes, photo: Photo) -> np.ndarray:
-        """All that a TIFF holds, up to the model's full scale, above which training cuts values off too."""
-        pixels, metadata, needed = read_bands(source, max_pixels=self.max_pixels), self.model.metadata, self.model.dtype
+        metadata = self.model.metadata
+        if metadata.takes_photos:
+            picture = read_picture(source, max_pixels=self.max_pixels)
+            if picture.several:
+                log.info(f"{photo}: several frames or pages, of which the first is taken")
+            return picture
+        pixels, needed = read_bands(source, max_pixels=self.max_pixels), self.model.dtype
         if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
             raise ImageError(
                 f"{photo}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
                 f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})",
                 path=photo.source,
             )
-        return pixels.clip(max=metadata.full_scale)
+        return Picture(pixels.clip(max=metadata.full_scale))  # training cuts off what is above, too
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
         """Give the probabilities of each picture (H, W, bands), strip by strip (``strips``)."""

@@ -55,27 +55,23 @@ def pair_masks(
     paired: list[Path | None] = [None] * len(photos)
     lost = []
     for mask in masks:
-        name = mask.relative_to(into).with_suffix("").as_posix()
+        below = mask.relative_to(into)
+        name = below.with_suffix("").as_posix()
         indices = by_name.get(name) or by_name.get(name.removesuffix("_mask"), [])
         if not indices:
-            below = mask.relative_to(into)
             if without_photo.isdisjoint((name, name.removesuffix("_mask"))) and not {*left_out} & {*below.parents}:
                 lost.append(below.as_posix())
         elif len(indices) > 1:
-            raise DataError(
-                f"{mask} fits {photos[indices[0]].name} and {photos[indices[1]].name}", "rename one of them", path=mask
-            )
+            first, second = (photos[index].name for index in indices[:2])
+            raise DataError(f"{mask} fits {first} and {second}", "rename one of them", path=mask)
         elif (other := paired[indices[0]]) is not None:
-            raise DataError(
-                f"{photos[indices[0]]} has two masks, {other.name} and {mask.name}", "keep one", path=photos[indices[0]]
-            )
+            photo = photos[indices[0]]
+            raise DataError(f"{photo} has two masks, {other.name} and {mask.name}", "keep one", path=photo)
         else:
             paired[indices[0]] = mask
     if lost:
-        raise DataError(
-            f"{into}: masks without a photo of their name in {images}: {len(lost):,} of {len(masks):,}, {some(lost)}",
-            path=into,
-        )
+        count = f"{len(lost):,} of {len(masks):,}"
+        raise DataError(f"{into}: masks without a photo of their name in {images}: {count}, {some(lost)}", path=into)
     return paired
 
 
@@ -106,16 +102,12 @@ def mask_details(
         return _understand_values(scans, classes)
     if len(coloured) < len(scans):
         other = next(scan.mask for scan in scans if not scan.coloured)
-        raise DataError(
-            f"{coloured[0]} is an RGB mask but {other} holds class ids", "save all masks in one way", path=coloured[0]
-        )
+        reason = f"{coloured[0]} is an RGB mask but {other} holds class ids"
+        raise DataError(reason, "save all masks in one way", path=coloured[0])
     if classes is None or table is None:
-        found = np.unique(read_mask(coloured[0]).reshape(-1, 3), axis=0)
-        raise DataError(
-            f"{coloured[0]} is an RGB mask ({some([colour.tolist() for colour in found])})",
-            "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`",
-            path=coloured[0],
-        )
+        found = some(np.unique(read_mask(coloured[0]).reshape(-1, 3), axis=0).tolist())
+        remedy = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
+        raise DataError(f"{coloured[0]} is an RGB mask ({found})", remedy, path=coloured[0])
     details = {"classes": classes.names, "colours": classes.colours, "decode": partial(_decode_colours, table=table)}
     return details, f"masks: RGB, {len(classes.names)} classes by colour ({some(classes.names)})"
 
@@ -136,7 +128,7 @@ def _scan(photo: Path, mask: Path, *, table: NDArray[np.uint8] | None) -> _Scan:
     if values.ndim == 3 and table is not None:
         unknown = values[_look_up(values, table) == _UNKNOWN]
         if unknown.size:
-            colours = some([colour.tolist() for colour in np.unique(unknown, axis=0)])
+            colours = some(np.unique(unknown, axis=0).tolist())
             problem = f"{mask} has colours that no class of the --classes-file has: {colours}"
             return _Scan(mask, problem=problem)
         return _Scan(mask, coloured=True)
