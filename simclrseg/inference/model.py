@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from simclrseg.errors import UsageError
 from simclrseg.images.colours import overlay
@@ -17,9 +18,6 @@ from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
 from simclrseg.metadata import ModelMetadata
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,9 @@ class Prediction:
         Raises:
             UsageError: if the image has no colours to show.
         """
-        from PIL import Image
-
         if not self.metadata.takes_photos:
-            raise UsageError(
-                f"an overlay shows red, green and blue, not {', '.join(self.metadata.bands)}", option="outputs"
-            )
+            bands = ", ".join(self.metadata.bands)
+            raise UsageError(f"an overlay shows red, green and blue, not {bands}", option="outputs")
         return Image.fromarray(overlay(self.image, self.mask, class_colours(self.metadata)))
 
 
@@ -103,12 +98,9 @@ class LoadedModel:
             path = Path(image)
             return predictor.read(Photo(path, Path(path.name))).pixels
         if not isinstance(image, np.ndarray):
-            from PIL import ImageOps
-
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        pixels: np.ndarray = image
         bands, dtype = self.metadata.in_channels, self._model.dtype
-        if pixels.ndim != 3 or pixels.shape[2] != bands or pixels.dtype != dtype:
-            reason = f"an array {pixels.shape} of {pixels.dtype} is no image"
+        if image.ndim != 3 or image.shape[2] != bands or image.dtype != dtype:
+            reason = f"an array {image.shape} of {image.dtype} is no image"
             raise UsageError(reason, f"pass (H, W, {bands}) {dtype}", option="image")
-        return pixels
+        return image
