@@ -11,8 +11,8 @@ from simclrseg.config.pull import PullConfig
 from simclrseg.errors import UnknownName, UsageError, WeightsError
 from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, fetch, look
-from simclrseg.hub.imagenet import IMAGENET, TIMM
-from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, Published, Source, find, own_namespace, parse_address
+from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, TIMM, Published, Source, find, own_namespace, parse_address
 from simclrseg.metadata import PICKLES, ModelMetadata
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following

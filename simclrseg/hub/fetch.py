@@ -28,7 +28,7 @@ from simclrseg.hub.store import (
     sha256_of,
 )
 from simclrseg.hub.table import Source, stays_inside
-from simclrseg.hub.trouble import offline, one_line, place_of
+from simclrseg.hub.trouble import one_line, place_of
 from simclrseg.metadata import WEIGHTS
 from simclrseg.system.files import make_folder, output_error, write_text, writing
 
@@ -45,17 +45,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Remote:
-    """A file as the Hub describes it.
-
-    Attributes:
-        etag: its sha256, or for small files git's SHA-1.
-        size: in bytes; None where the Hub does not say.
-    """
+    """A file as the Hub describes it."""
 
     source: Source
     commit: str
-    etag: str
-    size: int | None
+    etag: str  # its sha256, or for small files git's SHA-1
+    size: int | None  # in bytes; None where the Hub does not say
 
 
 def fetch(
@@ -71,11 +66,6 @@ def fetch(
     Args:
         token: for what is gated or private; by default the one of HF_TOKEN or of ``hf auth login``.
         local_only: make no request.
-        force: fetch it anew.
-
-    Raises:
-        HubError: if it cannot be had, or is not the file that was announced.
-        OutputError: if it cannot be stored.
     """
     if not force and (path := cached(source)) is not None:
         log.info(f"cached: {path}")
@@ -99,7 +89,11 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
     if not source.uploaded:
         raise HubError(f"nobody has published {source.title} yet: {source.remedy}")
     if local_only or constants.HF_HUB_OFFLINE:
-        raise offline(source, "--offline" if local_only else "HF_HUB_OFFLINE")
+        reason = "--offline" if local_only else "HF_HUB_OFFLINE"
+        raise HubError(
+            f"{source.title or source} is not in the cache ({constants.HF_HOME}) and {reason} forbids fetching it: "
+            f"do without it once, or {source.remedy}"
+        )
     log.info(f"looking for {source} on {constants.ENDPOINT}")
     with one_line(source):
         if source.file is None:
@@ -163,7 +157,13 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
             if not force and intact_or_removed(target, source.sha256):  # another process has fetched it meanwhile
                 return target
             part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
-            _check_space(target.parent, remote.size, part)
+            needed, free = (remote.size or 0) - _size(part), shutil.disk_usage(target.parent).free
+            if free < needed:
+                raise HubError(
+                    f"{target.parent} has {free / 1e6:.0f} MB left and the file needs {needed / 1e6:.0f}",
+                    "free some space, or name another folder with HF_HOME",
+                    path=target.parent,
+                )
             _receive(remote, part, token=token, progress=progress)
             sha256 = _verified(part, remote)
             with writing(target):
@@ -197,7 +197,7 @@ def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progres
         fruitless = 0 if have > before else fruitless + 1
         if fruitless == PATIENCE:
             raise HubError(
-                f"{remote.source} stops at {have / 1000000.0:.1f} of {(size or 0) / 1000000.0:.1f} MB ({broken})",
+                f"{remote.source} stops at {have / 1e6:.1f} of {(size or 0) / 1e6:.1f} MB ({broken})",
                 "check the network and run the command again to go on from there",
             )
         if size is None or have < size:
@@ -232,17 +232,14 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
 
 
 def _verified(part: Path, remote: Remote) -> str:
-    """The sha256 of a whole file, which is compared with what the Hub announced.
-
-    Raises:
-        HubError: if it is another file; it is gone then.
-    """
+    """The sha256 of a whole file, compared with what the Hub announced; another file is removed and refused."""
     sha256 = sha256_of(part)
     announced = remote.source.sha256 or remote.etag
     if SHA256.fullmatch(announced):
         got = sha256
-    elif COMMIT.fullmatch(announced):
-        got = _git_sha1(part)
+    elif COMMIT.fullmatch(announced):  # git's hash of a small file
+        content = part.read_bytes()
+        got = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     else:
         log.warning(f"{remote.source} comes without a checksum, so it cannot be verified")
         return sha256
@@ -256,20 +253,5 @@ def _verified(part: Path, remote: Remote) -> str:
     return sha256
 
 
-def _check_space(folder: Path, size: int | None, part: Path) -> None:
-    if size is not None and (free := shutil.disk_usage(folder).free) < (needed := size - _size(part)):
-        raise HubError(
-            f"{folder} has {free / 1000000.0:.0f} MB left and the file needs {needed / 1000000.0:.0f}",
-            "free some space, or name another folder with HF_HOME",
-            path=folder,
-        )
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _git_sha1(path: Path) -> str:
-    """Hash of a small file, as git and the Hub have it."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,35 +1,9 @@
-"""The ImageNet weights that segmentation-models-pytorch and timm publish.
+"""The ImageNet weights that segmentation-models-pytorch publishes.
 
-These are their own settings, which a test compares: reading them from the libraries would import torch.
+These are its own settings, which a test compares: reading them from the library would import torch.
 """
 
-from typing import TypedDict
-
-TIMM_PREFIX = "tu-"
-"""Encoders of timm, which says what it publishes for them."""
-
-
-class TimmWeights(TypedDict):
-    """A repository of ``timm/`` and what it says of itself."""
-
-    repo: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    licence: str
-
-
-TIMM: dict[str, TimmWeights] = {
-    "vit_b_16": {
-        "repo": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-        "licence": "apache-2.0",
-    },
-}
-"""Encoders of ours that are timm's under another name."""
-
-# encoder -> commit of smp-hub/<encoder>.imagenet
-IMAGENET: dict[str, str] = {
+IMAGENET = {
     "resnet18": "3f2325ff978283d47aa6a1d6878ca20565622683",
     "resnet34": "7a57b34f723329ff020b3f8bc41771163c519d0c",
     "resnet50": "00cb74e366966d59cd9a35af57e618af9f88efe9",
@@ -99,3 +73,4 @@ IMAGENET: dict[str, str] = {
     "mobileone_s3": "da89b84a91b7400c366c358bfbf8dd0b2fa4dde2",
     "mobileone_s4": "16197c55d599076b6aae67a83d3b3f70c31b097c",
 }
+"""Commit of smp-hub/<encoder>.imagenet, by encoder."""

@@ -17,13 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def check_access(repo_id: str, token: str | None = None) -> str:
-    """The token that will upload, known to the Hub.
-
-    Args:
-        token: by default the one of HF_TOKEN or of ``hf auth login``.
+    """The token that will upload, known to the Hub; by default that of HF_TOKEN or of ``hf auth login``.
 
     Raises:
-        HubError: if there is no token, the Hub does not know it, or cannot be reached.
+        HubError: if there is none, the Hub does not know it, or cannot be reached.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
@@ -52,9 +49,6 @@ def push(files: Mapping[str, Path | bytes], repo_id: str, *, token: str, private
 
     Returns:
         The commit's address.
-
-    Raises:
-        HubError: if the repository cannot be created or written.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
@@ -63,11 +57,8 @@ def push(files: Mapping[str, Path | bytes], repo_id: str, *, token: str, private
     log.info(f"uploading {sum(sizes) / 1e6:.1f} MB to {repo_id}")
     with one_line(_destination(repo_id)), _no_bars():
         api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.create_commit(
-            repo_id,
-            [CommitOperationAdd(name, file) for name, file in files.items()],
-            commit_message=message,
-        )
+        additions = [CommitOperationAdd(name, file) for name, file in files.items()]
+        commit = api.create_commit(repo_id, additions, commit_message=message)
     return str(commit.commit_url)
 
 

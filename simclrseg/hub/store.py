@@ -1,4 +1,4 @@
-"""Where fetched files lie, and whether they are whole; nothing here makes a request.
+"""The cache of fetched files, which are checked; nothing here makes a request.
 
 huggingface_hub's own cache is read first and never written. What is fetched here lies beside its checksum in
 ``$HF_HOME/simclrseg/<owner>/<repo>/<commit>/``.
@@ -20,7 +20,7 @@ from simclrseg.system.files import make_folder, replacing, write_text
 log = logging.getLogger(__name__)
 
 USUAL_FILES = (BACKBONE_FILE, MODEL_FILE)
-"""Where the weights are sought in a repository; the second is timm's and transformers' name too."""
+"""Names under which the weights are sought in a repository; the second is timm's and transformers' name too."""
 AT_ONCE = 0.5  # seconds to wait for another process before it is said
 NOTE = ".weights"
 """Beside the files of a commit: which of them holds the weights, where it has an unusual name."""
@@ -29,7 +29,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def cached(source: Source) -> Path | None:
-    """The file where it lies already, verified; None where it does not. No request is made."""
+    """The file where it lies already, verified; None where it does not."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in [source.file] if source.file else [*USUAL_FILES, *_noted(source)]:
@@ -43,7 +43,7 @@ def cached(source: Source) -> Path | None:
 
 
 def is_cached(source: Source) -> bool:
-    """Whether the file lies in a cache; it is not verified, and no request is made."""
+    """Tell if the file lies in a cache; it is not verified."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(source.repo_id, source.file or "", revision=source.revision)
@@ -77,13 +77,13 @@ def home(source: Source) -> Path:
 
 
 def folder_of(source: Source, file: Path) -> Path:
-    """Where what is made from a file belongs: by its commit, also where huggingface_hub has cached it."""
+    """Folder for what is made from a file: by its commit, also where huggingface_hub has cached it."""
     start = max(place for place, part in enumerate(file.parts) if COMMIT.fullmatch(part))
     return home(source).joinpath(*file.parts[start:-1])
 
 
 def folder(source: Source) -> Path | None:
-    """Where the files of a revision lie; None where none was fetched."""
+    """Folder of the files of a revision; None where none was fetched."""
     commit = source.revision
     if not COMMIT.fullmatch(commit):
         try:
@@ -94,7 +94,7 @@ def folder(source: Source) -> Path | None:
 
 
 def _is_intact_there(path: Path, sha256: str | None) -> bool:
-    """Whether a file of huggingface_hub's cache is whole: large ones are stored under their sha256."""
+    """Check a file of huggingface_hub's cache: large ones are stored under their sha256."""
     stored = path.resolve().name
     expected = sha256 or (stored if SHA256.fullmatch(stored) else None)
     if expected is None or sha256_of(path) == expected:
@@ -104,7 +104,7 @@ def _is_intact_there(path: Path, sha256: str | None) -> bool:
 
 
 def intact_or_removed(path: Path, sha256: str | None) -> bool:
-    """Whether one of our files is whole; a damaged one is removed."""
+    """Check one of our files; a damaged one is removed."""
     if not path.is_file():
         return False
     try:
@@ -120,12 +120,7 @@ def intact_or_removed(path: Path, sha256: str | None) -> bool:
 
 
 def keep(path: Path, make: Callable[[Path], None], *, force: bool = False) -> Path:
-    """A file that is made from a verified one, once, with its checksum.
-
-    Args:
-        make: writes it to the path that it is given.
-        force: make it anew.
-    """
+    """A file that ``make`` writes from a verified one, once (or anew by ``force``), with its checksum."""
     with locked(path):
         if force or not is_kept(path):
             with replacing(path) as temporary:
@@ -135,7 +130,7 @@ def keep(path: Path, make: Callable[[Path], None], *, force: bool = False) -> Pa
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a file that ``keep`` has made is there and whole."""
+    """Tell if a file that ``keep`` has made is there and whole."""
     return intact_or_removed(path, None)
 
 

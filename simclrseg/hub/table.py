@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 
 from simclrseg.errors import UnknownName, UsageError, suggestion
-from simclrseg.hub.imagenet import IMAGENET, TIMM, TIMM_PREFIX
+from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
 
 NAMESPACE = "simclrseg"
@@ -17,31 +18,22 @@ HF = "hf:"
 _ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
 # the Hub's own rules
 _REPO = re.compile(r"(?=.{3,96}$)(?!.*(?:--|\.\.))[A-Za-z0-9_][\w.-]*(?<![.-])/[A-Za-z0-9_][\w.-]*(?<![.-])(?<!\.git)")
-_MAKE_PETS = "simclrseg pretrain --config simclr_pets"
+TIMM_PREFIX = "tu-"
+"""Prefix of encoders of timm, which says what it publishes for them."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of one repository of the Hub.
-
-    Attributes:
-        file: its path there; None where whatever holds the weights is meant.
-        revision: a branch, a tag or a commit hash; a commit's file never changes.
-        sha256: of the file, where it is known beforehand.
-        title: how messages call it.
-        remedy: what messages advise where it cannot be had.
-        ours: whether it is missing because nobody has uploaded it yet, rather than because it is misspelt.
-        uploaded: False where it is known that nobody has, so that it need not be asked for.
-    """
+    """One file of one repository of the Hub."""
 
     repo_id: str
-    file: str | None = None
-    revision: str = "main"
-    sha256: str | None = None
-    title: str = ""
-    remedy: str = "check the address"
-    ours: bool = False
-    uploaded: bool = True
+    file: str | None = None  # its path there; None where whatever holds the weights is meant
+    revision: str = "main"  # a branch, a tag or a commit hash; a commit's file never changes
+    sha256: str | None = None  # where it is known beforehand
+    title: str = ""  # in messages
+    remedy: str = "check the address"  # in messages, where it cannot be had
+    ours: bool = False  # if it is missing, nobody has uploaded it yet; else it is misspelt
+    uploaded: bool = True  # False where it is known that nobody has, so that it need not be asked for
 
     def __str__(self) -> str:
         file = f"/{self.file}" if self.file else ""
@@ -50,38 +42,26 @@ class Source:
 
 @dataclass(frozen=True)
 class Published:
-    """One backbone and where it is, or will be, published.
-
-    Attributes:
-        repo: repository without its namespace.
-        size: of the file, about, in MB.
-        make: the command that makes one.
-        namespace: of the repository, where it is not ours.
-        revision: a commit hash once it is known, so that a cached file needs no request.
-        sha256: of the file, where it is known.
-        uploaded: False while nobody has put it there: it must not be listed as if it could be fetched.
-        mean, std: of the channels, for pixels in [0, 1].
-        settings: a JSON file beside it that says mean and std.
-    """
+    """One backbone and where it is, or will be, published."""
 
     name: str
-    repo: str
+    repo: str  # without its namespace
     encoder: str
     method: str
     dataset: str
     epochs: int | None
     licence: str
-    size: int | None = None
-    make: str = _MAKE_PETS
-    namespace: str | None = None
+    size: int | None = None  # of the file, about, in MB
+    make: str = "simclrseg pretrain --config simclr_pets"  # the command that makes one
+    namespace: str | None = None  # of the repository, where it is not ours
     file: str = BACKBONE_FILE
-    revision: str = "main"
+    revision: str = "main"  # a commit hash once it is known, so that a cached file needs no request
     sha256: str | None = None
-    uploaded: bool = True
+    uploaded: bool = True  # False while nobody has: it must not be listed as if it could be fetched
     in_channels: int = 3
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    mean: tuple[float, ...] = IMAGENET_MEAN  # of the channels, for pixels in [0, 1], as std
     std: tuple[float, ...] = IMAGENET_STD
-    settings: str | None = None
+    settings: str | None = None  # a JSON file beside it that says mean and std
 
     def source(self, namespace: str | None = None) -> Source:
         """The file on the Hub.
@@ -112,17 +92,17 @@ class Published:
 
     @property
     def converted(self) -> bool:
-        """Whether the file has to be given our metadata, which our own have."""
+        """Tell if the file has to be given our metadata, which our own have."""
         return self.namespace is not None
 
 
 def is_repository(repo_id: str) -> bool:
-    """Whether it can be the name of a repository on the Hub, with its owner."""
+    """Tell if it can be the name of a repository on the Hub, with its owner."""
     return _REPO.fullmatch(repo_id) is not None
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a file's name or a revision, which become paths below the cache, does not lead out of it."""
+    """Tell if a file's name or a revision, which become paths below the cache, does not lead out of it."""
     return not {"", ".", ".."} & set(path.split("/")) and "\\" not in path
 
 
@@ -130,14 +110,27 @@ def own_namespace() -> str:
     return os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
 
 
-def imagenet(encoder: str) -> Published:
-    """The ImageNet weights of an encoder.
+_on_imagenet = partial(
+    Published, name="imagenet", file="model.safetensors", method="supervised", dataset="imagenet", epochs=None
+)
+_of_timm = partial(_on_imagenet, namespace="timm")
 
-    Raises:
-        UsageError: if nobody publishes them.
-    """
+TIMM = {
+    "vit_b_16": _of_timm(
+        encoder="vit_b_16",
+        repo="vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        licence="apache-2.0",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
+}
+"""ImageNet weights of encoders of ours that are timm's under another name; a test compares them with what timm says."""
+
+
+def imagenet(encoder: str) -> Published:
+    """The ImageNet weights of an encoder; a UsageError where nobody publishes them."""
     if encoder in TIMM:
-        return _timm(encoder, **TIMM[encoder])
+        return TIMM[encoder]
     if encoder.startswith(TIMM_PREFIX):
         return _timm_default(encoder)
     if encoder not in IMAGENET:
@@ -146,34 +139,13 @@ def imagenet(encoder: str) -> Published:
         raise UsageError(
             f"nobody publishes imagenet weights for backbone {encoder!r} here", remedy, option="backbone", value=encoder
         )
-    return Published(
-        name="imagenet",
-        repo=f"{encoder}.imagenet",
+    return _on_imagenet(
+        encoder=encoder,
         namespace="smp-hub",
+        repo=f"{encoder}.imagenet",
         revision=IMAGENET[encoder],
-        file="model.safetensors",
         settings="config.json",
-        encoder=encoder,
-        method="supervised",
-        dataset="imagenet",
-        epochs=None,
         licence="various",
-    )
-
-
-def _timm(encoder: str, *, repo: str, mean: tuple[float, ...], std: tuple[float, ...], licence: str) -> Published:
-    return Published(
-        name="imagenet",
-        repo=repo,
-        namespace="timm",
-        file="model.safetensors",
-        encoder=encoder,
-        method="supervised",
-        dataset="imagenet",
-        epochs=None,
-        licence=licence,
-        mean=mean,
-        std=std,
     )
 
 
@@ -191,34 +163,22 @@ def _timm_default(encoder: str) -> Published:
             option="backbone",
             value=encoder,
         )
-    return _timm(encoder, repo=repo, mean=settings.mean, std=settings.std, licence=settings.license or "unknown")
+    return _of_timm(
+        encoder=encoder, repo=repo, licence=settings.license or "unknown", mean=settings.mean, std=settings.std
+    )
 
+
+_of_ours = partial(Published, encoder="resnet50", method="simclr", epochs=20, licence="MIT", size=94, uploaded=False)
 
 PUBLISHED: dict[str, Published] = {
     entry.name: entry
     for entry in (
-        Published(
-            name="pets",
-            repo="resnet50-simclr-pets",
-            encoder="resnet50",
-            method="simclr",
-            dataset="cats_vs_dogs",
-            epochs=20,
-            licence="MIT",
-            size=94,
-            uploaded=False,
-        ),
-        Published(
+        _of_ours(name="pets", repo="resnet50-simclr-pets", dataset="cats_vs_dogs"),
+        _of_ours(
             name="cifar",
             repo="resnet50-simclr-cifar",
-            encoder="resnet50",
-            method="simclr",
             dataset="cifar10",
-            epochs=20,
-            licence="MIT",
-            size=94,
             make="simclrseg pretrain --config simclr_cifar10",
-            uploaded=False,
         ),
         # Chen et al.'s own 1x weights, converted from TensorFlow; SimCLR v1 takes pixels in [0, 1] as they are.
         Published(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import http
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 from simclrseg.errors import HubError
 from simclrseg.hub.table import NAMESPACE_VARIABLE, Source
@@ -45,15 +45,7 @@ def one_line(source: Source) -> Iterator[None]:
     ) as error:
         if getattr(error, "errno", None) in FULL:
             raise
-        if _status(error) == http.HTTPStatus.NOT_FOUND:  # of a mirror, which does not say what it is that is missing
-            raise HubError(_lacking(source)) from error
-        raise HubError(f"{_trouble(error, place)}, or {source.remedy}") from error
-
-
-def _lacking(source: Source) -> str:
-    place = place_of(source)
-    lacking = f"nobody has published {place} yet" if source.ours else f"there is no {place}"
-    return f"{lacking}, or it is private and the token is missing ({TOKEN}): {source.remedy}"
+        raise HubError(_trouble(error, source)) from error
 
 
 def place_of(source: Source) -> str:
@@ -62,35 +54,27 @@ def place_of(source: Source) -> str:
     return f"{source.repo_id} on {constants.ENDPOINT}"
 
 
-def offline(source: Source, reason: str) -> HubError:
-    """The error where a file is not cached and nothing may be fetched."""
-    from huggingface_hub import constants
-
-    return HubError(
-        f"{source.title or source} is not in the cache ({constants.HF_HOME}) and {reason} forbids fetching it: "
-        f"do without it once, or {source.remedy}"
-    )
+def _lacking(source: Source) -> str:
+    place = place_of(source)
+    lacking = f"nobody has published {place} yet" if source.ours else f"there is no {place}"
+    return f"{lacking}, or it is private and the token is missing ({TOKEN}): {source.remedy}"
 
 
-def _trouble(error: Exception, place: str) -> str:
-    """The error between here and the Hub, with its remedy."""
-    status = _status(error)
-    if status == http.HTTPStatus.UNAUTHORIZED:
-        return f"the Hub refused the token for {place}: {TOKEN}"
-    if status == http.HTTPStatus.FORBIDDEN:
-        return f"access to {place} was refused: check the rights of the token"
-    if status == http.HTTPStatus.TOO_MANY_REQUESTS:
-        return "the Hub has had too many requests from here: wait some minutes"
-    if status is not None:
-        return f"the Hub failed on {place} (HTTP {status}): try again later"
-    return f"{place} cannot be reached ({type(_origin(error)).__name__}): check the network"
-
-
-def _status(error: Exception) -> int | None:
-    """Status of the answer that an error is about; None where there was no answer."""
-    status: int | None = getattr(getattr(_origin(error), "response", None), "status_code", None)
-    return status
-
-
-def _origin(error: Exception) -> BaseException:
-    return error if error.__cause__ is None else error.__cause__
+def _trouble(error: Exception, source: Source) -> str:
+    """The error between here and the Hub, by the status of the answer, if there was one, with its remedy."""
+    place = place_of(source)
+    origin = error if error.__cause__ is None else error.__cause__
+    match getattr(getattr(origin, "response", None), "status_code", None):
+        case HTTPStatus.NOT_FOUND:  # of a mirror, which does not say what it is that is missing
+            return _lacking(source)
+        case HTTPStatus.UNAUTHORIZED:
+            trouble = f"the Hub refused the token for {place}: {TOKEN}"
+        case HTTPStatus.FORBIDDEN:
+            trouble = f"access to {place} was refused: check the rights of the token"
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            trouble = "the Hub has had too many requests from here: wait some minutes"
+        case None:
+            trouble = f"{place} cannot be reached ({type(origin).__name__}): check the network"
+        case status:
+            trouble = f"the Hub failed on {place} (HTTP {status}): try again later"
+    return f"{trouble}, or {source.remedy}"

@@ -10,8 +10,8 @@ import pytest
 import segmentation_models_pytorch as smp
 
 from simclrseg.errors import UnknownName, UsageError
-from simclrseg.hub.imagenet import IMAGENET, TIMM
-from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find, parse_address
+from simclrseg.hub.imagenet import IMAGENET
+from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, TIMM, find, parse_address
 from simclrseg.metadata import WEIGHTS
 from simclrseg.models import BACKBONES
 from simclrseg.models.backbones import ALIASES
