@@ -45,8 +45,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         )
     with torch.autocast(z1.device.type, enabled=False):
         z = _normalized(z1, z2, torch.float32 if temperature >= _MIN_FLOAT32_TEMPERATURE else torch.float64)  # (2N, D)
-        function = _NTXent if distributed.world_size() == 1 else _NTXentOfAll
-        loss: Tensor = function.apply(z, temperature)
+        loss: Tensor = _NTXent.apply(z, temperature)
         return loss.to(torch.promote_types(z1.dtype, torch.float32))
 
 
@@ -56,11 +55,11 @@ def contrastive_top1(z1: Tensor, z2: Tensor) -> Tensor:
     with torch.autocast(z1.device.type, enabled=False):
         z = _normalized(z1, z2, torch.float32)
         everyone = distributed.gather(z)  # (2N, D)
-        first, positive = _first(z), _places(z)[1]
+        own, positive = _places(z)
         hits = z.new_zeros(())
         for start, stop in _strips(z, len(everyone)):
             similarity = z[start:stop] @ everyone.T  # (rows, 2N)
-            similarity.diagonal(first + start).fill_(-math.inf)  # an anchor is not its own neighbour
+            similarity.scatter_(1, own[start:stop, None], -math.inf)  # an anchor is not its own neighbour
             hits += (similarity.argmax(1) == positive[start:stop]).sum()
         return hits / len(z)
 
@@ -80,52 +79,22 @@ class _NTXent(torch.autograd.Function):
 
     E is symmetric and |z_i·z_j| <= 1: no running maximum is needed, and strips of the upper triangle serve rows and
     columns at once. E is computed twice, for n and for the gradient: cheaper than keeping it.
+
+    Of several processes each has the rows of its own anchors z (2n, D), in rectangular blocks against all 2N. As E is
+    symmetric they give the whole gradient at z once 1/r of all anchors is known: what the anchors of others do to z
+    needs no second exchange of embeddings.
     """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
-        negatives = z.new_zeros(len(z))  # n
-        for start, stop in _strips(z):
-            block = _exponentials(z, temperature, start, stop)
-            negatives[start:stop] += block.sum(1)
-            negatives[stop:] += block[:, stop - start :].sum(0)
+        everyone = z if distributed.world_size() == 1 else distributed.gather(z)  # (2N, D)
+        negatives = _negatives(z, everyone, temperature)
         positives = (z * _partners(z)).sum(1) / temperature  # z_i·z_pos(i) / τ
         margins = negatives.log() - positives  # x
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(_gradient(z, temperature, margins, 1 / (negatives + positives.exp())))
-        return F.softplus(margins).mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None
-
-
-class _NTXentOfAll(torch.autograd.Function):
-    """The same over several processes: the anchors z (2n, D) of this one, in rectangular blocks against all 2N.
-
-    E is symmetric, so the rows of this process's anchors give the whole gradient at z once 1/r of all anchors is
-    known: what the anchors of others do to z needs no second exchange of embeddings.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
-        everyone = distributed.gather(z)  # (2N, D)
-        negatives = torch.cat(
-            [_all_exponentials(z, everyone, temperature, *rows).sum(1) for rows in _strips(z, len(everyone))]
-        )
-        positives = (z * _partners(z)).sum(1) / temperature
-        margins = negatives.log() - positives
-        if ctx.needs_input_grad[0]:
-            weights = 1 / (negatives + positives.exp())
-            all_weights = distributed.gather(weights)
             pull = margins.sigmoid()
             gradient = _partners(z) * -(pull + _partners(pull))[:, None]
-            for start, stop in _strips(z, len(everyone)):
-                block = _all_exponentials(z, everyone, temperature, start, stop)
-                block.mul_(weights[start:stop, None] + all_weights)
-                gradient[start:stop].addmm_(block, everyone)
+            _push(gradient, z, everyone, temperature, 1 / (negatives + positives.exp()))
             ctx.save_for_backward(gradient.div_(len(z) * temperature))
         return F.softplus(margins).mean()
 
@@ -134,6 +103,44 @@ class _NTXentOfAll(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad_output, None
+
+
+def _negatives(z: Tensor, everyone: Tensor, temperature: float) -> Tensor:
+    """The row sums n of E, (2n,)."""
+    if everyone is not z:
+        rows = _strips(z, len(everyone))
+        return torch.cat([_all_exponentials(z, everyone, temperature, *each).sum(1) for each in rows])
+    negatives = z.new_zeros(len(z))
+    for start, stop in _strips(z):
+        block = _exponentials(z, temperature, start, stop)
+        negatives[start:stop] += block.sum(1)
+        negatives[stop:] += block[:, stop - start :].sum(0)
+    return negatives
+
+
+def _push(gradient: Tensor, z: Tensor, everyone: Tensor, temperature: float, weights: Tensor) -> None:
+    """Add Σ_j E_ij (1/r_i + 1/r_j) z_j to the gradient, given the weights 1/r, (2n,)."""
+    if everyone is not z:
+        all_weights = distributed.gather(weights)
+        for start, stop in _strips(z, len(everyone)):
+            block = _all_exponentials(z, everyone, temperature, start, stop)
+            block.mul_(weights[start:stop, None] + all_weights)
+            gradient[start:stop].addmm_(block, everyone)
+        return
+    for start, stop in _strips(z):
+        block = _exponentials(z, temperature, start, stop)
+        block.mul_(weights[start:stop, None] + weights[start:])
+        gradient[start:stop].addmm_(block, z[start:])
+        gradient[stop:].addmm_(block[:, stop - start :].T, z[start:stop])
+
+
+def _exponentials(z: Tensor, temperature: float, start: int, stop: int) -> Tensor:
+    """Rows start to stop of E from column start on, (stop - start, 2N - start)."""
+    block = ((z[start:stop] / temperature) @ z[start:].T).exp_()
+    n = len(z) // 2
+    for offset in (0, n, -n):  # neither an anchor nor its positive is a negative
+        block.diagonal(offset).zero_()
+    return block
 
 
 def _all_exponentials(z: Tensor, everyone: Tensor, temperature: float, start: int, stop: int) -> Tensor:
@@ -145,35 +152,10 @@ def _all_exponentials(z: Tensor, everyone: Tensor, temperature: float, start: in
 
 
 def _places(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Where this process's anchors and their positives lie among those of all, each (2n,)."""
-    own = torch.arange(_first(z), _first(z) + len(z), device=z.device)
+    """Places of this process's anchors and of their positives among those of all, each (2n,)."""
+    first = distributed.rank() * len(z)
+    own = torch.arange(first, first + len(z), device=z.device)
     return own, _partners(own)
-
-
-def _first(z: Tensor) -> int:
-    """Where this process's anchors begin among those of all."""
-    return distributed.rank() * len(z)
-
-
-def _gradient(z: Tensor, temperature: float, margins: Tensor, weights: Tensor) -> Tensor:
-    """The gradient of the loss at z, given x and weights 1/r, each (2N,)."""
-    pull = margins.sigmoid()
-    gradient = _partners(z) * -(pull + _partners(pull))[:, None]
-    for start, stop in _strips(z):
-        block = _exponentials(z, temperature, start, stop)
-        block.mul_(weights[start:stop, None] + weights[start:])
-        gradient[start:stop].addmm_(block, z[start:])
-        gradient[stop:].addmm_(block[:, stop - start :].T, z[start:stop])
-    return gradient.div_(len(z) * temperature)
-
-
-def _exponentials(z: Tensor, temperature: float, start: int, stop: int) -> Tensor:
-    """Rows start to stop of E from column start on, (stop - start, 2N - start)."""
-    block = ((z[start:stop] / temperature) @ z[start:].T).exp_()
-    n = len(z) // 2
-    for offset in (0, n, -n):  # neither an anchor nor its positive is a negative
-        block.diagonal(offset).zero_()
-    return block
 
 
 def _partners(rows: Tensor) -> Tensor:

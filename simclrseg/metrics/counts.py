@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import cv2
@@ -16,24 +16,6 @@ _EXACT = 1 << 24
 
 Values = dict[str, Any]
 """Metrics by name: floats, or arrays (...) where several matrices were given at once."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Pixels, or photos, by class, each (..., C): found, wrongly found, missed, and rightly left."""
-
-    tp: np.ndarray
-    fp: np.ndarray
-    fn: np.ndarray
-    tn: np.ndarray
-
-    @classmethod
-    def from_confusion(cls, matrix: np.ndarray) -> Counts:
-        """From confusion matrices (..., C, C), true class by row."""
-        tp = np.diagonal(matrix, axis1=-2, axis2=-1)
-        fp = matrix.sum(-2) - tp
-        fn = matrix.sum(-1) - tp
-        return cls(tp, fp, fn, matrix.sum((-2, -1))[..., None] - tp - fp - fn)
 
 
 def confusion_matrix(prediction: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
@@ -71,45 +53,20 @@ def _check_largest(label: int, classes: int) -> None:
 
 
 def segmentation_metrics(matrix: np.ndarray, *, empty: float = 1.0) -> Values:
-    """Micro averages of confusion matrices (..., C, C): for two classes those of the foreground, else over all classes.
+    """Metrics of confusion matrices (..., C, C): of two classes the foreground's, else means over those that occur.
 
-    The first one is higher-is-better and says which of two models is the better.
-
-    Args:
-        empty: what a class counts that is neither in the masks nor predicted, where there are two classes; of more
-            classes such a one is left out.
-    """
-    return binary_metrics(matrix, empty=empty) if matrix.shape[-1] == 2 else multiclass_metrics(matrix)
-
-
-def binary_metrics(matrix: np.ndarray, *, empty: float = 1.0) -> Values:
-    """Micro averages for the foreground, class 1, of (..., 2, 2) confusion matrices; ``iou`` comes first.
+    The first one, ``iou`` or ``miou``, is higher-is-better and says which of two models is the better.
 
     Args:
-        empty: the value where there is nothing to find and nothing was found.
+        empty: the value where there is no foreground and none was found, of two classes.
     """
-    counts = Counts.from_confusion(matrix)
-    tp, fp, fn = (count[..., 1] for count in (counts.tp, counts.fp, counts.fn))
-    nothing = np.where(tp + fp + fn == 0, empty, 0.0)
-    f1 = ratio(2 * tp, 2 * tp + fp + fn, nothing)
-    return _plain(
-        {
-            "iou": ratio(tp, tp + fp + fn, nothing),
-            "f1": f1,
-            "dice": f1,  # the same number, under the name that medical imaging uses
-            "precision": ratio(tp, tp + fp, nothing),
-            "recall": ratio(tp, tp + fn, nothing),
-            "accuracy": pixel_accuracy(matrix),
-        }
-    )
-
-
-def multiclass_metrics(matrix: np.ndarray) -> Values:
-    """Averages over the classes that occur, of (..., C, C) confusion matrices; the mean IoU, ``miou``, comes first."""
-    per_class = class_metrics(matrix)
-    names = {"miou": "iou", "f1": "f1", "precision": "precision", "recall": "recall"}
-    means = {name: mean_of_known(per_class[of]) for name, of in names.items()}
-    return _plain({**means, "accuracy": pixel_accuracy(matrix)})
+    accuracy = pixel_accuracy(matrix)
+    if matrix.shape[-1] != 2:
+        means = {name: mean_of_known(values) for name, values in class_metrics(matrix).items()}
+        return _plain({"miou": means.pop("iou"), **means, "accuracy": accuracy})
+    ratios = class_ratios(*(count[..., 1] for count in _by_class(matrix)), empty=empty)
+    dice = ratios["f1"]  # the same number, under the name that medical imaging uses
+    return _plain({"iou": ratios["iou"], "f1": dice, "dice": dice, **ratios, "accuracy": accuracy})
 
 
 def class_metrics(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -117,13 +74,12 @@ def class_metrics(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
     NaN where a class is neither in the masks nor predicted, 0 where it was only the one or the other.
     """
-    counts = Counts.from_confusion(matrix)
-    return class_ratios(counts.tp, counts.fp, counts.fn)
+    return class_ratios(*_by_class(matrix))
 
 
-def class_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
-    """The same from what was found, wrongly found and missed of each class."""
-    nothing = np.where(tp + fp + fn == 0, np.nan, 0.0)
+def class_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, *, empty: float = math.nan) -> dict[str, np.ndarray]:
+    """The same from what was found, wrongly found and missed of each class; ``empty`` where all three are 0."""
+    nothing = np.where(tp + fp + fn == 0, empty, 0.0)
     return {
         "iou": ratio(tp, tp + fp + fn, nothing),
         "f1": ratio(2 * tp, 2 * tp + fp + fn, nothing),
@@ -132,11 +88,16 @@ def class_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np
     }
 
 
+def _by_class(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels, or photos, of each class that were found, wrongly found and missed, (..., C) each."""
+    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return tp, matrix.sum(-2) - tp, matrix.sum(-1) - tp
+
+
 def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None = None) -> Values:
-    """Of photos, from (..., K, K) confusion matrices; ``accuracy`` comes first.
+    """Metrics of photos, from (..., K, K) confusion matrices; ``accuracy`` comes first.
 
     Args:
-        matrix: photos by true class (row) and predicted class (column).
         top: share of the photos whose true class is among the five likeliest; None where there are no more classes.
     """
     macro_f1 = mean_of_known(class_metrics(matrix)["f1"])
@@ -144,32 +105,21 @@ def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None
     return metrics if top is None else {**metrics, "top5": top}
 
 
-def top_hits(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
-    """How many photos have their true class among the k highest scores; of equal ones the first counts, as in argmax.
+def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:
+    """Photos whose true class is among the k highest scores, (N,) bool; of equal ones the first counts, as in argmax.
 
     Args:
         scores: (N, K), probabilities or logits.
         labels: (N,) true class ids.
     """
-    return int(in_top(scores, labels, k).sum())
-
-
-def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:
-    """Whether that is so, by photo: (N,) bool."""
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     hits: np.ndarray = (ranked == labels[:, None]).any(axis=1)
     return hits
 
 
-def per_class_iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, (..., C); NaN where a class is neither in the masks nor predicted."""
-    return class_metrics(matrix)["iou"]
-
-
-def pixel_accuracy(matrix: np.ndarray) -> Any:
+def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
     """Share of the counted pixels that have their true class, of (..., C, C) confusion matrices."""
-    found = np.trace(matrix, axis1=-2, axis2=-1)
-    return _plain({"accuracy": ratio(found, matrix.sum((-2, -1)), 0.0)})["accuracy"]
+    return ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)), 0.0)
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

@@ -9,30 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VIEWS = 256
-"""Most views of a batch that are looked at: enough for a figure, and cheap beside a step."""
-QUERY_EVERY = 5
-"""Every how many photos of k-NN one asks; the others answer."""
-NEIGHBOURS = 20
+VIEWS = 256  # most of a batch that are looked at: enough for a figure, and cheap beside a step
+QUERY_EVERY = 5  # of so many photos of k-NN one asks, and the others answer
 _WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
 
 
 @torch.no_grad()
 def alignment(z1: Tensor, z2: Tensor) -> Tensor:
-    """How far apart the views of a photo are (Wang & Isola 2020, L_align with α = 2); 0 is best, 2 is chance.
+    """Mean squared distance of a photo's views on the unit sphere (Wang & Isola 2020, L_align with α = 2).
 
     Args:
         z1, z2: (N, D) embeddings of the two views; they are normalised here.
 
     Returns:
-        The mean squared distance on the unit sphere, a scalar in [0, 4].
+        A scalar in [0, 4]; 0 is best, 2 is chance.
     """
     return (_normalized(z1) - _normalized(z2)).square().sum(1).mean()
 
 
 @torch.no_grad()
 def uniformity(z: Tensor) -> Tensor:
-    """How evenly photos are spread (Wang & Isola 2020, L_uniform with t = 2): log of the mean of exp(-2 |zi - zj|²).
+    """Uniformity of photos (Wang & Isola 2020, L_uniform with t = 2): log of the mean of exp(-2 |zi - zj|²).
 
     Args:
         z: (N, D) embeddings of different photos; they are normalised here.
@@ -51,7 +48,7 @@ def uniformity(z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(x: Tensor) -> Tensor:
-    """How many dimensions are in use: exp of the entropy of the singular values (Roy & Vetterli 2007, def. 1).
+    """Number of dimensions in use: exp of the entropy of the singular values (Roy & Vetterli 2007, def. 1).
 
     They are divided by their sum. Nothing is centred, so that features which are all the same have effective rank 1.
     Computed on the CPU in float64: the eigenvalues are squares, and those of float32 end at a thousandth of the
@@ -78,12 +75,7 @@ def effective_rank(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def knn_predictions(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    *,
-    neighbours: int = NEIGHBOURS,
-    temperature: float = 0.07,
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, *, neighbours: int = 20, temperature: float = 0.07
 ) -> Tensor:
     """Classes by a weighted k-NN classifier (Wu et al. 2018, §3.4): neighbours vote with exp(cosine / τ).
 
@@ -108,22 +100,15 @@ def knn_predictions(
     return torch.cat(found)
 
 
-def knn_accuracy(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
-    *,
-    neighbours: int = NEIGHBOURS,
-    temperature: float = 0.07,
-) -> float:
-    """The share of queries (N, D), with labels (N,), whose class ``knn_predictions`` finds."""
-    found = knn_predictions(bank, bank_labels, queries, neighbours=neighbours, temperature=temperature)
-    return int((found == query_labels).sum()) / len(queries)
+def knn_among(features: Tensor, labels: Tensor) -> float:
+    """Accuracy of features (N, D), with labels (N,) int64 from 0, under weighted k-NN: every fifth asks the others."""
+    asks = torch.arange(len(features), device=features.device) % QUERY_EVERY == 0
+    found = knn_predictions(features[~asks], labels[~asks], features[asks])
+    return int((found == labels[asks]).sum()) / len(found)
 
 
 def linear_layer(
-    features: Tensor, labels: Tensor, classes: int, *, decay: float, start: Tensor | None = None, steps: int = 500
+    features: Tensor, labels: Tensor, classes: int, *, decay: float, start: Tensor | None = None
 ) -> Tensor:
     """Multinomial logistic regression by L-BFGS: the minimum of cross entropy + decay / 2 · |W|², without the bias.
 
@@ -131,7 +116,6 @@ def linear_layer(
         features: (N, D), of about unit variance.
         labels: (N,) int64 below ``classes``.
         start: weights to begin with, as they are returned; zeros by default.
-        steps: most iterations.
 
     Returns:
         (D + 1, classes) weights, the bias in the last row.
@@ -139,7 +123,7 @@ def linear_layer(
     weights = features.new_zeros(features.shape[1] + 1, classes) if start is None else start.clone()
     weights.requires_grad_()
     search = torch.optim.LBFGS(
-        [weights], max_iter=steps, history_size=20, tolerance_grad=1e-6, tolerance_change=1e-10,
+        [weights], max_iter=500, history_size=20, tolerance_grad=1e-6, tolerance_change=1e-10,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
@@ -186,16 +170,6 @@ def linear_predictions(
     both = torch.cat([train[1], validation[1]])
     weights = linear_layer(torch.cat([first, second]), both, classes, decay=chosen, start=weights)
     return (asked @ weights[:-1] + weights[-1]).argmax(1), chosen
-
-
-def knn_among(features: Tensor, labels: Tensor) -> float:
-    """Accuracy under weighted k-NN where every fifth photo asks the others.
-
-    Args:
-        features: (N, D), with labels (N,) int64 from 0.
-    """
-    asks = torch.arange(len(features), device=features.device) % QUERY_EVERY == 0
-    return knn_accuracy(features[~asks], labels[~asks], features[asks], labels[asks])
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one table of metrics: what each is called, what it means and whether more of it is better.
+"""The one table of metrics: their names, what they mean and whether more is better.
 
 To add one: compute it where its counts are, and add its line here; console, report, Markdown, gates and help read it.
 """
@@ -10,19 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good a model is.
+    """A number that says how good a model is."""
 
-    Attributes:
-        title: how people write it.
-        definition: a sentence.
-        more_is_better: so that ``--min`` can ask for it.
-        compared: whether a comparison of models has a column for it.
-    """
-
-    title: str
-    definition: str
-    more_is_better: bool = True
-    compared: bool = True
+    title: str  # how people write it
+    definition: str  # a sentence
+    more_is_better: bool = True  # so that ``--min`` can ask for it
+    compared: bool = True  # in a column where models are compared, as far as it has a value
 
 
 METRICS: dict[str, Metric] = {
@@ -61,6 +54,4 @@ METRICS: dict[str, Metric] = {
 }
 
 GATES = tuple(name for name, metric in METRICS.items() if metric.more_is_better)
-"""Metrics that ``--min`` can ask for."""
 COMPARED = tuple(name for name, metric in METRICS.items() if metric.compared)
-"""Metrics that have a column where models are compared, as far as they have a value."""

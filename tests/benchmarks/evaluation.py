@@ -17,7 +17,7 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import confusion_matrix, per_class_iou
+from simclrseg.metrics.counts import class_metrics, confusion_matrix
 from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
 from simclrseg.scores.pixels import Pixels
 from simclrseg.targets.segment.scores import SegmentationScores
@@ -67,7 +67,7 @@ def main(images: int = 3669, masks: int = 500, side: int = 512, classes: int = 2
 
     def ours() -> None:
         matrix = sum(confusion_matrix(p, t, classes) for p, t in zip(predictions, truths, strict=True))
-        found["ours"] = float(np.nanmean(per_class_iou(matrix)))
+        found["ours"] = float(np.nanmean(class_metrics(matrix)["iou"]))
 
     theirs_truths, theirs_predictions = torch.from_numpy(truths).long(), torch.from_numpy(predictions).long()
 

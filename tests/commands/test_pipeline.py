@@ -274,7 +274,7 @@ def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
     from simclrseg.commands.predict import predict
     from simclrseg.data.datasets.base import DatasetOptions
     from simclrseg.data.datasets.locate import open_dataset
-    from simclrseg.metrics.counts import binary_metrics, confusion_matrix
+    from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 
     shapes = open_dataset("shapes", DatasetOptions())
     report = Path(evaluated(pipeline.runs)["report"])
@@ -287,5 +287,5 @@ def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
         config = {"input": {"inputs": [str(source)]}, "console": {"output": str(target), "runs": str(pipeline.runs)}}
         predict(PredictConfig.model_validate(config))
         mask = cv2.imread(str(target), cv2.IMREAD_UNCHANGED) // 255
-        found = binary_metrics(confusion_matrix(mask, shapes.mask(index), 2))["iou"]
+        found = segmentation_metrics(confusion_matrix(mask, shapes.mask(index), 2))["iou"]
         assert found == pytest.approx(float(iou), abs=1e-3)  # a pixel at the threshold may fall either way

@@ -8,11 +8,8 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from simclrseg.errors import DataError
 from simclrseg.metrics.counts import (
-    Counts,
-    binary_metrics,
+    class_metrics,
     confusion_matrix,
-    multiclass_metrics,
-    per_class_iou,
     pixel_accuracy,
     segmentation_metrics,
 )
@@ -50,19 +47,22 @@ def test_more_pixels_than_float32_counts_one_by_one_are_counted_exactly() -> Non
     assert confusion_matrix(prediction, mask, 2).tolist() == [[0, mask.size - 2], [0, 1]]
 
 
-def test_counts_split_all_pixels_for_each_class() -> None:
+def test_metrics_of_a_class_follow_their_formulas() -> None:
     prediction, mask = pixels(4)
-    counts = Counts.from_confusion(confusion_matrix(prediction, mask, 4))
+    metrics = class_metrics(confusion_matrix(prediction, mask, 4))
     counted = mask != 255
     for k in range(4):
-        assert counts.tp[k] == np.sum((prediction == k) & (mask == k))
-        assert counts.fp[k] == np.sum((prediction == k) & (mask != k) & counted)
-        assert counts.fn[k] == np.sum((prediction != k) & (mask == k))
-        assert counts.tn[k] == np.sum((prediction != k) & (mask != k) & counted)
+        tp = np.sum((prediction == k) & (mask == k))
+        fp = np.sum((prediction == k) & (mask != k) & counted)
+        fn = np.sum((prediction != k) & (mask == k))
+        assert metrics["iou"][k] == tp / (tp + fp + fn)
+        assert metrics["f1"][k] == 2 * tp / (2 * tp + fp + fn)
+        assert metrics["precision"][k] == tp / (tp + fp)
+        assert metrics["recall"][k] == tp / (tp + fn)
 
 
-def test_binary_metrics_follow_their_formulas() -> None:
-    counts = binary_metrics(np.array([[50, 10], [5, 35]]))  # tn fp / fn tp
+def test_metrics_of_the_foreground_follow_their_formulas() -> None:
+    counts = segmentation_metrics(np.array([[50, 10], [5, 35]]))  # tn fp / fn tp
     assert counts == {
         "iou": 35 / 50,
         "f1": 70 / 85,
@@ -77,27 +77,27 @@ def test_binary_metrics_follow_their_formulas() -> None:
 def test_counts_of_parts_add_up_to_the_micro_average_of_the_whole() -> None:
     prediction, mask = pixels(2)
     parts = sum(confusion_matrix(p, m, 2) for p, m in zip(prediction, mask, strict=True))
-    whole = binary_metrics(confusion_matrix(prediction, mask, 2))
-    assert binary_metrics(parts) == whole
+    whole = segmentation_metrics(confusion_matrix(prediction, mask, 2))
+    assert segmentation_metrics(parts) == whole
     mean_of_ious = np.mean(
-        [binary_metrics(confusion_matrix(p, m, 2))["iou"] for p, m in zip(prediction, mask, strict=True)]
+        [segmentation_metrics(confusion_matrix(p, m, 2))["iou"] for p, m in zip(prediction, mask, strict=True)]
     )
     assert mean_of_ious != pytest.approx(whole["iou"], abs=1e-6)
 
 
 def test_nothing_to_find_and_nothing_found_is_perfect_and_a_false_find_is_not() -> None:
-    assert binary_metrics(np.array([[9, 0], [0, 0]]))["iou"] == 1.0
-    false_find = binary_metrics(np.array([[8, 1], [0, 0]]))
+    assert segmentation_metrics(np.array([[9, 0], [0, 0]]))["iou"] == 1.0
+    false_find = segmentation_metrics(np.array([[8, 1], [0, 0]]))
     assert (false_find["iou"], false_find["precision"], false_find["recall"]) == (0.0, 0.0, 0.0)
 
 
 def test_mean_iou_is_over_the_classes_that_occur() -> None:
     matrix = np.zeros((4, 4), np.int64)
     matrix[0, 0], matrix[0, 1], matrix[1, 1] = 6, 2, 2  # classes 2 and 3 do not occur
-    iou = per_class_iou(matrix)
+    iou = class_metrics(matrix)["iou"]
     assert iou[:2].tolist() == [6 / 8, 2 / 4]
     assert np.isnan(iou[2:]).all()
-    counts = multiclass_metrics(matrix)
+    counts = segmentation_metrics(matrix)
     assert list(counts) == ["miou", "f1", "precision", "recall", "accuracy"]
     assert counts["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
     assert counts["accuracy"] == pixel_accuracy(matrix) == 8 / 10
@@ -116,4 +116,4 @@ def test_two_classes_get_the_foregrounds_metrics_and_more_get_the_mean() -> None
 def test_a_mask_that_is_wholly_ignored_counts_nothing() -> None:
     matrix = confusion_matrix(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8), 2)
     assert matrix.sum() == 0
-    assert binary_metrics(matrix)["accuracy"] == 0.0
+    assert segmentation_metrics(matrix)["accuracy"] == 0.0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simclrseg.metrics.counts import classification_metrics, confusion_matrix, top_hits
+from simclrseg.metrics.counts import classification_metrics, confusion_matrix, in_top
 from simclrseg.targets.classify.task import Classification
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
@@ -72,6 +72,6 @@ def test_macro_f1_is_the_mean_of_precision_and_recall_over_classes_that_occur():
 
 def test_of_equal_scores_the_first_is_the_hit_so_that_top_1_is_accuracy():
     scores = np.array([[0.2, 0.2, 0.2], [0.1, 0.5, 0.5]])
-    assert top_hits(scores, np.array([0, 1]), k=1) == 2
-    assert top_hits(scores, np.array([2, 2]), k=1) == 0
-    assert top_hits(scores, np.array([2, 2]), k=2) == 1
+    assert in_top(scores, np.array([0, 1]), k=1).tolist() == [True, True]
+    assert in_top(scores, np.array([2, 2]), k=1).tolist() == [False, False]
+    assert in_top(scores, np.array([2, 2]), k=2).tolist() == [False, True]

@@ -8,7 +8,7 @@ import pytest
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import binary_metrics, confusion_matrix
+from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.targets.classify import scores as classification
 from simclrseg.targets.segment.scores import score
 
@@ -46,7 +46,7 @@ def scored(**options):
 
 
 def test_an_oracle_is_right_but_for_the_edges_that_resizing_blurs():
-    metrics = {name: binary_metrics(counts.sum(0)) for name, counts in scored().counts.items()}
+    metrics = {name: segmentation_metrics(counts.sum(0)) for name, counts in scored().counts.items()}
     assert metrics["training"]["iou"] > 0.97 and metrics["original"]["iou"] > 0.97
 
 
@@ -89,7 +89,7 @@ def test_a_score_follows_from_its_confusion_matrix():
     )
     mask = dataset.mask(0)
     assert (scores.counts["original"][0] == confusion_matrix(np.ones_like(mask), mask, 2)).all()
-    assert binary_metrics(scores.counts["original"][0])["iou"] == pytest.approx(12 / 60)
+    assert segmentation_metrics(scores.counts["original"][0])["iou"] == pytest.approx(12 / 60)
 
 
 def test_a_probability_a_class_is_decided_by_the_likeliest():

@@ -20,7 +20,6 @@ from simclrseg.metrics.counts import (
     confusion_matrix,
     in_top,
     mean_of_known,
-    top_hits,
 )
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
@@ -116,7 +115,7 @@ class ClassificationScores:
     @property
     def metrics(self) -> dict[str, float]:
         several = self.probabilities.shape[1] > TOP
-        top = top_hits(self.probabilities, self.labels) / len(self.keys) if several else None
+        top = float(in_top(self.probabilities, self.labels).mean()) if several else None
         return classification_metrics(self.confusion, top=top)
 
     def results(self, split: str) -> dict[str, Any]:

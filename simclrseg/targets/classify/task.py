@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, top_hits
+from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed
 from simclrseg.targets.learner import Learner
@@ -73,7 +73,7 @@ class Classification(Learner):
             logits = self.logits(batch["image"]).float()
             scores, labels = logits.cpu().numpy(), batch["label"].cpu().numpy()
             matrix += confusion_matrix(scores.argmax(1), labels, classes)
-            hits += top_hits(scores, labels)
+            hits += int(in_top(scores, labels).sum())
             total += F.cross_entropy(logits, batch["label"], reduction="sum").item()
         matrix = distributed.total(torch.from_numpy(matrix)).numpy()
         total, hits = distributed.total(torch.tensor([total, hits], dtype=torch.float64)).tolist()

@@ -17,7 +17,7 @@ from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import binary_metrics, per_class_iou, segmentation_metrics
+from simclrseg.metrics.counts import class_metrics, segmentation_metrics
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import over_images
 from simclrseg.scores.gallery import errors, viewable
@@ -102,14 +102,14 @@ class SegmentationScores:
         if len(self.confusion) != 2 or not self.confusion[1].any():
             return {}
         counts = self.chosen.total().at_thresholds()[0]
-        metrics: dict[str, Any] = binary_metrics(counts, empty=self.empty)
+        metrics: dict[str, Any] = segmentation_metrics(counts, empty=self.empty)
         metrics["precision"] = np.where(counts[:, :, 1].sum(1) > 0, metrics["precision"], np.nan)
         return {"threshold": THRESHOLDS, **metrics}
 
     def at_threshold(self, threshold: float, weights: Floats) -> dict[str, Floats]:
         """Of two classes the metrics at one of these thresholds: weights (R, N) -> (R,) each."""
         place = round(threshold * 100) - 1
-        metrics: dict[str, Floats] = binary_metrics(
+        metrics: dict[str, Floats] = segmentation_metrics(
             self.chosen.summed(weights).at_thresholds()[:, place], empty=self.empty
         )
         return metrics
@@ -208,7 +208,7 @@ def _by_class(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str,
     """IoU of each of more than two classes; None, which JSON knows, where one is neither there nor predicted."""
     if len(classes) <= 2:
         return {}
-    scores = [None if np.isnan(value) else value for value in per_class_iou(matrix).tolist()]
+    scores = [None if np.isnan(value) else value for value in class_metrics(matrix)["iou"].tolist()]
     return {"iou_by_class": dict(zip(classes, scores, strict=True))}
 
 
