@@ -16,7 +16,6 @@ import segmentation_models_pytorch as smp
 import timm
 import timm.models
 import torch
-from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
 from torch import Tensor, nn
 
 from simclrseg.errors import UnknownName, UsageError
@@ -30,7 +29,6 @@ TIMM_PREFIX = "tu-"
 ALIASES = {"vit_b_16": "tu-vit_base_patch16_224"}
 OURS = ("cnn",)
 """Encoders that no library has."""
-DILATED_STRIDE = 16
 SMALLEST = 32  # side of the smallest pictures, in pixels
 SIDE = 64  # of pictures that encoders are tried with, in pixels
 
@@ -42,7 +40,6 @@ def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = 
 
     Args:
         name: an encoder of segmentation-models-pytorch, one of ours, or ``tu-`` and a model of timm.
-        in_channels: number of bands of a picture.
         image_size: side of the pictures, in pixels, where it is known.
 
     Raises:
@@ -75,14 +72,7 @@ def nearest_multiples(size: int, step: int) -> str:
 
 
 def build_backbone(name: str, *, in_channels: int = 3, stem: str = "imagenet") -> nn.Module:
-    """The encoder of that name, with random weights.
-
-    Args:
-        stem: of a ResNet, its own or ``cifar``.
-
-    Raises:
-        UnknownName, UsageError: as ``check_backbone``.
-    """
+    """The encoder of that name, with random weights and, if it is a ResNet, perhaps the stem ``cifar``."""
     check_backbone(name, in_channels=in_channels)
     backbone = _build(name, in_channels)
     if stem == "cifar":
@@ -91,7 +81,7 @@ def build_backbone(name: str, *, in_channels: int = 3, stem: str = "imagenet") -
 
 
 def is_vit(name: str) -> bool:
-    """Whether the encoder of that name is a vision transformer, whose feature maps are all of one size."""
+    """Tell if the encoder of that name is a vision transformer, whose feature maps are all of one size."""
     return bool(timm.models.is_model_in_modules(timm_name(name), FAMILIES))
 
 
@@ -147,23 +137,6 @@ def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     return [list(_holders(backbone, part)) for part in parts]
 
 
-def dilate(backbone: nn.Module) -> None:
-    """Make an encoder's last stage keep the size of its maps, so that its stride is 16; the weights stay.
-
-    Raises:
-        AssertionError, AttributeError, NotImplementedError, TypeError, ValueError: if this encoder cannot be dilated.
-    """
-    if isinstance(backbone, TimmUniversalEncoder):  # strides are an argument of timm's constructors
-        dilated = TimmUniversalEncoder(
-            backbone.name, pretrained=False, in_channels=backbone._in_channels, output_stride=DILATED_STRIDE
-        )
-        dilated.model.load_state_dict(backbone.model.state_dict())
-        backbone.model = dilated.model
-    else:
-        backbone.make_dilated(DILATED_STRIDE)  # type: ignore[operator]  # torch: Tensor | Module
-    backbone._output_stride = DILATED_STRIDE  # type: ignore[assignment]  # torch: Tensor | Module
-
-
 def _leaves(tensor: Tensor) -> Iterator[nn.Parameter]:
     """The parameters that a tensor was computed from."""
     waiting, seen = [tensor.grad_fn], set()
@@ -209,58 +182,39 @@ def _vit(name: str, in_channels: int) -> ViTEncoder:
 
 @cache
 def _check_timm(name: str, in_channels: int) -> None:
+    """Try a timm model without memory or arithmetic: on the meta device."""
     if not name.startswith(TIMM_PREFIX):
         raise UnknownName("backbone", name, known=BACKBONES)
-    if not timm.is_model(name.removeprefix(TIMM_PREFIX)):
+    if not timm.is_model(timm_name(name)):
         close = get_close_matches(name, [TIMM_PREFIX + known for known in timm.list_models()], n=1)
         remedy = f"did you mean {close[0]!r}?" if close else "`import timm; timm.list_models()` lists them"
         raise UsageError(f"unknown backbone {name!r}: timm has no such model", remedy, option="backbone", value=name)
+    one_size = "takes pictures of one size only"
     if is_vit(name):
-        _check_patches(name, in_channels)
-    else:
-        _check_stages(name, in_channels)
-
-
-def _check_patches(name: str, in_channels: int) -> None:
-    try:
-        _vit(name, in_channels)
-    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"backbone {name!r} cannot be used: {timm_name(name)} takes pictures of one size only",
-            "choose one that takes any, as vit_b_16",
-            option="backbone",
-            value=name,
-        ) from error
-
-
-def _check_stages(name: str, in_channels: int) -> None:
-    """Try a timm model without memory or arithmetic: on the meta device."""
-    model = name.removeprefix(TIMM_PREFIX)
+        try:
+            _vit(name, in_channels)
+        except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+            raise _unusable(name, one_size, "choose one that takes any, as vit_b_16") from error
+        return
     try:
         with torch.device("meta"):
             encoder = _build(name, in_channels).eval()
     except (ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
         if "meta tensors" in str(error):  # a few models compute while they are built; nothing is known against them
             return
-        raise UsageError(
-            f"backbone {name!r} cannot be used: {model} does not halve its feature maps stage by stage, as a U-Net "
-            "needs",
+        raise _unusable(
+            name,
+            "does not halve its feature maps stage by stage, as a U-Net needs",
             "choose a convolutional one, as tu-convnext_tiny",
-            option="backbone",
-            value=name,
         ) from error
     try:
         features = encoder(torch.zeros(1, in_channels, 64, 96, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"backbone {name!r} cannot be used: {model} takes pictures of one size only",
-            "choose one that takes any, as tu-convnext_tiny",
-            option="backbone",
-            value=name,
-        ) from error
+        raise _unusable(name, one_size, "choose one that takes any, as tu-convnext_tiny") from error
     if len(features) != DEPTH + 1 or tuple(features[-1].shape[2:]) != (2, 3):
-        raise UsageError(
-            f"backbone {name!r} cannot be used: {model} lacks some of the five stages that a U-Net needs",
-            option="backbone",
-            value=name,
-        )
+        raise _unusable(name, "lacks some of the five stages that a U-Net needs")
+
+
+def _unusable(name: str, reason: str, remedy: str = "") -> UsageError:
+    reason = f"backbone {name!r} cannot be used: {timm_name(name)} {reason}"
+    return UsageError(reason, remedy, option="backbone", value=name)

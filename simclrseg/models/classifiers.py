@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from simclrseg.errors import WeightsError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, feature_size, pooled_features
-from simclrseg.models.weights import read_weights
+from simclrseg.models.weights import load_strictly, read_weights
 
 
 class Classifier(nn.Module):
@@ -47,9 +47,5 @@ def load_classifier(path: Path) -> tuple[Classifier, ModelMetadata]:
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels, stem=metadata.stem)
     model = Classifier(backbone, len(metadata.classes), dropout=metadata.dropout)
-    try:
-        nn.Module.load_state_dict(model, tensors, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
-    return model.eval(), metadata
+    load_strictly(model, tensors, path)
+    return model, metadata

@@ -55,23 +55,14 @@ _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
 @dataclass(frozen=True)
 class Found:
-    """Where in a checkpoint an encoder is.
+    """An encoder in a checkpoint."""
 
-    Attributes:
-        tensors: those of the dict that holds it.
-        keys: the encoder's key -> the dict's, whatever the shapes.
-        place: of the dict in the checkpoint, as ``state_dict``; empty for the outermost.
-        prefix: that the dict's keys have.
-        score: how many tensors match in name and shape.
-        equals: other copies that match as many.
-    """
-
-    tensors: Mapping[str, Tensor]
-    keys: dict[str, str]
-    place: str = ""
-    prefix: str = ""
-    score: int = 0
-    equals: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor]  # of the dict that holds it
+    keys: dict[str, str]  # the encoder's key -> the dict's, whatever the shapes
+    place: str = ""  # of the dict in the checkpoint, as ``state_dict``; empty for the outermost
+    prefix: str = ""  # that the dict's keys have
+    score: int = 0  # how many tensors match in name and shape
+    equals: tuple[str, ...] = ()  # other copies that match as many
 
     @property
     def name(self) -> str:
@@ -178,7 +169,7 @@ def _prefixes(keys: Iterable[str], first: set[str]) -> list[str]:
 
 
 def _spellings(children: Sequence[str]) -> list[tuple[Callable[[str], str], Callable[[str], str]]]:
-    """How others spell an encoder's keys: functions of its key and of theirs that agree where both mean the same."""
+    """Spellings of an encoder's keys: functions of its key and of theirs that agree where both mean the same."""
     numbers = {name: str(number) for number, name in enumerate(children)}
 
     def numbered(key: str) -> str:

@@ -20,7 +20,6 @@ class ProjectionHead(nn.Module):
     default, as in the source of our presets.
 
     Args:
-        in_features: channels of the pooled features.
         hidden: widths of the hidden layers; none leaves one linear layer.
         out: size D of the projections.
         last_norm: whether the last layer has its batch norm; losses that ask for variance need it to have none.
@@ -46,12 +45,9 @@ class ProjectedEncoder(nn.Module):
 
     Args:
         projection_head: (N, feature_size(backbone)) -> (N, D).
-
-    Attributes:
-        features: (n, F) what the head got in the last forward pass, of at most ``VIEWS`` views.
     """
 
-    features: Tensor
+    features: Tensor  # (n, F) what the head got in the last forward pass, of at most VIEWS views
 
     def __init__(self, backbone: nn.Module, projection_head: nn.Module) -> None:
         super().__init__()

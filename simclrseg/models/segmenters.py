@@ -14,26 +14,20 @@ from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegm
 from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
+from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
 from torch import nn
 
 from simclrseg.errors import UsageError, WeightsError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
-from simclrseg.models.backbones import (
-    DEPTH,
-    DILATED_STRIDE,
-    build_backbone,
-    check_backbone,
-    dilate,
-    is_vit,
-    nearest_multiples,
-)
+from simclrseg.models.backbones import DEPTH, build_backbone, check_backbone, is_vit, nearest_multiples
 from simclrseg.models.dropout import add_dropout
 from simclrseg.models.vit import ViTEncoder
-from simclrseg.models.weights import read_weights
+from simclrseg.models.weights import load_strictly, read_weights
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 ASPP_CHANNELS = DPT_CHANNELS = 256  # smp's
+DILATED_STRIDE = 16
 STEP = 32  # the side of a picture in multiples of which every pair works, in pixels
 
 
@@ -70,7 +64,7 @@ def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_s
 
 
 def _fits(decoder: str, encoder_name: str, in_channels: int, side: int, *, device: str) -> bool:
-    """Whether logits come out as large as the picture."""
+    """Tell if logits come out as large as the picture."""
     with torch.device(device), torch.no_grad():
         model = SEGMENTERS[decoder](build_backbone(encoder_name, in_channels=in_channels), encoder_name, 1).eval()
         try:
@@ -91,11 +85,8 @@ def build_unet(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Modul
         classes: number of logits a pixel: 1 for foreground against background, else one a class.
 
     Returns:
-        A module (N, C, H, W) -> logits (N, classes, H, W).
-
-    Raises:
-        UsageError: if the encoder's feature maps are not what the decoder needs; so do the builders below, which take
-            and give the same.
+        A module (N, C, H, W) -> logits (N, classes, H, W). The builders below take and give the same, and raise
+        UsageError where the encoder's feature maps are not what the decoder needs.
     """
     _refuse_vit(backbone, encoder_name, "unet")
     decoder = UnetDecoder(
@@ -139,7 +130,7 @@ def build_deeplabv3plus(backbone: nn.Module, encoder_name: str, classes: int) ->
     """DeepLabV3+ (Chen et al. 2018), with smp's dropout of 0.5; the encoder's last stage is dilated, not halved."""
     _refuse_vit(backbone, encoder_name, "deeplabv3plus")
     try:
-        dilate(backbone)
+        _dilate(backbone)
     except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise UsageError(
             f"--decoder deeplabv3plus needs an encoder whose last stage can be dilated, and that of {encoder_name} "
@@ -158,6 +149,19 @@ def build_deeplabv3plus(backbone: nn.Module, encoder_name: str, classes: int) ->
     )
     head = smp.base.SegmentationHead(ASPP_CHANNELS, classes, kernel_size=1, upsampling=4)
     return _around(smp.DeepLabV3Plus, backbone, decoder, head)
+
+
+def _dilate(backbone: nn.Module) -> None:
+    """Make an encoder's last stage keep the size of its maps, so that its stride is 16; the weights stay."""
+    if isinstance(backbone, TimmUniversalEncoder):  # strides are an argument of timm's constructors
+        dilated = TimmUniversalEncoder(
+            backbone.name, pretrained=False, in_channels=backbone._in_channels, output_stride=DILATED_STRIDE
+        )
+        dilated.model.load_state_dict(backbone.model.state_dict())
+        backbone.model = dilated.model
+    else:
+        backbone.make_dilated(DILATED_STRIDE)  # type: ignore[operator]  # torch: Tensor | Module
+    backbone._output_stride = DILATED_STRIDE  # type: ignore[assignment]  # torch: Tensor | Module
 
 
 def build_dpt(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module:
@@ -225,16 +229,8 @@ def load_segmenter(path: Path) -> tuple[nn.Module, ModelMetadata]:
             path=path,
         )
     backbone = build_backbone(metadata.encoder, in_channels=metadata.in_channels)
-    model: nn.Module = SEGMENTERS[decoder](backbone, metadata.encoder, output_channels(metadata))
+    outputs = 1 if metadata.threshold is not None else len(metadata.classes)
+    model: nn.Module = SEGMENTERS[decoder](backbone, metadata.encoder, outputs)
     add_dropout(model, metadata.dropout)
-    try:
-        nn.Module.load_state_dict(model, tensors, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
-    return model.eval(), metadata
-
-
-def output_channels(metadata: ModelMetadata) -> int:
-    """Logits a pixel: 1 for foreground against background, else one a class."""
-    return 1 if metadata.threshold is not None else len(metadata.classes)
+    load_strictly(model, tensors, path)
+    return model, metadata

@@ -78,5 +78,5 @@ def fix_size(model: nn.Module, side: int) -> None:
 
 
 def holds_vit(model: nn.Module) -> bool:
-    """Whether a network sees best at the size that it was trained at."""
+    """Tell if a network sees best at the size that it was trained at."""
     return any(isinstance(module, ViTEncoder) for module in model.modules())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
-from simclrseg.metadata import PICKLES, RGB, ModelMetadata, numbered_bands
-from simclrseg.models import stems
-from simclrseg.models.bands import adapt_bands
+from simclrseg.metadata import PICKLES, RGB, ModelMetadata
 from simclrseg.models.foreign import find_encoder, read_pickle
+from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.system.files import replacing, why_not_a_file
 
@@ -27,22 +26,17 @@ COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """A report of the tensors that came from a file.
-
-    ``missing`` and ``mismatched`` are the encoder's keys (the latter with both shapes), ``left_out`` the file's.
-    ``place`` and ``prefix`` say where in the file it was, ``equals`` what would have fitted as well, and ``adapted``
-    what was done, or could be, about the shape of the first layers.
-    """
+    """A report of the tensors that came from a file."""
 
     loaded: int
     total: int
-    missing: list[str] = field(default_factory=list)
-    mismatched: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    prefix: str = ""
-    place: str = ""
-    equals: list[str] = field(default_factory=list)
-    adapted: list[str] = field(default_factory=list)
+    missing: list[str]  # the encoder's keys
+    mismatched: list[str]  # the same, with both shapes
+    left_out: list[str]  # the file's keys
+    prefix: str  # that its keys have, where the encoder was
+    place: str  # of the dict that holds it, as ``state_dict``; empty for the outermost
+    equals: list[str]  # what would have fitted as well
+    adapted: list[str]  # what was done, or could be, about the shape of the first layers
 
     def __str__(self) -> str:
         parts = [f"loaded {self.loaded} of {self.total} tensors"]
@@ -67,11 +61,7 @@ class LoadReport:
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
-    """Write weights and metadata as one safetensors file, whole or not at all.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
+    """Write weights and metadata as one safetensors file, whole or not at all."""
     # clones, because safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with replacing(path) as temporary:
@@ -114,6 +104,16 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         return ModelMetadata.from_strings(header)
     except ModelFileError as error:
         raise WeightsError(f"{path}: {error}", path=path) from error
+
+
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load a whole network from a file's tensors, none more and none less, and set it to evaluation mode."""
+    try:
+        nn.Module.load_state_dict(model, tensors, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
+    model.eval()
 
 
 def read_checkpoint(path: Path) -> tuple[Any, ModelMetadata | None]:
@@ -159,7 +159,7 @@ def load_backbone(
     children = backbone.get_submodule(inner.rstrip(".")).named_children()
     found = find_encoder(checkpoint, own, [name for name, _ in children])
     theirs = {key: found.tensors[other] for key, other in found.keys.items()}
-    theirs, adapted = _adapt_first(theirs, own, adapt, metadata=metadata, wanted=bands)
+    theirs, adapted = adapt_first_layer(theirs, own, adapt, metadata=metadata, wanted=bands)
     if isinstance(backbone, ViTEncoder):
         theirs, line = fit_positions(theirs, backbone)
         adapted += [line] if line else []
@@ -202,51 +202,14 @@ def portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _timm_prefix(state: Mapping[str, Tensor]) -> str:
-    """Where smp's encoders around a model of timm keep it: ``model.``; files hold timm's own keys. Else empty."""
+    """``model.``, where smp's encoders around a model of timm keep it; files hold timm's own keys. Else empty."""
     return "model." if all(key.startswith("model.") for key in state) else ""
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is to be read as a pickle: by its name, unless it is a safetensors file under that name."""
+    """Tell by its name if a file is a pickle, unless it is a safetensors file under that name."""
     with path.open("rb") as file:
         return path.suffix in PICKLES and file.read(9)[8:] != b"{"
-
-
-def _adapt_first(
-    theirs: dict[str, Tensor],
-    own: Mapping[str, Tensor],
-    adapt: Collection[str],
-    *,
-    metadata: ModelMetadata | None,
-    wanted: Sequence[str],
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Bring the first convolution to the encoder's shape: of our files as they say what it is, else if asked.
-
-    Args:
-        metadata: of the file; where there is none, three bands are taken for red, green and blue.
-
-    Returns:
-        The state, and lines that say what was done, or could be.
-    """
-    first = next((key for key, tensor in own.items() if tensor.ndim == 4), "")
-    lines: list[str] = []
-    if (kernel := theirs.get(first)) is None or kernel.ndim != 4:
-        return theirs, lines
-    small = metadata is not None and metadata.stem == "cifar"
-    if small and stems.has_size(own[first].shape, 3):
-        theirs = stems.restored(theirs)
-    elif (padded := stems.fit_stem(kernel, own[first].shape)) is not None:
-        if "stem" in adapt or small:
-            theirs = {**theirs, first: padded}
-            lines.append("3x3 stem centred in 7x7")
-        else:
-            lines.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
-    names = metadata.bands if metadata is not None else None
-    bands = names or (RGB if kernel.shape[1] == len(RGB) else numbered_bands(kernel.shape[1]))
-    fitted, line = adapt_bands(theirs, own, bands=bands, wanted=wanted)
-    if line and (names is not None or "bands" in adapt):
-        return fitted, [*lines, line]
-    return theirs, [*lines, f"--adapt bands would fit {first} {tuple(kernel.shape)}"] if line else lines
 
 
 def _what_it_is(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from simclrseg.metadata import RGB, ModelMetadata
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.bands import adapt_bands
+from simclrseg.models.stems import adapt_bands
 from simclrseg.models.weights import load_backbone, save_weights
 
 TWELVE = ("coastal", "blue", "green", "red", *(f"other{number}" for number in range(8)))
