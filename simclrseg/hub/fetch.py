@@ -15,18 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simclrseg.errors import HubError
-from simclrseg.hub.store import (
-    COMMIT,
-    SHA256,
-    USUAL_FILES,
-    cached,
-    checksum_file,
-    home,
-    intact_or_removed,
-    locked,
-    note_file,
-    sha256_of,
-)
+from simclrseg.hub import store
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import one_line, place_of
 from simclrseg.metadata import WEIGHTS
@@ -67,13 +56,13 @@ def fetch(
         token: for what is gated or private; by default the one of HF_TOKEN or of ``hf auth login``.
         local_only: make no request.
     """
-    if not force and (path := cached(source)) is not None:
+    if not force and (path := store.cached(source)) is not None:
         log.info(f"cached: {path}")
         return path
     remote = look(source, token=token, local_only=local_only)
     path = _download(remote, token=token, force=force, progress=progress or _lines())
     if source.file is None and remote.source.file is not None:
-        note_file(remote.source, remote.commit)
+        store.note_file(remote.source, remote.commit)
     return path
 
 
@@ -102,9 +91,9 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
         url = huggingface_hub.hf_hub_url(source.repo_id, source.file or "", revision=source.revision)
         found = huggingface_hub.get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
     commit, etag = found.commit_hash or "", found.etag or ""
-    if not COMMIT.fullmatch(commit):
+    if not store.COMMIT.fullmatch(commit):
         raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit)", "check HF_ENDPOINT")
-    if source.sha256 and SHA256.fullmatch(etag) and etag != source.sha256:
+    if source.sha256 and store.SHA256.fullmatch(etag) and etag != source.sha256:
         raise HubError(
             f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…)",
             "update simclrseg (pip install -U simclrseg)",
@@ -121,7 +110,7 @@ def _weights_file(source: Source, token: str | None) -> str:
         source.repo_id, revision=source.revision, timeout=TIMEOUT
     )
     names = [file.rfilename for file in info.siblings or () if stays_inside(file.rfilename)]
-    for name in USUAL_FILES:
+    for name in store.USUAL_FILES:
         if name in names:
             return name
     weights = [name for name in names if name.endswith(WEIGHTS)]
@@ -151,10 +140,10 @@ def _lines() -> Progress:
 def _download(remote: Remote, *, token: str | None, force: bool, progress: Progress) -> Path:
     source = remote.source
     assert source.file is not None
-    target = home(source) / remote.commit / source.file
+    target = store.home(source) / remote.commit / source.file
     try:
-        with locked(target):
-            if not force and intact_or_removed(target, source.sha256):  # another process has fetched it meanwhile
+        with store.locked(target):
+            if not force and store.intact_or_removed(target, source.sha256):  # another process has fetched it meanwhile
                 return target
             part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
             needed, free = (remote.size or 0) - _size(part), shutil.disk_usage(target.parent).free
@@ -167,9 +156,9 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
             _receive(remote, part, token=token, progress=progress)
             sha256 = _verified(part, remote)
             with writing(target):
-                write_text(checksum_file(target), f"{sha256}  {target.name}\n")
+                write_text(store.checksum_file(target), f"{sha256}  {target.name}\n")
                 part.replace(target)
-            refs = home(source) / "refs" / source.revision
+            refs = store.home(source) / "refs" / source.revision
             make_folder(refs.parent)
             write_text(refs, remote.commit)
     except OSError as error:
@@ -233,11 +222,11 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
 
 def _verified(part: Path, remote: Remote) -> str:
     """The sha256 of a whole file, compared with what the Hub announced; another file is removed and refused."""
-    sha256 = sha256_of(part)
+    sha256 = store.sha256_of(part)
     announced = remote.source.sha256 or remote.etag
-    if SHA256.fullmatch(announced):
+    if store.SHA256.fullmatch(announced):
         got = sha256
-    elif COMMIT.fullmatch(announced):  # git's hash of a small file
+    elif store.COMMIT.fullmatch(announced):  # git's hash of a small file
         content = part.read_bytes()
         got = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     else:

@@ -6,6 +6,7 @@ To add one: compute it where its counts are, and add its line here; console, rep
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Metric:
     compared: bool = True  # in a column where models are compared, as far as it has a value
 
 
+_loss = partial(Metric, more_is_better=False, compared=False)
+
 METRICS: dict[str, Metric] = {
     "iou": Metric("IoU", "Intersection over union of the foreground: tp / (tp + fp + fn) pixels."),
     "miou": Metric("mean IoU", "Mean of the IoU over the classes that occur, where there are more than two."),
@@ -29,23 +32,14 @@ METRICS: dict[str, Metric] = {
     "boundary_iou": Metric(
         "Boundary IoU", "IoU of the bands along both boundaries, 2 % of the diagonal wide (Cheng et al. 2021)."
     ),
-    "bce": Metric(
-        "BCE",
-        "Binary cross entropy: mean of -ln p of the true class over pixels, p at least 1e-7; ce of more classes.",
-        more_is_better=False,
-        compared=False,
+    "bce": _loss(
+        "BCE", "Binary cross entropy: mean of -ln p of the true class over pixels, p at least 1e-7; ce of more classes."
     ),
-    "focal_loss": Metric(
-        "focal loss",
-        "Mean of (1 - p)^2 (-ln p) over pixels (Lin et al. 2017); p of the true class, no class weights.",
-        more_is_better=False,
-        compared=False,
+    "focal_loss": _loss(
+        "focal loss", "Mean of (1 - p)^2 (-ln p) over pixels (Lin et al. 2017); p of the true class, no class weights."
     ),
-    "dice_loss": Metric(
-        "dice loss",
-        "1 - 2 sum(p y) / (sum p + sum y), with probabilities p in the place of decisions.",
-        more_is_better=False,
-        compared=False,
+    "dice_loss": _loss(
+        "dice loss", "1 - 2 sum(p y) / (sum p + sum y), with probabilities p in the place of decisions."
     ),
     "macro_f1": Metric("macro F1", "Of images: mean of the F1 over the classes that occur."),
     "top5": Metric(

@@ -18,7 +18,6 @@ def add_dropout(model: nn.Module, rate: float) -> None:
     network's own uncertainty (Gal & Ghahramani 2016). Keys of the state stay as they are.
 
     Args:
-        model: a network of segmentation-models-pytorch.
         rate: share of the channels, in [0, 1).
     """
     if rate:

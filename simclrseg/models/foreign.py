@@ -68,10 +68,6 @@ class Found:
     def name(self) -> str:
         return ".".join(part for part in (self.place, self.prefix.rstrip(".")) if part)
 
-    @property
-    def rank(self) -> tuple[int, int]:
-        return self.score, -sum(word in self.name for word in LESSER)
-
 
 def read_pickle(path: Path) -> Any:
     """Read a file of ``torch.save`` to the CPU; nothing in it is run.
@@ -85,15 +81,10 @@ def read_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        kind = "of another kind than torch.save's, and is refused"
         if wanted := re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error)):
-            raise WeightsError(
-                f"{path} is a pickle that asks for {wanted[1] or wanted[2]}, and is refused: a pickle can run any code",
-                convert,
-                path=path,
-            ) from None
-        raise WeightsError(
-            f"{path} is a pickle of another kind than torch.save's, and is refused", convert, path=path
-        ) from None
+            kind = f"that asks for {wanted[1] or wanted[2]}, and is refused: a pickle can run any code"
+        raise WeightsError(f"{path} is a pickle {kind}", convert, path=path) from None
     except Exception as error:  # a damaged pickle can raise anything
         if "TorchScript" in str(error):
             raise WeightsError(
@@ -115,7 +106,11 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
     candidates = [
         found for place, tensors in tensor_dicts(checkpoint) for found in _candidates(place, tensors, own, children)
     ]
-    best = max(candidates, key=lambda found: found.rank, default=Found({}, {}))
+    best = max(
+        candidates,
+        key=lambda found: (found.score, -sum(word in found.name for word in LESSER)),
+        default=Found({}, {}),
+    )
     copies = {frozenset(best.keys.values())}
     equals = []
     for found in candidates:

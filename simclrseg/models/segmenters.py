@@ -36,7 +36,7 @@ def default_decoder(encoder_name: str) -> str:
     return "dpt" if is_vit(encoder_name) else "unet"
 
 
-def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_size: int | None = None) -> None:
+def check_pair(decoder: str, encoder_name: str, *, image_size: int | None = None) -> None:
     """Refuse, before anything is created, a decoder that cannot stand on an encoder.
 
     Both are built, and see one picture, without memory or arithmetic where that can be: on the meta device.
@@ -48,12 +48,12 @@ def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_s
         UnknownName: if there is no such decoder or encoder.
         UsageError: if the pair cannot work, or not on pictures of this size.
     """
-    check_backbone(encoder_name, in_channels=in_channels)
+    check_backbone(encoder_name)
     side = image_size or 2 * STEP
     try:
-        fits = _fits(decoder, encoder_name, in_channels, side, device="meta")
+        fits = _fits(decoder, encoder_name, side, device="meta")
     except (NotImplementedError, RuntimeError):  # some encoders compute while they are built
-        fits = _fits(decoder, encoder_name, in_channels, side, device="cpu")
+        fits = _fits(decoder, encoder_name, side, device="cpu")
     if not fits:
         raise UsageError(
             f"--image-size {side} does not work with --decoder {decoder} on {encoder_name}: the side must be a "
@@ -63,12 +63,12 @@ def check_pair(decoder: str, encoder_name: str, *, in_channels: int = 3, image_s
         )
 
 
-def _fits(decoder: str, encoder_name: str, in_channels: int, side: int, *, device: str) -> bool:
+def _fits(decoder: str, encoder_name: str, side: int, *, device: str) -> bool:
     """Tell if logits come out as large as the picture."""
     with torch.device(device), torch.no_grad():
-        model = SEGMENTERS[decoder](build_backbone(encoder_name, in_channels=in_channels), encoder_name, 1).eval()
+        model = SEGMENTERS[decoder](build_backbone(encoder_name), encoder_name, 1).eval()
         try:
-            return bool(model(torch.zeros(1, in_channels, side, side)).shape[2:] == (side, side))
+            return bool(model(torch.zeros(1, 3, side, side)).shape[2:] == (side, side))
         except (AssertionError, RuntimeError) as error:
             if isinstance(error, NotImplementedError) or "meta tensors" in str(error):
                 raise

@@ -331,6 +331,6 @@ def test_looking_says_size_and_fetches_nothing(filled):
 
 
 def test_a_server_that_is_no_hub_is_named(filled, monkeypatch):
-    monkeypatch.setattr(fetching, "COMMIT", re.compile("never"))
+    monkeypatch.setattr(store, "COMMIT", re.compile("never"))
     with pytest.raises(HubError, match=r"does not answer as the Hub does .*check HF_ENDPOINT"):
         fetch(SOURCE)

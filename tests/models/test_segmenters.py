@@ -130,9 +130,11 @@ def test_a_pair_that_works_is_accepted(decoder, name, size):
     check_pair(decoder, name, image_size=size)
 
 
-def test_twelve_bands_reach_every_kind_of_network():
-    check_pair("dpt", "vit_b_16", in_channels=12)
-    check_pair("unet", "cnn", in_channels=12)
+@pytest.mark.parametrize(("decoder", "name"), [("dpt", "vit_b_16"), ("unet", "cnn")])
+def test_twelve_bands_reach_every_kind_of_network(decoder, name):
+    with torch.device("meta"):
+        model = SEGMENTERS[decoder](build_backbone(name, in_channels=12), name, 1).eval()
+        assert model(torch.zeros(1, 12, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.parametrize(("name", "decoder"), [("vit_b_16", "dpt"), ("resnet50", "unet"), ("cnn", "unet")])
