@@ -173,7 +173,8 @@ def test_no_folder_of_a_model_takes_the_place_of_a_file_of_the_report(compared, 
     own = [path.name for path in Path(compared["report"]).iterdir() if path.is_file() or path.name == "worst"]
     assert len(own) >= 8 and all(OWN.fullmatch(name) for name in own)
     models = [copied(run, tmp_path / "finetune" / name) for name in ("report.html", "Worst", "metrics")]
-    report = Path(evaluated(tmp_path, *models)["report"])
+    photos = write_photos(tmp_path / "photos", 10)
+    report = Path(evaluated(tmp_path, *models, dataset=str(photos))["report"])
     assert [path.parent.name for path in sorted(report.glob("*/per_image.csv"))] == ["1-report", "2-Worst", "metrics"]
     assert (report / "report.html").is_file() and (report / "worst").is_dir()
 
