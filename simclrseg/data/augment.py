@@ -46,7 +46,7 @@ class Strengths:
     flip_probability: float = 0.5
     """Horizontal flip."""
     jitter_probability: float = 0.8
-    """Of the four colour changes together, in random order."""
+    """The four colour changes together, in random order."""
     brightness: float = 0.8
     """Factor from [1 - x, 1 + x], not below 0; so for contrast and saturation."""
     contrast: float = 0.8
@@ -59,29 +59,17 @@ class Strengths:
     """In pixels of the view."""
 
 
-_PAPER = Strengths()
+_MILD = Strengths(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)  # s = 0.5
 
 STRENGTHS = {
-    "paper": _PAPER,  # Chen et al. 2020 for ImageNet: s = 1
-    # Their CIFAR variant: s = 0.5, no blur.
-    "cifar": replace(_PAPER, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_probability=0.0),
-    # Milder crops and colours, from the project that this one continues.
-    "seed": replace(_PAPER, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    "paper": Strengths(),  # Chen et al. 2020 for ImageNet: s = 1
+    "cifar": replace(_MILD, blur_probability=0.0),  # their CIFAR variant
+    "seed": replace(_MILD, crop_scale=(0.2, 1.0)),  # from the project that this one continues
     # The whole photo, flipped and recoloured: what a network should paint, as reconstruction has it.
-    "whole": replace(
-        _PAPER,
-        crop_scale=(1.0, 1.0),
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        grayscale_probability=0.0,
-        blur_probability=0.0,
-    ),
+    "whole": replace(_MILD, crop_scale=(1.0, 1.0), grayscale_probability=0.0, blur_probability=0.0),
 }
 
-_STILL = replace(
-    _PAPER,
+_STILL = Strengths(
     crop_scale=(1.0, 1.0),
     crop_ratio=(1.0, 1.0),
     flip_probability=0.0,
@@ -138,14 +126,14 @@ class View(NamedTuple):
     order: tuple[int, ...]
     """Order of brightness 0, contrast 1, saturation 2, hue 3."""
     factors: tuple[float, float, float, float]
-    """Of brightness, contrast, saturation and hue."""
+    """Those of brightness, contrast, saturation and hue."""
     grayscale: bool
     sigma: float
-    """Of the blur, in pixels; 0 is none."""
+    """Standard deviation of the blur, in pixels; 0 is none."""
 
     @property
     def recolours(self) -> bool:
-        """Whether any pixel changes beyond crop and flip."""
+        """True where any pixel changes beyond crop and flip."""
         return self.factors != _UNCHANGED or self.grayscale or self.sigma > 0
 
 
@@ -160,7 +148,6 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
         height, width: of the photo, in pixels.
     """
     s = strengths
-    box = _sample_box(u, height, width, s)
     flip, jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = u[2 * _CROP_ATTEMPTS + 2 :]
     factors = _UNCHANGED
     if jitter < s.jitter_probability:
@@ -171,7 +158,7 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
             _between(-s.hue, s.hue, hue),
         )
     return View(
-        box=box,
+        box=_sample_box(u, height, width, s),
         flip=flip < s.flip_probability,
         order=_ORDERS[int(order * len(_ORDERS))],
         factors=factors,
@@ -191,30 +178,20 @@ def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[i
     top, left, height, width = view.box
     crop = image[top : top + height, left : left + width]
     for bands, operations in _groups(out.shape[2], colours):
-        if bands is None:
-            _render(crop, view, out, operations)
-            continue
-        part = np.empty(out[:, :, bands].shape, out.dtype)
-        _render(np.ascontiguousarray(crop[:, :, bands]), view, part, operations)
-        out[:, :, bands] = part
-
-
-def _render(crop: np.ndarray, view: View, out: np.ndarray, operations: Sequence[_Operation | None]) -> None:
-    """Write one view of bands that OpenCV works on at once, (S, S[, 2 to 4])."""
-    resample(crop, out)
-    if view.flip:
-        cv2.flip(out, 1, dst=out)
-    _recolour(out, view, operations)
+        part = out if bands is None else np.empty(out[:, :, bands].shape, out.dtype)
+        resample(crop if bands is None else np.ascontiguousarray(crop[:, :, bands]), part)
+        if view.flip:
+            cv2.flip(part, 1, dst=part)
+        _recolour(part, view, operations)
+        if bands is not None:
+            out[:, :, bands] = part
 
 
 def render_photo(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
-    """Write one view of a labelled photo; without a crop it is the geometry of evaluation.
+    """Write one view of a labelled photo, as ``render_view``; without a crop it is the geometry of evaluation.
 
     Args:
-        image: (H, W, bands) uint8 or uint16.
         view: its box in ``GRID`` steps of the photo's sides, so that a crop has the photo's shape and not the square's.
-        out: (S, S, bands) of the same type, contiguous; overwritten.
-        colours: where red, green and blue stand among the bands; nothing where there are none.
     """
     np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
@@ -222,12 +199,10 @@ def render_photo(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[
     if not view.recolours:
         return
     for bands, operations in _groups(out.shape[2], colours):
-        if bands is None:
-            _recolour(out, view, operations)
-            continue
-        part = np.ascontiguousarray(out[:, :, bands])
+        part = out if bands is None else np.ascontiguousarray(out[:, :, bands])
         _recolour(part, view, operations)
-        out[:, :, bands] = part
+        if bands is not None:
+            out[:, :, bands] = part
 
 
 def render_pair(
@@ -309,14 +284,17 @@ def adjust_brightness(image: np.ndarray, factor: float) -> None:
 def adjust_contrast(image: np.ndarray, factor: float) -> None:
     """Scale the distance from the mean luma, in place."""
     if factor != 1:
-        mean = float(_LUMA @ cv2.mean(image)[:3])
-        _scale_around(image, np.full(3, mean), factor)
+        _scale_around(image, np.full(3, _LUMA @ cv2.mean(image)[:3]), factor)
 
 
-def adjust_contrast_of_bands(image: np.ndarray, factor: float) -> None:
+def _adjust_contrast_of_bands(image: np.ndarray, factor: float) -> None:
     """Scale the distance from each band's own mean, in place: bands other than colours have no luma in common."""
     if factor != 1:
         _scale_around(image, np.array(cv2.mean(image)[: _bands(image)]), factor)
+
+
+def _scale_around(image: np.ndarray, means: np.ndarray, factor: float) -> None:
+    cv2.transform(image, np.column_stack([np.eye(len(means)) * factor, (1 - factor) * means]), dst=image)
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> None:
@@ -350,7 +328,7 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> None:
 
 _Operation = Callable[[np.ndarray, float], None]
 _COLOUR: tuple[_Operation, ...] = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-_OTHER: tuple[_Operation | None, ...] = (adjust_brightness, adjust_contrast_of_bands, None, None)
+_OTHER: tuple[_Operation | None, ...] = (adjust_brightness, _adjust_contrast_of_bands, None, None)
 
 
 @lru_cache(maxsize=16)
@@ -369,10 +347,6 @@ def _groups(count: int, colours: tuple[int, ...]) -> list[tuple[list[int] | int 
 
 def _bands(image: np.ndarray) -> int:
     return 1 if image.ndim == 2 else image.shape[2]
-
-
-def _scale_around(image: np.ndarray, means: np.ndarray, factor: float) -> None:
-    cv2.transform(image, np.column_stack([np.eye(len(means)) * factor, (1 - factor) * means]), dst=image)
 
 
 def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:

@@ -26,7 +26,7 @@ class Cutout:
     """Least side of a rectangle, in pixels; sides are uniform from here to ``longest``."""
     longest: int = 16
     single_band_probability: float = 0.5
-    """Of a photo whose bands are cut each on their own."""
+    """Share of the photos whose bands are cut each on their own."""
 
     def rectangles(self, size: int) -> int:
         """How many are drawn on a picture of ``size`` x ``size`` for the expected share; at least one.
@@ -73,12 +73,10 @@ def _covered(boxes: np.ndarray, size: int) -> np.ndarray:
     """
     top, left, bottom, right = boxes
     width = size + 1
-    plus, minus = (np.concatenate(corners) for corners in (
-        (top * width + left, bottom * width + right), (top * width + right, bottom * width + left)
-    ))  # fmt: skip
+    plus = np.concatenate([top * width + left, bottom * width + right])
+    minus = np.concatenate([top * width + right, bottom * width + left])
     changes = np.zeros(width * width, np.float32)
     np.add.at(changes, plus, np.float32(1))
     np.add.at(changes, minus, np.float32(-1))
-    counts = cv2.integral(changes.reshape(width, width), sdepth=cv2.CV_32F)
-    covered: np.ndarray = counts[1:-1, 1:-1] > 0.5
-    return covered
+    counts = np.asarray(cv2.integral(changes.reshape(width, width), sdepth=cv2.CV_32F))
+    return counts[1:-1, 1:-1] > 0.5

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from dataclasses import KW_ONLY, dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
 import torch
 
 from simclrseg.data.randomness import permutation
-from simclrseg.data.samples import Fields, spread
+from simclrseg.data.samples import Samples, spread
 from simclrseg.errors import UsageError
 
 _CHUNK = 8  # most samples of one task: enough to hide what a task costs, few enough to share a batch out
@@ -21,21 +22,7 @@ _AHEAD_BYTES = 256 << 20  # batches prepared ahead stay below this, though one t
 _MAX_AHEAD = 4
 
 
-class Samples(Protocol):
-    """Samples as the loader needs them; see data/samples.py."""
-
-    fields: Fields
-
-    @property
-    def skipped(self) -> Sequence[str]:
-        """One line for each photo that could not be read so far."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None: ...
-
-
+@dataclass(eq=False)
 class Loader:
     """Batches of samples, the same whatever the number of threads and from whichever step they start.
 
@@ -43,52 +30,35 @@ class Loader:
     their dataset's type, as uint8, and channels last, ``image`` (B, S, S, bands) or (B, 2, S, S, bands). The threads
     belong to an iterator and end with it.
 
-    Args:
-        batch_size: over all processes; each gets its contiguous share of every batch.
-        seed: of the order.
-        shuffle: a new order each epoch, else the order of the samples.
-        drop_last: leave out the short batch at the end.
-        threads: that read and augment.
-        rank, world_size: this process among all of them.
-
     Raises:
         UsageError: if the batch cannot be shared out evenly, or is larger than the set where short ones are dropped.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool,
-        drop_last: bool,
-        threads: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if batch_size % world_size:
-            raise UsageError(
-                f"batch size {batch_size} cannot be shared out over {world_size} processes",
-                f"take {math.ceil(batch_size / world_size) * world_size}",
-                option="batch_size",
-                value=batch_size,
-            )
-        if drop_last and len(samples) < batch_size:
-            raise UsageError(
-                f"batch size {batch_size} is larger than the set of {len(samples)}",
-                f"take {len(samples)} or less",
-                option="batch_size",
-                value=batch_size,
-            )
-        self.samples = samples
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.threads = threads
-        self.rank = rank
-        self.world_size = world_size
+    samples: Samples
+    _: KW_ONLY
+    batch_size: int
+    """Over all processes; each gets its contiguous share of every batch."""
+    seed: int = 0
+    """Seed of the order."""
+    shuffle: bool
+    """A new order each epoch, else the order of the samples."""
+    drop_last: bool
+    """Leave out the short batch at the end."""
+    threads: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
+            fault = f"cannot be shared out over {self.world_size} processes"
+            remedy = f"take {math.ceil(self.batch_size / self.world_size) * self.world_size}"
+        elif self.drop_last and len(self.samples) < self.batch_size:
+            fault = f"is larger than the set of {len(self.samples)}"
+            remedy = f"take {len(self.samples)} or less"
+        else:
+            return
+        size = self.batch_size
+        raise UsageError(f"batch size {size} {fault}", remedy, option="batch_size", value=size)
 
     def __len__(self) -> int:
         """Steps of an epoch."""
@@ -99,42 +69,34 @@ class Loader:
         """The batches of an epoch from ``start_step`` on. What a thread raises is raised here, at its batch."""
         cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
         order = permutation(self.seed, epoch, len(self.samples)) if self.shuffle else np.arange(len(self.samples))
-        steps = iter(range(start_step, len(self)))
-        pending: deque[_Batch] = deque()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="simclrseg-loader")
+        batches = (self._submit(pool, epoch, order, step) for step in range(start_step, len(self)))
         try:
-            for _ in range(self._ahead()):
-                self._submit(pool, epoch, order, steps, pending)
+            pending = deque(islice(batches, self._ahead()))
             while pending:
                 arrays, tasks = pending.popleft()
                 for task in tasks:
                     task.result()
-                self._submit(pool, epoch, order, steps, pending)
+                pending.extend(islice(batches, 1))
                 yield {name: torch.from_numpy(array) for name, array in arrays.items()}
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _submit(
-        self, pool: ThreadPoolExecutor, epoch: int, order: np.ndarray, steps: Iterator[int], pending: deque[_Batch]
-    ) -> None:
-        """Hand the next batch, if there is one, to the threads."""
-        step = next(steps, None)
-        if step is None:
-            return
+        self, pool: ThreadPoolExecutor, epoch: int, order: np.ndarray, step: int
+    ) -> tuple[dict[str, np.ndarray], list[Future[None]]]:
+        """Hand a batch to the threads: its arrays, and the tasks that fill them."""
         batch = order[step * self.batch_size : (step + 1) * self.batch_size]
         first, last = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
         positions = batch[first:last]
-        # Fresh memory for each batch: the consumer may keep one as long as it likes.
-        arrays = {
-            name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in self.samples.fields.items()
-        }
+        arrays = _empty(self.samples, len(positions))  # fresh: the consumer may keep one as long as it likes
         chunk = max(1, min(_CHUNK, math.ceil(len(positions) / self.threads)))
         tasks = []
         for start in range(0, len(positions), chunk):
             rows = slice(start, start + chunk)
             out = {name: array[rows] for name, array in arrays.items()}
             tasks.append(pool.submit(self.samples.fill, epoch, positions[rows], out))
-        pending.append((arrays, tasks))
+        return arrays, tasks
 
     def _ahead(self) -> int:
         """Batches to prepare while the consumer works on one."""
@@ -159,12 +121,13 @@ class InTurn:
             start_step = max(0, start_step - len(loader))
 
 
-_Batch = tuple[dict[str, np.ndarray], list["Future[None]"]]
-
-
 def some_rows(samples: Samples, count: int) -> dict[str, np.ndarray]:
     """At most ``count`` samples of the first epoch, spread over all of them, by field."""
     positions = np.array(spread(range(len(samples)), count))
-    rows = {name: np.empty((len(positions), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    rows = _empty(samples, len(positions))
     samples.fill(0, positions, rows)
     return rows
+
+
+def _empty(samples: Samples, count: int) -> dict[str, np.ndarray]:
+    return {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in samples.fields.items()}

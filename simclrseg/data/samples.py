@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,24 +20,19 @@ from simclrseg.data.augment import (
     sample_view,
 )
 from simclrseg.data.cutout import Cutout, cut
-from simclrseg.data.datasets.base import colour_bands
+from simclrseg.data.datasets.base import Dataset, colour_bands
 from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
-
-if TYPE_CHECKING:
-    from simclrseg.data.datasets.base import Dataset
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, tuple[tuple[int, ...], type[np.generic]]]
 """Shape and type of one sample's arrays, by name."""
 
-T = TypeVar("T")
 
-
-class _Samples:
-    """Chosen photos of a dataset, with a rule for those that cannot be read.
+class Samples:
+    """Chosen photos of a dataset, with a random change, by default none, as evaluation needs it.
 
     An unreadable photo is replaced by the next readable one, so that batch sizes never change; it is named once in the
     log and counted in ``skipped``. The random numbers stay those of the photo that was asked for, so that the
@@ -47,68 +42,13 @@ class _Samples:
         dataset: where photos come from; its ``image`` may be called from several threads at once.
         indices: the chosen photos, as indices in the dataset.
         image_size: side S of the square samples, in pixels.
-        strict: raise ImageError instead of replacing.
-    """
-
-    fields: Fields
-
-    def __init__(self, dataset: Dataset, indices: Sequence[int], *, image_size: int, strict: bool) -> None:
-        self.dataset = dataset
-        self.indices = np.asarray(indices, dtype=np.int64)
-        self.image_size = image_size
-        self.strict = strict
-        self.fields = {"index": ((), np.int64)}
-        self._unreadable: dict[int, str] = {}  # by position
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def _image_field(self, *views: int) -> Fields:
-        """Square pictures of the dataset's bands and type."""
-        side = self.image_size
-        return {"image": ((*views, side, side, len(self.dataset.bands)), self.dataset.dtype)}
-
-    @property
-    def skipped(self) -> list[str]:
-        """One line for each photo that could not be read so far: its name and the reason."""
-        with self._lock:
-            return [self._unreadable[position] for position in sorted(self._unreadable)]
-
-    def _read(self, position: int, read: Callable[[int], T]) -> tuple[int, T]:
-        """Index and content of the photo at ``position``, or of the next one that can be read.
-
-        Raises:
-            ImageError: if it cannot be read and ``strict``.
-            DataError: if none can be read.
-        """
-        for step in range(len(self)):
-            candidate = (position + step) % len(self)
-            if candidate in self._unreadable:
-                continue
-            index = int(self.indices[candidate])
-            try:
-                return index, read(index)
-            except ImageError as error:
-                if self.strict:
-                    raise
-                self._skip(candidate, str(error))
-        raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
-
-    def _skip(self, position: int, reason: str) -> None:
-        with self._lock:
-            if position in self._unreadable:
-                return
-            self._unreadable[position] = reason
-        log.warning("skipped %s", reason)
-
-
-class _Augmented(_Samples):
-    """Photos with a random change, by default none, as evaluation needs it.
-
-    Args:
         strengths: of the augmentation.
         seed: of all random numbers.
+        strict: raise ImageError instead of replacing.
+
+    Attributes:
+        fields: of a sample: ``index`` and ``image`` (S, S, bands), to which a subclass adds its own.
+        columns: random numbers that one sample takes.
     """
 
     def __init__(
@@ -121,100 +61,130 @@ class _Augmented(_Samples):
         seed: int = 0,
         strict: bool = False,
     ) -> None:
-        super().__init__(dataset, indices, image_size=image_size, strict=strict)
+        self.dataset = dataset
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.image_size = image_size
         self.strengths = strengths
         self.seed = seed
-        self.fields |= self._image_field()
+        self.strict = strict
+        self.fields: Fields = {
+            "index": ((), np.int64),
+            "image": ((image_size, image_size, len(dataset.bands)), dataset.dtype),
+        }
+        self.columns = VIEW_COLUMNS
         self._colours = colour_bands(dataset.bands)
+        self._unreadable: dict[int, str] = {}  # by position
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def skipped(self) -> list[str]:
+        """One line for each photo that could not be read so far: its name and the reason."""
+        with self._lock:
+            return [self._unreadable[position] for position in sorted(self._unreadable)]
+
+    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
+        numbers = uniform(self.seed, epoch, self.indices[positions], self.columns)
+        for row, position in enumerate(positions.tolist()):
+            self._fill_row(position, numbers[row], {name: array[row, ...] for name, array in out.items()})
+
+    def _fill_row(self, position: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write the photo at ``position``, or the next one that can be read."""
+        for step in range(len(self)):
+            candidate = (position + step) % len(self)
+            if candidate in self._unreadable:
+                continue
+            index = int(self.indices[candidate])
+            try:
+                self.write(index, u, out)
+            except ImageError as error:
+                if self.strict:
+                    raise
+                with self._lock:
+                    known = candidate in self._unreadable
+                    self._unreadable[candidate] = str(error)
+                if not known:
+                    log.warning("skipped %s", error)
+            else:
+                out["index"][...] = index
+                return
+        raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
+
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        """Write one photo of the dataset to the arrays of ``fields``, but for ``index``.
+
+        Args:
+            u: (columns,) random numbers in [0, 1).
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
+        raise NotImplementedError
 
 
-class TwoViews(_Augmented):
+class TwoViews(Samples):
     """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
-        self.fields |= self._image_field(2)
+        shape, dtype = self.fields["image"]
+        self.fields["image"] = (2, *shape), dtype
+        self.columns = 2 * VIEW_COLUMNS
 
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], 2 * VIEW_COLUMNS).tolist()
-        for row, position in enumerate(positions.tolist()):
-            index, image = self._read(position, self.dataset.image)
-            out["index"][row] = index
-            height, width = image.shape[:2]
-            for k in range(2):
-                u = numbers[row][k * VIEW_COLUMNS : (k + 1) * VIEW_COLUMNS]
-                render_view(image, sample_view(u, height, width, self.strengths), out["image"][row, k], self._colours)
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        image = self.dataset.image(index)
+        height, width = image.shape[:2]
+        for view, numbers in zip(out["image"], u.reshape(2, -1).tolist(), strict=True):
+            render_view(image, sample_view(numbers, height, width, self.strengths), view, self._colours)
 
 
-class CutViews(_Augmented):
-    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``.
-
-    Args:
-        cutout: how much is cut.
-    """
+class CutViews(Samples):
+    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], *, cutout: Cutout, **options: Any) -> None:
         super().__init__(dataset, indices, **options)
         self.cutout = cutout
-        shape, _ = self.fields["image"]
-        self.fields |= {"cut": (shape, np.bool_)}
+        self.fields["cut"] = self.fields["image"][0], np.bool_
+        self.columns = VIEW_COLUMNS + cutout.columns(self.image_size, bands=len(dataset.bands))
 
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        columns = VIEW_COLUMNS + self.cutout.columns(self.image_size, bands=len(self.dataset.bands))
-        numbers = uniform(self.seed, epoch, self.indices[positions], columns)
-        for row, position in enumerate(positions.tolist()):
-            index, image = self._read(position, self.dataset.image)
-            out["index"][row] = index
-            height, width = image.shape[:2]
-            view = sample_view(numbers[row, :VIEW_COLUMNS].tolist(), height, width, self.strengths)
-            render_view(image, view, out["image"][row], self._colours)
-            cut(numbers[row, VIEW_COLUMNS:], self.cutout, out["cut"][row])
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        image = self.dataset.image(index)
+        height, width = image.shape[:2]
+        view = sample_view(u[:VIEW_COLUMNS].tolist(), height, width, self.strengths)
+        render_view(image, view, out["image"], self._colours)
+        cut(u[VIEW_COLUMNS:], self.cutout, out["cut"])
 
 
-class MaskPairs(_Augmented):
-    """Photo and mask, squashed to a square: ``image`` (S, S, bands), ``mask`` (S, S) class ids and ``index``.
-
-    Both change together.
-    """
+class MaskPairs(Samples):
+    """Photo and mask, squashed to a square and changed together: ``image``, ``mask`` (S, S) class ids and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
-        self.fields |= {"mask": ((self.image_size, self.image_size), np.uint8)}
+        self.fields["mask"] = (self.image_size, self.image_size), np.uint8
 
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
-        for row, position in enumerate(positions.tolist()):
-            index, (image, mask) = self._read(position, self._pair)
-            out["index"][row] = index
-            view = sample_view(numbers[row], GRID, GRID, self.strengths)
-            render_pair(image, mask, view, out["image"][row], out["mask"][row], self._colours)
-
-    def _pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         image, mask = self.dataset.image(index), self.dataset.mask(index)
         check_aspects(self.dataset.keys[index], image.shape, mask.shape)
-        return image, mask
+        view = sample_view(u.tolist(), GRID, GRID, self.strengths)
+        render_pair(image, mask, view, out["image"], out["mask"], self._colours)
 
 
-class Photos(_Augmented):
+class Photos(Samples):
     """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
         if dataset.labels is not None:
-            self.fields |= {"label": ((), np.int64)}
+            self.fields["label"] = (), np.int64
 
-    def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], VIEW_COLUMNS).tolist()
-        for row, position in enumerate(positions.tolist()):
-            index, image = self._read(position, self.dataset.image)
-            out["index"][row] = index
-            render_photo(image, sample_view(numbers[row], GRID, GRID, self.strengths), out["image"][row], self._colours)
-            if self.dataset.labels is not None:
-                out["label"][row] = self.dataset.labels[index]
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        view = sample_view(u.tolist(), GRID, GRID, self.strengths)
+        render_photo(self.dataset.image(index), view, out["image"], self._colours)
+        if self.dataset.labels is not None:
+            out["label"][...] = self.dataset.labels[index]
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:

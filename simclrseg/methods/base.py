@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.loader import InTurn, Loader, Samples
-from simclrseg.data.samples import TwoViews
+from simclrseg.data.loader import InTurn, Loader
+from simclrseg.data.samples import Samples, TwoViews
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import BaseTask, Batch, Logs, Task
 from simclrseg.methods.knobs import MethodKnobs
