@@ -14,8 +14,7 @@ from simclrseg.images.decode import image_shape
 from simclrseg.metadata import IGNORE
 from simclrseg.system.threads import map_in_threads
 
-ASPECTS = 0.9, 1.1
-"""Bounds of the ratio between the aspects of a photo and its mask; a mask that is only coarser is fine."""
+_ASPECTS = 0.9, 1.1  # bounds of the ratio between those of a photo and its mask, which may be coarser
 
 
 def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> NDArray[np.int64]:
@@ -38,8 +37,8 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
             with contextlib.suppress(ImageError):  # named by the loader too
                 check_aspects(dataset.keys[index], image_shape(path), mask.shape)
         pixels = np.bincount(mask.ravel(), minlength=256)
-        beyond = [value for value in np.flatnonzero(pixels[classes:IGNORE]) + classes]
-        if beyond:
+        beyond = np.flatnonzero(pixels[classes:IGNORE]) + classes
+        if beyond.size:
             values = ", ".join(map(str, beyond[:8]))
             raise DataError(
                 f"{dataset.mask_path(index) or dataset.keys[index]} has values {values}; {dataset.name} has the class "
@@ -57,7 +56,7 @@ def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:
     Raises:
         DataError: naming both sizes.
     """
-    low, high = ASPECTS
+    low, high = _ASPECTS
     if not low < photo[0] / photo[1] * mask[1] / mask[0] < high:
         sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (photo, mask))
         raise DataError(

@@ -1,15 +1,24 @@
-"""The mean and standard deviation that pixels are normalised with, from a file or as text."""
+"""The mean and standard deviation that pixels are normalised with: counted, from a file, or as text."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from simclrseg.errors import DataError
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.randomness import permutation
+from simclrseg.errors import DataError, ImageError
+from simclrseg.system.threads import map_in_threads
+
+MOST = 10_000
+"""Photos that are looked at: more move no digit that matters."""
+_SMALLEST = 1e-3  # of a standard deviation: a band that is the same everywhere must not be blown up
 
 
 @dataclass(frozen=True)
@@ -47,15 +56,41 @@ def read_normalization(source: str) -> Normalization:
             value=source,
         ) from error
     if len(chosen.mean) != len(chosen.std) or not all(0 < std <= 1 for std in chosen.std):
-        raise DataError(
-            f"--normalization {source}: every mean needs a std above 0 and up to 1, for pixels in [0, 1]",
-            option="normalization",
-            value=source,
-        )
-    if not all(0 <= mean <= 1 for mean in chosen.mean):
-        raise DataError(
-            f"--normalization {source}: means lie in [0, 1], as pixels do once divided by their full scale",
-            option="normalization",
-            value=source,
-        )
-    return chosen
+        fault = "every mean needs a std above 0 and up to 1, for pixels in [0, 1]"
+    elif not all(0 <= mean <= 1 for mean in chosen.mean):
+        fault = "means lie in [0, 1], as pixels do once divided by their full scale"
+    else:
+        return chosen
+    raise DataError(f"--normalization {source}: {fault}", option="normalization", value=source)
+
+
+def band_statistics(
+    dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of photos at their own size; each counts the same, however large it is.
+
+    Args:
+        indices: the photos; of more than ``most`` a sample that depends on nothing but their number.
+
+    Returns:
+        Means and standard deviations by band, of pixels divided by the full scale.
+
+    Raises:
+        DataError: if none of them can be read.
+    """
+
+    def moments(index: int) -> np.ndarray | None:
+        """(2, bands): means of the values and of their squares; None for a photo that cannot be read."""
+        try:
+            pixels = dataset.image(index).reshape(-1, len(dataset.bands)) / dataset.full_scale
+        except ImageError:  # the loader names it
+            return None
+        return np.stack([pixels.mean(axis=0), np.square(pixels).mean(axis=0)])
+
+    chosen = [indices[place] for place in permutation(0, 0, len(indices))[:most]]
+    found = [pair for pair in map_in_threads(moments, chosen, threads=threads) if pair is not None]
+    if not found:
+        raise DataError(f"{dataset.name}: none of {len(chosen):,} photos can be read, so that they have no mean")
+    first, second = np.mean(found, axis=0)  # (bands,)
+    deviation = np.sqrt(np.maximum(second - first**2, 0))
+    return tuple(first.tolist()), tuple(np.maximum(deviation, _SMALLEST).tolist())

@@ -45,7 +45,7 @@ def joined(first: str, second: str, *, most: int = MOST) -> str:
 
 
 def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
-    """Of photos with these hashes: how many a record can judge, and how many of them it holds."""
+    """How many photos with these hashes a record can judge, and how many of them it holds."""
     held = _hashes(text)
     judged = [one for one in hashes if len(held) < most or one <= held[-1]]
     return Overlap(len(set(held) & set(judged)) if held else 0, len(judged))
@@ -53,15 +53,14 @@ def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
 
 def photo_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
     """A hash of each photo's ``content``; a photo that cannot be read has none."""
-    found = map_in_threads(lambda index: _hash(dataset, index), indices)
-    return [one for one in found if one is not None]
 
+    def hashed(index: int) -> bytes | None:
+        try:
+            return hashlib.sha256(dataset.content(index)).digest()[:_BYTES]
+        except (OSError, ImageError):
+            return None
 
-def _hash(dataset: Dataset, index: int) -> bytes | None:
-    try:
-        return hashlib.sha256(dataset.content(index)).digest()[:_BYTES]
-    except (OSError, ImageError):
-        return None
+    return [one for one in map_in_threads(hashed, indices) if one is not None]
 
 
 def _hashes(text: str) -> list[bytes]:

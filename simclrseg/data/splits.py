@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ class Split:
         test_split: where the test photos come from; ``random`` also where an official list was asked for and is none.
         fold: part and number of parts, of a cross-validation.
         group_by: what kept photos together.
-        line: the same for the user.
+        groups: how many groups it made of all photos, where that is known.
     """
 
     train: tuple[int, ...]
@@ -45,10 +46,22 @@ class Split:
     data_ratio: float
     seed: int
     test_split: TestSplit
-    line: str
     fold: tuple[int, int] | None = None
     group_by: str | None = None
     max_images: int | None = None
+    groups: int | None = None
+
+    @property
+    def line(self) -> str:
+        """Numbers of photos, and of groups where there are any, for the user."""
+        train, validation = len(self.train), len(self.validation)
+        part = f"{self.data_ratio:g}" if self.max_images is None else f"--max-images {self.max_images}"
+        some = f"{part}: {train + validation:,} of " if part != "1" or train + validation != self.development else ""
+        return (
+            f"{some}{self.development:,} development photos, {train:,} train / {validation:,} validation"
+            + (f" (fold {self.fold[0]} of {self.fold[1]})" if self.fold else "")
+            + (f"; {self.groups:,} groups stay together" if self.groups is not None else "")
+        )
 
 
 def make_split(
@@ -74,11 +87,9 @@ def make_split(
     Grouped photos follow one another in that order, and every part is made of whole groups.
 
     Args:
-        keys: of all photos.
         official: published lists, as in ``Dataset.official``.
         usable: photos that may be taken, such as those with a mask; None for all. Never moves a photo between
             test and development.
-        test_split: ``official`` takes the published lists where there are any.
         data_ratio: share of the development photos to use, above 0 and up to 1.
         max_images: how many of them to use at most, instead of a share; where lists say which of them validate, both
             parts shrink alike.
@@ -103,7 +114,9 @@ def make_split(
     lists = dict(official) if test_split == "official" else {}
     test_split = "official" if "test" in lists else "random"
 
-    pool, validation_list = _development(lists, len(keys))
+    validation_list = set(lists.get("validation", ()))
+    training_list = set(lists.get("trainval", ())) | set(lists.get("train", ()))
+    pool = (training_list or set(range(len(keys))) - set(lists.get("test", ()))) - validation_list
     if "test" in lists:
         test = set(lists["test"])
     else:  # of the training list only where there is one: the validation list stays as it is
@@ -145,17 +158,10 @@ def make_split(
         data_ratio=data_ratio,
         seed=seed,
         test_split=test_split,
-        line=_line(
-            _part(data_ratio, max_images),
-            len(train),
-            len(validation),
-            development=development,
-            fold=fold,
-            groups=len(set(groups)) if group_by else None,
-        ),
         fold=fold,
         group_by=group_by,
         max_images=max_images,
+        groups=len(set(groups)) if group_by else None,
     )
 
 
@@ -169,13 +175,45 @@ def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
 
     Two runs with the same hash were scored on the same pixels.
     """
+
+    def mask_digest(index: int) -> str:
+        if (file := dataset.mask_path(index)) is not None:
+            return _file_digest(file)
+        if not dataset.has_mask(index):
+            return ""
+        ids = dataset.mask(index)
+        return hashlib.sha256(f"{ids.shape}".encode() + ids.tobytes()).hexdigest()
+
     rule = f"{dataset.border}\n" + (f"{dataset.chosen}\n" if dataset.chosen else "")
-    return _hash(rule, dataset, test, _digest)
+    return _hash(rule, dataset, test, mask_digest)
 
 
 def labelled_test_hash(dataset: Dataset, test: Sequence[int]) -> str:
     """The same for classes: a hash of the test photos' keys and files, and of the names of their classes."""
-    return _hash("", dataset, test, _labelled_digest)
+    labels = dataset.labels
+    assert labels is not None  # the caller has seen them
+    return _hash("", dataset, test, lambda index: dataset.label_names[labels[index]])
+
+
+def _hash(head: str, dataset: Dataset, test: Sequence[int], truth: Callable[[int], str]) -> str:
+    """A hash of a line for each photo: its key, its file and what is true of it."""
+
+    def line(index: int) -> str:
+        photo = dataset.path(index)
+        return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{truth(index)}\n"
+
+    in_order = sorted(test, key=lambda index: dataset.keys[index])
+    return hashlib.sha256(f"{head}{''.join(map_in_threads(line, in_order))}".encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "restore it, or take it out of the set", path=path
+        ) from error
 
 
 def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict[str, Any]:
@@ -209,25 +247,16 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         parts = {name: tuple(content[name]) for name in ("train", "validation", "test")}
-        fold = tuple(content["fold"]) if content["fold"] else None
         train, validation, test = (sorted(places[key] for key in keys if key in places) for keys in parts.values())
         split = Split(
             train=tuple(train),
             validation=tuple(validation),
             test=tuple(test),
-            development=content["development"],
-            data_ratio=content["data_ratio"],
+            development=operator.index(content["development"]),
+            data_ratio=float(content["data_ratio"]),
             seed=content["split_seed"],
             test_split=content["test_split"],
-            line=_line(
-                _part(content["data_ratio"], content.get("max_images")),
-                len(train),
-                len(validation),
-                development=content["development"],
-                fold=fold,
-                groups=None,
-            ),
-            fold=fold,
+            fold=tuple(content["fold"]) if content["fold"] else None,
             group_by=content["group_by"],
             max_images=content.get("max_images"),
         )
@@ -276,12 +305,7 @@ def _choose_validation(
     *,
     grouped: bool,
 ) -> set[str]:
-    """The groups that validate, of photos without a published list.
-
-    Args:
-        some: the development photos in use, in their order.
-        groups: of each photo of the set; without groups its key.
-    """
+    """The groups that validate where no list says so; ``some`` are the development photos in use, in their order."""
     if strata is not None and fold is None:
         return {groups[index] for index in _tenth_of_each(some, strata)}
     by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
@@ -289,29 +313,6 @@ def _choose_validation(
     if grouped and fold is None:
         return _last_share(sizes, len(some) / VALIDATION_EVERY)
     return _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
-
-
-def _part(data_ratio: float, max_images: int | None) -> str:
-    return f"{data_ratio:g}" if max_images is None else f"--max-images {max_images}"
-
-
-def _line(
-    part: str,
-    train: int,
-    validation: int,
-    *,
-    development: int,
-    fold: tuple[int, int] | None,
-    groups: int | None,
-) -> str:
-    """A split for the user: numbers of photos, and of groups where there are any."""
-    used = train + validation
-    some = f"{development:,}" if used == development and part == "1" else f"{part}: {used:,} of {development:,}"
-    return (
-        f"{some} development photos, {train:,} train / {validation:,} validation"
-        + (f" (fold {fold[0]} of {fold[1]})" if fold else "")
-        + (f"; {groups:,} groups stay together" if groups is not None else "")
-    )
 
 
 def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
@@ -353,14 +354,6 @@ def _check_groups(groups: Sequence[str], parts: Mapping[str, Iterable[int]]) -> 
                 )
 
 
-def _development(lists: Mapping[str, Sequence[int]], count: int) -> tuple[set[int], set[int]]:
-    """Photos to train with and photos to validate with, as far as lists say."""
-    validation = set(lists.get("validation", ()))
-    named = set(lists.get("trainval", ())) | set(lists.get("train", ()))
-    everything = named or set(range(count)) - set(lists.get("test", ()))
-    return everything - validation, validation
-
-
 def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[int]:
     """The same photos, so that the first part of them, however long, holds classes in proportion.
 
@@ -396,40 +389,3 @@ def _tenth_of_each(indices: Sequence[int], strata: Sequence[int]) -> list[int]:
 def _share(indices: list[int], ratio: float) -> list[int]:
     """The first part of a list; 0.29 of 100 are 29, whatever 0.29 * 100 is in binary."""
     return indices[: math.floor(ratio * len(indices) + 1e-9)]
-
-
-def _hash(head: str, dataset: Dataset, test: Sequence[int], digest: Callable[[Dataset, int], str]) -> str:
-    in_order = sorted(test, key=lambda index: dataset.keys[index])
-    digests = map_in_threads(lambda index: digest(dataset, index), in_order)
-    return hashlib.sha256(f"{head}{''.join(digests)}".encode()).hexdigest()
-
-
-def _digest(dataset: Dataset, index: int) -> str:
-    """Key, photo and mask of one test photo, as one line."""
-    photo, mask = dataset.path(index), dataset.mask_path(index)
-    if mask is not None:
-        masked = _file_digest(mask)
-    elif dataset.has_mask(index):
-        ids = dataset.mask(index)
-        masked = hashlib.sha256(f"{ids.shape}".encode() + ids.tobytes()).hexdigest()
-    else:
-        masked = ""
-    return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{masked}\n"
-
-
-def _labelled_digest(dataset: Dataset, index: int) -> str:
-    """Key, photo and class of one test photo, as one line."""
-    assert dataset.labels is not None  # the caller has seen them
-    photo = dataset.path(index)
-    name = dataset.label_names[dataset.labels[index]]
-    return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{name}\n"
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}", "restore it, or take it out of the set", path=path
-        ) from error

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.normalization import Normalization, read_normalization
-from simclrseg.data.statistics import band_statistics
+from simclrseg.data.normalization import Normalization, band_statistics, read_normalization
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
 from simclrseg.system import distributed

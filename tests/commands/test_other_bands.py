@@ -17,8 +17,8 @@ from simclrseg.commands.pretrain import photos_to_train_on, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.normalization import band_statistics
 from simclrseg.data.seen import overlap, photo_hashes
-from simclrseg.data.statistics import band_statistics
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
 from simclrseg.models.weights import read_metadata, read_weights

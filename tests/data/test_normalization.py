@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.statistics import band_statistics
+from simclrseg.data.normalization import band_statistics
 from simclrseg.errors import DataError, ImageError
 
 
