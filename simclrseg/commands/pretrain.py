@@ -19,7 +19,7 @@ from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
-from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization

@@ -21,14 +21,15 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
 import PIL
 
 from simclrseg.data import datasets
-from simclrseg.data.datasets.base import Dataset, Derived, size_text
+from simclrseg.data.datasets.base import Dataset, size_text
+from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
 from simclrseg.images import decode, headers, resizing, srgb, tiff
@@ -80,7 +81,11 @@ def cached(
     needed = _decoded_bytes(photo_files, pixel) + _decoded_bytes(mask_files, 1)
     what = f"{len(indices):,} photos take {size_text(needed)} decoded"
     if where in MEMORY_SHARE:
-        room = _memory_room(where)
+        free = available_memory()
+        if free is None:  # the system does not say: what was asked for
+            room = _Room(math.inf if where == "ram" else 0)
+        else:
+            room = _Room(free * MEMORY_SHARE[where] / local_world_size())
         if needed <= room.left:
             log.info(f"{what}, kept in RAM as they are read (--cache {where})")
             return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
@@ -89,10 +94,13 @@ def cached(
             raise DataError(
                 f"--cache ram: {what}, and {left} of memory may be taken", "pass --cache auto", option="cache"
             )
+    kinds = [_Kind(dataset, dataset.path, channels=len(dataset.bands), dtype=dataset.dtype)]
+    if masks:
+        kinds.append(_Kind(dataset, dataset.mask_path, channels=1, dtype=np.uint8))
     if not write:
-        return _as_it_lies(dataset, masks=masks, what=what)
+        return _as_it_lies(dataset, kinds, what=what)
     try:
-        return _on_disk(dataset, indices, where=where, masks=masks, what=what)
+        return _on_disk(dataset, kinds, indices, where=where, what=what)
     except DataError as error:
         if where == "disk":
             raise
@@ -100,35 +108,22 @@ def cached(
         return dataset
 
 
-def _memory_room(where: Where) -> _Room:
-    """Bytes that pictures may take; where the system does not say what is free, what was asked for."""
-    free = available_memory()
-    if free is None:
-        return _Room(math.inf if where == "ram" else 0)
-    return _Room(free * MEMORY_SHARE[where] / local_world_size())
-
-
-def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool, what: str) -> Cached:
+def _on_disk(dataset: Dataset, kinds: Sequence[_Kind], indices: Sequence[int], *, where: Where, what: str) -> Cached:
     """Pictures in files below the user's cache folder.
 
     Raises:
         DataError: if they do not fit there, or it cannot be written.
     """
     try:
-        files = [_open(dataset, _paths(dataset, dataset.path), channels=len(dataset.bands), dtype=dataset.dtype)]
-        if masks:
-            files.append(_open(dataset, _paths(dataset, dataset.mask_path), channels=1))
+        files = [kind.open() for kind in kinds]
         missing = sum(file.missing(indices) for file in files)
         room = shutil.disk_usage(_folder()).free * DISK_SHARE[where]
-    except OutputError as error:
-        raise DataError(
-            f"--cache {where}: {_folder()} cannot be written: {error.reason}", _ELSEWHERE, option="cache", value=where
-        ) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(
-            f"--cache {where}: {error.filename or _folder()}: {reason}", _ELSEWHERE, option="cache", value=where
-        ) from error
+    except (OutputError, OSError) as error:
+        if isinstance(error, OutputError):
+            reason = f"{_folder()} cannot be written: {error.reason}"
+        else:
+            reason = f"{error.filename or _folder()}: {error.strerror or type(error).__name__}"
+        raise DataError(f"--cache {where}: {reason}", _ELSEWHERE, option="cache", value=where) from error
     if missing > room:
         for file in files:
             file.discard_if_empty()
@@ -143,15 +138,12 @@ def _on_disk(dataset: Dataset, indices: Sequence[int], *, where: Where, masks: b
     return Cached(dataset, *files)
 
 
-def _as_it_lies(dataset: Dataset, *, masks: bool, what: str) -> Dataset:
+def _as_it_lies(dataset: Dataset, kinds: Sequence[_Kind], *, what: str) -> Dataset:
     """Pictures in the files that an earlier run has left, where it has: with them the next run would be as quick."""
-    pictures = [(dataset.path, len(dataset.bands), dataset.dtype)]
-    pictures += [(dataset.mask_path, 1, np.uint8)] if masks else []
     files = []
-    for path_of, channels, dtype in pictures:
-        paths = _paths(dataset, path_of)
+    for kind in kinds:
         try:
-            file = _File.open(_place(dataset, paths, channels), len(paths), channels=channels, dtype=dtype)
+            file = kind.lying()
         except OSError:
             file = None
         if file is None:
@@ -165,7 +157,7 @@ def _as_it_lies(dataset: Dataset, *, masks: bool, what: str) -> Dataset:
 class Cached(Derived):
     """A dataset in front of which a store stands: see ``cached``. Pictures are read-only."""
 
-    def __init__(self, dataset: Dataset, photos: Store, masks: Store | None = None) -> None:
+    def __init__(self, dataset: Dataset, photos: _Store, masks: _Store | None = None) -> None:
         super().__init__(dataset)
         self._photos = photos
         self._masks = masks
@@ -181,15 +173,7 @@ class Cached(Derived):
         return np.asarray(_kept(self._masks, index, super().mask), np.uint8)
 
 
-class Store(Protocol):
-    """Pictures by index; several threads use it at once."""
-
-    def get(self, index: int) -> Pixels | None: ...
-
-    def put(self, index: int, picture: Pixels) -> None: ...
-
-
-def _kept(store: Store, index: int, decode: Callable[[int], Pixels]) -> Pixels:
+def _kept(store: _Store, index: int, decode: Callable[[int], Pixels]) -> Pixels:
     picture = store.get(index)
     if picture is None:
         picture = decode(index)  # an unreadable one raises here, each time it is asked for
@@ -218,7 +202,7 @@ class _Room:
 
 
 class _Memory:
-    """Pictures in RAM."""
+    """Pictures in RAM, by index; several threads use it at once."""
 
     def __init__(self, room: _Room) -> None:
         self._pictures: dict[int, Pixels] = {}
@@ -239,9 +223,9 @@ class _File:
     access, so that another process may remove it at any time.
     """
 
-    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic] = np.uint8) -> None:
+    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic]) -> None:
         self.path = path
-        self._sizes = sizes  # (n, 2) height and width; 0 for a picture without a readable header
+        self._sizes = sizes  # height and width; 0 for a picture without a readable header
         self._channels = channels
         self._dtype = np.dtype(dtype)
         self._bytes = sizes.astype(np.int64).prod(axis=1) * channels * self._dtype.itemsize
@@ -316,44 +300,45 @@ class _File:
         return (height, width, self._channels) if self._channels > 1 else (height, width)
 
 
-def _open(
-    dataset: Dataset, paths: Sequence[Path | None], *, channels: int, dtype: type[np.generic] = np.uint8
-) -> _File:
-    """The file of a dataset's photos or masks, for all of its indices so that every choice of photos shares it.
-
-    A file of the same set whose sources have changed is removed.
-    """
-    path, kind = _place(dataset, paths, channels), _kind(channels)
-    stem = path.name.removesuffix(_SUFFIX).rpartition("-")[0]
-    for other in path.parent.glob(f"{stem}-*{_SUFFIX}"):
-        if other != path:
-            log.info(f"{other} is removed: its {kind} or their decoder have changed")
-            other.unlink(missing_ok=True)
-    file = _File.open(path, len(paths), channels=channels, dtype=dtype)
-    if file is None:
-        if len(paths) > _SAMPLE:
-            log.info(f"reading the sizes of {len(paths):,} {kind}")
-        file = _File(path, np.array(_sizes(paths), np.uint32).reshape(-1, 2), channels=channels, dtype=dtype)
-        file.create()
-    return file
+_Store = _Memory | _File
 
 
-def _kind(channels: int) -> str:
-    return "photos" if channels > 1 else "masks"
+class _Kind:
+    """A dataset's photos or its masks, all of them, so that every choice of photos shares a file."""
 
+    def __init__(
+        self, dataset: Dataset, path_of: Callable[[int], Path | None], *, channels: int, dtype: type[np.generic]
+    ) -> None:
+        self._paths = [path_of(index) for index in range(len(dataset))]
+        self._channels = channels
+        self._dtype = dtype
+        self._name = "photos" if channels > 1 else "masks"
+        folder = next((os.path.abspath(path.parent) for path in self._paths if path is not None), "")
+        name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
+        self._stem = f"{name}-{self._name}-{_digest(dataset.name, folder)[:8]}"
+        meaning = f"{dataset.bands}" if channels > 1 else f"{dataset.classes} {dataset.colours} {dataset.border}"
+        key = _digest(_decoder(), meaning, *map(_state, self._paths))[:16]
+        # Another place as soon as a source, what it means or its decoder has changed.
+        self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
 
-def _place(dataset: Dataset, paths: Sequence[Path | None], channels: int) -> Path:
-    """Where the pictures belong: another place as soon as a source, what it means or its decoder has changed."""
-    kind = _kind(channels)
-    folder = next((os.path.abspath(path.parent) for path in paths if path is not None), "")
-    name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
-    meaning = f"{dataset.classes} {dataset.colours} {dataset.border}" if kind == "masks" else f"{dataset.bands}"
-    key = _digest(_decoder(), meaning, *map(_state, paths))[:16]
-    return _folder() / f"{name}-{kind}-{_digest(dataset.name, folder)[:8]}-{key}{_SUFFIX}"
+    def lying(self) -> _File | None:
+        """The file that an earlier run has left."""
+        return _File.open(self._place, len(self._paths), channels=self._channels, dtype=self._dtype)
 
-
-def _paths(dataset: Dataset, path_of: Callable[[int], Path | None]) -> list[Path | None]:
-    return [path_of(index) for index in range(len(dataset))]
+    def open(self) -> _File:
+        """The file, made where there is none; one of the same set whose sources have changed is removed."""
+        for other in self._place.parent.glob(f"{self._stem}-*{_SUFFIX}"):
+            if other != self._place:
+                log.info(f"{other} is removed: its {self._name} or their decoder have changed")
+                other.unlink(missing_ok=True)
+        file = self.lying()
+        if file is None:
+            if len(self._paths) > _SAMPLE:
+                log.info(f"reading the sizes of {len(self._paths):,} {self._name}")
+            sizes = np.array(map_in_threads(_header, self._paths), np.uint32).reshape(-1, 2)
+            file = _File(self._place, sizes, channels=self._channels, dtype=self._dtype)
+            file.create()
+        return file
 
 
 def _folder() -> Path:
@@ -365,15 +350,12 @@ def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
     sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
     if not sample:
         return 0
-    return round(sum(height * width for height, width in _sizes(sample)) * pixel * len(paths) / len(sample))
-
-
-def _sizes(paths: Sequence[Path | None]) -> list[tuple[int, int]]:
-    """(height, width) of each picture; 0 where it has no file or no readable header."""
-    return map_in_threads(_header, paths)
+    pixels = sum(height * width for height, width in map_in_threads(_header, sample))
+    return round(pixels * pixel * len(paths) / len(sample))
 
 
 def _header(path: Path | None) -> tuple[int, int]:
+    """Height and width of a picture; 0 where it has no file or no readable header."""
     try:
         return (0, 0) if path is None else image_shape(path)
     except ImageError:

@@ -26,7 +26,7 @@ from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
-from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews

@@ -12,8 +12,7 @@ import pytest
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, FileDataset
-from simclrseg.data.datasets.chosen import choose_classes
-from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.derived import choose_classes, join
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import MaskPairs, Photos, TwoViews

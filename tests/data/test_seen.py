@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.data.seen import Overlap, joined, overlap, photo_hashes, record

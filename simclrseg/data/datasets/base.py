@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,53 +45,41 @@ class DatasetOptions:
     mask_column: str | None = None
 
 
+@dataclass(eq=False, repr=False)
 class Dataset:
-    """Photos by index; a subclass says where they come from.
+    """Photos by index; a subclass says where they come from."""
 
-    Attributes:
-        name: what runs and reports call it.
-        keys: a stable name of each photo, unique in the set: its relative path with ``/``.
-        classes: names of the mask classes, by id; empty where there are no masks.
-        colours: an RGB colour for each of them.
-        bands: what each channel of a picture is: red, green and blue of a photo, or others by their names, among which
-            colours are found as "red", "green" and "blue".
-        full_scale: the stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own.
-        labels: (N,) int64 class of each photo, -1 where it has none; None where no photo has one.
-        label_names: their names, by id.
-        official: published lists of indices, among "train", "validation", "test" and "trainval".
-        border: the border rule in force; None where it has no meaning.
-        chosen: classes that a user chose of those that the masks hold; empty where that is all of them.
-        summary: lines that say what was found, left out, and why.
-    """
+    name: str
+    keys: Sequence[str]
+    """A stable name of each photo, unique in the set: its relative path with ``/``."""
+    _: KW_ONLY
+    classes: tuple[str, ...] = ()
+    """Names of the mask classes, by id; empty where there are no masks."""
+    colours: tuple[Colour, ...] = ()
+    """An RGB colour for each of them."""
+    labels: NDArray[np.int64] | None = None
+    """(N,) class of each photo, -1 where it has none; None where no photo has one."""
+    label_names: tuple[str, ...] = ()
+    official: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Published lists of indices, among "train", "validation", "test" and "trainval"."""
+    border: Border | None = None
+    """The border rule in force; None where it has no meaning."""
+    chosen: tuple[str, ...] = ()
+    """Classes that a user chose of those that the masks hold; empty where that is all of them."""
+    summary: Sequence[str] = ()
+    """Lines that say what was found, left out, and why."""
+    bands: tuple[str, ...] = RGB
+    """Red, green and blue of a photo, or others by their names, colours among them as "red", "green" and "blue"."""
+    full_scale: int = 255
+    """The stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own."""
 
-    def __init__(
-        self,
-        name: str,
-        keys: Sequence[str],
-        *,
-        classes: Sequence[str] = (),
-        colours: Sequence[Colour] = (),
-        labels: NDArray[np.int64] | None = None,
-        label_names: Sequence[str] = (),
-        official: Mapping[str, Sequence[int]] | None = None,
-        border: Border | None = None,
-        chosen: Sequence[str] = (),
-        summary: Sequence[str] = (),
-        bands: Sequence[str] = RGB,
-        full_scale: int = 255,
-    ) -> None:
-        self.name = name
-        self.keys = tuple(keys)
-        self.classes = tuple(classes)
-        self.colours = tuple(colours) or voc_colours(len(self.classes))
-        self.labels = labels
-        self.label_names = tuple(label_names)
-        self.official = {split: tuple(indices) for split, indices in (official or {}).items()}
-        self.border = border
-        self.chosen = tuple(chosen)
-        self.summary = list(summary)
-        self.bands = tuple(bands)
-        self.full_scale = full_scale
+    def __post_init__(self) -> None:
+        self.keys = tuple(self.keys)
+        self.classes = tuple(self.classes)
+        self.colours = tuple(self.colours) or voc_colours(len(self.classes))
+        self.label_names = tuple(self.label_names)
+        self.official = {split: tuple(indices) for split, indices in self.official.items()}
+        self.bands = tuple(self.bands)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -99,7 +87,7 @@ class Dataset:
     @property
     def dtype(self) -> type[np.generic]:
         """Type of the pixels: uint8, or uint16 where a byte is too small for them."""
-        return pixel_type(self.full_scale)
+        return np.uint8 if self.full_scale <= 255 else np.uint16
 
     @property
     def has_masks(self) -> bool:
@@ -109,19 +97,11 @@ class Dataset:
         return self.has_masks
 
     def image(self, index: int) -> Pixels:
-        """(H, W, bands) of ``dtype``: RGB, or what ``bands`` says.
-
-        Raises:
-            ImageError: if the picture cannot be read.
-        """
+        """Read a photo: (H, W, bands) of ``dtype``. An ImageError names one that cannot be read."""
         raise NotImplementedError
 
     def mask(self, index: int) -> Mask:
-        """(H, W) uint8 class ids, 255 where ignored.
-
-        Raises:
-            DataError: if there is no mask, or it cannot be read.
-        """
+        """Read a mask: (H, W) class ids, 255 where ignored. A DataError names one that cannot be read."""
         raise DataError(f"{self.keys[index]} of {self.name} has no mask")
 
     def path(self, index: int) -> Path | None:
@@ -133,11 +113,7 @@ class Dataset:
         return None
 
     def content(self, index: int) -> bytes:
-        """Identity of a photo: its file's size and beginning, or its pixels where it has no file.
-
-        Raises:
-            OSError, ImageError: if it cannot be read.
-        """
+        """Identity of a photo: its file's size and beginning, or its pixels where it has no file."""
         path = self.path(index)
         if path is None:
             return np.ascontiguousarray(self.image(index)).tobytes()
@@ -145,58 +121,14 @@ class Dataset:
             return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
 
 
-class Derived(Dataset):
-    """The photos and masks of another dataset, with all that is known of them; a subclass changes some of it.
-
-    Args:
-        details: arguments of ``Dataset`` that differ.
-    """
-
-    def __init__(self, dataset: Dataset, **details: Any) -> None:
-        same: dict[str, Any] = {
-            "classes": dataset.classes,
-            "colours": dataset.colours,
-            "labels": dataset.labels,
-            "label_names": dataset.label_names,
-            "official": dataset.official,
-            "border": dataset.border,
-            "chosen": dataset.chosen,
-            "summary": dataset.summary,
-            "bands": dataset.bands,
-            "full_scale": dataset.full_scale,
-        }
-        super().__init__(dataset.name, dataset.keys, **(same | details))
-        self._dataset = dataset
-
-    def has_mask(self, index: int) -> bool:
-        return self._dataset.has_mask(index)
-
-    def image(self, index: int) -> Pixels:
-        return self._dataset.image(index)
-
-    def mask(self, index: int) -> Mask:
-        return self._dataset.mask(index)
-
-    def path(self, index: int) -> Path | None:
-        return self._dataset.path(index)
-
-    def mask_path(self, index: int) -> Path | None:
-        return self._dataset.mask_path(index)
-
-    def content(self, index: int) -> bytes:
-        return self._dataset.content(index)
-
-
 class FileDataset(Dataset):
     """Photos, and their masks, that lie in files below one folder.
 
     Args:
         root: the folder; keys are relative to it.
-        photos: their files.
         masks: for each photo its file or None; empty where there are none at all.
         read: a photo's file -> its pixels.
         decode: a mask's file -> its (H, W) class ids.
-        details: further arguments of ``Dataset``.
     """
 
     def __init__(
@@ -236,8 +168,8 @@ class FileDataset(Dataset):
 def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
     """All that a TIFF stores, which has to be as many bands of as many bits as the other pictures have.
 
-    Raises:
-        ImageError: if it cannot be read or has others; ``whose`` is what the message calls the right ones.
+    Args:
+        whose: what the message calls the right ones.
     """
     samples = read_bands(path)
     if (samples.shape[2], 8 * samples.itemsize) != (bands, bits):
@@ -248,19 +180,9 @@ def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
     return samples
 
 
-def pixel_type(full_scale: int) -> type[np.generic]:
-    """The smallest type that holds values up to ``full_scale``."""
-    return np.uint8 if full_scale <= 255 else np.uint16
-
-
 def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
     """Where red, green and blue stand among the bands; nothing where one of them is missing."""
     return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
-
-
-def bands_text(dataset: Dataset) -> str:
-    """``3 bands of 8 bits``: what tells pictures apart that cannot be learned from together."""
-    return f"{len(dataset.bands)} bands of {8 * np.dtype(dataset.dtype).itemsize} bits"
 
 
 def size_text(count: float) -> str:

@@ -34,11 +34,7 @@ _LISTS = {"train": "train", "val": "validation", "test": "test"}  # version 1
 
 
 def bigearthnet(root: Path, options: DatasetOptions) -> FileDataset:
-    """The patches below a folder, with the published lists where they lie there; it has to be fetched by hand.
-
-    Raises:
-        DataError: if it is not there, or a list cannot be read.
-    """
+    """The patches below a folder, with the published lists where they lie there; it has to be fetched by hand."""
     files = list_files(root, lambda name: name.endswith(_FIRST)).files if root.is_dir() else []
     if not files:
         raise missing(_SOURCE, root)

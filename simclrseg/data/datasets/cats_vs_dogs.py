@@ -21,15 +21,12 @@ _LABELS = ("cat", "dog")
 
 
 def cats_vs_dogs(root: Path, options: DatasetOptions) -> FileDataset:
-    """Photos with the labels cat and dog; the set has no official split.
-
-    Raises:
-        DataError: if it is not there and cannot be fetched.
-    """
-    if _folders(root) is None:
-        fetch(_SOURCE, root, _download, entries=_LABELS)
+    """Photos with the labels cat and dog; the set has no official split."""
     folders = _folders(root)
-    photos = [(photo, label) for label, folder in enumerate(folders or ()) for photo in list_images(folder)]
+    if len(folders) < len(_LABELS):
+        fetch(_SOURCE, root, _download, entries=_LABELS)
+        folders = _folders(root)
+    photos = [(photo, label) for label, folder in enumerate(folders) for photo in list_images(folder)]
     if not photos:
         raise missing(_SOURCE, root, "the folders hold no photos")
     labels = np.array([label for _, label in photos], np.int64)
@@ -44,14 +41,11 @@ def cats_vs_dogs(root: Path, options: DatasetOptions) -> FileDataset:
     )
 
 
-def _folders(root: Path) -> list[Path] | None:
+def _folders(root: Path) -> list[Path]:
     """The folders of cats and of dogs, whichever way they are spelled (Kaggle's archive has Cat and Dog)."""
-    if not root.is_dir():
-        return None
-    children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    children = {child.name.lower(): child for child in root.iterdir() if child.is_dir()} if root.is_dir() else {}
     spelled = [children.get(label) or children.get(f"{label}s") for label in _LABELS]
-    found = [folder for folder in spelled if folder is not None]
-    return found if len(found) == len(_LABELS) else None
+    return [folder for folder in spelled if folder is not None]
 
 
 def _download(folder: Path) -> None:

@@ -28,12 +28,7 @@ _SOURCE = Source(
 
 
 class Cifar10(Dataset):
-    """Pictures in memory; the official lists are the training and the test batches.
-
-    Args:
-        pixels: (N, 3, 32, 32) uint8, as the batch files have them.
-        details: further arguments of ``Dataset``.
-    """
+    """Pictures in memory, (N, 3, 32, 32) as the batch files have them."""
 
     def __init__(self, keys: list[str], pixels: Pixels, **details: Any) -> None:
         super().__init__("cifar10", keys, **details)
@@ -44,11 +39,7 @@ class Cifar10(Dataset):
 
 
 def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
-    """Open the batch files, however many pictures they hold.
-
-    Raises:
-        DataError: if they are not there and cannot be fetched, or cannot be read.
-    """
+    """Open the batch files, however many pictures they hold."""
     folder = root / _FOLDER
     if not folder.is_dir():
         fetch(_SOURCE, root, _download, entries=(_FOLDER,))

@@ -41,11 +41,7 @@ _ORDER = (*(name for name in BANDS if name != "B8A"), "B8A")
 
 
 def eurosat(root: Path, options: DatasetOptions) -> FileDataset:
-    """Red, green and blue as JPEGs of 8 bits, stretched for viewing.
-
-    Raises:
-        DataError: if it is not there and cannot be fetched.
-    """
+    """Red, green and blue as JPEGs of 8 bits, stretched for viewing."""
     folder = root / "eurosat" / "2750"
     if not folder.is_dir():
         fetch(_COLOUR, root, _download_colour, entries=("eurosat",))
@@ -53,11 +49,7 @@ def eurosat(root: Path, options: DatasetOptions) -> FileDataset:
 
 
 def eurosat_ms(root: Path, options: DatasetOptions) -> FileDataset:
-    """All 13 bands, reflectances at the top of the atmosphere (level 1C) as 16-bit numbers.
-
-    Raises:
-        DataError: if it is not there and cannot be fetched.
-    """
+    """All 13 bands, reflectances at the top of the atmosphere (level 1C) as 16-bit numbers."""
     folder = next((root / folder for folder in _FOLDERS if (root / folder / _CLASSES[0]).is_dir()), None)
     if folder is None:
         fetch(_ALL_BANDS, root, _download_all_bands, entries=(_UNPACKED.parts[0],))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ class Source:
     """Where a named set comes from.
 
     Attributes:
-        name: the set.
         layout: what its folder must hold, as the user is told.
         address: where a person finds it.
         download: bytes that are fetched.
@@ -57,10 +56,6 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
     Args:
         root: the set's folder; created when there is something to put in.
         download: fills the folder it is given.
-        entries: files or folders to move into ``root``.
-
-    Raises:
-        DataError: if there is no room or no network, naming folder, layout and address.
     """
     if partial := [entry for entry in entries if (root / entry).exists()]:
         raise missing(source, root, f"{root / partial[0]} is there but not whole: remove it to fetch it anew")
@@ -69,11 +64,13 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
     if free < source.disk:
         raise missing(source, root, f"it needs {size_text(source.disk)}, {size_text(free)} are free")
     created = [folder for folder in (root, *root.parents) if not folder.exists()]
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS_WITHOUT_AN_ANSWER)  # a server that never answers must not hold the command
     try:
         root.mkdir(parents=True, exist_ok=True)
         log.info("fetching %s: %s from %s to %s", source.name, size_text(source.download), source.address, root)
         with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=root) as temporary:
-            with _patience(), contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
+            with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
                 download(Path(temporary))
             for entry in entries:
                 Path(temporary, entry).rename(root / entry)
@@ -81,29 +78,15 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise missing(source, root, reason) from error
     finally:
+        socket.setdefaulttimeout(patience)
         for folder in created:
             with contextlib.suppress(OSError):  # not empty: the set is there
                 folder.rmdir()
 
 
 def reach_hub() -> None:
-    """See that the Hugging Face Hub answers: its own libraries would try for half a minute.
-
-    Raises:
-        OSError: if it does not.
-    """
+    """See that the Hugging Face Hub answers, or raise OSError: its own libraries would try for half a minute."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     with contextlib.suppress(urllib.error.HTTPError):  # an answer, if not a kind one
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_AN_ANSWER).close()
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """A server that never answers must not hold the command for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SECONDS_WITHOUT_AN_ANSWER)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

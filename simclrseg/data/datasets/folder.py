@@ -1,8 +1,8 @@
 """A folder of the user's own: photos only, `images/` + `masks/`, or one folder a class.
 
 Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
-names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most
-pictures are TIFFs of other bands than a photo's, all are read with all their bands.
+names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most pictures are TIFFs
+of other bands than a photo's, all are read with all their bands.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
             f"{images} holds no photos ({others or 'no readable file'})", f"give a folder of {_KINDS}", path=images
         )
 
-    paths = [photo.relative_to(images) for photo in photos]
-    while all(len(path.parts) > 1 and path.parts[0] == paths[0].parts[0] for path in paths):
-        paths = [path.relative_to(path.parts[0]) for path in paths]  # a folder around all the others says nothing
-    summary = [f"{root}: {len(photos):,} photos"] + [f"left out: {line}" for line in [others] if line]
+    around = os.path.commonpath([photo.parent for photo in photos])  # a folder around all the others says nothing
+    paths = [photo.relative_to(around) for photo in photos]
+    summary = [f"{root}: {len(photos):,} photos"] + ([f"left out: {others}"] if others else [])
     by_folder = _split_folders(paths)
     official = _read_lists(root, images, photos, summary) or by_folder
 
@@ -73,12 +72,12 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         for name in sorted(set(folders) - {"images", "masks"}):
             summary.append(f"left out: {folders[name].name}/ (photos are taken from {images.name}/, masks from masks/)")
 
-    names = [path.parts[1 if by_folder else 0] if len(path.parts) > (2 if by_folder else 1) else "" for path in paths]
-    if images == root and all(names) and len(set(names)) > 1:
-        label_names = sorted(set(names))
-        counts = Counter(names)
+    depth = 1 if by_folder else 0  # of the folders of classes
+    counts = Counter(path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths)
+    if images == root and "" not in counts and len(counts) > 1:
+        label_names = sorted(counts)
         details["label_names"] = label_names
-        details["labels"] = np.array([label_names.index(name) for name in names], np.int64)
+        details["labels"] = np.array([label_names.index(path.parts[depth]) for path in paths], np.int64)
         parts = [f"{name} {counts[name]:,}" for name in label_names]
         summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
     for split, indices in official.items():
@@ -87,11 +86,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
 
 
 def _children(folder: Path) -> list[Path]:
-    """The folders in a folder.
-
-    Raises:
-        DataError: if it cannot be opened, or where photos or masks should lie is a link to nothing or the like.
-    """
+    """The folders in a folder; an error where photos or masks should lie and there is a link to nothing or the like."""
     try:
         children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
         folders = [child for child in children if child.is_dir()]
@@ -106,11 +101,8 @@ def _children(folder: Path) -> list[Path]:
 def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], str]:
     """Pictures, and what lies beside them: ``3 .heic, 1 .txt``."""
     pictures = [file for file in files if is_image(file.name)]
-    suffixes = Counter(
-        file.suffix.lower() or "without a suffix"
-        for file in files
-        if not is_image(file.name) and file.name not in _LISTS
-    )
+    others = [file for file in files if not is_image(file.name) and file.name not in _LISTS]
+    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in others)
     return pictures, some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
 
 
@@ -169,11 +161,7 @@ def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
 
 
 def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[str]) -> dict[str, list[int]]:
-    """The splits that text files in ``root`` list.
-
-    Raises:
-        DataError: for a line that names no photo or several, and for a photo in two lists.
-    """
+    """The splits that text files in ``root`` list."""
     official: dict[str, list[int]] = {}
     for name, split in SPLITS.items():
         file = root / f"{name}.txt"

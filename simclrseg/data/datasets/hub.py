@@ -40,14 +40,22 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     Args:
         name: with its ``hf:``.
         cache: folder for pictures that lie in tables.
-
-    Raises:
-        DataError: if it cannot be fetched, or its columns do not say what they are.
     """
+    from datasets import Image
+
     tables = _load(name)
     features = next(iter(tables.values())).features
-    photo = _photo_column(name, features, options.image_column)
-    mask = _mask_column(name, features, photo, options.mask_column) if options.masks else None
+    pictures = [column for column, feature in features.items() if isinstance(feature, Image)]
+    photo = _picture_column(name, features, pictures, options.image_column, usual=_PHOTO_NAMES, knob="image")
+    if photo is None:
+        raise DataError(
+            f"{name} has no column of images (it has {_columns(features)})",
+            "choose another set, or save that column as images",
+        )
+    mask = None
+    if options.masks:
+        others = [column for column in pictures if column != photo]
+        mask = _picture_column(name, features, others, options.mask_column, usual=_MASK_NAMES, knob="mask")
     label = _label_column(name, features, options.label_column)
     files, root = _files(name, tables, [photo, *([mask] if mask else [])], cache)
     rows = [row for row, file in enumerate(files[photo]) if file is not None]
@@ -139,25 +147,21 @@ def _offline_unless_it_answers() -> Iterator[None]:
             switch.HF_HUB_OFFLINE = value
 
 
-def _photo_column(name: str, features: Mapping[str, Any], asked: str | None) -> str:
-    pictures = _pictures(features)
+def _picture_column(
+    name: str, features: Mapping[str, Any], columns: Sequence[str], asked: str | None, *, usual: set[str], knob: str
+) -> str | None:
+    """The column that is asked for, that of a usual name, or the only one; None where there is none."""
     if asked is not None:
-        return _checked(name, features, asked, pictures, "--image-column", "images")
-    if not pictures:
+        return _checked(name, features, asked, columns, f"--{knob}-column", f"{knob}s")
+    likely = [column for column in columns if column.lower() in usual]
+    found = likely if len(likely) == 1 else columns
+    if len(found) > 1:
+        what = "photos" if knob == "image" else "masks"
         raise DataError(
-            f"{name} has no column of images (it has {_columns(features)})",
-            "choose another set, or save that column as images",
+            f"{name} has several columns of images ({', '.join(found)})",
+            f"name that of the {what} with --{knob}-column",
         )
-    likely = [column for column in pictures if column.lower() in _PHOTO_NAMES]
-    return _only(name, likely if len(likely) == 1 else pictures, "--image-column", "photos")
-
-
-def _mask_column(name: str, features: Mapping[str, Any], photo: str, asked: str | None) -> str | None:
-    others = [column for column in _pictures(features) if column != photo]
-    if asked is not None:
-        return _checked(name, features, asked, others, "--mask-column", "masks")
-    likely = [column for column in others if column.lower() in _MASK_NAMES]
-    return _only(name, likely if len(likely) == 1 else others, "--mask-column", "masks") if others else None
+    return found[0] if found else None
 
 
 def _label_column(name: str, features: Mapping[str, Any], asked: str | None) -> str | None:
@@ -172,25 +176,11 @@ def _label_column(name: str, features: Mapping[str, Any], asked: str | None) -> 
     return likely[0] if len(likely) == 1 else None
 
 
-def _pictures(features: Mapping[str, Any]) -> list[str]:
-    from datasets import Image
-
-    return [column for column, feature in features.items() if isinstance(feature, Image)]
-
-
 def _checked(name: str, features: Mapping[str, Any], asked: str, fitting: Sequence[str], flag: str, what: str) -> str:
     if asked in fitting:
         return asked
     reason = "there is no such column" if asked not in features else f"that column holds no {what}"
     raise DataError(f"{flag} {asked}: {reason}; {name} has {_columns(features)}")
-
-
-def _only(name: str, columns: Sequence[str], flag: str, what: str) -> str:
-    if len(columns) == 1:
-        return columns[0]
-    raise DataError(
-        f"{name} has several columns of images ({', '.join(columns)})", f"name that of the {what} with {flag}"
-    )
 
 
 def _columns(features: Mapping[str, Any]) -> str:
@@ -225,7 +215,11 @@ def _files(
         paths = {column: [Path(cell["path"]) if cell else None for cell in cells[column]] for column in columns}
         return paths, Path(os.path.commonpath([path.parent for path in paths[columns[0]] if path is not None]))
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", name.removeprefix(HUB))[-60:].strip("-")
-    root = cache / f"{label}-{_state(tables, columns)}"
+    # Another folder as soon as the library's own files change, or what is taken from them.
+    sources = [file["filename"] for table in tables.values() for file in table.cache_files]
+    state = [f"{source} {os.stat(source).st_size} {os.stat(source).st_mtime_ns}" for source in sources]
+    digest = hashlib.sha256("\n".join([*tables, *columns, *state]).encode()).hexdigest()
+    root = cache / f"{label}-{digest[:12]}"
     if not root.is_dir():
         size = sum(table.data.nbytes for table in bare.values())
         fetch(Source(name, "its pictures", name, size, size), root, partial(_write, bare), entries=tuple(columns))
@@ -245,10 +239,3 @@ def _write(tables: Mapping[str, Any], folder: Path) -> None:
                     content = cell["bytes"] or Path(cell["path"]).read_bytes()
                     suffix = next((end for start, end in _SUFFIXES.items() if content.startswith(start)), ".image")
                     (folder / column / split / f"{number:07d}{suffix}").write_bytes(content)
-
-
-def _state(tables: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """Fingerprint that changes with the library's own files, or with what is taken from them."""
-    files = [file["filename"] for table in tables.values() for file in table.cache_files]
-    state = [f"{file} {os.stat(file).st_size} {os.stat(file).st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join([*tables, *columns, *state]).encode()).hexdigest()[:12]

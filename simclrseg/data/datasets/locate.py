@@ -44,15 +44,11 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
         from simclrseg.data.datasets.hub import hub_dataset
 
         return hub_dataset(name_or_path, user_cache() / "hub", options)
-    return image_folder(_folder(name_or_path), options)
-
-
-def _folder(path: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        return folder
+        return image_folder(folder, options)
     if folder.exists():
-        raise DataError(f"{path} is no folder", "give the one that holds the photos", path=path)
-    if os.sep in path or path.startswith((".", "~")):
-        raise DataError(f"{path}: no such folder", path=path)
-    raise UnknownName("dataset", path, known=DATASETS)
+        raise DataError(f"{name_or_path} is no folder", "give the one that holds the photos", path=name_or_path)
+    if os.sep in name_or_path or name_or_path.startswith((".", "~")):
+        raise DataError(f"{name_or_path}: no such folder", path=name_or_path)
+    raise UnknownName("dataset", name_or_path, known=DATASETS)

@@ -35,11 +35,7 @@ _BREEDS = tuple(_BREED_NAMES.split())
 
 
 def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
-    """Photos with the masks background and pet (and border, if asked), the official lists, and breeds as labels.
-
-    Raises:
-        DataError: if it is not there and cannot be fetched, or a list or trimap does not fit.
-    """
+    """Photos with the masks background and pet (and border, if asked), the official lists, and breeds as labels."""
     base = root / _FOLDER
     images, annotations = base / "images", base / "annotations"
     if not (images.is_dir() and annotations.is_dir()):
@@ -82,19 +78,16 @@ def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
 
 def _read_list(file: Path, root: Path) -> dict[str, int]:
     """Stem -> number of the breed, from lines of `Abyssinian_100 1 1 1`."""
+    wrong = f"{file} is not a list of Oxford-IIIT Pet"
     try:
         rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         numbers = {row[0]: int(row[1]) for row in rows if row}
     except OSError as error:
         raise missing(_SOURCE, root, f"{file} cannot be read") from error
     except (ValueError, IndexError) as error:
-        raise DataError(
-            f"{file} is not a list of Oxford-IIIT Pet: a line is `Abyssinian_100 1 1 1`", path=file
-        ) from error
+        raise DataError(f"{wrong}: a line is `Abyssinian_100 1 1 1`", path=file) from error
     if not all(1 <= number <= len(_BREEDS) for number in numbers.values()):
-        raise DataError(
-            f"{file} is not a list of Oxford-IIIT Pet: breeds have numbers from 1 to {len(_BREEDS)}", path=file
-        )
+        raise DataError(f"{wrong}: breeds have numbers from 1 to {len(_BREEDS)}", path=file)
     return numbers
 
 

@@ -20,10 +20,11 @@ _SOURCE = Source(
     download=2_000_000_000,
     disk=4_200_000_000,
 )
-CLASSES = (
+_NAMES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
     "pottedplant sheep sofa train tvmonitor"
 )
+_CLASSES = tuple(_NAMES.split())
 
 
 def voc(root: Path, options: DatasetOptions) -> FileDataset:
@@ -31,9 +32,6 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
 
     The masks of VOC's own test list were never published, and the field reports scores on its list ``val``: that is
     the test list here, so pretraining leaves it out. The list ``train`` is for development.
-
-    Raises:
-        DataError: if it is not there and cannot be fetched, or a list does not fit.
     """
     base = root / _FOLDER
     images, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
@@ -48,11 +46,10 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
 
     files = [base / "SegmentationClass" / f"{photo.stem}.png" for photo in photos]
     masks = [file if file.is_file() else None for file in files]
-    classes = tuple(CLASSES.split())
     summary = [
         f"{base}: {len(photos):,} photos, {sum(mask is not None for mask in masks):,} with masks "
         f"({len(official['train']):,} train; {len(official['val']):,} val, which is the test list)",
-        f"masks: {len(classes)} classes ({some(classes)}), 255 is ignored",
+        f"masks: {len(_CLASSES)} classes ({some(_CLASSES)}), 255 is ignored",
     ]
     if absent := sorted({stem for rows in stems.values() for stem in rows} - position.keys()):
         summary.append(f"{len(absent):,} photos of the lists are not there: {some(absent, shown=3)}")
@@ -62,7 +59,7 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
         photos,
         masks=masks,
         decode=_read_class_ids,
-        classes=classes,  # whose default colours are VOC's own
+        classes=_CLASSES,  # whose default colours are VOC's own
         official={"train": official["train"], "test": official["val"]},
         summary=summary,
     )
@@ -78,7 +75,7 @@ def _read_list(file: Path, root: Path) -> list[str]:
 def _read_class_ids(path: Path) -> Mask:
     """(H, W) palette indexes: 0 to 20, or 255."""
     mask = read_mask(path)
-    known = len(CLASSES.split())
+    known = len(_CLASSES)
     if mask.ndim != 2 or ((mask >= known) & (mask != IGNORE)).any():
         found = np.unique(mask[(mask >= known) & (mask != IGNORE)])[:8].tolist() if mask.ndim == 2 else "RGB colours"
         raise DataError(

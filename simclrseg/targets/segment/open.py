@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
-from simclrseg.data.datasets.chosen import choose_classes
+from simclrseg.data.datasets.derived import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels.classes import MAX_CLASSES, read_classes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.datasets.joined import join
+from simclrseg.data.datasets.derived import join
 from simclrseg.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets.base import DatasetOptions
-from simclrseg.data.datasets.chosen import choose_classes
+from simclrseg.data.datasets.derived import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.datasets.voc import voc
 from simclrseg.data.splits import make_split

@@ -1,0 +1,142 @@
+"""Datasets made of others: the same photos with some of their mask classes, or several sets as one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import fields
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.errors import DataError, UnknownName
+from simclrseg.images.decode import Mask, Pixels
+from simclrseg.metadata import IGNORE
+
+BACKGROUND = "background"
+
+
+class Derived(Dataset):
+    """The photos and masks of another dataset, with all that is known of them but for ``details`` that differ."""
+
+    def __init__(self, dataset: Dataset, **details: Any) -> None:
+        super().__init__(**({one.name: getattr(dataset, one.name) for one in fields(Dataset)} | details))
+        self._dataset = dataset
+
+    def has_mask(self, index: int) -> bool:
+        return self._dataset.has_mask(index)
+
+    def image(self, index: int) -> Pixels:
+        return self._dataset.image(index)
+
+    def mask(self, index: int) -> Mask:
+        return self._dataset.mask(index)
+
+    def path(self, index: int) -> Path | None:
+        return self._dataset.path(index)
+
+    def mask_path(self, index: int) -> Path | None:
+        return self._dataset.mask_path(index)
+
+    def content(self, index: int) -> bytes:
+        return self._dataset.content(index)
+
+
+def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The same photos with masks of ``background`` and the named classes, in the order in which they are named.
+
+    Raises:
+        UnknownName: for a name that the dataset does not have.
+    """
+    for name in names:
+        if name not in (*dataset.classes, BACKGROUND):
+            raise UnknownName(f"class of {dataset.name}", name, known=dataset.classes)
+    return _Chosen(dataset, [name for name in dict.fromkeys(names) if name != BACKGROUND])
+
+
+class _Chosen(Derived):
+    """A dataset in which every class that is not named counts as background, id 0; ignored pixels stay ignored."""
+
+    def __init__(self, dataset: Dataset, names: Sequence[str]) -> None:
+        ids = [dataset.classes.index(name) for name in names]
+        ground = dataset.classes.index(BACKGROUND) if BACKGROUND in dataset.classes else None
+        classes = (BACKGROUND, *names)
+        super().__init__(
+            dataset,
+            classes=classes,
+            colours=((0, 0, 0) if ground is None else dataset.colours[ground], *(dataset.colours[i] for i in ids)),
+            chosen=classes,
+            summary=[*dataset.summary, f"chosen of the {len(dataset.classes)} classes: {', '.join(classes)}"],
+        )
+        self._table = np.zeros(256, np.uint8)
+        self._table[ids] = np.arange(1, len(classes))
+        self._table[IGNORE] = IGNORE
+
+    def mask(self, index: int) -> Mask:
+        return np.asarray(cv2.LUT(super().mask(index), self._table), np.uint8)
+
+
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """Put datasets one after the other; one alone stays itself.
+
+    Raises:
+        DataError: if they have different bands.
+    """
+    first = datasets[0]
+    for other in datasets[1:]:
+        if (other.bands, other.full_scale) != (first.bands, first.full_scale):
+            theirs, ours = (f"{len(of.bands)} bands of {8 * np.dtype(of.dtype).itemsize} bits" for of in (other, first))
+            if theirs == ours:
+                theirs, ours = (f"{', '.join(of.bands)} up to {of.full_scale:,}" for of in (other, first))
+            raise DataError(f"{other.name} has {theirs} and {first.name} {ours}", "pretrain on one of them")
+    return first if len(datasets) == 1 else _Joined(datasets)
+
+
+class _Joined(Dataset):
+    """The photos of several datasets, one set after the other.
+
+    Published lists are joined too. Labels are those of the first part that has any and of the parts that name theirs
+    alike; the other photos have none. Masks are not kept.
+    """
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self._parts = tuple(parts)
+        self._starts = (0, *accumulate(len(part) for part in parts))
+        names = next((part.label_names for part in parts if part.labels is not None), ())
+        labels = [
+            part.labels if part.labels is not None and part.label_names == names else np.full(len(part), UNLABELLED)
+            for part in parts
+        ]
+        official: dict[str, list[int]] = {}
+        for start, part in zip(self._starts, parts, strict=False):
+            for split, indices in part.official.items():
+                official.setdefault(split, []).extend(start + index for index in indices)
+        super().__init__(
+            "+".join(part.name for part in parts),
+            [f"{number}/{part.name}/{key}" for number, part in enumerate(parts) for key in part.keys],
+            labels=np.concatenate(labels) if names else None,
+            label_names=names,
+            official=official,
+            bands=parts[0].bands,
+            full_scale=parts[0].full_scale,
+        )
+
+    def image(self, index: int) -> Pixels:
+        part, inner = self._at(index)
+        return part.image(inner)
+
+    def content(self, index: int) -> bytes:
+        part, inner = self._at(index)
+        return part.content(inner)
+
+    def path(self, index: int) -> Path | None:
+        part, inner = self._at(index)
+        return part.path(inner)
+
+    def _at(self, index: int) -> tuple[Dataset, int]:
+        number = bisect_right(self._starts, index) - 1
+        return self._parts[number], index - self._starts[number]
