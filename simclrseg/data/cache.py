@@ -109,11 +109,7 @@ def cached(
 
 
 def _on_disk(dataset: Dataset, kinds: Sequence[_Kind], indices: Sequence[int], *, where: Where, what: str) -> Cached:
-    """Pictures in files below the user's cache folder.
-
-    Raises:
-        DataError: if they do not fit there, or it cannot be written.
-    """
+    """Pictures in files below the user's cache folder."""
     try:
         files = [kind.open() for kind in kinds]
         missing = sum(file.missing(indices) for file in files)

@@ -51,11 +51,7 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
 
 
 def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:
-    """Refuse a mask of another shape than its photo, (height, width, ...) each: squashing would hide it.
-
-    Raises:
-        DataError: naming both sizes.
-    """
+    """Refuse a mask of another shape than its photo, (height, width, ...) each: squashing would hide it."""
     low, high = _ASPECTS
     if not low < photo[0] / photo[1] * mask[1] / mask[0] < high:
         sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (photo, mask))

@@ -114,13 +114,10 @@ class Samples:
         raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write one photo of the dataset to the arrays of ``fields``, but for ``index``.
+        """Write one photo of the dataset to the arrays of ``fields``, but for ``index``; an ImageError leaves it out.
 
         Args:
             u: (columns,) random numbers in [0, 1).
-
-        Raises:
-            ImageError: if it cannot be read.
         """
         raise NotImplementedError
 

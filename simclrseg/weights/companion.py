@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg import runs
-from simclrseg.data.datasets import ENTRIES, Companion
+from simclrseg.data.datasets import ENTRIES
+from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import PUBLISHED
 from simclrseg.metadata import BACKBONE_FILE

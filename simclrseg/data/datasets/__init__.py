@@ -1,28 +1,10 @@
 """Datasets, by the name users type. To add one: write its module, add its entry."""
 
-from dataclasses import dataclass
-
+from simclrseg.data.datasets.entries import Companion, Entry
 from simclrseg.registry import Registry
 
 HUB = "hf:"
 """Prefix of the name of a set of the Hugging Face Hub."""
-
-
-@dataclass(frozen=True)
-class Companion:
-    """The labelled set, and the ``--task``, that weights are fine-tuned on where nothing else is named."""
-
-    dataset: str
-    task: str = "segment"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A dataset: the function that opens it, as a ``Registry`` spells it, and the companion of weights made on it."""
-
-    open: str
-    companion: Companion
-
 
 ENTRIES = {
     "shapes": Entry("simclrseg.data.datasets.shapes:shapes", Companion("shapes")),

@@ -59,7 +59,7 @@ def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 class _Chosen(Derived):
-    """A dataset in which every class that is not named counts as background, id 0; ignored pixels stay ignored."""
+    """Every class that is not named counts as background, id 0; ignored pixels stay ignored."""
 
     def __init__(self, dataset: Dataset, names: Sequence[str]) -> None:
         ids = [dataset.classes.index(name) for name in names]
