@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
+from glob import glob
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,13 +90,10 @@ class FolderRegistry(Registry):
 
     @cached_property
     def _targets(self) -> dict[str, str]:
-        from importlib.metadata import entry_points
-
         module = self._target.partition(":")[0]
         folders = sorted(file.parent.name for place in self._places for file in Path(place).glob(f"*/{module}.py"))
         own = {name: f"{self._package}.{name}.{self._target}" for name in folders}
-        strangers = sorted((entry.name, entry.value) for entry in entry_points(group=self._group))
-        return own | {name: value for name, value in strangers if name not in own}
+        return own | {name: value for name, value in _entry_points(self._group) if name not in own}
 
     def components(self) -> dict[str, Any]:
         """All of them by name, imported; what another package brings and cannot be imported is left out, and said."""
@@ -109,3 +110,21 @@ class FolderRegistry(Registry):
                 )
                 del self._targets[name]
         return found
+
+
+def _entry_points(group: str) -> list[tuple[str, str]]:
+    """Name and target of each entry point of a group.
+
+    importlib.metadata parses those of every package there is, longer than a shell that completes waits: it is asked
+    only where a file names the group.
+    """
+    for place in sys.path:
+        named = os.path.isfile(place)  # an archive, which nobody looks into here
+        for file in glob("*-info/entry_points.txt", root_dir=place or None):
+            with suppress(OSError):  # importlib.metadata has none of one that it cannot read
+                named = named or group in Path(place, file).read_text(encoding="utf-8", errors="replace")
+        if named:
+            from importlib.metadata import entry_points
+
+            return sorted((entry.name, entry.value) for entry in entry_points(group=group))
+    return []

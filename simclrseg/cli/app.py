@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,51 +65,40 @@ def simclrseg(
     raise typer.Exit
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg pretrain my_photos/ --backbone resnet18 --epochs 50",
-        "simclrseg pretrain --config simclr_pets --set training.epochs=5",
-    ),
-)
+@command(app)
 def pretrain(config: PretrainConfig) -> None:
-    """Pretrain a backbone on photos without labels."""
+    """Pretrain a backbone on photos without labels.
+
+    simclrseg pretrain my_photos/ --backbone resnet18 --epochs 50
+    simclrseg pretrain --config simclr_pets --set training.epochs=5
+    """
     launch(config.hardware.devices)
     from simclrseg.commands.pretrain import pretrain as run
 
-    with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        result = run(config, observers=[progress])
-    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet, kept=True)
+    _train(run, config)
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg finetune --pretrained pets --data-ratio 0.5",
-        "simclrseg finetune my_set/ --pretrained pets --classes-file classes.yaml",
-        "simclrseg finetune cifar10 --task classify --pretrained cifar --unfreeze head",
-    ),
-)
+@command(app)
 def finetune(config: FinetuneConfig) -> None:
-    """Train a segmentation or classification model on labelled photos, from a pretrained backbone."""
+    """Train a segmentation or classification model on labelled photos, from a pretrained backbone.
+
+    simclrseg finetune --pretrained pets --data-ratio 0.5
+    simclrseg finetune my_set/ --pretrained pets --classes-file classes.yaml
+    simclrseg finetune cifar10 --task classify --pretrained cifar --unfreeze head
+    """
     launch(config.hardware.devices)
     from simclrseg.commands.finetune import finetune as run
 
-    with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
-        result = run(config, observers=[progress])
-    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet, kept=True)
+    _train(run, config)
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg evaluate oxford_pets-pets --min iou=0.85 --json",
-        "simclrseg evaluate runs/finetune/* --baseline oxford_pets-none",
-    ),
-    terms="simclrseg.scores:TERMS",
-)
+@command(app, terms="simclrseg.scores:TERMS")
 def evaluate(config: EvaluateConfig) -> None:
-    """Score fine-tuned models on labelled photos, with intervals, and compare them."""
+    """Score fine-tuned models on labelled photos, with intervals, and compare them.
+
+    simclrseg evaluate oxford_pets-pets --min iou=0.85 --json
+    simclrseg evaluate runs/finetune/* --baseline oxford_pets-none
+    """
     go_on_alone()
     from simclrseg.cli.summary import summary
     from simclrseg.commands.evaluate import evaluate as run
@@ -122,15 +111,13 @@ def evaluate(config: EvaluateConfig) -> None:
         raise GateError(f"--min is not met: {'; '.join(missed)}", option="min")
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg predict image.jpg -o mask.png",
-        "simclrseg predict photos/ -o masks/ --model oxford_pets-pets",
-    ),
-)
+@command(app)
 def predict(config: PredictConfig) -> None:
-    """Segment or classify photos."""
+    """Segment or classify photos.
+
+    simclrseg predict image.jpg -o mask.png
+    simclrseg predict photos/ -o masks/ --model oxford_pets-pets
+    """
     go_on_alone()
     from simclrseg.commands.predict import predict as run
 
@@ -141,15 +128,13 @@ def predict(config: PredictConfig) -> None:
         raise GateError(f"{failed} of {result['photos']} photos failed; the warnings say why")
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg export",
-        "simclrseg export oxford_pets-pets --precision int8 -o pets.onnx",
-    ),
-)
+@command(app)
 def export(config: ExportConfig) -> None:
-    """Write a fine-tuned model for other runtimes, with its preprocessing inside."""
+    """Write a fine-tuned model for other runtimes, with its preprocessing inside.
+
+    simclrseg export
+    simclrseg export oxford_pets-pets --precision int8 -o pets.onnx
+    """
     go_on_alone()
     if config.console.inspect:  # without PyTorch
         from simclrseg.commands.inspect import inspect as run
@@ -159,15 +144,13 @@ def export(config: ExportConfig) -> None:
         console.print_result(run(config), as_json=config.console.as_json, quiet=config.console.quiet)
 
 
-@command(
-    app,
-    examples=(
-        "simclrseg pull imagenet --backbone resnet18",
-        "simclrseg pull hf:owner/repo/model.safetensors@main -o weights/",
-    ),
-)
+@command(app)
 def pull(config: PullConfig) -> None:
-    """List published backbones, or fetch one."""
+    """List published backbones, or fetch one.
+
+    simclrseg pull imagenet --backbone resnet18
+    simclrseg pull hf:owner/repo/model.safetensors@main -o weights/
+    """
     go_on_alone()
     from simclrseg.commands.pull import pull as run
 
@@ -177,6 +160,12 @@ def pull(config: PullConfig) -> None:
         for row in result.get("published", ()):
             del row["repository"], row["made with"]
     console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet)
+
+
+def _train(run: Callable[..., Any], config: PretrainConfig | FinetuneConfig) -> None:
+    with console.session(quiet=config.console.quiet), TrainingProgress() as progress:
+        result = run(config, observers=[progress])
+    console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet, kept=True)
 
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -23,7 +23,11 @@ class Item(NamedTuple):
     """One offer."""
 
     value: str
-    help: str = ""
+    about: str | Knob = ""
+
+    @property
+    def help(self) -> str:
+        return self.about if isinstance(self.about, str) else self.about.help
 
 
 def respond(environment: Mapping[str, str]) -> str:
@@ -82,36 +86,92 @@ def complete(words: Sequence[str], incomplete: str) -> list[Item]:
         words: those before the cursor, without the program's name.
         incomplete: what is typed of the next one.
     """
-    if not words:
-        return _matching(_top_level(), incomplete)
-    if words[-1] == "--show-completion":
-        return _matching(map(Item, SCRIPTS), incomplete)
-    knobs = _knobs(words[0])
-    option, equals, start = incomplete.partition("=")
-    if option == "--set" and equals:
-        return [Item(f"--set={item.value}", item.help) for item in _assignments(knobs, words, start)]
-    if words[-1] == "--set":
-        return _assignments(knobs, words, incomplete)
-    if words[-2:-1] == ["--set"] and "=" not in words[-1]:  # bash cuts key=value in three
-        return _matching(_values_of_key(words[-1], knobs, words, incomplete), incomplete)
-    if equals and option.startswith("--"):
-        offers = _matching(_values(option, knobs, words, start), start)
-        return [Item(f"{option}={item.value}", item.help) for item in offers]
-    if incomplete.startswith("-") and incomplete != "-":
-        return _matching(_options(knobs, words), incomplete)
-    if _takes_value(words[-1], knobs):
-        return _matching(_values(words[-1], knobs, words, incomplete), incomplete)
-    arguments = [knob for knob in knobs if knob.argument is not None]
-    if arguments:
-        return _matching(_offers(arguments[0], words, incomplete), incomplete)
-    return _matching(_options(knobs, words), incomplete)
-
-
-def _matching(items: Iterable[Item], incomplete: str) -> list[Item]:
     offers: dict[str, Item] = {}
-    for item in items:
-        offers.setdefault(item.value, item)  # a run may bear a published name
-    return [item for item in offers.values() if item.value.startswith(incomplete)]
+    for item in _offers(words, incomplete):
+        if item.value.startswith(incomplete):
+            offers.setdefault(item.value, item)  # a run may bear a published name
+    return list(offers.values())
+
+
+def _offers(words: Sequence[str], incomplete: str) -> Iterable[Item]:
+    if not words:
+        return _top_level()
+    if words[-1] == "--show-completion":
+        return map(Item, SCRIPTS)
+    line = Line(words)
+    option, equals, start = incomplete.partition("=")
+    if equals and option.startswith("--"):
+        return _behind(f"{option}=", line.values(option, start))
+    if words[-2:-1] == ["--set"] and "=" not in words[-1]:  # bash cuts key=value in three
+        return line.values_of_key(words[-1], incomplete)
+    if incomplete.startswith("-") and incomplete != "-" and words[-1] != "--set":
+        return line.options()
+    if line.takes_value(words[-1]):
+        return line.values(words[-1], incomplete)
+    argument = next((knob for knob in line.knobs if knob.argument is not None), None)
+    return line.options() if argument is None else line.values_of(argument, incomplete)
+
+
+class Line:
+    """The words before the cursor, and the knobs of their command."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        from simclrseg.config import CONFIGS
+        from simclrseg.knobs.knob import knobs_of
+
+        self.words = words
+        self.knobs = knobs_of(CONFIGS[words[0]]) if words[0] in CONFIGS else ()
+
+    def options(self) -> Iterator[Item]:
+        """All options, but for those that are given and take one value."""
+        if not self.knobs:
+            return
+        for knob in self.knobs:
+            if knob.is_argument or (not knob.values.many and any(name in self.words for name in knob.spellings)):
+                continue
+            yield Item(knob.spellings[0], knob)
+            if knob.negation:
+                yield Item(knob.negation, knob)
+        for name, text in SHARED.items():
+            if name == "--set" or name not in self.words:
+                yield Item(name, text)
+        yield Item("--help", "Show this message and exit.")
+
+    def takes_value(self, word: str) -> bool:
+        shared = word in {"--config", "-c", "--set"}
+        return shared or any(word in knob.spellings and not knob.is_flag for knob in self.knobs)
+
+    def values(self, option: str, incomplete: str) -> Iterable[Item]:
+        """Values of an option: of ``--set``, ``section.key=`` of a file, or behind it the values of the key."""
+        if option in {"--config", "-c"}:
+            return _presets(self.words, incomplete)
+        if option != "--set":
+            knob = next((knob for knob in self.knobs if option in knob.spellings), None)
+            return self.values_of(knob, incomplete)
+        key, equals, start = incomplete.partition("=")
+        if equals:
+            return _behind(f"{key}=", self.values_of_key(key, start))
+        return (Item(f"{knob.key}=", knob) for knob in self.knobs if not knob.transient)
+
+    def values_of_key(self, key: str, incomplete: str) -> Iterable[Item]:
+        knob = next((knob for knob in self.knobs if key in (knob.key, knob.name)), None)
+        if knob is not None and knob.is_flag:
+            return map(Item, ("true", "false"))
+        return self.values_of(knob, incomplete)
+
+    def values_of(self, knob: Knob | None, incomplete: str) -> Iterable[Item]:
+        from simclrseg.knobs.values import Completes
+
+        if knob is None:
+            return ()
+        if choices := knob.values.choices:
+            return map(Item, map(str, choices))
+        completes = knob.marker(Completes)
+        return COMPLETERS[completes.what](self.words, incomplete) if completes else ()
+
+
+def _behind(typed: str, items: Iterable[Item]) -> Iterator[Item]:
+    return (Item(typed + item.value, item.about) for item in items)
 
 
 def _top_level() -> Iterator[Item]:
@@ -122,69 +182,7 @@ def _top_level() -> Iterator[Item]:
     yield from (Item("--help"), Item("--version"), Item("--show-completion", "Print the completion script of a shell."))
 
 
-def _knobs(command: str) -> list[Knob]:
-    from simclrseg.config import CONFIGS
-    from simclrseg.knobs.knob import knobs_of
-
-    return list(knobs_of(CONFIGS[command])) if command in CONFIGS else []
-
-
-def _options(knobs: Sequence[Knob], words: Sequence[str]) -> Iterator[Item]:
-    """All options, but for those that are given and take one value."""
-    if not knobs:
-        return
-    for knob in knobs:
-        if knob.is_argument or (not knob.values.many and any(name in words for name in knob.spellings)):
-            continue
-        yield Item(knob.spellings[0], knob.help)
-        if knob.negation:
-            yield Item(knob.negation, knob.help)
-    for name, text in SHARED.items():
-        if name == "--set" or name not in words:
-            yield Item(name, text)
-    yield Item("--help", "Show this message and exit.")
-
-
-def _takes_value(word: str, knobs: Sequence[Knob]) -> bool:
-    return word in {"--config", "-c"} or any(word in knob.spellings and not knob.is_flag for knob in knobs)
-
-
-def _assignments(knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> list[Item]:
-    """``section.key=`` of a file, or behind it the values of the key."""
-    key, equals, start = incomplete.partition("=")
-    if equals:
-        offers = _matching(_values_of_key(key, knobs, words, start), start)
-        return [Item(f"{key}={item.value}", item.help) for item in offers]
-    return _matching((Item(f"{knob.key}=", knob.help) for knob in knobs if not knob.transient), incomplete)
-
-
-def _values_of_key(key: str, knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    knob = next((knob for knob in knobs if key in (knob.key, knob.name)), None)
-    if knob is not None and knob.is_flag:
-        return map(Item, ("true", "false"))
-    return () if knob is None else _offers(knob, words, incomplete)
-
-
-def _values(option: str, knobs: Sequence[Knob], words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    if option in {"--config", "-c"}:
-        return _presets(words, incomplete)
-    return next((_offers(knob, words, incomplete) for knob in knobs if option in knob.spellings), ())
-
-
-def _offers(knob: Knob, words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    from simclrseg.knobs.values import Completes
-
-    if choices := knob.values.choices:
-        return map(Item, map(str, choices))
-    completes = knob.marker(Completes)
-    return COMPLETERS[completes.what](words, incomplete) if completes else ()
-
-
 # Completers: words before the cursor and the one being typed -> offers. Where there are none, the shell offers files.
-
-
-def _nothing(words: Sequence[str], incomplete: str) -> Iterable[Item]:
-    return ()
 
 
 def _presets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
@@ -200,7 +198,10 @@ def _datasets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     from simclrseg.data.datasets import DATASETS
 
     yield from map(Item, DATASETS)
-    yield from _folders(incomplete)
+    folder, slash, begun = incomplete.rpartition("/")
+    for path in sorted(Path(folder + slash or ".").glob("*/")):
+        if begun.startswith(".") or not path.name.startswith("."):
+            yield Item(f"{folder}{slash}{path.name}/")
 
 
 def _backbones(words: Sequence[str], incomplete: str) -> Iterator[Item]:
@@ -217,15 +218,12 @@ def _losses(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     return (Item(begun + plus + name) for name in LOSSES if name not in begun.split("+"))
 
 
-def _runs(kind: str) -> Callable[[Sequence[str], str], Iterator[Item]]:
-    def completer(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-        from simclrseg import runs
+def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
+    from simclrseg import runs
 
-        root = words[words.index("--runs") + 1] if "--runs" in words[:-1] else "runs"
-        for run in runs.list_runs(Path(root), kind or words[0]):  # type: ignore[arg-type]
-            yield Item(run.name, f"finished {run.finished[:10]}" if run.finished else "unfinished")
-
-    return completer
+    root = words[words.index("--runs") + 1] if "--runs" in words[:-1] else "runs"
+    for run in runs.list_runs(Path(root), kind):  # type: ignore[arg-type]
+        yield Item(run.name, f"finished {run.finished[:10]}" if run.finished else "unfinished")
 
 
 def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
@@ -238,21 +236,14 @@ def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     from simclrseg.metadata import WEIGHTS
 
     yield Item("none", "from scratch")
-    yield from _runs("pretrain")(words, incomplete)
+    yield from _runs(words, "pretrain")
     yield from _published(words, incomplete)
     yield from _files(incomplete, *WEIGHTS)
 
 
 def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    yield from _runs("finetune")(words, incomplete)
+    yield from _runs(words, "finetune")
     yield from _files(incomplete, ".onnx")
-
-
-def _folders(incomplete: str) -> Iterator[Item]:
-    folder, slash, begun = incomplete.rpartition("/")
-    for path in sorted(Path(folder + slash or ".").glob("*/")):
-        if begun.startswith(".") or not path.name.startswith("."):
-            yield Item(f"{folder}{slash}{path.name}/")
 
 
 def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:
@@ -266,15 +257,13 @@ COMPLETERS: dict[str, Callable[[Sequence[str], str], Iterable[Item]]] = {
     "backbones": _backbones,
     "losses": _losses,
     "datasets": _datasets,
-    "files": _nothing,
-    "finetune_runs": _runs("finetune"),
-    "folders": _nothing,
+    "files": lambda words, incomplete: (),
+    "finetune_runs": lambda words, incomplete: _runs(words, "finetune"),
+    "folders": lambda words, incomplete: (),
     "models": _models,
-    "presets": _presets,
-    "pretrain_runs": _runs("pretrain"),
     "pretrained": _pretrained,
     "published": _published,
-    "runs": _runs(""),  # of the command that is typed
+    "runs": lambda words, incomplete: _runs(words, words[0]),
 }
 
 

@@ -19,12 +19,8 @@ from simclrseg.system.log_file import LOGGER, LogFile, worded
 if TYPE_CHECKING:
     from rich.table import Table
 
-BY_CLASS = "_by_class"
-"""How groups of numbers are called whose rows are classes."""
-
-
-GONE = frozenset({errno.EPIPE, errno.EIO})
-"""Error numbers where nobody reads any more: the other end of a pipe is closed, or the terminal."""
+BY_CLASS = "_by_class"  # at the end of the names of groups of numbers whose rows are classes
+GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: the other end of a pipe is closed, or the terminal
 
 
 class Diagnostics(io.TextIOWrapper):
@@ -65,7 +61,7 @@ def drop_unwritable() -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all: under torchrun, only rank 0 does."""
+    """Tell whether this process speaks for all: under torchrun, only rank 0 does."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -105,7 +101,7 @@ def session(*, quiet: bool) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Whether stderr gets no facts, but warnings at most."""
+    """Tell whether stderr gets no facts, but warnings at most."""
     logger = logging.getLogger(LOGGER)
     heard = [handler.level for handler in logger.handlers if isinstance(handler, StderrHandler)]
     return not logger.isEnabledFor(logging.INFO) or min(heard, default=logging.WARNING) > logging.INFO
@@ -160,22 +156,17 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
         print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")  # noqa: T201
     columns = dict(_columns({key: value for key, value in result.items() if isinstance(value, Mapping)}))
     by_class = {title: column for title, column in columns.items() if title.endswith(BY_CLASS)}
-    _print_columns({title: column for title, column in columns.items() if title not in by_class})
-    _print_columns(by_class)  # whose rows are classes, which may be called as numbers are
+    numbers = {title: column for title, column in columns.items() if title not in by_class}
+    for side_by_side in (numbers, by_class):  # apart, for classes may be called as numbers are
+        if side_by_side:
+            longest_first = sorted(side_by_side.values(), key=len, reverse=True)
+            names = dict.fromkeys(name for column in longest_first for name in column)
+            rows = [[name, *(_text(column.get(name, "")) for column in side_by_side.values())] for name in names]
+            _print_table(["", *side_by_side], rows)
     for value in result.values():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             rows = [[_text(cell) for cell in row.values()] for row in value]
             _print_table(list(value[0]), rows, bold=result.get("best", ()))
-
-
-def _print_columns(columns: Mapping[str, Mapping[str, Any]]) -> None:
-    """Groups side by side, a row a name; nothing where there are no groups."""
-    if columns:
-        names = list(
-            dict.fromkeys(name for column in sorted(columns.values(), key=len, reverse=True) for name in column)
-        )
-        rows = [[name, *(_text(column.get(name, "")) for column in columns.values())] for name in names]
-        _print_table(["", *columns], rows)
 
 
 def _columns(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

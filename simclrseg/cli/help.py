@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 WIDEST = 100  # columns; longer lines are hard to read
 NAMES = 30  # columns for names and values
 
-
 SHARED = {
     "--config": "Take values from this preset, YAML file or run folder.",
     "--set": "Set a key of such a file, as training.epochs=5; repeat it for several.",
@@ -32,7 +31,6 @@ def render_help(
     sentence: str,
     params: Iterable[Any],
     *,
-    grouped: bool = True,
     more: str = "",
     commands: Iterable[tuple[str, str]] = (),
     examples: Iterable[str] = (),
@@ -41,9 +39,8 @@ def render_help(
     """Draw a help page.
 
     Args:
-        params: Typer's parameters.
-        grouped: draw each in the panel that it names; else all options are in one.
-        more: a line about what is left out.
+        params: Typer's parameters, each drawn in the panel that it names.
+        more: a line about what is left out; all options are in one panel then.
         commands: (name, sentence) of subcommands.
         examples: whole command lines.
         terms: (word, what it means).
@@ -55,7 +52,7 @@ def render_help(
     panels: dict[str, Table] = {}
     for param in params:
         title = "Arguments" if param.param_type_name == "argument" else "Options"
-        if grouped and title == "Options":
+        if title == "Options" and not more:
             title = param.rich_help_panel or title
         panels.setdefault(title, _table()).add_row(_names(param), Text(param.help or ""))
     for name, help_text in commands:
@@ -71,7 +68,11 @@ def render_help(
         blocks.append(Text(more))
     if examples:
         blocks.append(Text("\nExamples:"))
-        blocks.extend(Text(f"  {line}", style="cyan") for example in examples for line in _lines(example))
+    for example in examples:  # in lines that a shell takes
+        *lines, last = textwrap.wrap(
+            example, 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+        )
+        blocks.extend(Text(f"  {line}", style="cyan") for line in [*(f"{line} \\" for line in lines), last])
     page = io.StringIO()
     console = Console(
         file=page,
@@ -83,12 +84,6 @@ def render_help(
     )
     console.print(Group(*blocks))
     return page.getvalue().rstrip() + "\n"
-
-
-def _lines(command: str) -> list[str]:
-    """A command, as a shell takes it, in lines that fit on 80 columns."""
-    *lines, last = textwrap.wrap(command, 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
-    return [*(f"{line} \\" for line in lines), last]
 
 
 def _table(names: int = NAMES) -> Table:

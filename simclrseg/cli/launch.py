@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from simclrseg.errors import UsageError
-from simclrseg.system.hardware import cpu_cores
 from simclrseg.system.stopping import HANGUP
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
@@ -39,6 +38,8 @@ def launch(devices: int | None) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser
     from torch.distributed.run import main as torchrun
+
+    from simclrseg.system.hardware import cpu_cores
 
     logging.disable()  # torchrun's report of what the processes have said themselves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_cores() // devices)))

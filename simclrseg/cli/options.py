@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -19,9 +20,8 @@ from simclrseg.cli import console
 from simclrseg.cli.help import SHARED, render_help
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from simclrseg.knobs.knob import Knob
+    from simclrseg.knobs.sections import Section
 
 Body = Callable[..., None]
 
@@ -36,60 +36,43 @@ class ConfigCommand(TyperCommand):
     """
 
     body: ClassVar[Body]
-    examples: ClassVar[tuple[str, ...]]
+    examples: ClassVar[list[str]]
     terms: ClassVar[str | None]
     _made = False
 
     @classmethod
-    def model(cls) -> type[BaseModel]:
+    def model(cls) -> type[Section]:
         """The annotation of the body's ``config``; one that is not imported yet is looked up by the command's name."""
         annotation = inspect.signature(cls.body).parameters["config"].annotation
         if isinstance(annotation, str):
             from simclrseg.config import CONFIGS
 
             annotation = CONFIGS[cls.body.__name__]
-        model: type[BaseModel] = annotation
+        model: type[Section] = annotation
         return model
 
     def get_params(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's Context is its vendored Click's
         if not self._made:
             self.params = make_options(self.model())
             self._made = True
-        return super().get_params(ctx)
-
-    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        positionals = [param.metavar or "" for param in self.get_params(ctx) if param.param_type_name == "argument"]
-        return ["[OPTIONS]", *positionals]
+        return _kept_as_typed(super().get_params(ctx))
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
-        usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
-        params = self.get_params(ctx)
-        few = None
-        if not ctx.meta.get(ALL):
-            common = self._common()
-            few = [param for param in params if param.param_type_name == "argument" or param.name in common]
-        formatter.write(
-            render_help(
-                usage,
-                self.help or "",
-                params if few is None else few,
-                grouped=few is None,
-                more="" if few is None else f"All {len(params)} options: {ctx.command_path} --help-all",
-                examples=self.examples,
-                terms=self._meanings().items() if few is None else (),
-            )
-        )
-
-    def _common(self) -> set[str]:
-        """Names of the parameters that the short help shows."""
         from simclrseg.knobs.knob import knobs_of
 
-        return {knob.name for knob in knobs_of(self.model()) if knob.is_common} | {"config_file", "help"}
-
-    def _meanings(self) -> dict[str, str]:
-        """The words that the help explains."""
-        module, _, name = (self.terms or "").partition(":")
-        return getattr(import_module(module), name) if module else {}
+        params = self.get_params(ctx)
+        arguments = [param for param in params if param.param_type_name == "argument"]
+        usage = " ".join([ctx.command_path, "[OPTIONS]", *(param.metavar for param in arguments)])
+        if ctx.meta.get(ALL):
+            module, _, name = (self.terms or "").partition(":")
+            terms = getattr(import_module(module), name) if module else {}
+            page = render_help(usage, self.help or "", params, examples=self.examples, terms=terms.items())
+        else:
+            common = {knob.name for knob in knobs_of(self.model()) if knob.is_common} | {"config_file", "help"}
+            few = [param for param in params if param in arguments or param.name in common]
+            more = f"All {len(params)} options: {ctx.command_path} --help-all"
+            page = render_help(usage, self.help or "", few, more=more, examples=self.examples)
+        formatter.write(page)
 
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
         from simclrseg.cli.words import config_from, print_config
@@ -104,29 +87,46 @@ class ConfigCommand(TyperCommand):
 class CommandGroup(TyperGroup):
     """All commands; its help lists them without making their options."""
 
+    def get_params(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        return _kept_as_typed(super().get_params(ctx))
+
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         commands = [(name, command.help or "") for name, command in self.commands.items()]
         usage = f"{ctx.command_path} [OPTIONS] COMMAND ..."
         formatter.write(render_help(usage, self.help or "", self.get_params(ctx), commands=commands))
 
 
-def command(app: typer.Typer, *, examples: tuple[str, ...], terms: str | None = None) -> Callable[[Body], Body]:
+def _kept_as_typed(params: list[Any]) -> list[Any]:
+    """Let parameters take their words as they are: Typer builds a validator of pydantic for each, typed or not."""
+
+    def process(param: Any, ctx: typer.Context, value: Any) -> Any:
+        return param.callback(ctx, param, value) if param.callback else value
+
+    for param in params:
+        param.process_value = partial(process, param)
+    return params
+
+
+def command(app: typer.Typer, *, terms: str | None = None) -> Callable[[Body], Body]:
     """Register a function ``f(config: SomeConfig)`` as a command with one option per field of its config.
 
+    Its docstring is a sentence, and below it whole command lines as examples, short enough for 80 columns.
+
     Args:
-        examples: whole command lines, shown under the help; short enough for 80 columns.
         terms: ``module:name`` of words and what they mean, which the help explains.
     """
 
     def register(body: Body) -> Body:
-        cls = type("Command", (ConfigCommand,), {"body": staticmethod(body), "examples": examples, "terms": terms})
-        app.command(body.__name__, cls=cls, help=inspect.getdoc(body))(lambda: None)
+        sentence, _, examples = (inspect.getdoc(body) or "").partition("\n\n")
+        members = {"body": staticmethod(body), "examples": examples.splitlines(), "terms": terms}
+        cls = type("Command", (ConfigCommand,), members)
+        app.command(body.__name__, cls=cls, help=sentence)(lambda: None)
         return body
 
     return register
 
 
-def make_options(model: type[BaseModel]) -> list[Any]:
+def make_options(model: type[Section]) -> list[Any]:
     """Typer's parameters for a config model: those that every command has, and one for each knob.
 
     Raises:
@@ -135,9 +135,10 @@ def make_options(model: type[BaseModel]) -> list[Any]:
     from simclrseg.knobs.knob import knobs_of
     from simclrseg.knobs.sections import alternatives
 
+    several = alternatives(model)  # which may have a knob of the same name
     knobs: dict[str, list[Knob]] = {}
-    for knob in knobs_of(model):  # several methods may have one of the same name
-        knobs.setdefault(knob.name if knob.path[0] in alternatives(model) else knob.key, []).append(knob)
+    for knob in knobs_of(model):
+        knobs.setdefault(knob.name if knob.path[0] in several else knob.key, []).append(knob)
     names = [name for knob, *_ in knobs.values() for name in (knob.name, *knob.spellings, knob.negation) if name]
     if shared := {name for name in names if names.count(name) > 1}:
         raise TypeError(f"{model.__name__}: fields share the names {', '.join(sorted(shared))}")
@@ -152,21 +153,18 @@ def make_options(model: type[BaseModel]) -> list[Any]:
 
 
 def _of_every_command() -> Iterator[inspect.Parameter]:
+    def show_all(ctx: typer.Context, asked: bool) -> None:
+        if asked and not ctx.resilient_parsing:
+            ctx.meta[ALL] = True
+            console.print_result(ctx.get_help())
+            raise typer.Exit
+
     file = typer.Option("--config", "-c", metavar="<preset|file|run>", help=SHARED["--config"])
     yield _keyword("config_file", str | None, file)
     yield _keyword("assignments", list[str] | None, typer.Option("--set", metavar="<key=value>", help=SHARED["--set"]))
     yield _keyword("print_config", bool, typer.Option("--print-config", help=SHARED["--print-config"]), default=False)
-    every = typer.Option(
-        "--help-all", is_eager=True, expose_value=False, callback=_show_all_help, help=SHARED["--help-all"]
-    )
+    every = typer.Option("--help-all", is_eager=True, expose_value=False, callback=show_all, help=SHARED["--help-all"])
     yield _keyword("help_all", bool, every, default=False)
-
-
-def _show_all_help(ctx: typer.Context, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
-        ctx.meta[ALL] = True
-        console.print_result(ctx.get_help())
-        raise typer.Exit
 
 
 def _parameters(knob: Knob, *others: Knob) -> Iterator[inspect.Parameter]:

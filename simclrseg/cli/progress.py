@@ -24,9 +24,14 @@ log = logging.getLogger(f"{LOGGER}.progress")
 
 
 class Bar:
-    """A bar at the bottom of the terminal, with log lines above it; nothing where stderr is no terminal, or quiet."""
+    """A bar at the bottom of the terminal, with log lines above it.
 
-    def __init__(self) -> None:
+    Where stderr is no terminal there is a line every half minute in its place, and nothing where it is quiet.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._spoke = clock()
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -61,9 +66,20 @@ class Bar:
     def shown(self) -> bool:
         return self._bar is not None
 
-    def move(self, done: int, description: str, facts: str) -> None:
+    def move(self, done: int, description: str, facts: str, *, line: str) -> None:
+        """Show how far it is.
+
+        Args:
+            line: what is said in the place of description and facts where there is no bar.
+        """
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=description, facts=facts)
+        elif self._clock() - self._spoke >= EVERY:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        log.info(line)
+        self._spoke = self._clock()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -74,12 +90,11 @@ class Bar:
 class TrainingProgress(Bar):
     """An observer of the engine: loss, images/s, share of time spent waiting for data, and ETA of the whole run.
 
-    Each epoch ends with a line; without a terminal, long epochs give one every half minute too.
+    Each epoch ends with a line.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
+        super().__init__(clock)
         self._images = self._seconds = self._waited = 0.0
         self._logs: dict[str, float] = {}
 
@@ -96,27 +111,20 @@ class TrainingProgress(Bar):
         self._seconds += record.seconds
         self._waited += record.data_seconds
         self._logs |= record.logs  # some are measured every few steps only
-        epoch = f"epoch {record.epoch}/{self._plan.epochs}"
-        if self.shown:
-            loss = {name: value for name, value in record.logs.items() if name == "loss"}
-            self.move(self._done, epoch, _facts(loss, self._speed()))
-        elif self._clock() - self._spoke >= EVERY:
-            step = f"step {self._done}/{self._total}"
-            self._say(f"{epoch}  {step}  {_facts(self._logs, self._speed())}")
+        epoch, speed = f"epoch {record.epoch}/{self._plan.epochs}", self._speed()
+        loss = {name: value for name, value in record.logs.items() if name == "loss"}
+        line = f"{epoch}  step {self._done}/{self._total}  {_facts(self._logs, speed)}"
+        self.move(self._done, epoch, _facts(loss, speed), line=line)
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._done = record.step
         score = {f"val_{name}": value for name, value in list(record.validation.items())[:1]}  # what picks the best
         facts = _facts({**record.train, **score}, self._speed())
-        self._say(f"epoch {record.epoch}/{self._plan.epochs}  {facts}")
+        self.say(f"epoch {record.epoch}/{self._plan.epochs}  {facts}")
         self._images = self._seconds = self._waited = 0.0
 
     def on_end(self) -> None:
         self.close()
-
-    def _say(self, line: str) -> None:
-        log.info(line)
-        self._spoke = self._clock()
 
     def _speed(self) -> str:
         """Speed of this epoch so far; the ETA is by the wall clock, so that validation counts too."""
@@ -131,53 +139,41 @@ class TrainingProgress(Bar):
 class FileProgress(Bar):
     """How many files are done; nothing for a single one."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._began = self._spoke = clock()
-
     def __call__(self, done: int, total: int) -> None:
         if total < 2:
             return
         if done <= 1:
             self.open(total)
-        now = self._clock()
-        rate = done / (now - self._began) if now > self._began else 0.0
-        facts = f"{_rate(rate)} images/s"
-        if rate:
-            facts += f"  ETA {timedelta(seconds=round((total - done) / rate))}"
-        self.move(done, f"{done}/{total}", facts)
-        if not self.shown and now - self._spoke >= EVERY:
-            log.info(f"{done}/{total}  {facts}")
-            self._spoke = now
+        seconds = self._clock() - self._began
+        rate = done / seconds if seconds > 0 else 0.0
+        count, facts = f"{done}/{total}", f"{_rate(rate)} images/s" + _eta(total - done, rate)
+        self.move(done, count, facts, line=f"{count}  {facts}")
 
 
 class DownloadProgress(Bar):
     """How much of a download is there: bytes, speed and ETA."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._before = self._done = -1  # bytes that were there when it began, and that are there now
-        self._began = self._spoke = clock()
+    _before = _done = -1  # bytes that were there when it began, and that are there now
 
     def __call__(self, done: int, total: int) -> None:
-        now = self._clock()
-        if self._before < 0 or done < self._done:
+        if self._before < 0 or done < self._done:  # the first file, or the next
             self.close()
-            self._before, self._began, self._spoke = done, now, now
+            self._before, self._began = done, self._clock()
+            self._spoke = self._began
             self.open(total, done)
         self._done = done
-        rate = (done - self._before) / (now - self._began) if now > self._began else 0.0
+        seconds = self._clock() - self._began
+        rate = (done - self._before) / seconds if seconds > 0 else 0.0
         facts = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
         if rate:
-            facts += f"  {_rate(rate / 1e6)} MB/s  ETA {timedelta(seconds=round((total - done) / rate))}"
-        self.move(done, "", facts)
-        if not self.shown and now - self._spoke >= EVERY:
-            log.info(facts)
-            self._spoke = now
+            facts += f"  {_rate(rate / 1e6)} MB/s" + _eta(total - done, rate)
+        self.move(done, "", facts, line=facts)
         if done >= total:
             self.close()
+
+
+def _eta(left: float, rate: float) -> str:
+    return f"  ETA {timedelta(seconds=round(left / rate))}" if rate else ""
 
 
 def _rate(rate: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simclrseg.cli.console import session
+from simclrseg.cli.progress import TrainingProgress
 from simclrseg.errors import UsageError, suggestion
 
 if TYPE_CHECKING:
@@ -52,12 +53,9 @@ def pretrain(**knobs: Any) -> TrainedRun:
     Raises:
         SimclrsegError: as the command does.
     """
-    from simclrseg.cli.progress import TrainingProgress
     from simclrseg.commands.pretrain import pretrain as run
 
-    with _told(config := _config("pretrain", knobs)), TrainingProgress() as progress:
-        result = run(config, observers=[progress])
-    return TrainedRun(Path(result["run"]), result["metrics"])
+    return _trained("pretrain", knobs, run, "metrics")
 
 
 def finetune(**knobs: Any) -> TrainedRun:
@@ -69,12 +67,16 @@ def finetune(**knobs: Any) -> TrainedRun:
     Raises:
         SimclrsegError: as the command does.
     """
-    from simclrseg.cli.progress import TrainingProgress
     from simclrseg.commands.finetune import finetune as run
 
-    with _told(config := _config("finetune", knobs)), TrainingProgress() as progress:
+    return _trained("finetune", knobs, run, "test")
+
+
+def _trained(command: str, knobs: Mapping[str, Any], run: Callable[..., Any], scores: str) -> TrainedRun:
+    config = _config(command, knobs)
+    with session(quiet=config.console.quiet), TrainingProgress() as progress:
         result = run(config, observers=[progress])
-    return TrainedRun(Path(result["run"]), result["test"])
+    return TrainedRun(Path(result["run"]), result[scores])
 
 
 def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
@@ -89,7 +91,8 @@ def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
     """
     from simclrseg.commands.evaluate import evaluate as run
 
-    with _told(config := _config("evaluate", {"models": list(models), **knobs})):
+    config = _config("evaluate", {"models": list(models), **knobs})
+    with session(quiet=config.console.quiet):
         return run(config)
 
 
@@ -154,17 +157,13 @@ def load_backbone(
 
 
 def _config(command: str, keywords: Mapping[str, Any]) -> Any:
-    """The config of a command from keywords, as the command line makes it from words.
-
-    Raises:
-        UsageError: for a keyword that is no option, or a value that cannot be.
-    """
+    """The config of a command from keywords, as the command line makes it from words."""
     from simclrseg.cli.words import config_from
     from simclrseg.config import CONFIGS
     from simclrseg.knobs.knob import knobs_of
 
     model = CONFIGS[command]
-    knobs = {name: knob for knob in knobs_of(model) for name in (_keyword(knob.flag), knob.name)}
+    knobs = {name: knob for knob in knobs_of(model) for name in (knob.flag.lstrip("-").replace("-", "_"), knob.name)}
     words: dict[str, Any] = {"config_file": None}
     for name, value in keywords.items():
         if name != "config" and name not in knobs:
@@ -180,23 +179,10 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
             raise UsageError(
                 "a dry run leaves no run to return", f"type `simclrseg {command} --dry-run`", option="dry_run"
             )
-        many = knobs[name].values.many and not isinstance(value, list | tuple)
+        many = knobs[name].values.many and not several
         words[knobs[name].name] = [value] if many and value is not None else value
     return config_from(model, words)
 
 
 def _path_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _keyword(flag: str) -> str:
-    return flag.lstrip("-").replace("-", "_")
-
-
-@contextmanager
-def _told(config: Any) -> Iterator[None]:
-    """Show what a command says while it runs, as in a notebook nobody else does."""
-    from simclrseg.cli import console
-
-    with console.session(quiet=config.console.quiet):
-        yield

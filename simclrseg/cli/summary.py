@@ -9,51 +9,28 @@ from simclrseg.scores.intervals import Interval
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written
 
+FACTS = (
+    *("run", "model", "backbone", "dataset", "split", "n", "resolution", "border", "threshold"),
+    *("empty_masks", "photos_trained_on", "report"),
+)
+
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts and the table of what ``evaluate`` returned; what has no table stays as it is."""
+    """The facts and the tables of what ``evaluate`` returned; what has no table stays as it is."""
     if "models" in result:
-        shown = {name: result[name] for name in ("report", "table", "best")}
         return {
-            **shown,
+            **{name: result[name] for name in ("report", "table", "best")},
             "n": result["models"][0]["n"],
             "findings": [_findings_row(model) for model in result["models"]],
         }
     if "intervals" not in result:
         return dict(result)
-    names = (
-        "run",
-        "model",
-        "backbone",
-        "dataset",
-        "split",
-        "n",
-        "resolution",
-        "border",
-        "threshold",
-        "empty_masks",
-        "photos_trained_on",
-        "report",
-    )
-    facts = {name: result[name] for name in names if name in result}
+    facts = {name: result[name] for name in FACTS if name in result}
     if best := result.get("best_threshold"):
-        facts["best_threshold"] = (
-            f"{best['threshold']:g} on {best['validation_photos']:,} validation photos: IoU {_estimate(best['iou'])}"
-        )
-    facts |= _findings(result)
-    rows = []
-    for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": written(value), "95 % interval": _interval(result["intervals"][name])}
-        if name in result.get("mean_over_images", ()):
-            mean = result["mean_over_images"][name]
-            row |= {"mean over images": written(mean["value"]), "its 95 % interval": _interval(mean["interval"])}
-        rows.append(row)
-    return {**facts, "metrics": rows, **_tables(result)}
-
-
-def _findings(result: Mapping[str, Any]) -> dict[str, str]:
-    """Calibration and features, a line each."""
-    facts = {}
+        value, interval = best["iou"]["value"], best["iou"]["interval"]
+        iou = Estimate(value, None if interval is None else Interval(*interval))
+        photos = f"{best['validation_photos']:,} validation photos"
+        facts["best_threshold"] = f"{best['threshold']:g} on {photos}: IoU {iou}"
     if found := result.get("calibration"):
         facts["calibration"] = (
             f"ECE {found['ece']:.4f}, Brier {found['brier']:.4f}, risk {found['risk_at_coverage']['0.8']:.4f} of the "
@@ -62,7 +39,27 @@ def _findings(result: Mapping[str, Any]) -> dict[str, str]:
     if found := result.get("embedding"):
         values = found["silhouette"] or {}
         facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
-    return facts
+    rows = []
+    for name, value in result["metrics"].items():
+        row = {"metric": name, "over the split": written(value), "95 % interval": _interval(result["intervals"][name])}
+        if name in result.get("mean_over_images", ()):
+            mean = result["mean_over_images"][name]
+            row |= {"mean over images": written(mean["value"]), "its 95 % interval": _interval(mean["interval"])}
+        rows.append(row)
+    facts["metrics"] = rows
+    others = [
+        {
+            "out of distribution": name,
+            "per": level,
+            "score": score,
+            **{curve: written(value["value"]) for curve, value in curves.items()},
+            "AUROC's 95 % interval": _interval(curves["auroc"]["interval"]),
+        }
+        for name, levels in result.get("ood", {}).items()
+        for level in ("image", "pixel")
+        for score, curves in levels.get(level, {}).items()
+    ]
+    return {**facts, "ood": others} if others else facts
 
 
 def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
@@ -77,26 +74,5 @@ def _findings_row(model: Mapping[str, Any]) -> dict[str, str]:
     return row
 
 
-def _tables(result: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The table of the other datasets' scores."""
-    rows = [
-        {
-            "out of distribution": name,
-            "per": level,
-            "score": score,
-            **{curve: written(value["value"]) for curve, value in curves.items()},
-            "AUROC's 95 % interval": _interval(curves["auroc"]["interval"]),
-        }
-        for name, facts in result.get("ood", {}).items()
-        for level in ("image", "pixel")
-        for score, curves in facts.get(level, {}).items()
-    ]
-    return {"ood": rows} if rows else {}
-
-
 def _interval(ends: Sequence[float] | None) -> str:
     return "-" if ends is None else str(Interval(*ends))
-
-
-def _estimate(facts: Mapping[str, Any]) -> Estimate:
-    return Estimate(facts["value"], None if facts["interval"] is None else Interval(*facts["interval"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,21 @@ from simclrseg import runs
 from simclrseg.cli.options import argument_name
 from simclrseg.config.files import find_preset, load_preset
 from simclrseg.errors import UsageError
-from simclrseg.knobs.explained import explained_config
-from simclrseg.knobs.files import choices, chosen_knobs, in_sections, key_of, parse_config
+from simclrseg.knobs.files import (
+    choices,
+    chosen_knobs,
+    in_sections,
+    key_of,
+    parse_config,
+    stored_knobs,
+    stored_values,
+)
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from simclrseg.knobs.sections import Section
+
+COMMENT_WIDTH = 100  # columns
 
 
 @dataclass
@@ -28,17 +38,17 @@ class Typed:
         source: the file; empty where there is none.
         given: values of the command line.
         names: what was typed for each of them, as ``--epochs`` or ``--set training.epochs``.
-        run: the folder of the run to go on with, whose file it is.
+        run: the one to go on with, whose file it is.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     given: dict[KeyPath, Any] = field(default_factory=dict)
     names: dict[KeyPath, str] = field(default_factory=dict)
-    run: Path | None = None
+    run: runs.Run | None = None
 
 
-def config_from(model: type[BaseModel], words: Mapping[str, Any]) -> BaseModel:
+def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
     """Build the config of a command.
 
     Args:
@@ -55,17 +65,14 @@ def config_from(model: type[BaseModel], words: Mapping[str, Any]) -> BaseModel:
         given=typed.given,
         names=typed.names,
         of_a_run=typed.run is not None,
-        begun_in=None if typed.run is None else runs.Run(typed.run).begun_in,
+        begun_in=typed.run.begun_in if typed.run else None,
     )
 
 
-def print_config(model: type[BaseModel], words: Mapping[str, Any]) -> str:
-    """All keys of the config with their values and what they mean, as a file that ``--config`` takes.
+def print_config(model: type[Section], words: Mapping[str, Any]) -> str:
+    """All keys of the config with their values and what they mean, as a YAML file that ``--config`` takes.
 
     What a command cannot do without, as the photos to learn from, need not be there: its line is left for the user.
-
-    Raises:
-        UsageError: for what cannot be.
     """
     typed = _read(model, words)
     missing = {
@@ -81,10 +88,32 @@ def print_config(model: type[BaseModel], words: Mapping[str, Any]) -> str:
         names=typed.names,
         of_a_run=bool(missing),  # which nothing is asked of
     )
-    return explained_config(config, missing=missing).rstrip("\n")
+    command = command_of(model)
+    return "\n".join([f"# simclrseg {command} --config FILE", f"command: {command}", *_explained(config, missing)])
 
 
-def _read(model: type[BaseModel], words: Mapping[str, Any]) -> Typed:
+def _explained(config: Section, missing: Collection[KeyPath]) -> Iterator[str]:
+    """Lines of YAML with comments; those of keys that have no value yet are comments too."""
+    import yaml
+
+    values = stored_values(config)
+    section: str | None = None
+    for knob in stored_knobs(config):
+        if knob.path[0] != section:
+            section = knob.path[0]
+            yield from ("", f"{section}:  # {knob.panel}")
+        text = f"{knob.help} {knob.metavar.replace('|none>', '|null>')}"
+        lines = textwrap.wrap(text, COMMENT_WIDTH, break_on_hyphens=False, break_long_words=False)
+        yield from (f"  # {line}" for line in lines)
+        if knob.path in missing:
+            yield f"  # {knob.name}:"
+            continue
+        tree = {knob.name: look_up(values, knob.path)}
+        line = yaml.safe_dump(tree, default_flow_style=None, allow_unicode=True, width=float("inf"))
+        yield "  " + line.removeprefix("{").removesuffix("}\n").rstrip()
+
+
+def _read(model: type[Section], words: Mapping[str, Any]) -> Typed:
     assignments = [_assignment(text) for text in words.get("assignments") or ()]
     file: str | None = words["config_file"]
     typed = Typed()
@@ -92,8 +121,9 @@ def _read(model: type[BaseModel], words: Mapping[str, Any]) -> Typed:
         if file is not None:
             raise UsageError("--resume takes the run's own configuration", "leave out --config", option="resume")
         (default,) = (knob.info.default for knob in knobs_of(model) if knob.name == "runs")
-        typed.run = _folder_of(run, root=words.get("runs") or default, command=command_of(model))
-        file = str(typed.run / "config.yaml")
+        root = Path(words.get("runs") or default)
+        typed.run = runs.find(root, command_of(model), run)  # type: ignore[arg-type]
+        file = str(typed.run.folder / "config.yaml")
     if file is not None:
         typed.source = str(find_preset(file))
         typed.tree = in_sections(model, load_preset(file, command_of(model)), source=typed.source)
@@ -132,26 +162,21 @@ def _value(knob: Knob, word: Any) -> Any:
 def _assignment(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise UsageError(
-            f"--set {text} is not a key and its value, such as training.epochs=5", option="set", value=text
-        )
+        reason = f"--set {text} is not a key and its value, such as training.epochs=5"
+        raise UsageError(reason, option="set", value=text)
     return key.strip(), value.strip()
 
 
 def _set(
-    model: type[BaseModel], assignments: Sequence[tuple[str, str]], chosen: Sequence[Mapping[str, Any]]
+    model: type[Section], assignments: Sequence[tuple[str, str]], chosen: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[Knob, Any, str]]:
     """The values of ``--set``; of a key that is set more than once the last value holds, and a list gets them all."""
     found: dict[KeyPath, tuple[Knob, Any, str]] = {}
     for key, text in assignments:
         knob = key_of(model, key, *chosen, source=f"--set {key}")
         if knob.transient:
-            raise UsageError(
-                f"--set {key}: is no key of a file but belongs to one call",
-                f"type {knob.flag}",
-                option="set",
-                value=key,
-            )
+            reason = f"--set {key}: is no key of a file but belongs to one call"
+            raise UsageError(reason, f"type {knob.flag}", option="set", value=key)
         value: Any = text.replace(",", " ").split() if knob.values.length else text
         if knob.values.many:
             value = [*(found[knob.path][1] if knob.path in found else ()), text]
@@ -161,7 +186,3 @@ def _set(
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
-
-
-def _folder_of(name: str, *, root: str, command: str) -> Path:
-    return runs.find(Path(root), command, name).folder  # type: ignore[arg-type]

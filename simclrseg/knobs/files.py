@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from copy import deepcopy
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
-from simclrseg.knobs.sections import alternatives
+from simclrseg.knobs.sections import Section, alternatives
 from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN
 from simclrseg.runs import Run
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Config = TypeVar("Config", bound=BaseModel)
+Config = TypeVar("Config", bound=Section)
 
 
 def read_config_file(path: Path, command: str) -> dict[str, Any]:
@@ -31,28 +33,34 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     Raises:
         UsageError: if it cannot be read, is not YAML, or is another command's.
     """
-    tree = read_yaml(path)
-    if "command" not in tree:
-        raise UsageError(
-            f"{path} does not say what it is for", f"add the line `command: {command}`", path=path, option="config"
-        )
+    import yaml
+
+    wrong = partial(UsageError, path=path, option="config")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise wrong(f"{path}{place}: not YAML ({error.problem})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise wrong(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    except OSError as error:
+        raise wrong(f"{path} cannot be read: {error.strerror}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise wrong(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
+    if not tree or "command" not in tree:
+        raise wrong(f"{path} does not say what it is for", f"add the line `command: {command}`")
     if (meant_for := tree.pop("command")) != command:
-        raise UsageError(
-            f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`", path=path, option="config"
-        )
+        raise wrong(f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`")
     return tree
 
 
 def parse_config_file(model: type[Config], path: Path) -> Config:
-    """Read a YAML file; the data that it names need not be there.
-
-    Raises:
-        UsageError: if it cannot be read or holds a wrong key or value.
-    """
+    """Read a YAML file; the data that it names need not be there."""
     return parse_config(model, read_config_file(path, command_of(model)), source=str(path), of_a_run=True)
 
 
-def dump_config(config: BaseModel) -> str:
+def dump_config(config: Section) -> str:
     """A config as a YAML file that ``--config`` takes; transient knobs are left out."""
     import yaml
 
@@ -60,7 +68,7 @@ def dump_config(config: BaseModel) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-def stored_values(config: BaseModel) -> dict[str, Any]:
+def stored_values(config: Section) -> dict[str, Any]:
     """The values of a config by section and key, of its stored knobs."""
     values = config.model_dump(mode="json")
     tree: dict[str, Any] = {}
@@ -69,12 +77,12 @@ def stored_values(config: BaseModel) -> dict[str, Any]:
     return tree
 
 
-def stored_knobs(config: BaseModel) -> list[Knob]:
+def stored_knobs(config: Section) -> list[Knob]:
     """All but the transient ones and those of what was not chosen.
 
     A package that brings such a section may be gone when the values are read.
     """
-    chosen = look_up(config.model_dump(), getattr(config, "CHOICE", None) or ())
+    chosen = look_up(config.model_dump(), config.CHOICE or ())
     others = {name for name in alternatives(type(config)) if name != chosen}
     return [knob for knob in knobs_of(type(config)) if not knob.transient and knob.path[0] not in others]
 
@@ -87,7 +95,6 @@ def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, 
 
     Raises:
         RunError: if the folder holds no configuration.
-        UsageError: if it has a wrong key or value, or is another command's.
     """
     file = folder / "config.yaml"
     if not file.is_file():
@@ -140,7 +147,7 @@ def parse_config(
         raise UsageError(line, option=first.option, value=first.value) from error
 
 
-def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str, Knob]:
+def chosen_knobs(model: type[Section], *values: Mapping[str, Any]) -> dict[str, Knob]:
     """Every knob by its name; where several alternatives have one of that name, that of the one that is chosen.
 
     Args:
@@ -154,29 +161,25 @@ def chosen_knobs(model: type[BaseModel], *values: Mapping[str, Any]) -> dict[str
     return knobs
 
 
-def _chosen(model: type[BaseModel], *values: Mapping[str, Any]) -> str | None:
+def _chosen(model: type[Section], *values: Mapping[str, Any]) -> str | None:
     """The alternative that is chosen; None for a model without any."""
-    section, name = getattr(model, "CHOICE", None) or ("", "")
-    chosen = (word for some in values if isinstance(word := some.get(name), str) and word in alternatives(model))
-    default = (knob.info.get_default() for knob in knobs_of(model) if knob.path == (section, name))
-    return next(chosen, None) or next(default, None)
+    if model.CHOICE is None:
+        return None
+    default = next(knob.info.get_default() for knob in knobs_of(model) if knob.path == model.CHOICE)
+    words = (some.get(model.CHOICE[1]) for some in values)
+    return next((word for word in words if isinstance(word, str) and word in alternatives(model)), default)
 
 
-def choices(model: type[BaseModel], tree: Mapping[str, Any]) -> Mapping[str, Any]:
+def choices(model: type[Section], tree: Mapping[str, Any]) -> Mapping[str, Any]:
     """The section of a file that holds the choice between alternatives."""
-    section, _ = getattr(model, "CHOICE", None) or ("", "")
-    found = tree.get(section)
+    found = tree.get(model.CHOICE[0]) if model.CHOICE else None
     return found if isinstance(found, Mapping) else {}
 
 
-def in_sections(model: type[BaseModel], tree: Mapping[str, Any], *, source: str = "") -> dict[str, Any]:
-    """A copy with keys of older files where they belong now, and keys that stand in no section in theirs.
-
-    Raises:
-        UsageError: if several sections have such a key.
-    """
-    copy: dict[str, Any] = _copy(dict(tree))
-    for old, new in _moved(model).items():
+def in_sections(model: type[Section], tree: Mapping[str, Any], *, source: str = "") -> dict[str, Any]:
+    """A copy with keys of older files where they belong now, and keys that stand in no section in theirs."""
+    copy = deepcopy(dict(tree))
+    for old, new in model.MOVED.items():
         section, _, name = old.partition(".")
         if isinstance(copy.get(section), dict) and name in copy[section]:
             put(copy, tuple(new.split(".")), copy[section].pop(name))
@@ -187,12 +190,7 @@ def in_sections(model: type[BaseModel], tree: Mapping[str, Any], *, source: str 
     return copy
 
 
-def _moved(model: type[BaseModel]) -> Mapping[str, str]:
-    moved: Mapping[str, str] = getattr(model, "MOVED", {})
-    return moved
-
-
-def key_of(model: type[BaseModel], key: str, *values: Mapping[str, Any], source: str) -> Knob:
+def key_of(model: type[Section], key: str, *values: Mapping[str, Any], source: str) -> Knob:
     """The knob of a key, ``training.epochs``, or ``epochs`` where one section has it or that of the chosen alternative.
 
     Args:
@@ -203,26 +201,20 @@ def key_of(model: type[BaseModel], key: str, *values: Mapping[str, Any], source:
         UsageError: if there is none, or several could be meant.
     """
     knobs = {knob.path: knob for knob in knobs_of(model)}
-    path = tuple(_moved(model).get(key, key).split("."))
+    path = tuple(model.MOVED.get(key, key).split("."))
     if path in knobs:
         return knobs[path]
     if path[0] in model.model_fields and len(path) == 1:
-        raise UsageError(
-            f"{source}: is a section", f"name one of its keys, as {next(_keys(knobs, path[0]))}", option=key
-        )
+        first = next(knob.key for knob in knobs.values() if knob.path[0] == key)
+        raise UsageError(f"{source}: is a section", f"name one of its keys, as {first}", option=key)
     named = [knob for knob in knobs.values() if knob.name == key]
     if not named:
         raise UsageError(f"{source}: no such key", _nearest_key(path, knobs), option=key)
     knob = chosen_knobs(model, *values)[key]
     if len(named) > 1 and knob.path[0] != _chosen(model, *values):
-        raise UsageError(
-            f"{source}: could be {' or '.join(knob.key for knob in named)}", "write the whole key", option=key
-        )
+        keys = " or ".join(knob.key for knob in named)
+        raise UsageError(f"{source}: could be {keys}", "write the whole key", option=key)
     return knob
-
-
-def _keys(knobs: Mapping[KeyPath, Knob], section: str) -> Iterator[str]:
-    return (knob.key for path, knob in knobs.items() if path[0] == section)
 
 
 class _Problem(NamedTuple):
@@ -282,49 +274,18 @@ def _own_words(problem: ErrorDetails) -> str:
 
 
 def _nearest_key(place: KeyPath, knobs: Mapping[KeyPath, Knob]) -> str:
-    keys = {knob.key: knob for knob in knobs.values()}
     sections = {".".join(path[:depth]) for path in knobs for depth in range(1, len(path))}
-    moved = [key for key, knob in keys.items() if knob.name == place[-1]]  # right name, wrong section
     siblings = [".".join(path) for path in knobs if path[:-1] == place[:-1]]
+
+    def named(name: str) -> list[str]:
+        return [knob.key for knob in knobs.values() if knob.name == name]
+
     close = (
-        moved
+        named(place[-1])  # right name, wrong section
         or get_close_matches(".".join(place), siblings, n=1)
-        or get_close_matches(".".join(place), [*keys, *sections], n=1)
-        or [knobs[path].key for path in knobs if path[-1] in get_close_matches(place[-1], [p[-1] for p in knobs], n=1)]
+        or get_close_matches(".".join(place), [*map(".".join, knobs), *sections], n=1)
+        or [key for name in get_close_matches(place[-1], [path[-1] for path in knobs], n=1) for key in named(name)]
     )
     if close:
         return f"did you mean {close[0]!r}?"
     return f"choose from {', '.join(siblings or sorted(sections))}"
-
-
-def _copy(tree: Any) -> Any:
-    return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file: sections of keys.
-
-    Raises:
-        UsageError: if it cannot be read, or holds something else.
-    """
-    import yaml
-
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{path}{place}: not YAML ({error.problem})", path=path, option="config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})", path=path, option="config") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", path=path, option="config") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UsageError(
-            f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`",
-            path=path,
-            option="config",
-        )
-    return tree

@@ -6,7 +6,7 @@ import ast
 import inspect
 import sys
 import types
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
@@ -71,7 +71,7 @@ class Values:
         if parts and self.range:
             parts[-1] += f" with {self.range}"
         if self.choices:
-            parts.append(f"{'one of ' if len(self.choices) > 1 else ''}{', '.join(map(str, self.choices))}")
+            parts.append(("one of " if len(self.choices) > 1 else "") + ", ".join(map(str, self.choices)))
         text = " or ".join(parts)
         if self.length is not None:
             return f"{self.length} values, each {text}"
@@ -126,7 +126,7 @@ class Knob:
 
     @property
     def is_argument(self) -> bool:
-        """Whether it has no option."""
+        """Tell whether it has no option."""
         mark = self.marker(Positional)
         return mark is not None and not mark.named
 
@@ -209,13 +209,20 @@ def _collect(values: Values, annotation: Any, facts: Collection[Any]) -> None:
         values.kinds.append(_SCALARS.get(annotation, "text"))
 
 
-def knobs_of(model: type[BaseModel], path: KeyPath = ()) -> Iterator[Knob]:
-    """Walk a config model depth first, in the order its fields are written."""
+def knobs_of(model: type[BaseModel]) -> tuple[Knob, ...]:
+    """Knobs of a config model, depth first, in the order its fields are written."""
+    return _knobs_below(model, ())
+
+
+@cache
+def _knobs_below(model: type[BaseModel], path: KeyPath) -> tuple[Knob, ...]:
+    found: list[Knob] = []
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from knobs_of(info.annotation, (*path, name))
+            found += _knobs_below(info.annotation, (*path, name))
         else:
-            yield Knob((*path, name), info, model)
+            found.append(Knob((*path, name), info, model))
+    return tuple(found)
 
 
 def attribute_docstring(owner: type, name: str) -> str:

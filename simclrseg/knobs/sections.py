@@ -36,12 +36,11 @@ def composed(base: type[Whole], sections: FolderRegistry) -> type[Whole]:
     return create_model(name, __base__=base, __module__=base.__module__, __doc__=base.__doc__, **fields)
 
 
-def alternatives(model: type[BaseModel]) -> tuple[str, ...]:
+def alternatives(model: type[Section]) -> tuple[str, ...]:
     """The sections of a whole config of which a knob chooses one; none where no knob does."""
-    choice = getattr(model, "CHOICE", None)
-    if choice is None:
+    if model.CHOICE is None:
         return ()
-    section, knob = choice
+    section, knob = model.CHOICE
     owner: Any = model.model_fields[section].annotation
     return next(tuple(fact) for fact in owner.model_fields[knob].metadata if isinstance(fact, Registry))
 

@@ -20,14 +20,11 @@ BEGUN_IN = "begun_in"
 """Key of the same: the folder that the run was begun in, or None."""
 
 
-@dataclass(frozen=True)
 class Flag:
     """Other spellings of an option, such as ``-o``."""
 
-    names: tuple[str, ...]
-
     def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+        self.names = names
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def _content(text: str, info: ValidationInfo, read: Callable[[str], str]) -> str
 
 
 def of_a_run(info: ValidationInfo) -> bool:
-    """Whether the value is what a run was made with: its data may have gone since, and may not be needed."""
+    """Tell whether the value is what a run was made with: its data may have gone since, and may not be needed."""
     return bool(info.context and info.context.get(OF_A_RUN))
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 import typer
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, model_validator
 
 from simclrseg.cli.options import CommandGroup, command
+from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import Completes, Flag, Positional, Transient
 from simclrseg.registry import Registry
 
@@ -20,10 +21,6 @@ def _even(value: int) -> int:
     if value % 2:
         raise ValueError(f"{value} is odd")
     return value
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Data(Section):
@@ -106,20 +103,27 @@ received: list[Any] = []
 
 
 def train(config) -> None:
-    """Train something."""
+    """Train something.
+
+    simclrseg train -d a
+    simclrseg train -d b --epochs 3
+    """
     received.append(config)
 
 
 def look(config) -> None:
-    """Look at something."""
+    """Look at something.
+
+    simclrseg look a.jpg
+    """
     received.append(config)
 
 
 # the annotations are set by hand: here the models are not those of simclrseg.config
 train.__annotations__["config"] = TrainConfig
 look.__annotations__["config"] = LookConfig
-command(app, examples=("simclrseg train -d a", "simclrseg train -d b --epochs 3"))(train)
-command(app, examples=("simclrseg look a.jpg",))(look)
+command(app)(train)
+command(app)(look)
 
 
 def run(*args: str) -> Any:
