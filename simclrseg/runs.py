@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -285,6 +284,8 @@ def source_commit() -> str | None:
     folder = Path(__file__).parents[1]
     if not (folder / ".git").exists():
         return None
+    import subprocess  # which a shell that completes need not wait for
+
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5

@@ -204,12 +204,10 @@ def _print_table(
 
 
 def _is_number(text: str) -> bool:
-    if text in {"", "-"}:
-        return True
     try:
         float(text)
     except ValueError:
-        return False
+        return text in {"", "-"}
     return True
 
 

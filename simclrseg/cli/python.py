@@ -1,4 +1,7 @@
-"""The commands from Python: what ``import simclrseg`` offers. The flags are keywords, the results objects."""
+"""The commands from Python: what ``import simclrseg`` offers.
+
+The flags are keywords, the results objects, and what the command line says in one line is a ``SimclrsegError``.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,6 @@ def pretrain(**knobs: Any) -> TrainedRun:
 
     Args:
         knobs: the options of ``simclrseg pretrain``, as ``dataset="photos/", backbone="resnet18", epochs=50``.
-
-    Raises:
-        SimclrsegError: as the command does.
     """
     from simclrseg.commands.pretrain import pretrain as run
 
@@ -63,9 +63,6 @@ def finetune(**knobs: Any) -> TrainedRun:
 
     Args:
         knobs: the options of ``simclrseg finetune``, as ``dataset="labelled/", pretrained=run, data_ratio=0.5``.
-
-    Raises:
-        SimclrsegError: as the command does.
     """
     from simclrseg.commands.finetune import finetune as run
 
@@ -85,9 +82,6 @@ def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
     Args:
         models: runs or exported files; the newest run by default.
         knobs: the options of the command.
-
-    Raises:
-        SimclrsegError: as the command does.
     """
     from simclrseg.commands.evaluate import evaluate as run
 
@@ -105,9 +99,6 @@ def load_model(
         model: a run by name or folder, or an ONNX file; the newest run by default.
         device: ``auto``, ``cpu`` or ``cuda``.
         runs: folder of all runs.
-
-    Raises:
-        SimclrsegError: if there is no such model, or it cannot be opened there.
     """
     from simclrseg.commands.predict import find_model
     from simclrseg.inference.model import LoadedModel

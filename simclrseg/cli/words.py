@@ -53,9 +53,6 @@ def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
 
     Args:
         words: what Typer read, by name of the parameter; None or empty where an option was not given.
-
-    Raises:
-        UsageError: for what cannot be; one line names what was typed.
     """
     typed = _read(model, words)
     return parse_config(
@@ -144,11 +141,10 @@ def _read(model: type[Section], words: Mapping[str, Any]) -> Typed:
 def _options(knobs: Mapping[str, Knob], words: Mapping[str, Any]) -> Iterator[tuple[Knob, Any, str]]:
     """Options and arguments that were given: knob, value, and how messages call it."""
     for knob in knobs.values():
-        for name, called in (
-            (argument_name(knob), knob.argument),
-            (knob.name, None if knob.is_argument else knob.flag),
-        ):
-            if called is not None and (word := words.get(name)) not in (None, (), []):
+        argument = {argument_name(knob): knob.argument} if knob.argument else {}
+        names = argument | {knob.name: knob.flag}
+        for name, called in names.items():
+            if (word := words.get(name)) not in (None, (), []):
                 yield knob, _value(knob, word), called.strip("[].")
 
 

@@ -8,7 +8,7 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -69,7 +69,7 @@ def dump_config(config: Section) -> str:
 
 
 def stored_values(config: Section) -> dict[str, Any]:
-    """The values of a config by section and key, of its stored knobs."""
+    """Values by section and key, of the stored knobs."""
     values = config.model_dump(mode="json")
     tree: dict[str, Any] = {}
     for knob in stored_knobs(config):
@@ -142,9 +142,9 @@ def parse_config(
         return model.model_validate(merged, context={OF_A_RUN: of_a_run, BEGUN_IN: begun_in})
     except ValidationError as error:
         typed = {path: knobs[path].flag for path in given} | dict(names or {})
-        first, *others = _problems(error, knobs, source, typed)
-        line = "; ".join([first.line, *(problem.line for problem in others)])
-        raise UsageError(line, option=first.option, value=first.value) from error
+        problems = _problems(error, knobs, source, typed)
+        first = problems[0]
+        raise UsageError("; ".join(map(str, problems)), option=first.option, value=first.value) from error
 
 
 def chosen_knobs(model: type[Section], *values: Mapping[str, Any]) -> dict[str, Knob]:
@@ -217,42 +217,40 @@ def key_of(model: type[Section], key: str, *values: Mapping[str, Any], source: s
     return knob
 
 
-class _Problem(NamedTuple):
-    line: str
-    option: str | None
-    value: Any = None
-
-
 def _problems(
     error: ValidationError, knobs: Mapping[KeyPath, Knob], source: str, typed: Mapping[KeyPath, str]
-) -> list[_Problem]:
-    found: dict[Any, _Problem] = {}  # by knob: a union reports each of its members
+) -> list[UsageError]:
+    found: dict[Any, UsageError] = {}  # by knob: a union reports each of its members
+    missing: set[Any] = set()
     prefix = f"{source}: " if source else ""
     for problem in error.errors(include_url=False):
         place = tuple(str(part) for part in problem["loc"])
-        path = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in knobs), None)
-        if path is not None:
+        path = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in knobs), place)
+        if path in knobs:
             knob = knobs[path]
-            name = typed.get(path, f"{prefix}{knob.key}")
+            if problem["type"] == "missing":
+                missing.add(path)
             if path not in found or problem["type"] == "value_error":  # our own validators say it best
-                found[path] = _Problem(_wrong_value(name, knob, problem), knob.name, problem["input"])
+                line = _wrong_value(typed.get(path, f"{prefix}{knob.key}"), knob, problem)
+                found[path] = UsageError(line, option=knob.name, value=problem["input"])
         elif problem["type"] == "extra_forbidden":
             line = f"{prefix}unknown key {'.'.join(place)!r}: {_nearest_key(place, knobs)}"
-            found[place] = _Problem(line, place[-1], problem["input"])
+            found[place] = UsageError(line, option=place[-1], value=problem["input"])
         elif problem["type"] in {"model_type", "model_attributes_type"}:
             keys = ", ".join(path[-1] for path in knobs if path[:-1] == place)
-            found[place] = _Problem(f"{prefix}{'.'.join(place)} must hold keys: {keys}", place[-1], problem["input"])
+            line = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
+            found[place] = UsageError(line, option=place[-1], value=problem["input"])
         else:  # a rule across several knobs, which begins with the name of one
             line = _own_words(problem)
             about = next((knob.name for knob in knobs.values() if re.match(rf"{knob.name}\b", line)), None)
-            found[place] = _Problem(("" if typed else prefix) + line, about)
-    missing = [path for path in found if path in knobs and found[path].line == _missing(knobs[path])]
+            found[place] = UsageError(("" if typed else prefix) + line, option=about)
     return [found[path] for path in sorted(found, key=missing.__contains__)]  # a misspelt key says more
 
 
 def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
     if problem["type"] == "missing":
-        return _missing(knob)
+        remedy = "" if knob.is_argument else " (or --config)"
+        return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}"
     value = problem["input"]
     if problem["type"] == "value_error" and not knob.values.choices:
         return f"{name}: {_own_words(problem)}"
@@ -262,11 +260,6 @@ def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
     elif problem["type"] == "string_type" and not isinstance(value, list | dict):
         hint = "; put it in quotes"
     return f"{name} {value!r}: must be {knob.values.in_words()}{hint}"
-
-
-def _missing(knob: Knob) -> str:
-    remedy = "" if knob.is_argument else " (or --config)"
-    return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}"
 
 
 def _own_words(problem: ErrorDetails) -> str:

@@ -103,7 +103,7 @@ class Knob:
     @property
     def help(self) -> str:
         """The docstring below the field, and what tables add."""
-        text = self.info.description or attribute_docstring(self.section, self.name)
+        text = attribute_docstring(self.section, self.name)
         return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))]).rstrip()
 
     @cached_property
