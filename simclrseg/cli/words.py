@@ -47,6 +47,17 @@ class Typed:
     names: dict[KeyPath, str] = field(default_factory=dict)
     run: runs.Run | None = None
 
+    def config(self, model: type[Section], *, of_a_run: bool, begun_in: Path | None = None) -> Section:
+        return parse_config(
+            model,
+            self.tree,
+            source=self.source,
+            given=self.given,
+            names=self.names,
+            of_a_run=of_a_run,
+            begun_in=begun_in,
+        )
+
 
 def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
     """Build the config of a command.
@@ -55,15 +66,8 @@ def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
         words: what Typer read, by name of the parameter; None or empty where an option was not given.
     """
     typed = _read(model, words)
-    return parse_config(
-        model,
-        typed.tree,
-        source=typed.source,
-        given=typed.given,
-        names=typed.names,
-        of_a_run=typed.run is not None,
-        begun_in=typed.run.begun_in if typed.run else None,
-    )
+    run = typed.run
+    return typed.config(model, of_a_run=run is not None, begun_in=run.begun_in if run else None)
 
 
 def print_config(model: type[Section], words: Mapping[str, Any]) -> str:
@@ -77,14 +81,8 @@ def print_config(model: type[Section], words: Mapping[str, Any]) -> str:
         for knob in knobs_of(model)
         if knob.info.is_required() and knob.path not in typed.given and look_up(typed.tree, knob.path) is None
     }
-    config = parse_config(
-        model,
-        typed.tree,
-        source=typed.source,
-        given=typed.given | missing,
-        names=typed.names,
-        of_a_run=bool(missing),  # which nothing is asked of
-    )
+    typed.given |= missing
+    config = typed.config(model, of_a_run=bool(missing))  # which nothing is asked of
     command = command_of(model)
     return "\n".join([f"# simclrseg {command} --config FILE", f"command: {command}", *_explained(config, missing)])
 

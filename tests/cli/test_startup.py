@@ -79,5 +79,12 @@ def test_the_options_of_a_command_are_completed_without_typer():
         assert not {"typer", "rich", "yaml"} & modules_after(**completing(f"simclrseg pretrain {words}"))
 
 
+@pytest.mark.parametrize("words", ["", "simclrseg finetune --pretrained "])
+def test_the_packages_there_are_need_not_be_listed(words):
+    """As importlib.metadata does, and what Typer and pydantic build validators with."""
+    modules = modules_after(**completing(words)) if words else modules_after("pretrain", "--help")
+    assert not {"importlib.metadata", "typer._adapters"} & modules
+
+
 def test_help_of_all_commands_reads_no_config_model():
     assert not {"pydantic", "simclrseg.config"} & modules_after("--help")
