@@ -1,6 +1,7 @@
 """Contents of an exported file: inputs, outputs and metadata. Never imports torch.
 
-A reader's errors begin with a verb, for the file's name stands before them; metadata are empty in a file of others.
+A reader raises ModelFileError for what is no such file that can be read, beginning with a verb, for the file's name
+stands before it. Metadata are empty in a file of others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ Facts = dict[str, Any]
 
 
 def read_onnx(path: Path) -> Facts:
-    """Raises ModelFileError if it is no ONNX file that can be read."""
     try:
         model = onnx.load(path, load_external_data=False)
         if not model.graph.output:  # arbitrary bytes may parse
@@ -48,7 +48,6 @@ def _tensor(value: onnx.ValueInfoProto) -> Facts:
 
 
 def read_program(path: Path) -> Facts:
-    """Raises ModelFileError if it is no torch.export program that can be read."""
     try:
         with zipfile.ZipFile(path) as file:
             entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
@@ -59,7 +58,6 @@ def read_program(path: Path) -> Facts:
 
 
 def read_weights(path: Path) -> Facts:
-    """Raises ModelFileError if it is no safetensors file that can be read."""
     try:
         with safetensors.safe_open(path, framework="np") as file:
             header, tensors = file.metadata() or {}, len(file.keys())
@@ -69,10 +67,6 @@ def read_weights(path: Path) -> Facts:
 
 
 def _ours(header: dict[str, str], prefix: str) -> Facts:
-    """The metadata as plain values; nothing where the file was not made by this tool.
-
-    Raises:
-        ModelFileError: if they are ours but cannot be read.
-    """
+    """The metadata as plain values; nothing where the file was not made by this tool."""
     metadata = ModelMetadata.from_strings(header, prefix)
     return {} if metadata is None else metadata.model_dump(mode="json")

@@ -15,15 +15,16 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What is computed in integers. Preprocessing, normalisation layers, activations with curves and the last layers stay
 # in float32: they are cheap there, and their rounding costs most.
-INTEGER = ("Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool", "Concat", "Resize")
+INTEGER = (*WEIGHTED, "Add", "Relu", "MaxPool", "Concat", "Resize")
 DECISIONS = frozenset({"Sigmoid", "Softmax", "ArgMax", "Greater"})
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a float32 file becomes one of another precision.
+    """A way to make of a float32 file one of another precision.
 
     Attributes:
         convert: rewrites the file in its place; calibration is batches of photos (N, H, W, bands) as the file takes.
@@ -34,9 +35,6 @@ class Precision:
     convert: Callable[[Path, Sequence[np.ndarray]], None]
     exact: bool = False
     calibrated: bool = False
-
-    def __call__(self, path: Path, calibration: Sequence[np.ndarray] = ()) -> None:
-        self.convert(path, calibration)
 
 
 def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
@@ -92,6 +90,7 @@ def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
         prepared = Path(folder, "prepared.onnx")
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
+        last = max(place for place, node in enumerate(graph.node) if node.op_type in WEIGHTED)
         quantize_static(
             prepared,
             path,
@@ -102,7 +101,7 @@ def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *_last_layers(graph))],
+            nodes_to_exclude=[node.name for node in (*_preprocessing(graph), *graph.node[last:])],
         )
 
 
@@ -118,16 +117,10 @@ def _preprocessing(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Nodes between the photo and the first layer with weights to multiply."""
     nodes, reached = [], {"image"}
     for node in graph.node:  # in the order of computation
-        if node.op_type not in ("Conv", "Gemm", "MatMul", "Shape") and reached & set(node.input):
+        if node.op_type not in (*WEIGHTED, "Shape") and reached & set(node.input):
             reached |= set(node.output)
             nodes.append(node)
     return nodes
-
-
-def _last_layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The last layer with weights and what follows it."""
-    weighted = [place for place, node in enumerate(graph.node) if node.op_type in ("Conv", "Gemm", "MatMul")]
-    return list(graph.node[weighted[-1] :]) if weighted else []
 
 
 FP32 = Precision(lambda path, calibration: None, exact=True)

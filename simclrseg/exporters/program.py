@@ -1,6 +1,6 @@
 """A trained network as an ExportedProgram, for PyTorch without this tool and for its compilers.
 
-The program takes and gives what the ONNX file does (exporters/onnx.py), but H and W are multiples of 32 from 64 on:
+The program takes and gives what the ONNX file does (graphs.py), but H and W are multiples of 32 from 64 on:
 PyTorch cannot export the padding for other sizes. ``torch.export.load(path).module()`` runs it.
 """
 
@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from simclrseg.errors import GateError
-from simclrseg.exporters.onnx import GRAPHS, INPUTS, answer_of, pixel_type, portable, quietly
+from simclrseg.exporters.graphs import GRAPHS, INPUT, STRIDE, pixel_type, portable
+from simclrseg.exporters.onnx import quietly
 from simclrseg.exporters.tracing import traceable
-from simclrseg.exporters.verification import STRIDE, Agreement, check_exact, compare
+from simclrseg.exporters.verification import Agreement, answer_of, check_exact, compare
 from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.files import replacing
 
@@ -36,18 +37,13 @@ def export_program(
 ) -> Agreement:
     """Write the network as one ``.pt2`` file with its preprocessing and metadata, if it passes a check.
 
-    Args: as ``export_onnx``.
-
-    Raises:
-        GateError: if the network cannot be exported, or the file and the network disagree; there is no file then.
-        OutputError: if the file cannot be written.
+    Arguments and errors are those of ``export_onnx``.
     """
     log.info(f"exporting {path.name} and comparing it with the network, which can take minutes")
     network = portable(model, metadata)
     shape = fixed_shape or ("batch", f"{STRIDE}*rows", f"{STRIDE}*columns")
-    example = torch.zeros(
-        *(fixed_shape or (2, 3 * STRIDE, 4 * STRIDE)), metadata.in_channels, dtype=pixel_type(metadata)
-    )
+    traced = fixed_shape or (2, 3 * STRIDE, 4 * STRIDE)
+    example = torch.from_numpy(np.zeros((*traced, metadata.in_channels), pixel_type(metadata)))
     sizes: dict[int, object] = {
         0: torch.export.Dim("batch"),
         1: STRIDE * torch.export.Dim("rows", min=2),
@@ -56,7 +52,7 @@ def export_program(
     try:
         with quietly(), traceable(network, metadata.image_size) as twin:
             program = torch.export.export(
-                twin, (example,), dynamic_shapes={INPUTS[0]: None if fixed_shape else sizes}, strict=False
+                twin, (example,), dynamic_shapes={INPUT: None if fixed_shape else sizes}, strict=False
             )
     except Exception as error:  # torch raises about anything for what it cannot trace
         reason = " ".join(str(error).split())[:200]
@@ -77,17 +73,11 @@ def export_program(
 
 def _save(program: torch.export.ExportedProgram, path: Path, metadata: ModelMetadata, shape: Sequence[object]) -> None:
     """Write the program, and beside it in the file what ``export --inspect`` prints, which needs no PyTorch then."""
-    ids = [*shape[:3]]
-    tensors = {
-        "inputs": [
-            {
-                "name": INPUTS[0],
-                "type": str(pixel_type(metadata)).removeprefix("torch."),
-                "shape": [*ids, metadata.in_channels],
-            }
-        ],
-        "outputs": GRAPHS[metadata.task].described(metadata, ids),
+    pixels = np.dtype(pixel_type(metadata)).name
+    facts = {
+        "inputs": [{"name": INPUT, "type": pixels, "shape": [*shape, metadata.in_channels]}],
+        "outputs": GRAPHS[metadata.task].described(metadata, [*shape]),
+        "metadata": metadata.model_dump(mode="json"),
     }
-    text = json.dumps({**tensors, "metadata": metadata.model_dump(mode="json")}, indent=1)
     with quietly():
-        torch.export.save(program, path, extra_files={PROGRAM_ENTRY: text})
+        torch.export.save(program, path, extra_files={PROGRAM_ENTRY: json.dumps(facts, indent=1)})

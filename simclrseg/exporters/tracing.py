@@ -43,7 +43,7 @@ def traceable(network: nn.Module, image_size: int) -> Iterator[nn.Module]:
 
 
 def pads_by_size(model: nn.Module) -> bool:
-    """Whether a network has TensorFlow's "same" padding, which follows from a map's size."""
+    """Tell whether a network has TensorFlow's "same" padding, which follows from a map's size."""
     return any(isinstance(module, _SAME) for module in model.modules())
 
 

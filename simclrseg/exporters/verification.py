@@ -1,7 +1,4 @@
-"""Does an exported file say the same as the network? Both get the same pictures, and their answers are compared.
-
-Shapes: N pictures of H x W pixels; C classes. What both give is (probability, ids), as exporters/onnx.py has it.
-"""
+"""Does an exported file say the same as the network? Both get the same pictures, and their answers are compared."""
 
 from __future__ import annotations
 
@@ -9,23 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import nn
 
 from simclrseg.errors import GateError
+from simclrseg.exporters.graphs import pixel_type
 from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 
-STRIDE = 32  # encoders halve the picture five times
-MINIMUM_AGREEMENT = 0.999  # share of the pixels
+MINIMUM_AGREEMENT = 0.999  # share of the pixels, or of the pictures whose labels are compared
 MAXIMUM_DIFFERENCE = 1e-2  # in probability; the rounding of a network after two steps of training reached 0.002
 MAXIMUM_CHANGE = 0.001  # of the IoU
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(N, H, W, bands) -> probability and ids, as graphs.py has them."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an exported file and the network agree.
+    """Agreement of an exported file and the network.
 
     Attributes:
         mask: share of the pixels with the same mask value; of a classifier, share of the pictures with the same label.
@@ -50,35 +50,37 @@ class Agreement:
 
     def __str__(self) -> str:
         if self.labels:
+            agree = f"labels agree on {self.mask:.1%} of {self.pictures} pictures"
             photos = f"other labels for {self.change:.1%} of {self.photos} photos" if self.photos else "without photos"
-            return (
-                f"labels agree on {self.mask:.1%} of {self.pictures} pictures, "
-                f"probabilities to {self.probability:.1e}; {photos}"
-            )
-        return (
-            f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures, "
-            f"probabilities to {self.probability:.1e}; {self._iou()}"
-        )
-
-    def _iou(self) -> str:
-        if self.change is None:
-            return "IoU not measured, for there are no photos"
-        if self.against == "network":
-            return f"IoU changes by at most {self.change:.4f} on {self.photos} photos (they have no masks)"
-        return f"IoU changes by {self.change:.4f} on {self.photos} photos"
+        else:
+            agree = f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures"
+            if self.change is None:
+                photos = "IoU not measured, for there are no photos"
+            elif self.against == "network":
+                photos = f"IoU changes by at most {self.change:.4f} on {self.photos} photos (they have no masks)"
+            else:
+                photos = f"IoU changes by {self.change:.4f} on {self.photos} photos"
+        return f"{agree}, probabilities to {self.probability:.1e}; {photos}"
 
     def facts(self) -> dict[str, float | int | str]:
         """The result of the check, for the file's metadata."""
-        what = "label" if self.labels else "mask"
-        facts: dict[str, float | int | str] = {
-            f"{what}_agreement": self.mask,
-            "probability_difference": self.probability,
-        }
-        if self.labels and self.change is not None:
-            return facts | {"labels_changed": self.change, "photos": self.photos}
+        agreement, change = ("label_agreement", "labels_changed") if self.labels else ("mask_agreement", "iou_change")
+        facts: dict[str, float | int | str] = {agreement: self.mask, "probability_difference": self.probability}
         if self.change is not None:
-            facts |= {"iou_change": self.change, "photos": self.photos, "iou_against": self.against}
+            facts |= {change: self.change, "photos": self.photos}
+            facts |= {} if self.labels else {"iou_against": self.against}
         return facts
+
+
+def answer_of(network: nn.Module) -> Answer:
+    """The network as a function of arrays."""
+
+    def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            probability, ids = network(torch.from_numpy(images))
+        return probability.numpy(), ids.numpy()
+
+    return answer
 
 
 def compare(
@@ -95,9 +97,6 @@ def compare(
         batches: (N, H, W) of the generated pictures; the photos take the first of them, and are squashed to its size.
         photos: (H, W, bands) each.
         truths: for each photo its mask (H, W), 255 where it does not count; or none at all.
-
-    Raises:
-        GateError: if the two give arrays of different shapes, or other masks than (N, H, W).
     """
     same = pixels = changed = 0
     labels = False  # a class for a whole picture
@@ -149,12 +148,7 @@ def compare(
 
 
 def check_exact(agreement: Agreement) -> None:
-    """Hold a file that computes as the network does to what rounding explains.
-
-    Raises:
-        GateError: if masks agree on less than 99.9 % of the pixels (labels, of the pictures), a probability differs by
-            more than 0.01, or the IoU changes by more than 0.001.
-    """
+    """Hold a file that computes as the network does to what rounding explains."""
     if (
         agreement.mask < MINIMUM_AGREEMENT
         or agreement.probability > MAXIMUM_DIFFERENCE
@@ -167,12 +161,7 @@ def check_exact(agreement: Agreement) -> None:
 
 
 def check_rounded(agreement: Agreement, tolerance: float) -> None:
-    """Hold a file of lower precision to the IoU that it may cost.
-
-    Raises:
-        GateError: if the IoU, or the share of labels, changes by more than ``tolerance`` or was not measured, or an
-            answer is no number.
-    """
+    """Hold a file of lower precision to the change of the IoU, or of the share of labels, that it may cost."""
     if not np.isfinite(agreement.probability):
         raise GateError(f"the exported model gives values that are no numbers: {agreement}", "take another --precision")
     if agreement.change is None:
@@ -195,13 +184,10 @@ def in_batches(photos: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Ite
 def generated(batches: Sequence[tuple[int, int, int]], metadata: ModelMetadata) -> Iterator[np.ndarray]:
     """Pictures to compare on where there are no photos: (N, H, W, bands) uint8 or uint16 for each (N, H, W)."""
     generator = np.random.default_rng(0)
-    full = metadata.full_scale
-    pixel = np.uint8 if full <= 255 else np.uint16
     for count, height, width in batches:
         # large spots of colour rather than noise, which all networks see as the same grey
-        coarse = generator.integers(
-            0, full + 1, (count, height // 8 + 1, width // 8 + 1, metadata.in_channels), dtype=pixel
-        )
+        spots = (count, height // 8 + 1, width // 8 + 1, metadata.in_channels)
+        coarse = generator.integers(0, metadata.full_scale, spots, pixel_type(metadata), endpoint=True)
         yield coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
 
 

@@ -18,7 +18,6 @@ def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> Non
 
     Raises:
         GateError: if they do not; there is no file then.
-        OutputError: if the file cannot be written.
     """
     state = portable(model.state_dict())
     with replacing(path) as temporary:

@@ -17,7 +17,8 @@ import torch
 
 from simclrseg.commands.export import exported_run, photos_for
 from simclrseg.config.export import ExportConfig
-from simclrseg.exporters.onnx import export_onnx, portable
+from simclrseg.exporters.graphs import portable
+from simclrseg.exporters.onnx import export_onnx
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet, load_segmenter

@@ -16,7 +16,8 @@ from torch import nn
 from simclrseg.errors import GateError
 from simclrseg.exporters import EXPORTERS
 from simclrseg.exporters import onnx as exporter
-from simclrseg.exporters.onnx import Deploy, export_onnx, shapes_to_check
+from simclrseg.exporters.graphs import Deploy
+from simclrseg.exporters.onnx import export_onnx, shapes_to_check
 from simclrseg.images.decode import list_images, read_image
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simclrseg.exporters.onnx import Deploy
+from simclrseg.exporters.graphs import Deploy
 from simclrseg.exporters.program import export_program
 from tests.exporters.small import described, small
 

@@ -15,8 +15,8 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 
-from simclrseg.exporters.classification import DeployClassifier
-from simclrseg.exporters.onnx import Deploy, export_onnx
+from simclrseg.exporters.graphs import Deploy, DeployClassifier
+from simclrseg.exporters.onnx import export_onnx
 from simclrseg.exporters.tracing import traceable
 from tests.exporters.small import described
 
