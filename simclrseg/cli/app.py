@@ -19,7 +19,7 @@ from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.errors import GateError, Interrupted, SimclrsegError, Terminated, UsageError
 from simclrseg.system.files import UNWRITABLE, output_error
-from simclrseg.system.stopping import INTERRUPTED, terminable
+from simclrseg.system.signals import INTERRUPTED, terminable
 
 if TYPE_CHECKING:
     from simclrseg.config.evaluate import EvaluateConfig

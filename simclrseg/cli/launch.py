@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from simclrseg.errors import UsageError
-from simclrseg.system.stopping import HANGUP
+from simclrseg.system.signals import HANGUP
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
 

@@ -53,7 +53,7 @@ def local_world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes files and lines: the first does, for all."""
+    """Tell whether this process writes files and lines: the first does, for all."""
     return rank() == 0
 
 
@@ -85,11 +85,7 @@ def start(device: torch.device) -> None:
 
 
 def dismiss() -> bool:
-    """End the processes' work together.
-
-    Returns:
-        Whether this process goes on alone: the first does.
-    """
+    """End the processes' work together, and tell whether this one goes on alone: the first does."""
     global _store
     if dist.is_initialized():
         barrier()  # nobody leaves before all have come here
@@ -135,15 +131,14 @@ def total(values: Tensor) -> Tensor:
 
 def count(number: int) -> int:
     """The sum over all processes."""
-    return int(total(torch.tensor(number))) if dist.is_initialized() else number
+    return int(total(torch.tensor(number)))
 
 
 def largest(number: int) -> int:
     """The largest over all processes."""
-    if not dist.is_initialized():
-        return number
     values = torch.tensor(number)
-    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    if dist.is_initialized():
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
     return int(values)
 
 
@@ -230,12 +225,11 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
-        length = tensor.numel() * tensor.element_size()
-        if bucket and (size + length > _BUCKET or tensor.dtype != bucket[0].dtype):
+        if bucket and (size + tensor.nbytes > _BUCKET or tensor.dtype != bucket[0].dtype):
             yield bucket
             bucket, size = [], 0
         bucket.append(tensor)
-        size += length
+        size += tensor.nbytes
     if bucket:
         yield bucket
 

@@ -49,26 +49,18 @@ def why_not_a_file(path: Path | str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: temporary file, fsync, rename.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
+    """Write a whole file or nothing: temporary file, fsync, rename."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, a whole file or nothing; what is not finite as null.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
+    """Write a value as JSON; what is not finite as null."""
     write_text(path, json.dumps(finite(value), indent=1) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of the same columns as CSV."""
+    """Write rows of the same columns as CSV."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -101,7 +93,10 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            with _ASKING:
+                mask = os.umask(0)
+                os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
             os.replace(temporary, path)
         except (SimclrsegError, OSError):
             raise
@@ -114,11 +109,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in one line why a file or folder cannot be written.
-
-    Raises:
-        OutputError: in the place of an OSError.
-    """
+    """Say in one line why a file or folder cannot be written: raise OutputError in the place of an OSError."""
     try:
         yield
     except OSError as error:
@@ -135,10 +126,8 @@ def make_folder(folder: Path) -> list[Path]:
     """Create a folder and those above it.
 
     Returns:
-        Those that were missing, the deepest first: what ``remove_empty`` takes.
-
-    Raises:
-        OutputError: if one cannot be created; there is none of them then.
+        Those that were missing, the deepest first: what ``remove_empty`` takes. If one cannot be created, there is none
+        of them then.
     """
     missing = []
     while not folder.exists() and folder != folder.parent:
@@ -171,19 +160,9 @@ def _raise_os_error(error: Exception, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _umask() -> int:
-    with _ASKING:
-        mask = os.umask(0)
-        os.umask(mask)
-    return mask
-
-
 @contextmanager
 def held_back(stream: int) -> Iterator[list[str]]:
-    """Keep what libraries in C++ write to a stream of the process meanwhile, which Python's ``sys`` does not see.
-
-    Args:
-        stream: 1 for stdout or 2 for stderr.
+    """Keep what libraries in C++ write to stdout (1) or stderr (2) meanwhile, which Python's ``sys`` does not see.
 
     Yields:
         A list that holds the text when the context has ended.

@@ -23,7 +23,7 @@ _SHORTAGES = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "Failed 
 
 
 def nvidia_gpu_is_there() -> bool:
-    """Whether the driver shows an NVIDIA GPU to this process; a hidden one does not count."""
+    """Tell whether the driver shows an NVIDIA GPU to this process; a hidden one does not count."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         return False
     if sys.platform == "win32":
@@ -32,7 +32,7 @@ def nvidia_gpu_is_there() -> bool:
 
 
 def cpu_cores() -> int:
-    """How many cores this process may use: fewer than the machine has where a scheduler or ``taskset`` grants some."""
+    """Cores that this process may use: fewer than the machine has where a scheduler or ``taskset`` grants some."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -53,13 +53,10 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 @contextmanager
 def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
-    """Turn being out of memory, in whosever words, into one line.
+    """Turn being out of memory, in whosever words, into an OutOfMemory of one line.
 
     Args:
         doing: what, with how many images at once, as "in training with micro-batch 4".
-
-    Raises:
-        OutOfMemory: in its place.
     """
     try:
         yield

@@ -32,9 +32,7 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
-        self._write(f"{moment}  {worded(record)}\n")
-
-    def _write(self, line: str) -> None:
+        line = f"{moment}  {worded(record)}\n"
         if self._file is None:
             self._early.append(line)
             return
@@ -46,8 +44,7 @@ class LogFile(logging.Handler):
         with suppress(OSError):
             self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
             early, self._early = self._early, []
-            for line in [f"$ {title}\n", *early]:
-                self._write(line)
+            self._file.writelines([f"$ {title}\n", *early])
 
     def end(self) -> None:
         if self._file is not None:
@@ -61,7 +58,7 @@ def kept(folder: Path, title: str) -> Iterator[None]:
     """Append what the package's loggers say to a run's ``log.txt`` while the block runs, and how it failed.
 
     Args:
-        title: of what follows: the command.
+        title: the command.
     """
     logger = logging.getLogger(LOGGER)
     # a command has one that has listened from its beginning

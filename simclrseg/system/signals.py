@@ -1,8 +1,9 @@
-"""Ctrl-C, SIGTERM and a closed terminal as a request that training looks at between steps."""
+"""Ctrl-C, SIGTERM and a closed terminal: they end a command, but in training are a request, looked at between steps."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,45 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from simclrseg.system import distributed
-from simclrseg.system.stopping import HANGUP
+from simclrseg.errors import Terminated
 
 log = logging.getLogger(__name__)
+
+INTERRUPTED = 128 + signal.SIGINT
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""Signal of a closed terminal; Windows has none."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise Terminated in the block when SIGTERM or SIGHUP comes, as Ctrl-C does, so that what was begun is cleaned up.
+
+    A second SIGTERM ends the process at once. A second SIGHUP does not: a terminal that is closed sends one, and its
+    shell another. Nothing changes outside the main thread, where Python allows no handlers, and for a signal that is
+    ignored, as under nohup, or already somebody else's.
+    """
+    own = threading.current_thread() is threading.main_thread()
+    numbers = [
+        number
+        for number in (signal.SIGTERM, HANGUP)
+        if own and number is not None and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            signal.signal(number, signal.SIG_IGN if number == HANGUP else signal.SIG_DFL)
+            raise Terminated(number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # a forked process is not ours to clean up
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Stop(Exception):
@@ -31,11 +67,9 @@ class StopRequest:
         self.signum: int | None = None
 
     def check(self) -> None:
-        """Called where the state is consistent, by all processes: they stop at the same place.
+        """Raise Stop if a signal has come to one of the processes, which all call this where their state is good."""
+        from simclrseg.system import distributed  # with torch, which the command line does without
 
-        Raises:
-            Stop: if a signal has come to one of them.
-        """
         if signum := distributed.largest(self.signum or 0):
             raise Stop(signum)
 
@@ -66,7 +100,7 @@ def stop_requests() -> Iterator[StopRequest]:
         if number != HANGUP:
             restore(signal.SIGINT, signal.SIGTERM)
             again = "; once more stops at once and saves nothing"
-        if distributed.is_main():
+        if os.environ.get("RANK", "0") == "0":  # the first process says what all would say
             log.warning(f"stopping after this step, then saving{again}")
 
     for number in before:

@@ -24,7 +24,7 @@ from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
 from simclrseg.knobs.knob import knobs_of
 from simclrseg.metrics.table import METRICS
-from simclrseg.system.stopping import terminable
+from simclrseg.system.signals import terminable
 from simclrseg.weights.companion import following
 
 COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "export", "pull"]
