@@ -5,7 +5,7 @@ from simclrseg.registry import Registry
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "lars": "simclrseg.engine.optimizers:lars",
+        "lars": "simclrseg.engine.optimizers:LARS",
         "adam": "simclrseg.engine.optimizers:adam",
         "adamw": "simclrseg.engine.optimizers:adamw",
         "sgd": "simclrseg.engine.optimizers:sgd",

@@ -36,7 +36,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the average for its weights inside the block, and its own again after it."""
+        """Give the model the average for its weights inside the block, and its own again after it."""
         own = {name: value.clone() for name, value in self._floats().items()}
         self._put(self._average)
         try:
@@ -53,7 +53,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up the average of the same model; raise Misfit if it is another's."""
+        """Take up the average of the same model."""
         require_fit(state, self._average, "average")
         for name, value in self._average.items():
             value.copy_(state[name])
@@ -64,7 +64,6 @@ class WeightAverage:
             value.copy_(values[name])
 
     def _floats(self) -> dict[str, Tensor]:
-        names = (name for name, module in self._model.named_modules() if module is self._teacher)
-        apart = tuple(f"{name}." for name in names)
+        apart = tuple(f"{name}." for name, module in self._model.named_modules() if module is self._teacher)
         state = self._model.state_dict().items()
         return {name: value for name, value in state if value.is_floating_point() and not name.startswith(apart)}

@@ -17,10 +17,8 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 def synchronized(model: nn.Module, teacher: nn.Module | None = None) -> Iterator[None]:
     """Let batch norm see the micro-batches of all processes while the block runs.
 
-    Parameters and buffers stay the same tensors under the same keys.
-
-    Args:
-        teacher: the part of the model that computes as in evaluation, and stays as it is.
+    Parameters and buffers stay the same tensors under the same keys; a teacher, which computes as in evaluation, stays
+    as it is.
     """
     if distributed.world_size() == 1:
         yield

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,17 @@ class Checkpoints:
 
     @property
     def exist(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Tell whether there is a state to go on from."""
         return self._last.exists()
 
     def due(self, step: int) -> bool:
-        """Whether the state is to be saved after this step, in the middle of an epoch."""
+        """Tell whether the state is to be saved after this step, in the middle of an epoch."""
         if self._every_steps is not None and step % self._every_steps == 0:
             return True
         return self._every_minutes is not None and self._clock() - self._saved >= 60 * self._every_minutes
 
     def save_last(self, state: TrainingState) -> None:
-        self._save(self._last, {part.name: getattr(state, part.name) for part in fields(state)})
+        self._save(self._last, vars(state))
         self._saved = self._clock()
         if self._keep > 1 and distributed.is_main():
             self._keep_last(state.step)
@@ -101,17 +102,15 @@ class Checkpoints:
         """The state to go on from, on the CPU; None when there is none."""
         if not self.exist:
             return None
-        with self._refusing(self._last, helps=lambda kept: True):
+        with self._refusing(self._last, before=math.inf):
             return _load_state(self._last)
 
-    @contextmanager
-    def fitting(self) -> Iterator[None]:
+    def fitting(self) -> AbstractContextManager[None]:
         """Refuse the last state where the block, which uses it, raises Misfit."""
-        with self._refusing(self._last, helps=lambda kept: False):  # those that were kept are no other network's
-            yield
+        return self._refusing(self._last, before=0)  # those that were kept are no other network's
 
     def gone_back(self, step: int) -> bool:
-        """Whether the state of this step took the place of a later one, by hand: epochs will come again."""
+        """Tell whether the state of this step took the place of a later one, by hand: epochs will come again."""
         return any(kept > self._named(step) for kept in self._kept())
 
     def _named(self, step: int) -> Path:
@@ -138,25 +137,23 @@ class Checkpoints:
         self._save(self._best, {"model": model, "score": score, "epoch": epoch})
 
     def load_best(self, own: Mapping[str, Tensor], *, epoch: int) -> dict[str, Tensor]:
-        """State of the best epoch's model, on the CPU.
+        """State of the best epoch's model, on the CPU, to take the place of ``own``.
 
-        Args:
-            own: the model's state, in whose place it is to be.
-            epoch: the best one; where its weights are lost, a state from before it brings them again.
+        Where its weights are lost, a state from before that epoch brings them again.
         """
-        with self._refusing(self._best, helps=lambda kept: kept.epoch < epoch):
+        with self._refusing(self._best, before=epoch):
             content = _load(self._best)
             require_fit(content, {"model": dict, "score": int | float, "epoch": int}, "content")
             require_fit(content["model"], own, "model")
-        model: dict[str, Tensor] = content["model"]
+            model: dict[str, Tensor] = content["model"]
         return model
 
     @contextmanager
-    def _refusing(self, path: Path, *, helps: Callable[[TrainingState], bool]) -> Iterator[None]:
+    def _refusing(self, path: Path, *, before: float) -> Iterator[None]:
         """Say in one line that a file does not fit, and what to do.
 
         Args:
-            helps: whether the run could go on from a state that was kept.
+            before: epoch; the run could go on from a state that was kept if it had finished fewer.
         """
         try:
             yield
@@ -164,7 +161,7 @@ class Checkpoints:
             back = ""
             for kept in reversed(self._kept()):
                 with suppress(Misfit, RunError):
-                    if helps(state := _load_state(kept)):
+                    if (state := _load_state(kept)).epoch < before:
                         back = f"copy {kept} over {self._last.name} to go back to step {state.step}, or "
                         break
             remedy = f"{back}start the run again, with --overwrite"
@@ -213,10 +210,8 @@ def _load(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            folders = (
-                entry.filename for entry in archive.infolist() if entry.external_attr
-            )  # torch reads nothing there
-            if damaged := archive.testzip() or next(folders, None):
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr]
+            if damaged := archive.testzip() or next(iter(folders), None):  # torch reads nothing of a folder
                 raise Misfit(f"its {damaged.partition('/')[2]} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Misfit:

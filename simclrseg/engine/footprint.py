@@ -33,7 +33,7 @@ class Footprint:
     """Memory of a training step, in bytes."""
 
     fixed: int
-    """Whatever the micro-batch is: gradients, the optimizer's state, batches that wait."""
+    """That of gradients, the optimizer's state and batches that wait, whatever the micro-batch is."""
     image: int
     """For each image of a micro-batch."""
 
@@ -50,18 +50,14 @@ def measure_footprint(task: Task, fields: Fields, *, batch_size: int, passes: Pa
     """
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
-    fixed = 3 * sum(map(_bytes, parameters)) + 2 * row * batch_size  # Adam keeps two numbers a parameter
-    training = task.model.training
-    task.train()
-    try:
-        with buffers_kept(task.model):
-            if passes.device.type == "cuda":
-                _peak(task, fields, SIZES[1], passes)  # libraries take their own memory the first time
-                small, large = (_peak(task, fields, size, passes) for size in SIZES)
-            else:
-                small, large = (math.ceil(BACKWARD * _kept(task, fields, size, passes)) for size in SIZES)
-    finally:
-        task.train(training)
+    weights = sum(parameter.nbytes for parameter in parameters)
+    fixed = 3 * weights + 2 * row * batch_size  # Adam keeps two numbers a parameter
+    with task.mode(training=True), buffers_kept(task.model):
+        if passes.device.type == "cuda":
+            _peak(task, fields, SIZES[1], passes)  # libraries take their own memory the first time
+            small, large = (_peak(task, fields, size, passes) for size in SIZES)
+        else:
+            small, large = (math.ceil(BACKWARD * _kept(task, fields, size, passes)) for size in SIZES)
     return Footprint(fixed, max(1, math.ceil((large - small) / (SIZES[1] - SIZES[0]))))
 
 
@@ -77,13 +73,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def least_together(task: Task, fields: Fields) -> int:
-    """How many samples of all processes a forward pass of training must have: 2 where batch norm cannot do with one.
+    """Samples of all processes that a forward pass of training must have: 2 where batch norm cannot do with one.
 
     That is so where it sees one value a channel of a sample, as of maps of one pixel: then there is no variance. A
     layer that is frozen takes what it has learned.
-
-    Args:
-        fields: of the samples that batches are made of.
     """
     layers = [layer for layer in task.model.modules() if isinstance(layer, BatchNorm)]
     learning = [layer for layer in layers if layer.weight is None or layer.weight.requires_grad]
@@ -96,20 +89,17 @@ def least_together(task: Task, fields: Fields) -> int:
 
     hooks = [layer.register_forward_pre_hook(note) for layer in learning]
     passes = Passes(next(task.model.parameters()).device, "fp32", seed=0)
-    training = task.model.training
-    task.train(False)
     try:
-        with torch.no_grad():
+        with task.mode(training=False), torch.no_grad():
             _of_shapes(lambda: _forward(task, _blank(fields, 1, passes.device), passes))
     finally:
-        task.train(training)
         for hook in hooks:
             hook.remove()
     return 2 if any(alone) else 1
 
 
 def least_micro_batch(task: Task, together: int = 1) -> int:
-    """How many samples a process must have in memory at once for the task to be learned at all.
+    """Samples that a process must have in memory at once for the task to be learned at all.
 
     Args:
         together: of ``least_together``. Where the network has batch norm, the task may need more.
@@ -126,16 +116,11 @@ def largest_micro_batch(batch_size: int, footprint: Footprint, free: int, *, lea
         least: of ``least_micro_batch``. What does not fit is taken all the same, as that may be wrong by a little.
     """
     fitting = int((SHARE * free - footprint.fixed) / footprint.image)
-    divisor = max(number for number in divisors(batch_size) if number == 1 or number <= fitting)
+    divisor = max(number for number in _divisors(batch_size) if number == 1 or number <= fitting)
     if divisor >= least and 2 * divisor >= fitting:
         return divisor
     parts = min(math.ceil(batch_size / max(fitting, 1)), max(1, batch_size // least))
     return math.ceil(batch_size / parts)
-
-
-def divisors(number: int) -> list[int]:
-    """All of them, in order."""
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def smaller_micro_batch(micro_batch: int, batch_size: int, *, least: int = 1) -> int | None:
@@ -145,8 +130,12 @@ def smaller_micro_batch(micro_batch: int, batch_size: int, *, least: int = 1) ->
         batch_size: of this process; ``micro_batch`` is at most that.
         least: of ``least_micro_batch``.
     """
-    smaller = [divisor for divisor in divisors(batch_size) if least <= divisor <= micro_batch / 2]
+    smaller = [divisor for divisor in _divisors(batch_size) if least <= divisor <= micro_batch / 2]
     return smaller[-1] if smaller else None
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:
@@ -194,12 +183,8 @@ def _forward(task: Task, batch: Batch, passes: Passes) -> Tensor:
 
 
 def _blank(fields: Fields, size: int, device: torch.device) -> Batch:
-    def kind(dtype: type[np.generic]) -> torch.dtype:
-        return torch.from_numpy(np.empty(0, dtype)).dtype
-
-    kinds = {name: kind(dtype) for name, (_, dtype) in fields.items()}
-    return {name: torch.zeros((size, *shape), dtype=kinds[name], device=device) for name, (shape, _) in fields.items()}
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    batch = {}
+    for name, (shape, dtype) in fields.items():
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        batch[name] = torch.zeros((size, *shape), dtype=kind, device=device)
+    return batch

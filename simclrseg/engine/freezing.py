@@ -1,4 +1,4 @@
-"""Which parts of a network learn in which epoch."""
+"""Parts of a network, and the epochs in which they learn."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ class Freezing:
     from the epoch alone: there is nothing to save, and resuming is exact.
 
     Args:
-        model: the network.
-        parts: its parts, outer ones before those inside them.
+        parts: outer ones before those inside them.
     """
 
     def __init__(self, model: nn.Module, parts: Sequence[Part]) -> None:

@@ -18,7 +18,7 @@ from simclrseg.system import distributed
 
 @dataclass(frozen=True)
 class Passes:
-    """How forward passes run: their number format, and their random numbers, which follow from seed and step."""
+    """Number format of forward passes, and their random numbers, which follow from seed and step."""
 
     device: torch.device
     precision: str
@@ -30,10 +30,6 @@ class Passes:
         _seed(f"{self.seed}/{step}/{distributed.rank()}/{part}")
         with autocast(self.device, self.precision):
             yield
-
-    def seed_loss(self, step: int) -> None:
-        """Begin the random numbers of a loss over the whole batch, which all processes share."""
-        _seed(f"{self.seed}/{step}")
 
 
 def _seed(name: str) -> None:
@@ -55,7 +51,6 @@ def accumulate_gradient(
     Each of several processes has its share of the batch: losses are weighted by it, and their gradients summed.
 
     Args:
-        step: optimizer step, from 0.
         micro_batch: samples whose activations are in memory at once; None for all.
         together: samples of all processes that a forward pass must have, of ``least_together``.
 
@@ -70,14 +65,16 @@ def accumulate_gradient(
     else:
         total = _separable(task, parts, size, step=step, passes=passes, scaler=scaler)
     distributed.sum_in_place([parameter.grad for parameter in task.model.parameters() if parameter.grad is not None])
-    total = _over_processes(total, passes.device)
+    if distributed.world_size() > 1:
+        logged = [torch.as_tensor(value, dtype=torch.float32, device=passes.device) for value in total.values()]
+        total = dict(zip(total, distributed.total(torch.stack(logged)), strict=True))  # still on the device
     return torch.as_tensor(total.pop("loss")), total
 
 
 def _separable(
     task: SeparableTask, parts: list[Batch], size: int, *, step: int, passes: Passes, scaler: torch.amp.GradScaler
 ) -> Logs:
-    """The mean over samples adds up from the micro-batches, each weighted by its length."""
+    """Add up the mean over samples from the micro-batches, each weighted by its length."""
     total: Logs = {}
     for number, part in enumerate(parts):
         weight = batch_length(part) / size
@@ -109,14 +106,13 @@ def _coupled(
         with torch.no_grad(), buffers_kept(task.model):
             embeddings = torch.cat([embed(number) for number in range(len(parts))]).requires_grad_()  # (N, V, E)
     weight = len(embeddings) / size
-    passes.seed_loss(step)
+    _seed(f"{passes.seed}/{step}")  # the loss is that of the whole batch: all processes share its random numbers
     loss, logs = task.batch_loss(embeddings, step)
     if len(parts) == 1:
         scaler.scale(loss * weight).backward()
     else:
         (gradient,) = torch.autograd.grad(scaler.scale(loss * weight), embeddings)
-        shares = gradient.split([batch_length(part) for part in parts])
-        for number, share in enumerate(shares):
+        for number, share in enumerate(gradient.split([batch_length(part) for part in parts])):
             embed(number).backward(share)
     total: Logs = {}
     _add(total, {"loss": loss.detach(), **logs}, weight)
@@ -129,16 +125,7 @@ def _add(total: Logs, logs: Logs, weight: float) -> None:
         total[name] = total.get(name, 0.0) + (value * weight if weight else 0.0)
 
 
-def _over_processes(total: Logs, device: torch.device) -> Logs:
-    """The sums over all processes, still on the device."""
-    if distributed.world_size() == 1:
-        return total
-    values = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in total.values()])
-    return dict(zip(total, distributed.total(values), strict=True))
-
-
 def batch_length(batch: Batch) -> int:
-    """Number of samples in a batch."""
     return len(next(iter(batch.values())))
 
 
@@ -146,10 +133,7 @@ def number_of_parts(shares: Sequence[int], micro_batch: int, together: int = 1) 
     """Micro-batches of a batch, as many in each process: batch norm lets them wait for one another.
 
     Each has ``together`` samples or more, of all processes: what would be left alone joins the others, though one of
-    them then has one more than ``micro_batch``.
-
-    Args:
-        shares: samples of each process.
+    them then has one more than ``micro_batch``. ``shares`` are the samples of each process.
     """
     most = math.ceil(max(shares) / micro_batch)
     enough = (parts for parts in range(most, 1, -1) if sum(share // parts for share in shares) >= together)

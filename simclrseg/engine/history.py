@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +41,7 @@ class StepRecord:
     """``loss`` first, then what the task logs."""
     images: int
     seconds: float
-    """Since the step before, with the wait for data."""
+    """Time since the step before, with the wait for data."""
     data_seconds: float
     """Seconds of these that were spent waiting for the loader."""
 
@@ -57,23 +58,21 @@ class EpochRecord:
     validation: dict[str, float]
     """Scores after the epoch; empty where there is no validation."""
     seconds: float
-    """Since the epoch began, or was resumed."""
+    """Time since the epoch began, or was resumed."""
 
 
 class Observer(Protocol):
-    """Whoever watches a run: files, a progress bar, TensorBoard."""
+    """A part that is told of a run: files, a progress bar, TensorBoard."""
 
     def on_start(self, plan: Plan) -> None: ...
 
     def on_step(self, record: StepRecord) -> None:
-        """Told of each step in order; on a GPU a few steps late, so that none waits for the device."""
-        ...
+        """Hear of each step in order; on a GPU a few steps late, so that none waits for the device."""
 
     def on_epoch(self, record: EpochRecord) -> None: ...
 
     def on_end(self) -> None:
-        """Told once, also when training stops with an error."""
-        ...
+        """Hear of the end once, also when training stops with an error."""
 
 
 class FileHistory:
@@ -93,9 +92,9 @@ class FileHistory:
         self._data_seconds = 0.0
 
     def on_start(self, plan: Plan) -> None:
-        self._metrics.begin([_metrics(record) for record in plan.history])
+        self._metrics.add(*map(_metrics, plan.history))
         known = self._timing.read()
-        self._timing.begin([known.get(record.epoch) or _times(record) for record in plan.history])
+        self._timing.add(*(known.get(record.epoch) or _times(record) for record in plan.history))
         lines = self._lines.read_text("utf-8", "replace").splitlines() if self._lines.exists() else []
         steps = [(step, line) for line in lines if (step := _step(line)) is not None and step <= plan.start_step]
         epochs = [(record.step, _line(record)) for record in plan.history]
@@ -110,12 +109,11 @@ class FileHistory:
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._append(_line(record))
-        self._metrics.append(_metrics(record))
-        self._timing.append(_times(record) | {"data_seconds": repr(self._data_seconds), "images": repr(self._images)})
+        self._metrics.add(_metrics(record))
+        self._timing.add(_times(record, data_seconds=self._data_seconds, images=self._images))
         self._images, self._data_seconds = 0, 0.0
 
-    def on_end(self) -> None:
-        pass
+    def on_end(self) -> None: ...
 
     def _append(self, line: str) -> None:
         with writing(self._lines), open(self._lines, "a", encoding="utf-8", newline="\n") as file:
@@ -139,18 +137,11 @@ class _Table:
         with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
             return {epoch: row for row in csv.DictReader(file) if (epoch := _epoch(row)) is not None}
 
-    def begin(self, rows: list[Row]) -> None:
-        self._rows = rows
-        self._write()
-
-    def append(self, row: Row) -> None:
-        self._rows.append(row)
-        self._write()
-
-    def _write(self) -> None:
+    def add(self, *rows: Row) -> None:
+        self._rows.extend(rows)
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         if columns:
             writer.writeheader()
         writer.writerows(self._rows)
@@ -160,12 +151,15 @@ class _Table:
 def _metrics(record: EpochRecord) -> Row:
     train = {f"train_{name}": value for name, value in record.train.items()}
     validation = {f"val_{name}": value for name, value in record.validation.items()}
-    values = {"epoch": record.epoch, "step": record.step, **train, **validation}
+    return _row({"epoch": record.epoch, "step": record.step, **train, **validation})
+
+
+def _times(record: EpochRecord, **more: float) -> Row:
+    return _row({"epoch": record.epoch, "step": record.step, "seconds": record.seconds, **more})
+
+
+def _row(values: Mapping[str, float]) -> Row:
     return {name: repr(value) for name, value in values.items()}
-
-
-def _times(record: EpochRecord) -> Row:
-    return {"epoch": repr(record.epoch), "step": repr(record.step), "seconds": repr(record.seconds)}
 
 
 def _line(record: EpochRecord) -> str:

@@ -20,41 +20,45 @@ from simclrseg.system.files import write_text
 
 log = logging.getLogger(__name__)
 
-PROJECT = "simclrseg"
-
 MakeLogger = Callable[[Path, Mapping[str, Any]], Observer]
 """From a run's folder, and its knobs by name, to the observer."""
 
 
 def tensorboard() -> MakeLogger:
     """Event files in the run's folder ``tensorboard``, which ``tensorboard --logdir runs`` shows."""
-    _require("tensorboard")
-    return lambda folder, config: Dispensable("tensorboard", TensorBoard(folder, config))
+    return _dispensable("tensorboard", TensorBoard)
 
 
 def wandb() -> MakeLogger:
     """A run of that name at Weights & Biases, in the project ``simclrseg``; W&B's own variables configure it."""
-    _require("wandb")
-    return lambda folder, config: Dispensable("wandb", WandB(folder, config))
+    return _dispensable("wandb", WandB)
+
+
+def _dispensable(package: str, observer: MakeLogger) -> MakeLogger:
+    if find_spec(package) is None:
+        raise UsageError(
+            f"--log {package}: the package is not installed",
+            f"run: pip install 'simclrseg[{package}]'",
+            option="log",
+            value=package,
+        )
+    return lambda folder, config: Dispensable(package, observer(folder, config))
 
 
 class Dispensable:
     """An observer without which training goes on, with a warning, when it fails.
 
     Before the first step it is an error: the tool was asked for, and nothing is lost yet.
-
-    Args:
-        name: as ``--log`` has it.
     """
 
     def __init__(self, name: str, observer: Observer) -> None:
         self._name = name
+        self._begin = observer.on_start
         self._observer: Observer | None = observer
 
     def on_start(self, plan: Plan) -> None:
-        assert self._observer is not None
         try:
-            self._observer.on_start(plan)
+            self._begin(plan)
         except SimclrsegError:
             raise
         except Exception as error:
@@ -121,7 +125,7 @@ class WandB:
         if not identity.exists():
             write_text(identity, secrets.token_hex(8))
         self._run = client.init(
-            project=PROJECT,
+            project="simclrseg",
             name=self._folder.name,
             id=identity.read_text("utf-8"),
             resume="allow",
@@ -142,16 +146,6 @@ class WandB:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _require(package: str) -> None:
-    if find_spec(package) is None:
-        raise UsageError(
-            f"--log {package}: the package is not installed",
-            f"run: pip install 'simclrseg[{package}]'",
-            option="log",
-            value=package,
-        )
 
 
 def _step_values(record: StepRecord) -> dict[str, float]:

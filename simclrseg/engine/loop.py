@@ -22,7 +22,7 @@ from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.meter import STEPS_ON_A_GPU, Meter
 from simclrseg.engine.runtime import autocast, freed_memory_kept
 from simclrseg.engine.stored import load_optimizer, require_fit
-from simclrseg.engine.task import Batch, Loader, Logs, Task, check_task
+from simclrseg.engine.task import Batch, Loader, Task, check_task
 from simclrseg.errors import DataError, Interrupted, OutOfMemory, OutputError, TrainingError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
@@ -67,9 +67,8 @@ def fit(
         micro_batch: samples per forward pass of a process; the gradient stays that of the whole batch.
         together: samples of all processes that a forward pass of training must have, of ``least_together``.
         clip: largest norm of the gradient.
-        freezing: which parts of the model learn in which epoch; without it all do.
         average: decay of a moving average of the weights, which is then what validation, observers of an epoch and the
-            best checkpoint see, and what the model ends with; None keeps none.
+            best checkpoint see, and what the model ends with.
         patience: epochs without a better validation after which training stops; those in which parts are still to be
             unfrozen do not count.
         patient_from: epochs before these do not count either.
@@ -77,13 +76,8 @@ def fit(
         start: state to go on from.
         seed: of the random numbers inside forward passes, such as dropout's.
 
-    Returns:
-        The history.
-
     Raises:
-        TypeError: if the task is none that can be trained.
         Interrupted: after SIGINT, SIGTERM or SIGHUP; the state has been saved.
-        RunError: if the state to go on from is not one of this task.
         TrainingError: if loss or weights are not finite, or the disk is full; it says what is saved.
         OutOfMemory: if the memory is, with the next thing to try; it says what is saved.
     """
@@ -91,12 +85,13 @@ def fit(
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
     run = _Training(
-        task, optimizer, observers, checkpoints, start, device=device, precision=precision, average=average, seed=seed
+        task, optimizer, observers, checkpoints, start, passes=Passes(device, precision, seed), average=average
     )
     own = train.batch_size // distributed.world_size()
     at_once = min(micro_batch or own, own)
     fewer = smaller_micro_batch(at_once, own, least=least_micro_batch(task, together))
     counted_from = max(patient_from, 0 if freezing is None else freezing.complete)
+    steps = epochs * len(train)
 
     def shortage(phase: str, otherwise: str) -> AbstractContextManager[None]:
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
@@ -104,48 +99,57 @@ def fit(
 
     if checkpoints is not None and not checkpoints.gone_back(run.step):
         run.best_weights(keep)  # better missed now than at the end
-    told = _told(observers, Plan(epochs, len(train), run.step, tuple(run.history), train.batch_size))
-    short = shortage("training", "try a smaller --image-size or --backbone")
-    with _remainder_told(checkpoints), freed_memory_kept(device), synchronized(run.model, task.teacher), told, short:
-        steps = epochs * len(train)
-        with stop_requests() as stop:
-            try:
-                for epoch in range(run.finished, epochs):
-                    stale = min(FitResult(run.history).without_progress, epoch - counted_from)
-                    if patience is not None and stale >= patience:
-                        break
-                    run.begin_epoch()
-                    if freezing is not None:
-                        freezing.apply(epoch)
-                    for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
-                        rate = _set_learning_rate(optimizer, schedule(run.step))
-                        run.take_step(batch, rate, waited, micro_batch=micro_batch, together=together, clip=clip)
-                        with torch.no_grad():
-                            task.after_step(run.step - 1, steps)
-                        stop.check()
-                        if checkpoints is not None and checkpoints.due(run.step):
-                            run.settle()
-                            run.save()
-                    run.settle()
-                    scores: dict[str, float] = {}
-                    if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
-                        short = shortage("validation", "free some memory and resume")
-                        with run.saved_where_short(), short, run.averaged():
+    plan = Plan(epochs, len(train), run.step, tuple(run.result.history), train.batch_size)
+    with (
+        _remainder_told(checkpoints),
+        freed_memory_kept(device),
+        synchronized(run.model, task.teacher),
+        _told(observers, plan),
+        shortage("training", "try a smaller --image-size or --backbone"),
+        stop_requests() as stop,
+    ):
+        try:
+            for epoch in range(run.finished, epochs):
+                stale = min(run.result.without_progress, epoch - counted_from)
+                if patience is not None and stale >= patience:
+                    break
+                run.begin_epoch()
+                if freezing is not None:
+                    freezing.apply(epoch)
+                for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
+                    rate = schedule(run.step)
+                    run.take_step(batch, rate, waited, micro_batch=micro_batch, together=together, clip=clip)
+                    with torch.no_grad():
+                        task.after_step(run.step - 1, steps)
+                    stop.check()
+                    if checkpoints is not None and checkpoints.due(run.step):
+                        run.settle()
+                        run.save()
+                run.settle()
+                scores: dict[str, float] = {}
+                if validation is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
+                    try:
+                        with shortage("validation", "free some memory and resume"), run.averaged():
                             scores = evaluate(
                                 task, validation, device=device, precision=precision, micro_batch=at_once, stop=stop
                             )
-                    with run.averaged():
-                        run.end_epoch(scores, keep=keep)
-                    run.save()
-                    run.tell_epoch()
-            except Stop as request:
-                run.settle()
+                    except OutOfMemory:
+                        run.save()  # the steps were taken
+                        raise
+                with run.averaged():
+                    run.end_epoch(scores, keep=keep)
                 run.save()
-                distributed.barrier()  # it is saved before anyone says so
-                raise Interrupted(_farewell(run.step, steps, checkpoints), signum=request.signum) from None
+                run.tell_epoch()  # now that whatever happens to an observer, the epoch is not lost
+        except Stop as request:
+            run.settle()
+            run.save()
+            distributed.barrier()  # it is saved before anyone says so
+            saved = "nothing is saved" if checkpoints is None else f"the state is saved in {checkpoints.folder}"
+            stopped = f"stopped after step {run.step} of {steps}; {saved}"
+            raise Interrupted(stopped, signum=request.signum) from None
     distributed.barrier()
     run.choose_weights(keep)
-    return FitResult(run.history)
+    return run.result
 
 
 class _Training:
@@ -154,7 +158,7 @@ class _Training:
     Attributes:
         step: optimizer steps taken.
         finished: epochs, with their validation.
-        history: a record for each of them.
+        result: a record for each of them.
     """
 
     def __init__(
@@ -165,18 +169,16 @@ class _Training:
         checkpoints: Checkpoints | None,
         start: TrainingState | None,
         *,
-        device: torch.device,
-        precision: str,
+        passes: Passes,
         average: float | None,
-        seed: int,
     ) -> None:
-        self.model = task.model.to(device).to(memory_format=torch.channels_last)
+        self.model = task.model.to(passes.device).to(memory_format=torch.channels_last)
         self.step, self.finished = 0, 0
-        self.history: list[EpochRecord] = []
+        self.result = FitResult([])
         self._task, self._optimizer, self._observers, self._checkpoints = task, optimizer, observers, checkpoints
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self._passes = Passes(device, precision, seed)
-        self._meter = Meter(observers, every=1 if device.type == "cpu" else STEPS_ON_A_GPU)
+        self._scaler = torch.amp.GradScaler(passes.device.type, enabled=passes.precision == "fp16")
+        self._passes = passes
+        self._meter = Meter(observers, every=1 if passes.device.type == "cpu" else STEPS_ON_A_GPU)
         with nullcontext() if checkpoints is None else checkpoints.fitting():
             if start is not None:
                 self._go_on_from(start)
@@ -188,7 +190,7 @@ class _Training:
 
     def _go_on_from(self, start: TrainingState) -> None:
         self.step, self.finished = start.step, start.epoch
-        self.history = [EpochRecord(**record) for record in start.history]
+        self.result.history.extend(EpochRecord(**record) for record in start.history)
         self._meter.sums, self._meter.images = dict(start.sums), dict(start.images)
         require_fit(start.model, self.model.state_dict(), "model")
         self.model.load_state_dict(start.model)
@@ -211,12 +213,9 @@ class _Training:
         together: int,
         clip: float | None,
     ) -> None:
-        """One update of the weights.
-
-        Args:
-            learning_rate: that the optimizer has.
-            waited: seconds for the batch.
-        """
+        """Update the weights once, for a batch that took ``waited`` seconds to come."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         loss, logs = accumulate_gradient(
             self._task,
             _to_device(batch, self._passes.device),
@@ -226,9 +225,15 @@ class _Training:
             passes=self._passes,
             scaler=self._scaler,
         )
-        in_epoch = self.step - (self.history[-1].step if self.history else 0)
-        logs |= _measured(self._task, in_epoch)
-        _update(self.model, self._optimizer, self._scaler, clip)
+        history = self.result.history
+        if (self.step - (history[-1].step if history else 0)) % MEASURE_EVERY == 0:
+            logs |= self._task.measure()
+        if clip is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self._scaler.step(self._optimizer)  # under fp16 an infinite gradient skips the update; the step counts
+        self._scaler.update()
+        self._optimizer.zero_grad()
         self.step += 1
         if self._average is not None:
             self._average.update(self.step)
@@ -240,49 +245,44 @@ class _Training:
     def settle(self) -> None:
         """Know that the state is good: on a GPU its numbers come late, and a finite loss can have a bad gradient."""
         self._meter.flush()
-        _require_finite(self.model, self.step)
+        floats = [value for value in self.model.state_dict().values() if value.is_floating_point() and value.numel()]
+        if not torch.stack([value.abs().amax() for value in floats]).isfinite().all():
+            raise TrainingError(
+                f"the weights are not finite after step {self.step}",
+                "try a lower --learning-rate, --clip 1 or --precision fp32",
+            )
 
     def averaged(self) -> AbstractContextManager[None]:
         """The average of the weights in their place while the block runs, where one is kept."""
         return nullcontext() if self._average is None else self._average.applied()
 
-    @contextmanager
-    def saved_where_short(self) -> Iterator[None]:
-        """Save the steps that were taken where the block, which takes none, runs out of memory."""
-        try:
-            yield
-        except OutOfMemory:
-            self.save()
-            raise
-
     def end_epoch(self, scores: dict[str, float], *, keep: Literal["best", "last"]) -> None:
         """Record an epoch, and its weights where they are the best yet."""
         self.finished += 1
         seconds = time.perf_counter() - self._began
-        self.history.append(EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds))
-        if self._checkpoints is not None and keep == "best" and FitResult(self.history).best_epoch == self.finished:
-            score = _score(self.history[-1])
-            self._checkpoints.save_best(self.model.state_dict(), score=score, epoch=self.finished)
+        record = EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds)
+        self.result.history.append(record)
+        if self._checkpoints is not None and keep == "best" and self.result.best_epoch == self.finished:
+            self._checkpoints.save_best(self.model.state_dict(), score=_score(record), epoch=self.finished)
 
     def save(self) -> None:
         """Save the state, which is known to be good."""
         if self._checkpoints is not None:
             states = self.model.state_dict(), self._optimizer.state_dict(), self._scaler.state_dict()
-            records = [dataclasses.asdict(record) for record in self.history]
+            records = [dataclasses.asdict(record) for record in self.result.history]
             means = {} if self._average is None else self._average.state_dict()
             sums, images = self._meter.sums, self._meter.images
             state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
             self._checkpoints.save_last(state)
 
     def tell_epoch(self) -> None:
-        """Tell of the epoch that was saved: whatever happens to an observer, it is not lost."""
         with self.averaged():
             for observer in self._observers:
-                observer.on_epoch(self.history[-1])
+                observer.on_epoch(self.result.history[-1])
 
     def best_weights(self, keep: Literal["best", "last"]) -> dict[str, Tensor] | None:
         """Weights of the best epoch so far, where training is to end with them and there is one."""
-        epoch = FitResult(self.history).best_epoch
+        epoch = self.result.best_epoch
         if self._checkpoints is None or keep != "best" or epoch is None:
             return None
         return self._checkpoints.load_best(self.model.state_dict(), epoch=epoch)
@@ -318,18 +318,13 @@ def evaluate(
             for part in split(batch, parts):
                 yield _to_device(part, device)
 
-    training = task.model.training
-    task.train(False)
-    try:
-        with torch.no_grad(), autocast(device, precision):
-            return task.evaluate(batches())
-    finally:
-        task.train(training)
+    with task.mode(training=False), torch.no_grad(), autocast(device, precision):
+        return task.evaluate(batches())
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """The result of a training."""
+    """Records of a training's epochs."""
 
     history: list[EpochRecord]
 
@@ -360,33 +355,6 @@ def _score(record: EpochRecord) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def _farewell(step: int, steps: int, checkpoints: Checkpoints | None) -> str:
-    saved = "nothing is saved" if checkpoints is None else f"the state is saved in {checkpoints.folder}"
-    return f"stopped after step {step} of {steps}; {saved}"
-
-
-def _measured(task: Task, step: int) -> Logs:
-    """Figures that a task measures at this step of an epoch, from 0."""
-    return task.measure() if step % MEASURE_EVERY == 0 else {}
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
-    return rate
-
-
-def _update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip: float | None
-) -> None:
-    if clip is not None:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-    scaler.step(optimizer)  # under fp16 an infinite gradient skips the update; the step counts all the same
-    scaler.update()
-    optimizer.zero_grad()
-
-
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
@@ -395,8 +363,7 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
     """Each batch, and the seconds spent waiting for it."""
     while True:
         began = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
+        if (batch := next(batches, None)) is None:
             return
         yield batch, time.perf_counter() - began
 
@@ -424,11 +391,3 @@ def _remainder_told(checkpoints: Checkpoints | None) -> Iterator[None]:
         left = "the last checkpoint stands" if checkpoints is not None and checkpoints.exist else "nothing is saved yet"
         kind = OutOfMemory if isinstance(error, OutOfMemory) else TrainingError
         raise kind(f"{error}; {left}") from error
-
-
-def _require_finite(model: nn.Module, step: int) -> None:
-    floats = [value for value in model.state_dict().values() if value.is_floating_point() and value.numel()]
-    if not torch.stack([value.abs().amax() for value in floats]).isfinite().all():
-        raise TrainingError(
-            f"the weights are not finite after step {step}", "try a lower --learning-rate, --clip 1 or --precision fp32"
-        )

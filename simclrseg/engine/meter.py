@@ -19,10 +19,7 @@ STEPS_ON_A_GPU = 10  # reading a number waits for the device: read those of seve
 class Meter:
     """Reads back what steps logged, stops a run whose loss is not finite, and keeps the means of the epoch.
 
-    On a GPU a few steps late; ``flush`` before anything is saved.
-
-    Args:
-        every: steps that are read at once.
+    On a GPU a few steps late, ``every`` so many at once; ``flush`` before anything is saved.
 
     Attributes:
         sums, images: of the epoch so far, by log: the log times the step's images, and the images of the steps that
@@ -43,11 +40,7 @@ class Meter:
             self.flush()
 
     def flush(self) -> None:
-        """Read all steps that are pending and tell the observers.
-
-        Raises:
-            TrainingError: at the first loss that is not finite.
-        """
+        """Read all steps that are pending and tell the observers."""
         pending, self._pending = self._pending, []
         values = iter(_read([value for _, logs in pending for value in logs.values()]))
         for record, logs in pending:

@@ -5,7 +5,7 @@ To add one: a function of (groups, learning_rate, weight_decay) and its line in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,11 +38,8 @@ def stage_scales(
 ) -> dict[nn.Parameter, float]:
     """Factors of an encoder's learning rate: ``encoder_factor`` times ``layer_factor`` once for each stage down.
 
-    Layers near the pixels are the more general ones and should change less (Howard & Ruder 2018, §3.2). The last
-    stage is one below the head, whose factor is 1.
-
-    Args:
-        stages: modules from the first layers to the last.
+    Layers near the pixels are the more general ones and should change less (Howard & Ruder 2018, §3.2). Stages go from
+    the first layers to the last, which is one below the head, whose factor is 1.
     """
     return {
         parameter: encoder_factor * layer_factor**depth
@@ -55,76 +52,51 @@ def stage_scales(
 Groups = Iterable[dict[str, Any]]
 
 
-def lars(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
-    """LARS with momentum 0.9 and η 0.001."""
-    return LARS(groups, learning_rate=learning_rate, weight_decay=weight_decay)
-
-
 def sgd(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """SGD with momentum 0.9, not Nesterov's."""
-    return _SGD(list(groups), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
+    return _SGD(groups, lr=learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
 
 
 def adam(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """Adam; weight decay is part of the gradient."""
-    return torch.optim.Adam(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
 def adamw(groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> Optimizer:
     """AdamW; weight decay is apart from the gradient."""
-    return torch.optim.AdamW(list(groups), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
 class _SGD(torch.optim.SGD):
     """torch's, whose fused kernel fails where parameters of a group join after others: they begin at momentum 0."""
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
+    def step(self) -> None:  # type: ignore[override]  # nobody gives a closure
         for group in self.param_groups:
             learning = [parameter for parameter in group["params"] if parameter.grad is not None]
             new = [parameter for parameter in learning if self.state[parameter].get("momentum_buffer") is None]
             if len(new) < len(learning):
                 for parameter in new:
                     self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        loss: float | None = super().step(closure)
-        return loss
+        super().step()
 
 
 class LARS(Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017) as in SimCLR's tf2/lars_optimizer.py.
 
     For a weight w with gradient g: d = g + weight_decay·w, v = momentum·v + (lr·η·‖w‖/‖d‖)·d, w = w - v. The
-    learning rate is inside v. Without ``adapt``, or where a norm is 0, the factor is lr.
-
-    Args:
-        groups: parameter groups; ``adapt`` in a group (default: True) says whether its layers are adapted.
-        learning_rate: lr, set anew at each step by a schedule.
-        weight_decay: of groups that do not bring their own.
-        eta: η, the trust coefficient.
+    learning rate is inside v. In a group without ``adapt``, or where a norm is 0, the factor is lr. Momentum is 0.9; η,
+    the trust coefficient, is 0.001.
     """
 
-    def __init__(
-        self,
-        groups: Groups,
-        *,
-        learning_rate: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        eta: float = 0.001,
-    ) -> None:
-        defaults = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "eta": eta, "adapt": True}
-        super().__init__(list(groups), defaults)
+    def __init__(self, groups: Groups, *, learning_rate: float, weight_decay: float = 0.0) -> None:
+        defaults = {"lr": learning_rate, "momentum": 0.9, "weight_decay": weight_decay, "eta": 0.001, "adapt": True}
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
+            if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
                 self._update(parameters, group)
-        return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         directions = [parameter.grad for parameter in parameters if parameter.grad is not None]  # d
@@ -136,18 +108,13 @@ class LARS(Optimizer):
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]  # v
         torch._foreach_mul_(buffers, group["momentum"])
         if group["adapt"]:
-            rates = group["lr"] * _trust_ratios(parameters, directions, group["eta"])
-            _add_scaled(buffers, directions, rates)
+            weights = torch.stack(torch._foreach_norm(parameters))  # ‖w‖, which stay on the device
+            updates = torch.stack(torch._foreach_norm(directions))  # ‖d‖
+            ratios = torch.where((weights > 0) & (updates > 0), group["eta"] * weights / updates, 1.0)
+            _add_scaled(buffers, directions, group["lr"] * ratios)
         else:
             torch._foreach_add_(buffers, directions, alpha=group["lr"])
         torch._foreach_sub_(parameters, buffers)
-
-
-def _trust_ratios(parameters: list[Tensor], directions: list[Tensor], eta: float) -> Tensor:
-    """η·‖w‖/‖d‖ of each layer, 1 where one of them is 0; they stay on the device."""
-    weights = torch.stack(torch._foreach_norm(parameters))
-    updates = torch.stack(torch._foreach_norm(directions))
-    return torch.where((weights > 0) & (updates > 0), eta * weights / updates, 1.0)
 
 
 def _add_scaled(buffers: list[Tensor], directions: list[Tensor], rates: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Where and in which number format a run computes."""
+"""Device and number format of a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from simclrseg.errors import DeviceError, TrainingError, UnknownName
+from simclrseg.errors import DeviceError, TrainingError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 _LARGEST_DYNAMIC = 2**25  # bytes: to which glibc itself raises the second, and to twice that the first
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,33 +31,22 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         DeviceError: if the device is not there; the message says what would help.
     """
-    if name not in DEVICES:
-        raise UnknownName("device", name, known=DEVICES)
     if name == "auto":
         mps = torch.backends.mps.is_available() and distributed.world_size() == 1
         name = "cuda" if _cuda() else "mps" if mps else "cpu"
         if name == "cpu" and nvidia_gpu_is_there():
             log.warning("there is an NVIDIA GPU that torch cannot use: %s", _cuda_remedy())
     elif name == "cuda" and not _cuda():
-        raise DeviceError(
-            f"--device cuda: {(_cuda_remedy() if nvidia_gpu_is_there() else 'there is no NVIDIA GPU here')}",
-            option="device",
-        )
+        problem = _cuda_remedy() if nvidia_gpu_is_there() else "there is no NVIDIA GPU here"
+        raise DeviceError(f"--device cuda: {problem}", option="device")
     elif name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "--device mps: there is no Apple GPU that this torch can use", "try --device auto", option="device"
         )
-    if distributed.world_size() > 1:
-        return _device_of_this_process(name)
-    return torch.device(name)
-
-
-def _device_of_this_process(name: str) -> torch.device:
-    """One GPU for each process of a machine."""
+    if name == "cpu" or distributed.world_size() == 1:
+        return torch.device(name)
     if name == "mps":
         raise DeviceError("--device mps: an Apple GPU serves one process", "leave out --devices", option="device")
-    if name == "cpu":
-        return torch.device(name)
     processes, gpus = distributed.local_world_size(), torch.cuda.device_count()
     if processes > gpus:
         raise DeviceError(f"{processes} processes need as many GPUs, and there are {gpus}", f"pass --devices {gpus}")
@@ -69,13 +56,13 @@ def _device_of_this_process(name: str) -> torch.device:
 
 def choose_precision(name: str, device: torch.device) -> str:
     """``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 where the hardware computes in it, and fp16 on older GPUs."""
-    if name not in PRECISIONS:
-        raise UnknownName("precision", name, known=PRECISIONS)
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+    features = _capabilities() if device.type == "cpu" else {}
+    multiplies = features.get("avx512_bf16") or features.get("amx_bf16")  # else torch emulates it, slower than fp32
+    return "bf16" if multiplies else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -135,17 +122,17 @@ def compiled(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
 
 def describe(device: torch.device, precision: str) -> str:
     """A command's first line: ``torch 2.15.0+cu132 on CPU (AMD EPYC, 4 threads), bf16``."""
-    where = {
-        "cuda": lambda: f"CUDA ({torch.cuda.get_device_name(device)})",
-        "mps": lambda: f"MPS ({_processor()})",
-        "cpu": lambda: f"CPU ({_processor()}, {torch.get_num_threads()} threads)",
-    }[device.type]()
-    return f"torch {torch.__version__} on {where}, {precision}"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = str(_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+    if device.type == "cpu":
+        where += f", {torch.get_num_threads()} threads"
+    return f"torch {torch.__version__} on {device.type.upper()} ({where}), {precision}"
 
 
 def _cuda() -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a driver that is too old is reported by us, in one line
+    with warnings.catch_warnings(action="ignore"):  # a driver that is too old is reported by us, in one line
         return torch.cuda.is_available()
 
 
@@ -156,16 +143,6 @@ def _cuda_remedy() -> str:
     if sys.platform == "win32":  # where pip's own builds have no CUDA
         remedy = "choose CUDA at pytorch.org/get-started and run the command it shows, with --force-reinstall"
     return f"torch {torch.__version__} is a build for the CPU; {remedy}"
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies in bf16; elsewhere torch emulates it, slower than fp32."""
-    capabilities = _capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _processor() -> str:
-    return str(_capabilities().get("cpu_name") or platform.processor() or platform.machine())
 
 
 def _capabilities() -> Mapping[str, Any]:

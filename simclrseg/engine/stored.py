@@ -1,4 +1,4 @@
-"""Whether what a file holds fits what it is to become: the same keys, types and shapes."""
+"""Checks that what a file holds fits what it is to become: the same keys, types and shapes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from torch.optim import Optimizer
 
 
 class Misfit(Exception):
-    """It does not; the message says why."""
+    """A value that does not fit; the message says why."""
 
 
 def require_fit(stored: Any, own: Any, name: str) -> None:
-    """Compare a stored value with the one whose place it is to take, down to the leaves.
+    """Raise Misfit where a stored value differs, down to the leaves, from the one whose place it is to take.
 
     Args:
         own: a mapping for its keys, a tensor for its shape, a type for its values, anything else for its type.
-        name: of the value, for the message.
-
-    Raises:
-        Misfit: at the first difference.
     """
     if isinstance(own, Mapping) and isinstance(stored, Mapping):
         if lacking := [key for key in own if key not in stored]:
@@ -49,11 +45,7 @@ def require_numbers(stored: Any, name: str) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Give an optimizer the state of one that was built alike, of which torch looks at little.
-
-    Raises:
-        Misfit: if it was built otherwise.
-    """
+    """Give an optimizer the state of one that was built alike, of which torch looks at little."""
     require_fit(state, {"state": dict, "param_groups": list}, "optimizer")
     stored = [group.get("params") if isinstance(group, dict) else None for group in state["param_groups"]]
     numbers = [len(params) if isinstance(params, list) else 0 for params in stored]

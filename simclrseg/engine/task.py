@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-# A batch is a dict of tensors of one length, by field (``image``, ``mask``, ``label``, ...), on the task's device.
 Batch = dict[str, Tensor]
-# What to log: scalars by name; they stay on their device until they are needed.
+"""Tensors of one length by field (``image``, ``mask``, ``label``, ...), on the task's device."""
 Logs = dict[str, Tensor | float]
+"""Scalars to log, by name; they stay on their device until they are needed."""
 
 
 class BaseTask(ABC):
@@ -46,11 +47,10 @@ class BaseTask(ABC):
         return {}
 
     def after_step(self, step: int, steps: int) -> None:  # noqa: B027  # most have nothing to do
-        """Called after each update, without gradients: here teachers follow, and buffers such as queues change.
+        """Change what follows after each update, without gradients: teachers, and buffers such as queues.
 
         Args:
-            step: that was taken, from 0.
-            steps: of the whole training.
+            step: that was taken, from 0, of ``steps`` in the whole training.
         """
 
     def train(self, training: bool = True) -> None:
@@ -58,6 +58,16 @@ class BaseTask(ABC):
         self.model.train(training)
         if self.teacher is not None:
             self.teacher.eval()
+
+    @contextmanager
+    def mode(self, *, training: bool) -> Iterator[None]:
+        """Have the model in that mode while the block runs."""
+        before = self.model.training
+        self.train(training)
+        try:
+            yield
+        finally:
+            self.train(before)
 
 
 class SeparableTask(BaseTask):
@@ -101,23 +111,14 @@ class CoupledTask(BaseTask):
 
         Args:
             embeddings: (N, V, E), float32 at least.
-            step: from 0.
         """
 
 
 Task = CoupledTask | SeparableTask
-"""A task of either kind; there is no third."""
 
 
 def check_task(task: object, *, scored: bool) -> None:
-    """Refuse what cannot be trained as it should be, where a training begins.
-
-    Args:
-        scored: whether it is to be validated.
-
-    Raises:
-        TypeError: if it is neither a CoupledTask nor a SeparableTask, or lacks what it needs.
-    """
+    """Refuse, by a TypeError, what cannot be trained as it should be, or be validated where it is to be ``scored``."""
     name = type(task).__name__
     if not isinstance(task, Task):
         raise TypeError(
@@ -141,8 +142,6 @@ class Loader(Protocol):
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        ...
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on, on the CPU; none when all of them were taken."""
-        ...

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.engine import OPTIMIZERS, optimizers
-from simclrseg.engine.optimizers import LARS, lars, parameter_groups, sgd, stage_scales
+from simclrseg.engine.optimizers import LARS, parameter_groups, sgd, stage_scales
 
 
 def network() -> nn.Module:
@@ -43,7 +43,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-4])  # without decay weights are adapted all the same
 def test_lars_follows_its_formula(weight_decay: float) -> None:
     model = network()
-    optimizer = lars(parameter_groups(model, weight_decay), learning_rate=0.3, weight_decay=weight_decay)
+    optimizer = LARS(parameter_groups(model, weight_decay), learning_rate=0.3, weight_decay=weight_decay)
     expected = [parameter.detach().double() for parameter in model.parameters()]
     momentum = [torch.zeros_like(value) for value in expected]
     for step, rate in enumerate([0.3, 0.5, 0.1]):
@@ -88,7 +88,7 @@ def test_lars_is_the_same_on_a_device_that_is_not_waited_for(monkeypatch: pytest
     original = optimizers._add_scaled
     for net in (model, twin):
         give_gradients(net, 0)
-        lars(parameter_groups(net, 1e-4), learning_rate=0.3).step()
+        LARS(parameter_groups(net, 1e-4), learning_rate=0.3).step()
         monkeypatch.setattr(optimizers, "_add_scaled", add_scaled)
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -14,7 +14,7 @@ import torch
 
 from simclrseg.engine import runtime
 from simclrseg.engine.runtime import compiled
-from simclrseg.errors import DeviceError, TrainingError, UnknownName
+from simclrseg.errors import DeviceError, TrainingError
 from tests.engine.small import network
 
 CPU = torch.device("cpu")
@@ -82,13 +82,6 @@ def test_older_gpus_get_fp16(monkeypatch: pytest.MonkeyPatch, supported: bool, e
 
 def test_a_precision_that_was_asked_for_is_taken() -> None:
     assert [runtime.choose_precision(name, CPU) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
-
-
-def test_misspelt_names_get_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'cuda'"):
-        runtime.choose_device("cdua")
-    with pytest.raises(UnknownName, match="did you mean 'bf16'"):
-        runtime.choose_precision("bf61", CPU)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
