@@ -53,12 +53,7 @@ class Chart:
 
 
 def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
-    """Draw a chart into matplotlib's axes.
-
-    Args:
-        colours: of the lines, in turn.
-        ink: colour of text.
-    """
+    """Draw a chart into matplotlib's axes, its lines in these colours in turn."""
     if chart.diagonal:
         axes.plot([0, 1], [0, 1], ":", color=ink, linewidth=0.8)
     for number, line in enumerate(chart.lines):
@@ -75,22 +70,20 @@ def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
             away.append([max(a - b, 0) for a, b in zip(high, y, strict=True)])
             axes.errorbar(x, y, away, fmt=".", color=colour, capsize=3, alpha=0.7)
     axes.set_title(chart.title, fontsize=10)
-    axes.set_xlabel(chart.x)
-    axes.set_ylabel(chart.y)
+    axes.set(xlabel=chart.x, ylabel=chart.y)
     if chart.whole:
         axes.locator_params(axis="x", integer=True)
     if chart.share:
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.5, linewidth=0.6)
     axes.set_axisbelow(True)
     if len(chart.lines) > 1:
         axes.legend(fontsize=8)
 
 
-def shortened(label: str, *, most: int = 32) -> str:
+def shortened(label: str) -> str:
     """A name for a legend; of a long one, such as a path, the end, so that the legend does not crowd out the chart."""
-    return label if len(label) <= most else f"…{label[1 - most :]}"
+    return label if len(label) <= 32 else f"…{label[-31:]}"
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -23,17 +23,11 @@ STRETCH = (1, 99)  # percentiles of the values that become black and white
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
-def charts(drawn: Sequence[Chart], path: Path, *, across: int = 3) -> None:
-    """Write charts side by side as one PNG.
-
-    Args:
-        across: how many a row has at most.
-    """
-    from matplotlib.figure import Figure
-
-    across = min(across, max(1, len(drawn)))
+def charts(drawn: Sequence[Chart], path: Path) -> None:
+    """Write charts side by side as one PNG, three a row at most."""
+    across = min(3, max(1, len(drawn)))
     down = max(1, -(-len(drawn) // across))
-    figure = Figure(figsize=(4.4 * across, 3.1 * down), layout="constrained")
+    figure = _figure(4.4 * across, 3.1 * down)
     for number, chart in enumerate(drawn, start=1):
         draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
     _save(figure, path)
@@ -58,53 +52,35 @@ def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
 
 
 def views(pairs: np.ndarray, path: Path) -> None:
-    """Show pairs of augmented views, a pair a column.
-
-    Args:
-        pairs: (n, 2, S, S, 3) uint8 RGB.
-        path: the PNG to write.
-    """
+    """Show pairs of augmented views (n, 2, S, S, 3) uint8 RGB, a pair a column."""
     write_grid([list(pairs[:, view]) for view in range(pairs.shape[1])], path)
 
 
 def examples(
-    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    colours: Sequence[tuple[int, int, int]],
-    path: Path,
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], colours: Sequence[tuple[int, int, int]], path: Path
 ) -> None:
     """Show photo, truth and prediction side by side, an example a row.
 
     Args:
         rows: photo (S, S, 3) uint8, true and predicted class ids (S, S) uint8, 255 where ignored.
         colours: RGB of each class; class 0 is left as it is.
-        path: the PNG to write.
     """
     tiles = [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows]
     write_grid(tiles, path, headings=("photo", "truth", "prediction"))
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix: each row is a true class and shows where its photos went.
-
-    Args:
-        matrix: (K, K) photos by true class (row) and predicted class (column).
-        classes: their names.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure
-
-    count = len(classes)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    """Draw a confusion matrix (K, K): each row is a true class and shows where its photos went."""
+    count, shares = len(classes), shares_of(matrix)
     side = min(20.0, 3 + 0.45 * count)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = _figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     small = 8 if count <= NUMBERED else 5
     axes.set_xticks(range(count), classes, rotation=90, fontsize=small)
     axes.set_yticks(range(count), classes, fontsize=small)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     if count <= NUMBERED:
         for (row, column), number in np.ndenumerate(matrix):
             if number:
@@ -113,18 +89,17 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     _save(figure, path)
 
 
+def shares_of(matrix: np.ndarray) -> np.ndarray:
+    """A confusion matrix as shares of each true class, 0 where there is none of it."""
+    shares: np.ndarray = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
 def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
-    """Draw how values are distributed, a panel a quantity, all of its sets in the same bins.
-
-    Args:
-        panels: by quantity, the values (n,) of each set.
-        path: the PNG to write.
-    """
-    from matplotlib.figure import Figure
-
+    """Draw how the values (n,) of some sets are distributed, a panel a quantity, all of its sets in the same bins."""
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.8 * across, 3 * down), layout="constrained")
+    figure = _figure(4.8 * across, 3 * down)
     for number, (quantity, sets) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(down, across, number)
         low, high = np.percentile(np.concatenate(list(sets.values())), (0, 99.5))  # a few would squeeze the rest
@@ -147,12 +122,9 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
     Args:
         panels: (N, 2) points, by title; all of the same N things.
         ids: (N,) class of each.
-        classes: their names, by id; empty where there are none.
-        path: the PNG to write.
+        classes: names by id; empty where there are none.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(panels), 5.2), layout="constrained")
+    figure = _figure(5.2 * len(panels), 5.2)
     names, places, colours = _frequent(ids, classes)
     size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
     for number, (title, points) in enumerate(panels.items(), start=1):
@@ -163,8 +135,7 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
         else:
             axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.8)
         axes.set_title(title, fontsize=10)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     if classes:
         handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
         figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
@@ -172,10 +143,7 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
 
 
 def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The classes that occur, in their order: names, the place (N,) of each thing among them, and colours (n, 4).
-
-    Of more than 20 the 19 most frequent ones have a colour, and the others are the last together, in grey.
-    """
+    """The classes that occur, in their order: names, the place (N,) of each thing among them, and colours (n, 4)."""
     from matplotlib import colormaps
 
     shades = colormaps["tab20"](np.arange(20))
@@ -217,6 +185,12 @@ def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: S
         ImageDraw.Draw(grid).text((j * (width + GAP), 1), word, fill="black")
     with replacing(path) as temporary:
         grid.save(temporary, format="PNG")
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -14,15 +14,13 @@ from simclrseg.charts import plots
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import compare, findings
-from simclrseg.evaluation.folder import open_report
 from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.probe import evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
-from simclrseg.evaluation.scored import Scored, facts_of, find_baseline, find_scored, sized
+from simclrseg.evaluation.scored import Scored, facts_of, find_baseline, find_scored, open_report, sized
 from simclrseg.metrics.table import GATES
-from simclrseg.scores.confusion import write_confusion
 from simclrseg.scores.estimates import class_rows, differences, draws, over_split
-from simclrseg.scores.results import Estimate, Evaluated, Report, Scores
+from simclrseg.scores.results import Estimate, Evaluated, Report, Scores, write_confusion
 from simclrseg.system.files import write_json, write_rows, write_text
 from simclrseg.targets.base import Scoring
 from simclrseg.training.machine import Machine, prepare_machine

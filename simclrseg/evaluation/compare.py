@@ -6,20 +6,27 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from simclrseg.metrics.table import COMPARED
-from simclrseg.scores.results import Estimate, Evaluated, Report
+from simclrseg.scores.results import Estimate, Report
 from simclrseg.scores.wording import duration, words, written
+
+FACTS = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
     """The table as numbers, the best model first; ends of intervals as ``<metric>_low`` and ``_high``."""
     table = []
     for model in report.ranked:
-        row = {"name": model.name, **_facts(model)}
-        row |= {key: value for name in _columns(report) for key, value in _flat(name, model.metrics[name]).items()}
+        row: dict[str, Any] = {"name": model.name, **{name: model.facts.get(name) for name in FACTS}}
         differences = report.differences.get(model.name)
         for name in _columns(report):
-            row |= _flat(f"{name}_difference", differences[name] if differences else None)
+            row |= model.metrics[name].columns(name)
+        for name in _columns(report):
+            column = f"{name}_difference"
+            none = dict.fromkeys((column, f"{column}_low", f"{column}_high"))  # of the baseline
+            row |= differences[name].columns(column) if differences else none
         table.append(row)
     return table
 
@@ -27,7 +34,7 @@ def rows(report: Report) -> list[dict[str, Any]]:
 def cells(report: Report) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
     """The table as words, and the cells (row, column) that hold the best value of a metric."""
     columns, deciding = _columns(report), report.models[0].deciding
-    highest = {name: _highest([model.metrics[name].value for model in report.models]) for name in columns}
+    highest = {name: np.fmax.reduce([model.metrics[name].value for model in report.models]) for name in columns}
     table, best = [], set()
     for number, model in enumerate(report.ranked):
         row = {"name": model.name, "pretrained": written(model.facts.get("pretrained"))}
@@ -35,7 +42,7 @@ def cells(report: Report) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
         for name in columns:
             found = model.metrics[name]
             row[words(name)] = str(found) if name == deciding else written(found.value)
-            if found.value == highest[name]:
+            if found.value == highest[name]:  # never where none has a value
                 best.add((number, words(name)))
         differences = report.differences.get(model.name)
         row[f"{words(deciding)} over {report.baseline}"] = signed(differences[deciding]) if differences else "-"
@@ -56,11 +63,9 @@ def markdown(table: Sequence[Mapping[str, str]], best: Collection[tuple[int, str
 
 
 def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, float]]]:
-    """The deciding metric over the share of the photos that was learned from.
+    """The deciding metric by pretraining: (share of the photos trained on, value, low, high), by rising share.
 
-    Returns:
-        By pretraining (share, value, low, high), by rising share. Empty where fewer than two shares are known: there is
-        nothing to draw a line over.
+    Empty where fewer than two shares are known: there is nothing to draw a line over.
     """
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
     encoders = {model.facts.get("encoder") for model in report.models}
@@ -88,23 +93,5 @@ def signed(difference: Estimate) -> str:
     return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
 
 
-def _highest(values: Sequence[float]) -> float | None:
-    return max((value for value in values if not math.isnan(value)), default=None)
-
-
 def _columns(report: Report) -> list[str]:
     return [name for name in COMPARED if all(name in model.metrics for model in report.models)]
-
-
-def _facts(model: Evaluated) -> dict[str, Any]:
-    names = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
-    return {name: model.facts.get(name) for name in names}
-
-
-def _flat(name: str, found: Estimate | None) -> dict[str, float | None]:
-    ends = found.interval if found else None
-    return {
-        name: found.value if found else None,
-        f"{name}_low": ends.low if ends else None,
-        f"{name}_high": ends.high if ends else None,
-    }

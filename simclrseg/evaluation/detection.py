@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.scores.intervals import RESAMPLES, Floats, Interval, interval, resamples
+from simclrseg.scores.results import Estimate
 
 NAMES = ("auroc", "aupr", "fpr95")
 _LEVELS = 1000  # different scores that intervals are read from
@@ -45,11 +45,11 @@ def entropy(probabilities: NDArray[np.floating]) -> Floats:
     return nats
 
 
-def energy(logits: NDArray[np.floating], *, temperature: float = 1.0) -> Floats:
-    """-T ln sum exp(x / T) (Liu et al. 2020, eq. 4): (N, K, ...) -> (N, ...)."""
-    x = logits.astype(np.float64) / temperature
+def energy(logits: NDArray[np.floating]) -> Floats:
+    """-ln sum exp(x) (Liu et al. 2020, eq. 4, at temperature 1): (N, K, ...) -> (N, ...)."""
+    x = logits.astype(np.float64)
     top = x.max(axis=1)
-    free: Floats = -temperature * (top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
+    free: Floats = -(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
     return free
 
 
@@ -77,7 +77,7 @@ class Detection:
         auroc: area under the receiver operating characteristic; 0.5 is chance.
         aupr: average precision; its chance level is the share of the positives.
         fpr95: false positive rate at the threshold that finds 95 % of the positives.
-        intervals: bootstrap intervals of the three, by name, over images.
+        intervals: of the three, by name, over images.
         inside, outside: number of images.
     """
 
@@ -88,6 +88,10 @@ class Detection:
     inside: int
     outside: int
 
+    def estimates(self) -> dict[str, Estimate]:
+        """The three with their intervals."""
+        return {name: Estimate(getattr(self, name), around) for name, around in self.intervals.items()}
+
 
 def detection(inside: Floats, outside: Floats) -> Detection:
     """AUROC, AUPR and FPR at 95 % TPR, with intervals over the images of both sets.
@@ -96,17 +100,16 @@ def detection(inside: Floats, outside: Floats) -> Detection:
         inside: scores of the model's own test images, (n,), or (n, P) of P pixels of each.
         outside: those of the other dataset, (m,) or (m, P).
     """
-    scores = np.concatenate([inside, outside])
+    scores = np.concatenate([inside, outside]).reshape(len(inside) + len(outside), -1)
     positive = np.arange(len(scores)) >= len(inside)
-    every = np.ones((1, len(scores)))
-    auroc, aupr, fpr95 = _curves(*_counts(scores.reshape(len(scores), -1), positive, every))[:, 0].tolist()
+    each = _counts(scores.reshape(-1, 1), positive.repeat(scores.shape[1]), np.ones((1, scores.size)))
+    auroc, aupr, fpr95 = _curves(*each)[:, 0].tolist()
     found: dict[str, Interval | None] = dict.fromkeys(NAMES)
     if len(inside) > 1 and len(outside) > 1:
-        binned = _binned(scores.reshape(len(scores), -1))
+        binned = _binned(scores)
         parts = []
         for start in range(0, RESAMPLES, _TOGETHER):
-            number = min(_TOGETHER, RESAMPLES - start)
-            drawn = [resamples(len(part), number=number, seed=start + k) for k, part in enumerate((inside, outside))]
+            drawn = [resamples(len(part), number=_TOGETHER, seed=start + k) for k, part in enumerate((inside, outside))]
             parts.append(_curves(*_counts(binned, positive, np.concatenate(drawn, axis=1))))
         found = {name: interval(row) for name, row in zip(NAMES, np.concatenate(parts, axis=1), strict=True)}
     return Detection(auroc, aupr, fpr95, found, len(inside), len(outside))
@@ -122,35 +125,25 @@ def _binned(scores: Floats) -> Floats:
 
 
 def _counts(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Positives and negatives that score at least as much as each different score, from the highest down.
+    """True and false positives (R, T) at each of T different scores as the threshold, from the highest down.
 
     Args:
         scores: (n, P), P pixels of n images.
         positive: (n,) images.
         weights: (R, n), how often each image is counted.
-
-    Returns:
-        True and false positives, (R, T) each.
     """
     different, place = np.unique(-scores, return_inverse=True)
     place = place.reshape(scores.shape)
     if scores.shape[1] == 1:  # each image has one score: sort and add up
         order = np.argsort(place[:, 0], kind="stable")
         last = np.append(np.diff(place[order, 0]) != 0, True)  # equal scores pass a threshold together
-        sums = [np.cumsum(weights[:, order] * which[order], axis=1)[:, last] for which in (positive, ~positive)]
-        return sums[0], sums[1]
-    if len(weights) == 1:  # no table of images by scores, which may be large
-        repeated = np.broadcast_to(weights.T, scores.shape)
-        tables: list[NDArray[Any]] = [
-            np.bincount(place[which].ravel(), weights=repeated[which].ravel(), minlength=len(different))[None]
-            for which in (positive, ~positive)
-        ]
-    else:
-        rows = np.arange(len(scores))[:, None] * len(different)
-        table = np.bincount((place + rows).ravel(), minlength=len(scores) * len(different))
-        table = table.reshape(len(scores), -1).astype(np.float64)
-        tables = [weights[:, which] @ table[which] for which in (positive, ~positive)]
-    return np.cumsum(tables[0], axis=1), np.cumsum(tables[1], axis=1)
+        tp, fp = (np.cumsum(weights[:, order] * which[order], axis=1)[:, last] for which in (positive, ~positive))
+        return tp, fp
+    rows = np.arange(len(scores))[:, None] * len(different)
+    table = np.bincount((place + rows).ravel(), minlength=len(scores) * len(different))
+    table = table.reshape(len(scores), -1).astype(np.float64)
+    tp, fp = (np.cumsum(weights[:, which] @ table[which], axis=1) for which in (positive, ~positive))
+    return tp, fp
 
 
 def _curves(tp: Floats, fp: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,8 +53,9 @@ def photos_of_run(
     """
     try:
         target = images_of(run)
-        dataset, split = target.dataset, target.split
-        found = _read(dataset, spread(split.test, PHOTOS), spread(split.train, PHOTOS) if calibrated else [], size)
+        check = spread(target.split.test, PHOTOS)
+        calibrate = spread(target.split.train, PHOTOS) if calibrated else []
+        return _read(target.dataset, check, calibrate, size, masked=masked, parts=("test ", "training "))
     except SimclrsegError as error:
         if needed_by is not None:
             raise DataError(
@@ -65,19 +67,15 @@ def photos_of_run(
             f"{figure} not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
         )
         return Photos()
-    log.info(_line(dataset, found, "test", "training ", masked=masked))
-    return found
 
 
 def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool) -> Photos:
     """Photos of a dataset or folder, with their masks where these have the model's classes.
 
     Where some are for calibration they are every second one, so that the check sees others.
-
-    Raises:
-        DataError: if there are no photos, or none can be read.
     """
-    options = DatasetOptions(masks=metadata.decoder is not None, border=metadata.border or "pet")  # type: ignore[arg-type]
+    masked = metadata.decoder is not None
+    options = DatasetOptions(masks=masked, border=metadata.border or "pet")  # type: ignore[arg-type]
     bare = replace(options, masks=False)
     try:
         dataset = open_dataset(folder, options)
@@ -91,27 +89,28 @@ def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
         )
         dataset = open_dataset(folder, bare)
     indices = [index for index in range(len(dataset)) if dataset.has_mask(index)] or list(range(len(dataset)))
-    if not calibrated:
-        found = _read(dataset, spread(indices, PHOTOS), [], size)
-    elif len(indices) == 1:
+    some = spread(indices, 2 * PHOTOS if calibrated else PHOTOS)
+    check, calibrate = (some[1::2], some[::2]) if calibrated else (some, [])
+    if calibrated and len(indices) == 1:
         log.warning(f"{folder} holds one photo: int8 is calibrated and checked on the same")
-        found = _read(dataset, indices, indices, size)
-    else:
-        some = spread(indices, 2 * PHOTOS)
-        found = _read(dataset, some[1::2], some[::2], size)
-    log.info(_line(dataset, found, "", "", masked=metadata.decoder is not None))
-    return found
+        check = calibrate
+    return _read(dataset, check, calibrate, size, masked=masked, parts=("", ""))
 
 
-def _read(dataset: Dataset, check: list[int], calibrate: list[int], size: tuple[int, int]) -> Photos:
+def _read(
+    dataset: Dataset,
+    check: Sequence[int],
+    calibrate: Sequence[int],
+    size: tuple[int, int],
+    *,
+    masked: bool,
+    parts: tuple[str, str],
+) -> Photos:
     photos, masks = readable_photos(dataset, check, size)
     calibration, _ = readable_photos(dataset, calibrate, size)
     if not photos or (calibrate and not calibration):
         raise DataError(f"{dataset.name}: none of the photos could be read")
+    line = f"checked on {len(photos)} {parts[0]}photos of {dataset.name}"
+    line += ", which have no masks" if masked and not masks else ""
+    log.info(line + (f", calibrated on {len(calibration)} {parts[1]}photos" if calibration else ""))
     return Photos(photos, masks, calibration)
-
-
-def _line(dataset: Dataset, found: Photos, tested: str, trained: str, *, masked: bool) -> str:
-    masks = "" if found.masks or not masked else ", which have no masks"
-    line = f"checked on {len(found.check)} {tested} photos of {dataset.name}{masks}".replace("  ", " ")
-    return line + (f", calibrated on {len(found.calibration)} {trained}photos" if found.calibration else "")

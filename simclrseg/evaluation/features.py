@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,54 +34,53 @@ def untrained(metadata: ModelMetadata, *, seed: int) -> nn.Module:
 
 
 def with_weights(metadata: ModelMetadata, file: Path, label: str, *, adapt: Sequence[str] = ()) -> nn.Module:
-    """The same with the weights of a file.
-
-    Raises:
-        WeightsError: if the file cannot be read or too little of it matches.
-    """
+    """The same with the weights of a file."""
     backbone = untrained(metadata, seed=0)
     tell_loaded(label, load_backbone(backbone, file, bands=metadata.bands, adapt=adapt))
     return backbone
 
 
-def features_of(
-    backbone: nn.Module,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    batch_size: int,
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Pooled features (N, D) float32, on the CPU, of the photos that can be read, and their indices.
+@dataclass(frozen=True)
+class Reader:
+    """Reads photos in batches of the size that a network takes, and what encoders make of them."""
 
-    Args:
-        metadata: of the network, for its size and its normalization of photos.
+    metadata: ModelMetadata
+    machine: Machine
+    batch_size: int
 
-    Raises:
-        DataError: if no photo can be read.
-    """
-    backbone = backbone.to(machine.device).eval()
-    normalize = Normalize(metadata.mean, metadata.std, metadata.full_scale)
-    features, kept, skipped = [], [], []  # type: ignore[var-annotated]
-    started, told = time.monotonic(), False
-    with torch.inference_mode():
-        for read, photos in read_photos(
-            dataset,
-            indices,
-            image_size=metadata.image_size,
-            batch_size=batch_size,
-            workers=machine.workers,
-            skipped=skipped,
-        ):
-            batch = normalize(torch.from_numpy(photos).to(machine.device))
-            features.append(pooled_features(backbone, batch).float().cpu())
-            kept += read
-            spent = time.monotonic() - started
-            left = spent / len(kept) * (len(indices) - len(kept))
-            if not told and spent > 2 and left > SLOW:
-                told = True
-                log.info(f"features of {len(indices):,} photos: about {left / 60:.1f} minutes")
-    if skipped:
-        log.warning(f"{dataset.name}: {len(skipped)} photos could not be read; the first: {skipped[0]}")
-    return torch.cat(features).clone(), tuple(kept)
+    def read(
+        self, dataset: Dataset, indices: Sequence[int], skipped: list[str]
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        """Indices and photos (N, S, S, bands) of those that can be read; the others are named in ``skipped``."""
+        side, workers = self.metadata.image_size, self.machine.workers
+        return read_photos(
+            dataset, indices, image_size=side, batch_size=self.batch_size, workers=workers, skipped=skipped
+        )
+
+    @cached_property
+    def _normalize(self) -> Normalize:
+        return Normalize(self.metadata.mean, self.metadata.std, self.metadata.full_scale)
+
+    def pooled(self, backbone: nn.Module, photos: Tensor) -> Tensor:
+        """(N, S, S, bands) as stored -> (N, D)."""
+        return pooled_features(backbone, self._normalize(photos.to(self.machine.device)))
+
+    def features(self, backbone: nn.Module, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+        """Pooled features (N, D) float32, on the CPU, of the photos that can be read, and their indices."""
+        backbone = backbone.to(self.machine.device).eval()
+        features: list[Tensor] = []
+        kept: list[int] = []
+        skipped: list[str] = []
+        started, told = time.monotonic(), False
+        with torch.inference_mode():
+            for read, photos in self.read(dataset, indices, skipped):
+                features.append(self.pooled(backbone, torch.from_numpy(photos)).float().cpu())
+                kept += read
+                spent = time.monotonic() - started
+                left = spent / len(kept) * (len(indices) - len(kept))
+                if not told and spent > 2 and left > SLOW:
+                    told = True
+                    log.info(f"features of {len(indices):,} photos: about {left / 60:.1f} minutes")
+        if skipped:
+            log.warning(f"{dataset.name}: {len(skipped)} photos could not be read; the first: {skipped[0]}")
+        return torch.cat(features).clone(), tuple(kept)  # the clone is no tensor of inference: a probe trains on it

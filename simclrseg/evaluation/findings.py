@@ -6,14 +6,65 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
+
+from simclrseg.charts import plots
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.evaluation import calibration, embedding, ood
+from simclrseg.evaluation import embedding, ood
+from simclrseg.evaluation.features import Reader
+from simclrseg.evaluation.graphs import calibration_charts
 from simclrseg.evaluation.scored import Scored
+from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.results import Evaluated
+from simclrseg.system.files import write_rows
 from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
+
+COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence and accuracy agree, over all photos or pixels that were scored."""
+
+    confidences: Confidences
+    unit: str
+    picture: ClassVar = None  # the report draws its charts
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        counted = self.confidences
+        kept, risk = counted.risk_coverage()
+        # of the surest predictions, of which at least so many are kept
+        places = {at: min(int(np.searchsorted(kept, at - 1e-12)), len(risk) - 1) for at in COVERAGES}
+        return {
+            "unit": self.unit,
+            "n": int(counted.number.sum()),
+            "ece": counted.ece,
+            "brier": counted.brier,
+            "aurc": counted.aurc,
+            "risk_at_coverage": {f"{at:g}": float(risk[place]) for at, place in places.items()},
+            "reliability": self.rows(),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a bin; None where it is empty."""
+        counted = self.confidences
+        accuracy, confidence = counted.mean(counted.right).tolist(), counted.mean(counted.confidence).tolist()
+        edges = np.linspace(0, 1, len(counted.number) + 1).round(4).tolist()
+        return [
+            {
+                "from": edges[place],
+                "to": edges[place + 1],
+                "confidence": confidence[place] if number else None,
+                "accuracy": accuracy[place] if number else None,
+                "n": int(number),
+            }
+            for place, number in enumerate(counted.number)
+        ]
 
 
 @dataclass(frozen=True)
@@ -32,11 +83,7 @@ class Plan:
 
 
 def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
-    """Check what was asked for.
-
-    Raises:
-        SimclrsegError: if one of the models cannot have it.
-    """
+    """Check what was asked for; SimclrsegError if one of the models cannot have it."""
     others = ood.open_others(config.uncertainty.ood)
     samples, method = config.uncertainty.mc_samples, config.features.embed
     draws = [
@@ -51,22 +98,19 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
 def add(
     model: Evaluated, asked: Plan, draws: int, *, machine: Machine, batch_size: int, root: Path, folder: Path
 ) -> None:
-    """Put findings to a model's evaluation, and write their files.
+    """Put findings to a model's evaluation, and write their files into its folder.
 
     Args:
         draws: the plan's for this model.
-        batch_size: images per forward pass.
         root: of all runs.
-        folder: of this model's files.
     """
     if len(asked.draws) > 1:
         log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
-    model.findings["calibration"] = calibration.calibrate(model, folder)
+    calibration = model.findings["calibration"] = Calibration(model.scores.confidences, model.scores.unit)
+    write_rows(folder / "calibration.csv", calibration.rows())
+    plots.charts(calibration_charts(model), folder / "calibration.png")
+    reader = Reader(model.metadata, machine, batch_size)
     if asked.others:
-        model.findings["ood"] = ood.measure(
-            model, asked.others, draws=draws, machine=machine, batch_size=batch_size, folder=folder
-        )
+        model.findings["ood"] = ood.measure(model, asked.others, reader, draws=draws, folder=folder)
     if asked.method is not None:
-        model.findings["embedding"] = embedding.embed(
-            model, asked.method, machine=machine, batch_size=batch_size, root=root, folder=folder
-        )
+        model.findings["embedding"] = embedding.embed(model, asked.method, reader, root=root, folder=folder)

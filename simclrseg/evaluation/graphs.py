@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from simclrseg.charts.chart import Chart, Line, points_of, read_table
@@ -21,20 +19,20 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
     confidences, unit = model.scores.confidences, model.scores.unit
     if not confidences.number.sum():
         return []
-    bins = confidences.reliability()
-    used = ~np.isnan(bins.accuracy)
+    number, accuracy = confidences.number, confidences.mean(confidences.right)
+    used = number > 0
     width = 1 / len(used)
-    middles = (np.arange(len(used)) + 0.5) * width
+    middles = ((np.arange(len(used)) + 0.5) * width)[used].tolist()
     coverage, risk = confidences.risk_coverage()
     some = np.unique(np.searchsorted(coverage, np.arange(1, POINTS + 1) / POINTS))
     return [
         Chart(
-            f"Reliability, ECE {bins.ece:.4f}",
+            f"Reliability, ECE {confidences.ece:.4f}",
             "confidence",
             "share that is right",
-            [Line("share that is right", middles[used].tolist(), bins.accuracy[used].tolist())],
-            f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {bins.ece:.4f}, "
-            f"Brier score {confidences.brier:.4f}, over {int(bins.number.sum()):,} {unit}.",
+            [Line("share that is right", middles, accuracy[used].tolist())],
+            f"Bars on the dotted line would be perfectly calibrated. Expected calibration error {confidences.ece:.4f}, "
+            f"Brier score {confidences.brier:.4f}, over {int(number.sum()):,} {unit}.",
             columns=width * 0.92,
             diagonal=True,
             share=True,
@@ -43,7 +41,7 @@ def calibration_charts(model: Evaluated) -> list[Chart]:
             "Confidences",
             "confidence",
             f"share of the {unit}",
-            [Line(f"share of the {unit}", middles[used].tolist(), (bins.number[used] / bins.number.sum()).tolist())],
+            [Line(f"share of the {unit}", middles, (number[used] / number.sum()).tolist())],
             f"How sure the model was: the same bins, and the share of the {unit} that is in each.",
             columns=width * 0.92,
             share=True,
@@ -79,8 +77,13 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
 
 
 def ratio_charts(report: Report) -> list[Chart]:
-    """The deciding metric over the share of the photos that was learned from, where there are several shares."""
-    lines = compare.over_ratio(report)
+    """The deciding metric over the share of the photos that was trained on, where there are several shares."""
+    lines = []
+    for label, points in compare.over_ratio(report).items():
+        shares = sorted({share for share, *_ in points})
+        # several models, such as of several seeds, may have the same share
+        means = [float(np.mean([value for at, value, *_ in points if at == share])) for share in shares]
+        lines.append(Line(label, shares, means, bars=points))
     if not lines:
         return []
     deciding = words(report.models[0].deciding)
@@ -89,16 +92,10 @@ def ratio_charts(report: Report) -> list[Chart]:
             "Share of the photos learned from",
             "share of the development photos",
             deciding,
-            [Line(label, *_means(points), bars=points) for label, points in lines.items()],
+            lines,
             f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
         )
     ]
-
-
-def _means(points: Sequence[tuple[float, float, float, float]]) -> tuple[list[float], list[float]]:
-    """The shares, and the mean of what several models, such as of several seeds, have at each."""
-    shares = sorted({share for share, *_ in points})
-    return shares, [float(np.mean([value for at, value, *_ in points if at == share])) for share in shares]
 
 
 def training_charts(report: Report) -> list[Chart]:
@@ -112,11 +109,11 @@ def training_charts(report: Report) -> list[Chart]:
     charts = []
     for name in ("loss", report.models[0].deciding):
         lines = []
-        for label, rows in runs:
-            parts = (("train", "training"), ("val", "validation")) if one else (("val", label),)
-            for part, title in parts:
+        for run, rows in runs:
+            parts = {"train": "training", "val": "validation"} if one else {"val": run}
+            for part, label in parts.items():
                 if (points := points_of(rows, f"{part}_{name}"))[0]:
-                    lines.append(Line(title, *points))
+                    lines.append(Line(label, *points))
         if lines:
             ends = ", ".join(f"{line.label} {line.y[0]:.4f} to {line.y[-1]:.4f}" for line in lines)
             title = words(name) if one else f"{words(name)}, validation"

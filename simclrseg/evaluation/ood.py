@@ -27,14 +27,12 @@ from simclrseg.evaluation.detection import (
     pair_logits,
     pair_probabilities,
 )
-from simclrseg.inference.masks import Predict
+from simclrseg.evaluation.features import Reader
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.dropout import dropout_layers, sampling
-from simclrseg.scores.reading import read_photos
-from simclrseg.scores.results import Estimate, Evaluated
+from simclrseg.scores.results import Evaluated
 from simclrseg.system.files import write_rows
 from simclrseg.targets.base import check_bands
-from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +43,6 @@ PIXELS = 256  # of each photo
 Level = Literal["image", "pixel"]
 # photos (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
-# by level and score, (n,) of photos or (n, PIXELS)
-Scores = dict[tuple[Level, str], np.ndarray]
 
 
 class Other(NamedTuple):
@@ -73,63 +69,51 @@ class OutOfDistribution:
 
     def facts(self) -> dict[str, Any]:
         """The JSON form."""
-        return {
-            name: {
-                "inside": (some := next(iter(levels["image"].values()))).inside,
-                "outside": some.outside,
-                "mc_samples": self.draws or None,
-                **{
-                    level: {score: _facts(found) for score, found in scores.items()} for level, scores in levels.items()
-                },
-            }
-            for name, levels in self.detections.items()
-        }
+        facts: dict[str, Any] = {}
+        for name, levels in self.detections.items():
+            some = next(iter(levels["image"].values()))
+            facts[name] = {"inside": some.inside, "outside": some.outside, "mc_samples": self.draws or None}
+            for level, scores in levels.items():
+                facts[name][level] = {
+                    score: {curve: value.facts() for curve, value in found.estimates().items()}
+                    for score, found in scores.items()
+                }
+        return facts
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a dataset, level and score, with the ends of the intervals."""
-        return [
-            {"dataset": name, "level": level, "score": score, **_columns(found)}
-            for name, levels in self.detections.items()
-            for level, scores in levels.items()
-            for score, found in scores.items()
-        ]
+        """A row a dataset, level and score."""
+        rows = []
+        for name, levels in self.detections.items():
+            for level, scores in levels.items():
+                for score, found in scores.items():
+                    row: dict[str, Any] = {"dataset": name, "level": level, "score": score}
+                    for curve, value in found.estimates().items():
+                        row |= value.columns(curve)
+                    rows.append(row)
+        return rows
 
 
 def open_others(names: Sequence[str]) -> list[Other]:
-    """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most.
-
-    Raises:
-        SimclrsegError: if one of them is not at hand.
-    """
+    """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most."""
     found = []
     for name in dict.fromkeys(names):
         dataset = open_dataset(name, DatasetOptions(masks=False))
-        part = dataset.official.get("test") or range(len(dataset))
-        chosen = spread(part, MOST)
-        log.info(
-            f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if dataset.official.get("test") else "")
-        )
+        listed = dataset.official.get("test")
+        chosen = spread(listed or range(len(dataset)), MOST)
+        log.info(f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if listed else ""))
         found.append(Other(name, dataset, chosen))
     return found
 
 
 def check(
-    others: Sequence[Other],
-    dataset: Dataset,
-    network: Any | None,
-    metadata: ModelMetadata,
-    samples: int | None,
+    others: Sequence[Other], dataset: Dataset, network: Any | None, metadata: ModelMetadata, samples: int | None
 ) -> int:
     """Refuse what cannot be told, before anything is scored, and say how many draws of dropout there will be.
 
     Args:
         dataset: the model's own photos.
         network: None for an exported file.
-        samples: asked for; None for as many as are usual, where the model allows any.
-
-    Raises:
-        DataError: if a dataset's pictures do not fit the model, or are its own.
-        UsageError: if draws are asked for of a model that has no dropout, or is an exported file.
+        samples: draws that were asked for; None for as many as are usual, where the model allows any.
     """
     own = _identities(dataset, range(len(dataset)))
     for other in others:
@@ -170,92 +154,64 @@ def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
 
 
 def measure(
-    model: Evaluated,
-    others: Sequence[Other],
-    *,
-    draws: int,
-    machine: Machine,
-    batch_size: int,
-    folder: Path,
+    model: Evaluated, others: Sequence[Other], reader: Reader, *, draws: int, folder: Path
 ) -> OutOfDistribution:
-    """Score the model's own photos and the others', and write ``ood.csv`` and ``ood.png``.
-
-    Args:
-        draws: of Monte-Carlo dropout, as ``check`` has them.
-    """
-    if model.learner is None:
-        scorer = file_scorer(model.predict, binary=model.metadata.threshold is not None)
-    else:
-        scorer = network_scorer(model.learner, machine.device, draws=draws)
-    options = {"image_size": model.metadata.image_size, "batch_size": batch_size, "workers": machine.workers}
+    """Score the model's own photos and the others', and write ``ood.csv`` and ``ood.png``."""
+    scorer = _scorer(model, reader.machine.device, draws=draws)
     torch.manual_seed(0)  # dropout draws from it
-    own = score_photos(scorer, model.dataset, model.indices, **options)
-    found: dict[str, dict[Level, dict[str, Detection]]] = {}
+    own = _score(scorer, model.dataset, model.indices, reader)
+    detections: dict[str, dict[Level, dict[str, Detection]]] = {}
     drawn = {f"{model.dataset.name}, its own": own}  # another may bear the same name
     for name, dataset, indices in others:
-        theirs = score_photos(scorer, dataset, indices, **options)
-        drawn[name] = theirs
-        levels = found.setdefault(name, {})
+        theirs = drawn[name] = _score(scorer, dataset, indices, reader)
+        levels = detections[name] = {}
         for (level, score), inside in own.items():
             levels.setdefault(level, {})[score] = detection(inside, theirs[level, score])
         _tell(name, levels)
-    result = OutOfDistribution(found, draws, folder / "ood.png")
+    result = OutOfDistribution(detections, draws, folder / "ood.png")
     write_rows(folder / "ood.csv", result.rows())
-    scores = [score for level, score in own if level == "image"]
-    plots.histograms(
-        {score: {title: values["image", score] for title, values in drawn.items()} for score in scores},
-        result.picture,
-    )
+    panels = {
+        score: {title: values["image", score] for title, values in drawn.items()}
+        for level, score in own
+        if level == "image"
+    }
+    plots.histograms(panels, result.picture)
     return result
 
 
-def network_scorer(task: Any, device: torch.device, *, draws: int) -> Scorer:
-    """A network as a function of photos that says how strange they are.
-
-    Args:
-        task: with the network, and ``logits`` of photos.
-        draws: of Monte-Carlo dropout; 0 leaves mutual information out.
-    """
-    model = task.model.to(device).eval()
+def _scorer(model: Evaluated, device: torch.device, *, draws: int) -> Scorer:
+    """The model as a function of photos that says how strange they are; a file gives probabilities only."""
+    if model.learner is None:
+        binary = model.metadata.threshold is not None
+        return lambda images: _of_probabilities(pair_probabilities(model.predict(images), binary=binary))
+    network, normalize = model.learner.model.to(device).eval(), model.learner.normalize
 
     @torch.inference_mode()
     def score(images: np.ndarray) -> dict[str, np.ndarray]:
-        inputs = task.normalize(torch.from_numpy(images).to(device))
-        logits = pair_logits(model(inputs).float().cpu().numpy())
+        inputs = normalize(torch.from_numpy(images).to(device))
+        logits = pair_logits(network(inputs).float().cpu().numpy())
         scores = {**_of_probabilities(_softmax(logits)), "energy": energy(logits)}
         if draws:
-            with sampling(model):
-                drawn = (_softmax(pair_logits(model(inputs).float().cpu().numpy())) for _ in range(draws))
+            with sampling(network):
+                drawn = (_softmax(pair_logits(network(inputs).float().cpu().numpy())) for _ in range(draws))
                 scores["mutual_information"] = mutual_information(drawn)
         return scores
 
     return score
 
 
-def file_scorer(predict: Predict, *, binary: bool) -> Scorer:
-    """The same of an exported file, which gives probabilities only.
+def _score(
+    scorer: Scorer, dataset: Dataset, indices: Sequence[int], reader: Reader
+) -> dict[tuple[Level, str], np.ndarray]:
+    """Scores of photos (n,), and of some pixels of each (n, PIXELS) where pixels have scores, by level and name.
 
-    Args:
-        binary: whether they are those of the foreground alone.
-    """
-    return lambda images: _of_probabilities(pair_probabilities(predict(images), binary=binary))
-
-
-def score_photos(
-    scorer: Scorer, dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int
-) -> Scores:
-    """Scores of photos, and of some pixels of each where pixels have scores; a photo's is the mean over its pixels.
-
-    Raises:
-        DataError: if no photo can be read.
+    A photo's score is the mean over its pixels.
     """
     collected: dict[tuple[Level, str], list[np.ndarray]] = {}
     skipped: list[str] = []
-    rng = np.random.default_rng(0)
-    places = rng.choice(image_size**2, min(PIXELS, image_size**2), replace=False)  # the same in every photo
-    for _, photos in read_photos(
-        dataset, indices, image_size=image_size, batch_size=batch_size, workers=workers, skipped=skipped
-    ):
+    pixels = reader.metadata.image_size**2
+    places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every photo
+    for _, photos in reader.read(dataset, indices, skipped):
         for score, values in scorer(photos).items():
             flat = values.reshape(len(values), -1)
             collected.setdefault(("image", score), []).append(flat.mean(axis=1))
@@ -271,7 +227,6 @@ def _of_probabilities(probabilities: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """(N, K, ...) -> the same."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
     return shares
@@ -279,29 +234,13 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def _tell(name: str, levels: dict[Level, dict[str, Detection]]) -> None:
     """Say what was found, and warn of scores that point the wrong way."""
+    turned = []
     for level, scores in levels.items():
-        words = (f"{score} {Estimate(found.auroc, found.intervals['auroc'])}" for score, found in scores.items())
+        words = (f"{score} {found.estimates()['auroc']}" for score, found in scores.items())
         log.info(f"{name} told apart by {level}, AUROC: {'; '.join(words)}")
-    turned = [
-        f"{score} per {level} {found.auroc:.3f}"
-        for level, scores in levels.items()
-        for score, found in scores.items()
-        if found.auroc < 0.5
-    ]
+        turned += [f"{score} per {level} {found.auroc:.3f}" for score, found in scores.items() if found.auroc < 0.5]
     if turned:
         log.warning(
             f"--ood {name}: AUROC below 0.5 ({', '.join(turned)}): there the model is surer of {name} than of its own "
             "photos, and such photos cannot be refused by it"
         )
-
-
-def _facts(found: Detection) -> dict[str, Any]:
-    return {name: Estimate(getattr(found, name), around).facts() for name, around in found.intervals.items()}
-
-
-def _columns(found: Detection) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for name, around in found.intervals.items():
-        columns[name] = getattr(found, name)
-        columns[f"{name}_low"], columns[f"{name}_high"] = (around.low, around.high) if around else (None, None)
-    return columns

@@ -1,17 +1,28 @@
-"""Fine-tuned runs and files opened again: their target, and the images that they were trained with."""
+"""Fine-tuned runs and exported files opened again: target, predictions, and the images that they were trained with."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import onnxruntime
 
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.splits import SPLIT_FILE, stored_split
-from simclrseg.errors import DataError, ModelFileError
-from simclrseg.knobs.files import config_of_run
-from simclrseg.metadata import ModelMetadata
+from simclrseg.errors import DataError, ModelFileError, SimclrsegError
+from simclrseg.inference.masks import Predict
+from simclrseg.inference.session import Model, NoMetadata, open_model
+from simclrseg.knobs.files import config_of_run, parse_config
+from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
 from simclrseg.targets import TARGETS
-from simclrseg.targets.base import Target, target_class
+from simclrseg.targets.base import Target, elsewhere, target_class
+from simclrseg.targets.knobs import LabelledData
+
+log = logging.getLogger(__name__)
 
 TargetClass = type[Target[Any, Any]]
 
@@ -22,25 +33,15 @@ def target_of(run: runs.Run) -> TargetClass:
 
 
 def target_of_model(metadata: ModelMetadata) -> TargetClass:
-    """The target of a model file.
-
-    Raises:
-        ModelFileError: if it is no fine-tuned model.
-    """
-    targets = [target_class(knobs) for knobs in TARGETS.values()]
-    for target in targets:
-        if metadata.task == target.TASK:
-            return target
-    known = " or ".join(target.TASK for target in targets)
-    raise ModelFileError(f"the model is for {metadata.task!r}, not for {known}: fine-tune it first")
+    """The target of a model file; ModelFileError if it is no fine-tuned model."""
+    targets = {target.TASK: target for target in map(target_class, TARGETS.values())}
+    if metadata.task not in targets:
+        raise ModelFileError(f"the model is for {metadata.task!r}, not for {' or '.join(targets)}: fine-tune it first")
+    return targets[metadata.task]
 
 
 def images_of(run: runs.Run) -> Target[Any, Any]:
-    """A run's images, split as its record says, and checked by the hash of the test images.
-
-    Raises:
-        DataError: if the test images or what is true of them have changed since.
-    """
+    """A run's images, split as its record says, whose test images and masks have not changed since."""
     config = config_of_run(FinetuneConfig, run.folder)
     kind = target_class(config.target)
     dataset, record = kind.open_dataset(config.data), run.folder / SPLIT_FILE
@@ -53,3 +54,86 @@ def images_of(run: runs.Run) -> Target[Any, Any]:
             "restore them, or fine-tune again",
         )
     return target
+
+
+def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Target[Any, Any]:
+    """The images and the split that an exported file was trained with, checked too, or those of another dataset."""
+    kind = target_of_model(metadata)
+    if other is not None:
+        return kind.open(elsewhere(metadata.data, other), for_training=False)
+    if not metadata.data:
+        raise DataError(f"{path} does not say which photos it was trained on", "name some with --dataset", path=path)
+    try:
+        begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
+        data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
+        target = kind.open(data)
+    except SimclrsegError as error:
+        raise DataError(f"the photos of {path} are not at hand ({error})", "name some with --dataset") from error
+    if metadata.test_hash and target.hash_of(target.split.test) != metadata.test_hash:
+        raise DataError(
+            f"the test photos of {data.dataset} are not those that {path} was trained with",
+            "restore them, or name others with --dataset",
+        )
+    return target
+
+
+def open_exported(
+    path: Path, device: str, *, classes: Sequence[str] = (), size: int | None = None
+) -> tuple[Predict, ModelMetadata]:
+    """Open an exported ONNX file for scoring: its predictions and its metadata.
+
+    Args:
+        classes, size: what a file without metadata is of: class names by id, and side of the training pictures.
+    """
+
+    def described(session: onnxruntime.InferenceSession) -> ModelMetadata:
+        """Metadata from what the user says and the graph shows."""
+        assert size
+        image = session.get_inputs()[0]
+        bands = image.shape[-1] if isinstance(image.shape[-1], int) else len(RGB)
+        outputs = {output.name: output.shape for output in session.get_outputs()}
+        labels = "label" in outputs
+        return ModelMetadata(
+            task=target_class(TARGETS["classify" if labels else "segment"]).TASK,
+            encoder="unknown",
+            in_channels=bands,
+            bands=RGB if bands == len(RGB) else numbered_bands(bands),
+            full_scale=255 if image.type == "tensor(uint8)" else 65535,
+            image_size=size,
+            classes=tuple(classes),
+            colours=() if labels else voc_colours(len(classes)),
+            threshold=0.5 if len(outputs["probability"]) == 3 else None,
+        )
+
+    try:
+        model = open_model(path, device, describe=described if classes and size else None)
+    except NoMetadata as error:
+        raise ModelFileError(
+            f"{path} does not say what it is of", "pass --classes and --size, and --dataset", path=path
+        ) from error
+    log.info(model.describe())
+    side, (_, height, width) = model.metadata.image_size, model.fixed
+    if (height or side, width or side) != (side, side):
+        raise ModelFileError(
+            f"{path} takes pictures of {height} x {width} only, and its scores are those of {side} x {side}",
+            "export it without --fixed-shape",
+            path=path,
+        )
+    if classes and size:
+        _check_classes(model)
+    return model.run, model.metadata
+
+
+def _check_classes(model: Model) -> None:
+    """Refuse a model that gives other classes than it is said to; its answer tells, whatever shape it states."""
+    metadata = model.metadata
+    side, named = metadata.image_size, len(metadata.classes)
+    answer = model.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
+    if answer.ndim not in ((2,) if model.classifies else (3, 4)):
+        wanted = "(N, classes) beside label" if model.classifies else "(N, H, W) or (N, classes, H, W) beside mask"
+        raise ModelFileError(
+            f"{model.path} gives probability in the shape {answer.shape}: it must be {wanted}", path=model.path
+        )
+    given = 2 if answer.ndim == 3 else answer.shape[1]  # the foreground has one, and the rest is background
+    if given != named:
+        raise ModelFileError(f"{model.path} gives {given} classes and --classes names {named}", path=model.path)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -36,14 +35,14 @@ def table(
     sortable: bool = False,
     strong: Collection[tuple[int, str]] = (),
 ) -> Html:
-    """A table whose first column names the rows.
+    """A table whose first column names the rows, in which numbers are written to four digits.
 
     Args:
-        rows: cells by column, the same columns each; numbers are written to four digits.
+        rows: one or more, cells by column.
         sortable: a button in each heading.
         strong: cells (row, column) that stand out.
     """
-    columns = list(rows[0]) if rows else []
+    columns = list(rows[0])
     numeric = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
 
     def heading(name: str) -> Html:
@@ -62,13 +61,15 @@ def table(
         kind = "number" if name in numeric else None if isinstance(value, str) else "whole"
         return element("td", text, class_=kind, data_value=exact)
 
-    head = element("thead", element("tr", *(heading(name) for name in columns)))
     lines = (
         element("tr", *(cell(number, name, value) for name, value in row.items())) for number, row in enumerate(rows)
     )
-    body = element("tbody", *lines)
     whole = element(
-        "table", element("caption", element("span", caption)), head, body, class_="sortable" if sortable else None
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", element("tr", *map(heading, columns))),
+        element("tbody", *lines),
+        class_="sortable" if sortable else None,
     )
     return scrolled(whole, label=caption)
 
@@ -99,7 +100,8 @@ def page(title: str, summary: str, sections: Sequence[tuple[str, str, Html]]) ->
         summary: a sentence under the title.
         sections: (id, title for the links at the top, markup) of each part.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    assets = files("simclrseg.evaluation")
+    style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # nothing but this page's own script runs and nothing is fetched, whatever a file is called
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -123,8 +125,3 @@ def page(title: str, summary: str, sections: Sequence[tuple[str, str, Html]]) ->
         element("script", Html(script)),
     )
     return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("simclrseg.evaluation").joinpath(name).read_text(encoding="utf-8")

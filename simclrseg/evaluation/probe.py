@@ -6,9 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,14 +22,11 @@ from simclrseg.data.samples import TwoViews, spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation import embedding
-from simclrseg.evaluation.features import features_of, untrained, with_weights
-from simclrseg.evaluation.folder import open_report
-from simclrseg.evaluation.scored import batch_size_of, sized
+from simclrseg.evaluation.features import Reader, untrained, with_weights
+from simclrseg.evaluation.scored import batch_size_of, open_report, sized
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
-from simclrseg.models.backbones import pooled_features
-from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import read_metadata
 from simclrseg.scores.intervals import interval_of_mean
 from simclrseg.scores.results import Estimate
@@ -44,14 +40,6 @@ log = logging.getLogger(__name__)
 
 MOST = 5_000  # photos of the figures that need no labels
 PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
-
-
-class _Options(TypedDict):
-    """A backbone with the photos that its features are measured on."""
-
-    metadata: ModelMetadata
-    machine: Machine
-    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -130,13 +118,9 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     """Score an encoder: weighted k-NN and a linear probe by labels, alignment, uniformity and rank without.
 
     Returns:
-        What the command prints.
-
-    Raises:
-        SimclrsegError: for everything that a user can mend; nothing is written then.
+        What the command prints; nothing is written where it raises SimclrsegError for what a user can mend.
     """
-    metadata = found.metadata
-    method = config.features.embed
+    metadata, method = found.metadata, config.features.embed
     fields = type(config.data).model_fields
     given = ["ood"] if config.uncertainty.ood else []
     given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
@@ -155,21 +139,18 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
             option="split",
             value=config.data.split,
         )
-    scored = (
-        list(split.test) if split is not None else spread(dataset.official.get("test") or range(len(dataset)), MOST)
-    )
+    scored = split.test if split else spread(dataset.official.get("test") or range(len(dataset)), MOST)
     if method is not None:
         embedding.check(method, found, len(scored))
     warn_if_seen(dataset, scored, metadata)
     backbone = with_weights(metadata, found.file, found.name)
-    batch_size = batch_size_of(config.data.batch_size, found.file.parent)
-    with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(batch_size):
-        options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
-        metrics = probe(found, backbone, dataset, split, scored, folder=folder, **options)
+    reader = Reader(metadata, machine, batch_size_of(config.data.batch_size, found.file.parent))
+    with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(reader.batch_size):
+        metrics = probe(found, backbone, reader, dataset, split, scored, folder)
         result: dict[str, Any] = {
             "backbone": str(found.path),
             "dataset": dataset.name,
-            "split": "test" if split is not None else "photos without labels",
+            "split": "test" if split else "photos without labels",
             "n": len(scored),
             "metrics": {name: estimate.value for name, estimate in metrics.items()},
             "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
@@ -180,7 +161,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
                 "before pretraining": lambda: untrained(metadata, seed=seed),
                 "after pretraining": lambda: backbone,
             }
-            drawn = embedding.draw(encoders, dataset, scored, method=method, folder=folder, **options)
+            drawn = embedding.draw(encoders, dataset, scored, reader, method=method, folder=folder)
             result["embedding"] = drawn.facts()
         write_json(folder / "metrics.json", result)
     return {**result, "report": str(folder)}
@@ -190,22 +171,19 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
     """Labelled photos and their split: of ``--dataset``, else those that were pretrained on.
 
     A set without labels is taken too, without a split: there are figures that need none.
-
-    Raises:
-        SimclrsegError: if they are not at hand, or it is not clear which are meant.
     """
     if name is None:
         if found.data is None:
             raise UsageError(
                 f"{found.path} is a file without its run", "name photos to probe it with by --dataset", option="dataset"
             )
-        if len(found.data.dataset) > 1:
+        name, *others = found.data.dataset
+        if others:
             raise UsageError(
                 f"{found.path} was pretrained on {', '.join(found.data.dataset)}",
                 "name one of them by --dataset",
                 option="dataset",
             )
-        name = found.data.dataset[0]
     data = elsewhere(found.data.model_dump() if found.data else {}, name)
     options = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
     dataset = open_dataset(name, options)
@@ -224,25 +202,21 @@ def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
 def probe(
     found: Backbone,
     backbone: nn.Module,
+    reader: Reader,
     dataset: Dataset,
     split: Split | None,
     scored: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    batch_size: int,
     folder: Path,
 ) -> dict[str, Estimate]:
     """The figures, those by labels first; ``per_image.csv`` has what was said of each photo."""
-    options = _Options(metadata=metadata, machine=machine, batch_size=batch_size)
-    features, kept = features_of(backbone, dataset, scored, **options)
+    features, kept = reader.features(backbone, dataset, scored)
     metrics: dict[str, Estimate] = {}
     if split is not None:
         assert dataset.labels is not None  # or there were no split
-        labels = torch.from_numpy(dataset.labels)
+        labels, names = torch.from_numpy(dataset.labels), dataset.label_names
 
         def labelled(part: Sequence[int]) -> tuple[Tensor, Tensor]:
-            these, places = features_of(backbone, dataset, part, **options)
+            these, places = reader.features(backbone, dataset, part)
             return these, labels[list(places)]
 
         train, validation = labelled(split.train), labelled(split.validation)
@@ -250,56 +224,35 @@ def probe(
         truth = labels[list(kept)]
         linear, decay = linear_predictions(train, validation, features)
         log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
-        predicted = {"knn": knn_predictions(bank, bank_labels, features), "linear": linear}
-        for name, ids in predicted.items():
+        rows = [
+            {"image": dataset.keys[index], "true": names[label]}
+            for index, label in zip(kept, truth.tolist(), strict=True)
+        ]
+        for name, ids in (("knn", knn_predictions(bank, bank_labels, features)), ("linear", linear)):
             hits = (ids == truth).double().numpy()
             metrics[f"{name}_accuracy"] = Estimate(float(hits.mean()), interval_of_mean(hits))
-        _write(folder, dataset, kept, truth.numpy(), {name: ids.numpy() for name, ids in predicted.items()})
+            for row, label in zip(rows, ids.tolist(), strict=True):
+                row[name] = names[label]
+        write_rows(folder / "per_image.csv", rows)
     some = features[spread(range(len(features)), MOST)]
-    metrics["alignment"] = Estimate(_alignment(found, backbone, dataset, spread(kept, MOST), **options))
+    metrics["alignment"] = Estimate(_alignment(found, backbone, reader, dataset, spread(kept, MOST)))
     if len(some) > 1:
         metrics["uniformity"] = Estimate(float(uniformity(some)))
     metrics["effective_rank"] = Estimate(float(effective_rank(some)))
     return metrics
 
 
-def _write(
-    folder: Path, dataset: Dataset, kept: Sequence[int], truth: np.ndarray, predicted: dict[str, np.ndarray]
-) -> None:
-    names = dataset.label_names
-    rows = [
-        {
-            "image": dataset.keys[index],
-            "true": names[truth[row]],
-            **{name: names[ids[row]] for name, ids in predicted.items()},
-        }
-        for row, index in enumerate(kept)
-    ]
-    write_rows(folder / "per_image.csv", rows)
-
-
 @torch.inference_mode()
-def _alignment(
-    found: Backbone,
-    backbone: nn.Module,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    machine: Machine,
-    batch_size: int,
-) -> float:
+def _alignment(found: Backbone, backbone: nn.Module, reader: Reader, dataset: Dataset, indices: Sequence[int]) -> float:
     """Alignment of two views of each photo by the pretraining's augmentation; of a file alone by the usual one."""
     data = found.data or PretrainData(dataset=["shapes"])
     strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
-    samples = TwoViews(dataset, indices, image_size=metadata.image_size, strengths=strengths, seed=0)
-    batches = Loader(samples, batch_size=batch_size, shuffle=False, drop_last=False, threads=machine.workers)
-    normalize = Normalize(metadata.mean, metadata.std, metadata.full_scale)
+    samples = TwoViews(dataset, indices, image_size=found.metadata.image_size, strengths=strengths, seed=0)
+    threads = reader.machine.workers
+    batches = Loader(samples, batch_size=reader.batch_size, shuffle=False, drop_last=False, threads=threads)
     total, photos = 0.0, 0
     for batch in batches.epoch(0):
-        first, second = (
-            pooled_features(backbone, normalize(batch["image"][:, view].to(machine.device))) for view in (0, 1)
-        )
+        first, second = (reader.pooled(backbone, batch["image"][:, view]) for view in (0, 1))
         total += float(alignment(first, second)) * len(first)
         photos += len(first)
     return total / photos

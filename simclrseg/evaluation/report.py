@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.charts.html import Html, element, joined
-from simclrseg.charts.plots import NUMBERED
-from simclrseg.charts.svg import drawn
+from simclrseg.charts.html import Html, drawn, element, joined
+from simclrseg.charts.plots import NUMBERED, shares_of
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
 from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, page, picture, scrolled, section, table
 from simclrseg.images.decode import read_image
 from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.scores.intervals import Interval
-from simclrseg.scores.results import Drawn, Estimate, Evaluated, Example, Listed, Report
+from simclrseg.scores.results import Estimate, Evaluated, Example, Report
 from simclrseg.scores.wording import duration, words, written
 from simclrseg.system.files import write_text
 
@@ -29,6 +28,8 @@ ROWS = 5_000
 """Images that the table has room for, the worst; ``per_image.csv`` has them all."""
 UPRIGHT = 4
 """Classes whose names stand side by side over a confusion matrix; those of more are turned."""
+ENDS = ("_low", "_high")
+"""Columns of the ends of intervals end so."""
 
 _CAPTIONS = {"ood": "Out of distribution: higher scores mean less like the training photos", "embedding": "Features"}
 Part = tuple[str, str, Html]
@@ -41,18 +42,11 @@ def write_report(report: Report) -> None:
     several = len(report.models) > 1
     title = f"Evaluation of {len(report.models)} models" if several else f"Evaluation of {first.name}"
     summary = f"{first.task.capitalize()}, scored on {photos} of {first.dataset.name}, {first.split} split."
-    parts: list[Part] = [_comparison(report)] if several else []
+    parts = [_comparison(report)] if several else []
     for number, model in enumerate(report.ranked, start=1):
-        folder = report.folder / "worst"
-        found = _model(
-            model,
-            f"model{number}",
-            folder=(folder / f"model-{number}" if several else folder) if number <= SHOWN else None,
-            level=3 if several else 2,
-        )
-        if several:
-            found = [_part(model.name, f"model{number}", *(markup for _, _, markup in found))]
-        parts += found
+        folder = report.folder / "worst" / (f"model-{number}" if several else "")
+        found = _model(model, f"model{number}", folder if number <= SHOWN else None, level=3 if several else 2)
+        parts += [_part(model.name, f"model{number}", *(markup for *_, markup in found))] if several else found
     if charts := training_charts(report):
         parts.append(_part("Training", "training", drawn(charts, "training-charts")))
     parts.append(_images(report))
@@ -71,47 +65,40 @@ def _comparison(report: Report) -> Part:
     """All models in one table, the best first."""
     rows, best = compare.cells(report)
     deciding = words(report.models[0].deciding)
-    content = [
-        table(
-            rows,
-            caption=f"Models by {deciding}, with 95 % intervals; the best of a column is bold",
-            strong=best,
-        ),
-        _note(
-            f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
-            "interval holds 0 it may be chance."
-        ),
-    ]
+    caption = f"Models by {deciding}, with 95 % intervals; the best of a column is bold"
+    note = (
+        f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
+        "interval holds 0 it may be chance."
+    )
+    content = [table(rows, caption=caption, strong=best), _note(note)]
     if charts := ratio_charts(report):
         content.append(drawn(charts, "ratio"))
     return _part("Comparison", "comparison", *content)
 
 
-def _model(model: Evaluated, identifier: str, *, folder: Path | None, level: int) -> list[Part]:
+def _model(model: Evaluated, identifier: str, folder: Path | None, *, level: int) -> list[Part]:
     """The findings of one model.
 
     Args:
         identifier: begins all ids of these parts.
         folder: of pictures of its worst images; None to show no images and charts of it.
     """
-    parts = [_part("Results", f"{identifier}-results", *_numbers(model), level=level)]
-    thresholds = threshold_charts(model) if folder else []
-    charts = [*calibration_charts(model), *thresholds] if folder else []
-    if charts:
-        graphs = drawn(charts, f"{identifier}-charts")
-        title = "Confidence and threshold" if thresholds else "Confidence"
-        parts.append(_part(title, f"{identifier}-confidence", graphs, level=level))
-    parts.append(_part("Classes", f"{identifier}-classes", *_classes(model), level=level))
-    for name, finding in model.findings.items():
-        if folder and isinstance(finding, Drawn):
-            title = _CAPTIONS[name].partition(":")[0]
-            alt = f"{title} of {model.name}"
-            shown = picture(read_image(finding.picture), alt=alt, limit=CHART_BYTES)
-            figure = element("figure", scrolled(shown, label=alt), class_="drawn")
-            parts.append(_part(title, f"{identifier}-{name}", figure, level=level))
+    found = [("Results", "results", _numbers(model))]
     if folder:
-        parts += _gallery(model, identifier, folder=folder, level=level)
-    return parts
+        thresholds = threshold_charts(model)
+        if charts := [*calibration_charts(model), *thresholds]:
+            title = "Confidence and threshold" if thresholds else "Confidence"
+            found.append((title, "confidence", [drawn(charts, f"{identifier}-charts")]))
+    found.append(("Classes", "classes", _classes(model)))
+    if folder:
+        for name, finding in model.findings.items():
+            if finding.picture:
+                title = _CAPTIONS[name].partition(":")[0]
+                alt = f"{title} of {model.name}"
+                shown = scrolled(picture(read_image(finding.picture), alt=alt, limit=CHART_BYTES), label=alt)
+                found.append((title, name, [element("figure", shown, class_="drawn")]))
+        found += _gallery(model, folder)
+    return [_part(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
 
 
 def _numbers(model: Evaluated) -> list[Html]:
@@ -126,10 +113,9 @@ def _numbers(model: Evaluated) -> list[Html]:
         )
         for name, found in list(metrics.items())[:CARDS]
     ]
-    over = f"over all {model.scores.unit}"
     rows = []
     for name, found in metrics.items():
-        row: dict[str, Any] = {"metric": words(name), over: found.value, "95 % interval": found.interval}
+        row = {"metric": words(name), f"over all {model.scores.unit}": found.value, "95 % interval": found.interval}
         if model.means:
             mean = model.means[name]
             row |= {"mean over images": mean.value, "its 95 % interval": mean.interval}
@@ -143,24 +129,24 @@ def _numbers(model: Evaluated) -> list[Html]:
         content.append(table(_fact_rows(known), caption="The model and how it was scored"))
     for name, finding in model.findings.items():
         facts = finding.facts()
-        lines = _ranges(finding.rows()) if isinstance(finding, Listed) and _nested(facts) else _fact_rows(_flat(facts))
-        if lines:
+        several = facts and all(isinstance(value, dict) for value in facts.values())  # a list would be long
+        if lines := _ranges(finding.rows()) if several else _fact_rows(_flat(facts)):
             content.append(table(lines, caption=_CAPTIONS.get(name, words(name).capitalize())))
     numbers = [
         element("dl", *cards, class_="cards"),
         table(rows, caption="All metrics"),
         element("div", *content, class_="beside"),
     ]
-    if model.scores.skipped:
-        numbers.append(_note(f"{len(model.scores.skipped)} could not be read: {model.scores.skipped[0]}"))
+    if skipped := model.scores.skipped:
+        numbers.append(_note(f"{len(skipped)} could not be read: {skipped[0]}"))
     return numbers
 
 
-def _fact_rows(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+def _fact_rows(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"fact": words(name), "value": written(value, ".4g")} for name, value in facts.items()]
 
 
-def _flat(facts: Any, before: str = "") -> dict[str, Any]:
+def _flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested facts by one name each; lists, which have files of their own, only where they are short."""
     found: dict[str, Any] = {}
     for name, value in facts.items():
@@ -173,22 +159,15 @@ def _flat(facts: Any, before: str = "") -> dict[str, Any]:
     return found
 
 
-def _nested(facts: Mapping[str, Any]) -> bool:
-    """Whether facts are of several things each, which one table of rows shows better than a list."""
-    return bool(facts) and all(isinstance(value, dict) for value in facts.values())
-
-
 def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with each estimate and the ends of its interval, ``<name>_low`` and ``_high``, in one cell."""
+    """Rows with each estimate and the ends of its interval in one cell."""
     found = []
     for row in rows:
-        cells: dict[str, Any] = {}
+        cells = {}
         for name, value in row.items():
-            if name.endswith(("_low", "_high")):
-                continue
-            low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-            around = None if low is None or high is None else Interval(low, high)
-            cells[words(name)] = value if around is None else Estimate(value, around)
+            if not name.endswith(ENDS):
+                low, high = (row.get(name + end) for end in ENDS)
+                cells[words(name)] = value if low is None or high is None else Estimate(value, Interval(low, high))
         found.append(cells)
     return found
 
@@ -196,14 +175,9 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _classes(model: Evaluated) -> list[Html]:
     """Every class, and which is taken for which."""
     names, matrix, unit = model.metadata.classes, np.asarray(model.confusion), model.scores.unit
-    content = []
-    if model.per_class:
-        rows = [
-            {words(name): value for name, value in row.items() if not name.endswith(("_low", "_high"))}
-            for row in model.per_class
-        ]
-        content.append(table(rows, caption="Metrics of each class", sortable=True))
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    rows = [{words(key): value for key, value in row.items() if not key.endswith(ENDS)} for row in model.per_class]
+    content = [table(rows, caption="Metrics of each class", sortable=True)] if rows else []
+    shares = shares_of(matrix)
     if len(names) > NUMBERED:
         wrong = shares * (1 - np.eye(len(names)))
         pairs = np.dstack(np.unravel_index(np.argsort(-wrong, axis=None)[:NUMBERED], wrong.shape))[0]
@@ -220,7 +194,6 @@ def _classes(model: Evaluated) -> list[Html]:
         if confused:
             content.append(table(confused, caption="Classes that are confused most", sortable=True))
         return content
-    head = element("tr", element("td"), *(element("th", name, scope="col") for name in names))
     lines = []
     for name, row, counts in zip(names, shares, matrix, strict=True):
         cells = [
@@ -229,6 +202,7 @@ def _classes(model: Evaluated) -> list[Html]:
         ]
         lines.append(element("tr", element("th", name, scope="row"), *cells))
     caption = f"Confusion: each row is a true class and shows as what its {unit} were predicted"
+    head = element("tr", element("td"), *(element("th", name, scope="col") for name in names))
     whole = element(
         "table",
         element("caption", element("span", caption)),
@@ -236,11 +210,10 @@ def _classes(model: Evaluated) -> list[Html]:
         element("tbody", *lines),
         class_="confusion" if len(names) <= UPRIGHT else "confusion upturned",
     )
-    content.append(scrolled(whole, label=caption))
-    return content
+    return [*content, scrolled(whole, label=caption)]
 
 
-def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> list[Part]:
+def _gallery(model: Evaluated, folder: Path) -> list[tuple[str, str, list[Html]]]:
     """The images at both ends; the worst are also written to a folder."""
     worst, best = worst_and_best(model)
     write_worst(worst, folder)
@@ -253,30 +226,28 @@ def _gallery(model: Evaluated, identifier: str, *, folder: Path, level: int) -> 
             for colour, text in kinds[: 2 if len(model.metadata.classes) == 2 else 3]
         ]
         legend = [_note("Errors: ", *keys)]
-    size = f"Pictures are at most {SIDE} pixels and {PICTURE_BYTES // 1000} kB each."
+    size = _note(f"Pictures are at most {SIDE} pixels and {PICTURE_BYTES // 1000} kB each.")
     parts = []
     for title, key, examples in (("Worst images", "worst", worst), ("Best images", "best", best)):
         if examples:
-            shown = element("div", *(_example(example) for example in examples), class_=None if several else "photos")
-            parts.append(_part(title, f"{identifier}-{key}", *legend, shown, _note(size), level=level))
+            shown = element("div", *map(_example, examples), class_=None if several else "photos")
+            parts.append((title, key, [*legend, shown, size]))
     return parts
 
 
 def _example(example: Example) -> Html:
-    tiles = (
-        element("figure", picture(rgb, alt=f"{title} of {example.key}"), element("figcaption", title))
-        if len(example.pictures) > 1
-        else picture(rgb, alt=f"{title} of {example.key}")
-        for title, rgb in example.pictures
-    )
+    several = len(example.pictures) > 1
+    tiles = []
+    for title, rgb in example.pictures:
+        tile = picture(rgb, alt=f"{title} of {example.key}")
+        tiles.append(element("figure", tile, element("figcaption", title)) if several else tile)
     caption = element("figcaption", element("strong", example.key), f", {example.text}")
     shown = element("div", *tiles, class_="tiles")
-    parts = (caption, shown) if len(example.pictures) > 1 else (shown, caption)
-    return element("figure", *parts, class_="example")
+    return element("figure", *((caption, shown) if several else (shown, caption)), class_="example")
 
 
 def _images(report: Report) -> Part:
-    """Every image in a table that can be sorted, the worst first."""
+    """Every image in a table that can be sorted, the worst first; of several models with the answer of each."""
     first = report.ranked[0]
     bad, good = first.scores.bad_and_good()
     order = [*bad, *good]
@@ -286,21 +257,13 @@ def _images(report: Report) -> Part:
         caption = "All images, the worst first"
     else:
         column = first.deciding if first.deciding in first.per_image[0] else "predicted"
-        rows = [_beside(report.ranked, row, column) for row in order[:ROWS]]
         caption = f"{words(column)} of all images, the worst of {first.name} first"
+        rows = []
+        for row in order[:ROWS]:
+            cells = {name: value for name, value in first.per_image[row].items() if name in ("image", "true")}
+            cells |= {f"{model.name} {words(column)}": model.per_image[row][column] for model in report.ranked}
+            rows.append(cells)
     left = len(order) - len(rows)
     note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
-    return _part(
-        "All images", "images", element("div", table(rows, caption=caption, sortable=True), class_="long"), *note
-    )
-
-
-def _beside(models: Sequence[Evaluated], row: int, column: str) -> dict[str, Any]:
-    """Each model's answer for one image."""
-    first = models[0].per_image[row]
-    truth = {"true": first["true"]} if "true" in first else {}
-    return {
-        "image": first["image"],
-        **truth,
-        **{f"{model.name} {words(column)}": model.per_image[row][column] for model in models},
-    }
+    shown = element("div", table(rows, caption=caption, sortable=True), class_="long")
+    return _part("All images", "images", shown, *note)

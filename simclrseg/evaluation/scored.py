@@ -1,4 +1,4 @@
-"""Which models are scored, on which photos, and whether they can be compared."""
+"""Which models are scored, on which photos, whether they can be compared, and the folder for what is found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import logging
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +21,13 @@ from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
-from simclrseg.evaluation.exported import images_of_file, open_exported
-from simclrseg.evaluation.opened import images_of, target_of
+from simclrseg.evaluation.opened import images_of, images_of_file, open_exported, target_of
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.metadata import MODEL_FILE, ModelMetadata
+from simclrseg.system import log_file
+from simclrseg.system.files import write_text
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Target, elsewhere, target_class
 from simclrseg.targets.learner import Learner, in_parts, predictor
@@ -42,7 +45,6 @@ class Scored:
 
     Attributes:
         kind: ``run`` or ``model``, a file.
-        name: of the report.
         learner: its network; None for a file.
         target: what it was trained for, with the images.
         indices: photos of the part that was asked for.
@@ -84,6 +86,101 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     _check_same_images(scored)
     labels = [one.name for one in scored]
     return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
+
+
+def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
+    """A model by its name, folder or file."""
+    if name is not None and Path(name).suffix in READERS:
+        path = Path(name)
+        if path.suffix != (scored := FORMATS["onnx"].suffix):
+            raise UsageError(
+                f"{path}: of exported files only {scored} is scored; or name its run", path=path, option="models"
+            )
+        size = batch_size_of(config.data.batch_size, path.parent)
+        classes, side = config.data.classes, config.data.size
+        run_file, metadata = open_exported(path, config.hardware.device, classes=classes, size=side)
+        log.info(f"model {path}")
+        images = _images(images_of_file(path, metadata, config.data.dataset), metadata, config)
+        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
+        return Scored("model", path, label, None, in_parts(run_file, size), metadata, **images, batch_size=size)
+    run = model_run(root, name)
+    log.info(f"run {run.folder}")
+    learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
+    if config.data.dataset is None:
+        target = images_of(run)
+    else:
+        own = config_of_run(FinetuneConfig, run.folder)
+        data = elsewhere(own.data.model_dump(), config.data.dataset)
+        target = target_class(own.target).open(data, for_training=False)
+    images = _images(target, metadata, config)
+    size = batch_size_of(config.data.batch_size, run.folder)
+    predict = predictor(learner, machine, batch_size=size)
+    return Scored("run", run.folder, run.name, learner, predict, metadata, **images, batch_size=size)
+
+
+def model_run(root: Path, name: str | None) -> runs.Run:
+    """The fine-tuned run of that name or folder, or the newest one; RunError if it holds no model."""
+    if name is None:
+        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
+        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
+    run = runs.find(root, "finetune", name)
+    if not run.holds(MODEL_FILE):
+        command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
+        if run.started and not run.finished:
+            command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
+        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
+    return run
+
+
+def _images(target: Target[Any, Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
+    """The images of the part that was asked for, which the model can look at."""
+    target.tell()
+    target.check_model(metadata)
+    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
+    indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
+    if not indices:
+        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
+        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty", remedy)
+    return {"target": target, "indices": indices, "test_hash": target.hash_of(indices)}
+
+
+def _check_same_images(scored: Sequence[Scored]) -> None:
+    """Refuse models that were not scored on the same images, or not for the same task."""
+    first = scored[0]
+    for other in scored[1:]:
+        if type(other.target) is not type(first.target):
+            raise DataError(
+                f"{first.name} is for {first.target.TASK} and {other.name} for {other.target.TASK}: "
+                "their scores cannot be compared, evaluate each alone"
+            )
+        if len(first.metadata.classes) != len(other.metadata.classes):
+            raise DataError(
+                f"{first.name} knows {len(first.metadata.classes)} classes and {other.name} "
+                f"{len(other.metadata.classes)}: their scores cannot be compared, evaluate each alone"
+            )
+        if other.test_hash != first.test_hash:
+            raise DataError(
+                f"{first.name} and {other.name} are not scored on the same images ({_other_images(first, other)}): "
+                "evaluate each alone, or all on others with --dataset"
+            )
+
+
+def _other_images(first: Scored, second: Scored) -> str:
+    """Why two models have other photos."""
+    reasons = [
+        {
+            "dataset": one.target.dataset.name,
+            "split seed": one.target.split.seed,
+            "test split": one.target.split.test_split,
+            "fold": one.target.split.fold,
+            "border": one.target.dataset.border,
+            "images": len(one.indices),
+            "hash": one.test_hash[:8],
+        }
+        for one in (first, second)
+    ]
+    what = next(name for name, value in reasons[0].items() if value != reasons[1][name] or name == "hash")
+    return f"{what} {reasons[0][what]} and {reasons[1][what]}"
 
 
 def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence[str]) -> str | None:
@@ -132,27 +229,6 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
     return facts
 
 
-def batch_size_of(asked: int | Literal["auto"], folder: Path) -> int:
-    """Images per forward pass: what the memory held in training is not exceeded where nobody names a number.
-
-    Args:
-        folder: of the run that the model is of, if it is of one.
-    """
-    return asked if asked != "auto" else min(AT_ONCE, runs.Run(folder).environment.get("micro_batch", AT_ONCE))
-
-
-@contextmanager
-def sized(batch_size: int) -> Iterator[None]:
-    """Explain being out of memory with so many images per forward pass.
-
-    Raises:
-        OutOfMemory: in its place.
-    """
-    remedy = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "free some memory"
-    with explained_shortage(f"in batches of {batch_size}", remedy):
-        yield
-
-
 def _seconds(folder: Path) -> float | None:
     """Seconds of all epochs of a run."""
     try:
@@ -162,106 +238,30 @@ def _seconds(folder: Path) -> float | None:
         return None
 
 
-def _check_same_images(scored: Sequence[Scored]) -> None:
-    """Refuse models that were not scored on the same images, or not for the same task.
-
-    Raises:
-        DataError: with the reason.
-    """
-    first = scored[0]
-    for other in scored[1:]:
-        if type(other.target) is not type(first.target):
-            raise DataError(
-                f"{first.name} is for {first.target.TASK} and {other.name} for {other.target.TASK}: "
-                "their scores cannot be compared, evaluate each alone"
-            )
-        if len(first.metadata.classes) != len(other.metadata.classes):
-            raise DataError(
-                f"{first.name} knows {len(first.metadata.classes)} classes and {other.name} "
-                f"{len(other.metadata.classes)}: their scores cannot be compared, evaluate each alone"
-            )
-        if other.test_hash != first.test_hash:
-            raise DataError(
-                f"{first.name} and {other.name} are not scored on the same images ({_other_images(first, other)}): "
-                "evaluate each alone, or all on others with --dataset"
-            )
+def batch_size_of(asked: int | Literal["auto"], folder: Path) -> int:
+    """Images per forward pass; where nobody names a number, not more than the memory held in training."""
+    return asked if asked != "auto" else min(AT_ONCE, runs.Run(folder).environment.get("micro_batch", AT_ONCE))
 
 
-def _other_images(first: Scored, second: Scored) -> str:
-    """Why two models have other photos."""
-    for what, ours, theirs in (
-        ("dataset", first.target.dataset.name, second.target.dataset.name),
-        ("split seed", first.target.split.seed, second.target.split.seed),
-        ("test split", first.target.split.test_split, second.target.split.test_split),
-        ("fold", first.target.split.fold, second.target.split.fold),
-        ("border", first.target.dataset.border, second.target.dataset.border),
-        ("images", len(first.indices), len(second.indices)),
-    ):
-        if ours != theirs:
-            return f"{what} {ours} and {theirs}"
-    return f"hash {first.test_hash[:8]} and {second.test_hash[:8]}"
+@contextmanager
+def sized(batch_size: int) -> Iterator[None]:
+    """Explain being out of memory with so many images per forward pass."""
+    remedy = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "free some memory"
+    with explained_shortage(f"in batches of {batch_size}", remedy):
+        yield
 
 
-def _images(target: Target[Any, Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
-    """The images of the part that was asked for, which the model can look at.
-
-    Raises:
-        DataError: if there are none, or they do not fit the model.
-    """
-    target.tell()
-    target.check_model(metadata)
-    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
-    indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
-    if not indices:
-        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
-        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty", remedy)
-    return {"target": target, "indices": indices, "test_hash": target.hash_of(indices)}
-
-
-def model_run(root: Path, name: str | None) -> runs.Run:
-    """The fine-tuned run of that name or folder, or the newest one."""
-    if name is None:
-        command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
-        return runs.newest(root, "finetune", holding=MODEL_FILE, remedy=f"`{command}` makes one")
-    run = runs.find(root, "finetune", name)
-    if not run.holds(MODEL_FILE):
-        command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
-        if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
-        raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
-    return run
-
-
-def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
-    """A model by its name, folder or file."""
-    if name is not None and Path(name).suffix in READERS:
-        path = Path(name)
-        if path.suffix != (scored := FORMATS["onnx"].suffix):
-            raise UsageError(
-                f"{path}: of exported files only {scored} is scored; or name its run", path=path, option="models"
-            )
-        size = batch_size_of(config.data.batch_size, path.parent)
-        run_file, metadata = open_exported(
-            path, config.hardware.device, classes=config.data.classes, size=config.data.size
-        )
-        log.info(f"model {path}")
-        images = _images(images_of_file(path, metadata, config.data.dataset), metadata, config)
-        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
-        predict = in_parts(run_file, size)
-        return Scored("model", path, label, None, predict, metadata, **images, batch_size=size)
-    run = model_run(root, name)
-    log.info(f"run {run.folder}")
-    learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
-    images = _images(images_to_score(run, config), metadata, config)
-    size = batch_size_of(config.data.batch_size, run.folder)
-    predict = predictor(learner, machine, batch_size=size)
-    return Scored("run", run.folder, run.name, learner, predict, metadata, **images, batch_size=size)
-
-
-def images_to_score(run: runs.Run, config: EvaluateConfig) -> Target[Any, Any]:
-    """The run's own images and split, or those of ``--dataset``."""
-    if config.data.dataset is None:
-        return images_of(run)
-    own = config_of_run(FinetuneConfig, run.folder)
-    data = elsewhere(own.data.model_dump(), config.data.dataset)
-    return target_class(own.target).open(data, for_training=False)
+@contextmanager
+def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iterator[Path]:
+    """Claim a new folder, which is finished when the block ends and gone where it fails."""
+    run = runs.claim(Path(config.console.runs), "evaluate", name)
+    try:
+        with log_file.kept(run.folder, shlex.join(["simclrseg", *sys.argv[1:]])):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
+            write_text(run.folder / "config.yaml", dump_config(config))
+            yield run.folder
+            runs.finish(run)
+    except BaseException:
+        runs.discard_unless_started(run)
+        raise

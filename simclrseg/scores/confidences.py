@@ -42,12 +42,7 @@ class Confidences:
 
     @classmethod
     def of_photos(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
-        """Count photos.
-
-        Args:
-            probabilities: (N, K), rows that sum to 1.
-            labels: (N,) true classes.
-        """
+        """Count photos of probabilities (N, K) and true classes (N,)."""
         values, level = np.unique(probabilities.max(axis=1), return_inverse=True)
         return cls._of(probabilities.T, labels, level, len(values))
 
@@ -101,9 +96,19 @@ class Confidences:
         total = self.number.sum()
         return self.squared / total if total else float("nan")
 
-    def reliability(self) -> Reliability:
-        """Confidence against accuracy in 15 equal bins."""
-        return Reliability(self.number, self.right, self.confidence)
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean over predictions of |accuracy - confidence| of their bin.
+
+        Naeini et al. 2015; Guo et al. 2017, eq. 3. NaN without predictions.
+        """
+        total = self.number.sum()
+        return float(np.abs(self.right - self.confidence).sum() / total) if total else float("nan")
+
+    def mean(self, sums: Floats) -> Floats:
+        """Accuracy of each bin from ``right``, mean confidence from ``confidence``: (15,), NaN where a bin is empty."""
+        mean: Floats = np.divide(sums, self.number, out=np.full(BINS, np.nan), where=self.number > 0)
+        return mean
 
     def risk_coverage(self) -> tuple[Floats, Floats]:
         """Share of the predictions that are kept, the surest first, and the share of these that is wrong.
@@ -111,7 +116,7 @@ class Confidences:
         El-Yaniv & Wiener 2010. Both (n,), coverage rising to 1.
         """
         kept, wrong = self._surest()
-        return (kept / kept[-1] if len(kept) else kept), wrong / kept
+        return kept / kept[-1:], wrong / kept
 
     @property
     def aurc(self) -> float:
@@ -138,35 +143,3 @@ class Confidences:
 def _harmonic(number: Floats) -> Floats:
     """1 + 1/2 + ... + 1/n less Euler's constant, within 0.002."""
     return np.log(number + 0.5) + 1 / (24 * (number + 0.5) ** 2)
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """The reliability diagram: per bin of confidence, predictions, right ones and the sum of confidences, (bins,)."""
-
-    number: Floats
-    right: Floats
-    confidence: Floats
-
-    @property
-    def accuracy(self) -> Floats:
-        """(bins,); NaN where a bin is empty."""
-        return self._mean(self.right)
-
-    @property
-    def mean_confidence(self) -> Floats:
-        """(bins,); NaN where a bin is empty."""
-        return self._mean(self.confidence)
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean over predictions of |accuracy - confidence| of their bin.
-
-        Naeini et al. 2015; Guo et al. 2017, eq. 3.
-        """
-        total = self.number.sum()
-        return float(np.abs(self.right - self.confidence).sum() / total) if total else float("nan")
-
-    def _mean(self, total: Floats) -> Floats:
-        mean: Floats = np.divide(total, self.number, out=np.full(len(self.number), np.nan), where=self.number > 0)
-        return mean

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.scores.intervals import Floats, Interval, interval, means, resamples
+from simclrseg.scores.intervals import Floats, interval, means, resamples
 from simclrseg.scores.results import Estimate, Scores
 
 
@@ -40,7 +40,7 @@ def class_rows(scores: Scores, weights: Floats | None, classes: Sequence[str]) -
         for metric, values in found.items():
             ends = None if drawn is None else interval(drawn[metric][:, label])
             row[metric] = float(values[0, label])
-            row[f"{metric}_low"], row[f"{metric}_high"] = _ends(ends)
+            row[f"{metric}_low"], row[f"{metric}_high"] = (ends.low, ends.high) if ends else (np.nan, np.nan)
         rows.append(row)
     return rows
 
@@ -72,7 +72,3 @@ def _estimates(values: Mapping[str, Floats], drawn: Mapping[str, Floats] | None)
         name: Estimate(float(value[0]), None if drawn is None else interval(drawn[name]))
         for name, value in values.items()
     }
-
-
-def _ends(found: Interval | None) -> tuple[float, float]:
-    return (float("nan"), float("nan")) if found is None else (found.low, found.high)

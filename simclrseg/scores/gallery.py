@@ -29,9 +29,8 @@ def worst_and_best(model: Evaluated) -> tuple[list[Example], list[Example]]:
     """The images at both ends, the most telling first; no image is in both."""
     bad, good = model.scores.bad_and_good()
     worst, best = bad[:WORST], good[::-1][:BEST]
-    if not (rows := [*worst, *best]):
-        return [], []
-    examples = model.scores.examples(rows, model.dataset, model.predict)
+    rows = [*worst, *best]
+    examples = model.scores.examples(rows, model.dataset, model.predict) if rows else []
     return examples[: len(worst)], examples[len(worst) :]
 
 
@@ -46,12 +45,7 @@ def write_worst(examples: Sequence[Example], folder: Path) -> None:
 
 
 def viewable(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """A picture as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, so that there is something to see.
-
-    Args:
-        image: (H, W, bands) as stored.
-        bands: their names.
-    """
+    """A picture (H, W, bands) as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, to have something to see."""
     rgb = plots.viewable(image, colour_bands(bands))
     height, width = rgb.shape[:2]
     scale = SIDE / max(height, width)
@@ -62,12 +56,7 @@ def viewable(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
 
 
 def errors(photo: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The photo in pale grey, coloured where the prediction is wrong; ignored pixels are white.
-
-    Args:
-        photo: (H, W, 3) uint8.
-        truth, predicted: (H, W) class ids.
-    """
+    """The photo (H, W, 3) uint8 in pale grey, coloured where class ids (H, W) are wrong; ignored pixels are white."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
     shown = np.repeat((128 + grey / 2).astype(np.uint8)[..., None], 3, axis=2)
     wrong = (truth != predicted) & (truth != IGNORE)

@@ -5,6 +5,7 @@ Images are stacked along the first axis, N. Sums over images give micro averages
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
@@ -89,14 +90,9 @@ class Pixels:
         return cls(*(np.asarray(part, np.float64)[None] for part in one))
 
     @classmethod
-    def stack(cls, images: list[Self], classes: int) -> Self:
-        """Several images, or none."""
-        empty = ((0, classes, classes), (0, classes, 2), (0, classes, 2), (0, 2), (0, 2, 100))
-        columns = (
-            [np.zeros(shape), *(getattr(image, field.name) for image in images)]
-            for shape, field in zip(empty, fields(cls), strict=True)
-        )
-        return cls(*(np.concatenate(column) for column in columns))
+    def stack(cls, images: Sequence[Self]) -> Self:
+        """Several images."""
+        return cls(*(np.concatenate([getattr(image, field.name) for image in images]) for field in fields(cls)))
 
     def summed(self, weights: Floats) -> Self:
         """Sums of resamples: weights (R, N) -> R rows."""
@@ -104,7 +100,7 @@ class Pixels:
         return type(self)(*((weights @ part.reshape(len(self), -1)).reshape(-1, *part.shape[1:]) for part in flat))
 
     def total(self) -> Self:
-        """The sum over all images, as one row."""
+        """Sum over all images, as one row."""
         return self.summed(np.ones((1, len(self))))
 
     def metrics(self, *, empty: float = 1.0) -> dict[str, Any]:

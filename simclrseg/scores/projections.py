@@ -18,11 +18,7 @@ def pca(features: NDArray[np.floating]) -> NDArray[np.floating]:
 def silhouette(features: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
     """Mean silhouette of the classes in cosine distance (Rousseeuw 1987), in [-1, 1]; higher is further apart.
 
-    NaN with fewer than two classes. A class of one sample counts as 0.
-
-    Args:
-        features: (N, D).
-        labels: (N,).
+    Features are (N, D). NaN with fewer than two classes. A class of one sample counts as 0.
     """
     _, ids, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(sizes) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -36,23 +36,19 @@ def read_ahead(
     Raises:
         DataError: at the end, if none could be read.
     """
-
-    def finish(batch: list[tuple[int, Future[Loaded]]]) -> list[tuple[int, Loaded]]:
-        read = []
-        for index, future in batch:
-            try:
-                read.append((index, future.result()))
-            except ImageError as error:
-                skipped.append(str(error))
-        return read
-
     some = False
     starts = range(0, len(indices), batch_size)
     batches = ([(i, pool.submit(load, i)) for i in indices[start : start + batch_size]] for start in starts)
     waiting = next(batches, None)
     while waiting is not None:
         coming = next(batches, None)
-        if read := finish(waiting):
+        read = []
+        for index, future in waiting:
+            try:
+                read.append((index, future.result()))
+            except ImageError as error:
+                skipped.append(str(error))
+        if read:
             some = True
             yield tuple(index for index, _ in read), [item for _, item in read]
         waiting = coming
@@ -64,18 +60,7 @@ def read_ahead(
 def read_photos(
     dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int, skipped: list[str]
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of photos alone, squashed and stacked.
-
-    Args:
-        image_size: side S to which they are squashed.
-        skipped: gets the reason for each that cannot be read.
-
-    Yields:
-        Indices, and (N, S, S, bands) of the dataset's type, N at least 1.
-
-    Raises:
-        DataError: at the end, if none could be read.
-    """
+    """The same of photos alone, squashed to the side S and stacked: (N, S, S, bands) of the dataset's type."""
 
     def load(index: int) -> np.ndarray:
         return resize_image(dataset.image(index), (image_size, image_size))

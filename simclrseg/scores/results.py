@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.intervals import Floats, Interval
 from simclrseg.scores.wording import written
+from simclrseg.system.files import write_rows
 
 
 @dataclass(frozen=True)
@@ -32,40 +33,29 @@ class Estimate:
         """The JSON form."""
         return {"value": self.value, "interval": [self.interval.low, self.interval.high] if self.interval else None}
 
+    def columns(self, name: str) -> dict[str, float | None]:
+        """The form of a CSV row: the value and the ends of its interval."""
+        low, high = (self.interval.low, self.interval.high) if self.interval else (None, None)
+        return {name: self.value, f"{name}_low": low, f"{name}_high": high}
+
 
 class Finding(Protocol):
-    """The finding of one more part of an evaluation, such as calibration."""
+    """A further part of an evaluation, such as calibration."""
+
+    @property
+    def picture(self) -> Path | None:
+        """A PNG that the report shows."""
 
     def facts(self) -> dict[str, Any]:
         """The form of ``metrics.json`` and ``--json``."""
 
-
-@runtime_checkable
-class Listed(Finding, Protocol):
-    """A finding that is a table."""
-
     def rows(self) -> list[dict[str, Any]]:
-        """The row of its CSV file; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
-
-
-@runtime_checkable
-class Drawn(Finding, Protocol):
-    """A finding that is a picture too."""
-
-    @property
-    def picture(self) -> Path:
-        """The PNG file."""
+        """The rows of its CSV file; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image as it is shown.
-
-    Attributes:
-        key: its name in the dataset.
-        text: what was found in it.
-        pictures: titles and (H, W, 3) uint8 of one size.
-    """
+    """An image as it is shown: its name in the dataset, what was found in it, and titled pictures (H, W, 3) uint8."""
 
     key: str
     text: str
@@ -117,10 +107,7 @@ class Scores(Protocol):
         """Metrics over the split and ``threshold``, (T,) each; empty where there is no foreground that has one."""
 
     def bad_and_good(self) -> tuple[list[int], list[int]]:
-        """Rows of the images that may be shown as bad and as good ones, the worst first in both.
-
-        An image without a value is in neither.
-        """
+        """Rows of images that may be shown as bad and as good ones, the worst first in both; none without a value."""
 
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """One or more of the images as they are shown, read once more from the dataset that was scored."""
@@ -135,12 +122,7 @@ class Scores(Protocol):
         """The means over images of their own metrics; weights (R, N) of resamples, None for no intervals."""
 
     def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
-        """Notes that belong beside the numbers.
-
-        Args:
-            weights: (R, N) of resamples.
-            validation: gives the scores of the validation images; None where none are to be looked at.
-        """
+        """Notes that belong beside the numbers; validation images are scored only where something is chosen on them."""
 
     def draw(self, folder: Path) -> None:
         """Write the pictures that show the scores."""
@@ -159,17 +141,12 @@ class Evaluated:
         dataset, split: the photos, and the part of them that was scored.
         indices: those that could be read, in ``dataset`` and in the order of all N rows below.
         test_hash: of these photos and what is true of them; two models with the same one can be compared.
-        scores: the counts of each image, from which the rest follows.
-        metrics: over the whole split, the one that decides first: of segmentation from the sum of all pixels' counts.
-        means: of segmentation, the means over images of their own values.
-        per_class: a row a class: ``class``, metrics, and the ends of their intervals as ``<metric>_low`` and ``_high``.
-        per_image: N rows: ``image``, then its metrics (segmentation), or ``true``, ``predicted``, ``probability`` of
-            the predicted class and ``correct``.
-        confusion: (C, C) pixels or photos by true class (row) and predicted class (column).
+        scores: the counts of each image, from which the rest follows as ``Scores`` and ``scores.estimates`` say.
+        metrics: over the whole split, the one that decides first.
         facts: of the model: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``,
             ``finetuning_seconds``, …; None where not known.
         notes: counts and choices that belong to the numbers: ``empty_masks``, ``best_threshold``, …
-        findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``, …
+        findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``.
     """
 
     name: str
@@ -204,8 +181,7 @@ class Report:
     """The results of one call of ``evaluate``.
 
     Attributes:
-        folder: of its files.
-        models: those that were scored, in the order in which they were named.
+        models: in the order in which they were named.
         baseline: name of the model that the others are compared with; None with one model.
         differences: by the name of each other model, what it has more than the baseline on the same images, by metric.
     """
@@ -224,3 +200,12 @@ class Report:
             return math.isnan(value), -value
 
         return sorted(self.models, key=place)
+
+
+def write_confusion(folder: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """Write a confusion matrix as ``confusion.csv``: a row a true class."""
+    rows = [
+        {"true": name, **dict(zip(classes, row, strict=True))}
+        for name, row in zip(classes, matrix.tolist(), strict=True)
+    ]
+    write_rows(folder / "confusion.csv", rows)

@@ -25,11 +25,7 @@ def words(name: str) -> str:
 
 
 def written(value: Any, digits: str = ".4f") -> str:
-    """A value as people write it; - where there is none.
-
-    Args:
-        digits: how many a float has, as a format: ``.4g`` of facts that are no scores.
-    """
+    """A value as people write it; - where there is none. Floats of facts that are no scores have the digits ``.4g``."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, bool):

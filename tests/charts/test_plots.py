@@ -7,7 +7,7 @@ from PIL import Image
 
 from simclrseg.charts import plots
 from simclrseg.charts.chart import Chart, Line, shortened
-from simclrseg.charts.svg import drawn
+from simclrseg.charts.html import drawn
 from simclrseg.training.curves import draw_curves, training_curves
 
 

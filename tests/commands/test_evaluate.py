@@ -20,7 +20,7 @@ from simclrseg.commands.evaluate import OWN
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
-from simclrseg.evaluation.exported import open_exported
+from simclrseg.evaluation.opened import open_exported
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST

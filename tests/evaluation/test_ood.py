@@ -39,7 +39,6 @@ def test_the_sure_prediction_scores_lowest_and_the_even_one_highest() -> None:
 
 def test_energy_is_its_definition() -> None:
     assert energy(LOGITS) == pytest.approx(-logsumexp(LOGITS, axis=1))
-    assert energy(LOGITS, temperature=2) == pytest.approx(-2 * logsumexp(LOGITS / 2, axis=1))
 
 
 def test_scores_work_per_pixel() -> None:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from simclrseg.charts.chart import Chart, Line
-from simclrseg.charts.html import Html, element
+from simclrseg.charts.html import Html, drawn, element
 from simclrseg.charts.plots import write_grid
-from simclrseg.charts.svg import drawn
 from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
 from simclrseg.evaluation.page import PICTURE_BYTES, page, picture, section, table
@@ -94,7 +93,7 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         probability = np.full((SIZE, 2 * SIZE), 0.2, np.float32)
         probability[:, : 1 + SIZE * index // images] = 0.9
         counts.append(Pixels.of(probability, photos.mask(index), 0.5, 2))
-    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
+    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts)}, ())
     weights = draws(scores)
     columns = scores.by_image()
 

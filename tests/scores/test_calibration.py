@@ -19,8 +19,8 @@ def predictions(number: int, classes: int, *, honest: bool) -> tuple[np.ndarray,
 
 
 def test_honest_probabilities_are_calibrated_and_boastful_ones_are_not() -> None:
-    assert Confidences.of_photos(*predictions(50_000, 4, honest=True)).reliability().ece < 0.01
-    assert Confidences.of_photos(*predictions(50_000, 4, honest=False)).reliability().ece > 0.1
+    assert Confidences.of_photos(*predictions(50_000, 4, honest=True)).ece < 0.01
+    assert Confidences.of_photos(*predictions(50_000, 4, honest=False)).ece > 0.1
 
 
 def test_the_error_is_its_definition() -> None:
@@ -31,7 +31,7 @@ def test_the_error_is_its_definition() -> None:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert Confidences.of_photos(probabilities, labels).reliability().ece == pytest.approx(expected, abs=1e-9)
+    assert Confidences.of_photos(probabilities, labels).ece == pytest.approx(expected, abs=1e-9)
 
 
 def test_brier_is_scikit_learns() -> None:
@@ -91,4 +91,4 @@ def test_risk_falls_with_coverage_where_the_sure_predictions_are_the_right_ones(
 
 def test_nothing_counted_is_not_a_number() -> None:
     nothing = Confidences.none()
-    assert np.isnan(nothing.brier) and np.isnan(nothing.reliability().ece) and np.isnan(nothing.aurc)
+    assert np.isnan(nothing.brier) and np.isnan(nothing.ece) and np.isnan(nothing.aurc)

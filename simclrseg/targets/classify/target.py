@@ -21,7 +21,7 @@ from simclrseg.metrics.counts import TOP
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.scores.confusion import write_confusion
+from simclrseg.scores.results import write_confusion
 from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score

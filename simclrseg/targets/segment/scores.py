@@ -278,7 +278,7 @@ def score(
                     counts[resolution].append(result[resolution])
             scored += read
     keys = tuple(dataset.keys[index] for index in scored)
-    stacked = {resolution: Pixels.stack(images, classes) for resolution, images in counts.items()}
+    stacked = {resolution: Pixels.stack(images) for resolution, images in counts.items()}
     return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), empty, confidences)
 
 
