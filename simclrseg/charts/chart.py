@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DASHES = ("-", "--", "-.")  # lines differ in more than colour
 POINTS_SEEN = 40  # of a line with fewer each is marked
 
@@ -65,9 +67,8 @@ def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
         style = {"color": colour, "linewidth": 1.6, "marker": "." if seen else "", "label": shortened(line.label)}
         axes.plot(line.x, line.y, ":" if line.dotted else dash, **style)
         if line.bars:
-            x, y, low, high = zip(*line.bars, strict=True)
-            away = [[max(b - a, 0) for a, b in zip(low, y, strict=True)]]  # an interval need not hold its value
-            away.append([max(a - b, 0) for a, b in zip(high, y, strict=True)])
+            x, y, low, high = np.array(line.bars).T
+            away = np.maximum([y - low, high - y], 0)  # an interval need not hold its value
             axes.errorbar(x, y, away, fmt=".", color=colour, capsize=3, alpha=0.7)
     axes.set_title(chart.title, fontsize=10)
     axes.set(xlabel=chart.x, ylabel=chart.y)

@@ -34,14 +34,10 @@ def charts(drawn: Sequence[Chart], path: Path) -> None:
 
 
 def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
-    """Pictures of any bands as RGB: photos as they are, others stretched over their own range.
+    """Pictures (..., bands) uint8 or uint16 as RGB uint8: photos as they are, others stretched over their own range.
 
     Args:
-        images: (..., bands) uint8 or uint16.
         colours: where red, green and blue stand; nothing where there are none, and the first three are shown.
-
-    Returns:
-        (..., 3) uint8.
     """
     if images.shape[-1] == 3 and images.dtype == np.uint8:
         return images
@@ -125,7 +121,8 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
         classes: names by id; empty where there are none.
     """
     figure = _figure(5.2 * len(panels), 5.2)
-    names, places, colours = _frequent(ids, classes)
+    if classes:
+        names, places, colours = _frequent(ids, classes)
     size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
     for number, (title, points) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), number)
@@ -148,8 +145,6 @@ def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.nd
 
     shades = colormaps["tab20"](np.arange(20))
     colours = np.concatenate([shades[::2], shades[1::2]])  # ten dark ones, which differ most, before ten light ones
-    if not classes:
-        return [], ids, colours
     occurring, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
     if len(occurring) <= len(colours):
         return [classes[number] for number in occurring], places, colours[: len(occurring)]

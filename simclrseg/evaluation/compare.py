@@ -1,4 +1,4 @@
-"""Several models side by side: one table, the best first, as rows, as Markdown and for a plot."""
+"""Several models side by side: one table, the best first, as numbers, words and Markdown."""
 
 from __future__ import annotations
 
@@ -60,26 +60,6 @@ def markdown(table: Sequence[Mapping[str, str]], best: Collection[tuple[int, str
         texts = {name: text.replace("|", "\\|") for name, text in row.items()}
         lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def over_ratio(report: Report) -> dict[str, list[tuple[float, float, float, float]]]:
-    """The deciding metric by pretraining: (share of the photos trained on, value, low, high), by rising share.
-
-    Empty where fewer than two shares are known: there is nothing to draw a line over.
-    """
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    encoders = {model.facts.get("encoder") for model in report.models}
-    for model in report.models:
-        ratio, found = model.facts.get("data_ratio"), model.metrics[model.deciding]
-        if ratio is None or math.isnan(found.value):
-            continue
-        label = written(model.facts.get("pretrained"))
-        label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
-        ends = (found.interval.low, found.interval.high) if found.interval else (found.value, found.value)
-        lines.setdefault(label, []).append((ratio, found.value, *ends))
-    if len({point[0] for points in lines.values() for point in points}) < 2:
-        return {}
-    return {label: sorted(points) for label, points in lines.items()}
 
 
 def signed(difference: Estimate) -> str:

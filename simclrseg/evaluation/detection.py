@@ -56,16 +56,12 @@ def energy(logits: NDArray[np.floating]) -> Floats:
 def mutual_information(draws: Iterable[NDArray[np.floating]]) -> Floats:
     """H(mean p) - mean H(p): what the draws of the weights disagree about (Gal et al. 2017, eq. 2), in nats.
 
-    Args:
-        draws: one or more, each the probabilities (N, K, ...) of a forward pass with dropout; read one by one.
-
-    Returns:
-        (N, ...), never below 0 but for rounding, which is cut off.
+    Draws are one or more, each the probabilities of a forward pass with dropout: (N, K, ...) -> (N, ...).
     """
     total, expected, number = np.zeros(()), np.zeros(()), 0
     for draw in draws:
         total, expected, number = total + draw, expected + entropy(draw), number + 1
-    information: Floats = np.maximum(entropy(total / number) - expected / number, 0)
+    information: Floats = np.maximum(entropy(total / number) - expected / number, 0)  # below by rounding only
     return information
 
 

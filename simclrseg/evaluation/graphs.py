@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from simclrseg.charts.chart import Chart, Line, points_of, read_table
-from simclrseg.evaluation import compare
 from simclrseg.scores.results import Evaluated, Report
-from simclrseg.scores.wording import words
+from simclrseg.scores.wording import words, written
 from simclrseg.targets.segment.scores import best_threshold
 
 POINTS = 200
@@ -78,14 +79,25 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
 
 def ratio_charts(report: Report) -> list[Chart]:
     """The deciding metric over the share of the photos that was trained on, where there are several shares."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {}  # by pretraining: share, value and its interval
+    encoders = {model.facts.get("encoder") for model in report.models}
+    for model in report.models:
+        share, metric = model.facts.get("data_ratio"), model.metrics[model.deciding]
+        if share is None or math.isnan(metric.value):
+            continue
+        label = written(model.facts.get("pretrained"))
+        label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
+        ends = (metric.interval.low, metric.interval.high) if metric.interval else (metric.value, metric.value)
+        found.setdefault(label, []).append((share, metric.value, *ends))
+    if len({share for points in found.values() for share, *_ in points}) < 2:
+        return []
     lines = []
-    for label, points in compare.over_ratio(report).items():
+    for label, points in found.items():
+        points.sort()
         shares = sorted({share for share, *_ in points})
         # several models, such as of several seeds, may have the same share
         means = [float(np.mean([value for at, value, *_ in points if at == share])) for share in shares]
         lines.append(Line(label, shares, means, bars=points))
-    if not lines:
-        return []
     deciding = words(report.models[0].deciding)
     return [
         Chart(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import logging
 import os
 import re
@@ -11,13 +9,14 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 from simclrseg import runs
+from simclrseg.charts.chart import read_table
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
@@ -85,37 +84,49 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
             raise UsageError(f"{one.path} is named twice", "name each model once", option="models", path=one.path)
     _check_same_images(scored)
     labels = [one.name for one in scored]
-    return [one if labels.count(one.name) == 1 else dataclasses.replace(one, name=str(one.path)) for one in scored]
+    return [one if labels.count(one.name) == 1 else replace(one, name=str(one.path)) for one in scored]
 
 
 def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine) -> Scored:
-    """A model by its name, folder or file."""
+    """A model by its name, folder or file, with the images of the part that was asked for."""
+    data = config.data
+    kind: Literal["run", "model"]
+    learner: Learner | None
     if name is not None and Path(name).suffix in READERS:
-        path = Path(name)
+        kind, path, learner = "model", Path(name), None
         if path.suffix != (scored := FORMATS["onnx"].suffix):
             raise UsageError(
                 f"{path}: of exported files only {scored} is scored; or name its run", path=path, option="models"
             )
-        size = batch_size_of(config.data.batch_size, path.parent)
-        classes, side = config.data.classes, config.data.size
-        run_file, metadata = open_exported(path, config.hardware.device, classes=classes, size=side)
+        size = batch_size_of(data.batch_size, path.parent)
+        answers, metadata = open_exported(path, config.hardware.device, classes=data.classes, size=data.size)
         log.info(f"model {path}")
-        images = _images(images_of_file(path, metadata, config.data.dataset), metadata, config)
         label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
-        return Scored("model", path, label, None, in_parts(run_file, size), metadata, **images, batch_size=size)
-    run = model_run(root, name)
-    log.info(f"run {run.folder}")
-    learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
-    if config.data.dataset is None:
-        target = images_of(run)
+        predict = in_parts(answers, size)
+        target = images_of_file(path, metadata, data.dataset)
     else:
-        own = config_of_run(FinetuneConfig, run.folder)
-        data = elsewhere(own.data.model_dump(), config.data.dataset)
-        target = target_class(own.target).open(data, for_training=False)
-    images = _images(target, metadata, config)
-    size = batch_size_of(config.data.batch_size, run.folder)
-    predict = predictor(learner, machine, batch_size=size)
-    return Scored("run", run.folder, run.name, learner, predict, metadata, **images, batch_size=size)
+        run = model_run(root, name)
+        log.info(f"run {run.folder}")
+        kind, path, label = "run", run.folder, run.name
+        learner, metadata = target_of(run).load(path / MODEL_FILE)
+        size = batch_size_of(data.batch_size, path)
+        predict = predictor(learner, machine, batch_size=size)
+        if data.dataset is None:
+            target = images_of(run)
+        else:
+            own = config_of_run(FinetuneConfig, path)
+            others = elsewhere(own.data.model_dump(), data.dataset)
+            target = target_class(own.target).open(others, for_training=False)
+    target.tell()
+    target.check_model(metadata)
+    parts = ("train", "validation", "test") if data.split == "all" else (data.split,)
+    indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
+    if not indices:
+        remedy = "name others with --dataset" if data.split == "all" else "score all its photos with --split all"
+        raise DataError(f"the {data.split} part of {target.dataset.name} is empty", remedy)
+    return Scored(
+        kind, path, label, learner, predict, metadata, target, indices, target.hash_of(indices), batch_size=size
+    )
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
@@ -130,18 +141,6 @@ def model_run(root: Path, name: str | None) -> runs.Run:
             command = f"simclrseg finetune --resume {run.name}{runs.option(run.root)}"
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
     return run
-
-
-def _images(target: Target[Any, Any], metadata: ModelMetadata, config: EvaluateConfig) -> dict[str, Any]:
-    """The images of the part that was asked for, which the model can look at."""
-    target.tell()
-    target.check_model(metadata)
-    parts = ("train", "validation", "test") if config.data.split == "all" else (config.data.split,)
-    indices = tuple(sorted(index for part in parts for index in getattr(target.split, part)))
-    if not indices:
-        remedy = "name others with --dataset" if config.data.split == "all" else "score all its photos with --split all"
-        raise DataError(f"the {config.data.split} part of {target.dataset.name} is empty", remedy)
-    return {"target": target, "indices": indices, "test_hash": target.hash_of(indices)}
 
 
 def _check_same_images(scored: Sequence[Scored]) -> None:
@@ -232,8 +231,7 @@ def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
 def _seconds(folder: Path) -> float | None:
     """Seconds of all epochs of a run."""
     try:
-        with open(folder / "timing.csv", newline="", encoding="utf-8") as file:
-            return sum(float(row["seconds"]) for row in csv.DictReader(file))
+        return sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
     except (OSError, KeyError, ValueError):
         return None
 

@@ -73,11 +73,7 @@ def read_photos(
 def readable_photos(
     dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Read the photos that can be read, squashed to (height, width), and their masks where all have one.
-
-    Returns:
-        (H, W, bands) each, and (H, W) each or an empty list.
-    """
+    """Read the photos that can be read, squashed to (height, width), and their masks; none unless all have one."""
     photos, masks = [], []
     masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:

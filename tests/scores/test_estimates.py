@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from simclrseg.evaluation import compare
+from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.estimates import class_rows, differences, draws, over_images, over_split
 from simclrseg.scores.intervals import Interval
@@ -174,11 +175,12 @@ def test_the_table_is_sorted_and_the_best_is_bold():
 
 def test_a_line_a_pretraining_goes_over_the_data_ratios():
     report = reported(model("a", 0.5, 0.5), model("b", 0.4, 0.2), model("c", 0.6, 0.2, "pets"), model("d", 0.7, None))
-    lines = compare.over_ratio(report)
+    (chart,) = ratio_charts(report)
+    lines = {line.label: line.bars for line in chart.lines}
     assert list(lines) == ["none", "pets"]
     assert lines["none"] == [pytest.approx((0.2, 0.4, 0.39, 0.41)), pytest.approx((0.5, 0.5, 0.49, 0.51))]
     assert lines["pets"] == [pytest.approx((0.2, 0.6, 0.59, 0.61))]
-    assert compare.over_ratio(reported(model("a", 0.5, 0.2), model("b", 0.4, 0.2, "pets"))) == {}
+    assert ratio_charts(reported(model("a", 0.5, 0.2), model("b", 0.4, 0.2, "pets"))) == []
 
 
 def test_an_image_without_a_value_is_neither_bad_nor_good():
