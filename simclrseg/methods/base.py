@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -26,6 +26,7 @@ from simclrseg.registry import imported
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
 
 KnobsT = TypeVar("KnobsT", bound=MethodKnobs)
+SamplesT = TypeVar("SamplesT", bound=Samples)
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,6 @@ class Views:
 
     Attributes:
         image_size: side of the square views, in pixels.
-        strengths: of crops and colours.
-        seed: of all random numbers.
         strict: whether an unreadable image stops the run.
         threads: that read and augment.
     """
@@ -51,6 +50,15 @@ class Views:
     def plain(self) -> Views:
         """The same without augmentation, alike for every seed."""
         return replace(self, strengths=PAIR_STRENGTHS["none"], seed=0)
+
+    def samples(self, kind: Callable[..., SamplesT], indices: Sequence[int], **own: Any) -> SamplesT:
+        """Samples of some images, of a kind with arguments of its own."""
+        shared = {name: getattr(self, name) for name in ("image_size", "strengths", "seed", "strict")}
+        return kind(self.dataset, indices, **shared, **own)
+
+    def labelled(self, indices: Sequence[int]) -> Loader | None:
+        """Batches for k-NN of those images that have a label; None where too few have one."""
+        return knn_batches(self.dataset, indices, image_size=self.image_size, strict=self.strict, threads=self.threads)
 
 
 class Method(Generic[KnobsT]):
@@ -68,12 +76,7 @@ class Method(Generic[KnobsT]):
         self.knobs = knobs
 
     def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Task:
-        """The network around ``backbone`` and its loss.
-
-        Args:
-            encoder: the backbone's name.
-            normalize: makes images as batches have them into what the backbone takes.
-        """
+        """The network around ``backbone``, which is ``encoder`` by name, and its loss."""
         raise NotImplementedError
 
     def make_samples(self, views: Views, indices: Sequence[int]) -> Samples:
@@ -102,15 +105,7 @@ class Method(Generic[KnobsT]):
         """Observers that warn of what can go wrong."""
         return []
 
-    def draw_results(
-        self,
-        task: Any,
-        views: Views,
-        indices: Sequence[int],
-        folder: Path,
-        *,
-        batch_size: int,
-    ) -> None:
+    def draw_results(self, task: Any, views: Views, indices: Sequence[int], folder: Path, *, batch_size: int) -> None:
         """Write pictures of some images that show what was trained, ``batch_size`` a forward pass; none by default."""
 
     def card_rows(self, batch_size: int) -> dict[str, str]:
@@ -128,20 +123,11 @@ class JointEmbedding(Method[KnobsT]):
     COLLAPSE: ClassVar[str] = "a lower --learning-rate, more --warmup-epochs or a larger --batch-size"
 
     def make_samples(self, views: Views, indices: Sequence[int]) -> TwoViews:
-        return TwoViews(
-            views.dataset,
-            indices,
-            image_size=views.image_size,
-            strengths=views.strengths,
-            seed=views.seed,
-            strict=views.strict,
-        )
+        return views.samples(TwoViews, indices)
 
     def make_validation(self, views: Views, trained_on: Sequence[int], held_out: Sequence[int]) -> Loader | None:
         """Labelled images for k-NN, where there are any."""
-        return knn_batches(
-            views.dataset, trained_on, image_size=views.image_size, strict=views.strict, threads=views.threads
-        )
+        return views.labelled(trained_on)
 
     def callbacks(self, backbone: nn.Module, *, micro_batch: int, warmup: float) -> list[Observer]:
         return [CollapseWarning(lowest_rank(backbone, micro_batch), warmup=warmup, advice=self.COLLAPSE)]

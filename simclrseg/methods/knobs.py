@@ -35,7 +35,7 @@ class MethodKnobs(Section):
 
 
 def _widths(value: Any) -> Any:
-    """A number is a list of one, and 0 an empty one."""
+    """Take a number as a list of one, and 0 as an empty one."""
     widths = value if isinstance(value, list | tuple) else [value]
     return [] if list(map(str, widths)) == ["0"] else widths
 

@@ -38,8 +38,8 @@ class Scoring:
     Attributes:
         workers: threads that read images.
         batch_size: images that are asked about at once.
-        at: of masks the only resolution to count pixels at; None for both.
-        empty: of masks what an image counts in which there is nothing to find and nothing was found.
+        at: the only resolution to count the pixels of masks at; None for both.
+        empty: what a mask counts in which there is nothing to find and nothing was found.
     """
 
     workers: int
@@ -55,21 +55,15 @@ K = TypeVar("K", bound=TargetKnobs)
 class Target(ABC, Generic[K, S]):
     """Labelled images and their split, and what a network is trained on from them.
 
-    ``K`` are its knobs, ``S`` its scores.
-
     Args:
-        data: which images, and how they are split.
-        dataset: the images, opened.
-        knobs: of the training; by default its own.
+        knobs: of the training; by default those of ``KNOBS``.
         for_training: False where they are only scored: any part of the split may be empty then.
         split: how they are split already; by default ``data`` says it.
 
     Attributes:
-        KNOBS: the class of its knobs.
         TASK: what metadata call it.
         NEXT: the command to try a trained model with.
         SAMPLES: what batches are made of.
-        MASKS: whether masks are read.
         LABEL: what an image must have, as "a mask".
         LABELLED: what those that have one are called, as "photos with masks".
 
@@ -101,11 +95,7 @@ class Target(ABC, Generic[K, S]):
 
     @classmethod
     def open(cls, data: LabelledData, knobs: K | None = None, *, for_training: bool = True) -> Self:
-        """Open the images that ``data`` names, and split them.
-
-        Raises:
-            DataError: if they have no labels of this kind, or are too few.
-        """
+        """Open the images that ``data`` names, and split them."""
         return cls(data, cls.open_dataset(data), knobs, for_training=for_training)
 
     @staticmethod
@@ -156,11 +146,7 @@ class Target(ABC, Generic[K, S]):
         """A hash of some images and of what is true of them."""
 
     def check_model(self, metadata: ModelMetadata) -> None:
-        """Refuse images that a model cannot be scored on.
-
-        Raises:
-            DataError: if they have other bands, another full scale, or classes that mean other things.
-        """
+        """Refuse images that a model cannot be scored on: of other bands, or with classes that mean other things."""
         check_bands(self.dataset, metadata, remedy="score it on such pictures")
         self.check_classes(metadata)
 
@@ -215,10 +201,6 @@ class Target(ABC, Generic[K, S]):
 
         Args:
             pairs: the dataset as training and validation read it.
-
-        Raises:
-            DataError: if what is true of the images does not fit.
-            UsageError: if the loss does not fit the classes.
         """
 
     @classmethod
@@ -239,7 +221,7 @@ class Target(ABC, Generic[K, S]):
 
     @abstractmethod
     def compare(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
-        """The same, without a word of what cannot be read."""
+        """Do so without a word of what cannot be read."""
 
     @abstractmethod
     def draw_test(self, folder: Path, predict: Predict, scores: S) -> None:
@@ -258,11 +240,7 @@ def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
-    """Refuse images that a network cannot look at.
-
-    Raises:
-        DataError: if they have other bands, or another full scale.
-    """
+    """Refuse by DataError images of other bands, or of another full scale, than a network's."""
     if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
         raise DataError(
             f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "
@@ -279,9 +257,6 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
 
     Args:
         own: what the model's own images were opened with, by the names of ``LabelledData``.
-
-    Raises:
-        UsageError: if it holds an impossible value.
     """
     kept = ["classes"]
     kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []

@@ -6,15 +6,32 @@ from abc import abstractmethod
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simclrseg.engine.task import SeparableTask
 from simclrseg.inference.masks import Predict
+from simclrseg.metadata import ModelMetadata
+from simclrseg.models.normalize import Normalize
 from simclrseg.training.machine import Machine
 
 
 class Learner(SeparableTask):
-    """A network with its loss, which can be asked."""
+    """A network with its loss, which can be asked.
+
+    Args:
+        model: (N, bands, H, W) -> logits (N, classes, ...).
+        metadata: of the network: its classes, and how pixels are normalised.
+    """
+
+    def __init__(self, model: nn.Module, metadata: ModelMetadata) -> None:
+        self.model = model
+        self.classes = metadata.classes
+        self.normalize = Normalize(metadata.mean, metadata.std, metadata.full_scale)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, H, W, bands) as stored -> what the network gives."""
+        logits: Tensor = self.model(self.normalize(images))
+        return logits
 
     @abstractmethod
     def probabilities(self, images: Tensor) -> Tensor:
@@ -40,7 +57,7 @@ def in_parts(predict: Predict, batch_size: int) -> Predict:
     """The same, of so many images at once however many are asked about."""
 
     def in_turn(images: np.ndarray) -> np.ndarray:
-        starts = range(0, len(images), batch_size)
-        return np.concatenate([predict(images[start : start + batch_size]) for start in starts])
+        parts = np.split(images, range(batch_size, len(images), batch_size))
+        return np.concatenate([predict(part) for part in parts])
 
     return in_turn

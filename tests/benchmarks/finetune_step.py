@@ -32,10 +32,10 @@ from simclrseg.engine.gradients import Passes, accumulate_gradient
 from simclrseg.engine.optimizers import adam, parameter_groups
 from simclrseg.engine.runtime import choose_precision
 from simclrseg.losses.segmentation import bce, total
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
-from simclrseg.targets.segment.task import Segmentation
+from simclrseg.targets.segment.target import Segmentation
 from tests.benchmarks._common import compare, machine, make_jpegs, repeated
 
 CPU = torch.device("cpu")
@@ -106,7 +106,8 @@ def example_step(dataset: FileDataset, size: int) -> Callable[[], None]:
 def our_step(dataset: FileDataset, size: int, *, precision: str, threads: int) -> Callable[[], None]:
     torch.manual_seed(0)
     model = build_unet(build_backbone("resnet18"), "resnet18", 1).to(memory_format=torch.channels_last)
-    task = Segmentation(model, total([bce]), classes=CLASSES, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=size, classes=CLASSES, threshold=0.5)
+    task = Segmentation(model, metadata, total([bce]))
     optimizer = adam(parameter_groups(model, 0.0), learning_rate=RATE, weight_decay=0.0)
     passes, scaler = Passes(CPU, precision, 0), torch.amp.GradScaler("cpu", enabled=False)
     batches = endless(our_batches(dataset, size, "none", threads=threads).epoch)

@@ -35,7 +35,7 @@ from simclrseg.engine.optimizers import LARS, parameter_groups, sgd
 from simclrseg.engine.runtime import autocast, choose_precision, freed_memory_kept
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
-from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize
 from tests.benchmarks._common import compare, interleave, machine, make_jpegs, peak_memory, print_added_memory

@@ -181,7 +181,7 @@ def test_nothing_is_said_of_photos_that_were_left_out(
 
 
 def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypatch) -> None:
-    from simclrseg.targets.segment import open as opening
+    from simclrseg.targets.segment import masks as opening
 
     def other_bands(name: str, options: object) -> object:
         dataset = open_dataset(str(runs.photos))

@@ -31,11 +31,11 @@ from simclrseg.errors import (
 )
 from simclrseg.evaluation.scored import model_run
 from simclrseg.metadata import MODEL_FILE, ONNX_FILE
-from simclrseg.methods.reconstruction.task import Reconstruction
+from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.models.weights import read_weights
 from simclrseg.runs import Run
-from simclrseg.targets.classify.task import Classification
-from simclrseg.targets.segment.task import Segmentation
+from simclrseg.targets.classify.target import Classification
+from simclrseg.targets.segment.target import Segmentation
 from simclrseg.training import train as training
 from simclrseg.training.train import Session, Trainer
 from tests.folders import write_colours, write_figures

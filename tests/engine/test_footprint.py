@@ -24,12 +24,11 @@ from simclrseg.engine.gradients import Passes
 from simclrseg.engine.task import SeparableTask
 from simclrseg.errors import OutOfMemory
 from simclrseg.losses.segmentation import bce
-from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
 from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.system.hardware import explained_shortage
-from simclrseg.targets.segment.task import Segmentation
+from simclrseg.targets.segment.target import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, group_norm, network, same, train
 from tests.methods.simclr import simclr
 
@@ -164,7 +163,8 @@ def test_contrast_through_batch_norm_needs_several_photos_at_once(monkeypatch: p
 def segmentation(decoder: str = "unet") -> Segmentation:
     backbone = build_backbone("resnet18")
     model = SEGMENTERS[decoder](backbone, "resnet18", 1)
-    return Segmentation(model, bce, classes=("a", "b"), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=32, classes=("a", "b"), threshold=0.5)
+    return Segmentation(model, metadata, bce)
 
 
 @pytest.mark.parametrize(("decoder", "size", "together"), [("unet", 32, 2), ("unet", 64, 1), ("deeplabv3plus", 64, 2)])

@@ -21,9 +21,10 @@ from simclrseg.engine.task import Batch, Task
 from simclrseg.errors import Interrupted
 from simclrseg.losses.nt_xent import nt_xent
 from simclrseg.losses.segmentation import bce
-from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.metadata import ModelMetadata
+from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.system import distributed
-from simclrseg.targets.segment.task import Segmentation
+from simclrseg.targets.segment.target import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, group_norm, network, pixels
 
 BATCH = 16
@@ -167,7 +168,8 @@ def scores() -> dict[str, float]:
     """Of a segmentation model on this process's share of 4 + 1 photos."""
     torch.manual_seed(0)
     model = nn.Conv2d(3, 1, 1)
-    task = Segmentation(model, bce, classes=("a", "b"), mean=(0.5,) * 3, std=(0.2,) * 3)
+    metadata = ModelMetadata(task="segmentation", encoder="cnn", image_size=8, classes=("a", "b"), threshold=0.5)
+    task = Segmentation(model, metadata.model_copy(update={"mean": (0.5,) * 3, "std": (0.2,) * 3}), bce)
     images = next(Images(1, 5).epoch(0))["image"]
     batch = {"image": images, "mask": (images[..., 0] > 100).to(torch.uint8)}
     with torch.no_grad():

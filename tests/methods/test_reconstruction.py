@@ -8,7 +8,7 @@ from torch import nn
 
 from simclrseg.engine.gradients import Passes, accumulate_gradient
 from simclrseg.engine.task import Batch
-from simclrseg.methods.reconstruction.task import Reconstruction
+from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.metrics.representation import knn_predictions
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize

@@ -12,7 +12,7 @@ import torch
 from simclrseg.engine.loop import evaluate
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.losses.nt_xent import nt_xent
-from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, uniformity
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize

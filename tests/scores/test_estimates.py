@@ -64,7 +64,7 @@ def test_metrics_of_photos_equal_scikit_learns_and_so_do_those_of_a_resample():
 
 def test_metrics_over_the_split_are_those_of_the_run():
     scores = labels()
-    assert {name: found.value for name, found in over_split(scores, None).items()} == pytest.approx(scores.metrics)
+    assert {name: found.value for name, found in over_split(scores, None).items()} == pytest.approx(scores.headline)
 
 
 def test_every_class_has_its_metrics_and_their_ends():
@@ -94,7 +94,7 @@ def test_the_mean_over_images_is_another_number_than_the_one_over_the_split():
 
 def test_empty_masks_are_counted_and_weigh_what_was_asked_for():
     values = {empty: over_images(masks(empty=empty).by_image(), None)["iou"].value for empty in (0.0, 1.0, np.nan)}
-    assert masks().empty_masks == 1
+    assert masks().notes(None, None)["empty_masks"] == 1
     assert values[1.0] - values[0.0] == pytest.approx(1 / 12)
     assert values[0.0] == pytest.approx(values[np.nan] * 11 / 12)
 

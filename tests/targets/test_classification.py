@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import classification_metrics, confusion_matrix, in_top
-from simclrseg.targets.classify.task import Classification
+from simclrseg.targets.classify.target import Classification
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
+METADATA = ModelMetadata(
+    task="classification", encoder="cnn", image_size=8, classes=NAMES, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+)
 
 
 class Shown(nn.Module):
@@ -21,7 +25,7 @@ class Shown(nn.Module):
 
 
 def task(**options: float) -> Classification:
-    return Classification(Shown(), classes=NAMES, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), **options)
+    return Classification(Shown(), METADATA, **options)
 
 
 def batches(count: int = 3) -> list[dict[str, Tensor]]:

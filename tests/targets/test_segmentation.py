@@ -9,17 +9,23 @@ from torch import nn
 
 from simclrseg.engine.task import Batch
 from simclrseg.losses.segmentation import bce, ce
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
-from simclrseg.targets.segment.task import Segmentation
+from simclrseg.targets.segment.target import Segmentation
 
 HALF = (0.5, 0.5, 0.5)
+
+
+def described(classes: int, threshold: float | None = 0.5) -> ModelMetadata:
+    names = tuple(f"class {number}" for number in range(classes))
+    common = {"task": "segmentation", "encoder": "cnn", "image_size": 6, "mean": HALF, "std": HALF}
+    return ModelMetadata(**common, classes=names, threshold=threshold)
 
 
 def task(classes: int = 2, *, threshold: float | None = 0.5) -> Segmentation:
     torch.manual_seed(0)
     model = nn.Conv2d(3, 1 if classes == 2 else classes, 3, padding=1)
-    names = [f"class {number}" for number in range(classes)]
-    return Segmentation(model, bce if classes == 2 else ce, classes=names, mean=HALF, std=HALF, threshold=threshold)
+    return Segmentation(model, described(classes, threshold), bce if classes == 2 else ce)
 
 
 def batches(classes: int = 2) -> list[Batch]:
@@ -68,15 +74,13 @@ def test_a_logit_a_class_gives_probabilities_that_add_up_to_one() -> None:
 
 
 def test_two_classes_may_have_two_logits() -> None:
-    segmentation = Segmentation(
-        nn.Conv2d(3, 2, 1), ce, classes=["background", "pet"], mean=HALF, std=HALF, threshold=None
-    )
+    segmentation = Segmentation(nn.Conv2d(3, 2, 1), described(2, None), ce)
     with torch.no_grad():
         assert next(iter(segmentation.evaluate(batches()))) == "iou"
 
 
 def test_a_task_without_a_loss_predicts_and_does_not_learn() -> None:
-    segmentation = Segmentation(nn.Conv2d(3, 1, 1), None, classes=["background", "pet"], mean=HALF, std=HALF)
+    segmentation = Segmentation(nn.Conv2d(3, 1, 1), described(2))
     assert segmentation.probabilities(batches()[0]["image"]).shape == (4, 6, 6)
     with pytest.raises(TypeError, match="without a loss"):
         segmentation.training_loss(batches()[0])

@@ -9,6 +9,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
+from simclrseg.targets.base import Scoring
 from simclrseg.targets.classify import scores as classification
 from simclrseg.targets.segment.scores import score
 
@@ -42,16 +43,16 @@ def described(classes: int = 2, threshold: float | None = 0.5) -> ModelMetadata:
 
 
 def scored(**options):
-    return score(brightness, Halves(), range(5), metadata=described(), **{"batch_size": 2, "workers": 2, **options})
+    return score(brightness, Halves(), range(5), described(), Scoring(**{"batch_size": 2, "workers": 2, **options}))
 
 
 def test_an_oracle_is_right_but_for_the_edges_that_resizing_blurs():
-    metrics = {name: segmentation_metrics(counts.sum(0)) for name, counts in scored().counts.items()}
+    metrics = {name: segmentation_metrics(pixels.confusion.sum(0)) for name, pixels in scored().pixels.items()}
     assert metrics["training"]["iou"] > 0.97 and metrics["original"]["iou"] > 0.97
 
 
 def test_ignored_pixels_count_nowhere():
-    original = scored().counts["original"]
+    original = scored().pixels["original"].confusion
     assert original.sum(axis=(1, 2)).tolist() == [(40 + index - 1) * 60 for index in (0, 1, 3, 4)]
 
 
@@ -59,7 +60,8 @@ def test_ignored_pixels_count_nowhere():
 def test_batches_and_threads_change_nothing(options):
     expected, other = scored(), scored(**options)
     assert other.keys == expected.keys
-    assert all((other.counts[name] == expected.counts[name]).all() for name in expected.counts)
+    for name, pixels in expected.pixels.items():
+        assert (other.pixels[name].confusion == pixels.confusion).all()
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_left_out():
@@ -69,12 +71,11 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out():
 
 @pytest.mark.parametrize("indices", [[2], [2, 2, 2]])
 def test_photos_none_of_which_can_be_read_are_an_error(indices):
-    options = {"metadata": described(), "batch_size": 2, "workers": 1}
     number = f"none of the {len(indices)} photos could be read; the first: 2.png: broken"
     with pytest.raises(DataError, match=number):
-        score(brightness, Halves(), indices, **options)
+        score(brightness, Halves(), indices, described(), Scoring(workers=1, batch_size=2))
     with pytest.raises(DataError, match=number):
-        classification.score(brightness, Halves(), indices, **options)
+        classification.score(brightness, Halves(), indices, described(), Scoring(workers=1, batch_size=2))
 
 
 def test_a_score_follows_from_its_confusion_matrix():
@@ -83,13 +84,13 @@ def test_a_score_follows_from_its_confusion_matrix():
         lambda images: np.ones(images.shape[:3], np.float32),
         dataset,
         [0],
-        metadata=described(),
-        batch_size=1,
-        workers=1,
+        described(),
+        Scoring(workers=1, batch_size=1),
     )
     mask = dataset.mask(0)
-    assert (scores.counts["original"][0] == confusion_matrix(np.ones_like(mask), mask, 2)).all()
-    assert segmentation_metrics(scores.counts["original"][0])["iou"] == pytest.approx(12 / 60)
+    (counts,) = scores.pixels["original"].confusion
+    assert (counts == confusion_matrix(np.ones_like(mask), mask, 2)).all()
+    assert segmentation_metrics(counts)["iou"] == pytest.approx(12 / 60)
 
 
 def test_a_probability_a_class_is_decided_by_the_likeliest():
@@ -97,8 +98,8 @@ def test_a_probability_a_class_is_decided_by_the_likeliest():
         bright = images[..., 0].astype(np.float32) / 255
         return np.stack([1 - bright, np.zeros_like(bright), bright], axis=1)
 
-    scores = score(three, Halves(classes=3), [0, 1], metadata=described(3, None), batch_size=2, workers=1)
-    original = scores.counts["original"].sum(0)
+    scores = score(three, Halves(classes=3), [0, 1], described(3, None), Scoring(workers=1, batch_size=2))
+    original = scores.pixels["original"].confusion.sum(0)
     assert np.trace(original) / original.sum() > 0.98 and original[1].sum() == 0 and original[2, 2] > 0
 
 
@@ -108,9 +109,8 @@ def test_both_resolutions_decide_at_the_same_threshold(probability, foreground):
         lambda images: np.full(images.shape[:3], probability, np.float32),
         Halves(),
         [0],
-        metadata=described(),
-        batch_size=1,
-        workers=1,
+        described(),
+        Scoring(workers=1, batch_size=1),
     )
-    for counts in scores.counts.values():
-        assert counts[0][:, int(not foreground)].sum() == 0
+    for pixels in scores.pixels.values():
+        assert pixels.confusion[0][:, int(not foreground)].sum() == 0

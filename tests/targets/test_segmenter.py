@@ -24,10 +24,8 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.segment.examine import class_weights, examine_masks
-from simclrseg.targets.segment.examples import Examples
-from simclrseg.targets.segment.open import open_masks
-from simclrseg.targets.segment.target import SegmentationTarget
+from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
+from simclrseg.targets.segment.target import Examples, SegmentationTarget
 from tests.folders import write_figures
 from tests.small import evaluated
 
@@ -135,7 +133,7 @@ def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_
     metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=16, classes=dataset.classes)
     predict = lambda images: np.zeros((len(images), 4, 16, 16), np.float32)  # noqa: E731
     path = tmp_path / "examples.png"
-    observer = Examples(predict, dataset, [3, 5], every=2, metadata=metadata, path=path)
+    observer = Examples(predict, dataset, [3, 5], metadata, path, every=2)
     side = SMALLEST + GAP  # two rows of photo, truth and prediction
     shape, drawn = (HEADING + 2 * side - GAP, 3 * side - GAP, 3), []
     for epoch in range(1, 6):

@@ -26,6 +26,7 @@ from simclrseg.scores.gallery import viewable
 from simclrseg.scores.intervals import Floats
 from simclrseg.scores.reading import read_photos
 from simclrseg.scores.results import Estimate, Example
+from simclrseg.targets.base import Scoring
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,8 @@ class ClassificationScores:
     """True and predicted class of every photo, from which every metric follows.
 
     Attributes:
-        metadata: of the model that was scored.
-        keys: the N photos' names in their dataset.
-        indices: the same as numbers.
         labels: (N,) int64 true class ids.
         probabilities: (N, K) float32.
-        skipped: photos that could not be read, with the reason.
     """
 
     metadata: ModelMetadata
@@ -51,12 +48,10 @@ class ClassificationScores:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(K, K) photos by true class (row) and predicted class (column)."""
         return confusion_matrix(self.predicted, self.labels, self.probabilities.shape[1])
 
     @property
     def confidences(self) -> Confidences:
-        """Counts of the photos by their confidence."""
         return Confidences.of_photos(self.probabilities, self.labels)
 
     @property
@@ -66,19 +61,16 @@ class ClassificationScores:
         return ids
 
     def resampled(self, weights: Floats) -> dict[str, Floats]:
-        """Every metric of some resamples: weights (R, N) -> (R,) each."""
         total = weights.sum(1)
         metrics = {
             "accuracy": weights @ (self.predicted == self.labels) / total,
             "macro_f1": mean_of_known(self.by_class(weights)["f1"]),
         }
         if self.probabilities.shape[1] > TOP:
-            ranked = in_top(self.probabilities, self.labels)
-            metrics["top5"] = weights @ ranked / total
+            metrics["top5"] = weights @ in_top(self.probabilities, self.labels) / total
         return metrics
 
     def by_class(self, weights: Floats) -> dict[str, Floats]:
-        """The metrics of each class: weights (R, N) -> (R, K) each."""
         count, right = self.probabilities.shape[1], self.predicted == self.labels
 
         def summed(ids: np.ndarray, some: Floats) -> Floats:
@@ -92,7 +84,7 @@ class ClassificationScores:
         return {}
 
     def bad_and_good(self) -> tuple[list[int], list[int]]:
-        """Photos that were wrong, the surest first, and those that were right, the surest last."""
+        """Rows of photos that were wrong, the surest first, and of those that were right, the surest last."""
         sure = self.probabilities.max(1)
         value = np.where(self.predicted == self.labels, sure, -sure)
         order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
@@ -113,22 +105,16 @@ class ClassificationScores:
         ]
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def headline(self) -> dict[str, float]:
+        """All metrics over the split: a label has no resolution."""
         several = self.probabilities.shape[1] > TOP
         top = float(in_top(self.probabilities, self.labels).mean()) if several else None
         return classification_metrics(self.confusion, top=top)
 
     def results(self, split: str) -> dict[str, Any]:
-        """The metrics over the split."""
-        return {"split": split, "n": len(self.keys), "metrics": self.metrics}
-
-    @property
-    def headline(self) -> dict[str, float]:
-        """All metrics over the split: a label has no resolution."""
-        return self.metrics
+        return {"split": split, "n": len(self.keys), "metrics": self.headline}
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a photo: what it is and what was said."""
         names = self.metadata.classes
         return [
             {
@@ -148,7 +134,6 @@ class ClassificationScores:
         return {}
 
     def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
     def draw(self, folder: Path) -> None:
@@ -157,20 +142,13 @@ class ClassificationScores:
 
 
 def score(
-    predict: Predict,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    batch_size: int,
-    workers: int,
+    predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
 ) -> ClassificationScores:
-    """Compare predicted classes with labels, by the classes' names.
+    """Compare predicted classes with labels, by the classes' names; labels have no resolution and are never empty.
 
     Args:
         predict: the model; it gets a batch of squashed photos.
         dataset: photos with labels; each of their names is among the model's classes.
-        metadata: of the model.
 
     Raises:
         DataError: if no photo can be read.
@@ -180,7 +158,12 @@ def score(
     skipped: list[str] = []
     probabilities = []
     for read, photos in read_photos(
-        dataset, indices, image_size=metadata.image_size, batch_size=batch_size, workers=workers, skipped=skipped
+        dataset,
+        indices,
+        image_size=metadata.image_size,
+        batch_size=scoring.batch_size,
+        workers=scoring.workers,
+        skipped=skipped,
     ):
         probabilities.append(predict(photos))
         scored += read

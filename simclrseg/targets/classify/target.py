@@ -1,41 +1,86 @@
-"""Classification, as finetune, evaluate and export do it."""
+"""Classification: a class for every photo, from labels."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Photos
 from simclrseg.data.splits import Split, labelled_test_hash
+from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import TOP
+from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.scores.results import write_confusion
+from simclrseg.system import distributed
 from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score
-from simclrseg.targets.classify.task import Classification
 from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.learner import Learner
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
 
-LOSS = "ce"
+
+class Classification(Learner):
+    """A classification network, trained by cross entropy.
+
+    Args:
+        model: (N, 3, H, W) -> logits (N, K).
+        label_smoothing: share ε of the target that is spread over all classes (Szegedy et al. 2016, §7), in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, metadata: ModelMetadata, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(model, metadata)
+        self.label_smoothing = label_smoothing
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """``image`` (N, S, S, 3) uint8 and ``label`` (N,) int64 -> the smoothed loss, and the accuracy beside it."""
+        logits, labels = self.logits(batch["image"]).float(), batch["label"]
+        losses = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
+        return losses.mean(), {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """``classification_metrics`` over all processes' batches, accuracy first, and the mean loss, not smoothed."""
+        classes = len(self.classes)
+        matrix = np.zeros((classes, classes), np.int64)
+        total, hits = 0.0, 0
+        for batch in batches:
+            if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
+                continue
+            logits = self.logits(batch["image"]).float()
+            scores, labels = logits.cpu().numpy(), batch["label"].cpu().numpy()
+            matrix += confusion_matrix(scores.argmax(1), labels, classes)
+            hits += int(in_top(scores, labels).sum())
+            total += F.cross_entropy(logits, batch["label"], reduction="sum").item()
+        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+        total, hits = distributed.total(torch.tensor([total, hits], dtype=torch.float64)).tolist()
+        photos = int(matrix.sum())
+        top = hits / photos if classes > TOP else None
+        return {**classification_metrics(matrix, top=top), "loss": total / photos}
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, K) float32."""
+        return self.logits(images).float().softmax(1)
 
 
 class ClassificationTarget(Target[Knobs, ClassificationScores]):
-    """A class for each image, from labels."""
+    """Classification, as finetune, evaluate and export do it."""
 
     KNOBS = Knobs
     TASK = "classification"
@@ -47,7 +92,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
 
     @staticmethod
     def open_dataset(data: LabelledData) -> Dataset:
-        """Open the images; raise DataError if they have no labels, or fewer than two classes to learn."""
+        """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
         columns = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
         dataset = open_dataset(data.name, columns)
         if dataset.labels is None or len(dataset.label_names) < 2:
@@ -74,7 +119,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         return self.labels
 
     def make_split(self, *, for_training: bool) -> Split:
-        """Split the images that have a label, classes in proportion; raise DataError if those to train on have one."""
+        """Split the images that have a label, classes in proportion; DataError if those to train on have one."""
         split = super().make_split(for_training=for_training)
         labels = self.labels
         if for_training and len(learned := {labels[index] for index in split.train}) < 2:
@@ -124,35 +169,27 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
 
     @property
     def loss_name(self) -> str:
-        return LOSS
+        return "ce"
 
     def build_model(self, backbone: nn.Module, encoder: str, *, dropout: float) -> tuple[nn.Module, dict[str, Any]]:
         names = self.dataset.label_names
-        facts = {"task": self.TASK, "classes": names, "dropout": dropout}
-        return Classifier(backbone, len(names), dropout=dropout), facts
+        model = Classifier(backbone, len(names), dropout=dropout)
+        return model, {"task": self.TASK, "classes": names, "dropout": dropout}
 
     def make_learner(
         self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int
     ) -> Classification:
-        return Classification.of(model, metadata, label_smoothing=self.knobs.label_smoothing)
+        return Classification(model, metadata, label_smoothing=self.knobs.label_smoothing)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Classification, ModelMetadata]:
         model, metadata = load_classifier(path)
-        return Classification.of(model, metadata), metadata
+        return Classification(model, metadata), metadata
 
     def compare(
         self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
     ) -> ClassificationScores:
-        """Compare labels, which have no resolution and are never empty."""
-        return score(
-            predict,
-            self.dataset,
-            indices,
-            metadata=metadata,
-            batch_size=scoring.batch_size,
-            workers=scoring.workers,
-        )
+        return score(predict, self.dataset, indices, metadata, scoring)
 
     def draw_test(self, folder: Path, predict: Predict, scores: ClassificationScores) -> None:
         """Which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""

@@ -10,14 +10,16 @@ from pydantic import AfterValidator
 
 from simclrseg.knobs.values import Common, Completes, Tells
 from simclrseg.knobs.words import parse_words
-from simclrseg.losses import ENTRIES as LOSSES
+from simclrseg.losses import ENTRIES
 from simclrseg.models import SEGMENTERS
 from simclrseg.targets.knobs import TargetKnobs
 
+PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}
+"""The argument of each loss that the number behind its name sets."""
+
 
 def _known_losses(text: str) -> str:
-    words = parse_words(text, "loss", {name: entry.parameter for name, entry in LOSSES.items()})
-    made_for = {LOSSES[word.name].logits: word.name for word in words}
+    made_for = {ENTRIES[word.name].logits: word.name for word in parse_words(text, "loss", PARAMETERS)}
     if {"one", "each"} <= set(made_for):
         one, each = made_for["one"], made_for["each"]
         raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
@@ -25,8 +27,8 @@ def _known_losses(text: str) -> str:
 
 
 def _losses() -> str:
-    numbered = ", ".join(f"{name}:{entry.parameter}" for name, entry in LOSSES.items() if entry.parameter)
-    return f"Names: {', '.join(LOSSES)}; with a number: {numbered}."
+    numbered = ", ".join(f"{name}:{parameter}" for name, parameter in PARAMETERS.items() if parameter)
+    return f"Names: {', '.join(PARAMETERS)}; with a number: {numbered}."
 
 
 LossName = Annotated[str, AfterValidator(_known_losses), Completes("losses"), Tells(_losses)]

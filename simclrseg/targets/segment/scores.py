@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from simclrseg.scores.pixels import RESOLUTIONS, THRESHOLDS, Pixels, Resolution
 from simclrseg.scores.reading import read_ahead
 from simclrseg.scores.results import Estimate, Example, Scores
 from simclrseg.scores.wording import words
+from simclrseg.targets.base import Scoring
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,7 @@ class SegmentationScores:
     """Counts of every image, from which every metric follows.
 
     Attributes:
-        metadata: of the model that was scored.
-        keys: the N images' names in their dataset.
-        indices: the same as numbers.
-        pixels: per resolution, what was counted in each image.
-        skipped: images that could not be read, with the reason.
+        pixels: per resolution, what was counted in each of the N images.
         empty: what an image counts in which there is nothing to find and nothing was found.
         confidences: counts of all pixels by their confidence, at the resolution of the metrics.
     """
@@ -54,14 +51,9 @@ class SegmentationScores:
     unit: ClassVar = "pixels"
 
     @property
-    def counts(self) -> dict[Resolution, np.ndarray]:
-        """Per resolution, (N, C, C) pixels by true and predicted class."""
-        return {resolution: pixels.confusion.astype(np.int64) for resolution, pixels in self.pixels.items()}
-
-    @property
     def resolution(self) -> Resolution:
         """The resolution of the metrics below: that of the masks, unless only the other one was counted."""
-        return _finest(self.pixels)
+        return "original" if "original" in self.pixels else "training"
 
     @property
     def chosen(self) -> Pixels:
@@ -69,11 +61,10 @@ class SegmentationScores:
         return self.pixels[self.resolution]
 
     def resampled(self, weights: Floats) -> dict[str, Floats]:
-        """Every metric over the split, from the sums of all images: weights (R, N) -> (R,) each."""
+        """Weights (R, N) -> every metric over the split, from the sums of all images, (R,) each."""
         return self.chosen.summed(weights).metrics(empty=self.empty)
 
     def by_class(self, weights: Floats) -> dict[str, Floats]:
-        """The metrics of each class: weights (R, N) -> (R, C) each."""
         return self.chosen.summed(weights).by_class()
 
     def by_image(self) -> dict[str, Floats]:
@@ -84,14 +75,8 @@ class SegmentationScores:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(C, C) pixels of all images."""
         matrix: np.ndarray = self.chosen.confusion.sum(0).astype(np.int64)
         return matrix
-
-    @property
-    def empty_masks(self) -> int:
-        """Images without a pixel of any class but the first, which is the background."""
-        return int((self.chosen.confusion[:, 1:].sum((1, 2)) == 0).sum())
 
     def sweep(self) -> dict[str, Floats]:
         """Of two classes the metrics over the split at the thresholds 0.01 ... 0.99, (99,) each, and these.
@@ -108,21 +93,19 @@ class SegmentationScores:
 
     def at_threshold(self, threshold: float, weights: Floats) -> dict[str, Floats]:
         """Of two classes the metrics at one of these thresholds: weights (R, N) -> (R,) each."""
-        place = round(threshold * 100) - 1
-        metrics: dict[str, Floats] = segmentation_metrics(
-            self.chosen.summed(weights).at_thresholds()[:, place], empty=self.empty
-        )
+        counts = self.chosen.summed(weights).at_thresholds()[:, round(threshold * 100) - 1]
+        metrics: dict[str, Floats] = segmentation_metrics(counts, empty=self.empty)
         return metrics
 
     def bad_and_good(self) -> tuple[list[int], list[int]]:
-        """The lower and the upper half of the images by the metric that decides."""
+        """Rows of the lower and the upper half of the images by the metric that decides."""
         value = next(iter(self.by_image().values()))
         order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
         half = -(-len(order) // 2)
         return order[:half], order[half:]
 
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
-        """Photos, both masks and where these differ; they are predicted once more, as one batch."""
+        """Photos, both masks and where these differ, predicted once more as one batch."""
         metadata = self.metadata
         images = [dataset.image(self.indices[row]) for row in rows]
         size = (metadata.image_size, metadata.image_size)
@@ -145,34 +128,31 @@ class SegmentationScores:
 
     def results(self, split: str) -> dict[str, dict[str, Any]]:
         """Per resolution, the metrics over the split, and of many classes the IoU of each."""
-        return {
-            resolution: {
+        found: dict[str, dict[str, Any]] = {}
+        for resolution, pixels in self.pixels.items():
+            matrix = pixels.confusion.sum(0)
+            found[resolution] = {
                 "split": split,
                 "n": len(self.keys),
                 "resolution": resolution,
                 "border": self.metadata.border,
                 "threshold": self.metadata.threshold,
-                "metrics": segmentation_metrics(counts.sum(axis=0)),
-                **_by_class(counts.sum(axis=0), self.metadata.classes),
+                "metrics": segmentation_metrics(matrix),
             }
-            for resolution, counts in self.counts.items()
-        }
+            if len(self.metadata.classes) > 2:  # None, which JSON knows, where one is neither there nor predicted
+                ious = [None if np.isnan(iou) else iou for iou in class_metrics(matrix)["iou"].tolist()]
+                found[resolution]["iou_by_class"] = dict(zip(self.metadata.classes, ious, strict=True))
+        return found
 
     @property
     def headline(self) -> dict[str, float]:
-        """The metrics over the split at the resolution of the masks."""
         return segmentation_metrics(self.confusion)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row an image: its own metrics."""
-        columns = self.by_image()
-        values = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [
-            {"image": key, **dict(zip(columns, row, strict=True))} for key, row in zip(self.keys, values, strict=True)
-        ]
+        columns = {"image": self.keys, **{name: column.tolist() for name, column in self.by_image().items()}}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def means(self, weights: Floats | None) -> dict[str, Estimate]:
-        """The means over images of their own metrics."""
         return over_images(self.by_image(), weights)
 
     def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
@@ -181,14 +161,13 @@ class SegmentationScores:
             "resolution": self.resolution,
             "border": self.metadata.border,
             "threshold": self.metadata.threshold,
-            "empty_masks": self.empty_masks,
+            "empty_masks": int((self.chosen.confusion[:, 1:].sum((1, 2)) == 0).sum()),  # all background
             "empty": f"{self.empty:g}",  # JSON has no nan
         }
         if self.metadata.threshold is None or validation is None:
             return found
         chosen_on = validation()
-        threshold = best_threshold(chosen_on)
-        if threshold is None:
+        if (threshold := best_threshold(chosen_on)) is None:
             log.info("there is no best threshold to tell: the masks of the validation photos have no foreground")
             return found
         everything = np.ones((1, len(self.keys)))
@@ -201,15 +180,7 @@ class SegmentationScores:
         return found
 
     def draw(self, folder: Path) -> None:
-        """Nothing: the tables show it better than pictures."""
-
-
-def _by_class(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """IoU of each of more than two classes; None, which JSON knows, where one is neither there nor predicted."""
-    if len(classes) <= 2:
-        return {}
-    scores = [None if np.isnan(value) else value for value in class_metrics(matrix)["iou"].tolist()]
-    return {"iou_by_class": dict(zip(classes, scores, strict=True))}
+        """Write nothing: the tables show it better than pictures."""
 
 
 def best_threshold(scores: Scores) -> float | None:
@@ -225,15 +196,7 @@ def best_threshold(scores: Scores) -> float | None:
 
 
 def score(
-    predict: Predict,
-    dataset: Dataset,
-    indices: Sequence[int],
-    *,
-    metadata: ModelMetadata,
-    batch_size: int,
-    workers: int,
-    resolutions: Sequence[Resolution] = RESOLUTIONS,
-    empty: float = 1.0,
+    predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
 ) -> SegmentationScores:
     """Compare predictions with masks, at some resolutions in one pass.
 
@@ -242,45 +205,38 @@ def score(
     Args:
         predict: the model; it gets a batch of squashed photos.
         metadata: of the model; two classes have one probability, that of class 1, or one each.
-        empty: what an image counts in which there is nothing to find and nothing was found.
 
     Raises:
         DataError: if no photo can be read.
     """
-    side, threshold, classes = metadata.image_size, metadata.threshold, len(metadata.classes)
+    size, classes = (metadata.image_size, metadata.image_size), len(metadata.classes)
+    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
     scored: list[int] = []
     skipped: list[str] = []
-    counts: dict[Resolution, list[Pixels]] = {resolution: [] for resolution in resolutions}
+    counts: list[list[Pixels]] = []
     confidences = Confidences.none()
-    finest = _finest(resolutions)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return resize_image(dataset.image(index), (side, side)), dataset.mask(index)
+        return resize_image(dataset.image(index), size), dataset.mask(index)
 
-    def count(probability: np.ndarray, mask: np.ndarray) -> tuple[dict[Resolution, Pixels], Confidences]:
-        found = {}
+    def count(probability: np.ndarray, mask: np.ndarray) -> tuple[list[Pixels], Confidences]:
+        pixels = []
         for resolution in resolutions:
             if resolution == "training":
-                here, truth = probability, resize_mask(mask, (side, side))
+                here, truth = probability, resize_mask(mask, size)
             else:
                 here, truth = to_size(probability, mask.shape), mask
-            found[resolution] = Pixels.of(here, truth, threshold, classes)
-            if resolution == finest:
-                sure = Confidences.of_pixels(here, truth)
-        return found, sure
+            pixels.append(Pixels.of(here, truth, metadata.threshold, classes))
+        return pixels, Confidences.of_pixels(here, truth)  # at the last one, that of the metrics
 
-    with ThreadPoolExecutor(workers) as pool:
-        for read, loaded in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
+    with ThreadPoolExecutor(scoring.workers) as pool:
+        for read, loaded in read_ahead(pool, load, dataset, indices, batch_size=scoring.batch_size, skipped=skipped):
             images, masks = zip(*loaded, strict=True)
-            for result, sure in pool.map(count, predict(np.stack(images)), masks):
+            for pixels, sure in pool.map(count, predict(np.stack(images)), masks):
+                counts.append(pixels)
                 confidences += sure
-                for resolution in resolutions:
-                    counts[resolution].append(result[resolution])
             scored += read
+    columns = zip(resolutions, zip(*counts, strict=True), strict=True)
+    stacked = {resolution: Pixels.stack(images) for resolution, images in columns}
     keys = tuple(dataset.keys[index] for index in scored)
-    stacked = {resolution: Pixels.stack(images) for resolution, images in counts.items()}
-    return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), empty, confidences)
-
-
-def _finest(resolutions: Collection[Resolution]) -> Resolution:
-    return "original" if "original" in resolutions else "training"
+    return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), scoring.empty, confidences)

@@ -1,49 +1,150 @@
-"""Segmentation, as finetune, evaluate and export do it."""
+"""Segmentation: a class for every pixel, from masks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.charts import plots
+from simclrseg.data.datasets.base import Dataset, colour_bands
 from simclrseg.data.samples import MaskPairs, spread
 from simclrseg.data.splits import test_hash
-from simclrseg.engine.history import Observer
+from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
+from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, UsageError
-from simclrseg.inference.masks import Predict
-from simclrseg.knobs.words import Word, parse_words
+from simclrseg.inference.masks import Predict, to_mask
+from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES, LOSSES
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import ModelMetadata
+from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
-from simclrseg.scores.pixels import RESOLUTIONS
+from simclrseg.scores.pixels import Pixels
+from simclrseg.scores.reading import readable_photos
+from simclrseg.system import distributed
 from simclrseg.targets.base import Scoring, Target
 from simclrseg.targets.knobs import LabelledData
-from simclrseg.targets.segment.examine import class_weights, examine_masks
-from simclrseg.targets.segment.examples import Examples, draw_examples
-from simclrseg.targets.segment.knobs import Knobs
-from simclrseg.targets.segment.open import open_masks
+from simclrseg.targets.learner import Learner
+from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
+from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.scores import SegmentationScores, score
-from simclrseg.targets.segment.task import Segmentation
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = 6
-PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}
+
+
+class Segmentation(Learner):
+    """A segmentation network and its loss; pixels of id 255 count nowhere.
+
+    Args:
+        model: (N, bands, H, W) -> logits (N, 1, H, W) of the foreground, or (N, C, H, W).
+        metadata: of the network; a pixel is foreground above its ``threshold``, which is None with a logit per class.
+        loss: (logits, mask (N, H, W) uint8) -> scalar, a mean over photos. None where only predictions are wanted.
+    """
+
+    def __init__(
+        self, model: nn.Module, metadata: ModelMetadata, loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__(model, metadata)
+        self.threshold = metadata.threshold
+        self.loss = loss
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """``image`` (N, S, S, bands) and ``mask`` (N, S, S) uint8 -> the loss."""
+        return self._loss(self.logits(batch["image"]), batch["mask"]), {}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        total, photos = 0.0, 0
+        for batch in batches:
+            if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
+                continue
+            logits = self.logits(batch["image"])
+            prediction = self.decide(_probabilities(logits))
+            matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
+            total += self._loss(logits, batch["mask"]).item() * len(logits)
+            photos += len(logits)
+        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+        total, photos = distributed.total(torch.tensor([total, photos], dtype=torch.float64)).tolist()
+        return {**segmentation_metrics(matrix), "loss": total / photos}
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, H, W, bands) -> float32, (N, H, W) of the foreground or (N, C, H, W)."""
+        return _probabilities(self.logits(images))
+
+    def decide(self, probabilities: Tensor) -> Tensor:
+        """Class ids (N, H, W) uint8 from what ``probabilities`` gives."""
+        if probabilities.ndim == 3:
+            assert self.threshold is not None
+            return (probabilities > self.threshold).to(torch.uint8)
+        return probabilities.argmax(1).to(torch.uint8)
+
+    def _loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if self.loss is None:
+            raise TypeError("this task was made without a loss: it can predict, not learn")
+        return self.loss(logits.float(), mask)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits.sigmoid().squeeze(1) if logits.shape[1] == 1 else logits.softmax(1)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some photos with their true and predicted masks, as a picture that an observer of a training draws.
+
+    Attributes:
+        predict: the network as it is when it is asked.
+        path: the PNG, overwritten each time.
+        every: epochs between pictures.
+    """
+
+    predict: Predict
+    dataset: Dataset
+    indices: Sequence[int]
+    metadata: ModelMetadata
+    path: Path
+    every: int = 1
+
+    def draw(self) -> None:
+        """Draw those that can be read, squashed to the training size."""
+        side = (self.metadata.image_size, self.metadata.image_size)
+        photos, truths = readable_photos(self.dataset, self.indices, side)
+        if not photos:
+            return
+        masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(photos))]
+        colours = colour_bands(self.dataset.bands)
+        shown = [plots.viewable(photo, colours) for photo in photos]
+        plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
+
+    def on_start(self, plan: Plan) -> None: ...
+
+    def on_step(self, record: StepRecord) -> None: ...
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        if record.epoch % self.every == 0:
+            self.draw()
+
+    def on_end(self) -> None: ...
 
 
 class SegmentationTarget(Target[Knobs, SegmentationScores]):
-    """A class for each pixel, from masks."""
+    """Segmentation, as finetune, evaluate and export do it."""
 
     KNOBS = Knobs
     TASK = "segmentation"
@@ -93,15 +194,16 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
 
     @property
     def loss_name(self) -> str:
-        """A loss, or several with + between them."""
+        """A loss, or several with + between them; by default the first that is made for the logits of the classes."""
         classes = len(self.dataset.classes)
-        loss = self.knobs.loss or usual(classes=classes)
-        for word in words_of(loss):
+        logits = "one" if classes == 2 else "each"
+        usual = next(name for name, entry in ENTRIES.items() if entry.logits == logits)
+        loss = self.knobs.loss or usual
+        for word in parse_words(loss, "loss", PARAMETERS):
             if ENTRIES[word.name].logits == "one" and classes > 2:
-                remedy = loss.replace(word.name, usual(classes=classes))
                 raise UsageError(
                     f"--loss {loss}: {word.name} is for two classes, and {self.data.dataset} has {classes}",
-                    f"pass --loss {remedy}",
+                    f"pass --loss {loss.replace(word.name, usual)}",
                     option="loss",
                     value=loss,
                 )
@@ -113,18 +215,18 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
             log.info(f"{encoder} is a vision transformer, whose masks come from {decoder} (--decoder)")
         dataset = self.dataset
         classes = len(dataset.classes)
-        each = any(ENTRIES[word.name].logits == "each" for word in words_of(self.loss_name))
-        outputs = classes if classes > 2 or each else 1
+        words = parse_words(self.loss_name, "loss", PARAMETERS)
+        each = classes > 2 or any(ENTRIES[word.name].logits == "each" for word in words)
         facts = {
             "task": self.TASK,
             "decoder": decoder,
             "dropout": dropout,
             "classes": dataset.classes,
             "colours": dataset.colours,
-            "threshold": 0.5 if outputs == 1 else None,
+            "threshold": None if each else 0.5,
             "border": dataset.border,
         }
-        model = SEGMENTERS[decoder](backbone, encoder, outputs)
+        model = SEGMENTERS[decoder](backbone, encoder, classes if each else 1)
         add_dropout(model, dropout)
         return model, facts
 
@@ -137,56 +239,31 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         """The network with its loss, after a look at all masks."""
         counts = examine_masks(self.dataset, pairs, self.split, threads=threads)
         weights = class_weights(self.knobs.class_weights, counts, self.dataset.classes)
-        words = words_of(self.loss_name)
+        words = parse_words(self.loss_name, "loss", PARAMETERS)
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
-        return Segmentation.of(model, metadata, total(losses, weights))
+        return Segmentation(model, metadata, total(losses, weights))
 
     @classmethod
     def load(cls, path: Path) -> tuple[Segmentation, ModelMetadata]:
         model, metadata = load_segmenter(path)
-        return Segmentation.of(model, metadata), metadata
+        return Segmentation(model, metadata), metadata
 
     def callbacks(self, folder: Path, predict: Predict, pairs: Dataset, metadata: ModelMetadata) -> list[Observer]:
         """Validation images in ``examples.png`` every few epochs."""
         every = self.knobs.examples_every
-        if not every:
-            return []
         some = spread(self.split.validation, EXAMPLES)
-        path = folder / "examples.png"
-        return [Examples(predict, pairs, some, every=every, metadata=metadata, path=path)]
+        return [Examples(predict, pairs, some, metadata, folder / "examples.png", every)] if every else []
 
     def compare(
         self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
     ) -> SegmentationScores:
-        return score(
-            predict,
-            self.dataset,
-            indices,
-            metadata=metadata,
-            batch_size=scoring.batch_size,
-            workers=scoring.workers,
-            resolutions=RESOLUTIONS if scoring.at is None else (scoring.at,),
-            empty=scoring.empty,
-        )
+        return score(predict, self.dataset, indices, metadata, scoring)
 
     def draw_test(self, folder: Path, predict: Predict, scores: SegmentationScores) -> None:
         """Some test images with their true and predicted masks in ``examples.png``."""
         some = spread(self.split.test, EXAMPLES)
-        draw_examples(predict, self.dataset, some, metadata=scores.metadata, path=folder / "examples.png")
+        Examples(predict, self.dataset, some, scores.metadata, folder / "examples.png").draw()
 
     @staticmethod
     def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:
-        two = len(metadata.classes) == 2
-        averages = ("iou", "f1", "dice", "precision", "recall") if two else ("miou", "f1", "precision", "recall")
-        return (*averages, "accuracy", "boundary_iou", "bce" if two else "ce", "focal_loss", "dice_loss")
-
-
-def usual(*, classes: int) -> str:
-    """The loss where nobody names one: the first that is made for the logits of so many classes."""
-    logits = "one" if classes == 2 else "each"
-    return next(name for name, entry in ENTRIES.items() if entry.logits == logits)
-
-
-def words_of(loss: str) -> tuple[Word, ...]:
-    """The parts of a loss that was checked."""
-    return parse_words(loss, "loss", PARAMETERS)
+        return tuple(Pixels.stack([], len(metadata.classes)).metrics())

@@ -1,21 +1,75 @@
-"""Examine masks before the first step: class weights, and what to warn of."""
+"""Photos with masks: opened, and examined before the first step."""
 
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.derived import choose_classes
+from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
+from simclrseg.labels.classes import MAX_CLASSES, read_classes
 from simclrseg.system import distributed
+from simclrseg.targets.knobs import LabelledData
 
 log = logging.getLogger(__name__)
 
 MANY = 6  # classes beyond which only the extremes are told
+
+
+def open_masks(data: LabelledData) -> Dataset:
+    """Open photos with masks, of those classes that are asked for.
+
+    Raises:
+        DataError: if there are no masks.
+        UsageError: if ``--classes`` or ``--border`` does not fit them.
+    """
+    count = int(data.classes[0]) if len(data.classes) == 1 and data.classes[0].isdecimal() else None
+    if count is not None and not 2 <= count <= MAX_CLASSES:
+        raise UsageError(
+            f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them",
+            option="classes",
+            value=count,
+        )
+    options = DatasetOptions(
+        border=data.border,
+        classes=read_classes(data.classes_file) if data.classes_file else None,
+        class_count=count,
+        image_column=data.image_column,
+        label_column=data.label_column,
+        mask_column=data.mask_column,
+    )
+    dataset = open_dataset(data.name, options)
+    if not dataset.has_masks:
+        command = f"simclrseg finetune --task classify --dataset {shlex.quote(data.name)}"
+        remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
+        raise DataError(
+            f"{data.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
+            f"with a column of masks, oxford_pets or voc{remedy}"
+        )
+    if data.border != "pet" and dataset.border is None:
+        raise UsageError(
+            f"--border {data.border} is for oxford_pets, whose masks mark a border",
+            f"leave it out for {dataset.name}",
+            option="border",
+            value=data.border,
+        )
+    if count is None:
+        return choose_classes(dataset, data.classes) if data.classes else dataset
+    if count != len(dataset.classes):
+        raise UsageError(
+            f"--classes {count}: {dataset.name} has {len(dataset.classes)} classes ({', '.join(dataset.classes)})",
+            "leave it out, or name the classes to learn",
+            option="classes",
+            value=count,
+        )
+    return dataset
 
 
 def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> np.ndarray:
@@ -54,6 +108,7 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
 
     Args:
         asked: ``auto``, or numbers with commas between them.
+        counts: (N, C) pixels by photo and class.
 
     Raises:
         UsageError: if there is not a number for each class, or only classes that do not occur have one above 0.
@@ -61,16 +116,13 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
     if asked is None:
         return None
     weights = balancing_weights(counts) if asked == "auto" else tuple(float(word) for word in asked.split(","))
+    problem = None
     if len(weights) != len(classes):
-        raise UsageError(
-            f"--class-weights {asked}: {len(weights)} weights for {len(classes)} classes",
-            option="class_weights",
-            value=asked,
-        )
-    if not np.dot(weights, counts.sum(0)):
-        raise UsageError(
-            f"--class-weights {asked}: every class that occurs has weight 0", option="class_weights", value=asked
-        )
+        problem = f"{len(weights)} weights for {len(classes)} classes"
+    elif not np.dot(weights, counts.sum(0)):
+        problem = "every class that occurs has weight 0"
+    if problem:
+        raise UsageError(f"--class-weights {asked}: {problem}", option="class_weights", value=asked)
     weights = scaled_weights(weights, counts)
     log.info("class weights: " + ", ".join(f"{name} {w:.3g}" for name, w in zip(classes, weights, strict=True)))
     return weights
