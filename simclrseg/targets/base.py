@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -64,8 +64,8 @@ class Target(ABC, Generic[K, S]):
         TASK: what metadata call it.
         NEXT: the command to try a trained model with.
         SAMPLES: what batches are made of.
-        LABEL: what an image must have, as "a mask".
-        LABELLED: what those that have one are called, as "photos with masks".
+        LABEL: what an image must have, as "mask".
+        COMPARE: scores predictions on images of a dataset, those that can be read; DataError if none can.
 
     Raises:
         DataError: if the images are too few for training, validation and test.
@@ -77,7 +77,7 @@ class Target(ABC, Generic[K, S]):
     SAMPLES: ClassVar[type[MaskPairs] | type[Photos]]
     MASKS: ClassVar[bool]
     LABEL: ClassVar[str]
-    LABELLED: ClassVar[str]
+    COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
 
     def __init__(
         self,
@@ -130,7 +130,8 @@ class Target(ABC, Generic[K, S]):
             for_training=for_training,
         )
         if for_training and not split.test:
-            raise DataError(f"{data.dataset}: {len(usable)} {self.LABELLED} leave none for the test part", "add photos")
+            few = f"{len(usable)} photos with {self.LABEL}s"
+            raise DataError(f"{data.dataset}: {few} leave none for the test part", "add photos")
         return split
 
     def tell(self) -> None:
@@ -138,7 +139,7 @@ class Target(ABC, Generic[K, S]):
         for line in self.dataset.summary:
             log.info(line)
         if bare := len(self.dataset) - len(self.usable):
-            log.info(f"{self.dataset.name}: {bare:,} photos without {self.LABEL} are skipped")
+            log.info(f"{self.dataset.name}: {bare:,} photos without a {self.LABEL} are skipped")
         log.info(self.split.line)
 
     @abstractmethod
@@ -213,15 +214,11 @@ class Target(ABC, Generic[K, S]):
         return []
 
     def score(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
-        """Compare predictions with the truth, on the images that can be read; DataError if none can."""
-        scores = self.compare(predict, indices, metadata, scoring)
+        """Compare predictions with the truth, and say how many images could not be read."""
+        scores = self.COMPARE(predict, self.dataset, indices, metadata, scoring)
         if scores.skipped:
             log.warning(f"{len(scores.skipped)} photos could not be scored; the first: {scores.skipped[0]}")
         return scores
-
-    @abstractmethod
-    def compare(self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring) -> S:
-        """Do so without a word of what cannot be read."""
 
     @abstractmethod
     def draw_test(self, folder: Path, predict: Predict, scores: S) -> None:

@@ -27,7 +27,7 @@ from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.scores.results import write_confusion
 from simclrseg.system import distributed
-from simclrseg.targets.base import Scoring, Target
+from simclrseg.targets.base import Target
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score
 from simclrseg.targets.knobs import LabelledData
@@ -87,8 +87,8 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     NEXT = "simclrseg predict photo.jpg"
     SAMPLES = Photos
     MASKS = False
-    LABEL = "a label"
-    LABELLED = "photos with labels"
+    LABEL = "label"
+    COMPARE = staticmethod(score)
 
     @staticmethod
     def open_dataset(data: LabelledData) -> Dataset:
@@ -185,11 +185,6 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     def load(cls, path: Path) -> tuple[Classification, ModelMetadata]:
         model, metadata = load_classifier(path)
         return Classification(model, metadata), metadata
-
-    def compare(
-        self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
-    ) -> ClassificationScores:
-        return score(predict, self.dataset, indices, metadata, scoring)
 
     def draw_test(self, folder: Path, predict: Predict, scores: ClassificationScores) -> None:
         """Which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""

@@ -32,8 +32,7 @@ from simclrseg.models.segmenters import check_pair, default_decoder, load_segmen
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.reading import readable_photos
 from simclrseg.system import distributed
-from simclrseg.targets.base import Scoring, Target
-from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.base import Target
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
 from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
@@ -151,12 +150,9 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     NEXT = "simclrseg predict photo.jpg -o mask.png"
     SAMPLES = MaskPairs
     MASKS = True
-    LABEL = "a mask"
-    LABELLED = "photos with masks"
-
-    @staticmethod
-    def open_dataset(data: LabelledData) -> Dataset:
-        return open_masks(data)
+    LABEL = "mask"
+    COMPARE = staticmethod(score)
+    open_dataset = staticmethod(open_masks)
 
     @property
     def usable(self) -> list[int]:
@@ -253,11 +249,6 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         every = self.knobs.examples_every
         some = spread(self.split.validation, EXAMPLES)
         return [Examples(predict, pairs, some, metadata, folder / "examples.png", every)] if every else []
-
-    def compare(
-        self, predict: Predict, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
-    ) -> SegmentationScores:
-        return score(predict, self.dataset, indices, metadata, scoring)
 
     def draw_test(self, folder: Path, predict: Predict, scores: SegmentationScores) -> None:
         """Some test images with their true and predicted masks in ``examples.png``."""
