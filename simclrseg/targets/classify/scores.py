@@ -149,9 +149,6 @@ def score(
     Args:
         predict: the model; it gets a batch of squashed photos.
         dataset: photos with labels; each of their names is among the model's classes.
-
-    Raises:
-        DataError: if no photo can be read.
     """
     ids = np.array([metadata.classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []

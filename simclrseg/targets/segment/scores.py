@@ -205,9 +205,6 @@ def score(
     Args:
         predict: the model; it gets a batch of squashed photos.
         metadata: of the model; two classes have one probability, that of class 1, or one each.
-
-    Raises:
-        DataError: if no photo can be read.
     """
     size, classes = (metadata.image_size, metadata.image_size), len(metadata.classes)
     resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
