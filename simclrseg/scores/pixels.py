@@ -90,9 +90,14 @@ class Pixels:
         return cls(*(np.asarray(part, np.float64)[None] for part in one))
 
     @classmethod
-    def stack(cls, images: Sequence[Self]) -> Self:
-        """Several images."""
-        return cls(*(np.concatenate([getattr(image, field.name) for image in images]) for field in fields(cls)))
+    def stack(cls, images: Sequence[Self], classes: int) -> Self:
+        """Several images, or none."""
+        empty = ((0, classes, classes), (0, classes, 2), (0, classes, 2), (0, 2), (0, 2, 100))
+        columns = (
+            [np.zeros(shape), *(getattr(image, field.name) for image in images)]
+            for shape, field in zip(empty, fields(cls), strict=True)
+        )
+        return cls(*(np.concatenate(column) for column in columns))
 
     def summed(self, weights: Floats) -> Self:
         """Sums of resamples: weights (R, N) -> R rows."""

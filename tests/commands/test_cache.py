@@ -19,7 +19,7 @@ from simclrseg.data.datasets.base import FileDataset
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import dump_config, parse_config
 from simclrseg.system.files import write_text
-from simclrseg.targets.segment.open import open_masks
+from simclrseg.targets.segment.masks import open_masks
 from tests.data.fakes import photo
 from tests.folders import write_pairs
 from tests.small import HARDWARE

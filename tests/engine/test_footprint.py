@@ -24,6 +24,7 @@ from simclrseg.engine.gradients import Passes
 from simclrseg.engine.task import SeparableTask
 from simclrseg.errors import OutOfMemory
 from simclrseg.losses.segmentation import bce
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD
-from simclrseg.methods.simclr.task import SimCLR
+from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize
 

@@ -234,6 +234,6 @@ def score(
                 confidences += sure
             scored += read
     columns = zip(resolutions, zip(*counts, strict=True), strict=True)
-    stacked = {resolution: Pixels.stack(images) for resolution, images in columns}
+    stacked = {resolution: Pixels.stack(images, classes) for resolution, images in columns}
     keys = tuple(dataset.keys[index] for index in scored)
     return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), scoring.empty, confidences)
