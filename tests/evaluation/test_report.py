@@ -93,7 +93,7 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         probability = np.full((SIZE, 2 * SIZE), 0.2, np.float32)
         probability[:, : 1 + SIZE * index // images] = 0.9
         counts.append(Pixels.of(probability, photos.mask(index), 0.5, 2))
-    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts)}, ())
+    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
     weights = draws(scores)
     columns = scores.by_image()
 

@@ -44,7 +44,9 @@ def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentati
         probability = np.where(rng.random((20, 20)) < 0.2 - better, 1 - mask, mask) * (number > 0)
         images.append(Pixels.of(probability.astype(np.float32), mask.astype(np.uint8), 0.5, 2))
     keys = tuple(map(str, range(n)))
-    return segmentation.SegmentationScores(MODEL, keys, tuple(range(n)), {"original": Pixels.stack(images)}, (), empty)
+    return segmentation.SegmentationScores(
+        MODEL, keys, tuple(range(n)), {"original": Pixels.stack(images, 2)}, (), empty
+    )
 
 
 def test_metrics_of_photos_equal_scikit_learns_and_so_do_those_of_a_resample():

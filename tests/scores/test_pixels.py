@@ -75,7 +75,7 @@ def test_micro_and_image_averages_equal_those_of_segmentation_models_pytorch():
     images = [image(2, seed) for seed in range(6)]
     for _, mask in images:
         mask[mask == 255] = 0  # its binary mode ignores nothing
-    pixels = Pixels.stack([Pixels.of(probability, mask, 0.5, 2) for probability, mask in images])
+    pixels = Pixels.stack([Pixels.of(probability, mask, 0.5, 2) for probability, mask in images], 2)
     tp, fp, fn, tn = smp.metrics.get_stats(
         torch.from_numpy(np.stack([probability for probability, _ in images]))[:, None],
         torch.from_numpy(np.stack([mask for _, mask in images]))[:, None].long(),
@@ -173,7 +173,7 @@ def test_an_image_without_foreground_counts_what_was_asked_for(empty):
 
 
 def test_sums_of_resamples_are_sums_of_images():
-    pixels = Pixels.stack([Pixels.of(*image(3, seed), None, 3) for seed in range(4)])
+    pixels = Pixels.stack([Pixels.of(*image(3, seed), None, 3) for seed in range(4)], 3)
     twice = pixels.summed(np.array([[2.0, 0, 1, 0]]))
     for name in ("confusion", "boundary", "overlap", "losses"):
         parts = getattr(pixels, name)
