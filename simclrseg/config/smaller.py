@@ -37,10 +37,9 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     changed: dict[KeyPath, Any] = {("data", "image_size"): size}
     if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
         changed[("model", "backbone")] = SMALL_ENCODERS[0]
-        if (
-            isinstance(config, FinetuneConfig) and getattr(config.target, "decoder", None) == "dpt"
-        ):  # for vision transformers
-            changed[("model", "decoder")] = None
+        if isinstance(config, FinetuneConfig):
+            others = config.target.of_another_encoder()
+            changed |= {(config.model.task, name): value for name, value in others.items()}
         expected *= SMALLER
     epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
     changed[("training", "epochs")] = epochs

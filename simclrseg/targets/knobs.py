@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, model_validator
@@ -121,6 +122,10 @@ class TargetKnobs(Section):
     """``package.module:Class`` of the ``Target`` that takes these knobs."""
     OPENING: ClassVar[tuple[str, ...]] = ()
     """Knobs of ``LabelledData`` that mean something for this target only."""
+
+    def of_another_encoder(self) -> Mapping[str, Any]:
+        """Knobs that go with the encoder of now, and what they are for a small convolutional one in its place."""
+        return {}
 
     def check_start(self, pretrained: str) -> None:
         """Refuse by ValueError weights that the target cannot begin with, by what the user calls them."""

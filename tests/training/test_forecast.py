@@ -97,8 +97,8 @@ def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hou
         values["training"].pop("warmup_epochs")
         shares = values["training"].pop("unfreeze_at", (0, 0))
         assert max(shares) < 1 or values is before
-        if values.get("segment", {}).get("decoder") == "dpt":
-            values["segment"]["decoder"] = None  # for vision transformers
+    if before.get("segment", {}).get("decoder") == "dpt":
+        before["segment"]["decoder"] = None  # for vision transformers
     assert after == before
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from annotated_types import Ge
 from pydantic import AfterValidator
@@ -64,6 +65,9 @@ class Knobs(TargetKnobs):
     examples_every: Annotated[int, Ge(0)] = 5
     """Draw predictions on validation photos into examples.png every N epochs, and on test photos at the end; 0 for
     never."""
+
+    def of_another_encoder(self) -> Mapping[str, Any]:
+        return {"decoder": None} if self.decoder == "dpt" else {}
 
     def check_start(self, pretrained: str) -> None:
         if self.init_decoder and pretrained in ("none", "imagenet"):
