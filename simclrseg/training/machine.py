@@ -1,4 +1,4 @@
-"""The machine of a run: device, number format, threads."""
+"""The machine of a run: device, number format, threads, and the micro-batch that fits its memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import logging
 import torch
 
 from simclrseg import runs
+from simclrseg.data.loader import Loader
+from simclrseg.engine.footprint import free_memory, largest_micro_batch, measure_footprint
+from simclrseg.engine.gradients import Passes
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
+from simclrseg.engine.task import Task
 from simclrseg.knobs.sections import Hardware
 from simclrseg.system import distributed
 from simclrseg.system.hardware import cpu_cores
@@ -44,3 +48,28 @@ def as_begun(machine: Machine, resumed: runs.Run | None) -> Machine:
         return machine
     log.warning(f"going on in {begun}, as the run began; auto is {machine.precision} here")
     return dataclasses.replace(machine, precision=begun)
+
+
+def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, precision: str, *, least: int) -> int:
+    """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
+
+    Args:
+        least: of ``least_micro_batch``.
+    """
+    batch_size = batches.batch_size // distributed.world_size()
+    free = free_memory(device)
+    if free is None:
+        log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")
+        return batch_size
+    task.model.to(device).to(memory_format=torch.channels_last)
+    footprint = measure_footprint(
+        task, batches.samples.fields, batch_size=batch_size, passes=Passes(device, precision, seed=0)
+    )
+    micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
+    log.info(
+        f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "
+        f"{free / 1e9:.1f} GB free"
+    )
+    if footprint.fixed + micro_batch * footprint.image > free:
+        log.warning(f"{micro_batch} images may not fit the memory: a smaller --image-size or --backbone takes less")
+    return micro_batch

@@ -49,8 +49,7 @@ from simclrseg.training.forecast import (
     Rehearsal,
     findings,
 )
-from simclrseg.training.machine import Machine, as_begun, prepare_machine
-from simclrseg.training.memory import fitting_micro_batch
+from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
 log = logging.getLogger(__name__)
 
