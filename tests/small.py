@@ -12,6 +12,8 @@ import torch
 
 from simclrseg.commands import finetune
 from simclrseg.commands.evaluate import evaluate
+from simclrseg.commands.finetune import FinetuneResult
+from simclrseg.commands.pretrain import PretrainResult
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.knobs.files import parse_config
@@ -38,8 +40,8 @@ class Pipeline:
     """What the commands gave for a pretraining and a fine-tuning of it, and the folder of both runs."""
 
     runs: Path
-    pretrained: dict[str, Any]
-    finetuned: dict[str, Any]
+    pretrained: PretrainResult
+    finetuned: FinetuneResult
 
 
 def in_runs(config: dict[str, Any], runs: Path) -> dict[str, Any]:

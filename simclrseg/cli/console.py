@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from simclrseg.system.files import finite
@@ -113,7 +114,7 @@ def print_error(message: str) -> None:
 
 
 def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kept: bool = False) -> None:
-    """Print what a command returned: text, lines, or a mapping of facts and metrics, and last the next command.
+    """Print what a command returned: text, lines, or facts and metrics by their names, and last the next command.
 
     Args:
         as_json: JSON on stdout and nothing else.
@@ -122,6 +123,8 @@ def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kep
     """
     if not is_first_process():
         return
+    if is_dataclass(result):
+        result = {field.name: getattr(result, field.name) for field in fields(result)}
     try:
         _print(result, as_json=as_json)
         sys.stdout.flush()

@@ -52,6 +52,9 @@ def pretrain(**knobs: Any) -> TrainedRun:
 
     Args:
         knobs: the options of ``simclrseg pretrain``, as ``dataset="photos/", backbone="resnet18", epochs=50``.
+
+    Raises:
+        SimclrsegError: as the command does.
     """
     from simclrseg.commands.pretrain import pretrain as run
 
@@ -63,6 +66,9 @@ def finetune(**knobs: Any) -> TrainedRun:
 
     Args:
         knobs: the options of ``simclrseg finetune``, as ``dataset="labelled/", pretrained=run, data_ratio=0.5``.
+
+    Raises:
+        SimclrsegError: as the command does.
     """
     from simclrseg.commands.finetune import finetune as run
 
@@ -73,7 +79,7 @@ def _trained(command: str, knobs: Mapping[str, Any], run: Callable[..., Any], sc
     config = _config(command, knobs)
     with session(quiet=config.console.quiet), TrainingProgress() as progress:
         result = run(config, observers=[progress])
-    return TrainedRun(Path(result["run"]), result[scores])
+    return TrainedRun(result.run, getattr(result, scores))
 
 
 def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
@@ -82,6 +88,9 @@ def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> dict[str, Any]:
     Args:
         models: runs or exported files; the newest run by default.
         knobs: the options of the command.
+
+    Raises:
+        SimclrsegError: as the command does.
     """
     from simclrseg.commands.evaluate import evaluate as run
 

@@ -39,7 +39,7 @@ from simclrseg.system.files import write_json, write_text
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
-from simclrseg.training.forecast import in_words
+from simclrseg.training.forecast import DryRun, in_words
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
@@ -89,11 +89,29 @@ class Prepared:
     validation: Loader
 
 
-def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A finished run's folder and files, its scores, and the next command.
+
+    Attributes:
+        validation: metrics of the best epoch.
+        test: what ``test.json`` holds.
+    """
+
+    run: Path
+    model: Path
+    onnx: Path
+    best_epoch: int | None
+    validation: dict[str, float]
+    test: dict[str, Any]
+    next: str
+
+
+def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> FinetuneResult | DryRun | None:
     """Train a network on labelled photos, score its best epoch on the test photos once, export it.
 
     Returns:
-        What the command prints: the run's folder, its files, the test scores, the next command.
+        The outcome; None in all processes but the first.
 
     Raises:
         GateError: if everything worked but the exported model disagrees; the run is finished without it.
@@ -137,7 +155,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
         )
         seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
         if not distributed.dismiss():
-            return {}
+            return None
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
         with trainer.finishing("scoring"):
             log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
@@ -149,15 +167,15 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> d
             f"{problem}; the run is finished without {ONNX_FILE}",
             f"try `simclrseg export {run.name}{runs.option(run.root)}` later",
         ) from problem
-    return {
-        "run": str(run.folder),
-        "model": str(run.folder / MODEL_FILE),
-        "onnx": str(run.folder / ONNX_FILE),
-        "best_epoch": result.best_epoch,
-        "validation": result.best,
-        "test": test,
-        "next": target.NEXT + runs.option(run.root),
-    }
+    return FinetuneResult(
+        run=run.folder,
+        model=run.folder / MODEL_FILE,
+        onnx=run.folder / ONNX_FILE,
+        best_epoch=result.best_epoch,
+        validation=result.best,
+        test=test,
+        next=target.NEXT + runs.option(run.root),
+    )
 
 
 def prepare(session: Session[FinetuneConfig]) -> Prepared:

@@ -37,6 +37,7 @@ from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
+from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
@@ -73,11 +74,21 @@ class Prepared:
     seen: str
 
 
-def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PretrainResult:
+    """A finished run's folder and backbone, the figures of its last epoch, and the next command."""
+
+    run: Path
+    backbone: Path
+    metrics: dict[str, float]
+    next: str
+
+
+def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> PretrainResult | DryRun | None:
     """Train a backbone without labels.
 
     Returns:
-        What the command prints: the run's folder, its files, the last epoch's figures, the next command.
+        The outcome; None in all processes but the first.
 
     Raises:
         SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
@@ -113,7 +124,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
             observers=[*observers, *callbacks],
         )
         if not distributed.dismiss():
-            return {}
+            return None
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
         with trainer.finishing("drawing"):
             metadata = save_backbone(
@@ -131,12 +142,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> d
                 scored="Of the last epoch:",
             )
             write_text(run.folder / CARD, card)
-    return {
-        "run": str(run.folder),
-        "backbone": str(run.folder / BACKBONE_FILE),
-        "metrics": metrics,
-        "next": str(following(run.as_start, metadata.dataset, options=runs.option(run.root))),
-    }
+    then = following(run.as_start, metadata.dataset, options=runs.option(run.root))
+    return PretrainResult(run.folder, run.folder / BACKBONE_FILE, metrics, str(then))
 
 
 def prepare(session: Session[PretrainConfig]) -> Prepared:

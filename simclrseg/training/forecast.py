@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 
@@ -99,16 +100,26 @@ class FirstSteps:
                     return
 
 
-def findings(rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device: torch.device) -> dict[str, Any]:
-    """The findings of a dry run, as the command prints them."""
-    return {
-        "dry_run": "nothing was written",
-        "micro_batch": micro_batch,
-        "memory": f"{peak_memory(device) / 1e9:.1f} GB",
-        "images_per_second": batch_size / rehearsal.step,
-        "epoch": in_words(rehearsal.epoch),
-        "whole_run": in_words(rehearsal.run),
-    }
+@dataclass(frozen=True)
+class DryRun:
+    """The findings of a dry run, in words where people read them."""
+
+    dry_run: str = field(default="nothing was written", init=False)
+    micro_batch: int
+    memory: str
+    images_per_second: float
+    epoch: str
+    whole_run: str
+
+    @classmethod
+    def of(cls, rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device: torch.device) -> Self:
+        return cls(
+            micro_batch=micro_batch,
+            memory=f"{peak_memory(device) / 1e9:.1f} GB",
+            images_per_second=batch_size / rehearsal.step,
+            epoch=in_words(rehearsal.epoch),
+            whole_run=in_words(rehearsal.run),
+        )
 
 
 def peak_memory(device: torch.device) -> int:

@@ -44,10 +44,10 @@ from simclrseg.training.folder import Config, first_step, open_run, prolonged, r
 from simclrseg.training.forecast import (
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
+    DryRun,
     FirstSteps,
     Forecast,
     Rehearsal,
-    findings,
 )
 from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
@@ -149,7 +149,7 @@ class Trainer:
                 runs.record(self.run, micro_batch=self.micro_batch)
             yield self.run
 
-    def rehearse(self) -> dict[str, Any]:
+    def rehearse(self) -> DryRun:
         """Take a few steps, write nothing, and say what the whole run would take."""
         training, machine, batches = self.training, self.session.machine, self.batches
         micro_batch = self._choose_micro_batch({})
@@ -171,7 +171,7 @@ class Trainer:
                 observers=[rehearsal],
                 seed=self.session.config.run.seed,
             )
-        return findings(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
+        return DryRun.of(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
 
     def train(
         self,

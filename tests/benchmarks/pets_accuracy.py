@@ -96,7 +96,7 @@ def ours(folder: Path, epochs: int, seed: int) -> tuple[float, float]:
     )
     clock = Clock()
     result = finetune(config, observers=[clock])
-    return result["test"]["training"]["metrics"]["iou"], clock.seconds
+    return result.test["training"]["metrics"]["iou"], clock.seconds
 
 
 class Clock:

@@ -63,8 +63,8 @@ def test_it_is_segmented_through_dpt_by_default_and_a_line_says_so(pretrained, c
 @pytest.mark.slow
 def test_a_fine_tuned_transformer_is_exported_for_pictures_of_any_size(pretrained):
     result = finetune(finetuning_of(pretrained, pretrained="shapes"))
-    assert read_metadata(Path(result["model"])).decoder == "dpt"
-    opened = open_model(Path(result["onnx"]), "cpu")
+    assert read_metadata(result.model).decoder == "dpt"
+    opened = open_model(result.onnx, "cpu")
     assert opened.metadata.checks["mask_agreement"] >= 0.999
     session = opened.session
     for shape in [(64, 64), (90, 131), (20, 40)]:

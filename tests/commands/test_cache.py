@@ -52,7 +52,7 @@ def pretraining(photos: Path, **data: Any) -> PretrainConfig:
 def test_pretraining_learns_the_same_whatever_the_cache(photos, folder):
     from simclrseg.commands.pretrain import pretrain
 
-    plain, kept = (load_file(pretrain(pretraining(photos, cache=where))["backbone"]) for where in ("none", "disk"))
+    plain, kept = (load_file(pretrain(pretraining(photos, cache=where)).backbone) for where in ("none", "disk"))
     assert all(np.array_equal(plain[name], kept[name]) for name in plain)
     assert len(list(folder.iterdir())) == 1
 
@@ -82,7 +82,7 @@ def test_a_dry_run_leaves_no_cache_behind(photos, folder, command):
                 },
             )
         )
-    assert result["images_per_second"] > 0 and not folder.exists()
+    assert result.images_per_second > 0 and not folder.exists()
 
 
 def test_finetuning_keeps_photos_and_masks(photos, folder, monkeypatch):

@@ -32,13 +32,13 @@ def classified(tmp_path_factory) -> dict[str, Any]:
 
 
 def test_colours_are_learned(classified):
-    test = json.loads((Path(classified["run"]) / "test.json").read_text())
-    assert test == classified["test"] and set(test) == {"split", "n", "metrics"}
+    test = json.loads((classified.run / "test.json").read_text())
+    assert test == classified.test and set(test) == {"split", "n", "metrics"}
     assert test["split"] == "test" and test["n"] == 10 and test["metrics"]["accuracy"] > 0.7
 
 
 def test_a_run_leaves_a_model_its_split_and_a_confusion_matrix(classified):
-    folder = Path(classified["run"])
+    folder = classified.run
     left = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "model.onnx", "split.json", "test.json", "confusion.png", "curves.png"} <= left
     rows = list(csv.DictReader((folder / "confusion.csv").read_text().splitlines()))
@@ -47,21 +47,21 @@ def test_a_run_leaves_a_model_its_split_and_a_confusion_matrix(classified):
 
 
 def test_a_class_of_five_photos_is_trained_on(classified):
-    split = json.loads((Path(classified["run"]) / "split.json").read_text())
+    split = json.loads((classified.run / "split.json").read_text())
     assert any(key.startswith("red/") for key in split["train"])
 
 
 def test_the_model_file_describes_itself(classified):
-    model, metadata = load_classifier(Path(classified["model"]))
+    model, metadata = load_classifier(classified.model)
     assert metadata.task == "classification" and metadata.classes == ("blue", "green", "red")
     assert metadata.stem == "cifar" and model.encoder.conv1.kernel_size == (3, 3)  # as pretraining has it at 32 px
-    assert metadata.metrics == classified["test"]["metrics"] and metadata.dropout == 0.1
+    assert metadata.metrics == classified.test["metrics"] and metadata.dropout == 0.1
 
 
 def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, caplog):
     from simclrseg.commands.export import export
 
-    runs = Path(classified["run"]).parents[1]
+    runs = classified.run.parents[1]
     console = {"runs": str(runs), "output": str(tmp_path / "m.onnx")}
     with caplog.at_level("INFO", logger="simclrseg"):
         result = export(ExportConfig.model_validate({"console": console}))
@@ -75,9 +75,9 @@ def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, cap
 
 
 def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
-    runs = Path(classified["run"]).parents[1]
+    runs = classified.run.parents[1]
     result = evaluated(runs)
-    assert result["metrics"] == pytest.approx(classified["test"]["metrics"]) and result["n"] == 10
+    assert result["metrics"] == pytest.approx(classified.test["metrics"]) and result["n"] == 10
     rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
     assert np.mean([int(row["correct"]) for row in rows]) == pytest.approx(result["metrics"]["accuracy"])
     assert all(row["image"].startswith(row["true"]) for row in rows)
@@ -90,7 +90,7 @@ def test_evaluate_repeats_the_score_and_lists_every_photo(classified):
 
 
 def test_evaluate_matches_classes_by_name(classified, tmp_path):
-    runs = Path(classified["run"]).parents[1]
+    runs = classified.run.parents[1]
 
     def scored(folder: Path) -> dict[str, Any]:
         return evaluated(runs, dataset=str(folder), split="all")

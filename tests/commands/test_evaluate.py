@@ -33,7 +33,7 @@ from tests.small import evaluated
 
 @pytest.fixture(scope="module")
 def run(pipeline) -> Path:
-    return Path(pipeline.finetuned["run"])
+    return pipeline.finetuned.run
 
 
 def copied(run: Path, folder: Path, *, noise: float = 0.0, **data: Any) -> Path:
@@ -112,9 +112,9 @@ def test_the_time_of_pretraining_and_of_finetuning_is_known(compared, pipeline):
     def seconds(folder: str) -> float:
         return sum(float(row["seconds"]) for row in table(Path(folder) / "timing.csv"))
 
-    first = evaluated(pipeline.runs, pipeline.finetuned["run"])
-    assert first["finetuning_seconds"] == pytest.approx(seconds(pipeline.finetuned["run"]))
-    assert first["pretraining_seconds"] == pytest.approx(seconds(pipeline.pretrained["run"]))
+    first = evaluated(pipeline.runs, pipeline.finetuned.run)
+    assert first["finetuning_seconds"] == pytest.approx(seconds(pipeline.finetuned.run))
+    assert first["pretraining_seconds"] == pytest.approx(seconds(pipeline.pretrained.run))
     for model in compared["models"]:  # under other runs than theirs: a run knows the file that it began with
         assert model["pretraining_seconds"] == first["pretraining_seconds"]
 
@@ -197,7 +197,7 @@ def test_the_best_threshold_stands_beside_the_headline(run, tmp_path):
 
 def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):
     result = evaluated(tmp_path, run, at="training")
-    expected = pipeline.finetuned["test"]["training"]["metrics"]
+    expected = pipeline.finetuned.test["training"]["metrics"]
     assert {name: result["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert result["resolution"] == "training"
 

@@ -52,7 +52,7 @@ def inspecting(path: Path, as_json: bool = True):
 
 @pytest.fixture
 def model(pipeline) -> Path:
-    return Path(pipeline.finetuned["run"]) / "model.onnx"
+    return pipeline.finetuned.run / "model.onnx"
 
 
 def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_path, caplog):
@@ -67,7 +67,7 @@ def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_pa
 
 def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
     of_file = evaluated(tmp_path / "a", model)
-    of_run = evaluated(tmp_path / "b", pipeline.finetuned["run"])
+    of_run = evaluated(tmp_path / "b", pipeline.finetuned.run)
     assert (of_file["n"], of_file["split"], of_file["model"]) == (of_run["n"], "test", str(model))
     assert of_file["metrics"] == pytest.approx(of_run["metrics"], abs=1e-3)
     assert Path(of_file["report"]).name == "model"
@@ -172,7 +172,7 @@ def test_where_nothing_can_be_written_nothing_is_tried(pipeline, tmp_path):
         with pytest.raises(UsageError, match=says):
             exporting(pipeline, tmp_path / f"{name}.onnx")
     with pytest.raises(UsageError, match="is the run's own: pass -o FILE"):
-        exporting(pipeline, Path(pipeline.finetuned["model"]), overwrite=True, format="safetensors")
+        exporting(pipeline, pipeline.finetuned.model, overwrite=True, format="safetensors")
     assert (tmp_path / "old.onnx").read_bytes() == b"old"
 
 
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_the_old_file(pipeline, tmp_path, monkeypatch):
 
 
 def test_a_pretraining_run_gives_its_backbone_as_weights_only(pipeline, tmp_path):
-    run = pipeline.pretrained["run"]
+    run = str(pipeline.pretrained.run)
     exporting(pipeline, tmp_path / "b.safetensors", run=run, format="safetensors")
     tensors, metadata = read_weights(tmp_path / "b.safetensors")
     assert metadata.task == "backbone" and metadata.method == "simclr"

@@ -36,12 +36,12 @@ def classifier(tmp_path_factory) -> Path:
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
         "console": {"runs": str(root)},
     }
-    return Path(finetune(FinetuneConfig.model_validate(tree))["run"])
+    return finetune(FinetuneConfig.model_validate(tree)).run
 
 
 @pytest.fixture
 def commands(pipeline, classifier, tmp_path) -> dict[str, list[str]]:
-    segmenter, backbone = Path(pipeline.finetuned["run"]), pipeline.pretrained["run"]
+    segmenter, backbone = pipeline.finetuned.run, pipeline.pretrained.run
     image = Path(__file__).parents[1] / "data" / "shapes.png"
     (tmp_path / "bad.jpg").write_text("no image")
     runs = ["--runs", str(tmp_path / "runs"), "--device", "cpu"]

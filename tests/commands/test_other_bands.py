@@ -47,7 +47,7 @@ class Runs:
             "hardware": HARDWARE,
             "console": {"runs": str(self.folder)},
         }
-        return Path(pretrain(PretrainConfig.model_validate(config))["run"])
+        return pretrain(PretrainConfig.model_validate(config)).run
 
     def finetune(self, pretrained: str, **data: Any) -> Path:
         config = {
@@ -57,7 +57,7 @@ class Runs:
             "hardware": HARDWARE,
             "console": {"runs": str(self.folder)},
         }
-        return Path(finetune(FinetuneConfig.model_validate(config))["run"])
+        return finetune(FinetuneConfig.model_validate(config)).run
 
 
 def write_photos(folder: Path) -> Path:

@@ -35,7 +35,7 @@ def photo(path: Path) -> Path:
 
 
 def test_pretraining_leaves_what_the_design_lists(pipeline):
-    run = Run(Path(pipeline.pretrained["run"]))
+    run = Run(pipeline.pretrained.run)
     left = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert {
         "config.yaml",
@@ -53,7 +53,7 @@ def test_pretraining_leaves_what_the_design_lists(pipeline):
 
 
 def test_finetuning_leaves_what_the_design_lists(pipeline):
-    run = Run(Path(pipeline.finetuned["run"]))
+    run = Run(pipeline.finetuned.run)
     left = {path.name for path in run.folder.iterdir()}
     assert {
         "split.json",
@@ -70,33 +70,33 @@ def test_finetuning_leaves_what_the_design_lists(pipeline):
 
 
 def test_the_next_command_finds_the_run(pipeline):
-    assert pipeline.pretrained["next"] == f"simclrseg finetune --pretrained shapes --runs {pipeline.runs}"
-    assert pipeline.finetuned["next"] == f"simclrseg predict photo.jpg -o mask.png --runs {pipeline.runs}"
+    assert pipeline.pretrained.next == f"simclrseg finetune --pretrained shapes --runs {pipeline.runs}"
+    assert pipeline.finetuned.next == f"simclrseg predict photo.jpg -o mask.png --runs {pipeline.runs}"
 
 
 def test_every_tensor_of_the_backbone_is_loaded(pipeline):
-    report = json.loads((Path(pipeline.finetuned["run"]) / "load_report.json").read_text())
+    report = json.loads((pipeline.finetuned.run / "load_report.json").read_text())
     assert report["loaded"] == report["total"] == 30 and not report["missing"] and not report["mismatched"]
 
 
 def test_the_stored_configuration_is_what_was_requested(pipeline):
-    stored = yaml.safe_load((Path(pipeline.pretrained["run"]) / "config.yaml").read_text())
+    stored = yaml.safe_load((pipeline.pretrained.run / "config.yaml").read_text())
     assert stored["command"] == "pretrain" and stored["data"]["image_size"] == 32
     assert stored["run"]["name"] is None and not {"resume", "overwrite"} & set(stored["run"])
 
 
 def test_test_scores_are_kept_at_both_resolutions(pipeline):
-    test = json.loads((Path(pipeline.finetuned["run"]) / "test.json").read_text())
+    test = json.loads((pipeline.finetuned.run / "test.json").read_text())
     assert set(test) == {"training", "original"}
     for resolution, result in test.items():
         assert result["resolution"] == resolution and result["split"] == "test" and result["n"] > 0
         assert 0 <= result["metrics"]["iou"] <= 1
-    assert pipeline.finetuned["test"] == test
+    assert pipeline.finetuned.test == test
 
 
 def test_evaluate_repeats_the_score_of_the_run(pipeline):
     result = evaluated(pipeline.runs)
-    expected = pipeline.finetuned["test"]["original"]["metrics"]
+    expected = pipeline.finetuned.test["original"]["metrics"]
     assert {name: result["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-12)
     report = Path(result["report"])
     assert len((report / "per_image.csv").read_text().splitlines()) == result["n"] + 1
@@ -152,12 +152,12 @@ def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
 def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
     from simclrseg.commands.pretrain import pretrain
 
-    before = (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes()
+    before = (pipeline.pretrained.run / "backbone.safetensors").read_bytes()
     config = changed(in_runs(SMALL_PRETRAIN, pipeline.runs), "run", name="shapes")
     config = changed(config, "training", epochs=1, batch_size=256)
     result = pretrain(PretrainConfig.model_validate(config))
-    assert Path(result["run"]).name == "shapes-2"
-    assert (Path(pipeline.pretrained["run"]) / "backbone.safetensors").read_bytes() == before
+    assert result.run.name == "shapes-2"
+    assert (pipeline.pretrained.run / "backbone.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_finetuning_that_cannot_start_leaves_nothing(tmp_path, monkeypatch, se
 
 
 def test_the_card_of_a_fine_tuned_run_says_how_good_it_is_and_how_it_is_used(pipeline, tmp_path, monkeypatch):
-    run = Path(pipeline.finetuned["run"])
+    run = pipeline.finetuned.run
     card = (run / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-segmentation"
     assert f"- iou: {pipeline.finetuned['test']['original']['metrics']['iou']:.4g}" in card
@@ -260,7 +260,7 @@ def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_
     config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="resnet18")
     config = changed(config, "data", image_size=32, data_ratio=0.09)  # 36 photos, 33 to train
     config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=micro_batch)
-    assert finetune(FinetuneConfig.model_validate(config))["best_epoch"] == 1
+    assert finetune(FinetuneConfig.model_validate(config)).best_epoch == 1
 
 
 def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path, caplog):

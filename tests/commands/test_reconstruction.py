@@ -64,7 +64,7 @@ def few_photos():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    return Path(pretrain(config(root))["run"])
+    return pretrain(config(root)).run
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -168,7 +168,7 @@ def small_finetune(run: Path, *, dry: bool = False, **model) -> FinetuneConfig:
 @pytest.mark.usefixtures("unexported")
 def test_finetuning_takes_encoder_and_decoder_and_says_that_the_last_layer_is_new(run, caplog):
     with caplog.at_level(logging.INFO, logger="simclrseg"):
-        tuned = Path(finetune(small_finetune(run, init_decoder=True))["run"])
+        tuned = finetune(small_finetune(run, init_decoder=True)).run
     report = json.loads((tuned / "load_report.json").read_text())
     assert report["loaded"] == report["total"] and report["decoder"]["loaded"] == report["decoder"]["total"] > 20
     assert {key.split(".")[0] for key in report["decoder"]["left_out"]} == {"encoder", "segmentation_head"}

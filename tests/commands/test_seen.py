@@ -31,7 +31,7 @@ def test_a_second_pretraining_remembers_the_images_of_the_first(tmp_path: Path) 
             "hardware": HARDWARE,
             "console": {"runs": str(tmp_path / "runs")},
         }
-        start = str(pretrain(parse_config(PretrainConfig, config))["run"])
+        start = str(pretrain(parse_config(PretrainConfig, config)).run)
     seen = read_metadata(Path(start) / BACKBONE_FILE).seen
     for folder in folders:
         images = open_dataset(folder)

@@ -149,7 +149,7 @@ def test_the_weights_of_a_run_that_could_not_be_scored_are_saved_without_scores(
 def test_a_run_that_was_short_is_finished_without_a_step(short: Path, unfinished: Run, memory: Memory) -> None:
     before, watcher = read_weights(unfinished.folder / MODEL_FILE)[0], Watcher(memory, then=2)
     memory.holds = 2
-    test = finetune(resumed(unfinished, short, micro_batch=2), observers=[watcher])["test"]
+    test = finetune(resumed(unfinished, short, micro_batch=2), observers=[watcher]).test
     assert watcher.steps == 0 and memory.most == 2
     after, metadata = read_weights(unfinished.folder / MODEL_FILE)
     assert all((after[name] == tensor).all() for name, tensor in before.items())
@@ -275,5 +275,5 @@ def test_reconstructions_are_painted_in_micro_batches_and_a_run_that_was_short_i
         pretrain(PretrainConfig.model_validate(tree))
     assert lengths == [1, 4, 4]  # held-out photos in validation
     tree = changed(changed(tree, "run", resume="shapes-reconstruction"), "training", micro_batch=2)
-    assert Run(Path(pretrain(PretrainConfig.model_validate(tree))["run"])).holds("reconstructions.png")
+    assert Run(pretrain(PretrainConfig.model_validate(tree)).run).holds("reconstructions.png")
     assert lengths == [1, 4, 4, 1, 2, 2, 2, 2]

@@ -353,7 +353,7 @@ def of_folder(folder: Path, **data) -> PretrainConfig:
 
 
 def test_photos_that_cannot_be_read_are_counted_and_named(photos, caplog):
-    assert Path(pretrain(of_folder(photos))["backbone"]).exists()
+    assert pretrain(of_folder(photos)).backbone.exists()
     (summary,) = [line for line in caplog.messages if "unreadable photos" in line]
     assert summary.startswith("unreadable photos, which were skipped: 2; the first is ")
     assert "3a.png" in summary

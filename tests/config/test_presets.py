@@ -129,7 +129,7 @@ def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name,
     tree.get("segment", {}).pop("init_decoder", None)
     config = parse_config(MODELS[command], tree)
     result = {"pretrain": pretrain, "finetune": finetune}[command](config)
-    assert result["images_per_second"] > 0
+    assert result.images_per_second > 0
     assert not (tmp_path / "runs").exists()
 
 

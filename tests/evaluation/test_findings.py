@@ -64,7 +64,7 @@ def outside(*photos: object, **knobs: int) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def classified(root, classifier, strangers) -> dict[str, Any]:
-    return evaluated(root / "runs", classifier["run"], sections={**outside(strangers, mc_samples=4), **EMBED})
+    return evaluated(root / "runs", classifier.run, sections={**outside(strangers, mc_samples=4), **EMBED})
 
 
 def test_a_classifier_is_calibrated_over_its_photos(classified):
@@ -83,7 +83,7 @@ def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, s
     found = classified["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy", "energy", "mutual_information"} and "pixel" not in found
     assert (found["inside"], found["outside"], found["mc_samples"]) == (classified["n"], 12, 4)
-    learner, _ = ClassificationTarget.load(Path(classifier["model"]))
+    learner, _ = ClassificationTarget.load(classifier.model)
     rows = csv.DictReader((Path(classified["report"]) / "per_image.csv").read_text().splitlines())
     files = [root / "photos" / row["image"] for row in rows]
     sets = []
@@ -119,24 +119,24 @@ def test_features_are_drawn_before_and_after_training(classified):
 
 
 def test_an_exported_file_gives_probabilities_scores_only(root, classifier, classified, strangers):
-    found = evaluated(root / "runs", classifier["onnx"], sections=outside(strangers))["ood"][str(strangers)]
+    found = evaluated(root / "runs", classifier.onnx, sections=outside(strangers))["ood"][str(strangers)]
     assert set(found["image"]) == {"msp", "entropy"} and found["mc_samples"] is None
     ours = classified["ood"][str(strangers)]["image"]["msp"]["auroc"]["value"]
     assert found["image"]["msp"]["auroc"]["value"] == pytest.approx(ours, abs=0.02)
     with pytest.raises(UsageError, match="an exported file has none left: name its run"):
-        evaluated(root / "runs", classifier["onnx"], sections=outside(strangers, mc_samples=3))
+        evaluated(root / "runs", classifier.onnx, sections=outside(strangers, mc_samples=3))
     with pytest.raises(UsageError, match="an exported file gives only answers"):
-        evaluated(root / "runs", classifier["onnx"], sections=EMBED)
+        evaluated(root / "runs", classifier.onnx, sections=EMBED)
 
 
 def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classifier, monkeypatch):
     before = sorted((root / "runs" / "evaluate").glob("*"))
     with pytest.raises(DataError, match="is what the model is scored on"):
-        evaluated(root / "runs", classifier["run"], sections=outside(root / "photos"))
+        evaluated(root / "runs", classifier.run, sections=outside(root / "photos"))
     monkeypatch.setitem(sys.modules, "umap", None)
     monkeypatch.delitem(sys.modules, "simclrseg.scores.umap_projection", raising=False)
     with pytest.raises(UsageError, match=r"pip install 'simclrseg\[umap\]'"):
-        evaluated(root / "runs", classifier["run"], sections={"features": {"embed": "umap"}})
+        evaluated(root / "runs", classifier.run, sections={"features": {"embed": "umap"}})
     assert sorted((root / "runs" / "evaluate").glob("*")) == before
 
 
@@ -144,15 +144,15 @@ def test_features_of_too_few_photos_are_refused_before_anything_is_scored(root, 
     few = write_colours(root / "few", {"blue": 2, "green": 2})
     monkeypatch.setattr(ClassificationTarget, "score", pytest.fail)
     monkeypatch.setattr("simclrseg.evaluation.probe.probe", pytest.fail)
-    for runs, model in ((root / "runs", classifier["run"]), (pipeline.runs, pipeline.pretrained["run"])):
-        asked = {"dataset": str(few), "split": "all" if model == classifier["run"] else "test"}
+    for runs, model in ((root / "runs", classifier.run), (pipeline.runs, pipeline.pretrained.run)):
+        asked = {"dataset": str(few), "split": "all" if model == classifier.run else "test"}
         with pytest.raises(DataError, match=r"--embed pca needs 5 photos or more, and \d are scored"):
             evaluated(runs, model, sections=EMBED, **asked)
 
 
 def test_a_photo_of_each_of_two_classes_is_enough_to_score(root, classifier):
     two = write_colours(root / "two", {"blue": 1, "green": 1})
-    assert evaluated(root / "runs", classifier["run"], dataset=str(two), split="all")["n"] == 2
+    assert evaluated(root / "runs", classifier.run, dataset=str(two), split="all")["n"] == 2
 
 
 def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(root, classifier, strangers, tmp_path):
@@ -161,17 +161,17 @@ def test_strangers_are_told_apart_by_their_files_and_called_as_they_were_typed(r
         folder.mkdir(parents=True)
         for number in range(6 + place):
             cv2.imwrite(str(folder / f"{number}.png"), np.full((32, 32, 3), 20 * number, np.uint8))
-    found = evaluated(root / "runs", classifier["run"], sections=outside(*namesakes))["ood"]
+    found = evaluated(root / "runs", classifier.run, sections=outside(*namesakes))["ood"]
     assert {name: facts["outside"] for name, facts in found.items()} == {str(namesakes[0]): 6, str(namesakes[1]): 7}
     (tmp_path / "alias").symlink_to(root / "photos")
     with pytest.raises(DataError, match="alias is what the model is scored on, or has 72 photos of it"):
-        evaluated(root / "runs", classifier["run"], sections=outside(tmp_path / "alias"))
+        evaluated(root / "runs", classifier.run, sections=outside(tmp_path / "alias"))
 
 
 @pytest.fixture(scope="module")
 def segmented(pipeline: Pipeline, strangers) -> dict[str, Any]:
     sections = {**outside(strangers), **EMBED}
-    return evaluated(pipeline.runs, pipeline.finetuned["run"], sections=sections)
+    return evaluated(pipeline.runs, pipeline.finetuned.run, sections=sections)
 
 
 def test_a_segmentation_is_calibrated_over_its_pixels(segmented):
@@ -196,10 +196,10 @@ def test_pretraining_stands_between_random_weights_and_fine_tuning(segmented):
 
 
 def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipeline, tmp_path, caplog):
-    assert Run(Path(pipeline.finetuned["run"])).environment["pretrained_file"] == pipeline.pretrained["backbone"]
-    run = Run(Path(shutil.copytree(pipeline.finetuned["run"], tmp_path / "finetune" / "shapes")))
+    assert Run(pipeline.finetuned.run).environment["pretrained_file"] == str(pipeline.pretrained.backbone)
+    run = Run(Path(shutil.copytree(pipeline.finetuned.run, tmp_path / "finetune" / "shapes")))
     record(run, pretrained_file=str(tmp_path / "pretrain" / "shapes-9" / "backbone.safetensors"))
-    shutil.copytree(pipeline.pretrained["run"], tmp_path / "pretrain" / "shapes")
+    shutil.copytree(pipeline.pretrained.run, tmp_path / "pretrain" / "shapes")
     result = evaluated(tmp_path, run.folder, sections=EMBED)
     assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after fine-tuning"]
     assert result["pretraining_seconds"] is None
@@ -208,7 +208,7 @@ def test_weights_that_are_gone_are_not_drawn_and_no_others_are(pipeline: Pipelin
 
 def test_a_model_without_dropout_has_no_mutual_information(pipeline: Pipeline, strangers):
     with pytest.raises(UsageError, match="would be exactly 0; fine-tune with --dropout"):
-        evaluated(pipeline.runs, pipeline.finetuned["run"], sections=outside(strangers, mc_samples=3))
+        evaluated(pipeline.runs, pipeline.finetuned.run, sections=outside(strangers, mc_samples=3))
 
 
 def test_draws_without_other_photos_are_a_mistake():
@@ -217,7 +217,7 @@ def test_draws_without_other_photos_are_a_mistake():
 
 
 def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
-    result = evaluated(pipeline.runs, pipeline.pretrained["run"], sections=EMBED)
+    result = evaluated(pipeline.runs, pipeline.pretrained.run, sections=EMBED)
     metrics = result["metrics"]
     assert list(metrics) == ["knn_accuracy", "linear_accuracy", "alignment", "uniformity", "effective_rank"]
     assert 0 <= metrics["alignment"] <= 4 and metrics["uniformity"] < 0 and metrics["effective_rank"] > 1
@@ -226,20 +226,20 @@ def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
     rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
     assert np.mean([row["true"] == row["knn"] for row in rows]) == pytest.approx(metrics["knn_accuracy"])
     assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after pretraining"]
-    assert summary(result)["backbone"] == pipeline.pretrained["run"]
+    assert summary(result)["backbone"] == str(pipeline.pretrained.run)
 
 
 def test_features_that_are_not_finite_leave_a_report_that_can_be_read(pipeline: Pipeline, monkeypatch):
     import torch
 
     monkeypatch.setattr("simclrseg.evaluation.probe.effective_rank", lambda features: torch.tensor(float("nan")))
-    result = evaluated(pipeline.runs, pipeline.pretrained["run"])
+    result = evaluated(pipeline.runs, pipeline.pretrained.run)
     text = (Path(result["report"]) / "metrics.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["metrics"]["effective_rank"] is None
 
 
 def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, tmp_path):
-    alone = shutil.copy(pipeline.pretrained["backbone"], tmp_path / "weights.safetensors")
+    alone = shutil.copy(pipeline.pretrained.backbone, tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="name photos to probe it with by --dataset"):
         evaluated(pipeline.runs, alone)
     result = evaluated(pipeline.runs, alone, dataset=str(strangers))
@@ -249,7 +249,7 @@ def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, 
 def test_columns_that_a_backbone_was_pretrained_by_mean_nothing_for_a_folder(pipeline: Pipeline, root, classifier):
     from simclrseg.evaluation.probe import find_backbone, photos_to_probe
 
-    found = find_backbone([pipeline.pretrained["run"]], pipeline.runs)
+    found = find_backbone([str(pipeline.pretrained.run)], pipeline.runs)
     data = found.config.data.model_copy(update={"image_column": "x", "label_column": "y"})
     found = replace(found, config=found.config.model_copy(update={"data": data}))
     dataset, split = photos_to_probe(found, str(root / "photos"))
@@ -257,9 +257,9 @@ def test_columns_that_a_backbone_was_pretrained_by_mean_nothing_for_a_folder(pip
 
 
 def test_what_a_backbone_cannot_answer_is_refused(pipeline: Pipeline, tmp_path):
-    backbone = pipeline.pretrained["run"]
+    backbone = pipeline.pretrained.run
     with pytest.raises(UsageError, match="scored one at a time"):
-        evaluated(pipeline.runs, backbone, pipeline.finetuned["run"])
+        evaluated(pipeline.runs, backbone, pipeline.finetuned.run)
     with pytest.raises(UsageError, match="--ood needs a model that predicts"):
         evaluated(pipeline.runs, backbone, sections=outside("shapes"))
     knobs = {"minimum": ["iou=0.5"], "at": "training", "empty": "0", "baseline": "zzz", "classes": ["q"], "size": 4}

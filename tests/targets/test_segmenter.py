@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from simclrseg.charts.plots import GAP, HEADING, SMALLEST
+from simclrseg.commands.finetune import FinetuneResult
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import make_split
@@ -49,7 +50,7 @@ def config_of(folder: Path, **sections: dict[str, Any]) -> FinetuneConfig:
 class Finetuned:
     folder: Path
     runs: Path
-    result: dict[str, Any]
+    result: FinetuneResult
     log: str
 
 
@@ -82,14 +83,14 @@ def finetuned(tmp_path_factory) -> Finetuned:
 
 
 def test_class_names_and_colours_are_kept_in_the_model_file(finetuned):
-    metadata = read_metadata(Path(finetuned.result["model"]))
+    metadata = read_metadata(finetuned.result.model)
     assert metadata.classes == CLASSES
     assert metadata.colours == ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))
     assert metadata.threshold is None
 
 
 def test_the_exported_model_gives_a_probability_of_each_class(finetuned):
-    session = onnxruntime.InferenceSession(finetuned.result["onnx"], providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(finetuned.result.onnx, providers=["CPUExecutionProvider"])
     image = np.asarray(Image.open(finetuned.folder / "images/00.png").resize((32, 32)))[None]
     probability, mask = session.run(["probability", "mask"], {"image": image})
     assert probability.shape == (1, 4, 32, 32)
@@ -98,7 +99,7 @@ def test_the_exported_model_gives_a_probability_of_each_class(finetuned):
 
 
 def test_scores_come_with_the_iou_of_each_class(finetuned):
-    test = json.loads((Path(finetuned.result["run"]) / "test.json").read_text())
+    test = json.loads((finetuned.result.run / "test.json").read_text())
     for scores in test.values():
         found = scores["iou_by_class"]
         assert tuple(found) == CLASSES
@@ -112,7 +113,7 @@ def test_the_masks_statistics_are_told(finetuned):
 
 
 def test_the_split_of_the_fold_is_kept(finetuned):
-    run = Path(finetuned.result["run"])
+    run = finetuned.result.run
     split = json.loads((run / "split.json").read_text())
     assert run.name == "figures-none-fold2of3"
     assert split["fold"] == [2, 3] and (len(split["validation"]), len(split["test"])) == (7, 4)
@@ -120,7 +121,7 @@ def test_the_split_of_the_fold_is_kept(finetuned):
 
 def test_evaluate_repeats_the_score_of_the_run(finetuned):
     result = evaluated(finetuned.runs)
-    expected = finetuned.result["test"]["original"]
+    expected = finetuned.result.test["original"]
     metrics = {name: result["metrics"][name] for name in expected["metrics"]}
     assert metrics == pytest.approx(expected["metrics"], abs=1e-12)
     by_class = {row["class"]: row["iou"] for row in result["per_class"]}
@@ -262,6 +263,6 @@ def test_a_wrong_value_is_said_before_anything_is_read(section, values, message)
 
 
 def test_the_knobs_are_kept_in_the_runs_configuration(finetuned):
-    stored = yaml.safe_load((Path(finetuned.result["run"]) / "config.yaml").read_text())
+    stored = yaml.safe_load((finetuned.result.run / "config.yaml").read_text())
     assert (stored["training"]["ema"], stored["training"]["patience"], stored["data"]["fold"]) == (0.5, 3, "2/3")
     assert (stored["segment"]["loss"], stored["segment"]["examples_every"]) == ("focal+dice", 2)

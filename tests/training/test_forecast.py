@@ -129,7 +129,7 @@ def test_a_dry_run_says_what_the_run_would_take_and_leaves_nothing(tmp_path, com
         config = changed(config, "training", batch_size=8)
         result = finetune(FinetuneConfig.model_validate(changed(config, "run", dry_run=True)))
     assert not runs.exists()
-    assert result["micro_batch"] == 8
-    assert result["images_per_second"] > 0
-    assert result["memory"].endswith(" GB")
-    assert result["epoch"] and result["whole_run"]
+    assert result.micro_batch == 8
+    assert result.images_per_second > 0
+    assert result.memory.endswith(" GB")
+    assert result.epoch and result.whole_run

@@ -22,8 +22,8 @@ def stored(run: str | Path) -> int:
 
 
 def test_where_memory_is_plenty_the_batch_stays_whole(pipeline):
-    assert stored(pipeline.pretrained["run"]) == 64
-    assert stored(pipeline.finetuned["run"]) == 16
+    assert stored(pipeline.pretrained.run) == 64
+    assert stored(pipeline.finetuned.run) == 16
 
 
 def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, monkeypatch, caplog):
@@ -42,7 +42,7 @@ def test_little_memory_gives_a_micro_batch_that_a_resumed_run_keeps(tmp_path, mo
     assert line.endswith(" MB an image, 0.3 GB free")
     monkeypatch.setattr(machine, "free_memory", lambda device: pytest.fail("measured again"))
     result = pretrain(PretrainConfig.model_validate(changed(config, "run", resume="shapes")))
-    assert stored(result["run"]) == micro_batch
+    assert stored(result.run) == micro_batch
 
 
 @pytest.mark.parametrize("temperature", ["0.005", 0, -1.0])

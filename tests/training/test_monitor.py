@@ -124,16 +124,16 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def test_pretraining_tells_whether_it_learns(pipeline):
-    table = rows(Path(pipeline.pretrained["run"]))
+    table = rows(pipeline.pretrained.run)
     names = {"loss", "top1", "chance", "alignment", "uniformity", "effective_rank"}
     assert set(table[-1]) == {"epoch", "step", "val_knn", *(f"train_{name}" for name in names)}
     assert [bool(row["val_knn"]) for row in table] == [False, True]  # every fifth epoch, and the last
     assert 0 < float(table[-1]["val_knn"]) <= 1
-    assert pipeline.pretrained["metrics"]["knn"] == float(table[-1]["val_knn"])
+    assert pipeline.pretrained.metrics["knn"] == float(table[-1]["val_knn"])
 
 
 def test_pretraining_keeps_its_last_weights(pipeline):
-    assert not (Path(pipeline.pretrained["run"]) / "checkpoints" / "best").exists()
+    assert not (pipeline.pretrained.run / "checkpoints" / "best").exists()
 
 
 def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, mon
 
     config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=64)
     config = changed(changed(config, "data", max_images=128), "run", knn_every=1)
-    whole = Path(pretrain(PretrainConfig.model_validate(config))["run"])
+    whole = pretrain(PretrainConfig.model_validate(config)).run
     parts = changed(config, "run", name="parts")
     with pytest.raises(Interrupted):
         pretrain(PretrainConfig.model_validate(parts), observers=[stop_at(step=3)])
@@ -159,7 +159,7 @@ def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, mon
     first, second = (read_weights(folder / "backbone.safetensors")[0] for folder in (whole, again))
     assert all(torch.equal(first[key], second[key]) for key in first)
     without = changed(config, "run", name="without", knn_every=0)  # looking on changes nothing
-    other = Path(pretrain(PretrainConfig.model_validate(without))["run"])
+    other = pretrain(PretrainConfig.model_validate(without)).run
     third, _ = read_weights(other / "backbone.safetensors")
     assert all(torch.equal(first[key], third[key]) for key in first)
 

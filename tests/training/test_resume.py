@@ -94,7 +94,7 @@ def test_a_micro_batch_that_batch_norm_makes_useless_is_warned_of(
     config = small(tmp_path / "runs", run={"dry_run": True})
     config = config.model_copy(update={"training": config.training.model_copy(update={"micro_batch": micro_batch})})
     with caplog.at_level(logging.WARNING):
-        assert pretrain(config)["micro_batch"] == micro_batch
+        assert pretrain(config).micro_batch == micro_batch
     assert any("the two views of one come out as opposites" in line for line in caplog.messages) is warned
 
 
