@@ -46,7 +46,11 @@ def commands(pipeline, classifier, tmp_path) -> dict[str, list[str]]:
     (tmp_path / "bad.jpg").write_text("no image")
     runs = ["--runs", str(tmp_path / "runs"), "--device", "cpu"]
     files = [str(image), str(tmp_path / "bad.jpg")]
+    small = ["shapes", "--backbone", "cnn", "--image-size", "32", "--epochs", "1", "--batch-size", "16", *runs]
     return {
+        "pretrain": ["pretrain", *small, "--max-images", "32"],
+        "finetune": ["finetune", *small, "--max-images", "40"],
+        "finetune --dry-run": ["finetune", *small, "--max-images", "40", "--dry-run"],
         "evaluate a segmentation": ["evaluate", str(segmenter), *runs],
         "evaluate a classification": ["evaluate", str(classifier), *runs, "--embed", "pca"],
         "evaluate a backbone": ["evaluate", str(backbone), "--dataset", "shapes", *runs],
