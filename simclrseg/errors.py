@@ -3,7 +3,7 @@
 SimclrsegError          exit 2
 ├── UsageError          a knob with an impossible value
 │   └── UnknownName     a dataset, preset, backbone … that no table holds
-├── DataError           photos, masks or labels that do not fit
+├── DataError           images, masks or labels that do not fit
 │   └── ImageError      one picture that cannot be read
 ├── WeightsError        a weights file that cannot be read or does not match
 ├── ModelFileError      an exported model that cannot be read or is not ours
@@ -73,7 +73,7 @@ class UnknownName(UsageError):
 
 
 class DataError(SimclrsegError):
-    """Photos, masks or labels that do not fit."""
+    """Images, masks or labels that do not fit."""
 
 
 class ImageError(DataError):

@@ -65,11 +65,11 @@ class ModelMetadata(BaseModel):
     border: str | None = None
     dataset: str = ""
     include_test: bool = False
-    """True where photos of a published test list were learned from."""
+    """True where images of a published test list were learned from."""
     data: dict[str, Any] = {}
     """The data section of the configuration that it was fine-tuned with: what its dataset and split follow from."""
     seen: str = ""
-    """A record of the photos that were learned from: see data/seen.py."""
+    """A record of the images that were learned from: see data/seen.py."""
     split_seed: int | None = None
     test_hash: str | None = None
     metrics: dict[str, float] = {}

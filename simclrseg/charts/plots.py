@@ -55,18 +55,18 @@ def views(pairs: np.ndarray, path: Path) -> None:
 def examples(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], colours: Sequence[tuple[int, int, int]], path: Path
 ) -> None:
-    """Show photo, truth and prediction side by side, an example a row.
+    """Show image, truth and prediction side by side, an example a row.
 
     Args:
-        rows: photo (S, S, 3) uint8, true and predicted class ids (S, S) uint8, 255 where ignored.
+        rows: image (S, S, 3) uint8, true and predicted class ids (S, S) uint8, 255 where ignored.
         colours: RGB of each class; class 0 is left as it is.
     """
-    tiles = [[photo, overlay(photo, truth, colours), overlay(photo, mask, colours)] for photo, truth, mask in rows]
+    tiles = [[image, overlay(image, truth, colours), overlay(image, mask, colours)] for image, truth, mask in rows]
     write_grid(tiles, path, headings=("photo", "truth", "prediction"))
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix (K, K): each row is a true class and shows where its photos went."""
+    """Draw a confusion matrix (K, K): each row is a true class and shows where its images went."""
     count, shares = len(classes), shares_of(matrix)
     side = min(20.0, 3 + 0.45 * count)
     figure = _figure(side + 1, side)

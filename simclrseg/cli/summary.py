@@ -29,8 +29,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     if best := result.get("best_threshold"):
         value, interval = best["iou"]["value"], best["iou"]["interval"]
         iou = Estimate(value, None if interval is None else Interval(*interval))
-        photos = f"{best['validation_photos']:,} validation photos"
-        facts["best_threshold"] = f"{best['threshold']:g} on {photos}: IoU {iou}"
+        images = f"{best['validation_photos']:,} validation photos"
+        facts["best_threshold"] = f"{best['threshold']:g} on {images}: IoU {iou}"
     if found := result.get("calibration"):
         facts["calibration"] = (
             f"ECE {found['ece']:.4f}, Brier {found['brier']:.4f}, risk {found['risk_at_coverage']['0.8']:.4f} of the "

@@ -73,7 +73,7 @@ def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
 def print_config(model: type[Section], words: Mapping[str, Any]) -> str:
     """All keys of the config with their values and what they mean, as a YAML file that ``--config`` takes.
 
-    What a command cannot do without, as the photos to learn from, need not be there: its line is left for the user.
+    What a command cannot do without, as the images to learn from, need not be there: its line is left for the user.
     """
     typed = _read(model, words)
     missing = {

@@ -1,4 +1,4 @@
-"""`simclrseg evaluate`: how good are fine-tuned models, on their own test photos or on others?"""
+"""`simclrseg evaluate`: how good are fine-tuned models, on their own test images or on others?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score models, runs or exported files, and compare them where there are several.
 
     Returns:
-        Everything that was found: of one model its path, photos, ``metrics``, ``intervals`` and more, of several the
+        Everything that was found: of one model its path, images, ``metrics``, ``intervals`` and more, of several the
         same in ``models``; the folder of the ``report``; what was ``missed`` of the values that ``--min`` asks for.
 
     Raises:
@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _trained_on(scored: Scored, config: EvaluateConfig) -> int:
-    """How many of a model's own photos that are scored have trained it; of another dataset ``warn_if_seen`` tells."""
+    """How many of a model's own images that are scored have trained it; of another dataset ``warn_if_seen`` tells."""
     return 0 if config.data.dataset else len(set(scored.indices) & set(scored.target.split.train))
 
 

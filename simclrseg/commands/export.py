@@ -17,7 +17,7 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.engine.runtime import describe
 from simclrseg.errors import DataError, RunError, UsageError, WeightsError
-from simclrseg.evaluation.export_images import Photos, photos_of_folder, photos_of_run
+from simclrseg.evaluation.export_images import CheckImages, images_of_folder, images_of_run
 from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
@@ -38,12 +38,12 @@ OPTIONS = {
     "opset": "opset",
     "fixed_shape": "fixed_shape",
     "tolerance": "tolerance",
-    "calibrate": "photos",
+    "calibrate": "images",
 }
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
-    """Write a run's model in another format and check it against torch, on photos where they are at hand.
+    """Write a run's model in another format and check it against torch, on images where they are at hand.
 
     Returns:
         What the command prints: the run, the file, what the check found, and the next command.
@@ -66,9 +66,9 @@ def export(config: ExportConfig) -> dict[str, Any]:
     if published:
         recipe, metadata = for_others(config_of_run(CONFIGS[run.kind], run.folder), metadata)
     options = {argument: knobs(config)[knob] for knob, argument in OPTIONS.items() if argument in arguments}
-    if "photos" in arguments:
-        found = photos_for(config, run, metadata)
-        options |= {"photos": found.check, "truths": found.masks}
+    if "images" in arguments:
+        found = images_for(config, run, metadata)
+        options |= {"images": found.check, "truths": found.masks}
         options |= {"calibration": found.calibration} if "calibration" in arguments else {}
     made = make_folder(path.parent)
     try:
@@ -100,7 +100,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
-    """The next command for the file; a photo's mask goes to a file, its label to the terminal."""
+    """The next command for the file; an image's mask goes to a file, its label to the terminal."""
     command, file = FORMATS[format].next, shlex.quote(str(path))
     predict = target_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
     return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
@@ -211,8 +211,8 @@ def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
     return backbone, metadata
 
 
-def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> Photos:
-    """Photos to check on, and to calibrate on where the precision asks for it.
+def images_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> CheckImages:
+    """Images to check on, and to calibrate on where the precision asks for it.
 
     Raises:
         DataError: if the precision cannot do without, and there are none; or they are not what the model takes.
@@ -225,16 +225,16 @@ def photos_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> 
             f"file that takes {size[0]} x {size[1]} only, and its masks may be worse"
         )
     if config.check.calibrate is not None:
-        found = photos_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
+        found = images_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
     else:
         needed_by = None if precision.exact else f"--precision {config.model.precision}"
-        found = photos_of_run(
+        found = images_of_run(
             run, size, masked=metadata.decoder is not None, calibrated=precision.calibrated, needed_by=needed_by
         )
-    for photo in (*found.check, *found.calibration):
-        if photo.shape[2] != metadata.in_channels:
+    for image in (*found.check, *found.calibration):
+        if image.shape[2] != metadata.in_channels:
             raise DataError(
-                f"the photos have {photo.shape[2]} bands, the model takes {metadata.in_channels}",
+                f"the photos have {image.shape[2]} bands, the model takes {metadata.in_channels}",
                 "pass --calibrate FOLDER with photos like those it was trained on",
             )
     return found

@@ -1,4 +1,4 @@
-"""`simclrseg finetune`: photos with masks or labels in, a segmentation or classification model out."""
+"""`simclrseg finetune`: images with masks or labels in, a segmentation or classification model out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import spread
-from simclrseg.data.seen import joined, photo_hashes, record
+from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.data.splits import SPLIT_FILE, split_json
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
@@ -33,7 +33,7 @@ from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, save_weights
 from simclrseg.runs import dataset_label, source_commit
-from simclrseg.scores.reading import readable_photos
+from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json, write_text
 from simclrseg.system.hardware import explained_shortage
@@ -108,7 +108,7 @@ class FinetuneResult:
 
 
 def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> FinetuneResult | DryRun | None:
-    """Train a network on labelled photos, score its best epoch on the test photos once, export it.
+    """Train a network on labelled images, score its best epoch on the test images once, export it.
 
     Returns:
         The outcome; None in all processes but the first.
@@ -136,7 +136,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         return trainer.rehearse()
     with trainer.open(
         name=run_name(config, prepared.pretrained),
-        photos=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
+        images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,
@@ -285,7 +285,7 @@ def describe_model(
         facts: of the network.
     """
     dataset, split = target.dataset, target.split
-    learned = photo_hashes(dataset, [*split.train, *split.validation])
+    learned = image_hashes(dataset, [*split.train, *split.validation])
     return ModelMetadata(
         method=source.method if source else None,
         in_channels=len(dataset.bands),
@@ -341,10 +341,10 @@ def score_and_export(
     scoring: Scoring,
     rows: Mapping[str, object],
 ) -> tuple[dict[str, Any], Exception | None]:
-    """Save the trained network, score it on the test photos, once, and write its other files.
+    """Save the trained network, score it on the test images, once, and write its other files.
 
     Args:
-        predict: the network as a function of photos.
+        predict: the network as a function of images.
         rows: of the model card.
 
     Returns:
@@ -374,19 +374,19 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
             "or from Python:\n\n"
             f'```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict("photo.jpg")\n```'
         ),
-        photos=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to choose the best epoch",
+        images=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to choose the best epoch",
         rows=rows,
         scored=f"Over {len(split.test):,} test photos; `test.json` has more.",
     )
 
 
 def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
-    """Write ``model.onnx`` and check it on test photos; what went wrong is returned, for the run is worth finishing."""
+    """Write ``model.onnx`` and check it on test images; what went wrong is returned, for the run is worth finishing."""
     side = (metadata.image_size, metadata.image_size)
     try:
         with explained_shortage("in the export", "free some memory"):
-            photos, masks = readable_photos(target.dataset, spread(target.split.test, CHECKED), side)
-            export_onnx(model, run.folder / ONNX_FILE, metadata, photos=photos, truths=masks)
+            images, masks = readable_images(target.dataset, spread(target.split.test, CHECKED), side)
+            export_onnx(model, run.folder / ONNX_FILE, metadata, images=images, truths=masks)
     except SimclrsegError as error:
         return error
     except Exception as error:  # of PyTorch's exporter or ONNX Runtime
@@ -423,7 +423,7 @@ def encoder_of(config: FinetuneConfig, pretrained: Pretrained) -> str:
 
 
 def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """``<dataset>-<pretrained>``, and ``-r0.5`` or ``-n100`` for a part of the photos, ``-fold1of5`` for a fold."""
+    """``<dataset>-<pretrained>``, and ``-r0.5`` or ``-n100`` for a part of the images, ``-fold1of5`` for a fold."""
     name = f"{dataset_label(config.data.name)}-{dataset_label(pretrained.label)}"
     share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
     share += "" if config.data.max_images is None else f"-n{config.data.max_images}"

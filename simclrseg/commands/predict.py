@@ -1,4 +1,4 @@
-"""`simclrseg predict`: photos in, masks or labels out, on ONNX Runtime; torch is never imported."""
+"""`simclrseg predict`: images in, masks or labels out, on ONNX Runtime; torch is never imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import Job, Photo, check_writable, find_photos, names_one_photo, plan_outputs
+from simclrseg.inference.files import InputImage, Job, check_writable, find_images, names_one_image, plan_outputs
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import CPU, Model, open_model
@@ -28,36 +28,36 @@ from simclrseg.system.hardware import cpu_cores, explained_shortage
 log = logging.getLogger(__name__)
 
 GPU_BATCH = 8
-"""Photos computed together on a GPU; on a CPU, one a thread is faster."""
+"""Images computed together on a GPU; on a CPU, one a thread is faster."""
 Row = dict[str, Any]
-"""The outcome for a photo: ``image`` and its files or label, or ``image`` and ``reason``."""
+"""The outcome for an image: ``image`` and its files or label, or ``image`` and ``reason``."""
 
 
 def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
-    """Write what is asked for of each photo, or its label if the model classifies.
+    """Write what is asked for of each image, or its label if the model classifies.
 
-    A photo that cannot be read is reported and the rest goes on.
+    An image that cannot be read is reported and the rest goes on.
 
     Args:
-        on_file: is told (photos done, photos in all).
+        on_file: is told (images done, images in all).
 
     Returns:
         What the command prints: ``model``, ``device``, ``fallback`` (why it is not the GPU), the number of ``photos``,
         and the rows ``done`` ({image, mask, …} or {image, label, score, scores}), ``failed`` ({image, reason}) and
         ``skipped`` ({image}).
     """
-    photos = find_photos(config.input.inputs, config.console.output)
+    images = find_images(config.input.inputs, config.console.output)
     path = find_model(Path(config.console.runs), config.input.model)
     cores = cpu_cores()
-    threads = min(len(photos), config.hardware.workers or cores)
-    once = len(photos) == 1 and not (config.method.tile or config.method.tta)
+    threads = min(len(images), config.hardware.workers or cores)
+    once = len(images) == 1 and not (config.method.tile or config.method.tta)
     model = _open(config, path, threads=max(1, cores // threads), once=once)
     log.info(model.describe())
     log.info(f"model {path}")
     _check(config, model)
     make_rows = _labels if model.classifies else _files
-    done, failed, skipped = make_rows(config, model, photos, threads, on_file)
-    result = {"model": str(path), "device": model.device, "fallback": model.cause or None, "photos": len(photos)}
+    done, failed, skipped = make_rows(config, model, images, threads, on_file)
+    result = {"model": str(path), "device": model.device, "fallback": model.cause or None, "photos": len(images)}
     return {**result, "done": done, "failed": failed, "skipped": skipped}
 
 
@@ -106,15 +106,15 @@ def _check(config: PredictConfig, model: Model) -> None:
 
 
 def _files(
-    config: PredictConfig, model: Model, photos: Sequence[Photo], threads: int, on_file: Callable[[int, int], None]
+    config: PredictConfig, model: Model, images: Sequence[InputImage], threads: int, on_file: Callable[[int, int], None]
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Write the files of each photo; the rows done, failed and skipped."""
+    """Write the files of each image; the rows done, failed and skipped."""
     output = config.console
     jobs = plan_outputs(
-        photos,
+        images,
         {kind: OUTPUTS[kind].ending(model.metadata) for kind in output.outputs},
         output.output,
-        one=names_one_photo(config.input.inputs),
+        one=names_one_image(config.input.inputs),
         overwrite=output.overwrite,
         skip_existing=output.skip_existing,
     )
@@ -132,7 +132,7 @@ def _files(
     made: list[Path] = []
 
     def work(batch: Sequence[Job]) -> list[Row]:
-        rows, pictures = _read(predictor, [job.photo for job in batch])
+        rows, pictures = _read(predictor, [job.image for job in batch])
         found = predictor.predict([picture.pixels for picture in pictures.values()])
         for (place, picture), probabilities in zip(pictures.items(), found, strict=True):
             targets = batch[place].targets
@@ -144,18 +144,18 @@ def _files(
         return rows
 
     waiting = [job for job in jobs if job.targets]
-    skipped = [{"image": str(job.photo)} for job in jobs if not job.targets]
+    skipped = [{"image": str(job.image)} for job in jobs if not job.targets]
     try:
-        done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.photo)
+        done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.image)
     finally:
         remove_empty(made)
     return done, failed, skipped
 
 
 def _labels(
-    config: PredictConfig, model: Model, photos: Sequence[Photo], threads: int, on_file: Callable[[int, int], None]
+    config: PredictConfig, model: Model, images: Sequence[InputImage], threads: int, on_file: Callable[[int, int], None]
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Classify each photo, and write a table if a file is named; the rows done, failed and skipped."""
+    """Classify each image, and write a table if a file is named; the rows done, failed and skipped."""
     table = config.console.output
     if table is not None:
         if Path(table).suffix.lower() not in (".csv", ".json"):
@@ -167,7 +167,7 @@ def _labels(
         check_writable(Path(table).parent)
     predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels))
 
-    def work(batch: Sequence[Photo]) -> list[Row]:
+    def work(batch: Sequence[InputImage]) -> list[Row]:
         rows, pictures = _read(predictor, batch)
         found = predictor.classify([picture.pixels for picture in pictures.values()])
         for place, row in zip(pictures, found, strict=True):
@@ -176,7 +176,7 @@ def _labels(
 
     made = make_folder(Path(table).parent) if table is not None else []
     try:
-        done, failed = _run(work, photos, model, threads, 0, on_file, lambda photo: photo)
+        done, failed = _run(work, images, model, threads, 0, on_file, lambda image: image)
         if table is not None:
             write_text(Path(table), _as_table(done, Path(table).suffix.lower()))
     finally:
@@ -184,13 +184,13 @@ def _labels(
     return done, failed, []
 
 
-def _read(predictor: Predictor, photos: Sequence[Photo]) -> tuple[list[Row], dict[int, Picture]]:
-    """A row for each photo, with the reason where it cannot be read, and by place the pictures of the others."""
-    rows: list[Row] = [{"image": str(photo)} for photo in photos]
+def _read(predictor: Predictor, images: Sequence[InputImage]) -> tuple[list[Row], dict[int, Picture]]:
+    """A row for each image, with the reason where it cannot be read, and by place the pictures of the others."""
+    rows: list[Row] = [{"image": str(image)} for image in images]
     pictures = {}
-    for place, photo in enumerate(photos):
+    for place, image in enumerate(images):
         try:
-            pictures[place] = predictor.read(photo)
+            pictures[place] = predictor.read(image)
         except ImageError as error:
             rows[place]["reason"] = str(error)
     return rows, pictures
@@ -203,7 +203,7 @@ def _run(
     threads: int,
     skipped: int,
     on_file: Callable[[int, int], None],
-    photo_of: Callable[[Any], Photo],
+    image_of: Callable[[Any], InputImage],
 ) -> tuple[list[Row], list[Row]]:
     """Do the work of all items, report as it goes, and give the rows done and failed, each in the items' order."""
     size = model.fixed[0] or (1 if model.provider == CPU else GPU_BATCH)
@@ -215,7 +215,7 @@ def _run(
     try:
         remedy = "pass --workers 1" if threads > 1 else "free some memory"
         with explained_shortage(f"with {threads} at a time", remedy):
-            for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(photo_of(item))):
+            for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(image_of(item))):
                 rows[number] = batch
                 for row in batch:
                     count += 1
@@ -233,10 +233,10 @@ def _run(
     return [row for row in flat if "reason" not in row], [row for row in flat if "reason" in row]
 
 
-def _pixels(photo: Photo) -> int:
-    """From the header; a photo that cannot be read needs no room."""
+def _pixels(image: InputImage) -> int:
+    """From the header; an image that cannot be read needs no room."""
     try:
-        height, width = image_shape(photo.source) if photo.source is not None else (0, 0)
+        height, width = image_shape(image.source) if image.source is not None else (0, 0)
     except ImageError:
         return 0
     return height * width

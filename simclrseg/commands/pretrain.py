@@ -1,4 +1,4 @@
-"""`simclrseg pretrain`: unlabelled photos in, a backbone out."""
+"""`simclrseg pretrain`: unlabelled images in, a backbone out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization
-from simclrseg.data.seen import joined, photo_hashes, record
+from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
@@ -108,11 +108,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
     )
     if config.run.dry_run:
         return trainer.rehearse()
-    photos = [dataset.keys[index] for index in learned]
-    with trainer.open(name=config.run_name, photos=photos, **facts) as run:
+    images = [dataset.keys[index] for index in learned]
+    with trainer.open(name=config.run_name, images=images, **facts) as run:
         if distributed.is_main():
             if not run.holds(SEEN_FILE):  # a resumed run has what its first weights had seen too
-                own = record(photo_hashes(dataset, learned))
+                own = record(image_hashes(dataset, learned))
                 write_text(run.folder / SEEN_FILE, joined(prepared.seen, own))
             first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
@@ -137,7 +137,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
                 metadata,
                 use=following(shlex.quote(str(run.folder / BACKBONE_FILE)), metadata.dataset).markdown(),
                 method=method.knobs.title(),
-                photos=f"{len(learned):,} of {metadata.dataset}",
+                images=f"{len(learned):,} of {metadata.dataset}",
                 rows=method.card_rows(config.training.batch_size) | trainer.card_rows(),
                 scored="Of the last epoch:",
             )
@@ -152,7 +152,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
     with distributed.main_first():  # it may have to be downloaded
-        dataset, indices = photos_to_train_on(config.data, seed=config.run.seed)
+        dataset, indices = images_to_train_on(config.data, seed=config.run.seed)
     method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
@@ -282,11 +282,11 @@ def starting_backbone(
     return backbone, stem
 
 
-def photos_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
+def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
     """Open and join the datasets.
 
     Returns:
-        The joined dataset and the photos to use: all but those of published test lists, or so many of them as are
+        The joined dataset and the images to use: all but those of published test lists, or so many of them as are
         asked for.
     """
     options = DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)

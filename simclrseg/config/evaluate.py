@@ -76,7 +76,7 @@ class EvaluateUncertainty(Section):
     dropout."""
 
     @model_validator(mode="after")
-    def _draws_are_for_other_photos(self) -> Self:
+    def _draws_are_for_other_images(self) -> Self:
         if self.mc_samples is not None and not self.ood:
             raise ValueError(f"mc_samples ({self.mc_samples}) is for telling other photos apart: name some with ood")
         return self

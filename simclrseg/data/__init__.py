@@ -1,1 +1,1 @@
-"""Data: photos and masks, their splits, and the batches made of them."""
+"""Data: images and masks, their splits, and the batches made of them."""

@@ -1,4 +1,4 @@
-"""Views of a photo: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV.
+"""Views of an image: torchvision's augmentations, drawn from given random numbers and rendered by OpenCV.
 
 Pictures are (H, W, bands), uint8 or uint16. Hue, saturation and greyscale are of red, green and blue alone; all else
 is done to every band. A multispectral picture's colours change exactly as those of a photo.
@@ -29,7 +29,7 @@ _MAX_SHRINK = 2.2  # beyond it a 3-tap kernel is too short to prepare linear int
 VIEW_COLUMNS = 2 * _CROP_ATTEMPTS + 12
 """Random numbers that one view takes."""
 GRID = 1 << 12
-"""Steps of a photo's sides in which the crop of a pair is told."""
+"""Steps of an image's sides in which the crop of a pair is told."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Strengths:
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Share of the photo's area that a crop covers; (1, 1) is the whole photo, whatever its shape."""
+    """Share of the image's area that a crop covers; (1, 1) is the whole image, whatever its shape."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Width / height of a crop."""
     flip_probability: float = 0.5
@@ -88,7 +88,7 @@ PAIR_STRENGTHS = {
     # Zoom to twice the size, other aspects, flip and mild colours: what photos of one thing differ in.
     "standard": replace(_COLOR, crop_scale=(0.25, 1.0), crop_ratio=(3 / 4, 4 / 3)),
 }
-"""For a photo and its mask together; none of them moves one against the other."""
+"""For an image and its mask together; none of them moves one against the other."""
 
 
 def adjusted(
@@ -102,7 +102,7 @@ def adjusted(
     """The same strengths but for those that are given.
 
     Args:
-        crop_scale: smallest share of the photo's area that a crop covers.
+        crop_scale: smallest share of the image's area that a crop covers.
         color_strength: s of Chen et al. 2020, appendix A: jitter of 0.8s, 0.8s, 0.8s, 0.2s; at most 2.5.
     """
     if crop_scale is not None:
@@ -121,7 +121,7 @@ class View(NamedTuple):
     """Parameters of one view."""
 
     box: tuple[int, int, int, int]
-    """Crop as (top, left, height, width), in pixels of the photo."""
+    """Crop as (top, left, height, width), in pixels of the image."""
     flip: bool
     order: tuple[int, ...]
     """Order of brightness 0, contrast 1, saturation 2, hue 3."""
@@ -140,12 +140,12 @@ class View(NamedTuple):
 def sample_view(u: Sequence[float], height: int, width: int, strengths: Strengths) -> View:
     """Turn random numbers into the parameters of one view, with the distribution of torchvision's transforms.
 
-    Plain floats rather than arrays: for a handful of photos that is faster than numpy, and no photo has to wait for
+    Plain floats rather than arrays: for a handful of images that is faster than numpy, and no image has to wait for
     the size of another.
 
     Args:
         u: VIEW_COLUMNS numbers in [0, 1).
-        height, width: of the photo, in pixels.
+        height, width: of the image, in pixels.
     """
     s = strengths
     flip, jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = u[2 * _CROP_ATTEMPTS + 2 :]
@@ -168,7 +168,7 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
 
 
 def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
-    """Write one view of a photo, or of a picture of any bands.
+    """Write one view of an image of any bands.
 
     Args:
         image: (H, W, bands) uint8 or uint16.
@@ -187,11 +187,11 @@ def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[i
             out[:, :, bands] = part
 
 
-def render_photo(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
-    """Write one view of a labelled photo, as ``render_view``; without a crop it is the geometry of evaluation.
+def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
+    """Write one view of a labelled image, as ``render_view``; without a crop it is the geometry of evaluation.
 
     Args:
-        view: its box in ``GRID`` steps of the photo's sides, so that a crop has the photo's shape and not the square's.
+        view: its box in ``GRID`` steps of the image's sides, so that a crop has the image's shape and not the square's.
     """
     np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
@@ -213,13 +213,13 @@ def render_pair(
     out_mask: np.ndarray,
     colours: tuple[int, ...] = _PHOTO,
 ) -> None:
-    """Write one view of a photo and its mask together, as ``render_photo``.
+    """Write one view of an image and its mask together, as ``render_photo``.
 
     Args:
-        mask: (h, w) uint8 class ids, the photo's own size or a coarser one.
+        mask: (h, w) uint8 class ids, the image's own size or a coarser one.
         out_mask: (S, S) uint8, contiguous; overwritten.
     """
-    render_photo(image, view, out, colours)
+    render_image(image, view, out, colours)
     np.copyto(out_mask, resize_mask(_crop(mask, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
         cv2.flip(out_mask, 1, dst=out_mask)
@@ -335,7 +335,7 @@ _OTHER: tuple[_Operation | None, ...] = (adjust_brightness, _adjust_contrast_of_
 def _groups(count: int, colours: tuple[int, ...]) -> list[tuple[list[int] | int | None, Sequence[_Operation | None]]]:
     """Bands that OpenCV works on at once, with what is done to them: the colours, then the others by four.
 
-    None stands for a photo as a whole, and a number for a single band, which OpenCV knows without its axis.
+    None stands for an image as a whole, and a number for a single band, which OpenCV knows without its axis.
     """
     if colours == _PHOTO and count == len(_PHOTO):
         return [(None, _COLOUR)]

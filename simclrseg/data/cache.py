@@ -61,7 +61,7 @@ def cached(
     """The same dataset, whose pictures are decoded once.
 
     Args:
-        indices: the photos that will be read again and again; what they need decides where they are kept.
+        indices: the images that will be read again and again; what they need decides where they are kept.
         where: ``auto`` takes RAM where a quarter of the free memory holds them, else the disk where half of what is
             free there does, else nothing.
         masks: keep masks too.
@@ -73,12 +73,12 @@ def cached(
     Raises:
         DataError: if they do not fit where they were asked to be.
     """
-    photo_files = [dataset.path(index) for index in indices]
+    image_files = [dataset.path(index) for index in indices]
     mask_files = [dataset.mask_path(index) for index in indices] if masks else []
-    if where == "none" or not any(photo_files):
+    if where == "none" or not any(image_files):
         return dataset
     pixel = len(dataset.bands) * np.dtype(dataset.dtype).itemsize
-    needed = _decoded_bytes(photo_files, pixel) + _decoded_bytes(mask_files, 1)
+    needed = _decoded_bytes(image_files, pixel) + _decoded_bytes(mask_files, 1)
     what = f"{len(indices):,} photos take {size_text(needed)} decoded"
     if where in MEMORY_SHARE:
         free = available_memory()
@@ -153,15 +153,15 @@ def _as_it_lies(dataset: Dataset, kinds: Sequence[_Kind], *, what: str) -> Datas
 class Cached(Derived):
     """A dataset in front of which a store stands: see ``cached``. Pictures are read-only."""
 
-    def __init__(self, dataset: Dataset, photos: _Store, masks: _Store | None = None) -> None:
+    def __init__(self, dataset: Dataset, images: _Store, masks: _Store | None = None) -> None:
         super().__init__(dataset)
-        self._photos = photos
+        self._images = images
         self._masks = masks
 
     def image(self, index: int) -> Pixels:
         if self.path(index) is None:
             return super().image(index)
-        return _kept(self._photos, index, super().image)
+        return _kept(self._images, index, super().image)
 
     def mask(self, index: int) -> Mask:
         if self._masks is None or self.mask_path(index) is None:
@@ -300,7 +300,7 @@ _Store = _Memory | _File
 
 
 class _Kind:
-    """A dataset's photos or its masks, all of them, so that every choice of photos shares a file."""
+    """A dataset's images or its masks, all of them, so that every choice of images shares a file."""
 
     def __init__(
         self, dataset: Dataset, path_of: Callable[[int], Path | None], *, channels: int, dtype: type[np.generic]

@@ -15,7 +15,7 @@ _BANDS_BEFORE = 1  # random numbers ahead of the rectangles: whole pixels, or ba
 class Cutout:
     """How much is cut out of a picture.
 
-    Rectangles fall anywhere, also across the edge, so that every pixel is cut with the same probability. Each photo
+    Rectangles fall anywhere, also across the edge, so that every pixel is cut with the same probability. Each image
     draws whether whole pixels are cut, or each band on its own: then a band must be painted from what is left of the
     others. Its number of rectangles is fixed, so that what they cover varies by a few per cent.
     """
@@ -26,7 +26,7 @@ class Cutout:
     """Least side of a rectangle, in pixels; sides are uniform from here to ``longest``."""
     longest: int = 16
     single_band_probability: float = 0.5
-    """Share of the photos whose bands are cut each on their own."""
+    """Share of the images whose bands are cut each on their own."""
 
     def rectangles(self, size: int) -> int:
         """How many are drawn on a picture of ``size`` x ``size`` for the expected share; at least one.

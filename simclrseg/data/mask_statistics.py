@@ -18,13 +18,13 @@ _ASPECTS = 0.9, 1.1  # bounds of the ratio between those of a photo and its mask
 
 
 def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> NDArray[np.int64]:
-    """Read the masks of some photos once.
+    """Read the masks of some images once.
 
     Returns:
-        (N, C) pixels by photo and class, ignored ones left out; a row of zeros where a mask cannot be read.
+        (N, C) pixels by image and class, ignored ones left out; a row of zeros where a mask cannot be read.
 
     Raises:
-        DataError: for a class id that no class has, or a mask that does not lie on its photo; it is named.
+        DataError: for a class id that no class has, or a mask that does not lie on its image; it is named.
     """
     classes = len(dataset.classes)
 
@@ -50,11 +50,11 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
     return np.array(map_in_threads(count, indices, threads=threads), np.int64).reshape(-1, classes)
 
 
-def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:
-    """Refuse a mask of another shape than its photo, (height, width, ...) each: squashing would hide it."""
+def check_aspects(key: str, image: Sequence[int], mask: Sequence[int]) -> None:
+    """Refuse a mask of another shape than its image, (height, width, ...) each: squashing would hide it."""
     low, high = _ASPECTS
-    if not low < photo[0] / photo[1] * mask[1] / mask[0] < high:
-        sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (photo, mask))
+    if not low < image[0] / image[1] * mask[1] / mask[0] < high:
+        sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (image, mask))
         raise DataError(
             f"{key}: photo and mask are {sizes} pixels, which do not lie on each other: is one of them turned?"
         )
@@ -63,11 +63,11 @@ def check_aspects(key: str, photo: Sequence[int], mask: Sequence[int]) -> None:
 def balancing_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:
     """A weight for each class by median frequency balancing (Eigen & Fergus 2015, §6.3.2).
 
-    A class's frequency is its share of the pixels of those photos in which it occurs; its weight is the median of all
+    A class's frequency is its share of the pixels of those images in which it occurs; its weight is the median of all
     frequencies divided by its own. A class that occurs nowhere has weight 1.
 
     Args:
-        counts: (N, C) pixels by photo and class.
+        counts: (N, C) pixels by image and class.
     """
     pixels = counts.sum(0)
     around = (counts.sum(1, keepdims=True) * (counts > 0)).sum(0)  # pixels of the photos in which it occurs

@@ -17,7 +17,7 @@ from simclrseg.errors import DataError, ImageError
 from simclrseg.system.threads import map_in_threads
 
 MOST = 10_000
-"""Photos that are looked at: more move no digit that matters."""
+"""Images that are looked at: more move no digit that matters."""
 _SMALLEST = 1e-3  # of a standard deviation: a band that is the same everywhere must not be blown up
 
 
@@ -67,10 +67,10 @@ def read_normalization(source: str) -> Normalization:
 def band_statistics(
     dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of photos at their own size; each counts the same, however large it is.
+    """Mean and std of images at their own size; each counts the same, however large it is.
 
     Args:
-        indices: the photos; of more than ``most`` a sample that depends on nothing but their number.
+        indices: the images; of more than ``most`` a sample that depends on nothing but their number.
 
     Returns:
         Means and standard deviations by band, of pixels divided by the full scale.
@@ -80,7 +80,7 @@ def band_statistics(
     """
 
     def moments(index: int) -> np.ndarray | None:
-        """(2, bands): means of the values and of their squares; None for a photo that cannot be read."""
+        """(2, bands): means of the values and of their squares; None for an image that cannot be read."""
         try:
             pixels = dataset.image(index).reshape(-1, len(dataset.bands)) / dataset.full_scale
         except ImageError:  # the loader names it

@@ -1,4 +1,4 @@
-"""Samples of a batch: two views or a cut view for pretraining, photo and mask for segmentation, plain photos."""
+"""Samples of a batch: two views or a cut view for pretraining, image and mask for segmentation, plain images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from simclrseg.data.augment import (
     PAIR_STRENGTHS,
     VIEW_COLUMNS,
     Strengths,
+    render_image,
     render_pair,
-    render_photo,
     render_view,
     sample_view,
 )
@@ -32,15 +32,15 @@ Fields = dict[str, tuple[tuple[int, ...], type[np.generic]]]
 
 
 class Samples:
-    """Chosen photos of a dataset, with a random change, by default none, as evaluation needs it.
+    """Chosen images of a dataset, with a random change, by default none, as evaluation needs it.
 
-    An unreadable photo is replaced by the next readable one, so that batch sizes never change; it is named once in the
-    log and counted in ``skipped``. The random numbers stay those of the photo that was asked for, so that the
+    An unreadable image is replaced by the next readable one, so that batch sizes never change; it is named once in the
+    log and counted in ``skipped``. The random numbers stay those of the image that was asked for, so that the
     replacement is not an exact copy of its own turn.
 
     Args:
-        dataset: where photos come from; its ``image`` may be called from several threads at once.
-        indices: the chosen photos, as indices in the dataset.
+        dataset: where images come from; its ``image`` may be called from several threads at once.
+        indices: the chosen images, as indices in the dataset.
         image_size: side S of the square samples, in pixels.
         strengths: of the augmentation.
         seed: of all random numbers.
@@ -81,7 +81,7 @@ class Samples:
 
     @property
     def skipped(self) -> list[str]:
-        """One line for each photo that could not be read so far: its name and the reason."""
+        """One line for each image that could not be read so far: its name and the reason."""
         with self._lock:
             return [self._unreadable[position] for position in sorted(self._unreadable)]
 
@@ -92,7 +92,7 @@ class Samples:
             self._fill_row(position, numbers[row], {name: array[row, ...] for name, array in out.items()})
 
     def _fill_row(self, position: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write the photo at ``position``, or the next one that can be read."""
+        """Write the image at ``position``, or the next one that can be read."""
         for step in range(len(self)):
             candidate = (position + step) % len(self)
             if candidate in self._unreadable:
@@ -114,7 +114,7 @@ class Samples:
         raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        """Write one photo of the dataset to the arrays of ``fields``, but for ``index``; an ImageError leaves it out.
+        """Write one image of the dataset to the arrays of ``fields``, but for ``index``; an ImageError leaves it out.
 
         Args:
             u: (columns,) random numbers in [0, 1).
@@ -123,7 +123,7 @@ class Samples:
 
 
 class TwoViews(Samples):
-    """Two augmented views of each photo: ``image`` (2, S, S, bands) and ``index``."""
+    """Two augmented views of each image: ``image`` (2, S, S, bands) and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
@@ -139,7 +139,7 @@ class TwoViews(Samples):
 
 
 class CutViews(Samples):
-    """One augmented view of each photo, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``."""
+    """One augmented view of each image, and where it is cut: ``image`` and ``cut`` (S, S, bands), and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], *, cutout: Cutout, **options: Any) -> None:
         super().__init__(dataset, indices, **options)
@@ -156,7 +156,7 @@ class CutViews(Samples):
 
 
 class MaskPairs(Samples):
-    """Photo and mask, squashed to a square and changed together: ``image``, ``mask`` (S, S) class ids and ``index``."""
+    """Image and mask, squashed to a square and changed together: ``image``, ``mask`` (S, S) class ids and ``index``."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
@@ -169,8 +169,8 @@ class MaskPairs(Samples):
         render_pair(image, mask, view, out["image"], out["mask"], self._colours)
 
 
-class Photos(Samples):
-    """Photos squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels."""
+class Images(Samples):
+    """Images squashed to a square: ``image`` (S, S, bands), ``index``, and ``label`` where the dataset has labels."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
         super().__init__(dataset, indices, **options)
@@ -179,7 +179,7 @@ class Photos(Samples):
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         view = sample_view(u.tolist(), GRID, GRID, self.strengths)
-        render_photo(self.dataset.image(index), view, out["image"], self._colours)
+        render_image(self.dataset.image(index), view, out["image"], self._colours)
         if self.dataset.labels is not None:
             out["label"][...] = self.dataset.labels[index]
 

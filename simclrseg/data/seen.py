@@ -1,7 +1,7 @@
-"""Which photos a network has learned from: a record small enough to travel in its weights file.
+"""Which images a network has learned from: a record small enough to travel in its weights file.
 
-A photo is known by a hash of its content. Of more than ``MOST`` photos the record holds the smallest hashes, which are
-a random sample: of other photos, only those with a hash below its largest can be judged (Cohen & Kaplan 2007, bottom-k
+An image is known by a hash of its content. Of more than ``MOST`` images the record holds the smallest hashes, which are
+a random sample: of other images, only those with a hash below its largest can be judged (Cohen & Kaplan 2007, bottom-k
 sketches), and their share that was seen is the share of all.
 """
 
@@ -22,7 +22,7 @@ _BYTES = 6  # of a hash: two of a million photos agree by chance with a probabil
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many photos were seen among those that the record can judge."""
+    """How many images were seen among those that the record can judge."""
 
     seen: int
     judged: int
@@ -45,14 +45,14 @@ def joined(first: str, second: str, *, most: int = MOST) -> str:
 
 
 def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
-    """How many photos with these hashes a record can judge, and how many of them it holds."""
+    """How many images with these hashes a record can judge, and how many of them it holds."""
     held = _hashes(text)
     judged = [one for one in hashes if len(held) < most or one <= held[-1]]
     return Overlap(len(set(held) & set(judged)) if held else 0, len(judged))
 
 
-def photo_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
-    """A hash of each photo's ``content``; a photo that cannot be read has none."""
+def image_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
+    """A hash of each image's ``content``; an image that cannot be read has none."""
 
     def hashed(index: int) -> bytes | None:
         try:

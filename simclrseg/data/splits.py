@@ -1,4 +1,4 @@
-"""Which photos train, validate and test: a function of their keys and one seed."""
+"""Which images train, validate and test: a function of their keys and one seed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Split:
     """Indices into a dataset, ascending.
 
     Attributes:
-        development: photos that are not test, before ``data_ratio`` or ``max_images`` took its share.
-        test_split: where the test photos come from; ``random`` also where an official list was asked for and is none.
+        development: images that are not test, before ``data_ratio`` or ``max_images`` took its share.
+        test_split: where the test images come from; ``random`` also where an official list was asked for and is none.
         fold: part and number of parts, of a cross-validation.
-        group_by: what kept photos together.
-        groups: how many groups it made of all photos, where that is known.
+        group_by: what kept images together.
+        groups: how many groups it made of all images, where that is known.
     """
 
     train: tuple[int, ...]
@@ -53,7 +53,7 @@ class Split:
 
     @property
     def line(self) -> str:
-        """Numbers of photos, and of groups where there are any, for the user."""
+        """Numbers of images, and of groups where there are any, for the user."""
         train, validation = len(self.train), len(self.validation)
         part = f"{self.data_ratio:g}" if self.max_images is None else f"--max-images {self.max_images}"
         some = f"{part}: {train + validation:,} of " if part != "1" or train + validation != self.development else ""
@@ -80,29 +80,29 @@ def make_split(
 ) -> Split:
     """Split a dataset.
 
-    Photos are put into the order of a hash of seed and key. A random test split is the first fifth; of the
-    development photos every tenth is for validation, unless a list says otherwise. ``data_ratio`` and ``max_images``
-    take the first part of that order, so that the photos of a smaller one are among those of a larger one.
+    Images are put into the order of a hash of seed and key. A random test split is the first fifth; of the
+    development images every tenth is for validation, unless a list says otherwise. ``data_ratio`` and ``max_images``
+    take the first part of that order, so that the images of a smaller one are among those of a larger one.
 
-    Grouped photos follow one another in that order, and every part is made of whole groups.
+    Grouped images follow one another in that order, and every part is made of whole groups.
 
     Args:
         official: published lists, as in ``Dataset.official``.
-        usable: photos that may be taken, such as those with a mask; None for all. Never moves a photo between
+        usable: images that may be taken, such as those with a mask; None for all. Never moves an image between
             test and development.
-        data_ratio: share of the development photos to use, above 0 and up to 1.
+        data_ratio: share of the development images to use, above 0 and up to 1.
         max_images: how many of them to use at most, instead of a share; where lists say which of them validate, both
             parts shrink alike.
-        strata: class of each photo, where parts should hold classes in proportion: the order then takes turns among
-            them, and the first development photo of each class is for training, but for folds. Groups come before
+        strata: class of each image, where parts should hold classes in proportion: the order then takes turns among
+            them, and the first development image of each class is for training, but for folds. Groups come before
             classes.
-        fold: (k, n) takes for validation the k-th of n parts of the development photos; the test photos stay as they
-            are, and lists of training and validation photos are put together.
-        for_training: False where photos are only scored: any part may be empty then.
-        group_by: a regular expression; photos in whose keys it finds the same groups, or text, stay together.
+        fold: (k, n) takes for validation the k-th of n parts of the development images; the test images stay as they
+            are, and lists of training and validation images are put together.
+        for_training: False where images are only scored: any part may be empty then.
+        group_by: a regular expression; images in whose keys it finds the same groups, or text, stay together.
 
     Raises:
-        DataError: if none are left to train or to validate with, or photos cannot be kept together.
+        DataError: if none are left to train or to validate with, or images cannot be kept together.
     """
     taken = set(range(len(keys)) if usable is None else usable)
     groups = _groups(keys, group_by)
@@ -166,12 +166,12 @@ def make_split(
 
 
 def hashed_order(keys: Sequence[str], seed: int) -> list[int]:
-    """All indices, in an order in which two photos stand alike whichever others there are."""
+    """All indices, in an order in which two images stand alike whichever others there are."""
     return sorted(range(len(keys)), key=lambda index: _rank(seed, keys[index]))
 
 
 def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
-    """A hash of what a score on the test photos depends on: keys, files, masks, border rule, chosen classes.
+    """A hash of what a score on the test images depends on: keys, files, masks, border rule, chosen classes.
 
     Two runs with the same hash were scored on the same pixels.
     """
@@ -189,18 +189,18 @@ def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
 
 
 def labelled_test_hash(dataset: Dataset, test: Sequence[int]) -> str:
-    """The same for classes: a hash of the test photos' keys and files, and of the names of their classes."""
+    """The same for classes: a hash of the test images' keys and files, and of the names of their classes."""
     labels = dataset.labels
     assert labels is not None  # the caller has seen them
     return _hash("", dataset, test, lambda index: dataset.label_names[labels[index]])
 
 
 def _hash(head: str, dataset: Dataset, test: Sequence[int], truth: Callable[[int], str]) -> str:
-    """A hash of a line for each photo: its key, its file and what is true of it."""
+    """A hash of a line for each image: its key, its file and what is true of it."""
 
     def line(index: int) -> str:
-        photo = dataset.path(index)
-        return f"{dataset.keys[index]}\t{_file_digest(photo) if photo is not None else ''}\t{truth(index)}\n"
+        image = dataset.path(index)
+        return f"{dataset.keys[index]}\t{_file_digest(image) if image is not None else ''}\t{truth(index)}\n"
 
     in_order = sorted(test, key=lambda index: dataset.keys[index])
     return hashlib.sha256(f"{head}{''.join(map_in_threads(line, in_order))}".encode()).hexdigest()
@@ -238,10 +238,10 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
 def stored_split(dataset: Dataset, path: Path) -> Split:
     """The split that a run recorded, whatever has come to the dataset since.
 
-    Training and validation photos that are gone are left out, with a warning.
+    Training and validation images that are gone are left out, with a warning.
 
     Raises:
-        DataError: if the record cannot be read, or test photos are gone.
+        DataError: if the record cannot be read, or test images are gone.
     """
     places = {key: index for index, key in enumerate(dataset.keys)}
     try:
@@ -282,7 +282,7 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
-    """The group of each photo; each is its own where there is no pattern."""
+    """The group of each image; each is its own where there is no pattern."""
     if pattern is None:
         return list(keys)
     found = [re.search(pattern, key) for key in keys]
@@ -305,7 +305,7 @@ def _choose_validation(
     *,
     grouped: bool,
 ) -> set[str]:
-    """The groups that validate where no list says so; ``some`` are the development photos in use, in their order."""
+    """The groups that validate where no list says so; ``some`` are the development images in use, in their order."""
     if strata is not None and fold is None:
         return {groups[index] for index in _tenth_of_each(some, strata)}
     by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
@@ -318,7 +318,7 @@ def _choose_validation(
 def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
     """The groups of one of some parts of about the same size: the largest first, each to the emptiest part.
 
-    Of single photos that is every ``parts``-th one.
+    Of single images that is every ``parts``-th one.
     """
     totals = [0] * parts
     chosen = set()
@@ -330,12 +330,12 @@ def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
     return chosen
 
 
-def _last_share(sizes: Mapping[str, int], photos: float) -> set[str]:
-    """The last groups that hold at least so many photos: a tenth of the groups may be a few photos only."""
+def _last_share(sizes: Mapping[str, int], images: float) -> set[str]:
+    """The last groups that hold at least so many images: a tenth of the groups may be a few images only."""
     chosen: set[str] = set()
     held = 0
     for group in reversed(list(sizes)):
-        if held >= photos:
+        if held >= images:
             break
         chosen.add(group)
         held += sizes[group]
@@ -355,9 +355,9 @@ def _check_groups(groups: Sequence[str], parts: Mapping[str, Iterable[int]]) -> 
 
 
 def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[int]:
-    """The same photos, so that the first part of them, however long, holds classes in proportion.
+    """The same images, so that the first part of them, however long, holds classes in proportion.
 
-    Photo r of the n of its class stands at (r + 1/2) / n.
+    Image r of the n of its class stands at (r + 1/2) / n.
     """
     sizes = Counter(strata[index] for index in order if index in taken)
     seen: Counter[int] = Counter()
@@ -370,7 +370,7 @@ def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[
 
 
 def _tenth_of_each(indices: Sequence[int], strata: Sequence[int]) -> list[int]:
-    """A tenth of each class, never its first photo; of small classes every second or third gives one.
+    """A tenth of each class, never its first image; of small classes every second or third gives one.
 
     What is chosen of a list is also chosen of a longer one that begins with it.
     """

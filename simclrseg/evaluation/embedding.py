@@ -36,12 +36,12 @@ Encoder = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Embedding:
-    """Photos as points.
+    """Images as points.
 
     Attributes:
         method: how features became points.
         silhouettes: of the classes in the features, in cosine distance; empty without classes.
-        table: a row a photo, with its points.
+        table: a row an image, with its points.
     """
 
     method: str
@@ -54,16 +54,16 @@ class Embedding:
         return {"method": self.method, "n": len(self.table), "silhouette": self.silhouettes or None}
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a photo."""
+        """A row an image."""
         return self.table
 
 
-def check(method: str, network: Any | None, photos: int) -> None:
+def check(method: str, network: Any | None, images: int) -> None:
     """Refuse, before anything is scored, what cannot be drawn.
 
     Args:
         network: None for an exported file.
-        photos: number of those to be scored; the unreadable ones among them are not known yet.
+        images: number of those to be scored; the unreadable ones among them are not known yet.
     """
     EMBEDDINGS[method]  # is imported here, if it is installed
     if network is None:
@@ -73,18 +73,18 @@ def check(method: str, network: Any | None, photos: int) -> None:
             option="embed",
             value=method,
         )
-    _check_number(method, photos)
+    _check_number(method, images)
 
 
-def _check_number(method: str, photos: int) -> None:
-    if photos < FEWEST:
+def _check_number(method: str, images: int) -> None:
+    if images < FEWEST:
         raise DataError(
-            f"--embed {method} needs {FEWEST} photos or more, and {photos} are scored", option="embed", value=method
+            f"--embed {method} needs {FEWEST} photos or more, and {images} are scored", option="embed", value=method
         )
 
 
 def embed(model: Evaluated, method: str, reader: Reader, *, root: Path, folder: Path) -> Embedding:
-    """Draw the photos that were scored, as ``draw`` does: before training, after pretraining and after fine-tuning."""
+    """Draw the images that were scored, as ``draw`` does: before training, after pretraining and after fine-tuning."""
     assert model.learner is not None  # it was checked
     network, config = model.learner.model, config_of_run(FinetuneConfig, model.path)
     encoders: dict[str, Encoder] = {"before pretraining": lambda: untrained(model.metadata, seed=config.run.seed)}
@@ -117,11 +117,11 @@ def draw(
     method: str,
     folder: Path,
 ) -> Embedding:
-    """Draw what encoders make of photos, side by side: ``embedding.png``, and ``embedding.csv``.
+    """Draw what encoders make of images, side by side: ``embedding.png``, and ``embedding.csv``.
 
     Args:
         encoders: by what they have learned.
-        indices: photos; of more than 5,000 some are taken, evenly.
+        indices: images; of more than 5,000 some are taken, evenly.
     """
     labels = dataset.labels
     if labels is not None:

@@ -1,4 +1,4 @@
-"""The photos that an export is checked on, and that int8 is calibrated on."""
+"""The images that an export is checked on, and that int8 is calibrated on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
 from simclrseg.evaluation.opened import images_of
 from simclrseg.metadata import ModelMetadata
-from simclrseg.scores.reading import readable_photos
+from simclrseg.scores.reading import readable_images
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ PHOTOS = 64
 
 
 @dataclass(frozen=True)
-class Photos:
+class CheckImages:
     """Pictures of one size, (H, W, bands) each.
 
     Attributes:
@@ -38,10 +38,10 @@ class Photos:
     calibration: list[np.ndarray] = field(default_factory=list)
 
 
-def photos_of_run(
+def images_of_run(
     run: runs.Run, size: tuple[int, int], *, masked: bool, calibrated: bool, needed_by: str | None
-) -> Photos:
-    """Test photos of a run to check on, and training photos to calibrate on.
+) -> CheckImages:
+    """Test images of a run to check on, and training images to calibrate on.
 
     Args:
         size: (height, width) to bring them to.
@@ -66,11 +66,11 @@ def photos_of_run(
         log.warning(
             f"{figure} not measured, the check runs on generated images: the run's own photos are not at hand ({error})"
         )
-        return Photos()
+        return CheckImages()
 
 
-def photos_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool) -> Photos:
-    """Photos of a dataset or folder, with their masks where these have the model's classes.
+def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool) -> CheckImages:
+    """Images of a dataset or folder, with their masks where these have the model's classes.
 
     Where some are for calibration they are every second one, so that the check sees others.
     """
@@ -105,12 +105,12 @@ def _read(
     *,
     masked: bool,
     parts: tuple[str, str],
-) -> Photos:
-    photos, masks = readable_photos(dataset, check, size)
-    calibration, _ = readable_photos(dataset, calibrate, size)
-    if not photos or (calibrate and not calibration):
+) -> CheckImages:
+    images, masks = readable_images(dataset, check, size)
+    calibration, _ = readable_images(dataset, calibrate, size)
+    if not images or (calibrate and not calibration):
         raise DataError(f"{dataset.name}: none of the photos could be read")
-    line = f"checked on {len(photos)} {parts[0]}photos of {dataset.name}"
+    line = f"checked on {len(images)} {parts[0]}photos of {dataset.name}"
     line += ", which have no masks" if masked and not masks else ""
     log.info(line + (f", calibrated on {len(calibration)} {parts[1]}photos" if calibration else ""))
-    return Photos(photos, masks, calibration)
+    return CheckImages(images, masks, calibration)

@@ -1,4 +1,4 @@
-"""Features of photos, for probes and for plots."""
+"""Features of images, for probes and for plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import load_backbone
-from simclrseg.scores.reading import read_photos
+from simclrseg.scores.reading import read_images
 from simclrseg.training.machine import Machine
 from simclrseg.weights.find import tell_loaded
 
@@ -42,7 +42,7 @@ def with_weights(metadata: ModelMetadata, file: Path, label: str, *, adapt: Sequ
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads photos in batches of the size that a network takes, and what encoders make of them."""
+    """Reads images in batches of the size that a network takes, and what encoders make of them."""
 
     metadata: ModelMetadata
     machine: Machine
@@ -51,9 +51,9 @@ class Reader:
     def read(
         self, dataset: Dataset, indices: Sequence[int], skipped: list[str]
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-        """Indices and photos (N, S, S, bands) of those that can be read; the others are named in ``skipped``."""
+        """Indices and images (N, S, S, bands) of those that can be read; the others are named in ``skipped``."""
         side, workers = self.metadata.image_size, self.machine.workers
-        return read_photos(
+        return read_images(
             dataset, indices, image_size=side, batch_size=self.batch_size, workers=workers, skipped=skipped
         )
 
@@ -61,20 +61,20 @@ class Reader:
     def _normalize(self) -> Normalize:
         return Normalize(self.metadata.mean, self.metadata.std, self.metadata.full_scale)
 
-    def pooled(self, backbone: nn.Module, photos: Tensor) -> Tensor:
+    def pooled(self, backbone: nn.Module, images: Tensor) -> Tensor:
         """(N, S, S, bands) as stored -> (N, D)."""
-        return pooled_features(backbone, self._normalize(photos.to(self.machine.device)))
+        return pooled_features(backbone, self._normalize(images.to(self.machine.device)))
 
     def features(self, backbone: nn.Module, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-        """Pooled features (N, D) float32, on the CPU, of the photos that can be read, and their indices."""
+        """Pooled features (N, D) float32, on the CPU, of the images that can be read, and their indices."""
         backbone = backbone.to(self.machine.device).eval()
         features: list[Tensor] = []
         kept: list[int] = []
         skipped: list[str] = []
         started, told = time.monotonic(), False
         with torch.inference_mode():
-            for read, photos in self.read(dataset, indices, skipped):
-                features.append(self.pooled(backbone, torch.from_numpy(photos)).float().cpu())
+            for read, images in self.read(dataset, indices, skipped):
+                features.append(self.pooled(backbone, torch.from_numpy(images)).float().cpu())
                 kept += read
                 spent = time.monotonic() - started
                 left = spent / len(kept) * (len(indices) - len(kept))

@@ -28,7 +28,7 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)  # at which the risk is told
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence and accuracy agree, over all photos or pixels that were scored."""
+    """How far confidence and accuracy agree, over all images or pixels that were scored."""
 
     confidences: Confidences
     unit: str
@@ -72,7 +72,7 @@ class Plan:
     """The findings beside the scores that were asked for, and can be had.
 
     Attributes:
-        others: datasets of another kind, and their photos.
+        others: datasets of another kind, and their images.
         draws: of Monte-Carlo dropout, for each model.
         method: to draw features by; None for no picture of them.
     """

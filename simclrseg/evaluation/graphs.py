@@ -78,7 +78,7 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
 
 
 def ratio_charts(report: Report) -> list[Chart]:
-    """The deciding metric over the share of the photos that was trained on, where there are several shares."""
+    """The deciding metric over the share of the images that was trained on, where there are several shares."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}  # by pretraining: share, value and its interval
     encoders = {model.facts.get("encoder") for model in report.models}
     for model in report.models:

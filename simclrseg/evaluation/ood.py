@@ -46,7 +46,7 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class Other(NamedTuple):
-    """Photos of another kind: what the user called them, their dataset, and those of it that are taken."""
+    """Images of another kind: what the user called them, their dataset, and those of it that are taken."""
 
     name: str
     dataset: Dataset
@@ -60,7 +60,7 @@ class OutOfDistribution:
     Attributes:
         detections: by dataset, as the user called it, level and score.
         draws: of Monte-Carlo dropout; 0 without.
-        picture: of the scores of photos.
+        picture: of the scores of images.
     """
 
     detections: dict[str, dict[Level, dict[str, Detection]]]
@@ -94,7 +94,7 @@ class OutOfDistribution:
 
 
 def open_others(names: Sequence[str]) -> list[Other]:
-    """The datasets of ``--ood`` and their photos: those of a published test list, else all; 10,000 at most."""
+    """The datasets of ``--ood`` and their images: those of a published test list, else all; 10,000 at most."""
     found = []
     for name in dict.fromkeys(names):
         dataset = open_dataset(name, DatasetOptions(masks=False))
@@ -111,7 +111,7 @@ def check(
     """Refuse what cannot be told, before anything is scored, and say how many draws of dropout there will be.
 
     Args:
-        dataset: the model's own photos.
+        dataset: the model's own images.
         network: None for an exported file.
         samples: draws that were asked for; None for as many as are usual, where the model allows any.
     """
@@ -144,7 +144,7 @@ def check(
 
 
 def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
-    """Identities of photos, whatever their folder is called by: their files, or keys where they have no file."""
+    """Identities of images, whatever their folder is called by: their files, or keys where they have no file."""
     resolved = cache(Path.resolve)  # of folders, which are few
     paths = ((index, dataset.path(index)) for index in indices)
     return {
@@ -156,7 +156,7 @@ def _identities(dataset: Dataset, indices: Iterable[int]) -> set[object]:
 def measure(
     model: Evaluated, others: Sequence[Other], reader: Reader, *, draws: int, folder: Path
 ) -> OutOfDistribution:
-    """Score the model's own photos and the others', and write ``ood.csv`` and ``ood.png``."""
+    """Score the model's own images and the others', and write ``ood.csv`` and ``ood.png``."""
     scorer = _scorer(model, reader.machine.device, draws=draws)
     torch.manual_seed(0)  # dropout draws from it
     own = _score(scorer, model.dataset, model.indices, reader)
@@ -180,7 +180,7 @@ def measure(
 
 
 def _scorer(model: Evaluated, device: torch.device, *, draws: int) -> Scorer:
-    """The model as a function of photos that says how strange they are; a file gives probabilities only."""
+    """The model as a function of images that says how strange they are; a file gives probabilities only."""
     if model.learner is None:
         binary = model.metadata.threshold is not None
         return lambda images: _of_probabilities(pair_probabilities(model.predict(images), binary=binary))
@@ -203,16 +203,16 @@ def _scorer(model: Evaluated, device: torch.device, *, draws: int) -> Scorer:
 def _score(
     scorer: Scorer, dataset: Dataset, indices: Sequence[int], reader: Reader
 ) -> dict[tuple[Level, str], np.ndarray]:
-    """Scores of photos (n,), and of some pixels of each (n, PIXELS) where pixels have scores, by level and name.
+    """Scores of images (n,), and of some pixels of each (n, PIXELS) where pixels have scores, by level and name.
 
-    A photo's score is the mean over its pixels.
+    An image's score is the mean over its pixels.
     """
     collected: dict[tuple[Level, str], list[np.ndarray]] = {}
     skipped: list[str] = []
     pixels = reader.metadata.image_size**2
     places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every photo
-    for _, photos in reader.read(dataset, indices, skipped):
-        for score, values in scorer(photos).items():
+    for _, images in reader.read(dataset, indices, skipped):
+        for score, values in scorer(images).items():
             flat = values.reshape(len(values), -1)
             collected.setdefault(("image", score), []).append(flat.mean(axis=1))
             if values.ndim > 1:

@@ -16,7 +16,7 @@ from simclrseg.charts.html import Html, element
 from simclrseg.scores.wording import written
 
 PICTURE_BYTES = 30_000
-"""Most that one embedded photo takes, before base64 adds a third."""
+"""Most that one embedded image takes, before base64 adds a third."""
 CHART_BYTES = 150_000
 """The same of a chart that is embedded as a picture."""
 _QUALITIES = (80, 60, 40, 20, 5, 1)

@@ -131,7 +131,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
             option=given[0],
             path=found.path,
         )
-    dataset, split = photos_to_probe(found, config.data.dataset)
+    dataset, split = images_to_probe(found, config.data.dataset)
     check_bands(dataset, metadata, remedy="name others with --dataset")
     if config.data.split != "test":
         raise UsageError(
@@ -167,8 +167,8 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     return {**result, "report": str(folder)}
 
 
-def photos_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:
-    """Labelled photos and their split: of ``--dataset``, else those that were pretrained on.
+def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:
+    """Labelled images and their split: of ``--dataset``, else those that were pretrained on.
 
     A set without labels is taken too, without a split: there are figures that need none.
     """
@@ -208,7 +208,7 @@ def probe(
     scored: Sequence[int],
     folder: Path,
 ) -> dict[str, Estimate]:
-    """The figures, those by labels first; ``per_image.csv`` has what was said of each photo."""
+    """The figures, those by labels first; ``per_image.csv`` has what was said of each image."""
     features, kept = reader.features(backbone, dataset, scored)
     metrics: dict[str, Estimate] = {}
     if split is not None:
@@ -244,15 +244,15 @@ def probe(
 
 @torch.inference_mode()
 def _alignment(found: Backbone, backbone: nn.Module, reader: Reader, dataset: Dataset, indices: Sequence[int]) -> float:
-    """Alignment of two views of each photo by the pretraining's augmentation; of a file alone by the usual one."""
+    """Alignment of two views of each image by the pretraining's augmentation; of a file alone by the usual one."""
     data = found.data or PretrainData(dataset=["shapes"])
     strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
     samples = TwoViews(dataset, indices, image_size=found.metadata.image_size, strengths=strengths, seed=0)
     threads = reader.machine.workers
     batches = Loader(samples, batch_size=reader.batch_size, shuffle=False, drop_last=False, threads=threads)
-    total, photos = 0.0, 0
+    total, images = 0.0, 0
     for batch in batches.epoch(0):
         first, second = (reader.pooled(backbone, batch["image"][:, view]) for view in (0, 1))
         total += float(alignment(first, second)) * len(first)
-        photos += len(first)
-    return total / photos
+        images += len(first)
+    return total / images

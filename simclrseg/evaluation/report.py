@@ -38,10 +38,10 @@ Part = tuple[str, str, Html]
 def write_report(report: Report) -> None:
     """Write ``report.html`` and the pictures in ``worst/`` into the folder of the report."""
     first = report.ranked[0]
-    photos = f"{len(first.indices):,} {'photo' if len(first.indices) == 1 else 'photos'}"
+    images = f"{len(first.indices):,} {'photo' if len(first.indices) == 1 else 'photos'}"
     several = len(report.models) > 1
     title = f"Evaluation of {len(report.models)} models" if several else f"Evaluation of {first.name}"
-    summary = f"{first.task.capitalize()}, scored on {photos} of {first.dataset.name}, {first.split} split."
+    summary = f"{first.task.capitalize()}, scored on {images} of {first.dataset.name}, {first.split} split."
     parts = [_comparison(report)] if several else []
     for number, model in enumerate(report.ranked, start=1):
         folder = report.folder / "worst" / (f"model-{number}" if several else "")

@@ -1,4 +1,4 @@
-"""Which models are scored, on which photos, whether they can be compared, and the folder for what is found."""
+"""Which models are scored, on which images, whether they can be compared, and the folder for what is found."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ AT_ONCE = 32  # images, at most, where nobody names a number
 
 @dataclass(frozen=True)
 class Scored:
-    """A model, and the photos that it is scored on.
+    """A model, and the images that it is scored on.
 
     Attributes:
         kind: ``run`` or ``model``, a file.
         learner: its network; None for a file.
         target: what it was trained for, with the images.
-        indices: photos of the part that was asked for.
-        test_hash: of these photos and what is true of them.
+        indices: images of the part that was asked for.
+        test_hash: of these images and what is true of them.
         batch_size: images per forward pass.
     """
 
@@ -64,10 +64,10 @@ class Scored:
 
 
 def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Scored]:
-    """The models that were named, or the newest run; with their own photos or those of ``--dataset``.
+    """The models that were named, or the newest run; with their own images or those of ``--dataset``.
 
     Raises:
-        SimclrsegError: if there is no such model, its photos are not at hand or do not fit, or several models cannot be
+        SimclrsegError: if there is no such model, its images are not at hand or do not fit, or several models cannot be
             compared.
     """
     names: Sequence[str | None] = config.data.models or [None]
@@ -165,7 +165,7 @@ def _check_same_images(scored: Sequence[Scored]) -> None:
 
 
 def _other_images(first: Scored, second: Scored) -> str:
-    """Why two models have other photos."""
+    """Why two models have other images."""
     reasons = [
         {
             "dataset": one.target.dataset.name,

@@ -1,6 +1,6 @@
-"""Networks as exported files hold them: photos as they are stored go in, and are normalised inside the graph.
+"""Networks as exported files hold them: images as they are stored go in, and are normalised inside the graph.
 
-Shapes: N photos of H x W pixels, any of them; C classes.
+Shapes: N images of H x W pixels, any of them; C classes.
 
     image        (N, H, W, bands)  uint8, or uint16 where the full scale is above 255
 
@@ -107,9 +107,9 @@ class Deploy(Deployed):
 class DeployClassifier(Deployed):
     """A network that classifies: normalised (N, bands, H, W) -> logits (N, C).
 
-    Photos are to be brought to the training size first, as in training: the network averages over the picture whatever
+    Images are to be brought to the training size first, as in training: the network averages over the picture whatever
     its size, but knows its objects at that size. A vision transformer, and a network whose padding follows from the
-    size, takes that size only, and the graph brings photos to it.
+    size, takes that size only, and the graph brings images to it.
     """
 
     OUTPUTS = ("probability", "label")

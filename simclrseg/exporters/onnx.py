@@ -44,7 +44,7 @@ def export_onnx(
     metadata: ModelMetadata,
     *,
     precision: str = "fp32",
-    photos: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] = (),
     truths: Sequence[np.ndarray] = (),
     calibration: Sequence[np.ndarray] = (),
     tolerance: float = 0.005,
@@ -57,8 +57,8 @@ def export_onnx(
 
     Args:
         model: (N, bands, H, W) -> logits (N, 1, H, W) where the metadata has a threshold, else (N, C, H, W).
-        precision: what the file computes with, of PRECISIONS; photos go in as they are for all of them.
-        photos: real pictures (H, W, bands) to check the file on, besides generated ones; squashed to the training size.
+        precision: what the file computes with, of PRECISIONS; images go in as they are for all of them.
+        images: real pictures (H, W, bands) to check the file on, besides generated ones; squashed to the training size.
         truths: their masks (H, W), or none.
         calibration: pictures that are not among ``photos``, for a precision that needs them.
         tolerance: by how much the IoU may change where the precision is not that of the network.
@@ -85,7 +85,7 @@ def export_onnx(
         with quietly():
             target.convert(temporary, [batch for batch, _ in in_batches(calibration, shapes[0])])
         file = _answer_of_file(temporary, network.OUTPUTS)
-        agreement = compare(answer_of(network), file, metadata, shapes, photos, truths)
+        agreement = compare(answer_of(network), file, metadata, shapes, images, truths)
         if target.exact:
             check_exact(agreement)
         else:

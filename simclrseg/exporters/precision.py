@@ -27,9 +27,9 @@ class Precision:
     """A way to make of a float32 file one of another precision.
 
     Attributes:
-        convert: rewrites the file in its place; calibration is batches of photos (N, H, W, bands) as the file takes.
+        convert: rewrites the file in its place; calibration is batches of images (N, H, W, bands) as the file takes.
         exact: whether the file must say the same as the network, rather than about the same.
-        calibrated: whether it needs calibration photos.
+        calibrated: whether it needs calibration images.
     """
 
     convert: Callable[[Path, Sequence[np.ndarray]], None]
@@ -38,7 +38,7 @@ class Precision:
 
 
 def _to_fp16(path: Path, calibration: Sequence[np.ndarray]) -> None:
-    """Weights and arithmetic in float16; the photo is normalised in float32, for 65535 is infinite in float16."""
+    """Weights and arithmetic in float16; the image is normalised in float32, for 65535 is infinite in float16."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path))  # types, by which the converter finds what to convert
     half = convert_float_to_float16(
         model,
@@ -82,7 +82,7 @@ def _drop_round_trips(graph: onnx.GraphProto) -> None:
 
 
 def _to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
-    """Static quantization: weights by channel, activations by the range that they had on the calibration photos.
+    """Static quantization: weights by channel, activations by the range that they had on the calibration images.
 
     Weights take 7 bits: on CPUs without VNNI two products of 8 bits overflow the 16 bits that they are added in.
     """
@@ -114,7 +114,7 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc,unused-ignore]
 
 
 def _preprocessing(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes between the photo and the first layer with weights to multiply."""
+    """Nodes between the image and the first layer with weights to multiply."""
     nodes, reached = [], {"image"}
     for node in graph.node:  # in the order of computation
         if node.op_type not in (*WEIGHTED, "Shape") and reached & set(node.input):

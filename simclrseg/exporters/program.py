@@ -31,7 +31,7 @@ def export_program(
     path: Path,
     metadata: ModelMetadata,
     *,
-    photos: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] = (),
     truths: Sequence[np.ndarray] = (),
     fixed_shape: tuple[int, int, int] | None = None,
 ) -> Agreement:
@@ -65,7 +65,7 @@ def export_program(
         _save(program, temporary, metadata, shape)
         with quietly():
             loaded = torch.export.load(temporary).module()
-        agreement = compare(answer_of(network), answer_of(loaded), metadata, shapes, photos, truths)
+        agreement = compare(answer_of(network), answer_of(loaded), metadata, shapes, images, truths)
         check_exact(agreement)
         _save(program, temporary, metadata.model_copy(update={"checks": agreement.facts()}), shape)
     return agreement

@@ -30,12 +30,12 @@ class Agreement:
     Attributes:
         mask: share of the pixels with the same mask value; of a classifier, share of the pictures with the same label.
         probability: greatest difference of two probabilities; infinite where one is no number.
-        pictures: number of pictures compared, generated ones and photos.
-        change: by how much the IoU (of several classes: its mean) on the photos differs, at most; None without photos.
+        pictures: number of pictures compared, generated ones and real images.
+        change: by how much the IoU (of several classes: its mean) on the images differs, at most; None without images.
             Without true masks it is 1 - IoU of the two answers with each other. As 1 - IoU obeys the triangle
             inequality (Lipkus 1999), the IoU with any true mask differs by no more. Of a classifier it is the share of
-            the photos whose label differs, which bounds the change of its accuracy likewise.
-        photos: number of photos among the pictures.
+            the images whose label differs, which bounds the change of its accuracy likewise.
+        images: number of images among the pictures.
         against: what the IoU was measured against: ``masks``, or ``network`` where there are no masks.
         labels: whether labels of pictures were compared, not masks.
     """
@@ -44,30 +44,30 @@ class Agreement:
     probability: float
     pictures: int
     change: float | None = None
-    photos: int = 0
+    images: int = 0
     against: str = "masks"
     labels: bool = False
 
     def __str__(self) -> str:
         if self.labels:
             agree = f"labels agree on {self.mask:.1%} of {self.pictures} pictures"
-            photos = f"other labels for {self.change:.1%} of {self.photos} photos" if self.photos else "without photos"
+            images = f"other labels for {self.change:.1%} of {self.images} photos" if self.images else "without photos"
         else:
             agree = f"masks agree on {self.mask:.3%} of the pixels of {self.pictures} pictures"
             if self.change is None:
-                photos = "IoU not measured, for there are no photos"
+                images = "IoU not measured, for there are no photos"
             elif self.against == "network":
-                photos = f"IoU changes by at most {self.change:.4f} on {self.photos} photos (they have no masks)"
+                images = f"IoU changes by at most {self.change:.4f} on {self.images} photos (they have no masks)"
             else:
-                photos = f"IoU changes by {self.change:.4f} on {self.photos} photos"
-        return f"{agree}, probabilities to {self.probability:.1e}; {photos}"
+                images = f"IoU changes by {self.change:.4f} on {self.images} photos"
+        return f"{agree}, probabilities to {self.probability:.1e}; {images}"
 
     def facts(self) -> dict[str, float | int | str]:
         """The result of the check, for the file's metadata."""
         agreement, change = ("label_agreement", "labels_changed") if self.labels else ("mask_agreement", "iou_change")
         facts: dict[str, float | int | str] = {agreement: self.mask, "probability_difference": self.probability}
         if self.change is not None:
-            facts |= {change: self.change, "photos": self.photos}
+            facts |= {change: self.change, "photos": self.images}
             facts |= {} if self.labels else {"iou_against": self.against}
         return facts
 
@@ -88,15 +88,15 @@ def compare(
     file: Answer,
     metadata: ModelMetadata,
     batches: Sequence[tuple[int, int, int]],
-    photos: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] = (),
     truths: Sequence[np.ndarray] = (),
 ) -> Agreement:
-    """Put generated pictures and photos through both.
+    """Put generated pictures and images through both.
 
     Args:
-        batches: (N, H, W) of the generated pictures; the photos take the first of them, and are squashed to its size.
-        photos: (H, W, bands) each.
-        truths: for each photo its mask (H, W), 255 where it does not count; or none at all.
+        batches: (N, H, W) of the generated pictures; the images take the first of them, and are squashed to its size.
+        images: (H, W, bands) each.
+        truths: for each image its mask (H, W), 255 where it does not count; or none at all.
     """
     same = pixels = changed = 0
     labels = False  # a class for a whole picture
@@ -122,7 +122,7 @@ def compare(
     for batch in generated(batches, metadata):
         both(batch, len(batch))
     done = 0
-    for batch, count in in_batches(photos, batches[0]):
+    for batch, count in in_batches(images, batches[0]):
         answers = both(batch, count)
         masks = answers[0]
         if labels:
@@ -134,14 +134,14 @@ def compare(
             matrices[place] += confusion_matrix(ids, masks, classes)
         done += count
     change = None
-    if photos:
-        change = changed / len(photos) if labels else abs(_iou(matrices[0]) - _iou(matrices[1]))
+    if images:
+        change = changed / len(images) if labels else abs(_iou(matrices[0]) - _iou(matrices[1]))
     return Agreement(
         mask=same / pixels,
         probability=difference,
-        pictures=sum(batch[0] for batch in batches) + len(photos),
+        pictures=sum(batch[0] for batch in batches) + len(images),
         change=change,
-        photos=len(photos),
+        images=len(images),
         against="masks" if truths and not labels else "network",
         labels=labels,
     )
@@ -173,16 +173,16 @@ def check_rounded(agreement: Agreement, tolerance: float) -> None:
         )
 
 
-def in_batches(photos: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, int]]:
-    """Photos as arrays of one shape (N, H, W), squashed, and how many each holds; the last repeats its last photo."""
+def in_batches(images: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, int]]:
+    """Images as arrays of one shape (N, H, W), squashed, and how many each holds; the last repeats its last image."""
     count, height, width = shape
-    for first in range(0, len(photos), count):
-        some = [resize_image(photo, (height, width)) for photo in photos[first : first + count]]
+    for first in range(0, len(images), count):
+        some = [resize_image(image, (height, width)) for image in images[first : first + count]]
         yield np.stack([*some, *[some[-1]] * (count - len(some))]), len(some)
 
 
 def generated(batches: Sequence[tuple[int, int, int]], metadata: ModelMetadata) -> Iterator[np.ndarray]:
-    """Pictures to compare on where there are no photos: (N, H, W, bands) uint8 or uint16 for each (N, H, W)."""
+    """Pictures to compare on where there are no images: (N, H, W, bands) uint8 or uint16 for each (N, H, W)."""
     generator = np.random.default_rng(0)
     for count, height, width in batches:
         # large spots of colour rather than noise, which all networks see as the same grey

@@ -14,7 +14,7 @@ _OPACITY = 0.5
 
 
 def overlay(
-    photo: NDArray[np.uint8], mask: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]]
 ) -> NDArray[np.uint8]:
     """Blend class colours over a photo (H, W, 3); class 0 stays bare and ignored pixels are white.
 
@@ -24,5 +24,5 @@ def overlay(
     """
     table = np.full((256, 3), IGNORED, np.uint8)
     table[: len(colours)] = colours
-    blended = cv2.addWeighted(photo, 1 - _OPACITY, table[mask], _OPACITY, 0)
-    return np.where((mask == 0)[:, :, None], photo, blended)
+    blended = cv2.addWeighted(image, 1 - _OPACITY, table[mask], _OPACITY, 0)
+    return np.where((mask == 0)[:, :, None], image, blended)

@@ -139,7 +139,7 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
 def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
     """Count the bands of a TIFF that is no photo, and the bits of each; None for photos."""
     with _opened(source) as (stream, _):
-        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).photo:
+        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo:
             return None
         return header.bands, header.bits
 
@@ -171,7 +171,7 @@ def read_mask(source: str | Path | bytes) -> Mask:
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:
     """(height, width) of a picture as ``read_image`` would return it, from the header alone."""
     with _opened(source) as (stream, name):
-        if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).photo:
+        if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).is_photo:
             return header.height, header.width
         picture = _open_picture(stream, name)
         width, height = picture.size
@@ -292,7 +292,7 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
     stream.seek(0)
     prefix = stream.read(64)
-    if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).photo:
+    if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).is_photo:
         raise Refused(f"a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue")
     for kind in _FORMATS:
         factory, accept = Image.OPEN[kind]

@@ -36,7 +36,7 @@ class TiffHeader:
     width: int
     bands: int
     bits: int  # of a sample
-    photo: bool  # the samples are colours that viewers know, and transparency where the file says so
+    is_photo: bool  # the samples are colours that viewers know, and transparency where the file says so
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
@@ -129,8 +129,8 @@ def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
 def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     bands = tags.get(_BANDS, 1)
     transparent = bool(_ALPHA & set(tags.get(_EXTRA, ())))
-    photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent
-    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), photo)
+    is_photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent
+    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), is_photo)
 
 
 def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:

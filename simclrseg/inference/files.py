@@ -1,4 +1,4 @@
-"""Which photo gives which files: found, planned and refused before anything is written. Never imports torch."""
+"""Which image gives which files: found, planned and refused before anything is written. Never imports torch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo to predict."""
+class InputImage:
+    """An image to predict."""
 
     source: Path | None  # None for stdin
     relative: Path  # below the folder that was given: the outputs repeat it
@@ -38,33 +38,33 @@ class Photo:
 
 @dataclass(frozen=True)
 class Job:
-    """A photo and the files to write for it."""
+    """An image and the files to write for it."""
 
-    photo: Photo
+    image: InputImage
     targets: Mapping[str, Path | None]  # by output, without files that are there and stay; None stands for stdout
 
 
-def find_photos(inputs: Sequence[str], output: str | None = None) -> list[Photo]:
-    """Find each photo once: files, folders and what is below, patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
+def find_images(inputs: Sequence[str], output: str | None = None) -> list[InputImage]:
+    """Find each image once: files, folders and what is below, patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
 
     Args:
-        output: where results will go; photos are not looked for there.
+        output: where results will go; images are not looked for there.
 
     Raises:
-        DataError: if an input is missing, or a folder or pattern gives no photo.
-        UsageError: if the output is the folder of the photos.
+        DataError: if an input is missing, or a folder or pattern gives no image.
+        UsageError: if the output is the folder of the images.
     """
     if not inputs:
         raise UsageError("no photo to predict", "name a file or a folder", option="inputs")
-    photos: dict[Path | None, Photo] = {}
+    images: dict[Path | None, InputImage] = {}
     for given in inputs:
-        for photo in _photos(given, None if output in (None, STREAM) else Path(str(output))):
-            photos.setdefault(None if photo.source is None else _real(photo.source), photo)
-    return list(photos.values())
+        for image in _images(given, None if output in (None, STREAM) else Path(str(output))):
+            images.setdefault(None if image.source is None else _real(image.source), image)
+    return list(images.values())
 
 
 def plan_outputs(
-    photos: Sequence[Photo],
+    images: Sequence[InputImage],
     endings: Mapping[str, str],
     output: str | None = None,
     *,
@@ -72,33 +72,33 @@ def plan_outputs(
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> list[Job]:
-    """Pair every photo with the files to write; the folders need not exist yet.
+    """Pair every image with the files to write; the folders need not exist yet.
 
-    One photo, one output and ``-o mask.png`` give that file; ``-o -``, and a photo from stdin without ``-o``, give
+    One image, one output and ``-o mask.png`` give that file; ``-o -``, and an image from stdin without ``-o``, give
     stdout. Any other ``-o`` is a folder: one output goes to ``<folder>/<stem>.png``, several to
-    ``<folder>/<stem>.<output>.png``, and the tree below a folder of photos is mirrored in it. Without ``-o`` the files
-    are ``<stem>.<output>.png`` beside the photo.
+    ``<folder>/<stem>.<output>.png``, and the tree below a folder of images is mirrored in it. Without ``-o`` the files
+    are ``<stem>.<output>.png`` beside the image.
 
     Args:
         endings: of each output's file, such as ``{"mask": ".png"}``.
-        one: whether a single photo was named, not a folder of one.
+        one: whether a single image was named, not a folder of one.
         overwrite: files that exist may be replaced; inputs never are.
         skip_existing: leave files that exist as they are and write the others.
 
     Raises:
-        UsageError: if the output has not the form the inputs need, a file exists, two photos would share one, or a
-            file would replace a photo.
+        UsageError: if the output has not the form the inputs need, a file exists, two images would share one, or a
+            file would replace an image.
     """
-    single = one and len(photos) == 1
-    if output == STREAM or (output is None and [photo.source for photo in photos] == [None]):
+    single = one and len(images) == 1
+    if output == STREAM or (output is None and [image.source for image in images] == [None]):
         if not single or len(endings) > 1:
             raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
-        return [Job(photos[0], dict.fromkeys(endings))]
+        return [Job(images[0], dict.fromkeys(endings))]
     if output is None:
-        beside = [(photo, photo.source) for photo in photos if photo.source is not None]
-        if len(beside) < len(photos):
+        beside = [(image, image.source) for image in images if image.source is not None]
+        if len(beside) < len(images):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
-        jobs = [Job(photo, _names(file, endings, several=True)) for photo, file in beside]
+        jobs = [Job(image, _names(file, endings, several=True)) for image, file in beside]
     elif _names_a_file(output):
         if not single or len(endings) > 1:
             what = "several outputs" if single else "several inputs or a folder"
@@ -107,15 +107,15 @@ def plan_outputs(
         if Path(output).suffix.lower() != ending:
             remedy = f"name it {Path(output).with_suffix(ending)}"
             raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
-        jobs = [Job(photos[0], {kind: Path(output)})]
+        jobs = [Job(images[0], {kind: Path(output)})]
     else:
         several = len(endings) > 1
-        jobs = [Job(photo, _names(Path(output) / photo.relative, endings, several=several)) for photo in photos]
+        jobs = [Job(image, _names(Path(output) / image.relative, endings, several=several)) for image in images]
     _refuse_clashes(jobs)
     return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
 
 
-def names_one_photo(inputs: Sequence[str]) -> bool:
+def names_one_image(inputs: Sequence[str]) -> bool:
     """Tell whether the user named a single file, so that the output may be one too."""
     return len(inputs) == 1 and (inputs[0] == STREAM or (os.path.lexists(inputs[0]) and not Path(inputs[0]).is_dir()))
 
@@ -128,10 +128,10 @@ def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str
     return names
 
 
-def _photos(given: str, output: Path | None) -> Iterator[Photo]:
+def _images(given: str, output: Path | None) -> Iterator[InputImage]:
     path = Path(given)
     if given == STREAM:
-        yield Photo(None, Path("stdin"))
+        yield InputImage(None, Path("stdin"))
     elif path.is_dir():
         if output is not None and _real(output) == _real(path):
             reason = f"-o {output} is the folder of the photos itself"
@@ -139,15 +139,15 @@ def _photos(given: str, output: Path | None) -> Iterator[Photo]:
         found = _without_earlier(path, list_images(path), output)
         if not found:
             raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from (Photo(photo, photo.relative_to(path)) for photo in found)
+        yield from (InputImage(image, image.relative_to(path)) for image in found)
     elif path.exists() or path.is_symlink():  # of a link to nothing it is told as of any bad file
-        yield Photo(path, Path(path.name))
+        yield InputImage(path, Path(path.name))
     elif glob.has_magic(given):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
         found = _without_earlier(base, _matching(base, path), output)
         if not found:
             raise DataError(f"{given}: no photo has such a name")
-        yield from (Photo(photo, photo.relative_to(base)) for photo in found)
+        yield from (InputImage(image, image.relative_to(base)) for image in found)
     else:
         raise DataError(f"{given}: no such file or folder")
 
@@ -174,15 +174,15 @@ def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iter
 
 
 def _without_earlier(where: Path, pictures: Collection[Path], output: Path | None) -> list[Path]:
-    """The photos among pictures, without what an earlier call wrote."""
-    photos = [
+    """The images among pictures, without what an earlier call wrote."""
+    images = [
         picture
         for picture in pictures
         if not _EARLIER.fullmatch(picture.name) and (output is None or not _real(picture).is_relative_to(_real(output)))
     ]
-    if len(photos) < len(pictures):
-        log.info("%s: %d results of an earlier call are not taken for photos", where, len(pictures) - len(photos))
-    return photos
+    if len(images) < len(pictures):
+        log.info("%s: %d results of an earlier call are not taken for photos", where, len(pictures) - len(images))
+    return images
 
 
 def _real(path: Path) -> Path:
@@ -197,21 +197,21 @@ def _names_a_file(output: str) -> bool:
     return not is_folder and Path(output).suffix.lower() in suffixes
 
 
-def _targets(jobs: Iterable[Job]) -> Iterator[tuple[Photo, Path]]:
-    return ((job.photo, target) for job in jobs for target in job.targets.values() if target is not None)
+def _targets(jobs: Iterable[Job]) -> Iterator[tuple[InputImage, Path]]:
+    return ((job.image, target) for job in jobs for target in job.targets.values() if target is not None)
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    inputs = {_real(job.photo.source) for job in jobs if job.photo.source is not None}
-    writer: dict[str, Photo] = {}
-    for photo, target in _targets(jobs):
+    inputs = {_real(job.image.source) for job in jobs if job.image.source is not None}
+    writer: dict[str, InputImage] = {}
+    for image, target in _targets(jobs):
         if _real(target) in inputs:
             raise UsageError(f"{target} is itself an input", "name another output", option="output", path=target)
         name = str(_real(target))
         # the file systems of macOS and Windows see no difference between upper and lower case
-        other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, photo)
-        if other is not photo:
-            reason = f"{other} and {photo} would both be written to {target}"
+        other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, image)
+        if other is not image:
+            reason = f"{other} and {image} would both be written to {target}"
             raise UsageError(reason, "rename one, or give them different outputs", option="output", path=target)
         if target.is_dir():
             raise UsageError(f"{target} is a folder", "name another output", option="output", path=target)
@@ -230,7 +230,7 @@ def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list
         )
     there = set(existing)
     return [
-        Job(job.photo, {kind: target for kind, target in job.targets.items() if target not in there}) for job in jobs
+        Job(job.image, {kind: target for kind, target in job.targets.items() if target not in there}) for job in jobs
     ]
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from simclrseg.errors import UsageError
 from simclrseg.images.colours import overlay
-from simclrseg.inference.files import Photo
+from simclrseg.inference.files import InputImage
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import Predictor
@@ -96,7 +96,7 @@ class LoadedModel:
     def _pixels(self, predictor: Predictor, image: Any) -> np.ndarray:
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return predictor.read(Photo(path, Path(path.name))).pixels
+            return predictor.read(InputImage(path, Path(path.name))).pixels
         if not isinstance(image, np.ndarray):
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         bands, dtype = self.metadata.in_channels, self._model.dtype

@@ -1,4 +1,4 @@
-"""Many photos at once: while some are computed, others are read and written. Never imports torch."""
+"""Many images at once: while some are computed, others are read and written. Never imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIXELS_IN_FLIGHT = 1 << 28
-"""Pixels of all photos in work together, unless one alone has more."""
+"""Pixels of all images in work together, unless one alone has more."""
 
 
 def run_all(
@@ -23,10 +23,10 @@ def run_all(
     """Do the work of every batch on a pool of threads, in any order.
 
     Each thread reads, computes and writes its own batch: decoders, encoders and ONNX Runtime all release Python's
-    lock, so reading and writing fill the time that computing leaves. Large photos wait until there is room for them.
+    lock, so reading and writing fill the time that computing leaves. Large images wait until there is room for them.
 
     Args:
-        work: must not raise for a bad photo; what it raises ends everything, once what has begun is done.
+        work: must not raise for a bad image; what it raises ends everything, once what has begun is done.
         pixels: of an item, before it is read.
 
     Yields:

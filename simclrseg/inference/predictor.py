@@ -1,4 +1,4 @@
-"""From a photo to its files: read, compute, compose, write. Never imports torch."""
+"""From an image to its files: read, compute, compose, write. Never imports torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simclrseg.errors import DeviceError, ImageError, OutOfMemory
 from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import Job, Photo
+from simclrseg.inference.files import InputImage, Job
 from simclrseg.inference.masks import Predict, mirrored, predict_tiles, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.inference.session import CPU, Model
@@ -33,14 +33,14 @@ SMALLEST_TILE = 64
 
 @dataclass(frozen=True)
 class Predictor:
-    """Everything but the photos.
+    """Everything but the images.
 
     Attributes:
         tile: side of tiles in pixels; None for whole pictures at the training size.
         overlap: share of a tile that its neighbour covers too.
         flips: also predict the mirror image, and take the mean.
         threshold: above which a pixel is foreground; None where the likeliest class is taken.
-        keep_orientation: write files as the photo's file is stored, not upright.
+        keep_orientation: write files as the image's file is stored, not upright.
     """
 
     model: Model
@@ -52,24 +52,24 @@ class Predictor:
     keep_orientation: bool = False
     _said: set[str] = field(default_factory=set, repr=False)
 
-    def read(self, photo: Photo) -> Picture:
-        """Read a photo, or raise ImageError, naming it, if it cannot be read or has not the model's bands."""
-        if photo.source is not None and photo.source.is_fifo():
+    def read(self, image: InputImage) -> Picture:
+        """Read an image, or raise ImageError, naming it, if it cannot be read or has not the model's bands."""
+        if image.source is not None and image.source.is_fifo():
             remedy = "pass - to have a photo read from stdin"
-            raise ImageError(f"{photo}: it is a pipe, not a file", remedy, path=photo.source)
-        source = photo.source if photo.source is not None else sys.stdin.buffer.read()
+            raise ImageError(f"{image}: it is a pipe, not a file", remedy, path=image.source)
+        source = image.source if image.source is not None else sys.stdin.buffer.read()
         metadata = self.model.metadata
         if metadata.takes_photos:
             picture = read_picture(source, max_pixels=self.max_pixels)
             if picture.several:
-                log.info(f"{photo}: several frames or pages, of which the first is taken")
+                log.info(f"{image}: several frames or pages, of which the first is taken")
             return picture
         pixels, needed = read_bands(source, max_pixels=self.max_pixels), self.model.dtype
         if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
             raise ImageError(
-                f"{photo}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
+                f"{image}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
                 f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})",
-                path=photo.source,
+                path=image.source,
             )
         return Picture(pixels.clip(max=metadata.full_scale))  # training cuts off what is above, too
 
@@ -133,14 +133,14 @@ class Predictor:
             return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
 
     def write(self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]) -> None:
-        """Write all files of a photo; of one that cannot be written there is nothing."""
+        """Write all files of an image; of one that cannot be written there is nothing."""
         image = picture.pixels
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
-        subject = Subject(job.photo.relative.name, image.shape[:2], self.model.metadata)
+        subject = Subject(job.image.relative.name, image.shape[:2], self.model.metadata)
         with contextlib.ExitStack() as stack:
             outputs = []
             for kind, target in job.targets.items():

@@ -1,4 +1,4 @@
-"""Masks of a folder: which belongs to which photo, and what their values mean."""
+"""Masks of a folder: which belongs to which image, and what their values mean."""
 
 from __future__ import annotations
 
@@ -35,63 +35,65 @@ class _Scan:
 
 
 def pair_masks(
-    photos: Sequence[Path], masks: Sequence[Path], *, images: Path, into: Path, unreadable: Collection[Path] = ()
+    images: Sequence[Path], masks: Sequence[Path], *, image_root: Path, into: Path, unreadable: Collection[Path] = ()
 ) -> list[Path | None]:
-    """The mask of each photo: the same relative path but for the suffix, or with ``_mask`` at its end.
+    """The mask of each image: the same relative path but for the suffix, or with ``_mask`` at its end.
 
     Args:
-        photos: files below ``images``.
+        images: files below ``images``.
         masks: files below ``into``.
         unreadable: what is left out below ``images``; its masks are left out too.
 
     Raises:
-        DataError: for masks without a photo, and where it is not clear which belongs to which.
+        DataError: for masks without an image, and where it is not clear which belongs to which.
     """
     by_name: dict[str, list[int]] = {}
-    for index, photo in enumerate(photos):
-        by_name.setdefault(photo.relative_to(images).with_suffix("").as_posix(), []).append(index)
-    left_out = [path.relative_to(images) for path in unreadable]
-    without_photo = {path.with_suffix("").as_posix() for path in left_out}
-    paired: list[Path | None] = [None] * len(photos)
+    for index, image in enumerate(images):
+        by_name.setdefault(image.relative_to(image_root).with_suffix("").as_posix(), []).append(index)
+    left_out = [path.relative_to(image_root) for path in unreadable]
+    without_image = {path.with_suffix("").as_posix() for path in left_out}
+    paired: list[Path | None] = [None] * len(images)
     lost = []
     for mask in masks:
         below = mask.relative_to(into)
         name = below.with_suffix("").as_posix()
         indices = by_name.get(name) or by_name.get(name.removesuffix("_mask"), [])
         if not indices:
-            if without_photo.isdisjoint((name, name.removesuffix("_mask"))) and not {*left_out} & {*below.parents}:
+            if without_image.isdisjoint((name, name.removesuffix("_mask"))) and not {*left_out} & {*below.parents}:
                 lost.append(below.as_posix())
         elif len(indices) > 1:
-            first, second = (photos[index].name for index in indices[:2])
+            first, second = (images[index].name for index in indices[:2])
             raise DataError(f"{mask} fits {first} and {second}", "rename one of them", path=mask)
         elif (other := paired[indices[0]]) is not None:
-            photo = photos[indices[0]]
-            raise DataError(f"{photo} has two masks, {other.name} and {mask.name}", "keep one", path=photo)
+            image = images[indices[0]]
+            raise DataError(f"{image} has two masks, {other.name} and {mask.name}", "keep one", path=image)
         else:
             paired[indices[0]] = mask
     if lost:
         count = f"{len(lost):,} of {len(masks):,}"
-        raise DataError(f"{into}: masks without a photo of their name in {images}: {count}, {some(lost)}", path=into)
+        raise DataError(
+            f"{into}: masks without a photo of their name in {image_root}: {count}, {some(lost)}", path=into
+        )
     return paired
 
 
 def mask_details(
-    photos: Sequence[Path], masks: Sequence[Path | None], *, classes: Classes | None, class_count: int | None
+    images: Sequence[Path], masks: Sequence[Path | None], *, classes: Classes | None, class_count: int | None
 ) -> tuple[dict[str, Any], str]:
     """Look at every mask once: what its values mean, as arguments of ``FileDataset``, and in a line for its summary.
 
     Args:
-        masks: the mask of each photo, None where it has none.
+        masks: the mask of each image, None where it has none.
         classes: names and colours of their classes, where they are known.
         class_count: how many classes they hold, where nothing names them.
 
     Raises:
-        DataError: for a mask that cannot be read, of another size than its photo, or with unexpected values.
+        DataError: for a mask that cannot be read, of another size than its image, or with unexpected values.
     """
     if classes is None and class_count is not None:
         classes = numbered_classes(class_count)
     table = _colour_table(classes) if classes and classes.colours else None
-    pairs = [(photo, mask) for photo, mask in zip(photos, masks, strict=True) if mask is not None]
+    pairs = [(image, mask) for image, mask in zip(images, masks, strict=True) if mask is not None]
     scans = distributed.from_main(lambda: map_in_threads(lambda pair: _scan(*pair, table=table), pairs))
     problems = [scan.problem for scan in scans if scan.problem]
     if problems:
@@ -112,18 +114,18 @@ def mask_details(
     return details, f"masks: RGB, {len(classes.names)} classes by colour ({some(classes.names)})"
 
 
-def _scan(photo: Path, mask: Path, *, table: NDArray[np.uint8] | None) -> _Scan:
+def _scan(image: Path, mask: Path, *, table: NDArray[np.uint8] | None) -> _Scan:
     try:
         values = read_mask(mask)
     except ImageError as error:
         return _Scan(mask, problem=str(error))
     height, width = shape = values.shape[:2]
     with suppress(ImageError):  # the loader names photos that cannot be read
-        shape = image_shape(photo)
+        shape = image_shape(image)
     if shape != (height, width):
         turned = " as its EXIF orientation turns it" if shape == (width, height) else ""
-        of_photo = f"its photo {photo.name} is {shape[1]} x {shape[0]}{turned}"
-        problem = f"{mask} is {width} x {height} pixels but {of_photo}: a mask needs the size of its photo"
+        of_image = f"its photo {image.name} is {shape[1]} x {shape[0]}{turned}"
+        problem = f"{mask} is {width} x {height} pixels but {of_image}: a mask needs the size of its photo"
         return _Scan(mask, problem=problem)
     if values.ndim == 3 and table is not None:
         unknown = values[_look_up(values, table) == _UNKNOWN]

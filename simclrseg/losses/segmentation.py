@@ -1,11 +1,11 @@
-"""Losses of segmentation. Each is a mean over photos, so micro-batches and processes add up to it exactly.
+"""Losses of segmentation. Each is a mean over images, so micro-batches and processes add up to it exactly.
 
 To add one: a function ``(logits, mask, weights=None) -> scalar`` in a file of this folder, and its entry in
 ``losses/__init__.py``. A number that users may set, as in ``focal:3``, is one more argument with a default.
 
 Shapes and words that all of them share:
     logits: (N, 1, H, W) of the foreground, or (N, C, H, W).
-    mask: (N, H, W) uint8 class ids; 255 is ignored, and a photo without any other pixel costs nothing.
+    mask: (N, H, W) uint8 class ids; 255 is ignored, and an image without any other pixel costs nothing.
     weights: (C,) float of each class, or two with one logit, scaled so that the average pixel weighs 1; None for all 1.
 """
 
@@ -37,13 +37,13 @@ def total(losses: Sequence[WeightedLoss], class_weights: Sequence[float] | None 
 
 
 def bce(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Binary cross entropy: the mean over photos of the mean over the pixels that are not ignored; one logit."""
+    """Binary cross entropy: the mean over images of the mean over the pixels that are not ignored; one logit."""
     target = (mask == 1).to(logits.dtype)
     return _mean(F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none"), mask, weights)
 
 
 def ce(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross entropy over classes: the mean over photos of the mean over the pixels that are not ignored."""
+    """Cross entropy over classes: the mean over images of the mean over the pixels that are not ignored."""
     return _mean(F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none"), mask, weights)
 
 
@@ -65,9 +65,9 @@ def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None, *, gamma:
 
 
 def dice(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """1 - 2|p·t| / (|p| + |t|) of each class that a photo holds, and the mean of these over photos.
+    """1 - 2|p·t| / (|p| + |t|) of each class that an image holds, and the mean of these over images.
 
-    Equal to segmentation-models-pytorch's on each photo alone, but that the mean is over the classes that occur rather
+    Equal to segmentation-models-pytorch's on each image alone, but that the mean is over the classes that occur rather
     than over all: a sum with cross entropy then weighs both alike, whatever the number of classes.
     """
     hit, predicted, true = _overlap(logits, mask)
@@ -75,15 +75,15 @@ def dice(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def jaccard(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-    """1 - |p·t| / (|p| + |t| - |p·t|) of each class that a photo holds; otherwise as ``dice``."""
+    """1 - |p·t| / (|p| + |t| - |p·t|) of each class that an image holds; otherwise as ``dice``."""
     hit, predicted, true = _overlap(logits, mask)
     return _mean_of_classes(1 - hit / (predicted + true - hit).clamp(min=_EPS), true, weights)
 
 
 def _mean(losses: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over photos of the mean over counted pixels of losses (N, H, W).
+    """Mean over images of the mean over counted pixels of losses (N, H, W).
 
-    Weights are not divided by their sum over a photo: in one that holds a single class they would cancel.
+    Weights are not divided by their sum over an image: in one that holds a single class they would cancel.
     """
     counted = mask != IGNORE  # (N, H, W)
     pixels = counted.sum((1, 2)).clamp(min=1)  # a photo without a counted pixel adds 0, not 0/0
@@ -106,7 +106,7 @@ def _overlap(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _mean_of_classes(losses: Tensor, true: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over photos of the weighted mean over the classes that occur in them; losses and true (N, C)."""
+    """Mean over images of the weighted mean over the classes that occur in them; losses and true (N, C)."""
     occurs = (true > 0).to(losses.dtype)
     if weights is not None and losses.shape[1] > 1:  # of one class there is nothing to weigh
         occurs = occurs * weights

@@ -166,7 +166,7 @@ class JointEmbeddingTask(BaseTask):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the features under weighted k-NN.
 
-        Every fifth photo asks the others.
+        Every fifth image asks the others.
         """
         features, labels = [], []
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Metrics: pixels or photos are counted over the whole split first, ratios are taken after."""
+"""Metrics: pixels or images are counted over the whole split first, ratios are taken after."""
 
 from __future__ import annotations
 
@@ -89,16 +89,16 @@ def class_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, *, empty: float
 
 
 def _by_class(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels, or photos, of each class that were found, wrongly found and missed, (..., C) each."""
+    """Pixels, or images, of each class that were found, wrongly found and missed, (..., C) each."""
     tp = np.diagonal(matrix, axis1=-2, axis2=-1)
     return tp, matrix.sum(-2) - tp, matrix.sum(-1) - tp
 
 
 def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None = None) -> Values:
-    """Metrics of photos, from (..., K, K) confusion matrices; ``accuracy`` comes first.
+    """Metrics of images, from (..., K, K) confusion matrices; ``accuracy`` comes first.
 
     Args:
-        top: share of the photos whose true class is among the five likeliest; None where there are no more classes.
+        top: share of the images whose true class is among the five likeliest; None where there are no more classes.
     """
     macro_f1 = mean_of_known(class_metrics(matrix)["f1"])
     metrics = _plain({"accuracy": pixel_accuracy(matrix), "macro_f1": macro_f1})
@@ -106,7 +106,7 @@ def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None
 
 
 def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:
-    """Photos whose true class is among the k highest scores, (N,) bool; of equal ones the first counts, as in argmax.
+    """Images whose true class is among the k highest scores, (N,) bool; of equal ones the first counts, as in argmax.
 
     Args:
         scores: (N, K), probabilities or logits.

@@ -16,7 +16,7 @@ _WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
 
 @torch.no_grad()
 def alignment(z1: Tensor, z2: Tensor) -> Tensor:
-    """Mean squared distance of a photo's views on the unit sphere (Wang & Isola 2020, L_align with α = 2).
+    """Mean squared distance of an image's views on the unit sphere (Wang & Isola 2020, L_align with α = 2).
 
     Args:
         z1, z2: (N, D) embeddings of the two views; they are normalised here.
@@ -29,10 +29,10 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
 
 @torch.no_grad()
 def uniformity(z: Tensor) -> Tensor:
-    """Uniformity of photos (Wang & Isola 2020, L_uniform with t = 2): log of the mean of exp(-2 |zi - zj|²).
+    """Uniformity of images (Wang & Isola 2020, L_uniform with t = 2): log of the mean of exp(-2 |zi - zj|²).
 
     Args:
-        z: (N, D) embeddings of different photos; they are normalised here.
+        z: (N, D) embeddings of different images; they are normalised here.
 
     Returns:
         A scalar up to 0, where all are one point or there is no pair; near -4 where they are spread evenly in many

@@ -17,7 +17,7 @@ class Normalize:
 
     Args:
         mean, std: of each channel, for pixels in [0, 1].
-        full_scale: the stored value that is 1: 255 for 8-bit photos, 10,000 for Sentinel-2's reflectances.
+        full_scale: the stored value that is 1: 255 for 8-bit images, 10,000 for Sentinel-2's reflectances.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], full_scale: int = 255) -> None:

@@ -24,7 +24,7 @@ class Confidences:
     Attributes:
         number, right, confidence: (15,) predictions in each equal bin of (0, 1], how many of them are right, and the
             sum of their confidences.
-        levels: (2, L) predictions at each level of confidence, rising, and the right ones among them. Of photos every
+        levels: (2, L) predictions at each level of confidence, rising, and the right ones among them. Of images every
             confidence that occurs is a level; of pixels, which are too many, there are 2,500.
         squared: sum over predictions of the Brier score, sum_k (p_k - y_k)^2.
     """
@@ -41,8 +41,8 @@ class Confidences:
         return cls(np.zeros(BINS), np.zeros(BINS), np.zeros(BINS), np.zeros((2, LEVELS)))
 
     @classmethod
-    def of_photos(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
-        """Count photos of probabilities (N, K) and true classes (N,)."""
+    def of_images(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> Confidences:
+        """Count images of probabilities (N, K) and true classes (N,)."""
         values, level = np.unique(probabilities.max(axis=1), return_inverse=True)
         return cls._of(probabilities.T, labels, level, len(values))
 

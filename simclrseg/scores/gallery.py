@@ -1,4 +1,4 @@
-"""The worst and the best images of a model: photo, truth, prediction and where the two differ."""
+"""The worst and the best images of a model: image, truth, prediction and where the two differ."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def viewable(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
     return resize_image(rgb, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
-def errors(photo: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The photo (H, W, 3) uint8 in pale grey, coloured where class ids (H, W) are wrong; ignored pixels are white."""
-    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
+def errors(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8 in pale grey, coloured where class ids (H, W) are wrong; ignored pixels are white."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     shown = np.repeat((128 + grey / 2).astype(np.uint8)[..., None], 3, axis=2)
     wrong = (truth != predicted) & (truth != IGNORE)
     shown[wrong] = MIXED

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over images: how much would a number change with other photos of the same kind?
+"""Bootstrap intervals over images: how much would a number change with other images of the same kind?
 
 An image is resampled whole, by its counts, for its pixels are not independent of one another. A resample is a row of
 weights, so that all of them are one matrix product.

@@ -24,10 +24,10 @@ def read_ahead(
     batch_size: int,
     skipped: list[str],
 ) -> Iterator[tuple[tuple[int, ...], list[Loaded]]]:
-    """Batches of those photos that can be read; the next one is being read while the caller works on this one.
+    """Batches of those images that can be read; the next one is being read while the caller works on this one.
 
     Args:
-        load: what is wanted of a photo, by its index.
+        load: what is wanted of an image, by its index.
         skipped: gets the reason for each that cannot be read.
 
     Yields:
@@ -57,30 +57,30 @@ def read_ahead(
         raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
 
 
-def read_photos(
+def read_images(
     dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int, skipped: list[str]
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of photos alone, squashed to the side S and stacked: (N, S, S, bands) of the dataset's type."""
+    """The same of images alone, squashed to the side S and stacked: (N, S, S, bands) of the dataset's type."""
 
     def load(index: int) -> np.ndarray:
         return resize_image(dataset.image(index), (image_size, image_size))
 
     with ThreadPoolExecutor(workers) as pool:
-        for read, photos in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
-            yield read, np.stack(photos)
+        for read, images in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
+            yield read, np.stack(images)
 
 
-def readable_photos(
+def readable_images(
     dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Read the photos that can be read, squashed to (height, width), and their masks; none unless all have one."""
-    photos, masks = [], []
+    """Read the images that can be read, squashed to (height, width), and their masks; none unless all have one."""
+    images, masks = [], []
     masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:
         try:
-            photo = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
+            image = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
             masks += [resize_mask(dataset.mask(index), size)] if masked else []
-            photos.append(photo)
+            images.append(image)
         except ImageError:  # scoring has named it
             continue
-    return photos, masks
+    return images, masks

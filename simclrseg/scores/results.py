@@ -87,7 +87,7 @@ class Scores(Protocol):
 
     @property
     def confusion(self) -> np.ndarray:
-        """(C, C) pixels or photos by true class (row) and predicted class (column)."""
+        """(C, C) pixels or images by true class (row) and predicted class (column)."""
 
     @property
     def headline(self) -> dict[str, float]:
@@ -130,17 +130,17 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One fine-tuned model and what it said of some photos.
+    """One fine-tuned model and what it said of some images.
 
     Attributes:
         name: what tables call it; no two of a report are the same.
         kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
         task: ``segmentation`` or ``classification``.
         learner: the network that can be asked; None for an ONNX file.
-        predict: the same as a function of photos, squashed to ``metadata.image_size``.
-        dataset, split: the photos, and the part of them that was scored.
+        predict: the same as a function of images, squashed to ``metadata.image_size``.
+        dataset, split: the images, and the part of them that was scored.
         indices: those that could be read, in ``dataset`` and in the order of all N rows below.
-        test_hash: of these photos and what is true of them; two models with the same one can be compared.
+        test_hash: of these images and what is true of them; two models with the same one can be compared.
         scores: the counts of each image, from which the rest follows as ``Scores`` and ``scores.estimates`` say.
         metrics: over the whole split, the one that decides first.
         facts: of the model: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``,

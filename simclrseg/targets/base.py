@@ -14,7 +14,7 @@ from torch import nn
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.samples import MaskPairs, Photos
+from simclrseg.data.samples import Images, MaskPairs
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.errors import DataError
@@ -74,7 +74,7 @@ class Target(ABC, Generic[K, S]):
     KNOBS: type[K]
     TASK: ClassVar[str]
     NEXT: ClassVar[str]
-    SAMPLES: ClassVar[type[MaskPairs] | type[Photos]]
+    SAMPLES: ClassVar[type[MaskPairs] | type[Images]]
     MASKS: ClassVar[bool]
     LABEL: ClassVar[str]
     COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
@@ -180,7 +180,7 @@ class Target(ABC, Generic[K, S]):
 
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], *, augmentation: str, seed: int
-    ) -> MaskPairs | Photos:
+    ) -> MaskPairs | Images:
         """Samples to train on, or to compare epochs on.
 
         Args:

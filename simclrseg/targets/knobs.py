@@ -86,7 +86,7 @@ class LabelledData(Section):
     """Stop at a photo that cannot be read, instead of leaving it out."""
 
     @model_validator(mode="after")
-    def _photos_are_counted_in_one_way(self) -> Self:
+    def _images_are_counted_in_one_way(self) -> Self:
         if self.max_images is not None and self.data_ratio != 1:
             raise ValueError(
                 f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "

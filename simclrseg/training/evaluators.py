@@ -1,4 +1,4 @@
-"""Whether a pretraining learns: k-NN accuracy where photos have labels, and a warning when features collapse."""
+"""Whether a pretraining learns: k-NN accuracy where images have labels, and a warning when features collapse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import permutation
-from simclrseg.data.samples import Photos
+from simclrseg.data.samples import Images
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.metrics.representation import QUERY_EVERY, VIEWS
 from simclrseg.models.backbones import feature_size
@@ -28,7 +28,7 @@ def knn_batches(
 ) -> Loader | None:
     """Batches of labelled images among those that are trained on, without augmentation; None where there are no labels.
 
-    Which photos, and which of them ask, depends on nothing but their number.
+    Which images, and which of them ask, depends on nothing but their number.
     """
     if dataset.labels is None:
         return None
@@ -42,20 +42,20 @@ def knn_batches(
         f"k-NN accuracy on {queries:,} photos among {len(chosen) - queries:,} others, {classes} classes, "
         f"the most frequent {counts.max() / len(chosen):.1%}"
     )
-    photos = Photos(dataset, chosen, image_size=image_size, strict=strict)
-    return Loader(photos, batch_size=PROBE_BATCH, shuffle=False, drop_last=False, threads=threads)
+    images = Images(dataset, chosen, image_size=image_size, strict=strict)
+    return Loader(images, batch_size=PROBE_BATCH, shuffle=False, drop_last=False, threads=threads)
 
 
-def lowest_rank(backbone: nn.Module, photos: int) -> float:
+def lowest_rank(backbone: nn.Module, images: int) -> float:
     """The effective rank below which the features have collapsed.
 
     Two per cent of the largest that can be measured, which is the dimension or the number of views. The least
     effective rank is 1: of few views 2 % would be below it.
 
     Args:
-        photos: in a forward pass.
+        images: in a forward pass.
     """
-    return max(1.5, COLLAPSED * min(feature_size(backbone), 2 * photos, VIEWS))
+    return max(1.5, COLLAPSED * min(feature_size(backbone), 2 * images, VIEWS))
 
 
 class CollapseWarning:

@@ -114,7 +114,7 @@ def open_run(
     resumed: runs.Run | None = None,
     name: str,
     machine: Machine,
-    photos: Sequence[str],
+    images: Sequence[str],
     **facts: Any,
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
@@ -125,13 +125,13 @@ def open_run(
     Args:
         resumed: the run to continue, of ``resumed_run``.
         name: of a new run, where none was asked for.
-        photos: keys of those that are used, which must be the same when a run is resumed.
+        images: keys of those that are used, which must be the same when a run is resumed.
         facts: what was resolved from ``auto`` and is worth keeping.
 
     Raises:
         DataError: if they are others.
     """
-    digest = hashlib.sha256("\n".join(photos).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
         theirs = runs.Run(Path(distributed.shared(None)))
         if config.run.resume is not None:
@@ -145,7 +145,7 @@ def open_run(
     if resumed is not None and began.get("photos_hash", digest) != digest:
         raise DataError(
             f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
-            f"{len(photos):,})",
+            f"{len(images):,})",
             "restore them, or start a new run",
             option="resume",
             value=run.name,
@@ -172,7 +172,7 @@ def open_run(
             threads=torch.get_num_threads(),
             workers=machine.workers,
             processes=distributed.world_size(),
-            photos=len(photos),
+            photos=len(images),
             photos_hash=digest,
             **facts,
         )

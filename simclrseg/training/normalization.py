@@ -30,13 +30,13 @@ def choose_normalization(
     Raises:
         UsageError, DataError: if the figures do not fit the dataset's bands.
     """
-    photos = dataset.bands == RGB
+    rgb = dataset.bands == RGB
     if asked is None:
         if source is not None and (source.bands, source.full_scale) == (dataset.bands, dataset.full_scale):
             return Normalization(source.mean, source.std)
-        asked = "imagenet" if photos and dataset.full_scale == 255 else "dataset"
+        asked = "imagenet" if rgb and dataset.full_scale == 255 else "dataset"
     if asked == "imagenet":
-        if not photos:
+        if not rgb:
             raise UsageError(
                 f"--normalization imagenet has figures for red, green and blue, not for the {len(dataset.bands)} "
                 f"bands of {dataset.name}",

@@ -131,7 +131,7 @@ class Trainer:
             )
 
     @contextmanager
-    def open(self, *, name: str, photos: Sequence[str], **facts: Any) -> Iterator[runs.Run]:
+    def open(self, *, name: str, images: Sequence[str], **facts: Any) -> Iterator[runs.Run]:
         """Claim the run's folder, as ``open_run``, and choose the micro-batch."""
         session = self.session
         with open_run(
@@ -140,7 +140,7 @@ class Trainer:
             resumed=session.resumed,
             name=name,
             machine=session.machine,
-            photos=photos,
+            images=images,
             learning_rate=self.learning_rate,
             **facts,
         ) as self.run:
@@ -347,9 +347,9 @@ def _rate(schedule: Callable[..., float], peak: float, step: int, *, first: int,
     return peak * schedule(step - first, total, warmup)
 
 
-def check_batch(batch_size: int, photos: int, what: str) -> None:
-    if batch_size > photos:
-        remedy = f"pass --batch-size {photos} or less" if photos > 1 else "add photos"
+def check_batch(batch_size: int, images: int, what: str) -> None:
+    if batch_size > images:
+        remedy = f"pass --batch-size {images} or less" if images > 1 else "add photos"
         raise DataError(
-            f"a batch of {batch_size} is larger than the {photos} {what}", remedy, option="batch_size", value=batch_size
+            f"a batch of {batch_size} is larger than the {images} {what}", remedy, option="batch_size", value=batch_size
         )

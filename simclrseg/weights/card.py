@@ -26,7 +26,7 @@ def card_text(
     *,
     use: str,
     method: str | None = None,
-    photos: str | None = None,
+    images: str | None = None,
     rows: Mapping[str, object] | None = None,
     scored: str | None = None,
     recipe: str | None = None,
@@ -38,7 +38,7 @@ def card_text(
         file: name of the weights beside it.
         use: Markdown of the first thing to do with them.
         method: how texts call the method of pretraining; by default its word.
-        photos: how many were trained on, and of what; by default the dataset.
+        images: how many were trained on, and of what; by default the dataset.
         rows: more to say of the training.
         scored: what the scores are over, as a sentence.
         recipe: ``config.yaml``, where it does not lie beside.
@@ -49,7 +49,7 @@ def card_text(
         "decoder": metadata.decoder,
         "pretraining": how,
         "started from": metadata.pretrained,
-        "photos": photos or metadata.dataset,
+        "photos": images or metadata.dataset,
         "bands": metadata.in_channels,
         "image size": f"{metadata.image_size} px",
         "stem": metadata.stem if metadata.stem != "imagenet" else None,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.seen import overlap, photo_hashes
+from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
 
@@ -17,7 +17,7 @@ def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetada
     """Warn where a model, or the weights it began with, was trained on images that are to be scored."""
     if metadata is None or not metadata.seen or not distributed.is_main():
         return
-    found = overlap(metadata.seen, photo_hashes(dataset, indices))
+    found = overlap(metadata.seen, image_hashes(dataset, indices))
     if found.seen:
         of = "photos to be scored" if found.judged == len(indices) else "photos to be scored that can be judged"
         log.warning(

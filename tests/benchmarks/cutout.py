@@ -20,7 +20,7 @@ from simclrseg.data.cutout import Cutout, cut, rectangles
 from simclrseg.data.datasets.base import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
-from simclrseg.data.samples import CutViews, Photos
+from simclrseg.data.samples import CutViews, Images
 from tests.benchmarks._common import interleave, machine, make_jpegs, print_table
 
 BATCH = 32
@@ -76,9 +76,9 @@ def batches(files: list[Path], size: int, *, threads: int, rounds: int) -> None:
     """Whole batches out of a full RAM cache: augmented and cut, and the bare photos for comparison."""
     dataset = cached(FileDataset("jpegs", files[0].parent, files), range(len(files)), where="ram")
     views = CutViews(dataset, range(len(files)), image_size=size, strengths=STRENGTHS["whole"], cutout=Cutout(), seed=0)
-    samples = {"bare photos": Photos(dataset, range(len(files)), image_size=size), "augmented and cut": views}
+    samples = {"bare photos": Images(dataset, range(len(files)), image_size=size), "augmented and cut": views}
 
-    def run(samples: Photos | CutViews) -> Callable[[], object]:
+    def run(samples: Images | CutViews) -> Callable[[], object]:
         loader = Loader(samples, batch_size=BATCH, shuffle=True, drop_last=True, threads=threads)
         return lambda: [None for _ in loader.epoch(0)]
 

@@ -70,13 +70,13 @@ def trained(arguments: argparse.Namespace, side: int) -> tuple[torch.nn.Module, 
     """Network, metadata and photos of a run, brought to ``side``; a random ResNet-50 without one."""
     if arguments.run is None:
         photos = [np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8) for seed in range(16)]
-        return network("resnet50"), described("resnet50", side), {"photos": photos[:8], "calibration": photos[8:]}
+        return network("resnet50"), described("resnet50", side), {"images": photos[:8], "calibration": photos[8:]}
     tree = {"model": {"run": arguments.run, "precision": "int8", "fixed_shape": (1, side, side)}}
     config = ExportConfig.model_validate(tree | {"console": {"runs": arguments.runs}})
     run = exported_run(config, backbones=False)
     model, metadata = load_segmenter(run.folder / "model.safetensors")
     found = photos_for(config, run, metadata)
-    photos = {"photos": found.check, "truths": found.masks, "calibration": found.calibration}
+    photos = {"images": found.check, "truths": found.masks, "calibration": found.calibration}
     return model, metadata.model_copy(update={"image_size": side}), photos
 
 

@@ -19,7 +19,7 @@ from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted
-from simclrseg.evaluation.export_images import photos_of_run
+from simclrseg.evaluation.export_images import images_of_run
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -135,7 +135,7 @@ def test_a_model_is_scored_in_another_folder_without_the_files_of_its_run(
 
 
 def test_an_export_finds_its_photos_in_another_folder(runs: Path) -> None:
-    found = photos_of_run(Run(runs / LABELLED), (32, 32), masked=True, calibrated=True, needed_by="--precision int8")
+    found = images_of_run(Run(runs / LABELLED), (32, 32), masked=True, calibrated=True, needed_by="--precision int8")
     assert len(found.check) == len(found.masks) == 4 and found.calibration
 
 

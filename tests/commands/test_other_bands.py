@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.pretrain import photos_to_train_on, pretrain
+from simclrseg.commands.pretrain import images_to_train_on, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import band_statistics
-from simclrseg.data.seen import overlap, photo_hashes
+from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
 from simclrseg.models.weights import read_metadata, read_weights
@@ -150,7 +150,7 @@ def test_evaluate_warns_of_test_photos_that_pretraining_saw(
     metadata = read_metadata(model / MODEL_FILE)
     assert metadata.include_test
     test = [index for index, key in enumerate(open_dataset(str(runs.photos)).keys) if int(Path(key).stem) < 10]
-    count = overlap(metadata.seen, photo_hashes(open_dataset(str(runs.photos)), test)).seen
+    count = overlap(metadata.seen, image_hashes(open_dataset(str(runs.photos)), test)).seen
     assert 0 < count < 10
     with caplog.at_level(logging.WARNING):
         evaluated(runs.folder, model)
@@ -196,7 +196,7 @@ def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypa
 def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: Runs) -> None:
     def chosen(count: int | None, seed: int = 0) -> set[int]:
         data = PretrainData.model_validate({"dataset": [str(runs.photos)], "max_images": count})
-        return set(photos_to_train_on(data, seed=seed)[1])
+        return set(images_to_train_on(data, seed=seed)[1])
 
     whole, large, small = chosen(None), chosen(20), chosen(7)
     assert (len(whole), len(large), len(small)) == (PHOTOS - 10, 20, 7)

@@ -55,9 +55,9 @@ def config(root: Path, **sections) -> PretrainConfig:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_photos():
-    full = recipe.photos_to_train_on
+    full = recipe.images_to_train_on
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "photos_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(PHOTOS))))
+        patch.setattr(recipe, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(PHOTOS))))
         yield
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import Overlap, overlap, photo_hashes
+from simclrseg.data.seen import Overlap, image_hashes, overlap
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.models.weights import read_metadata
@@ -35,4 +35,4 @@ def test_a_second_pretraining_remembers_the_images_of_the_first(tmp_path: Path) 
     seen = read_metadata(Path(start) / BACKBONE_FILE).seen
     for folder in folders:
         images = open_dataset(folder)
-        assert overlap(seen, photo_hashes(images, range(len(images)))) == Overlap(IMAGES, IMAGES)
+        assert overlap(seen, image_hashes(images, range(len(images)))) == Overlap(IMAGES, IMAGES)

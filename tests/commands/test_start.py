@@ -45,8 +45,8 @@ def small_pictures(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        full = recipe.photos_to_train_on
-        patch.setattr(recipe, "photos_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(4))))
+        full = recipe.images_to_train_on
+        patch.setattr(recipe, "images_to_train_on", lambda *a, **k: (full(*a, **k)[0], list(range(4))))
         asked = config(root)
         pretrain(
             asked.model_copy(update={"training": asked.training.model_copy(update={"batch_size": 4, "micro_batch": 2})})

@@ -329,7 +329,7 @@ def test_the_least_micro_batch_of_all_processes_is_taken_by_all(tmp_path, monkey
     trainer = Trainer(session, start.task, start.batches, None, learning_rate=0.1, suggestion=None)
     monkeypatch.setattr(train, "fitting_micro_batch", lambda *_, **__: 8)
     monkeypatch.setattr(distributed, "largest", lambda number: max(number, -others))
-    with trainer.open(name="x", photos=[]):
+    with trainer.open(name="x", images=[]):
         assert trainer.micro_batch == micro_batch
 
 
@@ -455,7 +455,7 @@ def test_the_other_processes_take_up_their_threads_too(again, tmp_path, monkeypa
     monkeypatch.setattr(distributed, "shared", lambda value: str(folder))
     for resume, set_to in ((None, []), ("knobs", [7])):
         config = PretrainConfig.model_validate(changed(again, "run", resume=resume))
-        with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), photos=[]) as run:
+        with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), images=[]) as run:
             assert run.folder == folder
         assert threads == set_to
 

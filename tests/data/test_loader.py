@@ -9,7 +9,7 @@ import torch
 
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.loader import Loader
-from simclrseg.data.samples import MaskPairs, Photos, TwoViews
+from simclrseg.data.samples import Images, MaskPairs, TwoViews
 from simclrseg.errors import ImageError, UsageError
 from tests.data.fakes import FakeDataset
 
@@ -76,7 +76,7 @@ def test_more_processes_than_photos_in_the_last_batch_leave_some_without_any() -
 
 def test_every_photo_comes_once_an_epoch_in_another_order_each_time() -> None:
     photos = Loader(
-        Photos(FakeDataset(30), range(30), image_size=8), batch_size=7, shuffle=True, drop_last=False, threads=2
+        Images(FakeDataset(30), range(30), image_size=8), batch_size=7, shuffle=True, drop_last=False, threads=2
     )
     first, second = (torch.cat([batch["index"] for batch in photos.epoch(epoch)]).tolist() for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(30))
@@ -86,7 +86,7 @@ def test_every_photo_comes_once_an_epoch_in_another_order_each_time() -> None:
 def test_without_shuffling_the_order_is_that_of_the_samples() -> None:
     indices = [9, 2, 7, 4]
     photos = Loader(
-        Photos(FakeDataset(10), indices, image_size=8), batch_size=3, shuffle=False, drop_last=False, threads=2
+        Images(FakeDataset(10), indices, image_size=8), batch_size=3, shuffle=False, drop_last=False, threads=2
     )
     assert torch.cat([batch["index"] for batch in photos.epoch(3)]).tolist() == indices
 
@@ -138,7 +138,7 @@ def test_what_a_thread_raises_is_raised_at_its_batch() -> None:
 
 def test_threads_work_ahead_while_the_consumer_works_but_not_without_bound() -> None:
     dataset = FakeDataset(400, labels=False)
-    batches = Loader(Photos(dataset, range(400), image_size=8), batch_size=10, shuffle=False, drop_last=True, threads=2)
+    batches = Loader(Images(dataset, range(400), image_size=8), batch_size=10, shuffle=False, drop_last=True, threads=2)
     iterator = batches.epoch(0)
     next(iterator)
     deadline = time.monotonic() + 5
@@ -185,7 +185,7 @@ def test_a_batch_that_processes_cannot_share_evenly_is_an_error() -> None:
 
 def test_orders_of_views_match_the_index_that_comes_with_them() -> None:
     n = 20
-    samples = Photos(FakeDataset(n), range(n), image_size=8)
+    samples = Images(FakeDataset(n), range(n), image_size=8)
     plain = Loader(samples, batch_size=n, shuffle=False, drop_last=False, threads=1)
     mixed = Loader(samples, batch_size=n, shuffle=True, drop_last=False, threads=3)
     (a,), (b,) = list(plain.epoch(0)), list(mixed.epoch(0))

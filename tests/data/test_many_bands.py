@@ -15,7 +15,7 @@ from simclrseg.data.datasets.base import Dataset, FileDataset
 from simclrseg.data.datasets.derived import choose_classes, join
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
-from simclrseg.data.samples import MaskPairs, Photos, TwoViews
+from simclrseg.data.samples import Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError
 from simclrseg.images.decode import read_bands
 from simclrseg.images.resizing import resize_image
@@ -136,7 +136,7 @@ def test_16_bits_and_all_bands_stay_through_cache_and_loader(dataset: Bands, whe
     for _ in range(2):
         batch = next(
             Loader(
-                Photos(kept, range(4), image_size=SIDE), batch_size=4, shuffle=False, drop_last=False, threads=2
+                Images(kept, range(4), image_size=SIDE), batch_size=4, shuffle=False, drop_last=False, threads=2
             ).epoch(0)
         )
     assert dataset.reads == (8 if where == "none" else 4)

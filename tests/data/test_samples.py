@@ -9,7 +9,7 @@ from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, Stre
 from simclrseg.data.cutout import Cutout
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
-from simclrseg.data.samples import CutViews, MaskPairs, Photos, TwoViews
+from simclrseg.data.samples import CutViews, Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.resizing import resize_image, resize_mask
 from tests.data.fakes import FakeDataset
@@ -67,7 +67,7 @@ def test_views_change_with_the_epoch_and_with_the_seed() -> None:
 
 
 def test_an_unreadable_photo_is_replaced_by_the_next_readable_one(caplog: pytest.LogCaptureFixture) -> None:
-    samples = Photos(FakeDataset(6, broken=(1, 2)), range(6), image_size=16)
+    samples = Images(FakeDataset(6, broken=(1, 2)), range(6), image_size=16)
     with caplog.at_level(logging.WARNING):
         out = filled(samples, [0, 1, 2, 3])
         filled(samples, [1, 2])
@@ -78,7 +78,7 @@ def test_an_unreadable_photo_is_replaced_by_the_next_readable_one(caplog: pytest
 
 
 def test_the_next_photo_of_the_last_one_is_the_first() -> None:
-    samples = Photos(FakeDataset(4, broken=(3,)), range(4), image_size=16)
+    samples = Images(FakeDataset(4, broken=(3,)), range(4), image_size=16)
     assert filled(samples, [3])["index"].tolist() == [0]
 
 
@@ -96,7 +96,7 @@ def test_strict_stops_at_an_unreadable_photo() -> None:
 
 
 def test_a_set_without_any_readable_photo_is_an_error_that_says_why() -> None:
-    samples = Photos(FakeDataset(3, broken=(0, 1, 2)), range(3), image_size=16)
+    samples = Images(FakeDataset(3, broken=(0, 1, 2)), range(3), image_size=16)
     with pytest.raises(DataError, match=r"none of 3 photos can be read.*photos/000\.png: cannot be decoded"):
         filled(samples, [1])
 
@@ -137,10 +137,10 @@ def test_a_mask_that_is_turned_against_its_photo_is_an_error_that_names_it(monke
 
 
 def test_photos_carry_labels_where_the_dataset_has_them() -> None:
-    with_labels = filled(Photos(FakeDataset(5), [4, 1], image_size=8), [0, 1])
+    with_labels = filled(Images(FakeDataset(5), [4, 1], image_size=8), [0, 1])
     assert with_labels["label"].tolist() == [1, 1]
     assert with_labels["index"].tolist() == [4, 1]
-    assert "label" not in Photos(FakeDataset(5, labels=False), [4, 1], image_size=8).fields
+    assert "label" not in Images(FakeDataset(5, labels=False), [4, 1], image_size=8).fields
 
 
 def cut_views(dataset: FakeDataset, indices: Any, *, seed: int = 0, strengths: Strengths = STRENGTHS["whole"]) -> Any:

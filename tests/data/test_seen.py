@@ -13,7 +13,7 @@ from simclrseg.data.cache import cached
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.datasets.shapes import Shapes
-from simclrseg.data.seen import Overlap, joined, overlap, photo_hashes, record
+from simclrseg.data.seen import Overlap, image_hashes, joined, overlap, record
 from simclrseg.errors import DataError
 from tests.data.fakes import photo
 
@@ -63,15 +63,15 @@ def test_a_photo_has_the_same_hash_wherever_it_lies(tmp_path: Path) -> None:
         Image.fromarray(photo(seed, height=20, width=30)).save(tmp_path / folder / f"{name}.png")
     (tmp_path / "a" / "w.png").write_bytes(b"")
     first, second = open_dataset(str(tmp_path / "a")), open_dataset(str(tmp_path / "b"))
-    _, x, y = photo_hashes(first, range(3))
-    assert photo_hashes(second, [0]) == [x] != [y]
-    assert photo_hashes(join([second, first]), [0, 2, 3]) == [x, x, y]
-    assert photo_hashes(cached(first, range(3), where="ram"), [1]) == [x]
+    _, x, y = image_hashes(first, range(3))
+    assert image_hashes(second, [0]) == [x] != [y]
+    assert image_hashes(join([second, first]), [0, 2, 3]) == [x, x, y]
+    assert image_hashes(cached(first, range(3), where="ram"), [1]) == [x]
     (tmp_path / "a" / "x.png").unlink()
-    assert photo_hashes(first, [1]) == []
+    assert image_hashes(first, [1]) == []
 
 
 def test_generated_photos_are_known_by_their_pixels() -> None:
-    assert photo_hashes(Shapes(9), range(9)) == photo_hashes(Shapes(20), range(9))
-    assert not set(photo_hashes(Shapes(9, seed=1), range(9))) & set(photo_hashes(Shapes(9), range(9)))
-    assert np.unique([len(one) for one in photo_hashes(Shapes(9), range(9))]).tolist() == [6]
+    assert image_hashes(Shapes(9), range(9)) == image_hashes(Shapes(20), range(9))
+    assert not set(image_hashes(Shapes(9, seed=1), range(9))) & set(image_hashes(Shapes(9), range(9)))
+    assert np.unique([len(one) for one in image_hashes(Shapes(9), range(9))]).tolist() == [6]

@@ -247,12 +247,12 @@ def test_a_backbone_file_of_its_own_needs_photos(pipeline: Pipeline, strangers, 
 
 
 def test_columns_that_a_backbone_was_pretrained_by_mean_nothing_for_a_folder(pipeline: Pipeline, root, classifier):
-    from simclrseg.evaluation.probe import find_backbone, photos_to_probe
+    from simclrseg.evaluation.probe import find_backbone, images_to_probe
 
     found = find_backbone([str(pipeline.pretrained.run)], pipeline.runs)
     data = found.config.data.model_copy(update={"image_column": "x", "label_column": "y"})
     found = replace(found, config=found.config.model_copy(update={"data": data}))
-    dataset, split = photos_to_probe(found, str(root / "photos"))
+    dataset, split = images_to_probe(found, str(root / "photos"))
     assert dataset.name == "photos" and split.test
 
 

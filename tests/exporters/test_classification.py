@@ -33,7 +33,7 @@ def model() -> Classifier:
 def exported(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("classifier") / "model.onnx"
     truths = [np.zeros((64, 64), np.uint8)]  # a mask is of no use here
-    export_onnx(model, path, DESCRIBED, photos=[np.zeros((64, 64, 3), np.uint8)], truths=truths)
+    export_onnx(model, path, DESCRIBED, images=[np.zeros((64, 64, 3), np.uint8)], truths=truths)
     return path
 
 
@@ -70,7 +70,7 @@ def test_the_labels_that_change_are_counted_over_the_photos():
 
     photos = [np.full((64, 64, 3), value, np.uint8) for value in (10, 90, 110, 200)]
     found = compare(answer(100), answer(80), DESCRIBED, [(1, 64, 64)], photos)
-    assert (found.change, found.photos) == (0.25, 4)
+    assert (found.change, found.images) == (0.25, 4)
     assert "labels agree on 80.0% of 5 pictures" in str(found) and "other labels for 25.0% of 4 photos" in str(found)
     with pytest.raises(GateError, match="labels agree"):
         check_exact(found)
@@ -87,7 +87,7 @@ def test_a_file_knows_the_names_of_its_classes(session):
 
 def test_in_float16_the_logits_are_read_by_two_and_the_answers_stay(model, session, tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", photos=list(images))
+    export_onnx(model, tmp_path / "half.onnx", DESCRIBED, precision="fp16", images=list(images))
     half = onnxruntime.InferenceSession(tmp_path / "half.onnx", providers=["CPUExecutionProvider"])
     (expected, _), (probability, label) = (each.run(None, {"image": images}) for each in (session, half))
     np.testing.assert_allclose(probability, expected, atol=0.01)

@@ -132,7 +132,7 @@ def test_a_network_in_half_precision_is_exported_in_float32(tmp_path):
 def test_photos_are_part_of_the_check(tmp_path):
     photos = [np.zeros((30, 50, 3), np.uint8)] * 3
     without = export_onnx(small(1), tmp_path / "a.onnx", described())
-    with_photos = export_onnx(small(1), tmp_path / "b.onnx", described(), photos=photos)
+    with_photos = export_onnx(small(1), tmp_path / "b.onnx", described(), images=photos)
     assert without.pictures == 3 * (1 + 3)
     assert with_photos.pictures == without.pictures + 3
     assert with_photos.mask > 0.999
@@ -222,7 +222,7 @@ export_onnx(nn.Conv2d(3, 1, 1), Path({str(tmp_path / "model.onnx")!r}), metadata
 def test_a_unet_agrees_on_real_photos_and_predicts_as_torch_does(tmp_path, real_data):
     photos = [read_image(path) for path in list_images(real_data / "oxford_pets" / "oxford-iiit-pet" / "images")[:4]]
     model = unet("resnet18")
-    agreement = EXPORTERS["onnx"](model, tmp_path / "model.onnx", described(), photos=photos)
+    agreement = EXPORTERS["onnx"](model, tmp_path / "model.onnx", described(), images=photos)
     assert agreement.pictures == 16
     assert agreement.mask >= 0.999
     assert agreement.probability < 1e-4

@@ -31,13 +31,13 @@ def network() -> nn.Module:
 def plain(tmp_path_factory):
     """The float32 file, which the others are made of."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export_onnx(network(), path, described(), photos=PHOTOS[:2])
+    export_onnx(network(), path, described(), images=PHOTOS[:2])
     return path
 
 
 def exported(folder, precision: str, **options):
     path = folder / "model.onnx"
-    found = export_onnx(network(), path, described(), precision=precision, photos=PHOTOS[:2], **options)
+    found = export_onnx(network(), path, described(), precision=precision, images=PHOTOS[:2], **options)
     return path, found
 
 

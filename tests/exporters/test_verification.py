@@ -81,7 +81,7 @@ def test_every_photo_counts_once_where_the_file_takes_four_at_a_time():
 
     truths = [photo(0)[..., 0]] * 5 + [photo(5)[..., 0] // 255]
     found = compare(brighter_than(99), file, METADATA, [(4, 32, 32)], photos, truths)
-    assert len(seen) == 3 and found.pictures == 4 + 6 and found.photos == 6
+    assert len(seen) == 3 and found.pictures == 4 + 6 and found.images == 6
 
 
 def test_a_value_that_is_no_number_is_infinitely_far():
@@ -96,7 +96,7 @@ def test_a_value_that_is_no_number_is_infinitely_far():
     [
         Agreement(mask=0.998, probability=0, pictures=1),
         Agreement(mask=1, probability=0.02, pictures=1),
-        Agreement(mask=1, probability=0, pictures=1, change=0.002, photos=1),
+        Agreement(mask=1, probability=0, pictures=1, change=0.002, images=1),
     ],
 )
 def test_a_file_of_the_same_precision_may_differ_by_rounding_only(found):
@@ -105,7 +105,7 @@ def test_a_file_of_the_same_precision_may_differ_by_rounding_only(found):
 
 
 def test_a_file_of_lower_precision_may_cost_what_the_user_allows():
-    found = Agreement(mask=0.9, probability=0.3, pictures=1, change=0.004, photos=1)
+    found = Agreement(mask=0.9, probability=0.3, pictures=1, change=0.004, images=1)
     check_rounded(found, 0.005)
     with pytest.raises(GateError, match=r"more than --tolerance 0.003 allows: .* IoU changes by 0.0040 on 1 photos"):
         check_rounded(found, 0.003)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from simclrseg.errors import DataError, ImageError, UsageError
-from simclrseg.inference.files import find_photos, names_one_photo, plan_outputs
+from simclrseg.inference.files import find_images, names_one_image, plan_outputs
 from simclrseg.inference.predictor import Predictor
 from tests.no_files import REASONS, put_no_files
 
@@ -27,13 +27,13 @@ MASK = {"mask": ".png"}
 
 
 def plan(inputs, output=None, endings=MASK, **options):
-    return plan_outputs(find_photos(inputs, output), endings, output, one=names_one_photo(inputs), **options)
+    return plan_outputs(find_images(inputs, output), endings, output, one=names_one_image(inputs), **options)
 
 
 def planned(*arguments, **options) -> list[tuple[str, str]]:
     """Photo and file of every output."""
     return [
-        (str(job.photo), "-" if target is None else target.as_posix())
+        (str(job.image), "-" if target is None else target.as_posix())
         for job in plan(*arguments, **options)
         for target in job.targets.values()
     ]
@@ -147,7 +147,7 @@ FOUND = ["photos/a.jpg", "photos/sub/b.png", "photos/sub/deep/c.webp"]
 )
 def test_what_is_no_file_is_left_out_and_links_lead_in_no_circles(photos, caplog, given, found, left_out):
     put_no_files(photos)
-    assert [str(photo) for photo in find_photos([given])] == found
+    assert [str(photo) for photo in find_images([given])] == found
     first = "the first is photos/circle.jpg: it is a link back to itself"
     assert caplog.messages == [f"{given}: unreadable and left out: {left_out}; {first}"][:left_out]
 
@@ -161,7 +161,7 @@ def test_what_is_named_and_no_file_is_a_photo_that_fails_when_its_turn_comes(pho
 
 def test_a_pipe_that_is_named_gets_the_way_that_works(photos):
     put_no_files(photos)
-    (pipe,) = find_photos(["photos/pipe.jpg"])
+    (pipe,) = find_images(["photos/pipe.jpg"])
     with pytest.raises(ImageError, match=r"photos/pipe\.jpg: it is a pipe, .*; pass - to have a photo read from stdin"):
         Predictor(model=None).read(pipe)
 
@@ -225,7 +225,7 @@ def test_several_outputs_do_not_fit_in_one_file(photos):
 def test_outputs_of_every_kind_beside_the_photos_are_no_photos_next_time(photos):
     for name in ("a.mask.png", "a.overlay.png", "a.cutout.png", "a.probability.png", "a.indexed.png"):
         (photos / name).touch()
-    assert [str(photo) for photo in find_photos(["photos"])] == [
+    assert [str(photo) for photo in find_images(["photos"])] == [
         "photos/a.jpg",
         "photos/sub/b.png",
         "photos/sub/deep/c.webp",
@@ -241,7 +241,7 @@ def test_outputs_of_every_kind_beside_the_photos_are_no_photos_next_time(photos)
     ],
 )
 def test_a_pattern_that_no_shell_expanded_finds_photos_and_is_mirrored(photos, pattern, found):
-    assert [photo.relative.as_posix() for photo in find_photos([pattern])] == found
+    assert [photo.relative.as_posix() for photo in find_images([pattern])] == found
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
@@ -251,7 +251,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(photos):
 
 def test_a_pattern_without_photos_is_named(photos):
     with pytest.raises(DataError, match=r"photos/\*\.tif: no photo has such a name"):
-        find_photos(["photos/*.tif"])
+        find_images(["photos/*.tif"])
 
 
 def test_stdin_goes_to_stdout_or_to_a_file(photos):

@@ -1,4 +1,4 @@
-"""Datasets: photos by index, with masks and labels where they have them."""
+"""Datasets: images by index, with masks and labels where they have them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simclrseg.labels.classes import Classes, Colour
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
-"""The label of a photo that has none, in a set where others have one."""
+"""The label of an image that has none, in a set where others have one."""
 
 _HEAD = 1 << 16  # bytes: enough to tell photos apart, and quick to read
 
@@ -47,18 +47,18 @@ class DatasetOptions:
 
 @dataclass(eq=False, repr=False)
 class Dataset:
-    """Photos by index; a subclass says where they come from."""
+    """Images by index; a subclass says where they come from."""
 
     name: str
     keys: Sequence[str]
-    """A stable name of each photo, unique in the set: its relative path with ``/``."""
+    """A stable name of each image, unique in the set: its relative path with ``/``."""
     _: KW_ONLY
     classes: tuple[str, ...] = ()
     """Names of the mask classes, by id; empty where there are no masks."""
     colours: tuple[Colour, ...] = ()
     """An RGB colour for each of them."""
     labels: NDArray[np.int64] | None = None
-    """(N,) class of each photo, -1 where it has none; None where no photo has one."""
+    """(N,) class of each image, -1 where it has none; None where no image has one."""
     label_names: tuple[str, ...] = ()
     official: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Published lists of indices, among "train", "validation", "test" and "trainval"."""
@@ -69,7 +69,7 @@ class Dataset:
     summary: Sequence[str] = ()
     """Lines that say what was found, left out, and why."""
     bands: tuple[str, ...] = RGB
-    """Red, green and blue of a photo, or others by their names, colours among them as "red", "green" and "blue"."""
+    """Red, green and blue of an image, or others by their names, colours among them as "red", "green" and "blue"."""
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own."""
 
@@ -97,7 +97,7 @@ class Dataset:
         return self.has_masks
 
     def image(self, index: int) -> Pixels:
-        """Read a photo: (H, W, bands) of ``dtype``. An ImageError names one that cannot be read."""
+        """Read an image: (H, W, bands) of ``dtype``. An ImageError names one that cannot be read."""
         raise NotImplementedError
 
     def mask(self, index: int) -> Mask:
@@ -105,7 +105,7 @@ class Dataset:
         raise DataError(f"{self.keys[index]} of {self.name} has no mask")
 
     def path(self, index: int) -> Path | None:
-        """The file of a photo, one of them where it lies in several; None where it lies in no file of its own."""
+        """The file of an image, one of them where it lies in several; None where it lies in no file of its own."""
         return None
 
     def mask_path(self, index: int) -> Path | None:
@@ -113,7 +113,7 @@ class Dataset:
         return None
 
     def content(self, index: int) -> bytes:
-        """Identity of a photo: its file's size and beginning, or its pixels where it has no file."""
+        """Identity of an image: its file's size and beginning, or its pixels where it has no file."""
         path = self.path(index)
         if path is None:
             return np.ascontiguousarray(self.image(index)).tobytes()
@@ -122,12 +122,12 @@ class Dataset:
 
 
 class FileDataset(Dataset):
-    """Photos, and their masks, that lie in files below one folder.
+    """Images, and their masks, that lie in files below one folder.
 
     Args:
         root: the folder; keys are relative to it.
-        masks: for each photo its file or None; empty where there are none at all.
-        read: a photo's file -> its pixels.
+        masks: for each image its file or None; empty where there are none at all.
+        read: an image's file -> its pixels.
         decode: a mask's file -> its (H, W) class ids.
     """
 
@@ -135,15 +135,15 @@ class FileDataset(Dataset):
         self,
         name: str,
         root: Path,
-        photos: Sequence[Path],
+        images: Sequence[Path],
         *,
         masks: Sequence[Path | None] = (),
         read: Callable[[Path], Pixels] = read_image,
         decode: Callable[[Path], Mask] = read_mask,
         **details: Any,
     ) -> None:
-        super().__init__(name, [photo.relative_to(root).as_posix() for photo in photos], **details)
-        self._photos = tuple(photos)
+        super().__init__(name, [image.relative_to(root).as_posix() for image in images], **details)
+        self._images = tuple(images)
         self._masks = tuple(masks) or (None,) * len(self.keys)
         self._read = read
         self._decode = decode
@@ -152,14 +152,14 @@ class FileDataset(Dataset):
         return self._masks[index] is not None
 
     def image(self, index: int) -> Pixels:
-        return self._read(self._photos[index])
+        return self._read(self._images[index])
 
     def mask(self, index: int) -> Mask:
         file = self._masks[index]
         return super().mask(index) if file is None else self._decode(file)
 
     def path(self, index: int) -> Path | None:
-        return self._photos[index]
+        return self._images[index]
 
     def mask_path(self, index: int) -> Path | None:
         return self._masks[index]

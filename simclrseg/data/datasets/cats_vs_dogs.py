@@ -1,4 +1,4 @@
-"""Cats vs. Dogs (Asirra): photos of cats and dogs, without masks (Elson et al., "Asirra", CCS 2007)."""
+"""Cats vs. Dogs (Asirra): images of cats and dogs, without masks (Elson et al., "Asirra", CCS 2007)."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _LABELS = ("cat", "dog")
 
 
 def cats_vs_dogs(root: Path, options: DatasetOptions) -> FileDataset:
-    """Photos with the labels cat and dog; the set has no official split."""
+    """Images with the labels cat and dog; the set has no official split."""
     folders = _folders(root)
     if len(folders) < len(_LABELS):
         fetch(_SOURCE, root, _download, entries=_LABELS)
         folders = _folders(root)
-    photos = [(photo, label) for label, folder in enumerate(folders) for photo in list_images(folder)]
-    if not photos:
+    images = [(image, label) for label, folder in enumerate(folders) for image in list_images(folder)]
+    if not images:
         raise missing(_SOURCE, root, "the folders hold no photos")
-    labels = np.array([label for _, label in photos], np.int64)
+    labels = np.array([label for _, label in images], np.int64)
     counts = ", ".join(f"{(labels == label).sum():,} {name}" for label, name in enumerate(_LABELS))
     return FileDataset(
         "cats_vs_dogs",
         root,
-        [photo for photo, _ in photos],
+        [image for image, _ in images],
         labels=labels,
         label_names=_LABELS,
-        summary=[f"{root}: {len(photos):,} photos ({counts})"],
+        summary=[f"{root}: {len(images):,} photos ({counts})"],
     )
 
 

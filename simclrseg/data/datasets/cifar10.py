@@ -1,4 +1,4 @@
-"""CIFAR-10: 32 px photos of 10 classes (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images")."""
+"""CIFAR-10: 32 px images of 10 classes (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets made of others: the same photos with some of their mask classes, or several sets as one."""
+"""Datasets made of others: the same images with some of their mask classes, or several sets as one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BACKGROUND = "background"
 
 
 class Derived(Dataset):
-    """The photos and masks of another dataset, with all that is known of them but for ``details`` that differ."""
+    """The images and masks of another dataset, with all that is known of them but for ``details`` that differ."""
 
     def __init__(self, dataset: Dataset, **details: Any) -> None:
         super().__init__(**({one.name: getattr(dataset, one.name) for one in fields(Dataset)} | details))
@@ -47,7 +47,7 @@ class Derived(Dataset):
 
 
 def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """The same photos with masks of ``background`` and the named classes, in the order in which they are named.
+    """The same images with masks of ``background`` and the named classes, in the order in which they are named.
 
     Raises:
         UnknownName: for a name that the dataset does not have.
@@ -97,10 +97,10 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
 
 
 class _Joined(Dataset):
-    """The photos of several datasets, one set after the other.
+    """The images of several datasets, one set after the other.
 
     Published lists are joined too. Labels are those of the first part that has any and of the parts that name theirs
-    alike; the other photos have none. Masks are not kept.
+    alike; the other images have none. Masks are not kept.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:

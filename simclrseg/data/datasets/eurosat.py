@@ -59,18 +59,18 @@ def eurosat_ms(root: Path, options: DatasetOptions) -> FileDataset:
 
 
 def _open(source: Source, root: Path, folder: Path, **details: Any) -> FileDataset:
-    photos = [(photo, label) for label, name in enumerate(_CLASSES) for photo in list_images(folder / name)]
-    if not photos:
+    images = [(image, label) for label, name in enumerate(_CLASSES) for image in list_images(folder / name)]
+    if not images:
         raise missing(source, root, f"{folder} holds no pictures")
-    labels = np.array([label for _, label in photos], np.int64)
+    labels = np.array([label for _, label in images], np.int64)
     counts = ", ".join(f"{name} {(labels == label).sum():,}" for label, name in enumerate(_CLASSES))
     return FileDataset(
         source.name,
         root,
-        [photo for photo, _ in photos],
+        [image for image, _ in images],
         labels=labels,
         label_names=_CLASSES,
-        summary=[f"{folder}: {len(photos):,} photos of 64 px ({counts})"],
+        summary=[f"{folder}: {len(images):,} photos of 64 px ({counts})"],
         **details,
     )
 

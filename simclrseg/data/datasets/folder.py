@@ -1,4 +1,4 @@
-"""A folder of the user's own: photos only, `images/` + `masks/`, or one folder a class.
+"""A folder of the user's own: images only, `images/` + `masks/`, or one folder a class.
 
 Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
 names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most pictures are TIFFs
@@ -42,39 +42,43 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     """Open a folder, whichever of the three layouts it has; what was understood is in ``summary``.
 
     Raises:
-        DataError: if there is no photo, or photos, masks, lists and classes do not fit together.
+        DataError: if there is no image, or images, masks, lists and classes do not fit together.
     """
     folders = {child.name.lower(): child for child in _children(root)}
-    images = folders.get("images", root)
-    if "masks" in folders and images == root:
+    image_root = folders.get("images", root)
+    if "masks" in folders and image_root == root:
         raise DataError(f"{root} has {folders['masks'].name}/ but no images/", "put the photos into images/", path=root)
-    listing = list_files(images)
-    photos, others = _sorted_out(listing.files)
-    if not photos:
+    listing = list_files(image_root)
+    images, others = _sorted_out(listing.files)
+    if not images:
         raise DataError(
-            f"{images} holds no photos ({others or 'no readable file'})", f"give a folder of {_KINDS}", path=images
+            f"{image_root} holds no photos ({others or 'no readable file'})",
+            f"give a folder of {_KINDS}",
+            path=image_root,
         )
 
-    around = os.path.commonpath([photo.parent for photo in photos])  # a folder around all the others says nothing
-    paths = [photo.relative_to(around) for photo in photos]
-    summary = [f"{root}: {len(photos):,} photos"] + ([f"left out: {others}"] if others else [])
+    around = os.path.commonpath([image.parent for image in images])  # a folder around all the others says nothing
+    paths = [image.relative_to(around) for image in images]
+    summary = [f"{root}: {len(images):,} photos"] + ([f"left out: {others}"] if others else [])
     by_folder = _split_folders(paths)
-    official = _read_lists(root, images, photos, summary) or by_folder
+    official = _read_lists(root, image_root, images, summary) or by_folder
 
     masks: list[Path | None] = []
-    details = _bands(photos, summary)
+    details = _bands(images, summary)
     if "masks" in folders and options.masks:
-        masks, classes = _masks(photos, listing.left_out, images, folders["masks"], options, summary)
+        masks, classes = _masks(images, listing.left_out, image_root, folders["masks"], options, summary)
         details |= classes
     elif options.classes is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/", "leave --classes-file out, or add the masks", path=root)
-    if images != root:
+    if image_root != root:
         for name in sorted(set(folders) - {"images", "masks"}):
-            summary.append(f"left out: {folders[name].name}/ (photos are taken from {images.name}/, masks from masks/)")
+            summary.append(
+                f"left out: {folders[name].name}/ (photos are taken from {image_root.name}/, masks from masks/)"
+            )
 
     depth = 1 if by_folder else 0  # of the folders of classes
     counts = Counter(path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths)
-    if images == root and "" not in counts and len(counts) > 1:
+    if image_root == root and "" not in counts and len(counts) > 1:
         label_names = sorted(counts)
         details["label_names"] = label_names
         details["labels"] = np.array([label_names.index(path.parts[depth]) for path in paths], np.int64)
@@ -82,11 +86,11 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
     for split, indices in official.items():
         summary.append(f"{split}: {len(indices):,} photos")
-    return FileDataset(root.resolve().name, root, photos, masks=masks, official=official, summary=summary, **details)
+    return FileDataset(root.resolve().name, root, images, masks=masks, official=official, summary=summary, **details)
 
 
 def _children(folder: Path) -> list[Path]:
-    """The folders in a folder; an error where photos or masks should lie and there is a link to nothing or the like."""
+    """The folders in a folder; an error where images or masks should lie and there is a link to nothing or the like."""
     try:
         children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
         folders = [child for child in children if child.is_dir()]
@@ -106,12 +110,12 @@ def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], str]:
     return pictures, some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
 
 
-def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
+def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     """The dataset's arguments for pictures that are no photos; nothing for photos."""
     kinds: dict[tuple[int, int] | None, list[Path]] = {}
-    for photo in photos[:: -(-len(photos) // _LOOKED_AT)]:
+    for image in images[:: -(-len(images) // _LOOKED_AT)]:
         with suppress(ImageError):  # it is skipped, and named, when it is read
-            kinds.setdefault(stored_bands(photo), []).append(photo)
+            kinds.setdefault(stored_bands(image), []).append(image)
     stored, alike = max(kinds.items(), key=lambda kind: len(kind[1]), default=(None, []))
     if stored is None:
         return {}
@@ -129,21 +133,23 @@ def _bands(photos: Sequence[Path], summary: list[str]) -> dict[str, Any]:
 
 
 def _masks(
-    photos: Sequence[Path],
+    images: Sequence[Path],
     unreadable: Collection[Path],
-    images: Path,
+    image_root: Path,
     folder: Path,
     options: DatasetOptions,
     summary: list[str],
 ) -> tuple[list[Path | None], dict[str, Any]]:
-    """The mask of each photo, and the dataset's arguments that say what masks hold."""
+    """The mask of each image, and the dataset's arguments that say what masks hold."""
     files, others = _sorted_out(list_files(folder).files)
     if not files:
         raise DataError(f"{folder} holds no masks ({others or 'no readable file'})", "save them as PNG", path=folder)
-    masks = pair_masks(photos, files, images=images, into=folder, unreadable=unreadable)
-    details, line = mask_details(photos, masks, classes=options.classes, class_count=options.class_count)
-    without = [photo.relative_to(images).as_posix() for photo, mask in zip(photos, masks, strict=True) if mask is None]
-    summary.append(f"pairs of photo and mask: {len(photos) - len(without):,}")
+    masks = pair_masks(images, files, image_root=image_root, into=folder, unreadable=unreadable)
+    details, line = mask_details(images, masks, classes=options.classes, class_count=options.class_count)
+    without = [
+        image.relative_to(image_root).as_posix() for image, mask in zip(images, masks, strict=True) if mask is None
+    ]
+    summary.append(f"pairs of photo and mask: {len(images) - len(without):,}")
     if without:
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
     summary.append(line)
@@ -151,7 +157,7 @@ def _masks(
 
 
 def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
-    """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every photo lies in such a folder."""
+    """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every image lies in such a folder."""
     splits: dict[str, list[int]] = {}
     for index, path in enumerate(paths):
         if len(path.parts) < 2 or path.parts[0].lower() not in SPLITS:
@@ -160,7 +166,7 @@ def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
     return splits if len(splits) > 1 else {}
 
 
-def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[str]) -> dict[str, list[int]]:
+def _read_lists(root: Path, image_root: Path, images: Sequence[Path], summary: list[str]) -> dict[str, list[int]]:
     """The splits that text files in ``root`` list."""
     official: dict[str, list[int]] = {}
     for name, split in SPLITS.items():
@@ -173,7 +179,7 @@ def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[
             )
         if split in official:
             raise DataError(f"{root} has two lists for {split}, {file.name} among them", "keep one", path=root)
-        official[split] = _read_list(file, _spellings(root, images, photos))
+        official[split] = _read_list(file, _spellings(root, image_root, images))
     if "trainval" in official and "validation" in official and "train" not in official:
         held = set(official["validation"])  # trainval.txt + val.txt
         official["train"] = [index for index in official.pop("trainval") if index not in held]
@@ -181,19 +187,19 @@ def _read_lists(root: Path, images: Path, photos: Sequence[Path], summary: list[
         both = sorted(set(official.get(first, ())) & set(official.get(second, ())))
         if both:
             raise DataError(
-                f"{root}: {some([photos[i].name for i in both])} in the lists of both {first} and {second}", path=root
+                f"{root}: {some([images[i].name for i in both])} in the lists of both {first} and {second}", path=root
             )
     listed = {index for indices in official.values() for index in indices}
-    if listed and len(listed) < len(photos):
-        summary.append(f"photos in no list: {len(photos) - len(listed):,}")
+    if listed and len(listed) < len(images):
+        summary.append(f"photos in no list: {len(images) - len(listed):,}")
     return official
 
 
-def _spellings(root: Path, images: Path, photos: Sequence[Path]) -> dict[str, list[int]]:
-    """Every way a list may name a photo -> the photos it names; the exact ways are first to be asked."""
+def _spellings(root: Path, image_root: Path, images: Sequence[Path]) -> dict[str, list[int]]:
+    """Every way a list may name an image -> the images it names; the exact ways are first to be asked."""
     found: dict[str, list[int]] = {}
-    for index, photo in enumerate(photos):
-        ways = [photo.relative_to(root), photo.relative_to(images), Path(photo.name)]
+    for index, image in enumerate(images):
+        ways = [image.relative_to(root), image.relative_to(image_root), Path(image.name)]
         for way in {text for path in ways for text in (path.as_posix(), path.with_suffix("").as_posix())}:
             found.setdefault(way, []).append(index)
     return found

@@ -1,6 +1,6 @@
 """Sets of the Hugging Face Hub: `hf:owner/name[/config][@revision]`, or `hf:folder` for what its library reads there.
 
-Columns are found by their types: photos in the only column of images, masks in the other one, classes in the only
+Columns are found by their types: images in the only column of images, masks in the other one, classes in the only
 column of class labels. Where types do not tell, flags name them. Parts called train, validation and test are the
 published lists. Pictures that lie in tables are written to files, once, as they are: the rest of this tool then
 treats them as it treats all others.
@@ -46,29 +46,29 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     tables = _load(name)
     features = next(iter(tables.values())).features
     pictures = [column for column, feature in features.items() if isinstance(feature, Image)]
-    photo = _picture_column(name, features, pictures, options.image_column, usual=_PHOTO_NAMES, knob="image")
-    if photo is None:
+    image = _picture_column(name, features, pictures, options.image_column, usual=_PHOTO_NAMES, knob="image")
+    if image is None:
         raise DataError(
             f"{name} has no column of images (it has {_columns(features)})",
             "choose another set, or save that column as images",
         )
     mask = None
     if options.masks:
-        others = [column for column in pictures if column != photo]
+        others = [column for column in pictures if column != image]
         mask = _picture_column(name, features, others, options.mask_column, usual=_MASK_NAMES, knob="mask")
     label = _label_column(name, features, options.label_column)
-    files, root = _files(name, tables, [photo, *([mask] if mask else [])], cache)
-    rows = [row for row, file in enumerate(files[photo]) if file is not None]
-    photos = [file for file in files[photo] if file is not None]
+    files, root = _files(name, tables, [image, *([mask] if mask else [])], cache)
+    rows = [row for row, file in enumerate(files[image]) if file is not None]
+    images = [file for file in files[image] if file is not None]
     masks = [files[mask][row] for row in rows] if mask is not None else []
     details: dict[str, Any] = {}
-    summary = [f"{name}: {len(photos):,} photos in column {photo!r}"]
-    if len(rows) < len(files[photo]):
-        summary.append(f"left out: {len(files[photo]) - len(rows):,} rows without a photo")
+    summary = [f"{name}: {len(images):,} photos in column {image!r}"]
+    if len(rows) < len(files[image]):
+        summary.append(f"left out: {len(files[image]) - len(rows):,} rows without a photo")
     if mask is not None:
         if not any(masks):
             raise DataError(f"{name}: column {mask!r} holds no masks", "name another with --mask-column")
-        details, line = mask_details(photos, masks, classes=options.classes, class_count=options.class_count)
+        details, line = mask_details(images, masks, classes=options.classes, class_count=options.class_count)
         summary.append(f"{sum(file is not None for file in masks):,} masks in column {mask!r}; {line}")
     if label is not None:
         labels, details["label_names"] = _labels(tables, features[label], label)
@@ -84,7 +84,7 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     return FileDataset(
         name,
         root,
-        photos,
+        images,
         masks=masks,
         official=official if len(official) > 1 else {},
         summary=summary,

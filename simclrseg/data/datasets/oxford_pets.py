@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: photos of 37 breeds with trimaps (Parkhi et al., "Cats and Dogs", CVPR 2012)."""
+"""Oxford-IIIT Pet: images of 37 breeds with trimaps (Parkhi et al., "Cats and Dogs", CVPR 2012)."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _BREEDS = tuple(_BREED_NAMES.split())
 
 
 def oxford_pets(root: Path, options: DatasetOptions) -> FileDataset:
-    """Photos with the masks background and pet (and border, if asked), the official lists, and breeds as labels."""
+    """Images with the masks background and pet (and border, if asked), the official lists, and breeds as labels."""
     base = root / _FOLDER
     images, annotations = base / "images", base / "annotations"
     if not (images.is_dir() and annotations.is_dir()):
         fetch(_SOURCE, root, _download, entries=(_FOLDER,))
     lists = {split: _read_list(annotations / f"{split}.txt", root) for split in ("trainval", "test")}
-    found = {photo.stem: photo for photo in list_images(images)}
+    found = {image.stem: image for image in list_images(images)}
     breeds = {stem: breed for rows in lists.values() for stem, breed in rows.items()}
     stems = sorted(breeds.keys() & found.keys())
     if not stems:

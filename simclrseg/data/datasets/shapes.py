@@ -1,4 +1,4 @@
-"""Shapes: generated photos of textured figures on textured ground, with masks; needs no file and no network."""
+"""Shapes: generated images of textured figures on textured ground, with masks; needs no file and no network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from simclrseg.images.decode import Mask, Pixels
 KINDS = ("disc", "square", "triangle", "star")
 COUNT = 512
 SIDE = 96
-"""Side of the photos, in pixels."""
+"""Side of the images, in pixels."""
 _SHIFT = 4  # cv2 takes corners in 1/16 pixel
 _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 
 
 class Shapes(Dataset):
-    """One or two figures of one kind on a ground; photo ``i`` depends on the seed and ``i`` alone.
+    """One or two figures of one kind on a ground; image ``i`` depends on the seed and ``i`` alone.
 
     Figure and ground draw their colours from the same distribution, so that no threshold on colour separates them;
     what differs is the texture, fine in the figures (4 to 7 pixels) and coarse in the ground (14 pixels and more).

@@ -1,4 +1,4 @@
-"""Pascal VOC 2012: photos of 20 kinds of things, some with masks (Everingham et al., IJCV 2010)."""
+"""Pascal VOC 2012: images of 20 kinds of things, some with masks (Everingham et al., IJCV 2010)."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
     the test list here, so pretraining leaves it out. The list ``train`` is for development.
     """
     base = root / _FOLDER
-    images, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
-    if not (images.is_dir() and lists.is_dir()):
+    image_root, lists = base / "JPEGImages", base / "ImageSets" / "Segmentation"
+    if not (image_root.is_dir() and lists.is_dir()):
         fetch(_SOURCE, root, _download, entries=("VOCdevkit",))
-    photos = list_images(images)
-    position = {photo.stem: index for index, photo in enumerate(photos)}
+    images = list_images(image_root)
+    position = {image.stem: index for index, image in enumerate(images)}
     stems = {part: _read_list(lists / f"{part}.txt", root) for part in ("train", "val")}
     official = {part: [position[stem] for stem in rows if stem in position] for part, rows in stems.items()}
     if not all(official.values()):
-        raise missing(_SOURCE, root, f"no photo of the lists is in {images}")
+        raise missing(_SOURCE, root, f"no photo of the lists is in {image_root}")
 
-    files = [base / "SegmentationClass" / f"{photo.stem}.png" for photo in photos]
+    files = [base / "SegmentationClass" / f"{image.stem}.png" for image in images]
     masks = [file if file.is_file() else None for file in files]
     summary = [
-        f"{base}: {len(photos):,} photos, {sum(mask is not None for mask in masks):,} with masks "
+        f"{base}: {len(images):,} photos, {sum(mask is not None for mask in masks):,} with masks "
         f"({len(official['train']):,} train; {len(official['val']):,} val, which is the test list)",
         f"masks: {len(_CLASSES)} classes ({some(_CLASSES)}), 255 is ignored",
     ]
@@ -56,7 +56,7 @@ def voc(root: Path, options: DatasetOptions) -> FileDataset:
     return FileDataset(
         "voc",
         root,
-        photos,
+        images,
         masks=masks,
         decode=_read_class_ids,
         classes=_CLASSES,  # whose default colours are VOC's own

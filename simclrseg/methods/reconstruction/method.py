@@ -1,4 +1,4 @@
-"""Reconstruction: what was cut out of a photo is painted back (context encoders, Pathak et al. 2016)."""
+"""Reconstruction: what was cut out of an image is painted back (context encoders, Pathak et al. 2016)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Reconstruction(SeparableTask):
 
     Args:
         model: (N, C, H, W) -> (N, C, H, W); its ``encoder`` is what remains of pretraining.
-        cut_only: the loss is over the values that were cut, else over all; either way a mean over photos of each
-            photo's mean, so that a batch's loss adds up from its micro-batches.
+        cut_only: the loss is over the values that were cut, else over all; either way a mean over images of each
+            image's mean, so that a batch's loss adds up from its micro-batches.
     """
 
     def __init__(self, model: nn.Module, normalize: Normalize, *, cut_only: bool = False) -> None:
@@ -53,17 +53,17 @@ class Reconstruction(SeparableTask):
         return self._loss(painted - target, cut), {"mean_fill": self._loss(target, cut).detach()}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Scores of painting held-out photos, and how well features tell labels apart.
+        """Scores of painting held-out images, and how well features tell labels apart.
 
         Args:
             batches: with ``cut``, as for training; or without, and with ``label`` (n,) instead.
 
         Returns:
-            ``psnr`` of the cut values in decibels, for pixels in [0, 1], from their squared error over all photos;
+            ``psnr`` of the cut values in decibels, for pixels in [0, 1], from their squared error over all images;
             ``loss``, as in training; ``knn``, the accuracy of the features under weighted k-NN, where
-            every fifth photo asks the others. Each where there are batches for it.
+            every fifth image asks the others. Each where there are batches for it.
         """
-        squares = count = loss = photos = 0.0
+        squares = count = loss = images = 0.0
         features, labels = [], []
         for batch in batches:
             if "cut" not in batch:
@@ -75,24 +75,24 @@ class Reconstruction(SeparableTask):
             errors = (self._pixels(painted) - self._pixels(target)).square()
             squares, count = squares + (errors * cut).sum().item(), count + cut.sum().item()
             loss += self._loss(painted - target, cut).item() * len(cut)
-            photos += len(cut)
+            images += len(cut)
         scores = {}
-        if photos:
+        if images:
             psnr = -10 * math.log10(max(squares / max(count, 1), 1e-10))  # at most 100 dB
-            scores = {"psnr": psnr, "loss": loss / photos}
+            scores = {"psnr": psnr, "loss": loss / images}
         if features:
             scores["knn"] = representation.knn_among(torch.cat(features), torch.cat(labels))
         return scores
 
     def paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor]:
-        """Photos as the network gets them, and as it paints them.
+        """Images as the network gets them, and as it paints them.
 
         Args:
             images: (N, S, S, C) uint8 or uint16.
             cut: (N, S, S, C) bool.
 
         Returns:
-            Two of (N, S, S, C), in the photos' type and scale.
+            Two of (N, S, S, C), in the images' type and scale.
         """
         target, cut, painted = self._paint(images, cut)
         shown = [self._pixels(pixels) for pixels in (target.masked_fill(cut, 0), painted)]
@@ -101,7 +101,7 @@ class Reconstruction(SeparableTask):
         return given, painted
 
     def _paint(self, images: Tensor, cut: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The photos normalised, what is cut, and what is painted: (N, C, S, S) each."""
+        """The images normalised, what is cut, and what is painted: (N, C, S, S) each."""
         target, cut = self.normalize(images), cut.permute(0, 3, 1, 2)
         painted: Tensor = self.model(target.masked_fill(cut, 0))
         return target, cut, painted.float()

@@ -1,4 +1,4 @@
-"""SimCLR: two views of a photo should be found among the views of all others (Chen et al. 2020)."""
+"""SimCLR: two views of an image should be found among the views of all others (Chen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SimCLR(JointEmbeddingTask, CoupledTask):
         Of several processes, each has the mean over its own samples, contrasted with those of all.
 
         ``top1`` is the contrastive accuracy and ``chance`` the loss of an encoder that knows nothing. ``alignment`` and
-        ``uniformity``, of at most 128 photos, are the two things that lower the loss (Wang & Isola 2020, theorem 1).
+        ``uniformity``, of at most 128 images, are the two things that lower the loss (Wang & Isola 2020, theorem 1).
         """
         z1, z2 = embeddings.unbind(1)
         loss = nt_xent(z1, z2, self.temperature)

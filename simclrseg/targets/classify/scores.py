@@ -1,4 +1,4 @@
-"""Scoring classes photo by photo."""
+"""Scoring classes image by image."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from simclrseg.metrics.counts import (
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.intervals import Floats
-from simclrseg.scores.reading import read_photos
+from simclrseg.scores.reading import read_images
 from simclrseg.scores.results import Estimate, Example
 from simclrseg.targets.base import Scoring
 
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """True and predicted class of every photo, from which every metric follows.
+    """True and predicted class of every image, from which every metric follows.
 
     Attributes:
         labels: (N,) int64 true class ids.
@@ -52,7 +52,7 @@ class ClassificationScores:
 
     @property
     def confidences(self) -> Confidences:
-        return Confidences.of_photos(self.probabilities, self.labels)
+        return Confidences.of_images(self.probabilities, self.labels)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -84,7 +84,7 @@ class ClassificationScores:
         return {}
 
     def bad_and_good(self) -> tuple[list[int], list[int]]:
-        """Rows of photos that were wrong, the surest first, and of those that were right, the surest last."""
+        """Rows of images that were wrong, the surest first, and of those that were right, the surest last."""
         sure = self.probabilities.max(1)
         value = np.where(self.predicted == self.labels, sure, -sure)
         order: list[int] = np.argsort(value, kind="stable")[: (~np.isnan(value)).sum()].tolist()
@@ -92,7 +92,7 @@ class ClassificationScores:
         return order[:wrong], order[wrong:]
 
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
-        """Photos, and in words what they show and what was said; they are not predicted again."""
+        """Images, and in words what they show and what was said; they are not predicted again."""
         names, predicted = self.metadata.classes, self.predicted
         return [
             Example(
@@ -147,14 +147,14 @@ def score(
     """Compare predicted classes with labels, by the classes' names; labels have no resolution and are never empty.
 
     Args:
-        predict: the model; it gets a batch of squashed photos.
-        dataset: photos with labels; each of their names is among the model's classes.
+        predict: the model; it gets a batch of squashed images.
+        dataset: images with labels; each of their names is among the model's classes.
     """
     ids = np.array([metadata.classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []
     skipped: list[str] = []
     probabilities = []
-    for read, photos in read_photos(
+    for read, images in read_images(
         dataset,
         indices,
         image_size=metadata.image_size,
@@ -162,7 +162,7 @@ def score(
         workers=scoring.workers,
         skipped=skipped,
     ):
-        probabilities.append(predict(photos))
+        probabilities.append(predict(images))
         scored += read
     keys = tuple(dataset.keys[index] for index in scored)
     labels = ids[dataset.labels[scored]]  # type: ignore[index]

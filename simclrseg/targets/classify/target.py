@@ -1,4 +1,4 @@
-"""Classification: a class for every photo, from labels."""
+"""Classification: a class for every image, from labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.samples import Photos
+from simclrseg.data.samples import Images
 from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
@@ -70,9 +70,9 @@ class Classification(Learner):
             total += F.cross_entropy(logits, batch["label"], reduction="sum").item()
         matrix = distributed.total(torch.from_numpy(matrix)).numpy()
         total, hits = distributed.total(torch.tensor([total, hits], dtype=torch.float64)).tolist()
-        photos = int(matrix.sum())
-        top = hits / photos if classes > TOP else None
-        return {**classification_metrics(matrix, top=top), "loss": total / photos}
+        images = int(matrix.sum())
+        top = hits / images if classes > TOP else None
+        return {**classification_metrics(matrix, top=top), "loss": total / images}
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, K) float32."""
@@ -85,7 +85,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     KNOBS = Knobs
     TASK = "classification"
     NEXT = "simclrseg predict photo.jpg"
-    SAMPLES = Photos
+    SAMPLES = Images
     MASKS = False
     LABEL = "label"
     COMPARE = staticmethod(score)

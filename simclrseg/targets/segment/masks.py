@@ -1,4 +1,4 @@
-"""Photos with masks: opened, and examined before the first step."""
+"""Images with masks: opened, and examined before the first step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 6  # classes beyond which only the extremes are told
 
 
 def open_masks(data: LabelledData) -> Dataset:
-    """Open photos with masks, of those classes that are asked for.
+    """Open images with masks, of those classes that are asked for.
 
     Raises:
         DataError: if there are no masks.
@@ -79,7 +79,7 @@ def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: in
         pairs: the dataset as training and validation read it, from a cache where there is one.
 
     Returns:
-        (N, C) pixels of the training photos by class.
+        (N, C) pixels of the training images by class.
 
     Raises:
         DataError: for the first mask that does not fit; or if the training masks hold one class only.
@@ -108,7 +108,7 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
 
     Args:
         asked: ``auto``, or numbers with commas between them.
-        counts: (N, C) pixels by photo and class.
+        counts: (N, C) pixels by image and class.
 
     Raises:
         UsageError: if there is not a number for each class, or only classes that do not occur have one above 0.

@@ -105,7 +105,7 @@ class SegmentationScores:
         return order[:half], order[half:]
 
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
-        """Photos, both masks and where these differ, predicted once more as one batch."""
+        """Images, both masks and where these differ, predicted once more as one batch."""
         metadata = self.metadata
         images = [dataset.image(self.indices[row]) for row in rows]
         size = (metadata.image_size, metadata.image_size)
@@ -114,14 +114,14 @@ class SegmentationScores:
         colours = class_colours(metadata)
         found = []
         for row, image, probability in zip(rows, images, probabilities, strict=True):
-            photo = viewable(image, dataset.bands)
-            truth = resize_mask(dataset.mask(self.indices[row]), photo.shape[:2])
-            predicted = to_mask(to_size(probability, photo.shape[:2]), metadata.threshold)
+            shown = viewable(image, dataset.bands)
+            truth = resize_mask(dataset.mask(self.indices[row]), shown.shape[:2])
+            predicted = to_mask(to_size(probability, shown.shape[:2]), metadata.threshold)
             pictures = (
-                ("photo", photo),
-                ("truth", overlay(photo, truth, colours)),
-                ("prediction", overlay(photo, predicted, colours)),
-                ("errors", errors(photo, truth, predicted)),
+                ("photo", shown),
+                ("truth", overlay(shown, truth, colours)),
+                ("prediction", overlay(shown, predicted, colours)),
+                ("errors", errors(shown, truth, predicted)),
             )
             found.append(Example(self.keys[row], f"{words(deciding)} {values[row]:.4f}", pictures))
         return found
@@ -203,7 +203,7 @@ def score(
     A probability map is brought to the mask's size before it becomes a mask (design §6).
 
     Args:
-        predict: the model; it gets a batch of squashed photos.
+        predict: the model; it gets a batch of squashed images.
         metadata: of the model; two classes have one probability, that of class 1, or one each.
     """
     size, classes = (metadata.image_size, metadata.image_size), len(metadata.classes)

@@ -30,7 +30,7 @@ from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.scores.pixels import Pixels
-from simclrseg.scores.reading import readable_photos
+from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 from simclrseg.targets.learner import Learner
@@ -51,7 +51,7 @@ class Segmentation(Learner):
     Args:
         model: (N, bands, H, W) -> logits (N, 1, H, W) of the foreground, or (N, C, H, W).
         metadata: of the network; a pixel is foreground above its ``threshold``, which is None with a logit per class.
-        loss: (logits, mask (N, H, W) uint8) -> scalar, a mean over photos. None where only predictions are wanted.
+        loss: (logits, mask (N, H, W) uint8) -> scalar, a mean over images. None where only predictions are wanted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Segmentation(Learner):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        total, photos = 0.0, 0
+        total, images = 0.0, 0
         for batch in batches:
             if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
                 continue
@@ -76,10 +76,10 @@ class Segmentation(Learner):
             prediction = self.decide(_probabilities(logits))
             matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
             total += self._loss(logits, batch["mask"]).item() * len(logits)
-            photos += len(logits)
+            images += len(logits)
         matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, photos = distributed.total(torch.tensor([total, photos], dtype=torch.float64)).tolist()
-        return {**segmentation_metrics(matrix), "loss": total / photos}
+        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
+        return {**segmentation_metrics(matrix), "loss": total / images}
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, H, W, bands) -> float32, (N, H, W) of the foreground or (N, C, H, W)."""
@@ -105,7 +105,7 @@ def _probabilities(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some photos with their true and predicted masks, as a picture that an observer of a training draws.
+    """Some images with their true and predicted masks, as a picture that an observer of a training draws.
 
     Attributes:
         predict: the network as it is when it is asked.
@@ -123,12 +123,12 @@ class Examples:
     def draw(self) -> None:
         """Draw those that can be read, squashed to the training size."""
         side = (self.metadata.image_size, self.metadata.image_size)
-        photos, truths = readable_photos(self.dataset, self.indices, side)
-        if not photos:
+        images, truths = readable_images(self.dataset, self.indices, side)
+        if not images:
             return
-        masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(photos))]
+        masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(images))]
         colours = colour_bands(self.dataset.bands)
-        shown = [plots.viewable(photo, colours) for photo in photos]
+        shown = [plots.viewable(image, colours) for image in images]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
     def on_start(self, plan: Plan) -> None: ...
