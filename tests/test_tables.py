@@ -35,7 +35,7 @@ def test_an_entry_imports_and_can_be_called(table, name):
         if "pip install" not in str(error):
             raise
         pytest.skip(str(error))
-    assert callable(entry)
+    assert callable(getattr(entry, "convert", entry))  # a precision converts what its exporter wrote
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.kind)

@@ -202,7 +202,7 @@ def test_the_card_of_a_fine_tuned_run_says_how_good_it_is_and_how_it_is_used(pip
     run = pipeline.finetuned.run
     card = (run / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-segmentation"
-    assert f"- iou: {pipeline.finetuned['test']['original']['metrics']['iou']:.4g}" in card
+    assert f"- iou: {pipeline.finetuned.test['original']['metrics']['iou']:.4g}" in card
     assert f"simclrseg predict photo.jpg -o mask.png --model {run.name} --runs {pipeline.runs}" in card
     assert "| optimizer | adam, peak learning rate 0.001, cosine schedule |" in card
     monkeypatch.chdir(tmp_path)

@@ -22,6 +22,7 @@ from simclrseg.evaluation.detection import (
     pair_logits,
     pair_probabilities,
 )
+from simclrseg.evaluation.features import Reader
 from simclrseg.evaluation.ood import Other, measure
 from simclrseg.metadata import ModelMetadata
 from tests.small import MACHINE
@@ -142,7 +143,7 @@ def test_a_score_that_points_the_wrong_way_is_warned_of(tmp_path: Path, caplog: 
             learner=None, predict=by_brightness, metadata=metadata, dataset=own, indices=range(2)
         )
         others = [Other("others", other, range(2))]
-        measure(model, others, draws=0, machine=MACHINE, batch_size=2, folder=tmp_path)
+        measure(model, others, Reader(metadata, MACHINE, batch_size=2), draws=0, folder=tmp_path)
 
     sure, unsure = Shades(240, 250), Shades(140, 150)
     with caplog.at_level(logging.WARNING):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from simclrseg import runs
@@ -11,6 +12,7 @@ from simclrseg.errors import DataError, HubError, UsageError
 from simclrseg.knobs.files import parse_config
 from simclrseg.targets import TARGETS
 from simclrseg.weights.companion import companion_of, following, labelled_set
+from tests.folders import write
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -60,7 +62,8 @@ def configured(**sections) -> FinetuneConfig:
 def test_a_dataset_that_is_named_stays_and_else_the_companion_is_taken(tmp_path):
     from simclrseg.commands.finetune import finetune
 
-    with pytest.raises(DataError, match=str(tmp_path / "mine")):  # and not that of the weights, which have none
+    write(tmp_path / "mine" / "0.png", np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(DataError, match="mine holds no masks"):  # and not that the weights have no companion
         finetune(configured(data={"dataset": f"{tmp_path}/mine"}))
     assert labelled_set("pets", "cats_vs_dogs", "segment") == "oxford_pets"
     assert labelled_set("cifar", "cifar10", "classify") == "cifar10"

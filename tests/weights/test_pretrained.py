@@ -84,7 +84,7 @@ def test_no_such_run_names_the_folder_searched_and_the_nearest(tmp_path):
 )
 def test_a_run_that_a_preset_makes_is_answered_with_its_command(tmp_path, name, preset):
     with pytest.raises(RunError) as error:
-        find_pretrained(name, root=tmp_path)
+        find_pretrained(name, root=tmp_path, make=command_that_makes)
     assert str(error.value) == (
         f"--pretrained {name}: no such run in {tmp_path / 'pretrain'}, and nothing is published as {name!r}; "
         f"make it with `simclrseg pretrain --config {preset} --runs {tmp_path}`"
