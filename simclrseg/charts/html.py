@@ -14,6 +14,8 @@ from simclrseg.charts.chart import Chart, draw
 INK = "#010203"  # becomes the page's text colour
 GRID = "#040506"
 SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 7))  # page.css gives them their colours
+# Room for numbers of six digits. matplotlib's layouts measure every text, which takes as long as the drawing.
+_MARGINS = {"left": 0.16, "right": 0.97, "bottom": 0.16, "top": 0.91}
 _NAMES = {INK: "currentColor", GRID: "var(--grid)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)
 }
@@ -78,7 +80,8 @@ def _svg(chart: Chart, *, prefix: str) -> Html:
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # the browser has the font
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.1))
+        figure.subplots_adjust(**_MARGINS)
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)

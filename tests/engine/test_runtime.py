@@ -130,7 +130,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
 with freed_memory_kept(torch.device("cpu")):
-    steps, full = [new_pages() for _ in range(10)], resident()
+    steps, full = [new_pages() for _ in range(5)], resident()
 print(min(steps), full - resident())
 """
     environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
@@ -144,7 +144,10 @@ class TestCompiled:
     """torch.compile around a model whose keys stay."""
 
     @pytest.mark.slow
-    def test_the_outputs_and_the_keys_stay(self) -> None:
+    def test_the_outputs_and_the_keys_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from torch._inductor import config
+
+        monkeypatch.setattr(config, "cpp_cache_precompile_headers", False, raising=False)  # they serve many kernels
         model = network()
         images = torch.randn(4, 3, 8, 8)
         model.eval()

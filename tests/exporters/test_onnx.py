@@ -299,7 +299,7 @@ def test_an_exported_transformer_agrees_and_leaves_the_network_at_any_size(trans
         ("unetplusplus", "cnn"),
         ("fpn", "cnn"),
         ("deeplabv3plus", "resnet18"),
-        ("dpt", "vit_b_16"),
+        ("dpt", "tu-vit_tiny_patch16_224"),
     ],
 )
 def test_every_decoder_can_be_exported(tmp_path, decoder, encoder):
