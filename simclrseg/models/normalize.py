@@ -22,13 +22,13 @@ class Normalize:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], full_scale: int = 255) -> None:
         self.mean, self.std, self.full_scale = tuple(mean), tuple(std), full_scale
-        self._scale = 1 / (full_scale * torch.tensor(std))
-        self._shift = -torch.tensor(mean) / torch.tensor(std)
+        self._factors = 1 / (full_scale * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
+        self._scale, self._shift = self._factors  # where the images were last
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 or uint16 -> (N, C, H, W) float32."""
         if self._scale.device != images.device:
-            self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
+            self._scale, self._shift = (factor.to(images.device) for factor in self._factors)
         if images.device.type == "cpu" and type(images) is Tensor:  # not a stand-in that only has a shape
             return self._by_rows(images).permute(0, 3, 1, 2)
         return images.float().mul_(self._scale).add_(self._shift).permute(0, 3, 1, 2)

@@ -281,7 +281,7 @@ def test_pixels_count_as_one_long_list_of_predictions():
     mask = rng.integers(0, 3, (5, 6)).astype(np.uint8)
     mask[0, :2] = 255
     counted = mask != 255
-    whole = Confidences.of_photos(probability[:, counted].T, mask[counted])
+    whole = Confidences.of_images(probability[:, counted].T, mask[counted])
     found = Confidences.of_pixels(probability, mask)
     assert (found.number == whole.number).all() and found.brier == pytest.approx(whole.brier)
     binary = Confidences.of_pixels(probability[1], (mask == 1).astype(np.uint8))

@@ -19,8 +19,8 @@ def predictions(number: int, classes: int, *, honest: bool) -> tuple[np.ndarray,
 
 
 def test_honest_probabilities_are_calibrated_and_boastful_ones_are_not() -> None:
-    assert Confidences.of_photos(*predictions(50_000, 4, honest=True)).ece < 0.01
-    assert Confidences.of_photos(*predictions(50_000, 4, honest=False)).ece > 0.1
+    assert Confidences.of_images(*predictions(50_000, 4, honest=True)).ece < 0.01
+    assert Confidences.of_images(*predictions(50_000, 4, honest=False)).ece > 0.1
 
 
 def test_the_error_is_its_definition() -> None:
@@ -31,13 +31,13 @@ def test_the_error_is_its_definition() -> None:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert Confidences.of_photos(probabilities, labels).ece == pytest.approx(expected, abs=1e-9)
+    assert Confidences.of_images(probabilities, labels).ece == pytest.approx(expected, abs=1e-9)
 
 
 def test_brier_is_scikit_learns() -> None:
     probabilities, labels = predictions(400, 2, honest=True)
     theirs = brier_score_loss(labels, probabilities[:, 1], scale_by_half=True)
-    assert Confidences.of_photos(probabilities, labels).brier == pytest.approx(2 * theirs, abs=1e-9)
+    assert Confidences.of_images(probabilities, labels).brier == pytest.approx(2 * theirs, abs=1e-9)
 
 
 def as_pixels(probabilities: np.ndarray, labels: np.ndarray) -> Confidences:
@@ -68,7 +68,7 @@ def test_the_area_under_risk_and_coverage_is_its_definition_where_most_predictio
     assert np.mean(top > 0.999) > 0.5
     wrong = (probabilities.argmax(1) != labels)[np.argsort(-top, kind="stable")]
     expected = np.mean(np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
-    assert Confidences.of_photos(probabilities, labels).aurc == pytest.approx(expected, abs=1e-5)
+    assert Confidences.of_images(probabilities, labels).aurc == pytest.approx(expected, abs=1e-5)
     assert as_pixels(probabilities, labels).aurc == pytest.approx(expected, rel=0.01)
 
 
@@ -76,11 +76,11 @@ def test_predictions_of_one_confidence_count_as_in_random_order() -> None:
     probabilities, labels = np.array([[0.75, 0.25]] * 6), np.array([0, 0, 0, 1, 1, 0])
     labels_in_order = np.random.default_rng(0).permuted(np.tile(labels, (20_000, 1)), axis=1)
     expected = (labels_in_order.cumsum(1) / np.arange(1, 7)).mean()
-    assert Confidences.of_photos(probabilities, labels).aurc == pytest.approx(expected, abs=0.005)
+    assert Confidences.of_images(probabilities, labels).aurc == pytest.approx(expected, abs=0.005)
 
 
 def test_risk_falls_with_coverage_where_the_sure_predictions_are_the_right_ones() -> None:
-    confidences = Confidences.of_photos(*predictions(20_000, 3, honest=True))
+    confidences = Confidences.of_images(*predictions(20_000, 3, honest=True))
     coverage, risk = confidences.risk_coverage()
     assert coverage[-1] == 1
     assert (np.diff(coverage) > 0).all()
