@@ -104,8 +104,9 @@ def plan_outputs(
             what = "several outputs" if single else "several inputs or a folder"
             raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
         ((kind, ending),) = endings.items()
-        if Path(output).suffix.lower() != ending:
-            remedy = f"name it {Path(output).with_suffix(ending)}"
+        if (suffix := Path(output).suffix.lower()) != ending:
+            others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
+            remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
             raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
         jobs = [Job(images[0], {kind: Path(output)})]
     else:

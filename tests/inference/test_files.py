@@ -183,9 +183,13 @@ def test_one_file_cannot_take_several_masks(photos, inputs):
         plan(inputs, "mask.png")
 
 
-def test_a_mask_is_not_written_as_jpeg(photos):
-    with pytest.raises(UsageError, match=r"mask is written as PNG; name it mask\.png"):
-        plan(["photos/a.jpg"], "mask.jpg")
+@pytest.mark.parametrize(
+    ("file", "remedy"),
+    [("mask.jpg", r"mask\.png$"), ("m.json", r"m\.png, or pass --as json$"), ("m.npy", r"m\.png, or pass --as probab")],
+)
+def test_a_mask_is_not_written_as_anything_else(photos, file, remedy):
+    with pytest.raises(UsageError, match=rf"mask is written as PNG; name it {remedy}"):
+        plan(["photos/a.jpg"], file)
 
 
 def test_a_file_in_the_way_of_the_output_folder_is_named(photos, tmp_path):
