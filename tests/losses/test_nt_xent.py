@@ -119,6 +119,8 @@ def test_no_tensor_is_larger_than_8_mb(
 def test_strips_fill_the_workspace_of_their_device_and_cover_every_row_once(
     device: str, n: int, workspace: int
 ) -> None:
+    if device == "cuda" and not torch.cuda.is_available() and torch.__version__ < "2.9":
+        pytest.skip("older versions of torch ask the driver even for tensors without values")
     with FakeTensorMode(), Watched() as watched:
         nt_xent(torch.empty(n, 4, device=device), torch.empty(n, 4, device=device), 0.1)
     strips = [(2 * n - columns, 2 * n - columns + rows) for rows, columns in watched.products]

@@ -26,7 +26,7 @@ def small_voc(tmp_path: Path) -> Path:
     for number in range(4):
         Image.new("RGB", (6, 4)).save(base / "JPEGImages" / f"2007_{number:06d}.jpg")
     for number in range(3):
-        mask = Image.fromarray(np.full((4, 6), (0, 20, 255)[number], np.uint8), mode="P")
+        mask = Image.frombytes("P", (6, 4), bytes([(0, 20, 255)[number]] * 24))
         mask.putpalette([number % 256 for number in range(768)])
         mask.save(base / "SegmentationClass" / f"2007_{number:06d}.png")
     (base / "ImageSets/Segmentation/train.txt").write_text("2007_000000\n2007_000001\n")
