@@ -57,7 +57,7 @@ def changed(config: dict[str, Any], section: str, **values: Any) -> dict[str, An
 def classifying(runs: Path, *, data: dict[str, Any], training: dict[str, Any], **model: Any) -> FinetuneConfig:
     tree = {
         "data": {"image_size": 32, **data},
-        "model": {"task": "classify", "backbone": "resnet18", **model},
+        "model": {"task": "classify", "backbone": "cnn", **model},
         "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **training},
         "hardware": HARDWARE,
         "console": {"runs": str(runs)},

@@ -19,6 +19,7 @@ from simclrseg.errors import UsageError
 from simclrseg.inference.session import open_model
 from simclrseg.models.weights import read_metadata
 from simclrseg.training.knobs import TrainingRun
+from tests.folders import write_noise
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
 NAME = "test_vit"  # the smallest of timm
@@ -31,10 +32,12 @@ def pretraining(runs: Path, **model) -> PretrainConfig:
     return PretrainConfig.model_validate(tree)
 
 
-def finetuning_of(runs: Path, *, image_size: int = 32, decoder: str | None = None, **model) -> FinetuneConfig:
+def finetuning_of(
+    runs: Path, *, dataset: str = "shapes", image_size: int = 32, decoder: str | None = None, **model
+) -> FinetuneConfig:
     tree = in_runs(SMALL_FINETUNE, runs) | {"model": model, "training": {"epochs": 1, "batch_size": 8}}
     tree["segment"] = {"decoder": decoder}
-    tree["data"] = {"dataset": "shapes", "image_size": image_size, "data_ratio": 0.1}
+    tree["data"] = {"dataset": dataset, "image_size": image_size, "data_ratio": 0.1 if dataset == "shapes" else 1}
     return FinetuneConfig.model_validate(tree)
 
 
@@ -61,8 +64,9 @@ def test_it_is_segmented_through_dpt_by_default_and_a_line_says_so(pretrained, c
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_transformer_is_exported_for_pictures_of_any_size(pretrained):
-    result = finetune(finetuning_of(pretrained, pretrained="shapes"))
+def test_a_fine_tuned_transformer_is_exported_for_pictures_of_any_size(pretrained, tmp_path):
+    few = write_noise(tmp_path / "few", 20)  # the test images of shapes take longer than all else
+    result = finetune(finetuning_of(pretrained, dataset=str(few), pretrained="shapes"))
     assert read_metadata(result.model).decoder == "dpt"
     opened = open_model(result.onnx, "cpu")
     assert opened.metadata.checks["mask_agreement"] >= 0.999

@@ -28,7 +28,9 @@ def classified(tmp_path_factory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("classified")
     folder = write_colours(root / "photos", {"blue": 24, "green": 24, "red": 5})
     training = {"epochs": 6, "unfreeze": "progressive", "unfreeze_at": [1, 2], "layer_lr_factor": 0.5}
-    return finetune(classifying(root / "runs", data={"dataset": str(folder)}, training=training, dropout=0.1))
+    return finetune(
+        classifying(root / "runs", data={"dataset": str(folder)}, training=training, dropout=0.1, backbone="resnet18")
+    )
 
 
 def test_colours_are_learned(classified):
