@@ -144,11 +144,7 @@ class TestCompiled:
     """torch.compile around a model whose keys stay."""
 
     @pytest.mark.slow
-    def test_the_outputs_and_the_keys_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from torch._inductor import config
-
-        if hasattr(config, "cpp_cache_precompile_headers"):  # which serve many kernels
-            monkeypatch.setattr(config, "cpp_cache_precompile_headers", False)
+    def test_the_outputs_and_the_keys_stay(self) -> None:
         model = network()
         images = torch.randn(4, 3, 8, 8)
         model.eval()
