@@ -60,7 +60,7 @@ from simclrseg.weights.seen import warn_if_seen
 log = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "resnet50"
-CHECKED = 6  # test photos that the exported model is checked on
+CHECKED = 6  # test images that the exported model is checked on
 
 
 @dataclass(frozen=True)

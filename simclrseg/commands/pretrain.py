@@ -214,16 +214,16 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     return Prepared(
-        method,
-        views,
-        learned,
-        held_out,
-        backbone,
-        task,
-        batches,
-        validation,
-        facts,
-        init.metadata.seen if init.metadata else "",
+        method=method,
+        views=views,
+        learned=learned,
+        held_out=held_out,
+        backbone=backbone,
+        task=task,
+        batches=batches,
+        validation=validation,
+        facts=facts,
+        seen=init.metadata.seen if init.metadata else "",
     )
 
 

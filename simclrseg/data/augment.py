@@ -65,7 +65,7 @@ STRENGTHS = {
     "paper": Strengths(),  # Chen et al. 2020 for ImageNet: s = 1
     "cifar": replace(_MILD, blur_probability=0.0),  # their CIFAR variant
     "seed": replace(_MILD, crop_scale=(0.2, 1.0)),  # from the project that this one continues
-    # The whole photo, flipped and recoloured: what a network should paint, as reconstruction has it.
+    # The whole image, flipped and recoloured: what a network should paint, as reconstruction has it.
     "whole": replace(_MILD, crop_scale=(1.0, 1.0), grayscale_probability=0.0, blur_probability=0.0),
 }
 
@@ -85,7 +85,7 @@ PAIR_STRENGTHS = {
     "none": _STILL,
     "flip": _FLIP,
     "color": _COLOR,
-    # Zoom to twice the size, other aspects, flip and mild colours: what photos of one thing differ in.
+    # Zoom to twice the size, other aspects, flip and mild colours: what images of one thing differ in.
     "standard": replace(_COLOR, crop_scale=(0.25, 1.0), crop_ratio=(3 / 4, 4 / 3)),
 }
 """For an image and its mask together; none of them moves one against the other."""

@@ -14,7 +14,7 @@ from simclrseg.images.decode import image_shape
 from simclrseg.metadata import IGNORE
 from simclrseg.system.threads import map_in_threads
 
-_ASPECTS = 0.9, 1.1  # bounds of the ratio between those of a photo and its mask, which may be coarser
+_ASPECTS = 0.9, 1.1  # bounds of the ratio between those of an image and its mask, which may be coarser
 
 
 def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> NDArray[np.int64]:
@@ -70,7 +70,7 @@ def balancing_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:
         counts: (N, C) pixels by image and class.
     """
     pixels = counts.sum(0)
-    around = (counts.sum(1, keepdims=True) * (counts > 0)).sum(0)  # pixels of the photos in which it occurs
+    around = (counts.sum(1, keepdims=True) * (counts > 0)).sum(0)  # pixels of the images in which it occurs
     occurs = pixels > 0
     frequency = pixels[occurs] / around[occurs]
     weights = np.ones(counts.shape[1])

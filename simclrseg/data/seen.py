@@ -17,7 +17,7 @@ from simclrseg.errors import DataError, ImageError
 from simclrseg.system.threads import map_in_threads
 
 MOST = 10_000
-_BYTES = 6  # of a hash: two of a million photos agree by chance with a probability of 0.2 %
+_BYTES = 6  # of a hash: two of a million images agree by chance with a probability of 0.2 %
 
 
 @dataclass(frozen=True)

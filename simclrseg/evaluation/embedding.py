@@ -28,7 +28,7 @@ from simclrseg.weights.find import began_with, find_pretrained, is_of_the_hub
 
 log = logging.getLogger(__name__)
 
-MOST = 5_000  # photos
+MOST = 5_000  # images
 FEWEST = 5
 
 Encoder = Callable[[], nn.Module]

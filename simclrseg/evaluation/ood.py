@@ -36,12 +36,12 @@ from simclrseg.targets.base import check_bands
 
 log = logging.getLogger(__name__)
 
-MOST = 10_000  # photos of another dataset
+MOST = 10_000  # images of another dataset
 DRAWS = 20  # of Monte-Carlo dropout, where nothing else is asked for
-PIXELS = 256  # of each photo
+PIXELS = 256  # of each image
 
 Level = Literal["image", "pixel"]
-# photos (N, S, S, bands) -> by score, (N,) of photos or (N, S, S) of pixels; higher is more out of distribution
+# images (N, S, S, bands) -> by score, (N,) of images or (N, S, S) of pixels; higher is more out of distribution
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -210,7 +210,7 @@ def _score(
     collected: dict[tuple[Level, str], list[np.ndarray]] = {}
     skipped: list[str] = []
     pixels = reader.metadata.image_size**2
-    places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every photo
+    places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every image
     for _, images in reader.read(dataset, indices, skipped):
         for score, values in scorer(images).items():
             flat = values.reshape(len(values), -1)

@@ -38,7 +38,7 @@ from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 
-MOST = 5_000  # photos of the figures that need no labels
+MOST = 5_000  # images of the figures that need no labels
 PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
 
 

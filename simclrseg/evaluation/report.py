@@ -217,7 +217,7 @@ def _gallery(model: Evaluated, folder: Path) -> list[tuple[str, str, list[Html]]
     """The images at both ends; the worst are also written to a folder."""
     worst, best = worst_and_best(model)
     write_worst(worst, folder)
-    several = any(len(example.pictures) > 1 for example in (*worst, *best))  # else photos alone, without errors
+    several = any(len(example.pictures) > 1 for example in (*worst, *best))  # else images alone, without errors
     legend = []
     if several:
         kinds = ((MISSED, "missed"), (ALARM, "found where there is nothing"), (MIXED, "another class"))

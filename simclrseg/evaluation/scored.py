@@ -72,7 +72,7 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     """
     names: Sequence[str | None] = config.data.models or [None]
     scored = [_find(root, name, config, machine) for name in names]
-    # a file that names its photos has metadata
+    # a file that names its images has metadata
     if (config.data.classes or config.data.size) and all(one.kind == "run" or one.metadata.data for one in scored):
         raise UsageError(
             "--classes and --size are for an .onnx file that does not say what it is of, and here is none",

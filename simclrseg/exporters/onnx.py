@@ -60,7 +60,7 @@ def export_onnx(
         precision: what the file computes with, of PRECISIONS; images go in as they are for all of them.
         images: real pictures (H, W, bands) to check the file on, besides generated ones; squashed to the training size.
         truths: their masks (H, W), or none.
-        calibration: pictures that are not among ``photos``, for a precision that needs them.
+        calibration: pictures that are not among ``images``, for a precision that needs them.
         tolerance: by how much the IoU may change where the precision is not that of the network.
         opset: version of the ONNX operators.
         fixed_shape: the only (N, H, W) that the file takes; any by default.

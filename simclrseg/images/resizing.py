@@ -27,7 +27,7 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     """Bring class ids (H, W) to ``size`` = (height, width): the pixel below the centre of each new one."""
     if mask.shape[:2] == tuple(size):
         return mask
-    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their photos
+    # INTER_NEAREST takes the pixel below the corner, which moves masks by half a pixel against their images
     return _resize(mask, size, cv2.INTER_NEAREST_EXACT)
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 STREAM = "-"
 """The word for stdin and for stdout."""
-# names of files that lie beside their photos, or that several outputs give
+# names of files that lie beside their images, or that several outputs give
 _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
 
 
@@ -124,7 +124,7 @@ def names_one_image(inputs: Sequence[str]) -> bool:
 def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str, Path | None]:
     names: dict[str, Path | None] = {}
     for kind, ending in endings.items():
-        mark = f".{kind}" if several and ending != f".{kind}" else ""  # tells the outputs of one photo apart
+        mark = f".{kind}" if several and ending != f".{kind}" else ""  # tells the outputs of one image apart
         names[kind] = path.with_name(f"{path.stem}{mark}{ending}")
     return names
 

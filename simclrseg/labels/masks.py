@@ -40,9 +40,9 @@ def pair_masks(
     """The mask of each image: the same relative path but for the suffix, or with ``_mask`` at its end.
 
     Args:
-        images: files below ``images``.
+        images: files below ``image_root``.
         masks: files below ``into``.
-        unreadable: what is left out below ``images``; its masks are left out too.
+        unreadable: what is left out below ``image_root``; its masks are left out too.
 
     Raises:
         DataError: for masks without an image, and where it is not clear which belongs to which.
@@ -120,7 +120,7 @@ def _scan(image: Path, mask: Path, *, table: NDArray[np.uint8] | None) -> _Scan:
     except ImageError as error:
         return _Scan(mask, problem=str(error))
     height, width = shape = values.shape[:2]
-    with suppress(ImageError):  # the loader names photos that cannot be read
+    with suppress(ImageError):  # the loader names images that cannot be read
         shape = image_shape(image)
     if shape != (height, width):
         turned = " as its EXIF orientation turns it" if shape == (width, height) else ""

@@ -86,7 +86,7 @@ def _mean(losses: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
     Weights are not divided by their sum over an image: in one that holds a single class they would cancel.
     """
     counted = mask != IGNORE  # (N, H, W)
-    pixels = counted.sum((1, 2)).clamp(min=1)  # a photo without a counted pixel adds 0, not 0/0
+    pixels = counted.sum((1, 2)).clamp(min=1)  # an image without a counted pixel adds 0, not 0/0
     if weights is not None:
         losses = losses * weights[mask.long().clamp(max=len(weights) - 1)]  # of ignored pixels any will do
     return ((losses * counted).sum((1, 2)) / pixels).mean()

@@ -11,7 +11,7 @@ import numpy as np
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
 
-TOP = 5  # a photo whose true class is among so many likeliest ones is a hit
+TOP = 5  # an image whose true class is among so many likeliest ones is a hit
 _EXACT = 1 << 24
 
 Values = dict[str, Any]

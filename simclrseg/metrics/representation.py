@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 VIEWS = 256  # most of a batch that are looked at: enough for a figure, and cheap beside a step
-QUERY_EVERY = 5  # of so many photos of k-NN one asks, and the others answer
+QUERY_EVERY = 5  # of so many images of k-NN one asks, and the others answer
 _WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
 
 

@@ -18,7 +18,7 @@ from simclrseg.models.backbones import feature_size
 
 log = logging.getLogger(__name__)
 
-PROBED = 5_000  # most photos of the k-NN
+PROBED = 5_000  # most images of the k-NN
 PROBE_BATCH = 64
 COLLAPSED = 0.02  # of the dimension
 

@@ -83,14 +83,19 @@ def test_an_export_out_of_memory_is_one_line(root, monkeypatch):
         exported(root, "pets")
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm", "segmentation-models-pytorch"])
-def test_the_lines_of_the_card_load_the_same_encoder(root, monkeypatch, library):
-    exported(root, "pets")
-    folder = root / "pretrain" / "pets" / "hub"
+def run_card(folder: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The names that a card's lines for a library define, typed in the card's folder."""
     (code,) = re.findall(rf"With {library}:\n\n```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(folder)
     names: dict = {}
     exec(code, names)
+    return names
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm", "segmentation-models-pytorch"])
+def test_the_lines_of_the_card_load_the_same_encoder(root, monkeypatch, library):
+    exported(root, "pets")
+    names = run_card(root / "pretrain" / "pets" / "hub", library, monkeypatch)
     ours = build_backbone("resnet18").eval()
     torch.nn.Module.load_state_dict(ours, safetensors.torch.load_file(BACKBONE_FILE))
     images = torch.randn(1, 3, 64, 64)
@@ -156,11 +161,7 @@ def test_the_lines_of_the_card_load_every_decoder(tmp_path, monkeypatch, decoder
 
 def test_the_lines_of_the_card_load_the_same_segmentation_model(root, monkeypatch):
     exported(root, "shapes-pets")
-    folder = root / "finetune" / "shapes-pets" / "hub"
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(folder)
-    names: dict = {}
-    exec(code, names)
+    names = run_card(root / "finetune" / "shapes-pets" / "hub", "segmentation-models-pytorch", monkeypatch)
     assert names["model"](torch.zeros(2, 3, 64, 64)).shape == (2, 1, 64, 64)
 
 

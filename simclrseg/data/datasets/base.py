@@ -19,7 +19,7 @@ from simclrseg.metadata import RGB, voc_colours
 UNLABELLED = -1
 """The label of an image that has none, in a set where others have one."""
 
-_HEAD = 1 << 16  # bytes: enough to tell photos apart, and quick to read
+_HEAD = 1 << 16  # bytes: enough to tell images apart, and quick to read
 
 Border = Literal["pet", "background", "ignore", "class"]
 
