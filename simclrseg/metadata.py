@@ -10,13 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from simclrseg.errors import ModelFileError
 
-BACKBONE_FILE = "backbone.safetensors"
-MODEL_FILE = "model.safetensors"
-ONNX_FILE = "model.onnx"
-"""File names of the models of a run."""
-PICKLES = (".ckpt", ".pth", ".pt", ".bin")
-WEIGHTS = (".safetensors", *PICKLES)
-"""How the names of weights files end: those of torch.save, and all."""
 ONNX_PREFIX = "simclrseg."
 PROGRAM_ENTRY = "simclrseg.json"
 """Where a ``.pt2`` file keeps its metadata."""

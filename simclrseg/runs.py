@@ -23,6 +23,13 @@ Kind = Literal["pretrain", "finetune", "evaluate"]
 ENVIRONMENT = "environment.json"
 CHECKPOINT = Path("checkpoints", "last", "state.pt")
 """File of a run that has something to lose, and can be resumed."""
+BACKBONE_FILE = "backbone.safetensors"
+MODEL_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+"""File names of the models of a run."""
+PICKLES = (".ckpt", ".pth", ".pt", ".bin")
+WEIGHTS = (".safetensors", *PICKLES)
+"""How the names of weights files end: those of torch.save, and all."""
 RESERVED = ("none", "imagenet")
 """Names that ``--pretrained`` takes for other weights than a run's; a name with a suffix is a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")

@@ -233,7 +233,7 @@ def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 
 def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.metadata import WEIGHTS
+    from simclrseg.runs import WEIGHTS
 
     yield Item("none", "from scratch")
     yield from _runs(words, "pretrain")

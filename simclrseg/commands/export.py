@@ -22,9 +22,10 @@ from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.knobs.files import config_of_run, stored_values
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.system.files import make_folder, remove_empty
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.weights.companion import following

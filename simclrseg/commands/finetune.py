@@ -29,10 +29,10 @@ from simclrseg.errors import GateError, SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import stored_values
-from simclrseg.metadata import MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, save_weights
-from simclrseg.runs import dataset_label, source_commit
+from simclrseg.runs import MODEL_FILE, ONNX_FILE, dataset_label, source_commit
 from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json, write_text

@@ -21,7 +21,7 @@ from simclrseg.inference.files import InputImage, Job, check_writable, find_imag
 from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import CPU, Model, open_model
-from simclrseg.metadata import ONNX_FILE
+from simclrseg.runs import ONNX_FILE
 from simclrseg.system.files import finite, make_folder, remove_empty, why_not_a_file, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
 

@@ -29,12 +29,12 @@ from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
-from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import build_backbone, check_backbone
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
+from simclrseg.runs import BACKBONE_FILE
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.training.forecast import DryRun

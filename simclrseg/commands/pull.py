@@ -13,7 +13,8 @@ from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, fetch, look
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, TIMM, Published, Source, find, own_namespace, parse_address
-from simclrseg.metadata import PICKLES, ModelMetadata
+from simclrseg.metadata import ModelMetadata
+from simclrseg.runs import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following
 from simclrseg.weights.fetch import CONVERTED, backbone_file

@@ -25,9 +25,10 @@ from simclrseg.evaluation import embedding
 from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.scored import batch_size_of, open_report, sized
 from simclrseg.knobs.files import config_of_run
-from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
 from simclrseg.models.weights import read_metadata
+from simclrseg.runs import BACKBONE_FILE
 from simclrseg.scores.intervals import interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows

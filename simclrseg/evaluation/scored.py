@@ -24,7 +24,8 @@ from simclrseg.evaluation.opened import images_of, images_of_file, open_exported
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import config_of_run, dump_config
-from simclrseg.metadata import MODEL_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
+from simclrseg.runs import MODEL_FILE
 from simclrseg.system import log_file
 from simclrseg.system.files import write_text
 from simclrseg.system.hardware import explained_shortage

@@ -18,7 +18,7 @@ from simclrseg.errors import HubError
 from simclrseg.hub import store
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import one_line, place_of
-from simclrseg.metadata import WEIGHTS
+from simclrseg.runs import WEIGHTS
 from simclrseg.system.files import make_folder, output_error, write_text, writing
 
 log = logging.getLogger(__name__)

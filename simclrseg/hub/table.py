@@ -9,7 +9,7 @@ from functools import partial
 
 from simclrseg.errors import UnknownName, UsageError, suggestion
 from simclrseg.hub.imagenet import IMAGENET
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD
+from simclrseg.runs import BACKBONE_FILE
 
 NAMESPACE = "simclrseg"
 NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"
@@ -59,8 +59,8 @@ class Published:
     sha256: str | None = None
     uploaded: bool = True  # False while nobody has: it must not be listed as if it could be fetched
     in_channels: int = 3
-    mean: tuple[float, ...] = IMAGENET_MEAN  # of the channels, for pixels in [0, 1], as std
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = ()  # of the channels, for pixels in [0, 1], as std; where no file says them
+    std: tuple[float, ...] = ()
     settings: str | None = None  # a JSON file beside it that says mean and std
 
     def source(self, namespace: str | None = None) -> Source:

@@ -13,10 +13,11 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
-from simclrseg.metadata import PICKLES, RGB, ModelMetadata
+from simclrseg.metadata import RGB, ModelMetadata
 from simclrseg.models.foreign import find_encoder, read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
+from simclrseg.runs import PICKLES
 from simclrseg.system.files import replacing, why_not_a_file
 
 log = logging.getLogger(__name__)

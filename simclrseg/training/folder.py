@@ -21,7 +21,7 @@ from simclrseg import runs
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.knobs.knob import knobs_of, look_up
-from simclrseg.metadata import ONNX_FILE
+from simclrseg.runs import ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
 from simclrseg.training.knobs import TrainingConfig

@@ -13,9 +13,10 @@ from simclrseg import runs
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs.files import read_config_file
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, IMAGENET_STD, MODEL_FILE, RGB, ModelMetadata
+from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 
 SEEN_FILE = "seen.txt"
 """The record of the images that a run trains on, which its weights will carry; see data/seen.py."""

@@ -10,7 +10,7 @@ from simclrseg.data.datasets import ENTRIES
 from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import PUBLISHED
-from simclrseg.metadata import BACKBONE_FILE
+from simclrseg.runs import BACKBONE_FILE
 
 FOLDER = "labelled"
 LABELLED = {

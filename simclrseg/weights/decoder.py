@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from simclrseg.errors import UsageError
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.models.weights import LoadReport, load_backbone
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, WEIGHTS, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
 from simclrseg.system.files import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
 from simclrseg.weights.fetch import backbone_file

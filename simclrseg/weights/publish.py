@@ -15,7 +15,8 @@ from simclrseg.knobs.files import dump_config, parse_config, stored_values
 from simclrseg.knobs.knob import knobs_of, look_up, put
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import Completes
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.system.files import write_text
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following

@@ -22,7 +22,7 @@ from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.opened import open_exported
 from simclrseg.knobs.files import parse_config
-from simclrseg.metadata import MODEL_FILE, ONNX_FILE
+from simclrseg.runs import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST
 from simclrseg.targets.base import elsewhere
 from tests.exporters.small import with_props

@@ -21,10 +21,10 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted
 from simclrseg.evaluation.export_images import images_of_run
 from simclrseg.knobs.files import config_of_run
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights
-from simclrseg.runs import Run
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, Run
 from tests.folders import write
 from tests.observers import stop_at
 from tests.small import HARDWARE, evaluated

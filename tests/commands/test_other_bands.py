@@ -20,8 +20,9 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import band_statistics
 from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.errors import DataError, UsageError
-from simclrseg.metadata import BACKBONE_FILE, IMAGENET_MEAN, MODEL_FILE
+from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.weights.seen import warn_if_seen
 from tests.data.datasets.patches import write_patch

@@ -23,9 +23,10 @@ from simclrseg.errors import HubError, OutputError, UnknownName, UsageError, Wei
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find
 from simclrseg.knobs.files import parse_config
-from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.runs import BACKBONE_FILE
 
 OURS = PUBLISHED["pets"].source("me").repo_id
 SIMCLR = PUBLISHED["simclr-imagenet"]

@@ -24,13 +24,13 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, RunError, UsageError, WeightsError
 from simclrseg.knobs.files import parse_config, parse_config_file
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE
 from simclrseg.methods import METHODS
 from simclrseg.methods.base import Method, method_of
 from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.training.train import Session
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained, find_pretrained

@@ -24,9 +24,10 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.errors import Interrupted
 from simclrseg.knobs.files import config_of_run
-from simclrseg.metadata import IMAGENET_MEAN, MODEL_FILE, ONNX_FILE, ModelMetadata
+from simclrseg.metadata import IMAGENET_MEAN, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights
+from simclrseg.runs import MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed
 from tests.folders import write
 from tests.observers import stop_at

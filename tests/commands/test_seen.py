@@ -9,8 +9,8 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import Overlap, image_hashes, overlap
 from simclrseg.knobs.files import parse_config
-from simclrseg.metadata import BACKBONE_FILE
 from simclrseg.models.weights import read_metadata
+from simclrseg.runs import BACKBONE_FILE
 from tests.data.fakes import photo
 from tests.folders import write
 from tests.small import HARDWARE

@@ -30,10 +30,9 @@ from simclrseg.errors import (
     UsageError,
 )
 from simclrseg.evaluation.scored import model_run
-from simclrseg.metadata import MODEL_FILE, ONNX_FILE
 from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.models.weights import read_weights
-from simclrseg.runs import Run
+from simclrseg.runs import MODEL_FILE, ONNX_FILE, Run
 from simclrseg.targets.classify.target import Classification
 from simclrseg.targets.segment.target import Segmentation
 from simclrseg.training import train as training

@@ -91,8 +91,9 @@ def test_a_run_of_a_published_name_is_asked_itself_what_belongs_to_it(tmp_path, 
     import torch
 
     from simclrseg.commands.finetune import finetune
-    from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+    from simclrseg.metadata import ModelMetadata
     from simclrseg.models.weights import save_weights
+    from simclrseg.runs import BACKBONE_FILE
 
     run = runs.claim(tmp_path, "pretrain", "cifar")
     metadata = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, dataset="photos")

@@ -11,8 +11,9 @@ from simclrseg import runs
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.errors import HubError, RunError, UsageError
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED
-from simclrseg.metadata import BACKBONE_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
+from simclrseg.runs import BACKBONE_FILE
 from simclrseg.weights.find import PRETRAINED_FILE, began_with, find_pretrained, recorded_file
 
 METADATA = ModelMetadata(task="backbone", encoder="resnet18", image_size=32, epochs=7)

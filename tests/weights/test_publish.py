@@ -18,11 +18,12 @@ from simclrseg.config.pull import PullConfig
 from simclrseg.errors import GateError, HubError, OutOfMemory, UsageError
 from simclrseg.exporters import weights
 from simclrseg.exporters.weights import export_weights
-from simclrseg.metadata import BACKBONE_FILE, MODEL_FILE, ModelMetadata
+from simclrseg.metadata import ModelMetadata
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import read_metadata, save_weights
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.weights.card import card_text, usage
 from tests.fake_hub import TOKEN
 from tests.models.features import last_features
