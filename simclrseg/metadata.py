@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ModelMetadata(BaseModel):
     """Everything needed to use a weights file without its run (design §5)."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)  # a completion needs none
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)  # help needs none
 
     format_version: int = FORMAT_VERSION
     task: str

@@ -11,11 +11,12 @@ from functools import cached_property
 from glob import glob
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
+from typing import TYPE_CHECKING, Any
 
 from simclrseg.errors import UnknownName, suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import CoreSchema
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Registry(Mapping[str, Any]):
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         """Validate ``Annotated[str, REGISTRY]`` fields: the name must be in the table."""
+        from pydantic_core.core_schema import no_info_after_validator_function  # slow, and completion has no use for it
+
         return no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, name: str) -> str:
@@ -113,18 +116,24 @@ class FolderRegistry(Registry):
 
 
 def _entry_points(group: str) -> list[tuple[str, str]]:
-    """Name and target of each entry point of a group.
+    """Name and target of each entry point of a group."""
+    if not declared(group):
+        return []
+    from importlib.metadata import entry_points
 
-    importlib.metadata parses those of every package there is, longer than a shell that completes waits: it is asked
-    only where a file names the group.
+    return sorted((entry.name, entry.value) for entry in entry_points(group=group))
+
+
+def declared(text: str) -> bool:
+    """Tell whether a text, such as the name of a group, may stand in the entry points of a package that is installed.
+
+    importlib.metadata parses those of every package there is, longer than a shell that completes waits.
     """
     for place in sys.path:
-        named = os.path.isfile(place)  # an archive, which nobody looks into here
+        if os.path.isfile(place):
+            return True  # an archive, which nobody looks into here
         for file in glob("*-info/entry_points.txt", root_dir=place or None):
             with suppress(OSError):  # importlib.metadata has none of one that it cannot read
-                named = named or group in Path(place, file).read_text(encoding="utf-8", errors="replace")
-        if named:
-            from importlib.metadata import entry_points
-
-            return sorted((entry.name, entry.value) for entry in entry_points(group=group))
-    return []
+                if text in Path(place, file).read_text(encoding="utf-8", errors="replace"):
+                    return True
+    return False

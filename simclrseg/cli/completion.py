@@ -1,11 +1,13 @@
-"""What the shell offers on Tab; ``python -m simclrseg.cli.completion`` writes the scripts that ask for it.
+"""What the shell offers on Tab; ``python -m simclrseg.cli.completion`` writes what that needs.
 
 A script runs ``simclrseg`` with ``_SIMCLRSEG_COMPLETE=complete_<shell>`` and the words typed so far in the variables
-that Typer's own scripts use. The answer comes from the config models alone: importing Typer too would double the wait.
+that Typer's own scripts use. The answer comes from ``knobs.json``, where the commands and their knobs are written down:
+to import Typer and the config models takes longer than a shell should wait.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,20 +16,68 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simclrseg.cli.help import SHARED
 from simclrseg.cli.shells import FILES, SCRIPTS
+from simclrseg.registry import Registry, declared, imported
 
 if TYPE_CHECKING:
     from simclrseg.knobs.knob import Knob
+
+TABLE = Path(__file__).with_name("knobs.json")
+"""What ``table`` gives; a test holds it fresh."""
 
 
 class Item(NamedTuple):
     """One offer."""
 
     value: str
-    about: str | Knob = ""
+    help: str = ""
 
-    @property
-    def help(self) -> str:
-        return self.about if isinstance(self.about, str) else self.about.help
+
+class Option(NamedTuple):
+    """A knob, as far as a completion needs it."""
+
+    key: str
+    help: str
+    spellings: Sequence[str] = ()
+    negation: str | None = None
+    flag: bool = False
+    many: bool = False
+    argument: bool = False  # it can be typed without a name
+    transient: bool = False
+    choices: Iterable[object] | str = ()  # or where the table of them is, as module:name
+    completes: str = ""  # a key of COMPLETERS
+
+    @classmethod
+    def of(cls, knob: Knob) -> Option:
+        from simclrseg.knobs.knob import attribute_docstring
+        from simclrseg.knobs.values import Completes
+
+        return cls(
+            knob.key,
+            attribute_docstring(knob.section, knob.name),  # without names of a table, which are offered themselves
+            knob.spellings,
+            knob.negation,
+            knob.is_flag,
+            knob.values.many,
+            knob.argument is not None,
+            knob.transient,
+            knob.marker(Registry) or knob.values.choices,
+            getattr(knob.marker(Completes), "what", ""),
+        )
+
+
+def options_of(command: str) -> list[Option]:
+    """The knobs of a command; none where there is no such command."""
+    if declared("[simclrseg."):  # another package may bring knobs of its own
+        return _read_models(command)
+    _, *rows = json.loads(TABLE.read_text(encoding="utf-8")).get(command, [""])
+    return [Option(**row) for row in rows]
+
+
+def _read_models(command: str) -> list[Option]:
+    from simclrseg.config import CONFIGS
+    from simclrseg.knobs.knob import knobs_of
+
+    return [Option.of(knob) for knob in knobs_of(CONFIGS[command])] if command in CONFIGS else []
 
 
 def respond(environment: Mapping[str, str]) -> str:
@@ -108,7 +158,7 @@ def _offers(words: Sequence[str], incomplete: str) -> Iterable[Item]:
         return line.options()
     if line.takes_value(words[-1]):
         return line.values(words[-1], incomplete)
-    argument = next((knob for knob in line.knobs if knob.argument is not None), None)
+    argument = next((knob for knob in line.knobs if knob.argument), None)
     return line.options() if argument is None else line.values_of(argument, incomplete)
 
 
@@ -116,22 +166,19 @@ class Line:
     """The words before the cursor, and the knobs of their command."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        from simclrseg.config import CONFIGS
-        from simclrseg.knobs.knob import knobs_of
-
         self.words = words
-        self.knobs = knobs_of(CONFIGS[words[0]]) if words[0] in CONFIGS else ()
+        self.knobs = options_of(words[0])
 
     def options(self) -> Iterator[Item]:
         """All options, but for those that are given and take one value."""
         if not self.knobs:
             return
         for knob in self.knobs:
-            if knob.is_argument or (not knob.values.many and any(name in self.words for name in knob.spellings)):
+            if not knob.spellings or (not knob.many and any(name in self.words for name in knob.spellings)):
                 continue
-            yield Item(knob.spellings[0], knob)
+            yield Item(knob.spellings[0], knob.help)
             if knob.negation:
-                yield Item(knob.negation, knob)
+                yield Item(knob.negation, knob.help)
         for name, text in SHARED.items():
             if name == "--set" or name not in self.words:
                 yield Item(name, text)
@@ -139,7 +186,7 @@ class Line:
 
     def takes_value(self, word: str) -> bool:
         shared = word in {"--config", "-c", "--set"}
-        return shared or any(word in knob.spellings and not knob.is_flag for knob in self.knobs)
+        return shared or any(word in knob.spellings and not knob.flag for knob in self.knobs)
 
     def values(self, option: str, incomplete: str) -> Iterable[Item]:
         """Values of an option: of ``--set``, ``section.key=`` of a file, or behind it the values of the key."""
@@ -151,34 +198,29 @@ class Line:
         key, equals, start = incomplete.partition("=")
         if equals:
             return _behind(f"{key}=", self.values_of_key(key, start))
-        return (Item(f"{knob.key}=", knob) for knob in self.knobs if not knob.transient)
+        return (Item(f"{knob.key}=", knob.help) for knob in self.knobs if not knob.transient)
 
     def values_of_key(self, key: str, incomplete: str) -> Iterable[Item]:
-        knob = next((knob for knob in self.knobs if key in (knob.key, knob.name)), None)
-        if knob is not None and knob.is_flag:
+        knob = next((knob for knob in self.knobs if key in (knob.key, knob.key.rpartition(".")[2])), None)
+        if knob is not None and knob.flag:
             return map(Item, ("true", "false"))
         return self.values_of(knob, incomplete)
 
-    def values_of(self, knob: Knob | None, incomplete: str) -> Iterable[Item]:
-        from simclrseg.knobs.values import Completes
-
+    def values_of(self, knob: Option | None, incomplete: str) -> Iterable[Item]:
         if knob is None:
             return ()
-        if choices := knob.values.choices:
+        if choices := imported(knob.choices) if isinstance(knob.choices, str) else knob.choices:
             return map(Item, map(str, choices))
-        completes = knob.marker(Completes)
-        return COMPLETERS[completes.what](self.words, incomplete) if completes else ()
+        return COMPLETERS[knob.completes](self.words, incomplete) if knob.completes else ()
 
 
 def _behind(typed: str, items: Iterable[Item]) -> Iterator[Item]:
-    return (Item(typed + item.value, item.about) for item in items)
+    return (Item(typed + item.value, item.help) for item in items)
 
 
 def _top_level() -> Iterator[Item]:
-    from simclrseg.cli.app import app
-
-    for command in app.registered_commands:
-        yield Item(command.name or "", command.help or "")
+    for command, (sentence, *_) in json.loads(TABLE.read_text(encoding="utf-8")).items():
+        yield Item(command, sentence)
     yield from (Item("--help"), Item("--version"), Item("--show-completion", "Print the completion script of a shell."))
 
 
@@ -267,10 +309,33 @@ COMPLETERS: dict[str, Callable[[Sequence[str], str], Iterable[Item]]] = {
 }
 
 
-def main(folder: str = "completions") -> None:
-    """Write the four scripts into a folder."""
-    for shell, name in FILES.items():
-        Path(folder, name).write_text(SCRIPTS[shell], encoding="utf-8", newline="\n")
+def table() -> str:
+    """The text of ``knobs.json``: the sentence of each command, and its knobs, a line each, without what is empty.
+
+    What tables hold is not in it, but where they are: a new line in one is offered at once.
+    """
+    from simclrseg.cli.app import app
+
+    blocks = []
+    for name, sentence in ((command.name or "", command.help) for command in app.registered_commands):
+        knobs = ({key: value for key, value in knob._asdict().items() if value} for knob in _read_models(name))
+        rows = ",\n".join(json.dumps(row, ensure_ascii=False, default=_address) for row in (sentence, *knobs))
+        blocks.append(f'"{name}": [{rows}]')
+    return "{" + ",\n".join(blocks) + "}\n"
+
+
+def _address(table: Registry) -> str:
+    """Where a table is: in the ``__init__`` of a package of ours, which is imported."""
+    ours = [(name, vars(module)) for name, module in sys.modules.items() if name.startswith("simclrseg.")]
+    packages = [(name, held) for name, held in ours if "__path__" in held]
+    return next(f"{name}:{key}" for name, held in packages for key, value in held.items() if value is table)
+
+
+def main(folder: str = "completions", knobs: str | Path = TABLE) -> None:
+    """Write the four scripts into a folder, and the commands' knobs into a file."""
+    texts = {Path(folder, name): SCRIPTS[shell] for shell, name in FILES.items()} | {Path(knobs): table()}
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

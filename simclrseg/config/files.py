@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import UnknownName, UsageError
-from simclrseg.knobs.files import read_config_file
 from simclrseg.system.files import why_not_a_file
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -21,6 +20,8 @@ def load_preset(name_or_path: str, command: str) -> dict[str, Any]:
     Returns:
         Sections of keys, not yet checked.
     """
+    from simclrseg.knobs.files import read_config_file  # brings pydantic, which takes longer than a shell waits
+
     return read_config_file(find_preset(name_or_path), command)
 
 

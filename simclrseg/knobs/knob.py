@@ -228,8 +228,8 @@ def _knobs_below(model: type[BaseModel], path: KeyPath) -> tuple[Knob, ...]:
 def attribute_docstring(owner: type, name: str) -> str:
     """The string that follows a class attribute in the source, of the class or of a base.
 
-    Pydantic can keep these (``use_attribute_docstrings``), but reads the source anew for each class, at import:
-    a fifth of the time in which a completion has to be there.
+    Pydantic can keep these (``use_attribute_docstrings``), but reads the source anew for each class, at import, in
+    every command.
     """
     for base in owner.__mro__:
         if text := _docstrings(base.__module__).get((base.__qualname__, name)):

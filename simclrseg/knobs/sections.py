@@ -15,7 +15,7 @@ from simclrseg.registry import FolderRegistry, Registry
 class Section(BaseModel):
     """A group of knobs: one block of the YAML file, one panel of ``--help``."""
 
-    # Built on first use: a completion needs the names of the knobs only. Their docstrings are read by knobs.py.
+    # Built on first use: help needs the names of the knobs only. Their docstrings are read by knob.py.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     CHOICE: ClassVar[tuple[str, str] | None] = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simclrseg.cli.app import app
-from simclrseg.cli.completion import COMPLETERS, complete, main, respond
+from simclrseg.cli.completion import COMPLETERS, TABLE, complete, main, respond, table
 from simclrseg.cli.options import make_options
 from simclrseg.cli.shells import FILES, SCRIPTS, script
 from simclrseg.config import CONFIGS
@@ -193,9 +193,14 @@ def test_the_scripts_in_the_tree_are_fresh(shell):
     assert file.read_text() == SCRIPTS[shell], "run python -m simclrseg.cli.completion"
 
 
-def test_the_scripts_can_be_written(folder):
-    main(str(folder))
-    assert {path.name for path in folder.iterdir() if path.is_file()} == set(FILES.values())
+def test_the_knobs_that_are_written_down_are_those_of_the_models():
+    assert TABLE.read_text(encoding="utf-8") == table(), "run python -m simclrseg.cli.completion"
+
+
+def test_scripts_and_knobs_can_be_written(folder):
+    main(str(folder), folder / "knobs.json")
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {*FILES.values(), "knobs.json"}
+    assert (folder / "knobs.json").read_bytes() == TABLE.read_bytes()
 
 
 def test_a_script_can_be_printed():

@@ -118,9 +118,10 @@ def test_two_processes_train_as_one_does(name: str, trained: Any) -> None:
         assert (both[0][what] - value).norm() < 1e-2 * value.norm(), what
 
 
-def run(*words: str, folder: Path) -> str:
+def run(*words: str, folder: Path, **environment: str) -> str:
     """Both streams of a command in a process that has the strangers on its path."""
-    done = Simclrseg(*words, folder=folder, PYTHONPATH=str(STRANGERS), OMP_NUM_THREADS="1", COLUMNS="100").wait(120)
+    environment |= {"PYTHONPATH": str(STRANGERS), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    done = Simclrseg(*words, folder=folder, **environment).wait(120)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -152,6 +153,16 @@ def test_strangers_knobs_are_in_the_help_and_a_shared_one_is_there_once(tmp_path
     assert text.count("--projection-dim") == 1
     assert "[default: 128, byol 32, vicreg 64]" in " ".join(text.replace("│", "").split())
     assert not (tmp_path / "runs").exists() and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("--teacher", "--teacher-decay"), ("--method by", "byol"), ("--set vicreg.var", "vicreg.variance=")],
+)
+def test_strangers_knobs_and_names_are_offered_on_tab(words: str, offered: str, tmp_path: Path) -> None:
+    line = f"simclrseg pretrain {words}"
+    typed = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    assert run(folder=tmp_path, _SIMCLRSEG_COMPLETE="complete_bash", **typed) == f"{offered}\n"
 
 
 def test_a_strangers_method_that_cannot_be_imported_is_left_out_and_named(tmp_path: Path) -> None:
