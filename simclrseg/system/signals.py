@@ -79,7 +79,7 @@ def stop_requests() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one does what it did before.
 
     SIGHUP is a request too, but where it is ignored, as under nohup. It often comes twice, from the terminal and from
-    its shell, so that no second one is different.
+    its shell, so that no second one is different; torchrun makes a SIGTERM of the second.
 
     Outside the main thread, where Python allows no handlers, nothing changes.
     """
@@ -95,13 +95,13 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, before[number])
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signum = request.signum or number
         again = ""
         if number != HANGUP:
             restore(signal.SIGINT, signal.SIGTERM)
             again = "; once more stops at once and saves nothing"
-        if os.environ.get("RANK", "0") == "0":  # the first process says what all would say
+        if request.signum is None and os.environ.get("RANK", "0") == "0":  # the first process says what all would say
             log.warning(f"stopping after this step, then saving{again}")
+        request.signum = request.signum or number
 
     for number in before:
         signal.signal(number, note)

@@ -324,13 +324,18 @@ def hangup() -> Iterator[int]:
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_closed_terminal_which_signals_twice_stops_the_run_and_saves_it(
-    tmp_path: Path, hangup: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("second", [None, signal.SIGTERM], ids=["its shell's", "torchrun's"])
+def test_a_closed_terminal_which_signals_twice_stops_the_run_saves_it_and_says_so_once(
+    tmp_path: Path,
+    hangup: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    second: int | None,
 ) -> None:
     save = Checkpoints.save_last
 
     def save_last(self: Checkpoints, state: TrainingState) -> None:
-        signal.raise_signal(hangup)  # from the shell; the process would end here
+        signal.raise_signal(second or hangup)  # the process would end here
         save(self, state)
 
     monkeypatch.setattr(Checkpoints, "save_last", save_last)
@@ -340,6 +345,7 @@ def test_a_closed_terminal_which_signals_twice_stops_the_run_and_saves_it(
     state = Checkpoints(tmp_path / "checkpoints").load_last()
     assert state is not None
     assert state.step == 2
+    assert caplog.messages == ["stopping after this step, then saving"]
     assert signal.getsignal(hangup) == signal.SIG_DFL
 
 
