@@ -145,6 +145,8 @@ class Checkpoints:
             content = _load(self._best)
             require_fit(content, {"model": dict, "score": int | float, "epoch": int}, "content")
             require_fit(content["model"], own, "model")
+            if content["epoch"] != epoch:
+                raise Misfit(f"it is of epoch {content['epoch']}, and the best is {epoch}")
             model: dict[str, Tensor] = content["model"]
         return model
 

@@ -97,6 +97,8 @@ def fit(
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
         return explained_shortage(f"in {phase} with micro-batch {at_once}", remedy)
 
+    run.save_best(keep)  # whoever stopped the run may have come between its state and this
+    distributed.barrier()
     if checkpoints is not None and not checkpoints.gone_back(run.step):
         run.best_weights(keep)  # better missed now than at the end
     plan = Plan(epochs, len(train), run.step, tuple(run.result.history), train.batch_size)
@@ -136,9 +138,9 @@ def fit(
                     except OutOfMemory:
                         run.save()  # the steps were taken
                         raise
-                with run.averaged():
-                    run.end_epoch(scores, keep=keep)
+                run.end_epoch(scores)
                 run.save()
+                run.save_best(keep)
                 run.tell_epoch()  # now that whatever happens to an observer, the epoch is not lost
         except Stop as request:
             run.settle()
@@ -256,14 +258,10 @@ class _Training:
         """The average of the weights in their place while the block runs, where one is kept."""
         return nullcontext() if self._average is None else self._average.applied()
 
-    def end_epoch(self, scores: dict[str, float], *, keep: Literal["best", "last"]) -> None:
-        """Record an epoch, and its weights where they are the best yet."""
+    def end_epoch(self, scores: dict[str, float]) -> None:
         self.finished += 1
         seconds = time.perf_counter() - self._began
-        record = EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds)
-        self.result.history.append(record)
-        if self._checkpoints is not None and keep == "best" and self.result.best_epoch == self.finished:
-            self._checkpoints.save_best(self.model.state_dict(), score=_score(record), epoch=self.finished)
+        self.result.history.append(EpochRecord(self.finished, self.step, self._meter.take_means(), scores, seconds))
 
     def save(self) -> None:
         """Save the state, which is known to be good."""
@@ -274,6 +272,15 @@ class _Training:
             sums, images = self._meter.sums, self._meter.images
             state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
             self._checkpoints.save_last(state)
+
+    def save_best(self, keep: Literal["best", "last"]) -> None:
+        """Save the weights, where they are those of the best epoch yet: it is the last one, and no step followed."""
+        if self._checkpoints is None or keep != "best" or self.result.best_epoch != self.finished:
+            return
+        record = self.result.history[-1]
+        if record.step == self.step:
+            with self.averaged():
+                self._checkpoints.save_best(self.model.state_dict(), score=_score(record), epoch=self.finished)
 
     def tell_epoch(self) -> None:
         with self.averaged():

@@ -440,6 +440,23 @@ def test_a_lost_best_model_is_missed_before_more_is_trained_and_comes_again_from
     assert torch.equal(task.model[0].weight, task.seen[0])
 
 
+def test_a_run_that_is_killed_before_its_best_model_is_written_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, epoch: int, **__: object) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    before = Scored([0.1, 0.9])
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, task=before, validation=Images(2), epochs=3)
+    task = Scored([0.2])
+    train(tmp_path, task=task, validation=Images(2), epochs=3)
+    assert torch.equal(task.model[0].weight, before.seen[1])
+
+
 class Broken(Classification):
     """Becomes bad at one training step, from 1."""
 
