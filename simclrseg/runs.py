@@ -275,7 +275,7 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         run = runs[0]
         lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
         config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
-        command = f"simclrseg {kind}{config} --name {run.name} --overwrite{option(root)}"
+        command = f"simclrseg {kind}{config} --name {run.name}{option(root)}"
         raise RunError(f"run {run.name!r} in {root / kind} {lack}", f"start it again with `{command}`")
     return None
 

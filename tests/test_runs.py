@@ -135,7 +135,7 @@ def test_a_run_without_a_checkpoint_is_started_again_and_never_taken(tmp_path):
     runs.record(run, torch="2.15")
     (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)  # the disk was full when the first was to be written
     for allow_unfinished in (False, True):
-        with pytest.raises(RunError, match=r"no checkpoint: start it again .* --name pets --overwrite") as error:
+        with pytest.raises(RunError, match=r"no checkpoint: start it again .* --name pets --runs \S+`$") as error:
             runs.find_finished(tmp_path, "pretrain", "pets", holding="a", allow_unfinished=allow_unfinished)
         assert "--allow-unfinished" not in str(error.value) and "--resume" not in str(error.value)
 
@@ -143,7 +143,7 @@ def test_a_run_without_a_checkpoint_is_started_again_and_never_taken(tmp_path):
 def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
     run = finished(tmp_path, "pets", holding="other.file")
     (run.folder / "config.yaml").touch()
-    again = rf"is finished but lacks backbone.safetensors: start it again .* --config {run.folder} --name pets"
+    again = rf" lacks backbone.safetensors: start it again .* --config {run.folder} --name pets --runs {tmp_path}`$"
     with pytest.raises(RunError, match=again):
         runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
 

@@ -57,6 +57,7 @@ class Checkpoints:
         keep: how many last states stay: beside ``last/state.pt`` there is then a ``last/state-<step>.pt`` for each of
             them, the newest included; to go back to one, copy it over ``state.pt``.
         every_steps, every_minutes: how often a state is due in the middle of an epoch.
+        anew: one of the files, if it is whole -> what to do where the run cannot go on; nothing may be lost by that.
 
     Raises:
         TrainingError: if a file cannot be written; the one before stands.
@@ -71,12 +72,14 @@ class Checkpoints:
         every_steps: int | None = None,
         every_minutes: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        anew: Callable[[Path | None], str] = lambda whole: "start a new run",
     ) -> None:
         self.folder = folder
         self._keep = keep
         self._every_steps = every_steps
         self._every_minutes = every_minutes
         self._clock = clock
+        self._anew = anew
         self._saved = clock()
         self._last = folder / "last" / "state.pt"
         self._best = folder / "best" / "model.pt"
@@ -166,8 +169,11 @@ class Checkpoints:
                     if (state := _load_state(kept)).epoch < before:
                         back = f"copy {kept} over {self._last.name} to go back to step {state.step}, or "
                         break
-            remedy = f"{back}start the run again, with --overwrite"
-            raise RunError(f"{path} cannot be used ({misfit})", remedy, path=path) from misfit
+            raise RunError(
+                f"{path} cannot be used ({misfit})",
+                back + self._anew(next(filter(_is_whole, {self._last, self._best} - {path}), None)),
+                path=path,
+            ) from misfit
 
     def _save(self, path: Path, content: dict[str, Any]) -> None:
         if not distributed.is_main():
@@ -228,6 +234,14 @@ def _load(path: Path) -> Any:
     if written != FORMAT:
         raise RunError(f"{path} has format {written}, and this version reads {FORMAT}", "update simclrseg", path=path)
     return content
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _load(path)
+    except (Misfit, RunError):
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -21,7 +21,7 @@ from simclrseg import runs
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.files import config_of_run, dump_config
 from simclrseg.knobs.knob import knobs_of, look_up
-from simclrseg.runs import ONNX_FILE
+from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
 from simclrseg.training.knobs import TrainingConfig
@@ -79,7 +79,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             f"{epochs} train it longer{more}"
         )
     if not run.started:
-        raise RunError(f"run {run.name!r} has no checkpoint yet", "start it again, with --overwrite")
+        raise RunError(f"run {run.name!r} has no checkpoint", start_anew(run))
     may_differ = RESUMABLE | ({EPOCHS} if longer else set())
     old, new = stored.model_dump(), config.model_dump()
     changed = [
@@ -94,6 +94,22 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             value=run.name,
         )
     return run
+
+
+def start_anew(run: runs.Run, state: Path | None = None) -> str:
+    """Advice where a run cannot go on: a new one like it, from its weights where it has some; the old one stays.
+
+    Args:
+        state: a file of its checkpoints that is whole.
+    """
+    folder = shlex.quote(str(run.folder))
+    option, file = {"pretrain": ("--init", BACKBONE_FILE), "finetune": ("--pretrained", MODEL_FILE)}[run.kind]
+    start = ""
+    if run.holds(file):
+        start = f" {option} {folder}"
+    elif state is not None:
+        start = f" {option} {shlex.quote(str(state))} --backbone {run.environment['encoder']}"
+    return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs.option(run.root)}`"
 
 
 def prolonged(config: Config, resumed: runs.Run | None) -> Config:

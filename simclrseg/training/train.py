@@ -40,7 +40,7 @@ from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import draw_curves
-from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run
+from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run, start_anew
 from simclrseg.training.forecast import (
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
@@ -190,6 +190,7 @@ class Trainer:
             keep=saving.keep_checkpoints,
             every_steps=saving.checkpoint_steps,
             every_minutes=saving.checkpoint_minutes,
+            anew=partial(start_anew, run),
         )
         start = checkpoints.load_last()
         watchers: list[Observer] = []

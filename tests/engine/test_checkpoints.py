@@ -85,7 +85,7 @@ def test_a_checkpoint_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
     checkpoints.save_last(state())
     path = tmp_path / "last" / "state.pt"
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(RunError, match=r"state\.pt cannot be used \(File is not a zip file\): start.*--overwrite$"):
+    with pytest.raises(RunError, match=r"state\.pt cannot be used \(File is not a zip file\): start a new run$"):
         checkpoints.load_last()
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_state_is_one_line_that_names_the_newest_whole_one(tmp_path: P
         checkpoints.load_last()
     assert str(refused.value).startswith(f"{last} cannot be used (its data")
     assert str(refused.value).endswith(
-        f" is damaged): copy {kept} over state.pt to go back to step 8, or start the run again, with --overwrite"
+        f" is damaged): copy {kept} over state.pt to go back to step 8, or start a new run"
     )
     assert refused.value.exit_code == 2
     shutil.copyfile(kept, last)
@@ -152,12 +152,38 @@ def test_a_best_model_that_is_lost_comes_again_from_a_state_before_it(tmp_path: 
     for step in (4, 8, 12):  # epochs 1, 2 and 3
         checkpoints.save_last(state(step))
     own = state().model
-    for epoch, back in ((3, "copy .*state-000000008.pt over state.pt to go back to step 8, or start"), (1, "start")):
-        with pytest.raises(RunError, match=rf"model\.pt cannot be used \(No such file or directory\): {back} the run"):
+    for epoch, back in ((3, "copy .*state-000000008.pt over state.pt to go back to step 8, or "), (1, "")):
+        says = rf"model\.pt cannot be used \(No such file or directory\): {back}start a new run$"
+        with pytest.raises(RunError, match=says):
             checkpoints.load_best(own, epoch=epoch)
     checkpoints.save_best({"weight": torch.zeros(4, 3)}, score=0.5, epoch=3)
     with pytest.raises(RunError, match=r"model\.pt cannot be used \(model lacks count\): copy"):
         checkpoints.load_best(own, epoch=3)
+
+
+def test_a_best_model_of_another_epoch_is_refused(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    own = state().model
+    checkpoints.save_best(own, score=0.5, epoch=2)
+    with pytest.raises(RunError, match=r"model\.pt cannot be used \(it is of epoch 2, and the best is 3\): start"):
+        checkpoints.load_best(own, epoch=3)
+
+
+def test_where_a_run_cannot_go_on_the_file_that_is_whole_is_handed_to_who_gives_advice(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, anew=lambda whole: f"take {whole and whole.name}")
+    checkpoints.save_last(state())
+    checkpoints.save_best(state().model, score=0.5, epoch=1)
+    last, best = tmp_path / "last" / "state.pt", tmp_path / "best" / "model.pt"
+    content = last.read_bytes()
+    last.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"state\.pt cannot be used .*: take model\.pt$"):
+        checkpoints.load_last()
+    best.write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"state\.pt cannot be used .*: take None$"):
+        checkpoints.load_last()
+    last.write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.pt cannot be used .*: take state\.pt$"):
+        checkpoints.load_best(state().model, epoch=1)
 
 
 def contents(**changes: Any) -> dict[str, Any]:
@@ -191,7 +217,7 @@ def test_a_file_with_other_contents_is_one_line(tmp_path: Path, content: object,
     torch.save(content, tmp_path / "last" / "state.pt")
     with pytest.raises(RunError) as refused:
         Checkpoints(tmp_path).load_last()
-    expected = f"state.pt cannot be used ({reason}): start the run again, with --overwrite"
+    expected = f"state.pt cannot be used ({reason}): start a new run"
     assert str(refused.value).endswith(expected)
 
 

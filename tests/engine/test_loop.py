@@ -417,7 +417,7 @@ def test_a_state_of_another_run_is_one_line_and_changes_nothing(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     with pytest.raises(RunError) as refused:
         train(tmp_path, **options)
-    assert str(refused.value) == f"{path} cannot be used ({reason}): start the run again, with --overwrite"
+    assert str(refused.value) == f"{path} cannot be used ({reason}): start a new run"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 

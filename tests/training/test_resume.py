@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shlex
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from simclrseg.cli.app import main
 from simclrseg.commands import pretrain as recipe
+from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
-from tests.small import SMALL_PRETRAIN, changed, in_runs
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -155,3 +161,56 @@ def test_what_has_joined_in_does_not_leave_when_a_run_gets_longer() -> None:
     longer = FinetuneTraining(unfreeze="progressive", epochs=60).prolonging(before)
     assert longer.unfreeze_epochs == (2, 4)
     assert FinetuneTraining.model_validate(longer.model_dump()) == longer
+
+
+def follow(advice: str) -> None:
+    """Type the command that a message has, which must lose nothing."""
+    (command,) = re.findall("`simclrseg (.*)`$", advice)
+    assert "--overwrite" not in command
+    with pytest.raises(SystemExit) as end:
+        main([*shlex.split(command), "--quiet"])
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("damage", [lambda state: state.write_bytes(b"damaged"), Path.unlink], ids=["damaged", "gone"])
+def test_where_the_state_of_a_finished_run_is_damaged_a_new_one_starts_from_its_weights(
+    finished: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    runs = shutil.copytree(finished, tmp_path / "runs")
+    run = environment(runs).parent
+    damage(run / "checkpoints" / "last" / "state.pt")
+    before = (run / "backbone.safetensors").read_bytes()
+    with pytest.raises(RunError) as refused:
+        pretrain(small(runs, run={"resume": "shapes"}, epochs=4))
+    assert f"start a new run with `simclrseg pretrain --config {run} --init {run} --runs" in str(refused.value)
+    follow(str(refused.value))
+    assert (run / "backbone.safetensors").read_bytes() == before
+    again = json.loads((runs / "pretrain" / "shapes-2" / "environment.json").read_text())
+    assert again["finished"] and again["init"] == "shapes"
+
+
+def test_where_the_state_of_an_interrupted_run_is_damaged_a_new_one_starts_as_it_did(begun: Path) -> None:
+    run = environment(begun).parent
+    (run / "checkpoints" / "last" / "state.pt").write_bytes(b"damaged")
+    with pytest.raises(RunError) as refused:
+        pretrain(small(begun, run={"resume": "shapes"}))
+    assert str(refused.value).endswith(f"start a new run with `simclrseg pretrain --config {run} --runs {begun}`")
+
+
+@pytest.mark.parametrize(("damaged", "whole"), [("last/state.pt", "best/model.pt"), ("best/model.pt", "last/state.pt")])
+def test_where_one_checkpoint_of_a_fine_tuning_is_damaged_a_new_one_starts_from_the_other(
+    tmp_path: Path, unexported: None, damaged: str, whole: str
+) -> None:
+    tree = changed(in_runs(SMALL_FINETUNE, tmp_path), "model", pretrained="none", backbone="cnn")
+    tree = changed(tree, "data", data_ratio=0.1)
+    with pytest.raises(Interrupted):
+        finetune(FinetuneConfig.model_validate(tree), observers=[stop_at(epoch=1)])
+    run = tmp_path / "finetune" / "shapes-none-r0.1"
+    (run / "checkpoints" / damaged).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="cannot be used") as refused:
+        finetune(FinetuneConfig.model_validate(changed(tree, "run", resume=run.name)))
+    follow(str(refused.value))
+    (report,) = tmp_path.glob("finetune/*/load_report.json")
+    assert json.loads(report.read_text())["missing"] == [] and report.parent != run
+    started = json.loads((report.parent / "environment.json").read_text())
+    assert started["pretrained_file"] == str(run / "checkpoints" / whole)
