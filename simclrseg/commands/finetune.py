@@ -208,7 +208,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         config.data.normalization, pairs, split.train, source=source, threads=machine.workers
     )
     model, facts = target.build_model(backbone, encoder, dropout=config.model.dropout)
-    facts |= {"encoder": encoder, "stem": stem, "mean": normalization.mean, "std": normalization.std}
+    facts |= {"encoder": encoder, "stem": stem, **asdict(normalization)}
     metadata = distributed.from_main(
         lambda: describe_model(config, target, source, pretrained=pretrained.label, **facts)
     )

@@ -64,16 +64,11 @@ def read_normalization(source: str) -> Normalization:
     raise DataError(f"--normalization {source}: {fault}", option="normalization", value=source)
 
 
-def band_statistics(
-    dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def band_statistics(dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST) -> Normalization:
     """Mean and std of images at their own size; each counts the same, however large it is.
 
     Args:
         indices: the images; of more than ``most`` a sample that depends on nothing but their number.
-
-    Returns:
-        Means and standard deviations by band, of pixels divided by the full scale.
 
     Raises:
         DataError: if none of them can be read.
@@ -93,4 +88,4 @@ def band_statistics(
         raise DataError(f"{dataset.name}: none of {len(chosen):,} photos can be read, so that they have no mean")
     first, second = np.mean(found, axis=0)  # (bands,)
     deviation = np.sqrt(np.maximum(second - first**2, 0))
-    return tuple(first.tolist()), tuple(np.maximum(deviation, _SMALLEST).tolist())
+    return Normalization(tuple(first.tolist()), tuple(np.maximum(deviation, _SMALLEST).tolist()))

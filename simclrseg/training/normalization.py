@@ -45,7 +45,7 @@ def choose_normalization(
             )
         return IMAGENET
     if asked == "dataset":
-        chosen = Normalization(*distributed.from_main(lambda: band_statistics(dataset, indices, threads=threads)))
+        chosen = distributed.from_main(lambda: band_statistics(dataset, indices, threads=threads))
         figures = zip(dataset.bands, chosen.mean, chosen.std, strict=True)
         line = ", ".join(f"{band} {mean:.3f} ± {std:.3f}" for band, mean, std in figures)
         log.info(f"normalisation by the training photos: {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 import simclrseg
 from simclrseg import runs
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.normalization import Normalization
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs.files import read_config_file
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
@@ -72,8 +74,7 @@ def backbone_facts(
     encoder_prefix: str,
     decoder: str | None,
     image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    normalization: Normalization,
     stem: str,
     init: str | None,
     names: Sequence[str],
@@ -97,8 +98,7 @@ def backbone_facts(
         "init": init,
         "bands": dataset.bands,
         "full_scale": dataset.full_scale,
-        "mean": mean,
-        "std": std,
+        **asdict(normalization),
         "dataset": "+".join(names),
         "include_test": include_test,
     }

@@ -17,7 +17,7 @@ from simclrseg.commands.pretrain import images_to_train_on, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.normalization import band_statistics
+from simclrseg.data.normalization import Normalization, band_statistics
 from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import IMAGENET_MEAN
@@ -111,9 +111,7 @@ def test_a_backbone_of_12_bands_says_so_with_the_statistics_of_its_set(twelve: P
     metadata = read_metadata(twelve / BACKBONE_FILE)
     dataset = open_dataset("bigearthnet")
     assert (metadata.in_channels, metadata.bands, metadata.full_scale) == (12, dataset.bands, 10_000)
-    mean, std = band_statistics(dataset, range(PATCHES), threads=1)
-    np.testing.assert_allclose(metadata.mean, mean)
-    np.testing.assert_allclose(metadata.std, std)
+    assert Normalization(metadata.mean, metadata.std) == band_statistics(dataset, range(PATCHES), threads=1)
     tensors, _ = read_weights(twelve / BACKBONE_FILE)
     assert tensors["conv1.weight"].shape[1] == 12
     assert cv2.imread(str(twelve / "augmentations.png")).std() > 10  # views to look at
