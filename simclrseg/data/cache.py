@@ -313,7 +313,7 @@ class _Kind:
         name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
         self._stem = f"{name}-{self._name}-{_digest(dataset.name, folder)[:8]}"
         meaning = f"{dataset.bands}" if channels > 1 else f"{dataset.classes} {dataset.colours} {dataset.border}"
-        key = _digest(_decoder(), meaning, *map(_state, self._paths))[:16]
+        key = _digest(decoder_identity(), meaning, *map(_state, self._paths))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
 
@@ -371,7 +371,7 @@ def _state(path: Path | None) -> str:
 
 
 @cache
-def _decoder() -> str:
+def decoder_identity() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
     readers = [Path(str(module.__file__)) for module in (decode, srgb, resizing, headers, tiff)]
     sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]

@@ -111,13 +111,14 @@ class LARS(Optimizer):
             weights = torch.stack(torch._foreach_norm(parameters))  # ‖w‖, which stay on the device
             updates = torch.stack(torch._foreach_norm(directions))  # ‖d‖
             ratios = torch.where((weights > 0) & (updates > 0), group["eta"] * weights / updates, 1.0)
-            _add_scaled(buffers, directions, group["lr"] * ratios)
+            add_scaled(buffers, directions, group["lr"] * ratios)
         else:
             torch._foreach_add_(buffers, directions, alpha=group["lr"])
         torch._foreach_sub_(parameters, buffers)
 
 
-def _add_scaled(buffers: list[Tensor], directions: list[Tensor], rates: Tensor) -> None:
+def add_scaled(buffers: list[Tensor], directions: list[Tensor], rates: Tensor) -> None:
+    """Add each direction times its rate, in place."""
     if rates.device.type == "cpu":  # nothing to wait for: read the rates, and save a pass over the memory
         for buffer, direction, rate in zip(buffers, directions, rates.tolist(), strict=True):
             buffer.add_(direction, alpha=rate)

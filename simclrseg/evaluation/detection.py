@@ -16,7 +16,7 @@ from simclrseg.scores.intervals import RESAMPLES, Floats, Interval, interval, re
 from simclrseg.scores.results import Estimate
 
 NAMES = ("auroc", "aupr", "fpr95")
-_LEVELS = 1000  # different scores that intervals are read from
+QUANTILES = 1000  # of many different scores, which intervals are read from
 _TOGETHER = 100  # resamples at a time: a few arrays of so many rows, a column an image
 
 
@@ -112,11 +112,11 @@ def detection(inside: Floats, outside: Floats) -> Detection:
 
 
 def _binned(scores: Floats) -> Floats:
-    """Scores (n, P), where there are many different ones by their place among ``_LEVELS`` quantiles."""
+    """Scores (n, P), where there are many different ones by their place among ``QUANTILES``."""
     different = np.unique(scores)
-    if len(different) <= _LEVELS:
+    if len(different) <= QUANTILES:
         return scores
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, _LEVELS + 1)[1:-1]))
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
     return np.searchsorted(edges, scores, side="left").astype(np.float64)
 
 

@@ -48,12 +48,13 @@ _SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pn
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
+LARGE = 1 << 25
+"""Width x height above which a second copy is worth avoiding."""
 
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM", "JPEG2000", "TGA")
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation -> OpenCV's code; from 5 on after a transposition
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
-_LARGE = 1 << 25  # pixels, from which on a second copy is worth avoiding
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _HUSHED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as ``warnings.filters`` holds it
 
@@ -100,7 +101,7 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
                 _check_pixels(header.width, header.height, max_pixels)
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
                 if header.plain and whole and is_srgb(header.profile):
-                    small = in_memory or header.height * header.width <= _LARGE
+                    small = in_memory or header.height * header.width <= LARGE
                     image = _decode_plain(data if small else source, header.height, header.width)
                     if image is not None:
                         return Picture(_turn(image, header.orientation), header.orientation)
@@ -108,12 +109,12 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
         picture = _open_picture(stream, name)
         width, height = picture.size
         _check_pixels(width, height, max_pixels)
-        if width * height > _LARGE and not in_memory and is_plain_png(stream):
+        if width * height > LARGE and not in_memory and is_plain_png(stream):
             image = _decode_plain(source, height, width)
             if image is not None:
                 return Picture(image)
             picture = _open_picture(stream, name)
-        if width * height > _LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
+        if width * height > LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
             orientation = exif_orientation(picture)
             if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
                 several = _holds_several(picture)

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from simclrseg.images.headers import Refused
 
-_STRIP = 1 << 21  # pixels that are converted together
+AT_ONCE = 1 << 21  # pixels that are converted together
 
 
 def srgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
@@ -22,7 +22,7 @@ def srgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
     """
     width, height = picture.size
     bits = _bits(picture)
-    rows = max(1, _STRIP // width)
+    rows = max(1, AT_ONCE // width)
     if rows >= height:
         return np.array(_to_srgb(picture, bits), order="C")
     image = np.empty((height, width, 3), np.uint8)

@@ -16,6 +16,7 @@ from simclrseg.images.headers import Refused
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
+PIECE = 1 << 24  # bytes that are read together
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _BANDS, _ROWS, _COUNTS = 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FORMAT = 284, 317, 322, 323, 324, 325, 339
@@ -25,7 +26,6 @@ _UNSIGNED, _SIGNED = 1, 2
 _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, palette, CMYK, YCbCr and Lab
 _EXTRA, _ALPHA = 338, {1, 2}
-_PIECE = 1 << 24  # bytes that are read together
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _cut(
     offsets: Sequence[int], counts: Sequence[int], height: int, row: int
 ) -> tuple[Sequence[int], Sequence[int], int]:
     """Planes of one uncompressed strip each as many strips, which do not fill the memory; and the rows of one."""
-    high = min(height, max(1, _PIECE // row))
+    high = min(height, max(1, PIECE // row))
     if any(count < height * row for count in counts):
         raise ValueError("a strip of it is too short")
     tops = range(0, height, high)

@@ -48,7 +48,7 @@ class Model:
     path: Path
     cause: str = ""
     """Why the GPU is not used, where that was to be expected."""
-    _buffers: dict[tuple[int, ...], _Buffers] = field(default_factory=dict, repr=False)
+    _buffers: dict[tuple[int, ...], Buffers] = field(default_factory=dict, repr=False)
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self) -> str:
@@ -106,7 +106,7 @@ class Model:
             with self._one_at_a_time:
                 if batch.shape not in self._buffers:
                     self._buffers.clear()
-                    self._buffers[batch.shape] = _Buffers(self.session, batch, "cuda")
+                    self._buffers[batch.shape] = Buffers(self.session, batch, "cuda")
                 return self._buffers[batch.shape].run(batch)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
@@ -116,7 +116,7 @@ class Model:
             raise ModelFileError(reason, path=self.path) from error
 
 
-class _Buffers:
+class Buffers:
     """Memory on the device for batches of one shape."""
 
     def __init__(self, session: onnxruntime.InferenceSession, batch: np.ndarray, device: str) -> None:

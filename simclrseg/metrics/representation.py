@@ -11,7 +11,7 @@ from torch import Tensor
 
 VIEWS = 256  # most of a batch that are looked at: enough for a figure, and cheap beside a step
 QUERY_EVERY = 5  # of so many images of k-NN one asks, and the others answer
-_WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
+WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def knn_predictions(
     """
     bank, queries = _normalized(bank), _normalized(queries)
     classes = int(bank_labels.max()) + 1
-    rows = max(1, _WORKSPACE // (len(bank) * bank.element_size()))
+    rows = max(1, WORKSPACE // (len(bank) * bank.element_size()))
     found = []
     for block in queries.split(rows):
         similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)

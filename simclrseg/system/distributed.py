@@ -25,7 +25,7 @@ from simclrseg.system.files import held_back
 
 _PATIENCE = timedelta(hours=2)  # others wait while the first process downloads a dataset
 _FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
-_BUCKET = 64 << 20  # bytes that are summed over processes at once
+BUCKET = 64 << 20  # bytes that are summed over processes at once
 _store: dist.Store | None = None
 _made = numbers()  # what ``from_main`` has made, counted alike in all processes
 
@@ -225,7 +225,7 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
-        if bucket and (size + tensor.nbytes > _BUCKET or tensor.dtype != bucket[0].dtype):
+        if bucket and (size + tensor.nbytes > BUCKET or tensor.dtype != bucket[0].dtype):
             yield bucket
             bucket, size = [], 0
         bucket.append(tensor)

@@ -361,7 +361,7 @@ def test_a_change_of_the_sources_starts_a_new_file(
 def fresh_decoder() -> Iterator[None]:
     """The decoder's identity is found anew in a test that changes it, and after it."""
     yield
-    cache._decoder.cache_clear()
+    cache.decoder_identity.cache_clear()
 
 
 DECODERS = [cv2, PIL, decode, srgb, resizing, headers, tiff, datasets]
@@ -378,13 +378,13 @@ def test_another_decoder_starts_a_new_file(
         assert part.__file__ is not None
         source = Path(shutil.copytree(Path(part.__file__).parent, tmp_path / "source")) / Path(part.__file__).name
         monkeypatch.setattr(part, "__file__", str(source))
-        cache._decoder.cache_clear()
+        cache.decoder_identity.cache_clear()
         unchanged = open_set(photos)
         read_all(cached(unchanged, range(N), where="disk"))
         assert unchanged.reads == []  # where the source lies does not matter
         changed = source.parent / "folder.py" if part is datasets else source
         changed.write_text(changed.read_text() + "# changed\n")
-    cache._decoder.cache_clear()
+    cache.decoder_identity.cache_clear()
     again = open_set(photos)
     read_all(cached(again, range(N), where="disk"))
     assert len(again.reads) == N - 1

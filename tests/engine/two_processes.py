@@ -192,7 +192,7 @@ def summed() -> list[Tensor]:
     tensors = [torch.full((size,), float(size)) for size in (3, 5, 2, 40, 1, 6, 6)]
     tensors += [torch.ones(2, 3, dtype=torch.float64), torch.ones(3, 4).T]
     tensors = [tensor * (1 + 10 * distributed.rank()) for tensor in tensors]
-    with mock.patch.object(distributed, "_BUCKET", 64):  # bytes: 16 numbers of float32, 8 of float64
+    with mock.patch.object(distributed, "BUCKET", 64):  # bytes: 16 numbers of float32, 8 of float64
         distributed.sum_in_place(tensors)
     return tensors
 

@@ -113,7 +113,7 @@ def test_pixels_are_counted_one_by_one_and_drawn_by_image() -> None:
 def test_intervals_of_many_scores_are_read_as_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     inside, outside = RNG.normal(0, 1, 400), RNG.normal(1, 1, 400)
     exact = detection(inside, outside).intervals
-    monkeypatch.setattr("simclrseg.evaluation.detection._LEVELS", 200)
+    monkeypatch.setattr("simclrseg.evaluation.detection.QUANTILES", 200)
     coarse = detection(inside, outside).intervals
     for name in ("auroc", "aupr", "fpr95"):
         one, other = exact[name], coarse[name]

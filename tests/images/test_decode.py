@@ -316,7 +316,7 @@ def test_a_large_picture_is_decoded_in_place_to_the_same_pixels(tmp_path, monkey
     file = tmp_path / f"x.{kind.lower()}"
     file.write_bytes(encoded(Image.fromarray(pixels), kind, exif=orientation_exif(6) if kind == "JPEG" else b""))
     usual = read_image(file)
-    monkeypatch.setattr(decode, "_LARGE", 100)
+    monkeypatch.setattr(decode, "LARGE", 100)
     np.testing.assert_array_equal(read_image(file), usual)
 
 
@@ -330,8 +330,8 @@ def test_a_large_tiff_is_decoded_to_the_same_pixels(tmp_path, monkeypatch, mode,
     tags = {274: orientation}
     Image.fromarray(photo()).convert(mode).save(file, compression=compression, tiffinfo=tags)
     usual = read_image(file)
-    monkeypatch.setattr(decode, "_LARGE", 100)
-    monkeypatch.setattr(tiff, "_PIECE", 1000)
+    monkeypatch.setattr(decode, "LARGE", 100)
+    monkeypatch.setattr(tiff, "PIECE", 1000)
     np.testing.assert_array_equal(read_image(file), usual)
 
 
@@ -339,13 +339,13 @@ def test_a_large_tiff_with_a_profile_is_brought_to_srgb_as_a_small_one_is(tmp_pa
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     Image.fromarray(photo()).save(tmp_path / "x.tif", icc_profile=profile)
     usual = read_image(tmp_path / "x.tif")
-    monkeypatch.setattr(decode, "_LARGE", 100)
+    monkeypatch.setattr(decode, "LARGE", 100)
     monkeypatch.setattr(decode, "read_tiff", None)  # Pillow's way
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), usual)
 
 
 def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "_LARGE", 100)
+    monkeypatch.setattr(decode, "LARGE", 100)
     Image.fromarray(photo()).save(tmp_path / "x.tif")
     data = (tmp_path / "x.tif").read_bytes()
     (tmp_path / "x.tif").write_bytes(data[: len(data) // 2])
@@ -354,7 +354,7 @@ def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "_LARGE", 100)
+    monkeypatch.setattr(decode, "LARGE", 100)
     data = bytearray(encoded(Image.fromarray(photo()), "PNG"))
     data[len(data) // 2] ^= 255
     (tmp_path / "x.png").write_bytes(data)
@@ -369,7 +369,7 @@ def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch)
 def test_a_picture_that_is_converted_in_strips_is_the_same(monkeypatch, mode):
     data = encoded(Image.fromarray(photo()).convert(mode), "TIFF")
     usual = read_image(data)
-    monkeypatch.setattr(srgb, "_STRIP", 7 * 60)
+    monkeypatch.setattr(srgb, "AT_ONCE", 7 * 60)
     np.testing.assert_array_equal(read_image(data), usual)
 
 

@@ -119,7 +119,7 @@ def test_a_hidden_gpu_does_not_count(monkeypatch):
 def test_buffers_that_are_kept_give_what_a_plain_run_gives(make_model):
     model = open_model(make_model(), "cpu")
     batches = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 30, 3)).astype(np.uint8)
-    buffers = session._Buffers(model.session, batches[0], "cpu")
+    buffers = session.Buffers(model.session, batches[0], "cpu")
     for batch in batches:
         np.testing.assert_array_equal(buffers.run(batch), model.run(batch))
 

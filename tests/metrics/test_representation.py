@@ -91,7 +91,7 @@ def test_knn_equals_a_loop_over_queries_and_neighbours(monkeypatch, k: int, temp
     labels = torch.randint(0, 4, (150,), generator=torch.Generator().manual_seed(2))
     answers = reference_knn(bank.numpy(), labels.numpy(), queries.numpy(), k, temperature)
     for workspace in (64 << 20, 7 * 150 * 8):  # in one block, and in blocks of 7 that do not divide 40
-        monkeypatch.setattr(representation, "_WORKSPACE", workspace)
+        monkeypatch.setattr(representation, "WORKSPACE", workspace)
         found = knn_predictions(bank, labels, queries, neighbours=k, temperature=temperature)
         assert found.tolist() == answers.tolist()
 
