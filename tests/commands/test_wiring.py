@@ -1,8 +1,8 @@
-"""What pretraining makes of its knobs: what the engine is called with, and what the run has left and said by then."""
+"""What pretraining makes of its knobs: the weights, files and lines that a run leaves, and when it leaves them."""
 
 from __future__ import annotations
 
-import copy
+import csv
 import errno
 import json
 import logging
@@ -10,10 +10,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +21,29 @@ import pytest
 import torch
 
 from simclrseg.charts import plots
+from simclrseg.commands.finetune import finetune
+from simclrseg.commands.finetune import prepare as prepare_finetuning
 from simclrseg.commands.pretrain import prepare, pretrain
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.loader import Loader, some_rows
-from simclrseg.engine.checkpoints import Checkpoints, TrainingState
-from simclrseg.engine.history import EpochRecord, FileHistory
-from simclrseg.engine.task import Task
-from simclrseg.errors import ImageError, UsageError
+from simclrseg.engine.checkpoints import Checkpoints
+from simclrseg.engine.history import StepRecord
+from simclrseg.engine.loop import fit
+from simclrseg.engine.optimizers import LARS, adam, parameter_groups
+from simclrseg.errors import ImageError, Interrupted, UsageError
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
-from simclrseg.training.evaluators import CollapseWarning
 from simclrseg.training.folder import open_run, resumed_run
-from simclrseg.training.forecast import Forecast
 from simclrseg.training.machine import prepare_machine
 from simclrseg.training.train import Session, Trainer
 from tests.cli.streams import unread
-from tests.observers import drive
-from tests.small import MACHINE, changed
+from tests.engine.small import same
+from tests.folders import write
+from tests.observers import Watcher, stop_at
+from tests.small import MACHINE, SMALL_FINETUNE, changed, in_runs
 
 TINY: dict[str, Any] = {
     "data": {"dataset": ["shapes"], "image_size": 32},
@@ -50,104 +52,100 @@ TINY: dict[str, Any] = {
     "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
 }
 """512 photos, 64 steps an epoch."""
+EPOCHS, STEPS = 20, 2
 KNOBS: dict[str, Any] = {
     **TINY,
-    "data": {**TINY["data"], "max_images": 32, "augmentation": "paper", "blur_probability": 0.25},
+    "data": {**TINY["data"], "max_images": 16, "augmentation": "paper", "blur_probability": 0.25},
     "simclr": {"projection_hidden": [16], "projection_dim": 6, "temperature": 0.25},
     "training": {
         **TINY["training"],
         "lr_scaling": "linear",
         "final_rate": 0.1,
         "weight_decay": 0.01,
-        "clip": 1.5,
-        "compile": True,
+        "clip": 0.1,
     },
-    "hardware": {**TINY["hardware"], "precision": "bf16"},
-    "run": {
-        "name": "knobs",
-        "seed": 3,
-        "knn_every": 2,
-        "checkpoint_steps": 3,
-        "checkpoint_minutes": 5.0,
-        "keep_checkpoints": 2,
-    },
+    "run": {"name": "knobs", "seed": 3, "knn_every": 3, "checkpoint_steps": 3, "keep_checkpoints": 2},
 }
-"""None of them as by default; 32 photos, 4 steps an epoch."""
+"""None of them as by default; 16 photos, 2 steps an epoch."""
 PEAK = 0.3 * 8 / 256
 
 
-class Begun(Exception):
-    """Training would begin."""
+def rate(step: int) -> float:
+    """Two of twenty epochs of warm-up, then a cosine."""
+    warmup, total = 2 * STEPS, EPOCHS * STEPS
+    if step < warmup:
+        return PEAK * (step + 1) / warmup
+    return PEAK * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
+
+
+class States(Watcher):
+    """Looks after each step which states of a run are kept by then."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.folder = run / "checkpoints" / "last"
+        self.kept: list[list[int]] = []
+
+    def on_step(self, record: StepRecord) -> None:
+        super().on_step(record)
+        self.kept.append(kept(self.folder))
+
+
+def kept(folder: Path) -> list[int]:
+    """Steps of the states that are kept in a folder."""
+    return sorted(int(path.stem.removeprefix("state-")) for path in folder.glob("state-*.pt"))
 
 
 @dataclass
-class Call:
-    """What the engine was called with.
+class Run:
+    """A run that has ended, and the lines that it logged."""
 
-    Attributes:
-        options: by keyword.
-        compiled: what of the task was to be compiled just then.
-        lines: that were logged before.
-        now: the time that its checkpoints go by, in seconds.
-    """
-
-    runs: Path
-    task: Task
-    batches: Loader
-    validation: Loader | None
-    options: dict[str, Any]
-    compiled: list[Any]
+    folder: Path
+    watcher: States
     lines: list[str]
-    now: list[float] = field(default_factory=lambda: [0.0])
 
     @property
-    def folder(self) -> Path:
-        return self.runs / "pretrain" / "knobs"
+    def rates(self) -> list[float]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [row["learning_rate"] for row in map(json.loads, lines) if "learning_rate" in row]
 
-    def observer(self, kind: type) -> Any:
-        (found,) = [observer for observer in self.options["observers"] if isinstance(observer, kind)]
-        return found
+    @property
+    def last(self) -> dict[str, torch.Tensor]:
+        """All weights, as the last state has them."""
+        return Checkpoints(self.folder / "checkpoints").load_last().model
 
 
-def begin(config: dict[str, Any], runs: Path, **watched: Any) -> Call:
-    """Pretrain up to the first step, and save three states there, as if that many steps had been taken."""
-    calls, lines, compiling = [], [], []
-    now = [0.0]
-
-    def fit(task, batches, validation=None, **options):
-        calls.append(Call(runs, task, batches, validation, options, list(compiling), list(lines), now))
-        for step in (1, 2, 3):
-            options["checkpoints"].save_last(TrainingState(0, step, {}, {}, {}, {}, {}, []))
-        raise Begun
-
-    @contextmanager
-    def compiled(model, *, enabled=True) -> Iterator[None]:
-        compiling.extend([model] if enabled else [])
-        yield
-        compiling.clear()
-
-    handler = logging.Handler()
+def run_of(config: dict[str, Any], runs: Path) -> Run:
+    folder = runs / "pretrain" / "knobs"
+    watcher, lines, handler = States(folder), [], logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     logger = logging.getLogger("simclrseg")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train, "fit", fit)
-            patch.setattr(train, "compiled", compiled)
-            patch.setattr(train, "Checkpoints", partial(Checkpoints, clock=lambda: now[0]))
-            with pytest.raises(Begun):
-                pretrain(PretrainConfig.model_validate({**config, "console": {"runs": str(runs)}}), **watched)
+        pretrain(PretrainConfig.model_validate(in_runs(config, runs)), observers=[watcher])
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-    return calls[0]
+    return Run(folder, watcher, lines)
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory) -> Call:
-    return begin(KNOBS, tmp_path_factory.mktemp("wiring") / "runs")
+def whole(tmp_path_factory) -> Run:
+    """A run of KNOBS, so slow that a smaller one is suggested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "PATIENCE", 0.0)
+        return run_of(KNOBS, tmp_path_factory.mktemp("whole") / "runs")
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory) -> Path:
+    """The folder of runs in which one of KNOBS was interrupted after three steps."""
+    runs = tmp_path_factory.mktemp("cut") / "runs"
+    with pytest.raises(Interrupted):
+        pretrain(PretrainConfig.model_validate(in_runs(KNOBS, runs)), observers=[stop_at(step=3)])
+    return runs
 
 
 def prepared(**run):
@@ -161,102 +159,139 @@ def first_photos(batches: Loader, *, epoch: int = 0) -> list[int]:
     return found
 
 
-# What the engine gets
+# How it trains
 
 
-def test_the_rate_climbs_for_two_of_twenty_epochs_then_falls_along_a_cosine(begun):
-    rate, warmup, total = begun.options["schedule"], 2 * 4, 20 * 4
-    for step in range(warmup):
-        assert rate(step) == pytest.approx(PEAK * (step + 1) / warmup)
-    for step in range(warmup, total):
-        fallen = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-        assert rate(step) == pytest.approx(PEAK * (0.1 + 0.9 * fallen))
-    assert rate(0) == pytest.approx(0.001171875) and rate(8) == pytest.approx(0.009375)
-    assert rate(44) == pytest.approx(0.55 * 0.009375) and rate(80) == pytest.approx(0.1 * 0.009375)
+def test_the_rate_climbs_for_two_of_twenty_epochs_then_falls_along_a_cosine(whole):
+    assert whole.rates == pytest.approx([rate(step) for step in range(EPOCHS * STEPS)])
+    assert rate(0) == pytest.approx(0.00234375) and rate(4) == pytest.approx(0.009375)
+    assert rate(22) == pytest.approx(0.55 * 0.009375)
 
 
-def test_a_warm_up_that_does_not_fit_is_told_and_the_rate_falls_all_the_same(begun, tmp_path):
-    few = {"training": {**KNOBS["training"], "epochs": 5, "warmup_epochs": 10}}
-    call = begin({**KNOBS, **few}, tmp_path)
-    rates = [call.options["schedule"](step) for step in range(5 * 4)]
-    assert rates.index(pytest.approx(PEAK)) == 1 and rates[-1] < PEAK / 4  # two steps of a half epoch
-    assert "a warm-up of 10 epochs does not fit into 5: it takes 0.5, as by default" in call.lines
-    assert not any("warm-up" in line for line in begun.lines)
+def test_a_warm_up_that_does_not_fit_is_told_and_the_rate_falls_all_the_same(whole, tmp_path):
+    short = run_of(changed(KNOBS, "training", epochs=10, warmup_epochs=10), tmp_path)
+    assert short.rates.index(pytest.approx(PEAK)) == 1  # two steps of an epoch
+    assert len(short.rates) == 10 * STEPS and short.rates[-1] < PEAK / 4
+    assert "a warm-up of 10 epochs does not fit into 10: it takes 1, as by default" in short.lines
+    assert not any("warm-up" in line for line in whole.lines)
+    assert not any(line.startswith("a smaller run") for line in short.lines)  # 20 steps, and far from two hours
 
 
-def test_the_rate_that_was_resolved_is_told_and_stored(begun):
-    (line,) = [line for line in begun.lines if "steps an epoch" in line]
-    assert line == "32 photos, 4 steps an epoch, batch 8, lars at 0.009375, chance level of the loss 2.71"
-    stored = json.loads((begun.folder / "environment.json").read_text())
+def test_the_rate_that_was_resolved_is_told_and_stored(whole):
+    (line,) = [line for line in whole.lines if "steps an epoch" in line]
+    assert line == "16 photos, 2 steps an epoch, batch 8, lars at 0.009375, chance level of the loss 2.71"
+    stored = json.loads((whole.folder / "environment.json").read_text())
     assert stored["learning_rate"] == pytest.approx(0.009375)
-    assert (stored["photos"], stored["micro_batch"], stored["precision"]) == (32, 4, "bf16")
+    assert (stored["photos"], stored["micro_batch"], stored["precision"]) == (16, 4, "fp32")
 
 
-def test_the_engine_gets_the_knobs_as_they_were_asked_for(begun):
-    asked = {"epochs": 20, "precision": "bf16", "micro_batch": 4, "clip": 1.5, "seed": 3, "validate_every": 2}
-    assert {name: begun.options[name] for name in asked} == asked
-    assert begun.options["device"] == torch.device("cpu")
-    assert begun.options["keep"] == "last"
-    assert begun.validation is not None
-    optimizer = begun.options["optimizer"]
-    assert type(optimizer).__name__ == "LARS"
-    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.01}
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(begun.task.model.parameters()))
+def of_the_engine(config: dict[str, Any], **knobs: Any) -> dict[str, torch.Tensor]:
+    """The weights of a training by hand."""
+    start = prepare(Session("pretrain", PretrainConfig.model_validate(config), MACHINE))
+    optimizer = LARS(parameter_groups(start.task.model, 0.01), learning_rate=PEAK)
+    fit(start.task, start.batches, optimizer=optimizer, device=torch.device("cpu"), micro_batch=4, clip=0.1, **knobs)
+    return start.task.model.state_dict()
 
 
-def test_the_network_is_compiled_where_that_is_asked_for(begun, tmp_path):
-    assert begun.compiled == [begun.task.model]
-    plain = begin(changed(KNOBS, "training", compile=False), tmp_path)
-    assert plain.compiled == []
+def test_the_weights_are_those_of_the_engine_with_the_knobs_that_were_asked_for(whole):
+    assert same(whole.last, of_the_engine(KNOBS, schedule=rate, epochs=EPOCHS))
 
 
-def test_the_task_has_the_temperature_and_the_widths_that_were_asked_for(begun):
-    assert begun.task.temperature == 0.25
-    pairs = {"image": torch.zeros(4, 2, 32, 32, 3, dtype=torch.uint8)}
-    assert begun.task.embed(pairs).shape == (4, 2, 6)
-    assert [len(weight) for name, weight in begun.task.model.named_parameters() if weight.ndim == 2] == [16, 6]
+def test_the_network_computes_in_the_number_format_that_was_asked_for(tmp_path):
+    config = changed(changed(KNOBS, "data", max_images=8), "training", epochs=1)
+    half = run_of(changed(config, "hardware", precision="bf16"), tmp_path)
+    (only,) = half.rates
+    assert same(half.last, of_the_engine(config, schedule=lambda _: only, epochs=1, precision="bf16"))
 
 
-def test_checkpoints_are_due_after_so_many_steps_and_minutes(begun):
-    checkpoints = begun.options["checkpoints"]
-    begun.now[0] = 5 * 60 - 1
-    assert [step for step in range(1, 10) if checkpoints.due(step)] == [3, 6, 9]
-    begun.now[0] = 5 * 60
-    assert checkpoints.due(4)
+def test_random_numbers_of_the_network_follow_from_the_seed(tmp_path, unexported):
+    tree = changed(SMALL_FINETUNE, "model", pretrained="none", backbone="cnn", dropout=0.5)
+    tree = changed(changed(tree, "training", epochs=1, micro_batch=16), "data", data_ratio=0.1)
+    config = FinetuneConfig.model_validate(in_runs({**tree, "run": {"seed": 3}}, tmp_path))
+    folder = finetune(config).run
+    start = prepare_finetuning(Session("finetune", config, MACHINE))
+    model = start.learner.model
+    optimizer = adam(parameter_groups(model, 0.0), learning_rate=1e-3)
+    rates = iter(Run(folder, States(folder), []).rates)
+    device = torch.device("cpu")
+    fit(
+        start.learner,
+        start.batches,
+        optimizer=optimizer,
+        schedule=lambda _: next(rates),
+        epochs=1,
+        device=device,
+        seed=3,
+    )
+    assert same(Checkpoints(folder / "checkpoints").load_last().model, model.state_dict())
 
 
-def test_so_many_checkpoints_are_kept(begun):
-    left = sorted(path.name for path in (begun.folder / "checkpoints" / "last").iterdir())
-    assert left == ["state-000000002.pt", "state-000000003.pt", "state.pt"]
+def test_k_nn_is_measured_every_three_epochs_and_at_the_end_and_the_last_weights_are_kept(whole):
+    rows = list(csv.DictReader((whole.folder / "metrics.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows if row["val_knn"]] == [3, 6, 9, 12, 15, 18, 20]
+    assert [path.name for path in (whole.folder / "checkpoints").iterdir()] == ["last"]
 
 
-def test_who_watches_is_told_and_so_are_the_files(tmp_path):
-    class Mine:
-        pass
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("compiles", [False, True])
+def test_the_network_is_compiled_where_that_is_asked_for(
+    tmp_path, monkeypatch, short_dry_runs, compiles: bool, dry_run: bool
+):
+    passes = []
 
-    mine = Mine()
-    call = begin(KNOBS, tmp_path, observers=[mine])
-    assert call.observer(Mine) is mine
-    assert call.observer(FileHistory)
+    def compiled(forward: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def counted(images: torch.Tensor) -> Any:
+            passes.append(len(images))
+            return forward(images)
+
+        return counted
+
+    monkeypatch.setattr(torch, "compile", compiled)  # which takes ten seconds
+    config = changed(changed(TINY, "training", epochs=1, compile=compiles), "data", max_images=8)
+    config = {**config, "run": {"dry_run": dry_run, "knn_every": 0}}
+    pretrain(PretrainConfig.model_validate(in_runs(config, tmp_path)))
+    assert passes == ([8] * 4 if compiles else [])  # two micro-batches of four photos' two views, each passed twice
 
 
-@pytest.mark.parametrize(("epoch", "warnings"), [(2, 0), (3, 1)])
-def test_a_collapse_is_watched_for_after_warm_up(begun, caplog, epoch, warnings):
-    watcher = copy.deepcopy(begun.observer(CollapseWarning))
-    watcher.on_epoch(EpochRecord(epoch, 4 * epoch, {"effective_rank": 1.0}, {}, 1.0))
-    assert sum("the representation has collapsed" in line for line in caplog.messages) == warnings
+def test_the_task_has_the_temperature_and_the_widths_that_were_asked_for(whole):
+    task = prepare(Session("pretrain", PretrainConfig.model_validate(KNOBS), MACHINE)).task
+    assert task.temperature == 0.25
+    heads = [weight for name, weight in whole.last.items() if name.startswith("projection_head") and weight.ndim == 2]
+    assert [len(weight) for weight in heads] == [16, 6]
 
 
-@pytest.mark.parametrize(("seconds", "suggestions"), [(7.0, 0), (8.0, 1)])  # 1 h 57 min and 2 h 13 min
-def test_above_two_hours_on_a_cpu_a_smaller_run_is_suggested(begun, caplog, seconds, suggestions):
-    caplog.set_level(logging.INFO, "simclrseg")
-    drive(copy.deepcopy(begun.observer(Forecast)), steps=20, seconds=seconds)
-    found = [line for line in caplog.messages if line.startswith("a smaller run: ")]
-    assert len(found) == suggestions
-    for line in found:
-        assert line.startswith("a smaller run: simclrseg pretrain --dataset shapes ")
-        assert " --backbone cnn " in line and " --epochs 18 " in line  # 20 of them take 2 h 13 min
-        assert f" --runs {begun.runs} " in f"{line} "
+def test_states_are_saved_every_three_steps_and_after_each_epoch_and_two_are_kept(whole):
+    assert whole.watcher.kept[:11] == [[], [], [2], [2, 3], [3, 4], [3, 4], [4, 6], [4, 6], [6, 8], [8, 9], [9, 10]]
+    assert kept(whole.watcher.folder) == [39, 40]
+
+
+def test_states_are_saved_every_so_many_minutes(tmp_path):
+    config = changed(KNOBS, "run", checkpoint_steps=None, checkpoint_minutes=1e-6, keep_checkpoints=9)
+    often = run_of(changed(config, "training", epochs=2), tmp_path)
+    assert often.watcher.kept == [[], [1], [1, 2], [1, 2, 3]]
+
+
+def test_who_watches_is_told_and_so_are_the_files(whole):
+    assert [record.step for record in whole.watcher.steps] == list(range(1, EPOCHS * STEPS + 1))
+    assert (len(whole.watcher.plans), len(whole.watcher.epochs), whole.watcher.ended) == (1, EPOCHS, 1)
+    assert [len((whole.folder / f"{name}.csv").read_text().splitlines()) for name in ("metrics", "timing")] == [21, 21]
+
+
+@pytest.mark.parametrize("warmup", [1, 2])
+def test_a_collapse_is_watched_for_after_warm_up(tmp_path, caplog, warmup):
+    for number in range(8):
+        write(tmp_path / "grey" / f"{number}.png", np.full((32, 32, 3), 128, np.uint8))
+    data = {"dataset": [str(tmp_path / "grey")], "color_strength": 0.0}
+    config = changed(changed(TINY, "data", **data), "training", epochs=4, warmup_epochs=warmup)
+    pretrain(PretrainConfig.model_validate(in_runs(config, tmp_path)))
+    (line,) = [line for line in caplog.messages if "the representation has collapsed" in line]
+    assert f"in epoch {warmup + 1} the features have effective rank 1.0" in line
+
+
+def test_above_two_hours_on_a_cpu_a_smaller_run_is_suggested(whole):
+    (line,) = [line for line in whole.lines if line.startswith("a smaller run: ")]
+    assert line.startswith("a smaller run: simclrseg pretrain --dataset shapes ")
+    assert " --backbone cnn " in line and f" --runs {whole.folder.parents[1]} " in f"{line} "
 
 
 def test_on_a_gpu_no_smaller_run_is_suggested():
@@ -274,18 +309,19 @@ def test_a_dry_run_suggests_a_smaller_run_too(tmp_path, monkeypatch, caplog):
 # What it learns from
 
 
-def test_views_have_the_size_and_the_strengths_that_were_asked_for(begun):
-    assert next(begun.batches.epoch(0))["image"].shape == (8, 2, 32, 32, 3)
-    assert begun.batches.samples.strengths == adjusted(STRENGTHS["paper"], blur_probability=0.25)
+def test_views_have_the_size_and_the_strengths_that_were_asked_for():
+    batches = prepare(Session("pretrain", PretrainConfig.model_validate(KNOBS), MACHINE)).batches
+    assert next(batches.epoch(0))["image"].shape == (8, 2, 32, 32, 3)
+    assert batches.samples.strengths == adjusted(STRENGTHS["paper"], blur_probability=0.25)
 
 
-def test_the_picture_of_the_views_shows_what_the_network_sees(begun, tmp_path):
+def test_the_picture_of_the_views_shows_what_the_network_sees(whole, tmp_path):
     seen = {}
-    for batch in begun.batches.epoch(0):
+    for batch in prepare(Session("pretrain", PretrainConfig.model_validate(KNOBS), MACHINE)).batches.epoch(0):
         seen |= dict(zip(batch["index"].tolist(), batch["image"].numpy(), strict=True))
-    chosen = sorted(seen)[::4]  # eight of 32, evenly
+    chosen = sorted(seen)[::2]  # eight of 16, evenly
     plots.views(np.stack([seen[index] for index in chosen]), tmp_path / "expected.png")
-    drawn, expected = map(cv2.imread, (str(begun.folder / "augmentations.png"), str(tmp_path / "expected.png")))
+    drawn, expected = map(cv2.imread, (str(whole.folder / "augmentations.png"), str(tmp_path / "expected.png")))
     assert np.array_equal(drawn, expected)
     assert drawn.std() > 10
 
@@ -377,10 +413,10 @@ def test_strict_stops_where_a_photo_is_first_met_in_training(photos):
 
 
 @pytest.fixture
-def again(begun, tmp_path) -> dict[str, Any]:
-    """The configuration that goes on with a copy of the run."""
-    shutil.copytree(begun.runs, tmp_path / "runs")
-    return changed(KNOBS, "run", resume="knobs")
+def again(cut, tmp_path) -> dict[str, Any]:
+    """The configuration that goes on with a copy of the interrupted run."""
+    shutil.copytree(cut, tmp_path / "runs")
+    return in_runs(changed(KNOBS, "run", resume="knobs"), tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
@@ -389,7 +425,7 @@ def again(begun, tmp_path) -> dict[str, Any]:
         ("data", "dataset", ["shapes", "shapes"]),
         ("data", "image_size", 64),
         ("data", "augmentation", "cifar"),
-        ("data", "max_images", 16),
+        ("data", "max_images", 8),
         ("data", "normalization", "dataset"),
         ("data", "strict", True),
         ("model", "backbone", "resnet18"),
@@ -403,36 +439,38 @@ def again(begun, tmp_path) -> dict[str, Any]:
         ("training", "final_rate", 0.0),
         ("training", "weight_decay", 0.0),
         ("training", "clip", None),
-        ("training", "compile", False),
+        ("training", "compile", True),
         ("training", "batch_size", 16),
         ("hardware", "device", "auto"),
-        ("hardware", "precision", "fp32"),
+        ("hardware", "precision", "bf16"),
         ("run", "name", "other"),
         ("run", "seed", 4),
         ("run", "knn_every", 1),
     ],
 )
-def test_what_changes_the_result_cannot_change_when_a_run_goes_on(begun, section, knob, value):
+def test_what_changes_the_result_cannot_change_when_a_run_goes_on(cut, section, knob, value):
     config = changed(changed(KNOBS, "run", resume="knobs"), section, **{knob: value})
-    config = PretrainConfig.model_validate({**config, "console": {"runs": str(begun.runs)}})
+    config = PretrainConfig.model_validate(in_runs(config, cut))
     with pytest.raises(UsageError) as error:
         resumed_run("pretrain", config)
     assert str(error.value) == f"--resume knobs: {section}.{knob} cannot differ from the run's config.yaml"
 
 
-def test_all_that_differs_is_named(begun):
+def test_all_that_differs_is_named(cut):
     config = changed(changed(KNOBS, "run", resume="knobs", seed=4), "simclr", temperature=0.5)
     with pytest.raises(UsageError, match=r"--resume knobs: run\.seed, simclr\.temperature cannot differ"):
-        pretrain(PretrainConfig.model_validate({**config, "console": {"runs": str(begun.runs)}}))
+        pretrain(PretrainConfig.model_validate(in_runs(config, cut)))
 
 
-def test_what_leaves_the_result_as_it_is_may_change(again, tmp_path):
+def test_what_leaves_the_result_as_it_is_may_change(again, whole, tmp_path):
     config = changed(again, "data", cache="none")
     config = changed(config, "hardware", workers=2, devices=1)
-    config = changed(config, "run", checkpoint_steps=7, checkpoint_minutes=None, keep_checkpoints=4)
-    call = begin(config, tmp_path / "runs")
-    assert call.options["start"].step == 3
-    assert call.options["checkpoints"].due(7) and not call.options["checkpoints"].due(3)
+    config = changed(config, "run", checkpoint_steps=7, keep_checkpoints=4)
+    ended = run_of(config, tmp_path / "runs")
+    assert [plan.start_step for plan in ended.watcher.plans] == [3]
+    assert kept(ended.watcher.folder) == [35, 36, 38, 40]
+    assert same(ended.last, whole.last)
+    assert (ended.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(("processes", "set_to"), [(1, [7]), (2, [])])
@@ -441,7 +479,8 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(again, tmp_path, monk
     stored.write_text(json.dumps(json.loads(stored.read_text()) | {"threads": 7, "processes": processes}))
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    begin(again, tmp_path / "runs")
+    with pytest.raises(Interrupted):
+        pretrain(PretrainConfig.model_validate(again), observers=[stop_at(step=4)])
     assert threads == set_to
 
 
