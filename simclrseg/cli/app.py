@@ -123,9 +123,9 @@ def predict(config: PredictConfig) -> None:
 
     with console.session(quiet=config.console.quiet), FileProgress() as progress:
         result = run(config, on_file=progress)
-    console.print_result(result if config.console.as_json else _lines(result["done"]), as_json=config.console.as_json)
-    if failed := len(result["failed"]):
-        raise GateError(f"{failed} of {result['photos']} photos failed; the warnings say why")
+    console.print_result(result if config.console.as_json else _lines(result.done), as_json=config.console.as_json)
+    if failed := len(result.failed):
+        raise GateError(f"{failed} of {result.photos} photos failed; the warnings say why")
 
 
 @command(app)
@@ -136,6 +136,7 @@ def export(config: ExportConfig) -> None:
     simclrseg export oxford_pets-pets --precision int8 -o pets.onnx
     """
     go_on_alone()
+    run: Callable[[ExportConfig], Any]
     if config.console.inspect:  # without PyTorch
         from simclrseg.commands.inspect import inspect as run
     else:
@@ -157,7 +158,7 @@ def pull(config: PullConfig) -> None:
     with console.session(quiet=config.console.quiet), DownloadProgress() as progress:
         result = run(config, progress=progress)
     if not config.console.as_json:  # a terminal has no room for where each lies and how it was made
-        for row in result.get("published", ()):
+        for row in getattr(result, "published", ()):
             del row["repository"], row["made with"]
     console.print_result(result, as_json=config.console.as_json, quiet=config.console.quiet)
 

@@ -124,7 +124,8 @@ def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kep
     if not is_first_process():
         return
     if is_dataclass(result):
-        result = {field.name: getattr(result, field.name) for field in fields(result)}
+        own = getattr(result, "facts", None)  # of results whose JSON is not their fields
+        result = own() if own else {field.name: getattr(result, field.name) for field in fields(result)}
     try:
         _print(result, as_json=as_json)
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from simclrseg.evaluation.export_images import CheckImages, images_of_folder, im
 from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
+from simclrseg.exporters.verification import Agreement
 from simclrseg.knobs.files import config_of_run, stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -43,11 +45,31 @@ OPTIONS = {
 }
 
 
-def export(config: ExportConfig) -> dict[str, Any]:
-    """Write a run's model in another format and check it against torch, on images where they are at hand.
+@dataclass(frozen=True)
+class ExportResult:
+    """The exported run, its file, what the check found, and the next command.
 
-    Returns:
-        What the command prints: the run, the file, what the check found, and the next command.
+    Attributes:
+        check: None where there is nothing to compare, as of weights alone.
+        card, commit: of what is published; None of what is not.
+    """
+
+    run: Path
+    file: Path
+    megabytes: float
+    check: Agreement | None
+    next: str
+    card: Path | None
+    commit: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form, without what there is none of."""
+        facts = {**vars(self), "check": self.check and self.check.facts()}
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def export(config: ExportConfig) -> ExportResult:
+    """Write a run's model in another format and check it against torch, on images where they are at hand.
 
     Raises:
         GateError: if the file disagrees with the network; there is no file then.
@@ -79,15 +101,10 @@ def export(config: ExportConfig) -> dict[str, Any]:
         remove_empty(made)
     if agreement is not None:
         log.info(str(agreement))
-    result = {
-        "run": str(run.folder),
-        "file": str(path),
-        "megabytes": round(path.stat().st_size / 1e6, 1),
-        **({"check": agreement.facts()} if agreement is not None else {}),
-        "next": next_command(config.model.format, path, metadata),
-    }
+    size, then = round(path.stat().st_size / 1e6, 1), next_command(config.model.format, path, metadata)
+    card = commit = None
     if published:
-        result |= publish(
+        card, commit = publish(
             run,
             path,
             metadata,
@@ -97,7 +114,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
             licence=hub.licence,
             private=hub.private,
         )
-    return result
+        then = f"simclrseg pull hf:{hub.push}" if commit else then
+    return ExportResult(run.folder, path, size, agreement, then, card, commit)
 
 
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:

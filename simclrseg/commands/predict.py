@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,32 @@ Row = dict[str, Any]
 """The outcome for an image: ``image`` and its files or label, or ``image`` and ``reason``."""
 
 
-def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PredictResult:
+    """The outcome for each image.
+
+    Attributes:
+        fallback: why the device is not the GPU; None where it is, or was not asked for.
+        photos: number of all images.
+        done, failed, skipped: rows {image, mask, …} or {image, label, score, scores}, {image, reason} and {image}.
+    """
+
+    model: Path
+    device: str
+    fallback: str | None
+    photos: int
+    done: list[Row]
+    failed: list[Row]
+    skipped: list[Row]
+
+
+def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lambda done, total: None) -> PredictResult:
     """Write what is asked for of each image, or its label if the model classifies.
 
     An image that cannot be read is reported and the rest goes on.
 
     Args:
         on_file: is told (images done, images in all).
-
-    Returns:
-        What the command prints: ``model``, ``device``, ``fallback`` (why it is not the GPU), the number of ``photos``,
-        and the rows ``done`` ({image, mask, …} or {image, label, score, scores}), ``failed`` ({image, reason}) and
-        ``skipped`` ({image}).
     """
     images = find_images(config.input.inputs, config.console.output)
     path = find_model(Path(config.console.runs), config.input.model)
@@ -56,9 +71,8 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     log.info(f"model {path}")
     _check(config, model)
     make_rows = _labels if model.classifies else _files
-    done, failed, skipped = make_rows(config, model, images, threads, on_file)
-    result = {"model": str(path), "device": model.device, "fallback": model.cause or None, "photos": len(images)}
-    return {**result, "done": done, "failed": failed, "skipped": skipped}
+    rows = make_rows(config, model, images, threads, on_file)
+    return PredictResult(path, model.device, model.cause or None, len(images), *rows)
 
 
 def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Model:

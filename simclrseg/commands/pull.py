@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simclrseg.config.pull import PullConfig
 from simclrseg.errors import UnknownName, UsageError, WeightsError
 from simclrseg.hub import store
-from simclrseg.hub.fetch import Progress, fetch, look
+from simclrseg.hub.fetch import Progress, Remote, fetch, look
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, TIMM, Published, Source, find, own_namespace, parse_address
 from simclrseg.metadata import ModelMetadata
@@ -20,18 +21,43 @@ from simclrseg.weights.companion import following
 from simclrseg.weights.fetch import CONVERTED, backbone_file
 
 
-def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, Any]:
-    """List what is published, or fetch one backbone.
+@dataclass(frozen=True)
+class Listing:
+    """A row for each published backbone."""
 
-    Returns:
-        What the command prints: ``published``, a list of rows; or what was fetched, its file and the next command.
+    published: list[dict[str, Any]]
 
-    Raises:
-        SimclrsegError: for everything that a user can mend.
-    """
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be fetched by that name, or the file that is cached."""
+
+    name: str
+    source: Remote | Path
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        if isinstance(self.source, Path):
+            return {"name": self.name, "would fetch": "nothing, it is cached", "file": str(self.source)}
+        place = self.source.source
+        found = {"name": self.name, "would fetch": f"{place.repo_id}/{place.file}", "revision": self.source.commit}
+        return {**found, "bytes": self.source.size, "into": str(store.root())}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A backbone's file, and the command that uses it."""
+
+    name: str
+    file: Path
+    next: str
+
+
+def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | Planned | Fetched:
+    """List what is published, or fetch one backbone; SimclrsegError for everything that a user can mend."""
     name = config.source.name
     if name is None:
-        return {"published": [_row(entry, config.source.namespace) for entry in PUBLISHED.values()]}
+        return Listing([_row(entry, config.source.namespace) for entry in PUBLISHED.values()])
     if name.startswith(HF):
         entry, source = None, parse_address(name)
     elif name in PUBLISHED:
@@ -40,11 +66,17 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, A
     else:
         raise UnknownName("published backbone", name, known=[*PUBLISHED, "hf:owner/repo"])
     if config.download.dry_run:
-        return _plan(name, source, entry, config)
+        cached = None if config.download.force else store.cached(source)
+        return Planned(name, cached or look(source, token=config.source.token, local_only=config.download.offline))
+    asked: dict[str, Any] = {"token": config.source.token, "local_only": config.download.offline}
+    asked |= {"force": config.download.force, "progress": progress}
     destination = _destination(config, source, entry)
     made = make_folder(destination.parent) if destination is not None else []
     try:
-        file = _fetch_address(source, config, progress) if entry is None else _fetch_entry(entry, config, progress)
+        if entry is None:
+            file = _fetch_address(source, config.source.backbone, asked)
+        else:
+            file = backbone_file(entry, namespace=config.source.namespace, **asked)
         if destination is not None:
             with replacing(destination) as temporary:
                 shutil.copyfile(file, temporary)
@@ -52,7 +84,7 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> dict[str, A
     except BaseException:
         remove_empty(made)
         raise
-    return {"name": name, "file": str(file), "next": _next(name, file, entry, config)}
+    return Fetched(name, file, _next(name, file, entry, config))
 
 
 def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
@@ -81,21 +113,6 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
     return "published" if entry.uploaded else "not yet published"
 
 
-def _plan(name: str, source: Source, entry: Published | None, config: PullConfig) -> dict[str, Any]:
-    """The file that would be fetched, and its size."""
-    path = None if config.download.force else store.cached(source)
-    if path is not None:
-        return {"name": name, "would fetch": "nothing, it is cached", "file": str(path)}
-    remote = look(source, token=config.source.token, local_only=config.download.offline)
-    return {
-        "name": name,
-        "would fetch": f"{remote.source.repo_id}/{remote.source.file}",
-        "revision": remote.commit,
-        "bytes": remote.size,
-        "into": str(store.root()),
-    }
-
-
 def _destination(config: PullConfig, source: Source, entry: Published | None) -> Path | None:
     """The copy that ``--output`` asks for, refused before anything is fetched if it is there already."""
     if config.download.output is None:
@@ -109,27 +126,9 @@ def _destination(config: PullConfig, source: Source, entry: Published | None) ->
     return path
 
 
-def _fetch_entry(entry: Published, config: PullConfig, progress: Progress | None) -> Path:
-    return backbone_file(
-        entry,
-        namespace=config.source.namespace,
-        token=config.source.token,
-        local_only=config.download.offline,
-        force=config.download.force,
-        progress=progress,
-    )
-
-
-def _fetch_address(source: Source, config: PullConfig, progress: Progress | None) -> Path:
+def _fetch_address(source: Source, encoder: str | None, asked: dict[str, Any]) -> Path:
     """Any file of the Hub; a pickle becomes safetensors, and with ``--backbone`` it becomes a backbone of ours."""
-    file = fetch(
-        source,
-        token=config.source.token,
-        local_only=config.download.offline,
-        force=config.download.force,
-        progress=progress,
-    )
-    encoder = config.source.backbone
+    file = fetch(source, **asked)
     ours = _metadata(file)
     if ours is not None and encoder is not None and ours.encoder != encoder:
         raise UsageError(
@@ -147,7 +146,7 @@ def _fetch_address(source: Source, config: PullConfig, progress: Progress | None
             convert_encoder(file, target, ModelMetadata(task="backbone", encoder=encoder, image_size=224))
 
     name = f"{file.name}{f'.{encoder}' if encoder else ''}.{CONVERTED}"
-    return store.keep(store.folder_of(source, file) / name, convert, force=config.download.force)
+    return store.keep(store.folder_of(source, file) / name, convert, force=asked["force"])
 
 
 def _metadata(file: Path) -> ModelMetadata | None:

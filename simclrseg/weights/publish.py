@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from simclrseg import runs
 from simclrseg.data.datasets import DATASETS, HUB
@@ -100,7 +99,7 @@ def publish(
     token: str | None,
     licence: str | None,
     private: bool,
-) -> dict[str, Any]:
+) -> tuple[Path, str | None]:
     """Write the card of exported weights and upload both, if that was asked.
 
     Args:
@@ -110,7 +109,7 @@ def publish(
         private: whether a new repository is.
 
     Returns:
-        What the command prints: the card, the commit and the next command.
+        The card, and the commit's address if there is one.
     """
     name = _name(run)
     card = file.with_name(CARD) if file.parent == run.folder / FOLDER else file.with_suffix(".md")
@@ -124,15 +123,14 @@ def publish(
     )
     write_text(card, text)
     if repository is None or token is None:
-        return {"card": str(card)}
-    commit = push(
+        return card, None
+    return card, push(
         {name: file, CARD: card, "config.yaml": recipe.encode()},
         repository,
         token=token,
         private=private,
         message=f"Upload {metadata.encoder} of simclrseg {metadata.version}",
     )
-    return {"card": str(card), "commit": commit, "next": f"simclrseg pull hf:{repository}"}
 
 
 def _name(run: runs.Run) -> str:

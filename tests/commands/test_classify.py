@@ -67,8 +67,8 @@ def test_export_checks_labels_and_says_how_to_get_some(classified, tmp_path, cap
     console = {"runs": str(runs), "output": str(tmp_path / "m.onnx")}
     with caplog.at_level("INFO", logger="simclrseg"):
         result = export(ExportConfig.model_validate({"console": console}))
-    assert result["next"] == f"simclrseg predict photo.jpg --model {tmp_path / 'm.onnx'}"
-    assert result["check"]["label_agreement"] == 1 and result["check"]["photos"] == 10
+    assert result.next == f"simclrseg predict photo.jpg --model {tmp_path / 'm.onnx'}"
+    assert (result.check.labels, result.check.mask, result.check.images) == (True, 1, 10)
     assert "mask" not in caplog.text and "IoU" not in caplog.text
     caplog.clear()
     config = {"check": {"calibrate": str(runs.parent / "photos")}, "console": {**console, "overwrite": True}}

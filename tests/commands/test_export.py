@@ -58,11 +58,11 @@ def model(pipeline) -> Path:
 def test_int8_is_calibrated_and_measured_on_the_runs_own_photos(pipeline, tmp_path, caplog):
     caplog.set_level("INFO")
     result = exporting(pipeline, tmp_path / "small.onnx", {"tolerance": 0.5}, precision="int8")
-    assert result["check"]["iou_against"] == "masks" and result["check"]["photos"] == 64
-    assert result["megabytes"] < 16  # of 57 in float32
+    assert (result.check.against, result.check.images) == ("masks", 64)
+    assert result.megabytes < 16  # of 57 in float32
     assert any("64 test photos of shapes, calibrated on" in line for line in caplog.messages)
     metadata = open_model(tmp_path / "small.onnx", "cpu").metadata
-    assert (metadata.precision, metadata.checks) == ("int8", result["check"])
+    assert (metadata.precision, metadata.checks) == ("int8", result.check.facts())
 
 
 def test_an_exported_file_is_scored_as_its_run(pipeline, model, tmp_path):
@@ -135,7 +135,7 @@ def test_without_photos_a_lower_precision_is_refused(pipeline, without_photos, t
 def test_without_photos_float32_is_checked_on_generated_pictures(pipeline, without_photos, tmp_path, caplog):
     result = exporting(pipeline, tmp_path / "m.onnx")
     assert any(line.startswith("IoU not measured") for line in caplog.messages)
-    assert "iou_change" not in result["check"] and result["check"]["mask_agreement"] > 0.999
+    assert "iou_change" not in result.facts()["check"] and result.check.mask > 0.999
 
 
 def test_a_folder_of_photos_serves_in_their_place(pipeline, without_photos, tmp_path, caplog):
@@ -146,7 +146,7 @@ def test_a_folder_of_photos_serves_in_their_place(pipeline, without_photos, tmp_
         cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), pixels)
     check = {"calibrate": str(tmp_path / "photos"), "tolerance": 0.9}
     result = exporting(pipeline, tmp_path / "m.onnx", check, precision="int8")
-    assert (result["check"]["photos"], result["check"]["iou_against"]) == (3, "network")
+    assert (result.check.images, result.check.against) == (3, "network")
     assert any("calibrated on 4 photos" in line for line in caplog.messages)
 
 

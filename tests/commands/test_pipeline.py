@@ -120,7 +120,7 @@ def test_predict_writes_a_mask_of_the_photos_size(pipeline, tmp_path):
     result = predict(PredictConfig.model_validate(config))
     mask = cv2.imread(str(tmp_path / "m.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == cv2.imread(str(source)).shape[:2] and set(np.unique(mask)) <= {0, 255}
-    assert result["failed"] == [] and result["done"][0]["mask"] == str(tmp_path / "m.png")
+    assert result.failed == [] and result.done[0]["mask"] == str(tmp_path / "m.png")
 
 
 def test_predict_refuses_to_overwrite(pipeline, tmp_path):
@@ -142,9 +142,7 @@ def test_export_writes_the_run_again_elsewhere(pipeline, tmp_path):
 
     console = {"output": str(tmp_path / "again.onnx"), "runs": str(pipeline.runs)}
     result = export(ExportConfig.model_validate({"console": console}))
-    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result["file"] == str(
-        tmp_path / "again.onnx"
-    )
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"] and result.file == (tmp_path / "again.onnx")
     with pytest.raises(UsageError, match="--overwrite"):
         export(ExportConfig.model_validate({"console": console}))
 

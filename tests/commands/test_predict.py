@@ -57,15 +57,15 @@ def read(path: Path | str) -> np.ndarray:
 @pytest.mark.parametrize("method", [{}, {"tile": 512}])
 def test_every_odd_picture_gets_a_mask_of_its_size_or_a_reason(make_model, tmp_path, real_data, method):
     result = run(make_model(), [real_data / "odd_images"], tmp_path / "masks", method=method)
-    assert {Path(row["image"]).name for row in result["failed"]} == set(UNREADABLE)
-    assert all(UNREADABLE[Path(row["image"]).name] in row["reason"] for row in result["failed"])
-    assert all("\n" not in row["reason"] for row in result["failed"])
-    assert len(result["done"]) == 39 - len(UNREADABLE)
-    for row in result["done"]:
+    assert {Path(row["image"]).name for row in result.failed} == set(UNREADABLE)
+    assert all(UNREADABLE[Path(row["image"]).name] in row["reason"] for row in result.failed)
+    assert all("\n" not in row["reason"] for row in result.failed)
+    assert len(result.done) == 39 - len(UNREADABLE)
+    for row in result.done:
         mask = read(row["mask"])
         assert mask.shape == image_shape(row["image"])
         assert mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 255}
-    assert len(list((tmp_path / "masks").iterdir())) == len(result["done"])
+    assert len(list((tmp_path / "masks").iterdir())) == len(result.done)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -75,7 +75,7 @@ def test_masks_are_upright_or_as_the_photo_is_stored(make_model, tmp_path, orien
     model = make_model(image_size=64)
     kinds = ["mask", "probability", "json", "cutout"]
     upright, kept = (
-        run(model, [source], tmp_path / str(keep), keep_orientation=keep, outputs=kinds)["done"][0]
+        run(model, [source], tmp_path / str(keep), keep_orientation=keep, outputs=kinds).done[0]
         for keep in (False, True)
     )
     assert np.mean((read(kept["mask"]) > 0) != stored) < 0.1
@@ -94,7 +94,7 @@ def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_mod
     seen = []
     with caplog.at_level("INFO", logger="simclrseg"):
         result = run(make_model(), [tmp_path / "photos"], tmp_path / "out", on_file=lambda *count: seen.append(count))
-    assert [Path(row["image"]).name for row in result["done"]] == ["a.jpg", "c.webp", "b.png"]
+    assert [Path(row["image"]).name for row in result.done] == ["a.jpg", "c.webp", "b.png"]
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "b.png", "c.png"]
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert "bad.jpg: not a picture" in caplog.text
@@ -106,12 +106,12 @@ def test_a_run_that_was_cut_short_is_resumed(make_model, tmp_path):
         save(tmp_path / "photos" / name)
     model = make_model()
     first = run(model, [tmp_path / "photos"], tmp_path / "out")
-    Path(first["done"][1]["mask"]).unlink()
-    Path(first["done"][0]["mask"]).write_bytes(b"precious")
+    Path(first.done[1]["mask"]).unlink()
+    Path(first.done[0]["mask"]).write_bytes(b"precious")
     second = run(model, [tmp_path / "photos"], tmp_path / "out", skip_existing=True)
-    assert [Path(row["image"]).name for row in second["done"]] == ["b.png"]
-    assert [Path(row["image"]).name for row in second["skipped"]] == ["a.jpg", "c.webp"]
-    assert Path(first["done"][0]["mask"]).read_bytes() == b"precious"
+    assert [Path(row["image"]).name for row in second.done] == ["b.png"]
+    assert [Path(row["image"]).name for row in second.skipped] == ["a.jpg", "c.webp"]
+    assert Path(first.done[0]["mask"]).read_bytes() == b"precious"
 
 
 def test_the_number_of_workers_changes_nothing(make_model, tmp_path):
@@ -121,8 +121,8 @@ def test_the_number_of_workers_changes_nothing(make_model, tmp_path):
         run(make_model(), [tmp_path / "photos"], tmp_path / str(workers), hardware={"workers": workers})
         for workers in (1, 4)
     )
-    assert len(one["done"]) == 6
-    for a, b in zip(one["done"], four["done"], strict=True):
+    assert len(one.done) == 6
+    for a, b in zip(one.done, four.done, strict=True):
         assert a["image"] == b["image"] and Path(a["mask"]).read_bytes() == Path(b["mask"]).read_bytes()
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_stops_in_one_line_and_leaves_whole_files_only(
 
 def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    assert run(make_model(), [tmp_path / "bad.jpg"], tmp_path / "out" / "deep")["done"] == []
+    assert run(make_model(), [tmp_path / "bad.jpg"], tmp_path / "out" / "deep").done == []
     assert not (tmp_path / "out").exists()
 
 
@@ -160,7 +160,7 @@ def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):
     entry.value = "12"
     onnx.save(model, tmp_path / "bands.onnx")
     result = run(tmp_path / "bands.onnx", [save(tmp_path / "a.png")], tmp_path / "out")
-    assert "a.png: not a TIFF" in result["failed"][0]["reason"]
+    assert "a.png: not a TIFF" in result.failed[0]["reason"]
     with pytest.raises(UsageError, match="--as overlay shows photos"):
         run(tmp_path / "bands.onnx", [tmp_path / "a.png"], tmp_path / "out", outputs=["overlay"])
 
@@ -189,9 +189,9 @@ def test_a_memory_that_does_not_hold_a_batch_gets_photos_one_by_one_and_then_til
 
     model = make_model(image_size=256)
     source = save(tmp_path / "a.png")
-    expected = read(run(model, [source], tmp_path / "whole.png")["done"][0]["mask"])
+    expected = read(run(model, [source], tmp_path / "whole.png").done[0]["mask"])
     monkeypatch.setattr(Model, "run", small)
-    found = read(run(model, [source], tmp_path / "tiles.png")["done"][0]["mask"])
+    found = read(run(model, [source], tmp_path / "tiles.png").done[0]["mask"])
     np.testing.assert_array_equal(found, expected)
     assert "256 x 256 pixels at once do not fit in memory: tiles of 128 are taken instead" in caplog.text
     monkeypatch.setattr(Model, "run", lambda self, batch: small(self, np.zeros((9, 999, 999))))
@@ -214,14 +214,14 @@ def test_a_classifier_gives_labels_scores_and_a_table(make_classifier, tmp_path)
     (tmp_path / "bad.jpg").write_bytes(b"")
     inputs = [tmp_path / name for name in ("r.png", "bad.jpg", "b.png")]
     result = run(make_classifier(), inputs, tmp_path / "labels.csv")
-    assert [(Path(row["image"]).name, row["label"]) for row in result["done"]] == [("r.png", "red"), ("b.png", "blue")]
-    assert result["done"][0]["score"] == pytest.approx(250 / 300, abs=1e-5)
-    assert [Path(row["image"]).name for row in result["failed"]] == ["bad.jpg"]
+    assert [(Path(row["image"]).name, row["label"]) for row in result.done] == [("r.png", "red"), ("b.png", "blue")]
+    assert result.done[0]["score"] == pytest.approx(250 / 300, abs=1e-5)
+    assert [Path(row["image"]).name for row in result.failed] == ["bad.jpg"]
     head, first, _ = (tmp_path / "labels.csv").read_text().splitlines()
     assert head == "image,label,score,red,green,blue"
     assert first.startswith(f"{inputs[0]},red,0.8333")
     run(make_classifier(), inputs, tmp_path / "labels.json")
-    assert json.loads((tmp_path / "labels.json").read_text()) == result["done"]
+    assert json.loads((tmp_path / "labels.json").read_text()) == result.done
 
 
 def test_a_table_of_labels_gets_its_folder(make_classifier, tmp_path):

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ OURS = PUBLISHED["pets"].source("me").repo_id
 SIMCLR = PUBLISHED["simclr-imagenet"]
 
 
-def pulled(name: str | None = None, **knobs: Any) -> dict[str, Any]:
+def pulled(name: str | None = None, **knobs: Any) -> Any:
     source = {"name": name, **{key: knobs.pop(key) for key in ("backbone", "namespace", "token") if key in knobs}}
     return pull(parse_config(PullConfig, {"source": source, "download": knobs}))
 
@@ -77,7 +76,7 @@ def imagenet(fake_hub, encoder) -> dict[str, torch.Tensor]:
 
 def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, ours, monkeypatch):
     monkeypatch.delenv(NAMESPACE_VARIABLE)
-    rows = {row["name"]: row for row in pulled()["published"]}
+    rows = {row["name"]: row for row in pulled().published}
     assert rows.keys() == PUBLISHED.keys()
     assert rows["pets"]["status"] == "not yet published"
     assert rows["pets"]["made with"] == "simclrseg pretrain --config simclr_pets"
@@ -85,8 +84,8 @@ def test_the_list_makes_no_request_and_says_what_is_cached(fake_hub, ours, monke
     assert fake_hub.requests == []
     monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
     pulled("pets")
-    assert {row["name"]: row["status"] for row in pulled()["published"]}["pets"] == "cached"
-    assert pulled(namespace="you")["published"][0]["status"] == "not known"
+    assert {row["name"]: row["status"] for row in pulled().published}["pets"] == "cached"
+    assert pulled(namespace="you").published[0]["status"] == "not known"
 
 
 def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub, ours, weights, monkeypatch):
@@ -96,10 +95,10 @@ def test_one_of_ours_is_fetched_as_it_is_and_the_next_command_is_named(fake_hub,
             pulled("pets", **knobs)
     assert fake_hub.requests == []
     result = pulled("pets", namespace="me")
-    assert result["next"] == f"simclrseg finetune --pretrained {result['file']}", "pets would be another owner's"
+    assert result.next == f"simclrseg finetune --pretrained {result.file}", "pets would be another owner's"
     monkeypatch.setenv(NAMESPACE_VARIABLE, "me")
-    assert pulled("pets")["next"] == "simclrseg finetune --pretrained pets"
-    with open(result["file"], "rb") as file:
+    assert pulled("pets").next == "simclrseg finetune --pretrained pets"
+    with open(result.file, "rb") as file:
         assert file.read() == weights
 
 
@@ -107,14 +106,14 @@ def test_foreign_weights_become_a_backbone_of_ours(fake_hub, imagenet, caplog):
     caplog.set_level(logging.INFO, "simclrseg")
     result = pulled("imagenet", backbone="resnet18")
     assert "converted: loaded 120 of 120 tensors; left out: fc" in caplog.messages
-    assert result["next"].endswith(
+    assert result.next.endswith(
         "labelled/masks, then: simclrseg finetune --dataset labelled --pretrained imagenet --backbone resnet18"
     )
-    metadata = read_metadata(Path(result["file"]))
+    metadata = read_metadata(result.file)
     assert (metadata.encoder, metadata.dataset) == ("resnet18", "imagenet")
     assert metadata.mean == (0.2, 0.4, 0.0) and metadata.std == (0.1, 0.2, 1.0)
     assert metadata.pretrained == f"smp-hub/resnet18.imagenet/model.safetensors@{IMAGENET['resnet18']}"
-    state = load_file(result["file"])
+    state = load_file(result.file)
     assert state.keys() == imagenet.keys() and all(torch.equal(state[key], imagenet[key]) for key in state)
     fake_hub.requests.clear()
     assert pulled("imagenet", backbone="resnet18", offline=True) == result
@@ -127,7 +126,7 @@ def test_what_smp_itself_has_cached_is_enough(fake_hub, imagenet):
     for name in ("model.safetensors", "config.json"):
         huggingface_hub.hf_hub_download("smp-hub/resnet18.imagenet", name, revision=IMAGENET["resnet18"])
     fake_hub.requests.clear()
-    assert read_metadata(Path(pulled("imagenet", backbone="resnet18")["file"])).encoder == "resnet18"
+    assert read_metadata(pulled("imagenet", backbone="resnet18").file).encoder == "resnet18"
     assert fake_hub.requests == []
 
 
@@ -137,10 +136,10 @@ def test_the_published_simclr_checkpoint_is_converted(fake_hub):
     state = {**module.state_dict(), "fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}
     fake_hub.add(SIMCLR.source().repo_id, {SIMCLR.file: pickled({"state_dict": state})})
     result = pulled("simclr-imagenet")
-    metadata = read_metadata(Path(result["file"]))
+    metadata = read_metadata(result.file)
     assert (metadata.encoder, metadata.method, metadata.epochs) == ("resnet50", "simclr", 1000)
     assert metadata.mean == (0, 0, 0) and metadata.std == (1, 1, 1)
-    assert torch.equal(load_file(result["file"])["conv1.weight"], module.conv1.weight)
+    assert torch.equal(load_file(result.file)["conv1.weight"], module.conv1.weight)
 
 
 def test_a_published_file_that_lacks_a_tensor_is_refused(fake_hub, encoder):
@@ -154,16 +153,16 @@ def test_a_published_file_that_lacks_a_tensor_is_refused(fake_hub, encoder):
 def test_an_address_gives_a_file_as_it_is_and_a_pickle_as_safetensors(fake_hub, encoder, weights):
     fake_hub.add("owner/ours", {BACKBONE_FILE: weights})
     result = pulled("hf:owner/ours")
-    assert result["next"] == f"simclrseg finetune --pretrained {result['file']}"
+    assert result.next == f"simclrseg finetune --pretrained {result.file}"
     with pytest.raises(UsageError, match="is a resnet18, not a resnet50: leave --backbone out"):
         pulled("hf:owner/ours", backbone="resnet50")
 
     fake_hub.add("owner/theirs", {"last.ckpt": pickled({"state_dict": encoder.state_dict(), "epoch": 1})})
     result = pulled("hf:owner/theirs")
-    assert result["next"].endswith(".converted.safetensors --backbone NAME")
-    assert torch.equal(load_file(result["file"])["state_dict.conv1.weight"], encoder.conv1.weight)
+    assert result.next.endswith(".converted.safetensors --backbone NAME")
+    assert torch.equal(load_file(result.file)["state_dict.conv1.weight"], encoder.conv1.weight)
     result = pulled("hf:owner/theirs/last.ckpt@main", backbone="resnet18")
-    assert read_metadata(Path(result["file"])).encoder == "resnet18"
+    assert read_metadata(result.file).encoder == "resnet18"
     fake_hub.requests.clear()
     assert pulled("hf:owner/theirs/last.ckpt@main", backbone="resnet18") == result
     assert fake_hub.requests == []
@@ -172,8 +171,8 @@ def test_an_address_gives_a_file_as_it_is_and_a_pickle_as_safetensors(fake_hub, 
 def test_a_copy_is_written_where_it_is_asked_for_and_replaces_nothing(fake_hub, ours, weights, tmp_path):
     result = pulled("pets", output=str(tmp_path / "new weights"))
     copy = tmp_path / "new weights" / "pets.safetensors"
-    assert result["file"] == str(copy) and copy.read_bytes() == weights
-    assert result["next"] == f"simclrseg finetune --pretrained '{copy}'"
+    assert result.file == copy and copy.read_bytes() == weights
+    assert result.next == f"simclrseg finetune --pretrained '{copy}'"
     copy.write_bytes(b"mine")
     fake_hub.requests.clear()
     with pytest.raises(UsageError, match=r"pets\.safetensors exists: pass --force"):
@@ -202,7 +201,7 @@ def test_checkpoints_of_one_name_in_several_folders_are_told_apart(fake_hub, enc
     fake_hub.add("owner/several", {name: pickled(state) for name, state in files.items()})
     for name, state in files.items():
         result = pulled(f"hf:owner/several/{name}")
-        assert torch.equal(load_file(result["file"])["conv1.weight"], state["conv1.weight"]), name
+        assert torch.equal(load_file(result.file)["conv1.weight"], state["conv1.weight"]), name
 
 
 @pytest.mark.parametrize("name", ["tu-resnet18", "tu-vit_tiny_patch16_224"])
@@ -213,21 +212,21 @@ def test_timms_encoders_have_timms_weights(fake_hub, name):
     assert entry.source().repo_id.startswith(f"timm/{name.removeprefix('tu-')}.")
     fake_hub.add(entry.source().repo_id, {entry.file: save(model.state_dict())})
     result = pulled("imagenet", backbone=name)
-    metadata = read_metadata(Path(result["file"]))
+    metadata = read_metadata(result.file)
     assert (metadata.encoder, metadata.mean) == (name, model.pretrained_cfg["mean"])
     encoder = build_backbone(name)
-    assert load_backbone(encoder, Path(result["file"])).total == len(encoder.state_dict())
+    assert load_backbone(encoder, result.file).total == len(encoder.state_dict())
     fake_hub.requests.clear()
     assert pulled("imagenet", backbone=name, offline=True) == result and fake_hub.requests == []
 
 
 def test_a_dry_run_says_what_and_how_much_and_fetches_nothing(fake_hub, ours, weights):
-    plan = pulled("pets", dry_run=True)
+    plan = pulled("pets", dry_run=True).facts()
     assert plan["would fetch"] == f"{OURS}/{BACKBONE_FILE}"
     assert (plan["revision"], plan["bytes"]) == (ours, len(weights))
     assert not fake_hub.gets()
     pulled("pets")
-    assert pulled("pets", dry_run=True)["would fetch"] == "nothing, it is cached"
+    assert pulled("pets", dry_run=True).facts()["would fetch"] == "nothing, it is cached"
 
 
 def test_unknown_names_and_knobs_that_contradict_are_usage_errors(fake_hub):

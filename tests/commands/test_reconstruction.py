@@ -100,7 +100,7 @@ def test_its_export_is_the_encoder_also_where_the_run_was_moved(run, tmp_path, m
     place = shutil.copytree(run, tmp_path / "elsewhere") if moved else run
     config = {"model": {"run": str(place), "format": "safetensors"}}
     done = export(parse_config(ExportConfig, config | {"console": {"output": str(tmp_path / "b.safetensors")}}))
-    exported = load_file(done["file"])
+    exported = load_file(done.file)
     torch.nn.Module.load_state_dict(build_backbone("resnet18"), exported, strict=True)
     assert "backbone.safetensors" in (tmp_path / "b.md").read_text()
     with pytest.raises(RunError, match="is a pretrain run, and a finetune run is needed"):

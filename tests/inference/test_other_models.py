@@ -91,10 +91,10 @@ def landscape(height: int = 90, width: int = 70) -> np.ndarray:
 def test_a_model_of_twelve_bands_reads_them_from_tiffs(twelve, tmp_path, method, layout):
     (tmp_path / "a.tif").write_bytes(tiff(landscape(), **layout))
     result = run(twelve, [tmp_path / "a.tif"], tmp_path / "out", method, outputs=["mask", "json"])
-    mask = cv2.imread(result["done"][0]["mask"], cv2.IMREAD_UNCHANGED)
+    mask = cv2.imread(result.done[0]["mask"], cv2.IMREAD_UNCHANGED)
     assert mask.shape == (90, 70)
     assert (mask[:44] == 0).all() and (mask[46:] == 255).all()
-    assert json.loads(Path(result["done"][0]["json"]).read_text())["height"] == 90
+    assert json.loads(Path(result.done[0]["json"]).read_text())["height"] == 90
 
 
 def test_values_above_the_full_scale_are_cut_off_as_in_training(twelve, tmp_path):
@@ -116,10 +116,10 @@ def test_a_picture_of_other_bands_or_bits_is_named_and_the_rest_goes_on(twelve, 
     (tmp_path / "b.tif").write_bytes(tiff(landscape()))
     Image.new("RGB", (9, 9)).save(tmp_path / "c.jpg")
     result = run(twelve, [tmp_path], tmp_path / "out")
-    assert [Path(row["image"]).name for row in result["done"]] == ["b.tif"]
-    assert "c.jpg: not a TIFF" in result["failed"][1]["reason"]
+    assert [Path(row["image"]).name for row in result.done] == ["b.tif"]
+    assert "c.jpg: not a TIFF" in result.failed[1]["reason"]
     with pytest.raises(AssertionError, match=says):
-        raise AssertionError(result["failed"][0]["reason"])
+        raise AssertionError(result.failed[0]["reason"])
 
 
 def test_bands_are_no_photo_to_lay_colours_over(twelve, tmp_path):
@@ -138,12 +138,12 @@ def test_a_file_of_a_fixed_shape_gets_photos_in_that_number_and_size(fixed, tmp_
     for number in range(3):  # a batch of two, and one of one
         red_half(40 + 20 * number).save(tmp_path / f"{number}.png")
     result = run(fixed, [tmp_path / f"{number}.png" for number in range(3)], tmp_path / "out")
-    for number, row in enumerate(result["done"]):
+    for number, row in enumerate(result.done):
         mask = cv2.imread(row["mask"], cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(mask[:, ::10], np.repeat(mask[:1, ::10], 40, axis=0))
         assert mask.shape == (40, 40 + 20 * number)
         assert not mask[:, : 18 + 10 * number].any() and mask[:, 22 + 10 * number :].all()
-    assert "takes 48 x 64 pixels only" in caplog.text and len(result["done"]) == 3
+    assert "takes 48 x 64 pixels only" in caplog.text and len(result.done) == 3
 
 
 def test_a_file_of_a_fixed_shape_takes_no_other_tiles(fixed, tmp_path):

@@ -61,7 +61,7 @@ def exported(root: Path, run: str, *, format: str = "safetensors", output: str |
 def test_a_backbone_and_its_card_lie_in_a_folder_of_their_own(root):
     result = exported(root, "pets", licence="mit")
     folder = root / "pretrain" / "pets" / "hub"
-    assert result["file"] == str(folder / BACKBONE_FILE) and result["card"] == str(folder / "README.md")
+    assert (result.file, result.card) == (folder / BACKBONE_FILE, folder / "README.md")
     card = (folder / "README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "mit" and {"simclr", "resnet18"} <= set(header["tags"])
@@ -168,7 +168,7 @@ def test_the_lines_of_the_card_load_the_same_segmentation_model(root, monkeypatc
 
 def test_a_named_file_has_its_card_beside_it(root, tmp_path):
     result = exported(root, "pets", output=str(tmp_path / "mine.safetensors"))
-    assert result["card"] == str(tmp_path / "mine.md")
+    assert result.card == tmp_path / "mine.md"
 
 
 def test_all_is_pushed_in_one_commit_and_can_be_pulled(root, fake_hub):
@@ -177,11 +177,11 @@ def test_all_is_pushed_in_one_commit_and_can_be_pulled(root, fake_hub):
     assert repo.private and len(repo.messages) == 1
     tree = repo.commits[repo.refs["main"]]
     assert tree.keys() == {BACKBONE_FILE, "README.md", "config.yaml"}
-    assert tree[BACKBONE_FILE] == Path(result["file"]).read_bytes()
+    assert tree[BACKBONE_FILE] == result.file.read_bytes()
     assert b"hf:me/cats" in tree["README.md"]
-    assert result["commit"].startswith(fake_hub.url) and result["next"] == "simclrseg pull hf:me/cats"
+    assert result.commit.startswith(fake_hub.url) and result.next == "simclrseg pull hf:me/cats"
     pulled = pull(PullConfig.model_validate({"source": {"name": "hf:me/cats"}}))
-    assert Path(pulled["file"]).read_bytes() == tree[BACKBONE_FILE]
+    assert pulled.file.read_bytes() == tree[BACKBONE_FILE]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("pretrain", "pets"), ("finetune", "shapes-pets")])
