@@ -16,6 +16,8 @@ from simclrseg.commands.finetune import FinetuneResult
 from simclrseg.commands.pretrain import PretrainResult
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.evaluation.probe import Probed
+from simclrseg.evaluation.results import Report
 from simclrseg.knobs.files import parse_config
 from simclrseg.training.machine import Machine
 
@@ -65,7 +67,12 @@ def classifying(runs: Path, *, data: dict[str, Any], training: dict[str, Any], *
     return parse_config(FinetuneConfig, tree)
 
 
-def evaluated(runs: Path, *models: object, sections: dict[str, Any] | None = None, **data: Any) -> dict[str, Any]:
+def evaluated(runs: Path, *models: object, **knobs: Any) -> dict[str, Any]:
+    """What `evaluate --json` prints of models, with knobs as ``evaluation`` takes them."""
+    return evaluation(runs, *models, **knobs).facts()
+
+
+def evaluation(runs: Path, *models: object, sections: dict[str, Any] | None = None, **data: Any) -> Report | Probed:
     """What `evaluate` finds of models, with knobs of its section ``data`` and of others."""
     tree = {
         **(sections or {}),

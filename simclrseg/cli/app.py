@@ -107,8 +107,8 @@ def evaluate(config: EvaluateConfig) -> None:
         result = run(config)
     as_json = config.console.as_json
     console.print_result(result if as_json else summary(result), as_json=as_json)
-    if missed := result.get("missed"):
-        raise GateError(f"--min is not met: {'; '.join(missed)}", option="min")
+    if result.missed:
+        raise GateError(f"--min is not met: {'; '.join(result.missed)}", option="min")
 
 
 @command(app)

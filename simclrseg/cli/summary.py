@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written
+
+if TYPE_CHECKING:
+    from simclrseg.evaluation.probe import Probed
+    from simclrseg.evaluation.results import Report
 
 FACTS = (
     *("run", "model", "backbone", "dataset", "split", "n", "resolution", "border", "threshold"),
@@ -15,16 +19,15 @@ FACTS = (
 )
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts and the tables of what ``evaluate`` returned; what has no table stays as it is."""
+def summary(evaluation: Report | Probed) -> dict[str, Any]:
+    """The facts and the tables of what ``evaluate`` returned."""
+    result = evaluation.facts()
     if "models" in result:
         return {
             **{name: result[name] for name in ("report", "table", "best")},
             "n": result["models"][0]["n"],
             "findings": [_findings_row(model) for model in result["models"]],
         }
-    if "intervals" not in result:
-        return dict(result)
     facts = {name: result[name] for name in FACTS if name in result}
     if best := result.get("best_threshold"):
         value, interval = best["iou"]["value"], best["iou"]["interval"]

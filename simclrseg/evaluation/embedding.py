@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation.features import Reader, untrained, with_weights
+from simclrseg.evaluation.results import Evaluated
 from simclrseg.knobs.files import config_of_run
 from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.projections import silhouette
-from simclrseg.scores.results import Evaluated
 from simclrseg.system.files import write_rows
 from simclrseg.weights.find import began_with, find_pretrained, is_of_the_hub
 
@@ -46,7 +46,7 @@ class Embedding:
 
     method: str
     silhouettes: dict[str, float]
-    table: list[dict[str, Any]]
+    table: list[dict[str, Any]] = field(repr=False)
     picture: Path
 
     def facts(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def embed(model: Evaluated, method: str, reader: Reader, *, root: Path, folder: 
     if name != "none" and (file := _weights_before(model, name, root)) is not None:
         encoders["after pretraining"] = lambda: with_weights(model.metadata, file, name, adapt=adapt)
     encoders["after fine-tuning"] = lambda: network.get_submodule("encoder")
-    return draw(encoders, model.dataset, model.indices, reader, method=method, folder=folder)
+    return draw(encoders, model.dataset, model.scores.indices, reader, method=method, folder=folder)
 
 
 def _weights_before(model: Evaluated, name: str, root: Path) -> Path | None:

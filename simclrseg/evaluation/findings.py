@@ -15,9 +15,9 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.evaluation import embedding, ood
 from simclrseg.evaluation.features import Reader
 from simclrseg.evaluation.graphs import calibration_charts
+from simclrseg.evaluation.results import Evaluated
 from simclrseg.evaluation.scored import Scored
 from simclrseg.scores.confidences import Confidences
-from simclrseg.scores.results import Evaluated
 from simclrseg.system.files import write_rows
 from simclrseg.training.machine import Machine
 
@@ -86,18 +86,14 @@ def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     """Check what was asked for; SimclrsegError if one of the models cannot have it."""
     others = ood.open_others(config.uncertainty.ood)
     samples, method = config.uncertainty.mc_samples, config.features.embed
-    draws = [
-        ood.check(others, one.target.dataset, one.learner, one.metadata, samples) if others else 0 for one in scored
-    ]
+    draws = [ood.check(others, one.dataset, one.learner, one.metadata, samples) if others else 0 for one in scored]
     for one in scored:
         if method is not None:
             embedding.check(method, one.learner, len(one.indices))
     return Plan(others, draws, method)
 
 
-def add(
-    model: Evaluated, asked: Plan, draws: int, *, machine: Machine, batch_size: int, root: Path, folder: Path
-) -> None:
+def add(model: Evaluated, asked: Plan, draws: int, *, machine: Machine, root: Path, folder: Path) -> None:
     """Put findings to a model's evaluation, and write their files into its folder.
 
     Args:
@@ -106,10 +102,10 @@ def add(
     """
     if len(asked.draws) > 1:
         log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
-    calibration = model.findings["calibration"] = Calibration(model.scores.confidences, model.scores.unit)
+    calibration = model.findings["calibration"] = Calibration(model.scores.confidences, model.scores.UNIT)
     write_rows(folder / "calibration.csv", calibration.rows())
     plots.charts(calibration_charts(model), folder / "calibration.png")
-    reader = Reader(model.metadata, machine, batch_size)
+    reader = Reader(model.metadata, machine, model.batch_size)
     if asked.others:
         model.findings["ood"] = ood.measure(model, asked.others, reader, draws=draws, folder=folder)
     if asked.method is not None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from simclrseg.charts.chart import Chart, Line, points_of, read_table
-from simclrseg.scores.results import Evaluated, Report
+from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.scores.wording import words, written
 from simclrseg.targets.segment.scores import best_threshold
 
@@ -17,7 +17,7 @@ POINTS = 200
 
 def calibration_charts(model: Evaluated) -> list[Chart]:
     """Reliability, and risk over coverage, where confidences were counted."""
-    confidences, unit = model.scores.confidences, model.scores.unit
+    confidences, unit = model.scores.confidences, model.scores.UNIT
     if not confidences.number.sum():
         return []
     number, accuracy = confidences.number, confidences.mean(confidences.right)
@@ -80,13 +80,13 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
 def ratio_charts(report: Report) -> list[Chart]:
     """The deciding metric over the share of the images that was trained on, where there are several shares."""
     found: dict[str, list[tuple[float, float, float, float]]] = {}  # by pretraining: share, value and its interval
-    encoders = {model.facts.get("encoder") for model in report.models}
+    encoders = {model.origin.get("encoder") for model in report.models}
     for model in report.models:
-        share, metric = model.facts.get("data_ratio"), model.metrics[model.deciding]
+        share, metric = model.origin.get("data_ratio"), model.metrics[model.deciding]
         if share is None or math.isnan(metric.value):
             continue
-        label = written(model.facts.get("pretrained"))
-        label += f", {model.facts.get('encoder')}" if len(encoders) > 1 else ""
+        label = written(model.origin.get("pretrained"))
+        label += f", {model.origin.get('encoder')}" if len(encoders) > 1 else ""
         ends = (metric.interval.low, metric.interval.high) if metric.interval else (metric.value, metric.value)
         found.setdefault(label, []).append((share, metric.value, *ends))
     if len({share for points in found.values() for share, *_ in points}) < 2:

@@ -28,9 +28,9 @@ from simclrseg.evaluation.detection import (
     pair_probabilities,
 )
 from simclrseg.evaluation.features import Reader
+from simclrseg.evaluation.results import Evaluated
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.dropout import dropout_layers, sampling
-from simclrseg.scores.results import Evaluated
 from simclrseg.system.files import write_rows
 from simclrseg.targets.base import check_bands
 
@@ -159,7 +159,7 @@ def measure(
     """Score the model's own images and the others', and write ``ood.csv`` and ``ood.png``."""
     scorer = _scorer(model, reader.machine.device, draws=draws)
     torch.manual_seed(0)  # dropout draws from it
-    own = _score(scorer, model.dataset, model.indices, reader)
+    own = _score(scorer, model.dataset, model.scores.indices, reader)
     detections: dict[str, dict[Level, dict[str, Detection]]] = {}
     drawn = {f"{model.dataset.name}, its own": own}  # another may bear the same name
     for name, dataset, indices in others:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import RunError, UsageError, WeightsError
 from simclrseg.evaluation import embedding
 from simclrseg.evaluation.features import Reader, untrained, with_weights
+from simclrseg.evaluation.results import figures
 from simclrseg.evaluation.scored import batch_size_of, open_report, sized
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import ModelMetadata
@@ -115,11 +116,34 @@ def _of_run(run: runs.Run) -> Backbone:
     return Backbone(run.name, run.folder, file, metadata, config_of_run(PretrainConfig, run.folder))
 
 
-def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Probed:
+    """What the features of an encoder are good for: the metrics of n images, those by labels first."""
+
+    folder: Path
+    backbone: Path
+    dataset: str
+    split: str
+    n: int
+    metrics: Mapping[str, Estimate]
+    embedding: embedding.Embedding | None
+    missed: ClassVar = ()  # no value is asked for
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**self.found(), "report": str(self.folder)}
+
+    def found(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        place = {"backbone": str(self.backbone), "dataset": self.dataset, "split": self.split, "n": self.n}
+        drawn = {"embedding": self.embedding.facts()} if self.embedding else {}
+        return {**place, **figures(self.metrics), **drawn}
+
+
+def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> Probed:
     """Score an encoder: weighted k-NN and a linear probe by labels, alignment, uniformity and rank without.
 
-    Returns:
-        What the command prints; nothing is written where it raises SimclrsegError for what a user can mend.
+    Nothing is written where it raises SimclrsegError for what a user can mend.
     """
     metadata, method = found.metadata, config.features.embed
     fields = type(config.data).model_fields
@@ -148,14 +172,7 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     reader = Reader(metadata, machine, batch_size_of(config.data.batch_size, found.file.parent))
     with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(reader.batch_size):
         metrics = probe(found, backbone, reader, dataset, split, scored, folder)
-        result: dict[str, Any] = {
-            "backbone": str(found.path),
-            "dataset": dataset.name,
-            "split": "test" if split else "photos without labels",
-            "n": len(scored),
-            "metrics": {name: estimate.value for name, estimate in metrics.items()},
-            "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
-        }
+        drawn = None
         if method is not None:
             seed = found.config.run.seed if found.config else 0
             encoders = {
@@ -163,9 +180,10 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
                 "after pretraining": lambda: backbone,
             }
             drawn = embedding.draw(encoders, dataset, scored, reader, method=method, folder=folder)
-            result["embedding"] = drawn.facts()
-        write_json(folder / "metrics.json", result)
-    return {**result, "report": str(folder)}
+        part = "test" if split else "photos without labels"
+        result = Probed(folder, found.path, dataset.name, part, len(scored), metrics, drawn)
+        write_json(folder / "metrics.json", result.found())
+    return result
 
 
 def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:

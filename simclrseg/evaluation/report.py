@@ -10,13 +10,13 @@ import numpy as np
 
 from simclrseg.charts.html import Html, drawn, element, joined
 from simclrseg.charts.plots import NUMBERED, shares_of
-from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
 from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, page, picture, scrolled, section, table
+from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.images.decode import read_image
 from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.scores.intervals import Interval
-from simclrseg.scores.results import Estimate, Evaluated, Example, Report
+from simclrseg.scores.results import Estimate, Example
 from simclrseg.scores.wording import duration, words, written
 from simclrseg.system.files import write_text
 
@@ -38,10 +38,10 @@ Part = tuple[str, str, Html]
 def write_report(report: Report) -> None:
     """Write ``report.html`` and the pictures in ``worst/`` into the folder of the report."""
     first = report.ranked[0]
-    images = f"{len(first.indices):,} {'photo' if len(first.indices) == 1 else 'photos'}"
+    images = f"{len(first.scores.keys):,} {'photo' if len(first.scores.keys) == 1 else 'photos'}"
     several = len(report.models) > 1
     title = f"Evaluation of {len(report.models)} models" if several else f"Evaluation of {first.name}"
-    summary = f"{first.task.capitalize()}, scored on {images} of {first.dataset.name}, {first.split} split."
+    summary = f"{first.target.TASK.capitalize()}, scored on {images} of {first.dataset.name}, {first.split} split."
     parts = [_comparison(report)] if several else []
     for number, model in enumerate(report.ranked, start=1):
         folder = report.folder / "worst" / (f"model-{number}" if several else "")
@@ -63,7 +63,7 @@ def _note(*text: str) -> Html:
 
 def _comparison(report: Report) -> Part:
     """All models in one table, the best first."""
-    rows, best = compare.cells(report)
+    rows, best = report.table
     deciding = words(report.models[0].deciding)
     caption = f"Models by {deciding}, with 95 % intervals; the best of a column is bold"
     note = (
@@ -115,13 +115,13 @@ def _numbers(model: Evaluated) -> list[Html]:
     ]
     rows = []
     for name, found in metrics.items():
-        row = {"metric": words(name), f"over all {model.scores.unit}": found.value, "95 % interval": found.interval}
+        row = {"metric": words(name), f"over all {model.scores.UNIT}": found.value, "95 % interval": found.interval}
         if model.means:
             mean = model.means[name]
             row |= {"mean over images": mean.value, "its 95 % interval": mean.interval}
         rows.append(row)
     content = []
-    known = {**_flat(model.facts), **_flat(model.notes)}
+    known = {**_flat(model.origin), **_flat(model.notes)}
     for seconds in ("pretraining_seconds", "finetuning_seconds"):
         if seconds in known:
             known[seconds.replace("_seconds", "_time")] = duration(known.pop(seconds))
@@ -174,7 +174,7 @@ def _ranges(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _classes(model: Evaluated) -> list[Html]:
     """Every class, and which is taken for which."""
-    names, matrix, unit = model.metadata.classes, np.asarray(model.confusion), model.scores.unit
+    names, matrix, unit = model.metadata.classes, model.scores.confusion, model.scores.UNIT
     rows = [{words(key): value for key, value in row.items() if not key.endswith(ENDS)} for row in model.per_class]
     content = [table(rows, caption="Metrics of each class", sortable=True)] if rows else []
     shares = shares_of(matrix)
@@ -215,7 +215,7 @@ def _classes(model: Evaluated) -> list[Html]:
 
 def _gallery(model: Evaluated, folder: Path) -> list[tuple[str, str, list[Html]]]:
     """The images at both ends; the worst are also written to a folder."""
-    worst, best = worst_and_best(model)
+    worst, best = worst_and_best(model.scores, model.dataset, model.predict)
     write_worst(worst, folder)
     several = any(len(example.pictures) > 1 for example in (*worst, *best))  # else images alone, without errors
     legend = []
@@ -249,19 +249,21 @@ def _example(example: Example) -> Html:
 def _images(report: Report) -> Part:
     """Every image in a table that can be sorted, the worst first; of several models with the answer of each."""
     first = report.ranked[0]
+    tables = {model.name: model.scores.rows() for model in report.ranked}
+    images = tables[first.name]
     bad, good = first.scores.bad_and_good()
     order = [*bad, *good]
-    order += sorted(set(range(len(first.per_image))) - set(order))  # what has no value comes last
+    order += sorted(set(range(len(images))) - set(order))  # what has no value comes last
     if len(report.models) == 1:
-        rows = [{words(name): value for name, value in first.per_image[row].items()} for row in order[:ROWS]]
+        rows = [{words(name): value for name, value in images[row].items()} for row in order[:ROWS]]
         caption = "All images, the worst first"
     else:
-        column = first.deciding if first.deciding in first.per_image[0] else "predicted"
+        column = first.deciding if first.deciding in images[0] else "predicted"
         caption = f"{words(column)} of all images, the worst of {first.name} first"
         rows = []
         for row in order[:ROWS]:
-            cells = {name: value for name, value in first.per_image[row].items() if name in ("image", "true")}
-            cells |= {f"{model.name} {words(column)}": model.per_image[row][column] for model in report.ranked}
+            cells = {name: value for name, value in images[row].items() if name in ("image", "true")}
+            cells |= {f"{name} {words(column)}": found[row][column] for name, found in tables.items()}
             rows.append(cells)
     left = len(order) - len(rows)
     note = [_note(f"{left:,} more are in per_image.csv.")] if left else []

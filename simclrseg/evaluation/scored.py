@@ -19,6 +19,7 @@ from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.evaluation.opened import images_of, images_of_file, open_exported, target_of
 from simclrseg.exporters import FORMATS, READERS
@@ -44,10 +45,12 @@ class Scored:
     """A model, and the images that it is scored on.
 
     Attributes:
-        kind: ``run`` or ``model``, a file.
+        kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
+        name: what tables call it; no two of a report are the same.
         learner: its network; None for a file.
+        predict: the same as a function of images, squashed to ``metadata.image_size``.
         target: what it was trained for, with the images.
-        indices: images of the part that was asked for.
+        split, indices: the part of them that was asked for.
         test_hash: of these images and what is true of them.
         batch_size: images per forward pass.
     """
@@ -59,9 +62,14 @@ class Scored:
     predict: Predict
     metadata: ModelMetadata
     target: Target[Any, Any]
+    split: str
     indices: tuple[int, ...]
     test_hash: str
     batch_size: int
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.target.dataset
 
 
 def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Scored]:
@@ -125,9 +133,9 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
     if not indices:
         remedy = "name others with --dataset" if data.split == "all" else "score all its photos with --split all"
         raise DataError(f"the {data.split} part of {target.dataset.name} is empty", remedy)
-    return Scored(
-        kind, path, label, learner, predict, metadata, target, indices, target.hash_of(indices), batch_size=size
-    )
+    metadata = metadata.model_copy(update={"border": target.dataset.border})
+    test_hash = target.hash_of(indices)
+    return Scored(kind, path, label, learner, predict, metadata, target, data.split, indices, test_hash, size)
 
 
 def model_run(root: Path, name: str | None) -> runs.Run:
@@ -169,11 +177,11 @@ def _other_images(first: Scored, second: Scored) -> str:
     """Why two models have other images."""
     reasons = [
         {
-            "dataset": one.target.dataset.name,
+            "dataset": one.dataset.name,
             "split seed": one.target.split.seed,
             "test split": one.target.split.test_split,
             "fold": one.target.split.fold,
-            "border": one.target.dataset.border,
+            "border": one.dataset.border,
             "images": len(one.indices),
             "hash": one.test_hash[:8],
         }
@@ -205,8 +213,8 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
     )
 
 
-def facts_of(scored: Scored, root: Path) -> dict[str, Any]:
-    """Facts of a model beside its scores: how it was made, and the seconds that it took."""
+def origin_of(scored: Scored, root: Path) -> dict[str, Any]:
+    """How a model was made, and the seconds that it took."""
     metadata = scored.metadata
     folder = scored.path if scored.kind == "run" else scored.path.parent
     facts: dict[str, Any] = {

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import colour_bands
+from simclrseg.data.datasets.base import Dataset, colour_bands
 from simclrseg.images.colours import IGNORED
 from simclrseg.images.resizing import resize_image
+from simclrseg.inference.masks import Predict
 from simclrseg.metadata import IGNORE
-from simclrseg.scores.results import Evaluated, Example
+from simclrseg.scores.results import Example, Scores
 from simclrseg.system.files import make_folder
 
 WORST, BEST = 6, 3
@@ -25,12 +26,12 @@ MISSED, ALARM, MIXED = (0, 114, 178), (230, 120, 0), (190, 40, 140)
 """Pixels of an object that was not found, of one that is not there, and of one class taken for another."""
 
 
-def worst_and_best(model: Evaluated) -> tuple[list[Example], list[Example]]:
+def worst_and_best(scores: Scores, dataset: Dataset, predict: Predict) -> tuple[list[Example], list[Example]]:
     """The images at both ends, the most telling first; no image is in both."""
-    bad, good = model.scores.bad_and_good()
+    bad, good = scores.bad_and_good()
     worst, best = bad[:WORST], good[::-1][:BEST]
     rows = [*worst, *best]
-    examples = model.scores.examples(rows, model.dataset, model.predict) if rows else []
+    examples = scores.examples(rows, dataset, predict) if rows else []
     return examples[: len(worst)], examples[len(worst) :]
 
 

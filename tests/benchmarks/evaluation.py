@@ -18,6 +18,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import class_metrics, confusion_matrix
+from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
 from simclrseg.scores.pixels import Pixels
 from simclrseg.targets.segment.scores import SegmentationScores
@@ -37,7 +38,7 @@ def some_scores(images: int, classes: int) -> SegmentationScores:
     metadata = ModelMetadata(
         task="segmentation", encoder="cnn", image_size=256, classes=tuple(map(str, range(classes)))
     )
-    return SegmentationScores(metadata, keys, tuple(range(images)), {"original": pixels}, ())
+    return SegmentationScores(metadata, keys, tuple(range(images)), (), Confidences.none(), {"original": pixels})
 
 
 def intervals(scores: SegmentationScores, classes: int) -> None:

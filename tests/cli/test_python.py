@@ -109,10 +109,14 @@ def test_a_wrong_keyword_is_answered_with_the_nearest():
         simclrseg.pretrain(dataset="shapes", epochs=0)
 
 
-def test_what_is_done_is_told_where_nobody_has_set_up_logging(tuned, runs, capsys):
-    simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation")
+def test_what_is_done_is_told_where_nobody_has_set_up_logging_and_what_is_found_is_short(tuned, runs, capsys):
+    report = simclrseg.evaluate(tuned, runs=runs, device="cpu", split="validation")
     assert f"run {tuned.folder}" in capsys.readouterr().err
     assert not logging.getLogger("simclrseg").handlers
+    (model,) = report.models
+    found = report.facts()
+    assert found["report"] == str(report.folder) and found["metrics"]["iou"] == model.metrics["iou"].value
+    assert f"iou {model.metrics['iou']}" in repr(report) and len(repr(report)) < 1000  # a notebook shows it
 
 
 def test_a_dry_run_has_nothing_to_return():

@@ -21,6 +21,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.opened import open_exported
+from simclrseg.evaluation.results import Report
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST
@@ -28,7 +29,7 @@ from simclrseg.targets.base import elsewhere
 from tests.exporters.small import with_props
 from tests.folders import write_colours, write_pairs
 from tests.inference.models import brightness, dominant_band
-from tests.small import evaluated
+from tests.small import evaluated, evaluation
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +63,20 @@ def other(run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(run, other, tmp_path_factory) -> dict[str, Any]:
-    return evaluated(tmp_path_factory.mktemp("compared"), run, other)
+def comparison(run, other, tmp_path_factory) -> Report:
+    return evaluation(tmp_path_factory.mktemp("compared"), run, other)
+
+
+@pytest.fixture(scope="module")
+def compared(comparison) -> dict[str, Any]:
+    return comparison.facts()
 
 
 def table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_two_models_are_compared_on_the_same_images(compared, run, other):
+def test_two_models_are_compared_on_the_same_images(comparison, compared, run, other):
     first, second = compared["models"]
     assert (first["run"], second["run"]) == (str(run), str(other)) and compared["baseline"] == first["name"]
     assert first["test_hash"] == second["test_hash"]
@@ -79,8 +85,9 @@ def test_two_models_are_compared_on_the_same_images(compared, run, other):
     low, high = found["interval"]
     assert low <= found["value"] <= high
     assert compared["missed"] == []
-    assert summary(compared)["table"] == compared["table"] and "**" not in json.dumps(compared["table"])
-    assert (0, "IoU") in summary(compared)["best"]  # the rows are sorted by it
+    shown = summary(comparison)
+    assert shown["table"] == compared["table"] and "**" not in json.dumps(compared["table"])
+    assert (0, "IoU") in shown["best"]  # the rows are sorted by it
 
 
 def test_a_comparison_leaves_its_table_its_plot_and_the_files_of_each_model(compared):
@@ -214,10 +221,11 @@ def write_photos(folder: Path, count: int, *, first: int = 0) -> Path:
 
 
 def test_one_image_has_no_interval_and_that_is_said(run, tmp_path, caplog):
-    result = evaluated(tmp_path / "runs", run, dataset=str(write_photos(tmp_path / "photos", 5)))
+    found = evaluation(tmp_path / "runs", run, dataset=str(write_photos(tmp_path / "photos", 5)))
+    result = found.facts()
     assert result["n"] == 1 and set(result["intervals"].values()) == {None}
     assert "one image says nothing about others" in caplog.text
-    assert summary(result)["metrics"][0]["95 % interval"] == "-"
+    assert summary(found)["metrics"][0]["95 % interval"] == "-"
     stored = json.loads((Path(result["report"]) / "metrics.json").read_text())  # NaN is no JSON
     assert stored["per_class"][0]["iou_low"] is None
 
@@ -282,9 +290,10 @@ def test_lists_may_leave_nothing_to_train_or_to_test_with(run, tmp_path):
 
 
 def test_scores_of_photos_that_trained_a_model_say_so(run, tmp_path, caplog):
-    train = evaluated(tmp_path / "runs", run, split="train")
+    of_train = evaluation(tmp_path / "runs", run, split="train")
+    train = of_train.facts()
     warning = "photos to be scored were trained on by"
-    assert train["photos_trained_on"] == train["n"] == summary(train)["photos_trained_on"]
+    assert train["photos_trained_on"] == train["n"] == summary(of_train)["photos_trained_on"]
     assert f"{train['n']} of {train['n']} {warning} {run.name}" in caplog.text
     assert "photos trained on" in (Path(train["report"]) / "report.html").read_text()
     caplog.clear()
@@ -294,20 +303,20 @@ def test_scores_of_photos_that_trained_a_model_say_so(run, tmp_path, caplog):
     assert "photos_trained_on" not in evaluated(tmp_path / "runs", run) and warning not in caplog.text
 
 
-def test_a_comparison_tells_whose_findings_are_whose(compared, run, other, tmp_path, caplog):
+def test_a_comparison_tells_whose_findings_are_whose(comparison, run, other, tmp_path, caplog):
     with caplog.at_level("INFO"):
         photos = str(write_photos(tmp_path / "photos", 6, first=1))
         sections = {"uncertainty": {"ood": [photos]}, "features": {"embed": "pca"}}
-        result = evaluated(tmp_path / "runs", run, other, sections=sections)
+        found = evaluation(tmp_path / "runs", run, other, sections=sections)
     lines = [record.getMessage() for record in caplog.records]
     heads = [lines.index(f"findings of {name}:") for name in (run.name, "other")]
     told = [number for number, line in enumerate(lines) if "told apart by image" in line]
     assert heads[0] < told[0] < heads[1] < told[1]
-    rows = summary(result)["findings"]
+    rows = summary(found)["findings"]
     assert [row["name"] for row in rows] == [run.name, "other"]
     assert list(rows[0]) == ["name", "ECE", "Brier", f"AUROC of {photos} by msp", "silhouette"]
-    assert rows[1]["ECE"] == f"{result['models'][1]['calibration']['ece']:.4f}"
-    assert list(summary(compared)["findings"][0]) == ["name", "ECE", "Brier"]
+    assert rows[1]["ECE"] == f"{found.models[1].findings['calibration'].confidences.ece:.4f}"
+    assert list(summary(comparison)["findings"][0]) == ["name", "ECE", "Brier"]
 
 
 def test_a_baseline_may_be_called_as_it_was_typed(run, tmp_path):

@@ -21,12 +21,13 @@ from simclrseg.cli.summary import summary
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.detection import energy
+from simclrseg.evaluation.results import Report
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
 from simclrseg.targets.classify.target import ClassificationTarget
 from tests.folders import write_colours
-from tests.small import Pipeline, classifying, evaluated
+from tests.small import Pipeline, classifying, evaluated, evaluation
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,13 @@ def outside(*photos: object, **knobs: int) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def classified(root, classifier, strangers) -> dict[str, Any]:
-    return evaluated(root / "runs", classifier.run, sections={**outside(strangers, mc_samples=4), **EMBED})
+def report(root, classifier, strangers) -> Report:
+    return evaluation(root / "runs", classifier.run, sections={**outside(strangers, mc_samples=4), **EMBED})
+
+
+@pytest.fixture(scope="module")
+def classified(report) -> dict[str, Any]:
+    return report.facts()
 
 
 def test_a_classifier_is_calibrated_over_its_photos(classified):
@@ -99,14 +105,14 @@ def test_strangers_are_told_apart_as_scikit_learn_says(classified, classifier, s
     assert low <= found["image"]["msp"]["auroc"]["value"] <= high
 
 
-def test_a_run_leaves_its_findings_in_files_and_in_the_summary(classified):
+def test_a_run_leaves_its_findings_in_files_and_in_the_summary(report, classified):
     folder = Path(classified["report"])
     assert {"ood.csv", "ood.png", "embedding.csv", "embedding.png"} <= {path.name for path in folder.iterdir()}
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["ood"] == classified["ood"] and stored["embedding"] == classified["embedding"]
     page = (folder / "report.html").read_text()
     assert len(re.findall('alt="(Out of distribution|Features) of ', page)) == 2
-    shown = summary(classified)
+    shown = summary(report)
     assert shown["calibration"].startswith("ECE 0.") and len(shown["ood"]) == 4
 
 
@@ -217,7 +223,8 @@ def test_draws_without_other_photos_are_a_mistake():
 
 
 def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
-    result = evaluated(pipeline.runs, pipeline.pretrained.run, sections=EMBED)
+    found = evaluation(pipeline.runs, pipeline.pretrained.run, sections=EMBED)
+    result = found.facts()
     metrics = result["metrics"]
     assert list(metrics) == ["knn_accuracy", "linear_accuracy", "alignment", "uniformity", "effective_rank"]
     assert 0 <= metrics["alignment"] <= 4 and metrics["uniformity"] < 0 and metrics["effective_rank"] > 1
@@ -226,7 +233,7 @@ def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
     rows = list(csv.DictReader((Path(result["report"]) / "per_image.csv").read_text().splitlines()))
     assert np.mean([row["true"] == row["knn"] for row in rows]) == pytest.approx(metrics["knn_accuracy"])
     assert list(result["embedding"]["silhouette"]) == ["before pretraining", "after pretraining"]
-    assert summary(result)["backbone"] == str(pipeline.pretrained.run)
+    assert summary(found)["backbone"] == str(pipeline.pretrained.run)
 
 
 def test_features_that_are_not_finite_leave_a_report_that_can_be_read(pipeline: Pipeline, monkeypatch):

@@ -140,7 +140,11 @@ def test_a_score_that_points_the_wrong_way_is_warned_of(tmp_path: Path, caplog: 
     def tell(own: Dataset, other: Dataset) -> None:
         metadata = ModelMetadata(task="classification", encoder="cnn", classes=("dark", "bright"), image_size=8)
         model: Any = SimpleNamespace(
-            learner=None, predict=by_brightness, metadata=metadata, dataset=own, indices=range(2)
+            learner=None,
+            predict=by_brightness,
+            metadata=metadata,
+            dataset=own,
+            scores=SimpleNamespace(indices=range(2)),
         )
         others = [Other("others", other, range(2))]
         measure(model, others, Reader(metadata, MACHINE, batch_size=2), draws=0, folder=tmp_path)

@@ -3,6 +3,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ import pytest
 from simclrseg.charts.chart import Chart, Line
 from simclrseg.charts.html import Html, drawn, element
 from simclrseg.charts.plots import write_grid
-from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import threshold_charts, training_charts
 from simclrseg.evaluation.page import PICTURE_BYTES, page, picture, section, table
 from simclrseg.evaluation.report import write_report
+from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import gallery
-from simclrseg.scores.estimates import class_rows, draws, over_images, over_split
+from simclrseg.scores.confidences import Confidences
+from simclrseg.scores.estimates import class_rows, draws, over_split
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.pixels import Pixels
-from simclrseg.scores.results import Estimate, Evaluated, Report
+from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written as written_value
 from simclrseg.targets.classify import scores as classification
 from simclrseg.targets.segment.scores import SegmentationScores, best_threshold
@@ -93,39 +95,37 @@ def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere
         probability = np.full((SIZE, 2 * SIZE), 0.2, np.float32)
         probability[:, : 1 + SIZE * index // images] = 0.9
         counts.append(Pixels.of(probability, photos.mask(index), 0.5, 2))
-    scores = SegmentationScores(MODEL, photos.keys, tuple(range(images)), {"original": Pixels.stack(counts, 2)}, ())
+    scores = counted(Pixels.stack(counts, 2), photos.keys)
     weights = draws(scores)
-    columns = scores.by_image()
 
     def predict(batch: np.ndarray) -> np.ndarray:
         asked.append(len(batch))
         return np.full(batch.shape[:3], 0.7, np.float32)
 
-    model = Evaluated(
-        name=name,
+    return Evaluated(
         kind="run",
         path=path,
-        task="segmentation",
-        metadata=MODEL,
+        name=name,
         learner=asked,
         predict=predict,
-        dataset=photos,
+        metadata=MODEL,
+        target=SimpleNamespace(TASK="segmentation", dataset=photos),
         split="test",
         indices=tuple(range(images)),
         test_hash="1",
+        batch_size=8,
         scores=scores,
         metrics=over_split(scores, weights),
-        means=over_images(columns, weights),
+        means=scores.means(weights),
         per_class=class_rows(scores, weights, ("background", EVIL)),
-        per_image=[
-            {"image": key, **{name: float(values[row]) for name, values in columns.items()}}
-            for row, key in enumerate(photos.keys)
-        ],
-        confusion=scores.confusion,
-        facts={"encoder": EVIL, "data_ratio": 1.0},
+        origin={"encoder": EVIL, "data_ratio": 1.0},
         notes={"empty_masks": 0},
     )
-    return model
+
+
+def counted(pixels: Pixels, keys: tuple[str, ...] = ("a",), empty: float = 1.0) -> SegmentationScores:
+    indices = tuple(range(len(keys)))
+    return SegmentationScores(MODEL, keys, indices, (), Confidences.none(), {"original": pixels}, empty)
 
 
 def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evaluated:
@@ -138,29 +138,19 @@ def classified(images: int, classes: int, path: Path = Path("nowhere")) -> Evalu
     sure = 0.5 + np.arange(images)[:, None] / 1000
     probabilities = np.where(np.eye(classes)[predicted] == 1, sure, (1 - sure) / (classes - 1)).astype(np.float32)
     metadata = ModelMetadata(task="classification", encoder="cnn", classes=names, image_size=32)
-    scores = classification.ClassificationScores(metadata, photos.keys, tuple(range(images)), labels, probabilities, ())
-    changed = {
-        "task": "classification",
-        "metadata": metadata,
-        "dataset": photos,
-        "indices": tuple(range(images)),
-        "scores": scores,
-        "path": path,
-        "means": {},
-        "per_class": [{"class": name, "f1": 0.5} for name in names],
-        "per_image": [
-            {
-                "image": photos.keys[row],
-                "true": names[labels[row]],
-                "predicted": names[predicted[row]],
-                "probability": float(probabilities[row].max()),
-                "correct": int(labels[row] == predicted[row]),
-            }
-            for row in range(images)
-        ],
-        "confusion": scores.confusion,
-    }
-    return Evaluated(**{**vars(model), **changed})
+    sure = Confidences.of_images(probabilities, labels)
+    indices = tuple(range(images))
+    scores = classification.ClassificationScores(metadata, photos.keys, indices, (), sure, labels, probabilities)
+    return replace(
+        model,
+        target=SimpleNamespace(TASK="classification", dataset=photos),
+        metadata=metadata,
+        indices=indices,
+        scores=scores,
+        path=path,
+        means={},
+        per_class=[{"class": name, "f1": 0.5} for name in names],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +240,8 @@ def test_the_worst_images_come_first_and_are_files_too(written):
     folder, text = written
     model = segmented()
     bad, good = model.scores.bad_and_good()
-    values = [model.per_image[row]["iou"] for row in (*bad, *good)]
+    rows = model.scores.rows()
+    values = [rows[row]["iou"] for row in (*bad, *good)]
     assert values == sorted(values) and bad[0] == 0 and len(bad) == len(good) == 10
     names = sorted(path.name for path in (folder / "worst").iterdir())
     assert len(names) == gallery.WORST and names[0].startswith("001-0-script-alert")
@@ -269,9 +260,13 @@ def numbers(*examples: gallery.Example) -> list[int]:
     return [int(example.key.partition("-")[0]) for example in examples]
 
 
+def ends(model: Evaluated) -> tuple[list[gallery.Example], list[gallery.Example]]:
+    return gallery.worst_and_best(model.scores, model.dataset, model.predict)
+
+
 def test_no_image_is_among_the_worst_and_the_best():
     for images in (1, 2, 5, 20):
-        worst, best = gallery.worst_and_best(segmented(images))
+        worst, best = ends(segmented(images))
         rows = numbers(*worst, *best)
         assert len(rows) == len(set(rows)) <= images and worst
 
@@ -280,7 +275,7 @@ def test_a_model_that_names_no_colours_is_shown_in_others():
     model = segmented(2)
     scores = replace(model.scores, metadata=MODEL.model_copy(update={"colours": ()}))
     model = replace(model, scores=scores)
-    worst, _ = gallery.worst_and_best(model)
+    worst, _ = ends(model)
     assert not np.array_equal(worst[0].pictures[0][1], worst[0].pictures[1][1])
 
 
@@ -301,7 +296,7 @@ def test_errors_have_the_colour_of_their_kind():
 
 def test_of_photos_those_that_were_wrong_and_sure_are_the_worst(tmp_path):
     model = classified(30, 4)
-    worst, best = gallery.worst_and_best(model)
+    worst, best = ends(model)
     assert numbers(*worst) == [27, 24, 21, 18, 15, 12]
     assert numbers(*best) == [29, 28, 26]
     write_report(Report(tmp_path, (model,)))
@@ -342,11 +337,11 @@ def test_a_model_without_a_value_comes_last_and_is_not_the_best(tmp_path):
     nothing, one = Estimate(float("nan")), segmented(name="one")
     empty = replace(segmented(name="empty"), metrics={"iou": nothing})
     report = Report(tmp_path, (empty, replace(one, metrics={"iou": Estimate(0.5)})), "empty", {"one": {"iou": nothing}})
-    table, best = compare.cells(report)
+    table, best = report.table
     assert [row["name"] for row in table] == ["one", "empty"] and best == {(0, "IoU")}
-    assert "nan" not in compare.markdown(table, best)
+    assert "nan" not in report.markdown()
     none = Report(tmp_path, (empty, replace(empty, name="other")), "empty", {"other": {"iou": nothing}})
-    assert compare.cells(none)[1] == set()
+    assert none.table[1] == set()
 
 
 def test_rows_of_a_damaged_history_are_left_out(tmp_path):
@@ -358,12 +353,10 @@ def test_rows_of_a_damaged_history_are_left_out(tmp_path):
 def test_the_chart_names_the_threshold_that_is_the_best_one():
     mask = np.eye(8, dtype=np.uint8)
     pixels = Pixels.of(mask.astype(np.float32), mask, 0.5, 2)  # sure and right: every threshold is as good
-    scores = SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, ())
+    scores = counted(pixels)
     (chart,) = threshold_charts(replace(segmented(1), scores=scores))
     assert f"at {best_threshold(scores):g};" in chart.description and "1.0000, at 0.5;" in chart.description
-    nothing = SegmentationScores(
-        MODEL, ("a",), (0,), {"original": Pixels.of(0.0 * mask, 0 * mask, 0.5, 2)}, (), empty=np.nan
-    )
+    nothing = counted(Pixels.of(0.0 * mask, 0 * mask, 0.5, 2), empty=np.nan)
     assert threshold_charts(replace(segmented(1), scores=nothing)) == []
 
 

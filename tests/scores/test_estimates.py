@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from simclrseg.evaluation import compare
 from simclrseg.evaluation.graphs import ratio_charts
+from simclrseg.evaluation.results import Report
 from simclrseg.metadata import ModelMetadata
+from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import class_rows, differences, draws, over_images, over_split
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.pixels import Pixels
-from simclrseg.scores.results import Estimate, Report
+from simclrseg.scores.results import Estimate
 from simclrseg.targets.classify import scores as classification
 from simclrseg.targets.segment import scores as segmentation
 
@@ -29,10 +30,10 @@ def labels(n: int = 60, classes: int = 7, seed: int = 0) -> classification.Class
     """Photos of which about half are right."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, n)
-    probabilities = rng.dirichlet(np.ones(classes), n) + 0.5 * np.eye(classes)[truth]
-    return classification.ClassificationScores(
-        MODEL, tuple(map(str, range(n))), tuple(range(n)), truth, (probabilities / 1.5).astype(np.float32), ()
-    )
+    probabilities = ((rng.dirichlet(np.ones(classes), n) + 0.5 * np.eye(classes)[truth]) / 1.5).astype(np.float32)
+    sure = Confidences.of_images(probabilities, truth)
+    keys = tuple(map(str, range(n)))
+    return classification.ClassificationScores(MODEL, keys, tuple(range(n)), (), sure, truth, probabilities)
 
 
 def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentation.SegmentationScores:
@@ -43,10 +44,12 @@ def masks(n: int = 12, *, better: float = 0.0, empty: float = 1.0) -> segmentati
         mask = (np.arange(20) < rng.integers(4, 18) * (number > 0)) * np.ones((20, 1), np.uint8)
         probability = np.where(rng.random((20, 20)) < 0.2 - better, 1 - mask, mask) * (number > 0)
         images.append(Pixels.of(probability.astype(np.float32), mask.astype(np.uint8), 0.5, 2))
-    keys = tuple(map(str, range(n)))
-    return segmentation.SegmentationScores(
-        MODEL, keys, tuple(range(n)), {"original": Pixels.stack(images, 2)}, (), empty
-    )
+    return counted(Pixels.stack(images, 2), empty)
+
+
+def counted(pixels: Pixels, empty: float = 1.0) -> segmentation.SegmentationScores:
+    keys, indices = tuple(map(str, range(len(pixels)))), tuple(range(len(pixels)))
+    return segmentation.SegmentationScores(MODEL, keys, indices, (), Confidences.none(), {"original": pixels}, empty)
 
 
 def test_metrics_of_photos_equal_scikit_learns_and_so_do_those_of_a_resample():
@@ -121,7 +124,7 @@ def test_the_best_threshold_has_the_highest_iou():
     mask = (rng.random((30, 30)) < 0.4).astype(np.uint8)
     probability = (0.3 * rng.random((30, 30)) + 0.25 * mask).astype(np.float32)  # 0.5 is far too high
     pixels = Pixels.of(probability, mask, 0.5, 2)
-    scores = segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, ())
+    scores = counted(pixels)
     threshold = segmentation.best_threshold(scores)
     ious = [sklearn_metrics.jaccard_score(mask.ravel(), probability.ravel() > t) for t in scores.sweep()["threshold"]]
     assert scores.sweep()["iou"] == pytest.approx(ious, abs=1e-12)
@@ -131,23 +134,21 @@ def test_the_best_threshold_has_the_highest_iou():
 
 def test_equally_good_thresholds_give_the_middle():
     mask = np.eye(8, dtype=np.uint8)
-    scores = segmentation.SegmentationScores(
-        MODEL, ("a",), (0,), {"original": Pixels.of(mask.astype(np.float32), mask, 0.5, 2)}, ()
-    )
-    assert segmentation.best_threshold(scores) == 0.5
+    pixels = Pixels.of(mask.astype(np.float32), mask, 0.5, 2)
+    assert segmentation.best_threshold(counted(pixels)) == 0.5
 
 
 @pytest.mark.parametrize("empty", [0.0, 1.0, np.nan])
 def test_masks_without_a_foreground_have_no_best_threshold(empty):
     pixels = Pixels.of(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.uint8), 0.5, 2)
-    scores = segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": pixels}, (), empty)
+    scores = counted(pixels, empty)
     assert segmentation.best_threshold(scores) is None
 
 
 def model(name: str, iou: float, ratio: float | None, pretrained: str = "none", **facts: Any) -> Any:
     found = Estimate(iou, Interval(iou - 0.01, iou + 0.01))
     known = {"data_ratio": ratio, "pretrained": pretrained, "encoder": "resnet18", **facts}
-    return SimpleNamespace(name=name, metrics={"iou": found, "bce": found}, deciding="iou", facts=known)
+    return SimpleNamespace(name=name, metrics={"iou": found, "bce": found}, deciding="iou", origin=known)
 
 
 def reported(*models: Any) -> Report:
@@ -160,17 +161,17 @@ def test_the_table_is_sorted_and_the_best_is_bold():
     report = reported(
         model("a|b", 0.5, 0.2), model("c", 0.7, 0.2, "pets", pretraining_seconds=7500.0, finetuning_seconds=200.0)
     )
-    (first, second), best = compare.cells(report)
+    (first, second), best = report.table
     assert (first["name"], first["IoU"]) == ("c", "0.7000 [0.6900, 0.7100]")
     assert first["IoU over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
     assert (first["pretraining"], first["fine-tuning"]) == ("2 h 05 min", "3 min 20 s")
     assert (second["IoU"], second["IoU over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
     assert "BCE" not in first and best == {(0, "IoU")}
-    lines = compare.markdown([first, second], best).splitlines()
+    lines = report.markdown().splitlines()
     assert lines[1] == "| " + " | ".join(["---"] * len(first)) + " |"
     assert lines[2].startswith("| c | pets | 0.2 | **0.7000 [0.6900, 0.7100]** |")
     assert lines[3].startswith("| a\\|b | none | 0.2 | 0.5000 [0.4900, 0.5100] |")
-    rows = compare.rows(report)
+    rows = report.rows()
     assert (rows[0]["iou"], rows[0]["iou_low"], rows[0]["iou_difference_high"]) == (0.7, 0.69, 0.2)
     assert rows[1]["iou_difference"] is None
 
@@ -204,4 +205,4 @@ def test_classes_that_are_the_likeliest_have_no_threshold():
     assert labels().sweep() == {} and segmentation.best_threshold(labels()) is None
     mask = np.eye(3, dtype=np.uint8)
     three = Pixels.of(np.eye(3, dtype=np.float32)[:, mask], mask, None, 3)
-    assert segmentation.SegmentationScores(MODEL, ("a",), (0,), {"original": three}, ()).sweep() == {}
+    assert counted(three).sweep() == {}

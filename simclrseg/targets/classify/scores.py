@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +25,12 @@ from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.intervals import Floats
 from simclrseg.scores.reading import read_images
-from simclrseg.scores.results import Estimate, Example
+from simclrseg.scores.results import Example, Scores
 from simclrseg.targets.base import Scoring
 
 
 @dataclass(frozen=True)
-class ClassificationScores:
+class ClassificationScores(Scores):
     """True and predicted class of every image, from which every metric follows.
 
     Attributes:
@@ -38,21 +38,13 @@ class ClassificationScores:
         probabilities: (N, K) float32.
     """
 
-    metadata: ModelMetadata
-    keys: tuple[str, ...]
-    indices: tuple[int, ...]
+    UNIT = "photos"
     labels: np.ndarray
     probabilities: np.ndarray
-    skipped: tuple[str, ...]
-    unit: ClassVar = "photos"
 
     @property
     def confusion(self) -> np.ndarray:
         return confusion_matrix(self.predicted, self.labels, self.probabilities.shape[1])
-
-    @property
-    def confidences(self) -> Confidences:
-        return Confidences.of_images(self.probabilities, self.labels)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -78,10 +70,6 @@ class ClassificationScores:
 
         found, true = summed(self.labels, weights * right), summed(self.labels, weights)
         return class_ratios(found, summed(self.predicted, weights) - found, true - found)
-
-    def sweep(self) -> dict[str, Floats]:
-        """Nothing: a class is the likeliest one, whatever its probability."""
-        return {}
 
     def bad_and_good(self) -> tuple[list[int], list[int]]:
         """Rows of images that were wrong, the surest first, and of those that were right, the surest last."""
@@ -129,15 +117,9 @@ class ClassificationScores:
             )
         ]
 
-    def means(self, weights: Floats | None) -> dict[str, Estimate]:
-        """Nothing: the metrics over the split are means over images already."""
-        return {}
-
-    def notes(self, weights: Floats | None, validation: Callable[[], Self] | None) -> dict[str, Any]:
-        return {}
-
-    def draw(self, folder: Path) -> None:
-        """Which classes are taken for which, in ``confusion.png``."""
+    def write_confusion(self, folder: Path) -> None:
+        """Draw them too, as ``confusion.png``; of pixels the table shows more."""
+        super().write_confusion(folder)
         plots.confusion(self.confusion, self.metadata.classes, folder / "confusion.png")
 
 
@@ -153,7 +135,7 @@ def score(
     ids = np.array([metadata.classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []
     skipped: list[str] = []
-    probabilities = []
+    parts = []
     for read, images in read_images(
         dataset,
         indices,
@@ -162,8 +144,9 @@ def score(
         workers=scoring.workers,
         skipped=skipped,
     ):
-        probabilities.append(predict(images))
+        parts.append(predict(images))
         scored += read
     keys = tuple(dataset.keys[index] for index in scored)
-    labels = ids[dataset.labels[scored]]  # type: ignore[index]
-    return ClassificationScores(metadata, keys, tuple(scored), labels, np.concatenate(probabilities), tuple(skipped))
+    labels, probabilities = ids[dataset.labels[scored]], np.concatenate(parts)  # type: ignore[index]
+    confidences = Confidences.of_images(probabilities, labels)
+    return ClassificationScores(metadata, keys, tuple(scored), tuple(skipped), confidences, labels, probabilities)

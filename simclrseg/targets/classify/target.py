@@ -25,7 +25,6 @@ from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matr
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.scores.results import write_confusion
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 from simclrseg.targets.classify.knobs import Knobs
@@ -187,9 +186,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         return Classification(model, metadata), metadata
 
     def draw_test(self, folder: Path, predict: Predict, scores: ClassificationScores) -> None:
-        """Which classes are taken for which, in ``confusion.png`` and ``confusion.csv``."""
-        scores.draw(folder)
-        write_confusion(folder, scores.confusion, scores.metadata.classes)
+        scores.write_confusion(folder)
 
     @staticmethod
     def metric_names(metadata: ModelMetadata) -> tuple[str, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,23 +31,17 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SegmentationScores:
+class SegmentationScores(Scores):
     """Counts of every image, from which every metric follows.
 
     Attributes:
         pixels: per resolution, what was counted in each of the N images.
         empty: what an image counts in which there is nothing to find and nothing was found.
-        confidences: counts of all pixels by their confidence, at the resolution of the metrics.
     """
 
-    metadata: ModelMetadata
-    keys: tuple[str, ...]
-    indices: tuple[int, ...]
+    UNIT = "pixels"
     pixels: dict[Resolution, Pixels]
-    skipped: tuple[str, ...]
     empty: float = 1.0
-    confidences: Confidences = field(default_factory=Confidences.none)
-    unit: ClassVar = "pixels"
 
     @property
     def resolution(self) -> Resolution:
@@ -179,9 +172,6 @@ class SegmentationScores:
         }
         return found
 
-    def draw(self, folder: Path) -> None:
-        """Write nothing: the tables show it better than pictures."""
-
 
 def best_threshold(scores: Scores) -> float | None:
     """The threshold with the highest IoU over the split; of several the one nearest to 0.5.
@@ -236,4 +226,4 @@ def score(
     columns = zip(resolutions, zip(*counts, strict=True), strict=True)
     stacked = {resolution: Pixels.stack(images, classes) for resolution, images in columns}
     keys = tuple(dataset.keys[index] for index in scored)
-    return SegmentationScores(metadata, keys, tuple(scored), stacked, tuple(skipped), scoring.empty, confidences)
+    return SegmentationScores(metadata, keys, tuple(scored), tuple(skipped), confidences, stacked, scoring.empty)

@@ -1,0 +1,199 @@
+"""Results of an evaluation, as JSON, tables, Markdown and the page read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from simclrseg.evaluation.scored import Scored
+from simclrseg.metrics.table import COMPARED
+from simclrseg.scores.results import Estimate, Scores
+from simclrseg.scores.wording import duration, words, written
+
+ORIGIN = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
+
+
+class Finding(Protocol):
+    """A further part of an evaluation, such as calibration."""
+
+    @property
+    def picture(self) -> Path | None:
+        """A PNG that the report shows."""
+
+    def facts(self) -> dict[str, Any]:
+        """The form of ``metrics.json`` and ``--json``."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of its CSV file; the ends of intervals are columns ``<name>_low`` and ``<name>_high``."""
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluated(Scored):
+    """A model and what it said of its images, of which ``scores`` has those that could be read.
+
+    Attributes:
+        metrics: over the whole split, the one that decides first.
+        origin: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``, ``finetuning_seconds``, …; None
+            where not known.
+        notes: counts and choices that belong to the numbers: ``empty_masks``, ``best_threshold``, …
+        findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``.
+    """
+
+    scores: Scores
+    metrics: Mapping[str, Estimate]
+    means: Mapping[str, Estimate]
+    per_class: list[dict[str, Any]]
+    origin: Mapping[str, Any]
+    notes: Mapping[str, Any]
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Evaluated({self.name!r}, {', '.join(f'{name} {found}' for name, found in self.metrics.items())})"
+
+    @property
+    def deciding(self) -> str:
+        """The metric that says which of two models is the better."""
+        return next(iter(self.metrics))
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            self.kind: str(self.path),
+            "name": self.name,
+            "task": self.target.TASK,
+            "dataset": self.dataset.name,
+            "split": self.split,
+            "n": len(self.scores.keys),
+            "test_hash": self.test_hash,
+            **self.notes,
+            **figures(self.metrics),
+            "mean_over_images": {name: estimate.facts() for name, estimate in self.means.items()},
+            "per_class": self.per_class,
+            "skipped": list(self.scores.skipped),
+            **self.origin,
+            **{name: finding.facts() for name, finding in self.findings.items()},
+        }
+
+
+def figures(metrics: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+    """The JSON form of metrics: their values, and their intervals."""
+    return {
+        "metrics": {name: estimate.value for name, estimate in metrics.items()},
+        "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
+    }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of one call of ``evaluate``.
+
+    Attributes:
+        models: in the order in which they were named.
+        baseline: name of the model that the others are compared with; None with one model.
+        differences: by the name of each other model, what it has more than the baseline on the same images, by metric.
+        missed: the values that ``--min`` asks for and that were not met, as sentences.
+    """
+
+    folder: Path
+    models: Sequence[Evaluated]
+    baseline: str | None = None
+    differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    missed: Sequence[str] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**self.found(), "report": str(self.folder), "missed": self.missed}
+
+    def found(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        models = [model.facts() for model in self.models]
+        if len(models) == 1:
+            return models[0]
+        table, best = self.table
+        return {
+            "models": models,
+            "baseline": self.baseline,
+            "differences": {
+                name: {metric: estimate.facts() for metric, estimate in metrics.items()}
+                for name, metrics in self.differences.items()
+            },
+            "table": table,
+            "best": sorted(best),
+        }
+
+    @property
+    def ranked(self) -> list[Evaluated]:
+        """The models, the best first; those without a value, such as of empty masks that are left out, last."""
+
+        def place(model: Evaluated) -> tuple[bool, float]:
+            value = model.metrics[model.deciding].value
+            return math.isnan(value), -value
+
+        return sorted(self.models, key=place)
+
+    @property
+    def compared(self) -> list[str]:
+        """The metrics that have a column where models are compared."""
+        return [name for name in COMPARED if all(name in model.metrics for model in self.models)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The models as numbers, the best first; ends of intervals as ``<metric>_low`` and ``_high``."""
+        table = []
+        for model in self.ranked:
+            row: dict[str, Any] = {"name": model.name, **{name: model.origin.get(name) for name in ORIGIN}}
+            differences = self.differences.get(model.name)
+            for name in self.compared:
+                row |= model.metrics[name].columns(name)
+            for name in self.compared:
+                column = f"{name}_difference"
+                none = dict.fromkeys((column, f"{column}_low", f"{column}_high"))  # of the baseline
+                row |= differences[name].columns(column) if differences else none
+            table.append(row)
+        return table
+
+    @cached_property
+    def table(self) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
+        """The models as words, the best first, and the cells (row, column) that hold the best value of a metric."""
+        deciding = self.models[0].deciding
+        highest = {name: np.fmax.reduce([model.metrics[name].value for model in self.models]) for name in self.compared}
+        table, best = [], set()
+        for number, model in enumerate(self.ranked):
+            row = {"name": model.name, "pretrained": written(model.origin.get("pretrained"))}
+            row["data ratio"] = written(model.origin.get("data_ratio"), ".4g")
+            for name in self.compared:
+                found = model.metrics[name]
+                row[words(name)] = str(found) if name == deciding else written(found.value)
+                if found.value == highest[name]:  # never where none has a value
+                    best.add((number, words(name)))
+            differences = self.differences.get(model.name)
+            row[f"{words(deciding)} over {self.baseline}"] = _signed(differences[deciding]) if differences else "-"
+            row["pretraining"] = duration(model.origin.get("pretraining_seconds"))
+            row["fine-tuning"] = duration(model.origin.get("finetuning_seconds"))
+            table.append(row)
+        return table, best
+
+    def markdown(self) -> str:
+        """The same in Markdown, the best cells between ``**``."""
+        table, best = self.table
+        lines = [list(table[0]), ["---"] * len(table[0])]
+        for number, row in enumerate(table):
+            texts = {name: text.replace("|", "\\|") for name, text in row.items()}
+            lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _signed(difference: Estimate) -> str:
+    """``+0.0123 [+0.0012, +0.0240]``; a difference whose interval holds 0 is marked as one that may be chance."""
+    if math.isnan(difference.value):
+        return written(difference.value)
+    if difference.interval is None:
+        return f"{difference.value:+.4f}"
+    low, high = difference.interval.low, difference.interval.high
+    chance = " (may be chance)" if low <= 0 <= high else ""
+    return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
