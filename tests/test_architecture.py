@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,14 @@ def test_an_init_holds_a_table_or_nothing(package):
         return
     lines = [line for line in package.read_text().splitlines() if line.startswith(("def ", "class "))]
     assert not lines, f"{package} defines {lines}"
+
+
+def test_benchmarks_import_what_there_is() -> None:
+    """They run by hand, with packages of their own, so that nothing else would notice."""
+    for file in sorted((TREE / "tests" / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("simclrseg"):
+                module = import_module(str(node.module))
+                for alias in node.names:
+                    found = hasattr(module, alias.name) or find_spec(f"{module.__name__}.{alias.name}")
+                    assert found, f"{file.name}: {node.module}.{alias.name}"

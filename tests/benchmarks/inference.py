@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from simclrseg.commands.export import exported_run, photos_for
+from simclrseg.commands.export import exported_run, images_for
 from simclrseg.config.export import ExportConfig
 from simclrseg.exporters.graphs import portable
 from simclrseg.exporters.onnx import export_onnx
@@ -75,7 +75,7 @@ def trained(arguments: argparse.Namespace, side: int) -> tuple[torch.nn.Module, 
     config = ExportConfig.model_validate(tree | {"console": {"runs": arguments.runs}})
     run = exported_run(config, backbones=False)
     model, metadata = load_segmenter(run.folder / "model.safetensors")
-    found = photos_for(config, run, metadata)
+    found = images_for(config, run, metadata)
     photos = {"images": found.check, "truths": found.masks, "calibration": found.calibration}
     return model, metadata.model_copy(update={"image_size": side}), photos
 
