@@ -363,6 +363,9 @@ def _score(record: EpochRecord) -> float:
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device; to a GPU from pinned memory: from any other, the copy waits for what computes there."""
+    if device.type == "cuda":
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
