@@ -9,6 +9,7 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # on a GPU too, float32 is compared with float32
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -103,7 +103,8 @@ class Contrast(CoupledTask):
     def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
         z1, z2 = F.normalize(embeddings, dim=2).unbind(1)
         similarity = z1 @ z2.T / 0.1
-        return F.cross_entropy(similarity, torch.arange(len(z1))), {"rows": float(len(z1))}
+        places = torch.arange(len(z1), device=z1.device)
+        return F.cross_entropy(similarity, places), {"rows": float(len(z1))}
 
 
 def accuracy(logits: Tensor, batch: Batch) -> Tensor:
@@ -122,6 +123,7 @@ def train(
     observers: tuple[Observer, ...] = (),
     every_steps: int | None = None,
     keep_states: int = 1,
+    device: torch.device = CPU,
     **options: object,
 ) -> tuple[FitResult, TrainingState]:
     """Train in a folder, from its last checkpoint where it has one; the result and the last state on the disk."""
@@ -134,7 +136,7 @@ def train(
         optimizer=optimizer(parameter_groups(task.model, 0.01), learning_rate=learning_rate, weight_decay=0.01),
         schedule=lambda step: learning_rate / (1 + step),
         epochs=epochs,
-        device=CPU,
+        device=device,
         observers=(FileHistory(folder), *observers),
         checkpoints=checkpoints,
         start=checkpoints.load_last(),

@@ -1,4 +1,4 @@
-"""Micro-batches: their gradient is the whole batch's."""
+"""Micro-batches: their gradient is the whole batch's, on every device."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from simclrseg.engine.gradients import Passes, accumulate_gradient, buffers_kept, number_of_parts, split
 from simclrseg.engine.task import Batch, Logs, SeparableTask, Task
 from tests.engine.small import CPU, Classification, Contrast, Images, group_norm, network, relative
+from tests.gpu import EACH_DEVICE
 
 
 def gradient(
@@ -23,20 +24,38 @@ def gradient(
     scale: float | None = None,
     precision: str = "fp32",
 ) -> tuple[Tensor, Tensor, Logs]:
-    task.model.zero_grad()
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+    device = batch["image"].device
+    task.model.to(device).zero_grad()
+    scaler = torch.amp.GradScaler(device.type, init_scale=scale or 1.0, enabled=scale is not None)
     options = {"micro_batch": micro_batch, "together": together}
-    loss, logs = accumulate_gradient(task, batch, step=7, **options, passes=Passes(CPU, precision, 3), scaler=scaler)
+    loss, logs = accumulate_gradient(task, batch, step=7, **options, passes=Passes(device, precision, 3), scaler=scaler)
     return torch.cat([p.grad.flatten() for p in task.model.parameters()]), loss, logs
 
 
-def one_batch(size: int, *, views: int = 1) -> Batch:
-    return next(Images(1, size, views=views).epoch(0))
+def one_batch(size: int, *, views: int = 1, device: torch.device = CPU) -> Batch:
+    return {name: tensor.to(device) for name, tensor in next(Images(1, size, views=views).epoch(0)).items()}
 
 
+@EACH_DEVICE
+@pytest.mark.parametrize("micro_batch", [None, 4])
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_gradient_is_that_of_a_cpu(device: torch.device, micro_batch: int | None, views: int) -> None:
+    def computed(device: torch.device, precision: str = "fp32") -> Tensor:
+        task = Contrast(network(out=8)) if views == 2 else Classification(network())
+        return gradient(task, one_batch(8, views=views, device=device), micro_batch, precision=precision)[0].cpu()
+
+    expected = computed(CPU)
+    assert relative(computed(device), expected) < 1e-4
+    assert 0 < relative(computed(device, "bf16"), expected) < 0.1
+    assert 0 < relative(computed(device, "fp16"), expected) < 0.02
+
+
+@EACH_DEVICE
 @pytest.mark.parametrize("micro_batch", [1, 3, 4, 10, 99])  # 10 = 3·3 + 1 = 2·4 + 2
-def test_accumulation_gives_the_gradient_of_the_mean_over_the_whole_batch(micro_batch: int) -> None:
-    task, batch = Classification(network(group_norm)), one_batch(10)
+def test_accumulation_gives_the_gradient_of_the_mean_over_the_whole_batch(
+    micro_batch: int, device: torch.device
+) -> None:
+    task, batch = Classification(network(group_norm)), one_batch(10, device=device)
     whole, loss, logs = gradient(task, batch, None)
     parts, part_loss, part_logs = gradient(task, batch, micro_batch)
     assert relative(parts, whole) < 1e-5
@@ -68,12 +87,13 @@ def test_a_lone_last_sample_joins_the_others_and_the_gradient_is_that_of_all() -
     assert relative(parts, whole) < 1e-5
 
 
+@EACH_DEVICE
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])
 @pytest.mark.parametrize("norm", [group_norm, nn.BatchNorm2d], ids=["group norm", "batch norm in eval"])
 def test_caching_gives_the_gradient_of_the_whole_contrastive_batch(
-    norm: Callable[[int], nn.Module], micro_batch: int
+    norm: Callable[[int], nn.Module], micro_batch: int, device: torch.device
 ) -> None:
-    task, batch = Contrast(network(norm, out=8)), one_batch(10, views=2)
+    task, batch = Contrast(network(norm, out=8)), one_batch(10, views=2, device=device)
     if norm is nn.BatchNorm2d:
         task.model(torch.randn(16, 3, 8, 8))  # statistics of its own
         task.model.eval()
@@ -124,15 +144,17 @@ def graph_of_micro_batches(task: Contrast, batch: Batch, size: int) -> Tensor:
     task.model.zero_grad()
     embeddings = []
     for number in range(len(batch["image"]) // size):
-        with Passes(CPU, "fp32", 3).forward(7, number):
+        with Passes(batch["image"].device, "fp32", 3).forward(7, number):
             embeddings.append(task.embed({"image": batch["image"][number * size : (number + 1) * size]}))
     task.batch_loss(torch.cat(embeddings), 7)[0].backward()
     return torch.cat([p.grad.flatten() for p in task.model.parameters()])
 
 
-def test_caching_equals_ghost_batch_norm_and_updates_its_statistics_once() -> None:
+@EACH_DEVICE
+def test_caching_equals_ghost_batch_norm_and_updates_its_statistics_once(device: torch.device) -> None:
     cached, reference = Contrast(network(dropout=0.4, out=8)), Contrast(network(dropout=0.4, out=8))
-    batch = one_batch(12, views=2)
+    batch = one_batch(12, views=2, device=device)
+    reference.model.to(device)
     expected = graph_of_micro_batches(reference, batch, 4)
     got, *_ = gradient(cached, batch, 4)
     assert relative(got, expected) < 1e-5
@@ -148,11 +170,12 @@ def test_buffers_are_kept_though_a_pass_breaks_off() -> None:
     assert torch.equal(norm.running_mean, torch.zeros(2)) and norm.num_batches_tracked == 0
 
 
-def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches() -> None:
+@EACH_DEVICE
+def test_dropout_is_the_same_in_both_passes_and_not_in_all_micro_batches(device: torch.device) -> None:
     seen: list[Tensor] = []
     task = Contrast(network(group_norm, out=8, dropout=0.5))
     task.model[6].register_forward_hook(lambda module, inputs, output: seen.append(output == 0))
-    image = one_batch(1, views=2)["image"].expand(4, -1, -1, -1, -1)  # equal photos
+    image = one_batch(1, views=2, device=device)["image"].expand(4, -1, -1, -1, -1)  # equal photos
     gradient(task, {"image": image}, 2)
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[2])
@@ -172,11 +195,14 @@ def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatc
         assert not torch.equal(other, first)
 
 
+@EACH_DEVICE
 @pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("micro_batch", [None, 2])
-def test_a_scaled_loss_gives_a_scaled_gradient_and_an_unscaled_loss(views: int, micro_batch: int | None) -> None:
+def test_a_scaled_loss_gives_a_scaled_gradient_and_an_unscaled_loss(
+    views: int, micro_batch: int | None, device: torch.device
+) -> None:
     task = Contrast(network(group_norm)) if views == 2 else Classification(network(group_norm))
-    batch = one_batch(6, views=views)
+    batch = one_batch(6, views=views, device=device)
     plain, loss, _ = gradient(task, batch, micro_batch)
     scaled, scaled_loss, _ = gradient(task, batch, micro_batch, scale=1024.0)
     assert relative(scaled / 1024, plain) < 1e-5

@@ -37,6 +37,7 @@ from tests.engine.small import (
     train,
     without_times,
 )
+from tests.gpu import EACH_DEVICE
 from tests.observers import Watcher, signal_self, stop_at
 
 STEPS = 4  # an epoch
@@ -510,15 +511,16 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     assert state.step == STEPS
 
 
-def test_under_fp16_an_infinite_gradient_only_skips_the_step(tmp_path: Path) -> None:
+@EACH_DEVICE
+def test_under_fp16_an_infinite_gradient_only_skips_the_step(tmp_path: Path, device: torch.device) -> None:
     weights: list[Tensor] = []
 
-    class Weights(Watcher):
-        def on_step(self, record: StepRecord) -> None:
-            weights.append(task.model[0].weight.detach().clone())
+    class Recorded(Broken):
+        def after_step(self, step: int, steps: int) -> None:
+            weights.append(self.model[0].weight.detach().clone())
 
-    task = Broken(2, InfiniteGradient.apply)
-    _, state = train(tmp_path, task=task, precision="fp16", epochs=1, observers=(Weights(),), optimizer=sgd)
+    task = Recorded(2, InfiniteGradient.apply)
+    _, state = train(tmp_path, task=task, precision="fp16", epochs=1, optimizer=sgd, device=device)
     assert torch.equal(weights[1], weights[0])
     assert not torch.equal(weights[2], weights[1])
     assert state.step == STEPS

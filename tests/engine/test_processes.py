@@ -1,7 +1,8 @@
-"""Two processes over gloo train as one does: same losses, gradients, statistics and scores."""
+"""Two processes train as one does: same losses, gradients, statistics and scores; over gloo, and on GPUs."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,30 @@ from simclrseg.engine.batch_norm import SynchronizedBatchNorm, synchronized
 from simclrseg.losses.nt_xent import chance_level
 from tests.engine import two_processes as single
 from tests.engine.small import relative
+from tests.gpu import MARKS
 from tests.processes import together
+
+TWO = (pytest.mark.gpu, pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are not two NVIDIA GPUs"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=["cpu", pytest.param("shared", marks=MARKS, id="one GPU"), pytest.param("nccl", marks=TWO, id="two GPUs")],
+)
+def backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Path:
     return tmp_path_factory.mktemp("processes")
 
 
 @pytest.fixture(scope="module")
-def both(folder: Path) -> list[dict[str, Any]]:
+def both(folder: Path, backend: str) -> list[dict[str, Any]]:
     """What each of two processes computed."""
-    together(single.main, folder)
+    together(partial(single.main, backend=backend), folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

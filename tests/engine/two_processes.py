@@ -1,4 +1,4 @@
-"""What tests/engine/test_processes.py runs in two processes at once."""
+"""What tests/engine/test_processes.py runs in two processes at once, on the CPU and on GPUs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from simclrseg.engine.batch_norm import synchronized
@@ -73,14 +74,17 @@ def share(batch: Batch) -> Batch:
     return {name: tensor[length * rank // world : length * (rank + 1) // world] for name, tensor in batch.items()}
 
 
-def step(task: Task, batch: Batch, micro_batch: int | None, together: int = 1) -> dict[str, Any]:
+def step(
+    task: Task, batch: Batch, micro_batch: int | None, together: int = 1, *, device: torch.device = CPU
+) -> dict[str, Any]:
     """Loss, logs, gradient and buffers after one pass over this process's share of a batch."""
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    task.model.to(device).to(memory_format=torch.channels_last)
+    own = {name: tensor.to(device) for name, tensor in share(batch).items()}
     with synchronized(task.model):
         options = {"micro_batch": micro_batch, "together": together}
-        loss, logs = accumulate_gradient(
-            task, share(batch), step=0, **options, passes=Passes(CPU, "fp32", 0), scaler=scaler
-        )
+        loss, logs = accumulate_gradient(task, own, step=0, **options, passes=Passes(device, "fp32", 0), scaler=scaler)
+    task.model.cpu()
     return {
         "loss": float(loss),
         "logs": {name: float(value) for name, value in logs.items()},
@@ -89,30 +93,39 @@ def step(task: Task, batch: Batch, micro_batch: int | None, together: int = 1) -
     }
 
 
-def contrast(norm: Any, *, micro_batch: int | None = None, train: bool = True, order: Tensor | None = None) -> Any:
+def contrast(
+    norm: Any,
+    *,
+    micro_batch: int | None = None,
+    train: bool = True,
+    order: Tensor | None = None,
+    device: torch.device = CPU,
+) -> Any:
     model = network(norm, out=8)
     model(torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)))  # statistics of its own
     model.train(train)
     batch = next(Images(1, BATCH, views=2).epoch(0))
     if order is not None:
         batch = {name: tensor[order] for name, tensor in batch.items()}
-    return step(NTXent(model), batch, micro_batch)
+    return step(NTXent(model), batch, micro_batch, device=device)
 
 
-def classify(norm: Any, size: int, micro_batch: int | None = None, together: int = 1) -> Any:
-    return step(Classification(network(norm)), next(Images(1, size).epoch(0)), micro_batch, together)
+def classify(
+    norm: Any, size: int, micro_batch: int | None = None, together: int = 1, device: torch.device = CPU
+) -> Any:
+    return step(Classification(network(norm)), next(Images(1, size).epoch(0)), micro_batch, together, device=device)
 
 
-def loss_and_gradient(temperature: float) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(temperature: float, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     """NT-Xent of fixed embeddings, weighted by this process's share, and its gradient at that share."""
     z = torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(2))
     z[1] += z[0]
-    mine = share({"image": z.transpose(0, 1)})["image"].transpose(0, 1).clone().requires_grad_()
+    mine = share({"image": z.transpose(0, 1)})["image"].transpose(0, 1).to(device, copy=True).requires_grad_()
     loss = nt_xent(mine[0], mine[1], temperature) / distributed.world_size()
-    return distributed.total(loss.detach()), torch.autograd.grad(loss, mine)[0]
+    return distributed.total(loss.detach()).cpu(), torch.autograd.grad(loss, mine)[0].cpu()
 
 
-def train(folder: Path, observers: Sequence[Any] = ()) -> dict[str, Any]:
+def train(folder: Path, observers: Sequence[Any] = (), device: torch.device = CPU) -> dict[str, Any]:
     """Train an ordinary task with short last batches, which leave nothing for one of two processes.
 
     Every process begins with other weights and statistics: those of the first count.
@@ -130,14 +143,14 @@ def train(folder: Path, observers: Sequence[Any] = ()) -> dict[str, Any]:
         optimizer=optimizer,
         schedule=lambda step: 0.02,
         epochs=3,
-        device=CPU,
+        device=device,
         observers=observers,
         checkpoints=checkpoints,
         start=checkpoints.load_last(),
     )
     return {
         "history": [record.train | record.validation for record in result.history],
-        "model": task.model.state_dict(),
+        "model": task.model.cpu().state_dict(),
     }
 
 
@@ -178,45 +191,55 @@ def scores() -> dict[str, float]:
         )
 
 
-def gathered() -> tuple[Tensor, Tensor]:
+def gathered(device: torch.device = CPU) -> tuple[Tensor, Tensor]:
     """Rows of all, and the gradient of a sum over processes whose losses differ."""
-    rows = torch.full((2, 1), float(distributed.rank()), requires_grad=True)
+    rows = torch.full((2, 1), float(distributed.rank()), requires_grad=True, device=device)
     everyone = distributed.gather(rows)
-    (everyone.squeeze(1) * torch.arange(len(everyone)) * (1 + distributed.rank())).sum().backward()
+    places = torch.arange(len(everyone), device=device)
+    (everyone.squeeze(1) * places * (1 + distributed.rank())).sum().backward()
     assert rows.grad is not None
-    return everyone.detach(), rows.grad
+    return everyone.detach().cpu(), rows.grad.cpu()
 
 
-def summed() -> list[Tensor]:
+def summed(device: torch.device = CPU) -> list[Tensor]:
     """Tensors of several shapes and types that fill several messages, summed over processes."""
     tensors = [torch.full((size,), float(size)) for size in (3, 5, 2, 40, 1, 6, 6)]
     tensors += [torch.ones(2, 3, dtype=torch.float64), torch.ones(3, 4).T]
-    tensors = [tensor * (1 + 10 * distributed.rank()) for tensor in tensors]
+    tensors = [tensor.to(device) * (1 + 10 * distributed.rank()) for tensor in tensors]
     with mock.patch.object(distributed, "BUCKET", 64):  # bytes: 16 numbers of float32, 8 of float64
         distributed.sum_in_place(tensors)
-    return tensors
+    return [tensor.cpu() for tensor in tensors]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, backend: Literal["cpu", "shared", "nccl"] = "cpu") -> None:
+    """Compute everything.
+
+    Args:
+        backend: ``shared`` lets all processes use the first GPU, which NCCL refuses: over gloo.
+    """
     torch.set_num_threads(1)
-    distributed.start(CPU)
+    device = {"cpu": CPU, "shared": torch.device("cuda", 0), "nccl": torch.device("cuda", distributed.rank())}[backend]
+    if backend != "cpu":
+        torch.cuda.set_device(device)
+    distributed.start(CPU if backend == "shared" else device)  # gloo takes tensors of a GPU too
+    on = {"device": device}
     results: dict[str, Any] = {
-        "group norm": contrast(group_norm),
-        "group norm, micro": contrast(group_norm, micro_batch=3),
-        "eval": contrast(nn.BatchNorm2d, train=False),
-        "eval, micro": contrast(nn.BatchNorm2d, train=False, micro_batch=4),
-        "batch norm": contrast(nn.BatchNorm2d),
-        "batch norm, micro": contrast(nn.BatchNorm2d, micro_batch=4),
-        "uneven": {size: classify(nn.BatchNorm2d, size) for size in (9, 1)},
-        "uneven, micro": classify(group_norm, 9, 2),
-        "two and one": classify(nn.BatchNorm2d, 3, 1, together=2),
-        "nt_xent": {temperature: loss_and_gradient(temperature) for temperature in (0.005, 0.1, 1.0)},
-        "gather": gathered(),
-        "summed": summed(),
+        "group norm": contrast(group_norm, **on),
+        "group norm, micro": contrast(group_norm, micro_batch=3, **on),
+        "eval": contrast(nn.BatchNorm2d, train=False, **on),
+        "eval, micro": contrast(nn.BatchNorm2d, train=False, micro_batch=4, **on),
+        "batch norm": contrast(nn.BatchNorm2d, **on),
+        "batch norm, micro": contrast(nn.BatchNorm2d, micro_batch=4, **on),
+        "uneven": {size: classify(nn.BatchNorm2d, size, **on) for size in (9, 1)},
+        "uneven, micro": classify(group_norm, 9, 2, **on),
+        "two and one": classify(nn.BatchNorm2d, 3, 1, together=2, **on),
+        "nt_xent": {temperature: loss_and_gradient(temperature, **on) for temperature in (0.005, 0.1, 1.0)},
+        "gather": gathered(**on),
+        "summed": summed(**on),
         "scores": scores(),
         "union": distributed.union([f"only {distributed.rank()}", "both"]),
         "shared": distributed.shared("from the first" if distributed.is_main() else None),
-        "fit": train(folder / "fit"),
+        "fit": train(folder / "fit", **on),
         "interrupted": interrupted(folder / "stopped"),
     }
     began = time.perf_counter()

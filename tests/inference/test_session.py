@@ -152,12 +152,6 @@ def test_a_classifier_is_told_from_a_segmentation_model(make_model, make_classif
     assert [open_model(path, "cpu").classifies for path in (make_model(), make_classifier())] == [False, True]
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not session.nvidia_gpu_is_there(), reason="no NVIDIA GPU")
-def test_auto_takes_the_gpu(make_model):
-    assert open_model(make_model(), "auto").provider == CUDA
-
-
 def test_mps_is_no_device_of_onnxruntime(make_model):
     with pytest.raises(DeviceError, match="no device mps"):
         open_model(make_model(), "mps")

@@ -22,6 +22,7 @@ from simclrseg.methods import METHODS as OWN
 from simclrseg.models.backbones import build_backbone
 from simclrseg.system import distributed
 from tests.engine.small import CPU, same, train
+from tests.gpu import EACH_DEVICE
 from tests.methods.small import METHODS, STRANGERS, make_loader, make_method, make_task, one_batch
 from tests.observers import stop_at
 from tests.processes import Simclrseg, together
@@ -40,16 +41,19 @@ def vector(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def gradient(task: Task, batch: Batch, micro_batch: int | None) -> Tensor:
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    accumulate_gradient(task, batch, step=3, micro_batch=micro_batch, passes=Passes(CPU, "fp32", 0), scaler=scaler)
+    device = next(iter(batch.values())).device
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    accumulate_gradient(task, batch, step=3, micro_batch=micro_batch, passes=Passes(device, "fp32", 0), scaler=scaler)
     found = vector(p.grad for p in task.model.parameters() if p.grad is not None)
     task.model.zero_grad()
     return found
 
 
+@EACH_DEVICE
 @pytest.mark.parametrize("name", METHODS)
-def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(name: str) -> None:
-    task, batch = make_task(name), one_batch(name, 8)
+def test_the_gradient_of_micro_batches_is_that_of_the_whole_batch(name: str, device: torch.device) -> None:
+    task, batch = make_task(name), {field: tensor.to(device) for field, tensor in one_batch(name, 8).items()}
+    task.model.to(device)
     gradient(task, batch, None)  # gives batch norm statistics, which then stay: in training it sees a micro-batch
     task.train(False)
     whole = gradient(task, batch, None)
