@@ -65,7 +65,8 @@ class Meter:
 
 
 def _read(values: list[Tensor | float]) -> list[float]:
-    """Numbers as floats, those that are tensors in one transfer."""
-    tensors = [value.detach().float() for value in values if isinstance(value, Tensor)]
-    read = iter(torch.stack(tensors).tolist() if tensors else [])
-    return [next(read) if isinstance(value, Tensor) else float(value) for value in values]
+    """Numbers as floats, those on a GPU in one transfer; some are computed on the CPU, and cost none."""
+    numbers = [value.detach() if isinstance(value, Tensor) else value for value in values]
+    away = {place: n.float() for place, n in enumerate(numbers) if isinstance(n, Tensor) and not n.is_cpu}
+    read = dict(zip(away, torch.stack([*away.values()]).tolist(), strict=True)) if away else {}
+    return [read[place] if place in read else float(number) for place, number in enumerate(numbers)]
