@@ -10,7 +10,6 @@ from typing import Any, Literal
 from unittest import mock
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from simclrseg.engine.batch_norm import synchronized
