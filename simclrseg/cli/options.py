@@ -137,7 +137,7 @@ def make_options(model: type[Section]) -> list[Any]:
 
     several = alternatives(model)  # which may have a knob of the same name
     knobs: dict[str, list[Knob]] = {}
-    for knob in knobs_of(model):
+    for knob in (knob for knob in knobs_of(model) if not knob.is_key_only):
         knobs.setdefault(knob.name if knob.path[0] in several else knob.key, []).append(knob)
     names = [name for knob, *_ in knobs.values() for name in (knob.name, *knob.spellings, knob.negation) if name]
     if shared := {name for name in names if names.count(name) > 1}:

@@ -112,7 +112,7 @@ class TrainingProgress(Bar):
         self._waited += record.data_seconds
         self._logs |= record.logs  # some are measured every few steps only
         epoch, speed = f"epoch {record.epoch}/{self._plan.epochs}", self._speed()
-        loss = {name: value for name, value in record.logs.items() if name == "loss"}
+        loss = {name: value for name, value in record.logs.items() if name in ("loss", "confident")}
         line = f"{epoch}  step {self._done}/{self._total}  {_facts(self._logs, speed)}"
         self.move(self._done, epoch, _facts(loss, speed), line=line)
 

@@ -17,14 +17,16 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.config.smaller import suggested
+from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.loader import Loader
-from simclrseg.data.samples import spread
+from simclrseg.data.loader import Loader, WithUnlabelled
+from simclrseg.data.samples import WeakAndStrong, spread
 from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.data.splits import SPLIT_FILE, split_json
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import Observer
+from simclrseg.engine.task import Task
 from simclrseg.errors import GateError, SimclrsegError, UsageError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.masks import Predict
@@ -39,6 +41,7 @@ from simclrseg.system.files import write_json, write_text
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
+from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
 from simclrseg.training.forecast import DryRun, in_words
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
@@ -71,6 +74,8 @@ class Prepared:
         config: with the dataset that is meant where none was named.
         target: the labelled images and what is trained on them.
         pairs: the dataset as training and validation read it.
+        unlabelled: a dataset and the images of it that are trained on without labels; None for none.
+        task: what is trained, with the learner in it.
         loaded: what ``LOAD_REPORT`` will hold; empty where nothing was loaded.
         batches, validation: to train with, and to compare the epochs on.
     """
@@ -79,7 +84,9 @@ class Prepared:
     target: Target[Any, Any]
     pretrained: Pretrained
     pairs: Dataset
+    unlabelled: tuple[Dataset, list[int]] | None
     learner: Learner
+    task: Task
     loss: str
     metadata: ModelMetadata
     loaded: dict[str, Any]
@@ -124,7 +131,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     dataset, split, resumed = target.dataset, target.split, session.resumed
     trainer = Trainer(
         session,
-        learner,
+        prepared.task,
         prepared.batches,
         prepared.validation,
         learning_rate=config.training.peak_rate,
@@ -134,9 +141,14 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     )
     if config.run.dry_run:
         return trainer.rehearse()
+    others, callbacks = list[str](), list[Observer]()
+    if prepared.unlabelled is not None:
+        unlabelled, indices = prepared.unlabelled
+        others = [unlabelled.keys[index] for index in indices]
+        callbacks.append(ConfidenceWarning(from_epoch=config.consistency.ramp_epochs(config.training.epochs)[1]))
     with trainer.open(
         name=run_name(config, prepared.pretrained),
-        images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)],
+        images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)] + others,
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,
@@ -151,7 +163,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
             freezing=prepared.freezing,
             average=config.training.ema,
             patience=config.training.patience,
-            observers=[*observers, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
+            observers=[*observers, *callbacks, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
         )
         seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
         if not distributed.dismiss():
@@ -192,6 +204,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         target: Target[Any, Any] = kind.open(config.data, config.target)
     dataset, split = target.dataset, target.split
     target.tell()
+    unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     check_batch(config.training.batch_size, len(split.train), "training photos")
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
@@ -210,18 +223,24 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     model, facts = target.build_model(backbone, encoder, dropout=config.model.dropout)
     facts |= {"encoder": encoder, "stem": stem, **asdict(normalization)}
     metadata = distributed.from_main(
-        lambda: describe_model(config, target, source, pretrained=pretrained.label, **facts)
+        lambda: describe_model(config, target, source, unlabelled, pretrained=pretrained.label, **facts)
     )
     loaded |= target.load_start(model, pretrained)
     learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
-    batches, validation = make_loaders(config, target, pairs, threads=machine.workers)
+    batches, validation = make_loaders(config, target, pairs, unlabelled, threads=machine.workers)
+    task: Task = learner
+    if unlabelled is not None:
+        epochs = config.training.epochs
+        task = target.make_consistency(learner, config.consistency, epochs=epochs, steps=len(batches))
     freezing = freezing_of(config.training, model, backbone)
     return Prepared(
         config=config,
         target=target,
         pretrained=pretrained,
         pairs=pairs,
+        unlabelled=unlabelled,
         learner=learner,
+        task=task,
         loss=loss,
         metadata=metadata,
         loaded=loaded,
@@ -276,16 +295,22 @@ def starting_encoder(
 
 
 def describe_model(
-    config: FinetuneConfig, target: Target[Any, Any], source: ModelMetadata | None, **facts: Any
+    config: FinetuneConfig,
+    target: Target[Any, Any],
+    source: ModelMetadata | None,
+    unlabelled: tuple[Dataset, list[int]] | None,
+    **facts: Any,
 ) -> ModelMetadata:
     """Metadata of the model, before it is trained.
 
     Args:
         source: of the weights that it starts from.
+        unlabelled: a dataset and the images of it that are trained on without labels.
         facts: of the network.
     """
     dataset, split = target.dataset, target.split
     learned = image_hashes(dataset, [*split.train, *split.validation])
+    learned += image_hashes(*unlabelled) if unlabelled else []
     return ModelMetadata(
         method=source.method if source else None,
         in_channels=len(dataset.bands),
@@ -306,7 +331,12 @@ def describe_model(
 
 
 def make_loaders(
-    config: FinetuneConfig, target: Target[Any, Any], pairs: Dataset, *, threads: int
+    config: FinetuneConfig,
+    target: Target[Any, Any],
+    pairs: Dataset,
+    unlabelled: tuple[Dataset, list[int]] | None,
+    *,
+    threads: int,
 ) -> tuple[Loader, Loader]:
     """The batches to train with, and those that epochs are compared on."""
     batch_size, split = config.training.batch_size, target.split
@@ -316,13 +346,25 @@ def make_loaders(
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
     }
-    batches = Loader(
-        target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=config.run.seed),
-        seed=config.run.seed,
-        shuffle=True,
-        drop_last=len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
-        **shared,
-    )
+    to_train: dict[str, Any] = {
+        "samples": target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=config.run.seed),
+        "seed": config.run.seed,
+        "shuffle": True,
+        "drop_last": len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
+    }
+    if unlabelled is None:
+        batches = Loader(**to_train, **shared)
+    else:
+        dataset, indices = unlabelled
+        others = WeakAndStrong(
+            cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run),
+            indices,
+            image_size=config.data.image_size,
+            strengths=PAIR_STRENGTHS["standard"],
+            seed=config.run.seed + 1,
+            strict=config.data.strict,
+        )
+        batches = WithUnlabelled(**to_train, **shared, unlabelled=others, neighbours=2)
     validation = Loader(
         target.make_samples(pairs, split.validation, augmentation="none", seed=config.run.seed),
         shuffle=False,
@@ -427,4 +469,5 @@ def run_name(config: FinetuneConfig, pretrained: Pretrained) -> str:
     name = f"{dataset_label(config.data.name)}-{dataset_label(pretrained.label)}"
     share = "" if config.data.data_ratio == 1 else f"-r{config.data.data_ratio:g}"
     share += "" if config.data.max_images is None else f"-n{config.data.max_images}"
+    share += "-unlabelled" if config.data.unlabelled else ""
     return name + share + (f"-fold{config.data.fold.replace('/', 'of')}" if config.data.fold else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from annotated_types import Ge, Lt
 from pydantic import Field, ValidationInfo, model_validator
 
-from simclrseg.knobs.sections import Console, Section, check_meaning, composed
+from simclrseg.knobs.sections import Console, Section, as_written, check_meaning, composed
 from simclrseg.knobs.values import (
     BackboneName,
     Common,
@@ -15,7 +15,7 @@ from simclrseg.knobs.values import (
     PathText,
 )
 from simclrseg.targets import TARGETS
-from simclrseg.targets.knobs import LabelledData, TargetKnobs
+from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.training.knobs import FinetuneTraining, TrainingConfig, TrainingHardware, TrainingRun
 
 
@@ -54,6 +54,7 @@ class _FinetuneConfig(TrainingConfig):
     data: LabelledData = Field(default_factory=LabelledData)
     model: FinetuneModel = Field(default_factory=FinetuneModel)
     training: FinetuneTraining = Field(default_factory=FinetuneTraining)
+    consistency: ConsistencyKnobs = Field(default_factory=ConsistencyKnobs)
     hardware: TrainingHardware = Field(default_factory=TrainingHardware)
     run: TrainingRun = Field(default_factory=TrainingRun)
     console: Console = Field(default_factory=Console)
@@ -73,6 +74,21 @@ class _FinetuneConfig(TrainingConfig):
     @model_validator(mode="after")
     def _the_target_can_begin_with_the_weights(self) -> Self:
         self.target.check_start(self.model.pretrained)
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled_photos_have_a_teacher(self) -> Self:
+        if self.data.unlabelled and self.training.ema is None:
+            raise ValueError(
+                "ema none leaves unlabelled photos without a teacher, which is the average of the weights: leave it "
+                "out, or give a decay such as 0.996"
+            )
+        first, last = self.consistency.ramp_epochs(self.training.epochs)
+        if not first <= last <= self.training.epochs:
+            raise ValueError(
+                f"ramp ({as_written(self.consistency.ramp)}) must not end before it begins, nor after the last of "
+                f"{self.training.epochs} epochs"
+            )
         return self
 
     @model_validator(mode="after")

@@ -90,6 +90,18 @@ PAIR_STRENGTHS = {
 }
 """For an image and its mask together; none of them moves one against the other."""
 
+STRONG = replace(
+    _STILL,
+    jitter_probability=0.8,
+    brightness=0.5,
+    contrast=0.5,
+    saturation=0.5,
+    hue=0.25,
+    grayscale_probability=0.2,
+    blur_probability=0.5,
+)
+"""What a strong view has beyond a weak one: colour and blur of UniMatch (Yang et al. 2023, appendix)."""
+
 
 def adjusted(
     strengths: Strengths,
@@ -196,9 +208,12 @@ def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[
     np.copyto(out, resize_image(_crop(image, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
         np.copyto(out, out[:, ::-1].copy())
-    if not view.recolours:
-        return
-    for bands, operations in _groups(out.shape[2], colours):
+    recolour(out, view, colours)
+
+
+def recolour(out: np.ndarray, view: View, colours: tuple[int, ...] = _PHOTO) -> None:
+    """Change colours and sharpness of an image (H, W, bands) in place, as a view says, whatever its crop and flip."""
+    for bands, operations in _groups(out.shape[2], colours) if view.recolours else ():
         part = out if bands is None else np.ascontiguousarray(out[:, :, bands])
         _recolour(part, view, operations)
         if bands is not None:

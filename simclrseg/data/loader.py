@@ -6,7 +6,8 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 import cv2
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 
 from simclrseg.data.randomness import permutation
-from simclrseg.data.samples import Samples, spread
+from simclrseg.data.samples import Fields, Samples, spread
 from simclrseg.errors import UsageError
 
 _CHUNK = 8  # most samples of one task: enough to hide what a task costs, few enough to share a batch out
 _AHEAD_BYTES = 256 << 20  # batches prepared ahead stay below this, though one there always is
 _MAX_AHEAD = 4
+_BESIDE = "unlabelled_"
 
 
 @dataclass(eq=False)
@@ -47,6 +49,8 @@ class Loader:
     threads: int
     rank: int = 0
     world_size: int = 1
+    neighbours: int = 1
+    """Samples that follow one another and go to one process."""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -59,6 +63,16 @@ class Loader:
             return
         size = self.batch_size
         raise UsageError(f"batch size {size} {fault}", remedy, option="batch_size", value=size)
+
+    @property
+    def fields(self) -> Fields:
+        """Of the samples."""
+        return self.samples.fields
+
+    @property
+    def skipped(self) -> list[str]:
+        """One line for each image that could not be read so far."""
+        return self.samples.skipped
 
     def __len__(self) -> int:
         """Steps of an epoch."""
@@ -86,22 +100,72 @@ class Loader:
         self, pool: ThreadPoolExecutor, epoch: int, order: np.ndarray, step: int
     ) -> tuple[dict[str, np.ndarray], list[Future[None]]]:
         """Hand a batch to the threads: its arrays, and the tasks that fill them."""
-        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-        first, last = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        positions = batch[first:last]
+        positions = self._own(order[step * self.batch_size : (step + 1) * self.batch_size])
         arrays = _empty(self.samples, len(positions))  # fresh: the consumer may keep one as long as it likes
+        return arrays, self._fill(pool, self.samples, epoch, positions, arrays)
+
+    def _own(self, batch: np.ndarray) -> np.ndarray:
+        """The share of this process."""
+        units = math.ceil(len(batch) / self.neighbours)
+        first, last = (self.neighbours * (units * rank // self.world_size) for rank in (self.rank, self.rank + 1))
+        return batch[first:last]
+
+    def _fill(
+        self, pool: ThreadPoolExecutor, samples: Samples, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]
+    ) -> list[Future[None]]:
         chunk = max(1, min(_CHUNK, math.ceil(len(positions) / self.threads)))
         tasks = []
         for start in range(0, len(positions), chunk):
             rows = slice(start, start + chunk)
-            out = {name: array[rows] for name, array in arrays.items()}
-            tasks.append(pool.submit(self.samples.fill, epoch, positions[rows], out))
-        return arrays, tasks
+            some = {name: array[rows] for name, array in out.items()}
+            tasks.append(pool.submit(samples.fill, epoch, positions[rows], some))
+        return tasks
 
     def _ahead(self) -> int:
         """Batches to prepare while the consumer works on one."""
-        row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.samples.fields.values())
+        row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.fields.values())
         return min(_MAX_AHEAD, max(1, _AHEAD_BYTES // (row * self.batch_size // self.world_size)))
+
+
+_order = lru_cache(2)(permutation)  # of many images it takes longer than a step should wait
+
+
+@dataclass(eq=False)
+class WithUnlabelled(Loader):
+    """Batches of labelled samples, and beside each of these an unlabelled one, in fields named ``unlabelled_...``.
+
+    An epoch is a pass over the labelled samples. The unlabelled ones come in an order of their own, which goes through
+    all of them before any comes again, whatever the epochs are.
+    """
+
+    unlabelled: Samples = field(kw_only=True)
+
+    @property
+    def fields(self) -> Fields:
+        return self.samples.fields | {f"{_BESIDE}{name}": kind for name, kind in self.unlabelled.fields.items()}
+
+    @property
+    def skipped(self) -> list[str]:
+        return self.samples.skipped + self.unlabelled.skipped
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, epoch: int, order: np.ndarray, step: int
+    ) -> tuple[dict[str, np.ndarray], list[Future[None]]]:
+        arrays, tasks = super()._submit(pool, epoch, order, step)
+        size = len(self.unlabelled)
+        first = (epoch * len(self) + step) * self.batch_size
+        count = min(self.batch_size, len(order) - step * self.batch_size)
+        places = self._own(
+            np.arange(first, first + count)
+        )  # in all passes over the unlabelled samples, one after another
+        beside = _empty(self.unlabelled, len(places))
+        for number in np.unique(places // size).tolist():
+            mine = np.flatnonzero(places // size == number)
+            rows = slice(mine[0], mine[-1] + 1)
+            positions = _order(self.seed, number, size)[places[rows] % size]
+            out = {name: array[rows] for name, array in beside.items()}
+            tasks += self._fill(pool, self.unlabelled, number, positions, out)
+        return arrays | {f"{_BESIDE}{name}": array for name, array in beside.items()}, tasks
 
 
 class InTurn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 from simclrseg.data.augment import (
     GRID,
     PAIR_STRENGTHS,
+    STRONG,
     VIEW_COLUMNS,
     Strengths,
+    recolour,
     render_image,
     render_pair,
     render_view,
@@ -182,6 +185,47 @@ class Images(Samples):
         render_image(self.dataset.image(index), view, out["image"], self._colours)
         if self.dataset.labels is not None:
             out["label"][...] = self.dataset.labels[index]
+
+
+class WeakAndStrong(Samples):
+    """Unlabelled images for consistency: ``image`` is a weak view, cropped and flipped as ``strengths`` say.
+
+    ``strong`` (2, S, S, bands) are two strong views: the weak one, recoloured and blurred. ``pasted`` (2, 4) says where
+    each of them takes the pixels of the next image's: top, left, bottom and right of a rectangle, which is empty in
+    half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020).
+    """
+
+    PASTED = 0.5
+    """Fraction of the views that something is pasted into."""
+    AREA = (0.02, 0.4)
+    """Of the rectangle, as a fraction of the view."""
+    ASPECT = (0.3, 1 / 0.3)
+    """Its width / height."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        shape, dtype = self.fields["image"]
+        self.fields |= {"strong": ((2, *shape), dtype), "pasted": ((2, 4), np.int32)}
+        self.columns = 2 * VIEW_COLUMNS + 2 * 5
+
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        first, second, boxes = np.split(u, [VIEW_COLUMNS, 2 * VIEW_COLUMNS])
+        weak = sample_view(first.tolist(), GRID, GRID, self.strengths)
+        render_image(self.dataset.image(index), weak, out["image"], self._colours)
+        for number, (colours, box) in enumerate(zip((first, second), boxes.reshape(2, 5), strict=True)):
+            np.copyto(out["strong"][number], out["image"])
+            recolour(out["strong"][number], sample_view(colours.tolist(), GRID, GRID, STRONG), self._colours)
+            out["pasted"][number] = self._rectangle(*box.tolist())
+
+    def _rectangle(self, chance: float, area: float, aspect: float, down: float, right: float) -> tuple[int, ...]:
+        if chance >= self.PASTED:
+            return 0, 0, 0, 0
+        side, (least, most), (narrow, wide) = self.image_size, self.AREA, self.ASPECT
+        pixels = (least + (most - least) * area) * side**2
+        ratio = narrow * (wide / narrow) ** aspect
+        height, width = (min(side, max(1, round(math.sqrt(pixels * f)))) for f in (1 / ratio, ratio))
+        top, left = int(down * (side - height + 1)), int(right * (side - width + 1))
+        return top, left, top + height, left + width
 
 
 def spread(indices: Sequence[int], count: int) -> list[int]:

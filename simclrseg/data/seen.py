@@ -53,6 +53,11 @@ def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
 
 def image_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
     """A hash of each image's ``content``; an image that cannot be read has none."""
+    return list(hashes_by_index(dataset, indices).values())
+
+
+def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes]:
+    """A hash of the ``content`` of each image that can be read."""
 
     def hashed(index: int) -> bytes | None:
         try:
@@ -60,7 +65,8 @@ def image_hashes(dataset: Dataset, indices: Sequence[int]) -> list[bytes]:
         except (OSError, ImageError):
             return None
 
-    return [one for one in map_in_threads(hashed, indices) if one is not None]
+    pairs = zip(indices, map_in_threads(hashed, indices), strict=True)
+    return {index: one for index, one in pairs if one is not None}
 
 
 def _hashes(text: str) -> list[bytes]:

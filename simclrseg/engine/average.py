@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from simclrseg.engine.stored import require_fit
 
@@ -43,6 +44,11 @@ class WeightAverage:
             yield
         finally:
             self._put(own)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The model's answer with the average for its weights, in the mode that it is in."""
+        answer: Tensor = functional_call(self._model, self._average, (images,))
+        return answer
 
     def apply(self) -> None:
         """Give the model the average for good."""

@@ -59,7 +59,7 @@ def accumulate_gradient(
     """
     shares = distributed.gather(torch.tensor([batch_length(batch)])).tolist()
     size = sum(shares)
-    parts = split(batch, number_of_parts(shares, micro_batch or size, together))
+    parts = split(batch, number_of_parts(shares, micro_batch or size, together, task.neighbours), task.neighbours)
     if isinstance(task, CoupledTask):
         total = _coupled(task, parts, size, step=step, passes=passes, scaler=scaler)
     else:
@@ -129,20 +129,26 @@ def batch_length(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def number_of_parts(shares: Sequence[int], micro_batch: int, together: int = 1) -> int:
+def number_of_parts(shares: Sequence[int], micro_batch: int, together: int = 1, neighbours: int = 1) -> int:
     """Micro-batches of a batch, as many in each process: batch norm lets them wait for one another.
 
     Each has ``together`` samples or more, of all processes: what would be left alone joins the others, though one of
     them then has one more than ``micro_batch``. ``shares`` are the samples of each process.
+
+    Args:
+        neighbours: samples that are not split.
     """
-    most = math.ceil(max(shares) / micro_batch)
-    enough = (parts for parts in range(most, 1, -1) if sum(share // parts for share in shares) >= together)
+    units = [math.ceil(share / neighbours) for share in shares]
+    most = math.ceil(max(units) / max(1, micro_batch // neighbours))
+    enough = (parts for parts in range(most, 1, -1) if neighbours * sum(unit // parts for unit in units) >= together)
     return next(enough, 1)
 
 
-def split(batch: Batch, parts: int) -> list[Batch]:
+def split(batch: Batch, parts: int, neighbours: int = 1) -> list[Batch]:
     """Micro-batches of nearly the same length; the shorter ones, which may be empty, come last."""
-    columns = [tensor.tensor_split(parts) for tensor in batch.values()]
+    size, more = divmod(math.ceil(batch_length(batch) / neighbours), parts)
+    ends = [neighbours * (size * part + min(part, more)) for part in range(1, parts)]
+    columns = [tensor.tensor_split(ends) for tensor in batch.values()]
     return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
 
 

@@ -92,6 +92,7 @@ def fit(
     fewer = smaller_micro_batch(at_once, own, least=least_micro_batch(task, together))
     counted_from = max(patient_from, 0 if freezing is None else freezing.complete)
     steps = epochs * len(train)
+    task.average = run.average
 
     def shortage(phase: str, otherwise: str) -> AbstractContextManager[None]:
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
@@ -120,6 +121,7 @@ def fit(
                     freezing.apply(epoch)
                 for batch, waited in _timed(train.epoch(epoch, run.step - epoch * len(train))):
                     rate = schedule(run.step)
+                    task.before_step(run.step)
                     run.take_step(batch, rate, waited, micro_batch=micro_batch, together=together, clip=clip)
                     with torch.no_grad():
                         task.after_step(run.step - 1, steps)
@@ -185,9 +187,9 @@ class _Training:
             if start is not None:
                 self._go_on_from(start)
             distributed.copy_from_main(self.model.state_dict().values())
-            self._average = None if average is None else WeightAverage(self.model, average, task.teacher)
-            if self._average is not None and start is not None:
-                self._average.load_state_dict(start.average)
+            self.average = None if average is None else WeightAverage(self.model, average, task.teacher)
+            if self.average is not None and start is not None:
+                self.average.load_state_dict(start.average)
         self._began = self._ended = 0.0  # the epoch, and the step before
 
     def _go_on_from(self, start: TrainingState) -> None:
@@ -237,8 +239,8 @@ class _Training:
         self._scaler.update()
         self._optimizer.zero_grad()
         self.step += 1
-        if self._average is not None:
-            self._average.update(self.step)
+        if self.average is not None:
+            self.average.update(self.step)
         images = distributed.count(batch_length(batch))
         seconds, self._ended = time.perf_counter() - self._ended, time.perf_counter()
         record = StepRecord(self.step, self.finished + 1, learning_rate, {}, images, seconds, waited)
@@ -256,7 +258,7 @@ class _Training:
 
     def averaged(self) -> AbstractContextManager[None]:
         """The average of the weights in their place while the block runs, where one is kept."""
-        return nullcontext() if self._average is None else self._average.applied()
+        return nullcontext() if self.average is None else self.average.applied()
 
     def end_epoch(self, scores: dict[str, float]) -> None:
         self.finished += 1
@@ -268,7 +270,7 @@ class _Training:
         if self._checkpoints is not None:
             states = self.model.state_dict(), self._optimizer.state_dict(), self._scaler.state_dict()
             records = [dataclasses.asdict(record) for record in self.result.history]
-            means = {} if self._average is None else self._average.state_dict()
+            means = {} if self.average is None else self.average.state_dict()
             sums, images = self._meter.sums, self._meter.images
             state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
             self._checkpoints.save_last(state)
@@ -298,8 +300,8 @@ class _Training:
         """Give the model the weights that training leaves."""
         if (best := self.best_weights(keep)) is not None:
             self.model.load_state_dict(best)
-        elif self._average is not None:
-            self._average.apply()
+        elif self.average is not None:
+            self.average.apply()
 
 
 def evaluate(

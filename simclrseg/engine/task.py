@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from simclrseg.engine.average import WeightAverage
+
 Batch = dict[str, Tensor]
 """Tensors of one length by field (``image``, ``mask``, ``label``, ...), on the task's device."""
 Logs = dict[str, Tensor | float]
@@ -26,12 +28,17 @@ class BaseTask(ABC):
         teacher: the part of ``model`` that is not trained but follows the rest, in ``after_step``; None for none. It
             computes as in evaluation, so that it answers alike in every process and micro-batch. Without gradient, it
             has no part in the optimizer, the average of weights and synchronized batch norm.
+        average: the moving average of the weights, which ``fit`` puts here where it keeps one.
+        neighbours: samples that follow one another in a batch and meet in the loss: each so many stay together in
+            micro-batches and processes.
         batch_norm_needs: samples that batch norm must see at once for anything to be learned.
         too_few: what becomes of fewer, to follow "of fewer than 8".
     """
 
     model: nn.Module
     teacher: nn.Module | None = None
+    average: WeightAverage | None = None
+    neighbours: int = 1
     batch_norm_needs: int = 1
     too_few: str = ""
 
@@ -45,6 +52,9 @@ class BaseTask(ABC):
     def measure(self) -> Logs:
         """Figures to log that cost more than a loss, asked for every few steps, after the forward pass."""
         return {}
+
+    def before_step(self, step: int) -> None:  # noqa: B027
+        """Prepare for the step, from 0, that is taken next, such as by a weight that grows over a training."""
 
     def after_step(self, step: int, steps: int) -> None:  # noqa: B027  # most have nothing to do
         """Change what follows after each update, without gradients: teachers, and buffers such as queues.
@@ -62,12 +72,13 @@ class BaseTask(ABC):
     @contextmanager
     def mode(self, *, training: bool) -> Iterator[None]:
         """Have the model in that mode while the block runs."""
-        before = self.model.training
+        before = [(module, module.training) for module in self.model.modules()]  # frozen parts have their own
         self.train(training)
         try:
             yield
         finally:
-            self.train(before)
+            for module, own in before:
+                module.training = own
 
 
 class SeparableTask(BaseTask):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
-from simclrseg.knobs.values import Common, Completes, Flag, Positional, Tells, Transient
+from simclrseg.knobs.values import Common, Completes, Flag, KeyOnly, Positional, Tells, Transient
 from simclrseg.registry import Registry
 
 if TYPE_CHECKING:
@@ -125,8 +125,12 @@ class Knob:
         return self.values.kinds == ["true|false"] and not self.values.many
 
     @property
+    def is_key_only(self) -> bool:
+        return self.marker(KeyOnly) is not None
+
+    @property
     def is_argument(self) -> bool:
-        """Tell whether it has no option."""
+        """Tell whether it has no option but an argument."""
         mark = self.marker(Positional)
         return mark is not None and not mark.named
 
@@ -156,8 +160,8 @@ class Knob:
 
     @property
     def spellings(self) -> list[str]:
-        """Names on the command line, the long one first; none for an argument."""
-        if self.is_argument:
+        """Names on the command line, the long one first; none for an argument and what is a key only."""
+        if self.is_argument or self.is_key_only:
             return []
         other: tuple[str, ...] = self.marker(Flag).names if self.marker(Flag) else ()
         if any(name.startswith("--") for name in other):
@@ -167,7 +171,8 @@ class Knob:
     @property
     def negation(self) -> str | None:
         """``--no-name``, for a flag that a file may have set."""
-        return f"--no-{self.spellings[0].removeprefix('--')}" if self.is_flag and not self.transient else None
+        able = self.is_flag and not self.transient and not self.is_key_only
+        return f"--no-{self.spellings[0].removeprefix('--')}" if able else None
 
     def typed(self, value: Any) -> list[str]:
         """The words of a command line that give it this value."""
@@ -180,7 +185,9 @@ class Knob:
 
     @property
     def flag(self) -> str:
-        """How messages call it: ``--learning-rate``, or ``INPUT`` for an argument."""
+        """How messages call it: ``--learning-rate``, ``INPUT`` for an argument, or its key."""
+        if self.is_key_only:
+            return self.key
         return self.metavar.strip("[].") if self.is_argument else self.spellings[0]
 
 

@@ -58,6 +58,11 @@ class Completes:
 
 
 @dataclass(frozen=True)
+class KeyOnly:
+    """A key of files and of ``--set`` that has no option of its own."""
+
+
+@dataclass(frozen=True)
 class Transient:
     """Belongs to one call, not to the experiment: never written into a run's ``config.yaml``."""
 

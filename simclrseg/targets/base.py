@@ -17,6 +17,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import Images, MaskPairs
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
+from simclrseg.engine.task import Task
 from simclrseg.errors import DataError
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import parse_config
@@ -24,7 +25,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.registry import imported
 from simclrseg.scores.pixels import Resolution
 from simclrseg.scores.results import Scores
-from simclrseg.targets.knobs import LabelledData, TargetKnobs
+from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.targets.learner import Learner
 from simclrseg.weights.find import Pretrained
 
@@ -203,6 +204,14 @@ class Target(ABC, Generic[K, S]):
         Args:
             pairs: the dataset as training and validation read it.
         """
+
+    def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> Task:
+        """The learner as a task that takes unlabelled images too, for targets whose OPENING has them.
+
+        Args:
+            steps: of each of the ``epochs``.
+        """
+        raise NotImplementedError
 
     @classmethod
     @abstractmethod

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, model_validator
 
 from simclrseg.knobs.sections import Section
@@ -15,6 +15,7 @@ from simclrseg.knobs.values import (
     Common,
     DatasetName,
     Flag,
+    KeyOnly,
     NormalizationName,
     Positional,
     Tells,
@@ -44,6 +45,9 @@ class LabelledData(Section):
     dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d"), Tells(dataset_names)] = None
     """Labelled photos: a name, hf:owner/name, a folder with images/ and masks/, or one with a folder for each class.
     By default the labelled set that goes with the pretraining's, such as oxford_pets with cats_vs_dogs."""
+    unlabelled: Annotated[list[DatasetName], Common()] = []
+    """More photos of the same kind, whose masks are not read, to train on beside those with masks: a name or a folder;
+    repeat it for several. Development photos outside --data-ratio count too, test photos never."""
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
     """Fraction of the development photos, which are all but the test photos, to use."""
     max_images: Annotated[int, Ge(2)] | None = None
@@ -113,6 +117,23 @@ class LabelledData(Section):
             return None
         part, _, count = self.fold.partition("/")
         return int(part), int(count)
+
+
+class ConsistencyKnobs(Section):
+    """Unlabelled photos (keys only)"""
+
+    threshold: Annotated[float, Ge(0.5), Lt(1), KeyOnly()] = 0.95
+    """Probability from which the teacher, which is the average of the weights, is believed in a pixel."""
+    weight: Annotated[float, Gt(0), KeyOnly()] = 1.0
+    """Weight of the unlabelled photos in the loss, beside 1 of the labelled ones."""
+    ramp: Annotated[tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]], KeyOnly()] = (0.2, 0.4)
+    """When their weight begins to grow from 0, and when it is reached: below 1 as a fraction of the run, from 1 on in
+    epochs."""
+
+    def ramp_epochs(self, epochs: int) -> tuple[float, float]:
+        """Both ends of the ramp in epochs."""
+        first, last = (at * epochs if at < 1 else at for at in self.ramp)
+        return first, last
 
 
 class TargetKnobs(Section):

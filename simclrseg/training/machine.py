@@ -62,9 +62,7 @@ def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, preci
         log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")
         return batch_size
     task.model.to(device).to(memory_format=torch.channels_last)
-    footprint = measure_footprint(
-        task, batches.samples.fields, batch_size=batch_size, passes=Passes(device, precision, seed=0)
-    )
+    footprint = measure_footprint(task, batches.fields, batch_size=batch_size, passes=Passes(device, precision, seed=0))
     micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
     log.info(
         f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "

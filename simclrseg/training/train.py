@@ -118,7 +118,7 @@ class Trainer:
         self.session, self.task, self.batches, self.validation = session, task, batches, validation
         self.learning_rate, self.suggestion, self.scales = learning_rate, suggestion, scales
         self.training = session.config.training
-        self.together = least_together(task, batches.samples.fields)
+        self.together = least_together(task, batches.fields)
         self.least = least_micro_batch(task, self.together)
         asked = self.training.micro_batch
         if not trained and asked != "auto" and asked * distributed.world_size() < self.together:
@@ -233,7 +233,7 @@ class Trainer:
                 f"stopped after epoch {len(result.history)} of {training.epochs}: no {name} better than that of epoch "
                 f"{result.best_epoch}, {result.best[name]:.4f}"
             )
-        if lines := distributed.union(self.batches.samples.skipped):
+        if lines := distributed.union(self.batches.skipped):
             log.warning(f"unreadable photos, which were skipped: {len(lines):,}; the first is {lines[0]}")
         return result
 

@@ -18,7 +18,7 @@ from simclrseg.data.datasets.base import Dataset, colour_bands
 from simclrseg.data.samples import MaskPairs, spread
 from simclrseg.data.splits import test_hash
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
-from simclrseg.engine.task import Batch, Logs
+from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import DataError, UsageError
 from simclrseg.inference.masks import Predict, to_mask
 from simclrseg.knobs.words import parse_words
@@ -33,7 +33,9 @@ from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target
+from simclrseg.targets.knobs import ConsistencyKnobs
 from simclrseg.targets.learner import Learner
+from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
 from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.scores import SegmentationScores, score
@@ -63,7 +65,7 @@ class Segmentation(Learner):
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """``image`` (N, S, S, bands) and ``mask`` (N, S, S) uint8 -> the loss."""
-        return self._loss(self.logits(batch["image"]), batch["mask"]), {}
+        return self.loss_of(self.logits(batch["image"]), batch["mask"]), {}
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
@@ -75,7 +77,7 @@ class Segmentation(Learner):
             logits = self.logits(batch["image"])
             prediction = self.decide(_probabilities(logits))
             matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
-            total += self._loss(logits, batch["mask"]).item() * len(logits)
+            total += self.loss_of(logits, batch["mask"]).item() * len(logits)
             images += len(logits)
         matrix = distributed.total(torch.from_numpy(matrix)).numpy()
         total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
@@ -92,7 +94,8 @@ class Segmentation(Learner):
             return (probabilities > self.threshold).to(torch.uint8)
         return probabilities.argmax(1).to(torch.uint8)
 
-    def _loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def loss_of(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The loss of logits against masks (N, S, S) uint8."""
         if self.loss is None:
             raise TypeError("this task was made without a loss: it can predict, not learn")
         return self.loss(logits.float(), mask)
@@ -238,6 +241,11 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         words = parse_words(self.loss_name, "loss", PARAMETERS)
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
         return Segmentation(model, metadata, total(losses, weights))
+
+    def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> SeparableTask:
+        assert isinstance(learner, Segmentation)
+        first, last = (round(epoch * steps) for epoch in knobs.ramp_epochs(epochs))
+        return Consistency(learner, threshold=knobs.threshold, weight=knobs.weight, ramp=(first, last))
 
     @classmethod
     def load(cls, path: Path) -> tuple[Segmentation, ModelMetadata]:

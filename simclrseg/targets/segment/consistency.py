@@ -1,0 +1,104 @@
+"""Segmentation with unlabelled images beside the labelled ones: weak-to-strong consistency.
+
+The loop of UniMatch V2 (Yang et al. 2025, arXiv 2410.10777) for one network of any kind: the moving average of the
+weights says what is to be seen in a weak view, and the network is trained to see that in two strong views of the same
+image (FixMatch, Sohn et al. 2020), parts of which come from another image (CutMix for segmentation, French et al.
+2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from simclrseg.engine.task import Batch, Logs, SeparableTask
+from simclrseg.metadata import IGNORE
+
+if TYPE_CHECKING:
+    from simclrseg.targets.segment.target import Segmentation
+
+
+class Consistency(SeparableTask):
+    """A segmentation network that is trained on masks and on its own confident answers.
+
+    Its loss is that of the labelled images, and ``weight`` times the mean over the two strong views of the cross
+    entropy with the teacher's answers: summed over the pixels where the teacher is confident, divided by all pixels.
+    The teacher is the moving average of the weights, in evaluation mode.
+
+    Args:
+        learner: the network with the loss of labelled images, which is also what is validated.
+        threshold: probability from which the teacher's answer counts.
+        weight: of the unlabelled images beside the labelled ones.
+        ramp: steps at which their weight begins to grow from 0, and reaches ``weight``.
+    """
+
+    neighbours = 2
+
+    def __init__(
+        self, learner: Segmentation, *, threshold: float = 0.95, weight: float = 1.0, ramp: tuple[int, int] = (0, 0)
+    ) -> None:
+        self.model = learner.model
+        self.learner = learner
+        self.threshold = threshold
+        self.weight = weight
+        self.ramp = ramp
+        self._grown = 0.0
+
+    def before_step(self, step: int) -> None:
+        first, last = self.ramp
+        self._grown = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else float(step >= first)
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        """Labelled ``image`` and ``mask``; ``unlabelled_image``, ``_strong`` and ``_pasted`` of as many others."""
+        learner, n = self.learner, len(batch["image"])
+        answers, confident = self._teach(batch["unlabelled_image"])
+        views, truths = zip(*(_mixed(batch, answers, view) for view in range(2)), strict=True)
+        logits = learner.logits(torch.cat([batch["image"], *views])).float()  # (3n, C, S, S): batch norm sees all
+        supervised = learner.loss_of(logits[:n], batch["mask"])
+        consistency = cross_entropy(logits[n:], torch.cat(truths))
+        logs = {"supervised": supervised.detach(), "consistency": consistency.detach(), "confident": confident}
+        return supervised + self.weight * self._grown * consistency, logs
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return self.learner.evaluate(batches)
+
+    def _teach(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Class ids (n, S, S) uint8 of the teacher, 255 where it is not confident, and the share of the others."""
+        images = self.learner.normalize(images)
+        with torch.no_grad(), self.mode(training=False):
+            if self.average is not None:
+                logits = self.average.predict(images)
+            else:  # while memory and time of a step are measured
+                logits = functional_call(self.model, self.model.state_dict(), (images,))
+            logits = logits.float()
+            probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+            if logits.shape[1] == 1:
+                probability = torch.cat([1 - probability, probability], 1)
+            highest, answers = probability.max(1)
+            confident = highest >= self.threshold
+            return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
+
+
+def _mixed(batch: Batch, answers: Tensor, view: int) -> tuple[Tensor, Tensor]:
+    """A strong view of each image with its neighbour's pixels in a rectangle, and the answers mixed alike."""
+    images, box = batch["unlabelled_strong"][:, view], batch["unlabelled_pasted"][:, view, :, None]
+    n, side = images.shape[:2]
+    place = torch.arange(n, device=images.device)
+    other = (place ^ 1).clamp(max=n - 1)  # the last of an odd number has itself
+    along = torch.arange(side, device=images.device)
+    rows, columns = ((along >= box[:, first]) & (along < box[:, first + 2]) for first in (0, 1))
+    inside = rows[:, :, None] & columns[:, None]  # (n, S, S)
+    return images[other].where(inside[..., None], images), answers[other].where(inside, answers)
+
+
+def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy with class ids (n, S, S), summed over the pixels that are not 255 and divided by all pixels."""
+    if logits.shape[1] == 1:
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0], (truth == 1).float(), reduction="none")
+        return (losses * (truth != IGNORE)).mean()
+    return F.cross_entropy(logits, truth.long(), ignore_index=IGNORE, reduction="none").mean()

@@ -1,0 +1,99 @@
+"""Unlabelled samples beside labelled ones: weak and strong views, and the order in which they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.loader import WithUnlabelled
+from simclrseg.data.samples import MaskPairs, WeakAndStrong
+from tests.data.fakes import FakeDataset
+
+Batch = dict[str, torch.Tensor]
+SIDE = 32
+
+
+def unlabelled(count: int = 11, **options: Any) -> WeakAndStrong:
+    strengths = PAIR_STRENGTHS["standard"]
+    return WeakAndStrong(FakeDataset(count), range(count), image_size=SIDE, strengths=strengths, **options)
+
+
+def loader(labelled: int = 10, others: int = 11, **options: Any) -> WithUnlabelled:
+    samples = MaskPairs(FakeDataset(labelled), range(labelled), image_size=SIDE)
+    shared = {"batch_size": 4, "shuffle": True, "drop_last": False, "threads": 2, "neighbours": 2}
+    return WithUnlabelled(samples, unlabelled=unlabelled(others), **(shared | options))
+
+
+def batches(made: WithUnlabelled, epochs: int) -> list[Batch]:
+    return [batch for epoch in range(epochs) for batch in made.epoch(epoch)]
+
+
+def filled(samples: WeakAndStrong, count: int) -> dict[str, np.ndarray]:
+    out = {name: np.zeros((count, *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
+    samples.fill(0, np.arange(count), out)
+    return out
+
+
+def test_strong_views_are_the_weak_one_in_other_colours() -> None:
+    out = filled(unlabelled(40), 40)
+    same = (out["strong"] == out["image"][:, None]).all((2, 3, 4))
+    assert 0 < same.sum() < 20  # one of ten has neither jitter, grey nor blur
+    assert (out["strong"][:, 0] != out["strong"][:, 1]).any((1, 2, 3)).sum() > 30
+    # what is dark stays dark: the geometry is one
+    for view in range(2):
+        pairs = zip(out["image"], out["strong"][:, view], strict=True)
+        alike = [np.corrcoef(a.mean(2).ravel(), b.mean(2).ravel())[0, 1] for a, b in pairs]
+        assert np.median(alike) > 0.8
+
+
+def test_half_of_the_views_have_a_rectangle_of_the_paper_s_sizes() -> None:
+    boxes = filled(unlabelled(400), 400)["pasted"].reshape(-1, 4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides.prod(1) / SIDE**2
+    assert (boxes >= 0).all() and (boxes <= SIDE).all() and (sides >= 0).all()
+    assert np.mean(areas > 0) == pytest.approx(0.5, abs=0.06)
+    some = areas[areas > 0]
+    assert 0.015 < some.min() < 0.05 and 0.3 < some.max() < 0.43
+    assert (boxes[areas > 0][:, :2].max(0) > SIDE / 2).all()  # they lie anywhere
+
+
+def test_each_batch_has_as_many_unlabelled_samples_as_labelled_ones() -> None:
+    for batch in batches(loader(), 2):
+        assert {len(tensor) for tensor in batch.values()} == {len(batch["index"])}
+        assert batch["unlabelled_strong"].shape[1:] == (2, SIDE, SIDE, 3)
+        assert batch["unlabelled_pasted"].dtype == torch.int32
+
+
+def test_all_unlabelled_samples_come_before_any_comes_again_whatever_the_epochs_are() -> None:
+    made = loader(labelled=8)
+    order = torch.cat([batch["unlabelled_index"] for batch in batches(made, 9)]).tolist()
+    passes = [order[start : start + 11] for start in range(0, 66, 11)]
+    assert all(sorted(one) == list(range(11)) for one in passes)
+    assert len(set(map(tuple, passes))) == 6
+
+
+def test_fewer_unlabelled_samples_than_a_batch_come_again_within_it_in_other_views() -> None:
+    first = next(loader(others=3).epoch(0))
+    order = first["unlabelled_index"].tolist()
+    assert sorted(order[:3]) == [0, 1, 2]
+    assert not torch.equal(first["unlabelled_image"][3], first["unlabelled_image"][order.index(order[3])])
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_an_epoch_goes_on_from_any_step_with_any_number_of_threads(start: int) -> None:
+    whole, later = list(loader().epoch(3))[start:], list(loader(threads=5).epoch(3, start))
+    assert len(whole) == len(later)
+    for one, other in zip(whole, later, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_processes_share_a_batch_out_in_pairs() -> None:
+    whole = batches(loader(), 2)
+    parts = [batches(loader(rank=rank, world_size=2), 2) for rank in range(2)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert len(first["index"]) % 2 == 0
+        assert all(torch.equal(torch.cat([first[name], second[name]]), batch[name]) for name in batch)

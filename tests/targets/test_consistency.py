@@ -1,0 +1,179 @@
+"""Consistency: its loss against a slow reference, its gradient from micro-batches, its teacher and its ramp."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from simclrseg.engine.average import WeightAverage
+from simclrseg.engine.gradients import Passes, accumulate_gradient
+from simclrseg.engine.task import Batch
+from simclrseg.losses.segmentation import bce, ce
+from simclrseg.metadata import ModelMetadata
+from simclrseg.targets.segment.consistency import Consistency
+from simclrseg.targets.segment.target import Segmentation
+from tests.processes import together
+
+SIDE = 6
+HALF = (0.5, 0.5, 0.5)
+CPU = Passes(torch.device("cpu"), "fp32", seed=0)
+
+
+def make_task(classes: int = 2, *, norm: bool = False, threshold: float = 0.6, averaged: bool = True) -> Consistency:
+    torch.manual_seed(0)
+    channels = 1 if classes == 2 else classes
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8) if norm else nn.GroupNorm(2, 8), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Conv2d(8, channels, 1))
+    names = tuple(f"class {number}" for number in range(classes))
+    common = {"task": "segmentation", "encoder": "cnn", "image_size": SIDE, "mean": HALF, "std": HALF}
+    metadata = ModelMetadata(**common, classes=names, threshold=0.5 if classes == 2 else None)
+    task = Consistency(Segmentation(model, metadata, bce if classes == 2 else ce), threshold=threshold, weight=2.0)
+    if averaged:
+        task.average = WeightAverage(model, 0.5)
+        with torch.no_grad():  # the student is no longer its teacher
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    task.before_step(0)
+    return task
+
+
+def one_batch(size: int, classes: int = 2) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+
+    def pixels(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+    corners = torch.randint(0, SIDE + 1, (size, 2, 2, 2), generator=generator).sort(2).values  # (n, view, end, axis)
+    mask = torch.randint(0, classes, (size, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    mask[:, 0] = 255
+    return {
+        "image": pixels(size, SIDE, SIDE, 3),
+        "mask": mask,
+        "unlabelled_image": pixels(size, SIDE, SIDE, 3),
+        "unlabelled_strong": pixels(size, 2, SIDE, SIDE, 3),
+        "unlabelled_pasted": corners.flatten(2).to(torch.int32),
+    }
+
+
+def spelled_out(task: Consistency, batch: Batch, classes: int) -> tuple[float, float]:
+    """The consistency loss and the share of confident pixels, pixel by pixel."""
+    learner, average, size = task.learner, task.average, len(batch["image"])
+    assert average is not None
+    with torch.no_grad():
+        own = {name: value.clone() for name, value in task.model.state_dict().items()}
+        task.model.load_state_dict(own | average.state_dict())
+        weak = learner.probabilities(batch["unlabelled_image"]).tolist()
+        task.model.load_state_dict(own)
+    answers, confident = [], 0
+    for image in range(size):
+        for y in range(SIDE):
+            for x in range(SIDE):
+                p = [1 - weak[image][y][x], weak[image][y][x]] if classes == 2 else [c[y][x] for c in weak[image]]
+                answers.append(p.index(max(p)) if max(p) >= task.threshold else None)
+                confident += answers[-1] is not None
+    total = 0.0
+    for view in range(2):
+        mixed, truths = [], []
+        for image in range(size):
+            other = image ^ 1 if image ^ 1 < size else image
+            top, left, bottom, right = batch["unlabelled_pasted"][image, view].tolist()
+            pixels = batch["unlabelled_strong"][image, view].clone()
+            for y in range(SIDE):
+                for x in range(SIDE):
+                    source = other if top <= y < bottom and left <= x < right else image
+                    pixels[y, x] = batch["unlabelled_strong"][source, view, y, x]
+                    truths.append(answers[(source * SIDE + y) * SIDE + x])
+            mixed.append(pixels)
+        with torch.no_grad():
+            seen = learner.probabilities(torch.stack(mixed)).tolist()
+        for number, truth in enumerate(truths):
+            image, y, x = number // SIDE**2, number // SIDE % SIDE, number % SIDE
+            if truth is None:
+                continue
+            p = seen[image][y][x] if classes == 2 else seen[image][truth][y][x]
+            total -= math.log(1 - p if classes == 2 and truth == 0 else p) / len(truths) / 2
+    return total, confident / len(answers)
+
+
+@pytest.mark.parametrize(("classes", "size"), [(2, 4), (2, 5), (3, 4), (3, 1)])
+def test_the_loss_is_its_definition_term_by_term(classes: int, size: int) -> None:
+    task, batch = make_task(classes, threshold=0.55 if classes == 2 else 0.4), one_batch(size, classes)
+    consistency, confident = spelled_out(task, batch, classes)
+    assert 0 < confident < 1
+    supervised = task.learner.training_loss(batch)[0].item()
+    loss, logs = task.training_loss(batch)
+    assert float(logs["supervised"]) == pytest.approx(supervised, rel=1e-5)
+    assert float(logs["consistency"]) == pytest.approx(consistency, rel=1e-5)
+    assert float(logs["confident"]) == pytest.approx(confident, rel=1e-6)
+    assert loss.item() == pytest.approx(supervised + 2.0 * consistency, rel=1e-5)
+
+
+def gradient(task: Consistency, batch: Batch, micro_batch: int | None) -> torch.Tensor:
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    accumulate_gradient(task, batch, step=0, micro_batch=micro_batch, passes=CPU, scaler=scaler)
+    found = torch.cat([parameter.grad.flatten() for parameter in task.model.parameters() if parameter.grad is not None])
+    task.model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("size", [8, 7])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 5])
+def test_micro_batches_have_the_gradient_of_the_whole_batch(size: int, micro_batch: int) -> None:
+    task, batch = make_task(), one_batch(size)
+    whole = gradient(task, batch, None)
+    torch.testing.assert_close(gradient(task, batch, micro_batch), whole, rtol=1e-5, atol=1e-7)
+    batch["unlabelled_pasted"][:] = 0
+    assert not torch.allclose(gradient(task, batch, None), whole, rtol=1e-3), "nothing was pasted"
+
+
+def test_the_teacher_changes_nothing_in_the_network_and_answers_as_in_evaluation() -> None:
+    task, batch = make_task(norm=True), one_batch(4)
+    task.train()
+    task.model[0].eval()  # as a frozen part
+    for _ in range(2):
+        before = int(task.model[1].num_batches_tracked)
+        task.training_loss(batch)
+        assert int(task.model[1].num_batches_tracked) == before + 1  # the student's pass alone
+    assert [module.training for module in task.model] == [False, True, True, True]
+
+
+def test_before_there_is_an_average_the_network_is_its_own_teacher_without_a_gradient() -> None:
+    task, batch = make_task(averaged=False), one_batch(4)
+    batch["unlabelled_strong"] = batch["unlabelled_image"][:, None].expand(-1, 2, -1, -1, -1).contiguous()
+    batch["unlabelled_pasted"][:] = 0
+    loss, logs = task.training_loss(batch)
+    loss.backward()
+    assert 0 < float(logs["confident"]) < 1
+    assert all(parameter.grad is not None for parameter in task.model.parameters())
+
+
+def test_the_weight_grows_along_its_ramp() -> None:
+    task, batch = make_task(), one_batch(4)
+    task.ramp = (4, 8)
+    found = []
+    for step in (0, 4, 6, 8, 100):
+        task.before_step(step)
+        loss, logs = task.training_loss(batch)
+        found.append((loss.item() - float(logs["supervised"])) / float(logs["consistency"]))
+    assert found == pytest.approx([0, 0, 1, 2, 2], abs=1e-5)
+
+
+def in_a_process(folder: Path) -> None:
+    from simclrseg.system import distributed
+
+    distributed.start(torch.device("cpu"))
+    rank = distributed.rank()
+    share = {name: tensor[(0, 4)[rank] : (4, 7)[rank]] for name, tensor in one_batch(7).items()}
+    torch.save(gradient(make_task(), share, 2), folder / f"{rank}.pt")
+    distributed.dismiss()
+
+
+def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
+    together(in_a_process, tmp_path)
+    expected = gradient(make_task(), one_batch(7), None)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-5, atol=1e-7)
