@@ -44,7 +44,7 @@ from simclrseg.targets.learner import Learner, predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
 from simclrseg.training.forecast import DryRun, in_words
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, Trainer, check_batch
+from simclrseg.training.train import Session, Trainer
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import check_before_fetching, labelled_set
@@ -71,7 +71,8 @@ class Prepared:
     """The parts of a training, made and checked; nothing is written yet.
 
     Attributes:
-        config: with the dataset that is meant where none was named.
+        requested: the configuration with the dataset that is meant where none was named.
+        config: the same with what ``auto`` became.
         target: the labelled images and what is trained on them.
         pairs: the dataset as training and validation read it.
         unlabelled: a dataset and the images of it that are trained on without labels; None for none.
@@ -80,6 +81,7 @@ class Prepared:
         batches, validation: to train with, and to compare the epochs on.
     """
 
+    requested: FinetuneConfig
     config: FinetuneConfig
     target: Target[Any, Any]
     pretrained: Pretrained
@@ -126,7 +128,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     """
     session = Session.begin("finetune", config)
     prepared = prepare(session)
-    session = replace(session, config=prepared.config)
+    session = replace(session, config=prepared.config, requested=prepared.requested)
     config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
     dataset, split, resumed = target.dataset, target.split, session.resumed
     trainer = Trainer(
@@ -145,7 +147,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     if prepared.unlabelled is not None:
         unlabelled, indices = prepared.unlabelled
         others = [unlabelled.keys[index] for index in indices]
-        callbacks.append(ConfidenceWarning(from_epoch=config.consistency.ramp_epochs(config.training.epochs)[1]))
+        callbacks.append(ConfidenceWarning(from_epoch=config.consistency.ramp_epochs(config.training.total_epochs)[1]))
     with trainer.open(
         name=run_name(config, prepared.pretrained),
         images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)] + others,
@@ -205,7 +207,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     dataset, split = target.dataset, target.split
     target.tell()
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
-    check_batch(config.training.batch_size, len(split.train), "training photos")
+    requested, config = config, resolved(config, len(split.train), pretrained)
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
@@ -230,10 +232,11 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     batches, validation = make_loaders(config, target, pairs, unlabelled, threads=machine.workers)
     task: Task = learner
     if unlabelled is not None:
-        epochs = config.training.epochs
+        epochs = config.training.total_epochs
         task = target.make_consistency(learner, config.consistency, epochs=epochs, steps=len(batches))
     freezing = freezing_of(config.training, model, backbone)
     return Prepared(
+        requested=requested,
         config=config,
         target=target,
         pretrained=pretrained,
@@ -249,6 +252,23 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         batches=batches,
         validation=validation,
     )
+
+
+def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained) -> FinetuneConfig:
+    """The configuration with what its batch and ``auto`` become for so many training images, and say so."""
+    asked = config.training
+    training = asked.resolved(
+        images,
+        processes=distributed.world_size(),
+        pretrained=pretrained.label != "none",
+        unlabelled=bool(config.data.unlabelled),
+    )
+    if training.batch_size < asked.batch_size:
+        log.info(f"batch {training.batch_size} instead of {asked.batch_size}: there are {images} training photos")
+    if asked.epochs == "auto":
+        steps = training.total_epochs * -(-images // training.batch_size)
+        log.info(f"{training.total_epochs} epochs, {steps:,} steps (--epochs auto)")
+    return config.model_copy(update={"training": training})
 
 
 def starting_weights(
@@ -323,7 +343,7 @@ def describe_model(
         data=stored_values(config)["data"],
         split_seed=config.data.split_seed,
         test_hash=target.hash_of(split.test),
-        epochs=config.training.epochs,
+        epochs=config.training.total_epochs,
         version=simclrseg.__version__,
         commit=source_commit(),
         **facts,
@@ -340,15 +360,16 @@ def make_loaders(
 ) -> tuple[Loader, Loader]:
     """The batches to train with, and those that epochs are compared on."""
     batch_size, split = config.training.batch_size, target.split
-    shared = {
+    seed = config.run.seed
+    shared: dict[str, Any] = {
         "batch_size": batch_size,
         "threads": threads,
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
     }
     to_train: dict[str, Any] = {
-        "samples": target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=config.run.seed),
-        "seed": config.run.seed,
+        "samples": target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=seed),
+        "seed": seed,
         "shuffle": True,
         "drop_last": len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
     }
@@ -361,12 +382,12 @@ def make_loaders(
             indices,
             image_size=config.data.image_size,
             strengths=PAIR_STRENGTHS["standard"],
-            seed=config.run.seed + 1,
+            seed=seed + 1,
             strict=config.data.strict,
         )
         batches = WithUnlabelled(**to_train, **shared, unlabelled=others, neighbours=2)
     validation = Loader(
-        target.make_samples(pairs, split.validation, augmentation="none", seed=config.run.seed),
+        target.make_samples(pairs, split.validation, augmentation="none", seed=seed),
         shuffle=False,
         drop_last=False,
         **shared,

@@ -83,13 +83,20 @@ class _FinetuneConfig(TrainingConfig):
                 "ema none leaves unlabelled photos without a teacher, which is the average of the weights: leave it "
                 "out, or give a decay such as 0.996"
             )
-        first, last = self.consistency.ramp_epochs(self.training.epochs)
-        if not first <= last <= self.training.epochs:
-            raise ValueError(
-                f"ramp ({as_written(self.consistency.ramp)}) must not end before it begins, nor after the last of "
-                f"{self.training.epochs} epochs"
-            )
+        epochs = 1 if self.training.epochs == "auto" else self.training.epochs
+        first, last = self.consistency.ramp_epochs(epochs)
+        if not first <= last <= epochs:
+            few = "of epochs auto give fractions" if self.training.epochs == "auto" else f"there are {epochs} epochs"
+            ramp = as_written(self.consistency.ramp)
+            raise ValueError(f"ramp ({ramp}) must end after it begins and before the training ends: {few}")
         return self
+
+    def prolonging(self, before: Self) -> Self:
+        """What has joined in does not leave again, and unlabelled photos keep their weight."""
+        ends = before.consistency.ramp_epochs(before.training.total_epochs)
+        ramp = tuple(end / self.training.total_epochs for end in ends)
+        longer = super().prolonging(before)
+        return longer.model_copy(update={"consistency": self.consistency.model_copy(update={"ramp": ramp})})
 
     @model_validator(mode="after")
     def _what_stays_frozen_is_not_timed(self, info: ValidationInfo) -> Self:

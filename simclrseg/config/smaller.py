@@ -41,12 +41,13 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
             others = config.target.of_another_encoder()
             changed |= {(config.model.task, name): value for name, value in others.items()}
         expected *= SMALLER
-    epochs = min(config.training.epochs, max(1, int(config.training.epochs * PATIENCE / expected)))
+    total = config.training.total_epochs
+    epochs = min(total, max(1, int(total * PATIENCE / expected)))
     changed[("training", "epochs")] = epochs
     if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
         changed[("training", "warmup_epochs")] = None
     if isinstance(config, FinetuneConfig):
-        shares = [at if at < 1 else at / config.training.epochs for at in config.training.unfreeze_at]
+        shares = [at if at < 1 else at / total for at in config.training.unfreeze_at]
         changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
     chosen = getattr(config.model, kind)
     same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}

@@ -176,6 +176,9 @@ class Knob:
 
     def typed(self, value: Any) -> list[str]:
         """The words of a command line that give it this value."""
+        if self.is_key_only:
+            parts = value if isinstance(value, tuple) else [value]
+            return ["--set", f"{self.key}={','.join(map(str, parts))}"]
         if isinstance(value, bool):
             return [self.flag if value else str(self.negation)]
         if isinstance(value, list):

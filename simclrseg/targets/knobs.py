@@ -54,7 +54,7 @@ class LabelledData(Section):
     """Number of development photos to use, instead of --data-ratio; a smaller number takes a subset of a larger."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
     """Side in pixels of the squares that photos are resized to; the aspect is not kept."""
-    augmentation: Literal["none", "flip", "color", "standard"] = "flip"
+    augmentation: Literal["none", "flip", "color", "standard"] = "standard"
     """Random changes of the training photos. flip: left and right. color: that, and mild colour jitter. standard:
     both, and crops of random scale and aspect."""
     test_split: Literal["official", "random"] = "official"

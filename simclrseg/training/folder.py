@@ -62,14 +62,15 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
         return None
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
     stored = config_of_run(type(config), run.folder)
-    epochs = stored.training.epochs
-    longer = config.training.epochs > epochs
-    if config.training.epochs < epochs:
+    epochs = epochs_of(run, stored)
+    wanted = epochs if config.training.epochs == "auto" else config.training.epochs
+    longer = wanted > epochs
+    if wanted < epochs:
         raise UsageError(
-            f"--epochs {config.training.epochs}",
+            f"--epochs {wanted}",
             f"run {run.name!r} has {epochs}, and more train it longer: take more, or leave it out",
             option="epochs",
-            value=config.training.epochs,
+            value=wanted,
         )
     if run.finished and not longer:
         export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
@@ -116,10 +117,20 @@ def prolonged(config: Config, resumed: runs.Run | None) -> Config:
     """The configuration of a run that goes on for more epochs than it was made with; of others it stays as it is."""
     if resumed is None:
         return config
-    before = config_of_run(type(config), resumed.folder).training
-    if config.training.epochs == before.epochs:
-        return config
-    return config.model_copy(update={"training": config.training.prolonging(before)})
+    stored = config_of_run(type(config), resumed.folder)
+    before = _with_epochs(stored, epochs_of(resumed, stored))
+    if config.training.epochs in ("auto", before.training.epochs):
+        return before if config.training.epochs == "auto" else config
+    return config.prolonging(before)
+
+
+def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:
+    """The epochs of a run: those of its configuration, or what ``auto`` became."""
+    return int(run.environment["epochs"] if stored.training.epochs == "auto" else stored.training.epochs)
+
+
+def _with_epochs(config: Config, epochs: int) -> Config:
+    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
 
 
 @contextmanager
@@ -207,10 +218,10 @@ def _discarded_unless_started(run: runs.Run) -> Iterator[None]:
 
 def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:
     """Note that a run gets more epochs, where it does; at which step, ``train`` finds out."""
-    before = config_of_run(type(config), run.folder).training.epochs
-    if config.training.epochs > before:
+    epochs = config.training.epochs
+    if epochs != "auto" and epochs > epochs_of(run, config_of_run(type(config), run.folder)):
         past = run.environment.get(PROLONGED, [])
-        runs.record(run, finished=None, **{PROLONGED: [*past, {"epochs": config.training.epochs, "from_step": None}]})
+        runs.record(run, finished=None, **{PROLONGED: [*past, {"epochs": epochs, "from_step": None}]})
         write_text(run.folder / "config.yaml", dump_config(config))  # last: without a new schedule it would be wrong
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -12,6 +13,11 @@ from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, a
 from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
 from simclrseg.runs import NAME
 
+AUTO_EPOCHS = 30
+AUTO_STEPS = 1_500
+"""Of a fine-tuning at least, where nothing is said: passes over the training images, and steps."""
+PRETRAINED_RATE = 0.1
+"""Learning rate of a pretrained encoder, as a multiple of that of the new layers."""
 PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
 
 
@@ -79,12 +85,18 @@ class Training(Section):
     """Largest norm of the gradient; larger ones are clipped to it."""
     compile: bool = False
     """Compile the network with torch.compile: slow first steps, then faster ones; needs a C++ compiler."""
-    epochs: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1)] | Literal["auto"]
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)]
     """Images per optimizer step, over all processes."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass."""
+
+    @property
+    def total_epochs(self) -> int:
+        """``epochs``, once it is a number."""
+        assert self.epochs != "auto"
+        return self.epochs
 
     @property
     def peak_rate(self) -> float:
@@ -93,7 +105,7 @@ class Training(Section):
     @property
     def warmup(self) -> float:
         """Epochs of warm-up, resolved."""
-        return self.warmup_of(self.epochs)
+        return self.warmup_of(self.total_epochs)
 
     def warmup_of(self, epochs: float) -> float:
         """Epochs of warm-up of a schedule over so many: an unclamped 10 would be half of a 20-epoch run."""
@@ -110,17 +122,21 @@ class Training(Section):
 class FinetuneTraining(Training):
     """Optimization"""
 
-    # Below those of pretraining, which begins with weights that mean nothing yet.
-    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-4}
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
 
-    optimizer: Annotated[str, OPTIMIZERS] = "adam"
+    optimizer: Annotated[str, OPTIMIZERS] = "adamw"
     """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
-    """Peak learning rate; by default 0.0001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
-    epochs: Annotated[int, Ge(1), Common()] = 60
-    """Passes over the training images."""
-    batch_size: Annotated[int, Ge(2), Common()] = 32
-    """Images per optimizer step, over all processes."""
+    """Peak learning rate; by default 0.001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
+    schedule: Annotated[str, SCHEDULES] = "one-cycle"
+    """Course of the learning rate over the steps."""
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Weight decay; none for biases and normalization layers."""
+    epochs: Annotated[Annotated[int, Ge(1)] | Literal["auto"], Common()] = "auto"
+    """Passes over the training images; auto is 30, or as many more as make 1,500 steps, and twice that with
+    --unlabelled."""
+    batch_size: Annotated[int, Ge(2), Common()] = 16
+    """Images per optimizer step, over all processes; at most all training images."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass, in training and scoring; auto is the largest number that fits into memory. Gradients
     are accumulated over the batch."""
@@ -130,16 +146,33 @@ class FinetuneTraining(Training):
     unfreeze_at: tuple[Annotated[float, Ge(0)], Annotated[float, Ge(0)]] = (0.1, 0.2)
     """When progressive adds the last stage, and when the rest: below 1 as a fraction of the run, from 1 on in
     epochs."""
-    encoder_lr_factor: Annotated[float, Gt(0), Le(10)] = 1.0
-    """Learning rate of the encoder, as a multiple of the learning rate."""
+    encoder_lr_factor: Annotated[float, Gt(0), Le(10)] | None = None
+    """Learning rate of the encoder, as a multiple of the learning rate; by default 0.1 where it starts from pretrained
+    weights, else 1."""
     layer_lr_factor: Annotated[float, Gt(0), Le(1)] = 1.0
     """Learning rate of each stage of the encoder, as a fraction of that of the next stage."""
     patience: Annotated[int, Ge(1)] | None = None
     """Stop after this many epochs without a better validation score; with progressive, counted once all layers
     train."""
-    ema: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Decay of an exponential moving average of the weights, such as 0.999; the average is what is validated and
-    saved."""
+    ema: Annotated[float, Gt(0), Lt(1)] | None = 0.99
+    """Decay of an exponential moving average of the weights; the average is what is validated and saved, and with
+    --unlabelled the teacher."""
+
+    def resolved(self, images: int, *, processes: int, pretrained: bool, unlabelled: bool) -> Self:
+        """The same for so many training images: a batch is no larger than they are, and what was left open is not.
+
+        Args:
+            processes: that share a batch out evenly.
+            pretrained: whether the encoder starts from weights that were trained.
+            unlabelled: whether there are unlabelled images beside them, from which more steps learn more.
+        """
+        batch_size = max(1, min(self.batch_size, images // processes * processes))
+        epochs = self.epochs
+        if epochs == "auto":
+            steps = math.ceil(images / batch_size)  # of an epoch
+            epochs = (2 if unlabelled else 1) * max(AUTO_EPOCHS, math.ceil(AUTO_STEPS / steps))
+        factor = self.encoder_lr_factor or (PRETRAINED_RATE if pretrained else 1.0)
+        return self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "encoder_lr_factor": factor})
 
     @property
     def unfreeze_epochs(self) -> tuple[int, int]:
@@ -150,10 +183,10 @@ class FinetuneTraining(Training):
         """
         at_last, at_everything = self.unfreeze_at
         alone, apart = int(at_last > 0), int(at_everything > at_last)  # steps before the last stage, and after it
-        last = int(at_last) if at_last >= 1 else max(alone, round(at_last * self.epochs))
+        last = int(at_last) if at_last >= 1 else max(alone, round(at_last * self.total_epochs))
         everything = int(at_everything)
         if at_everything < 1:
-            everything = min(max(alone + apart, round(at_everything * self.epochs)), self.epochs - 1)
+            everything = min(max(alone + apart, round(at_everything * self.total_epochs)), self.total_epochs - 1)
         return min(last, max(everything - apart, min(everything, 1))), everything
 
     def prolonging(self, before: Self) -> Self:
@@ -163,6 +196,12 @@ class FinetuneTraining(Training):
     @model_validator(mode="after")
     def _everything_is_unfrozen_in_the_end(self) -> Self:
         if self.unfreeze != "progressive":
+            return self
+        if self.epochs == "auto":
+            if not self.unfreeze_at[0] <= self.unfreeze_at[1] < 1:
+                raise ValueError(
+                    f"unfreeze_at ({as_written(self.unfreeze_at)}): of epochs auto give fractions, in their order"
+                )
             return self
         for at in self.unfreeze_at:
             if at > 1 and at != int(at):
@@ -179,6 +218,10 @@ class FinetuneTraining(Training):
 
 class TrainingConfig(Section):
     """A config of a command that trains; each narrows the sections that it has more knobs in."""
+
+    def prolonging(self, before: Self) -> Self:
+        """The same for a run that was made with others and has got more epochs: what it has done stays done."""
+        return self.model_copy(update={"training": self.training.prolonging(before.training)})
 
     data: Section
     model: Section

@@ -61,6 +61,7 @@ class Session(Generic[Config]):
     Attributes:
         loggers: the tools that get the numbers too.
         resumed: the run to continue, if it is not a new one.
+        requested: the configuration to store, where that of ``config`` is what became of it.
     """
 
     kind: runs.Kind
@@ -68,6 +69,7 @@ class Session(Generic[Config]):
     machine: Machine
     loggers: Sequence[MakeLogger] = ()
     resumed: runs.Run | None = None
+    requested: Config | None = None
 
     @classmethod
     def begin(cls, kind: runs.Kind, config: Config) -> Self:
@@ -136,12 +138,14 @@ class Trainer:
         session = self.session
         with open_run(
             session.kind,
-            session.config,
+            session.requested or session.config,
             resumed=session.resumed,
             name=name,
             machine=session.machine,
             images=images,
             learning_rate=self.learning_rate,
+            epochs=self.training.total_epochs,
+            batch_size=self.training.batch_size,
             **facts,
         ) as self.run:
             self.micro_batch = self._choose_micro_batch(self.run.environment)
@@ -154,7 +158,7 @@ class Trainer:
         training, machine, batches = self.training, self.session.machine, self.batches
         micro_batch = self._choose_micro_batch({})
         steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
-        plan = Plan(training.epochs, len(batches), 0, (), batches.batch_size)
+        plan = Plan(training.total_epochs, len(batches), 0, (), batches.batch_size)
         rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
         with compiled(self.task.model, enabled=training.compile):
             fit(
@@ -210,7 +214,7 @@ class Trainer:
                     keep=keep,
                     optimizer=optimizer,
                     schedule=schedule,
-                    epochs=training.epochs,
+                    epochs=training.total_epochs,
                     device=machine.device,
                     precision=machine.precision,
                     micro_batch=self.micro_batch,
@@ -227,11 +231,11 @@ class Trainer:
                 )
         except Interrupted as stop:
             raise Interrupted(f"{stop}; go on with: {self._resume}", signum=stop.signum) from None
-        if len(result.history) < training.epochs:
+        if len(result.history) < training.total_epochs:
             name = next(iter(result.best))
             log.info(
-                f"stopped after epoch {len(result.history)} of {training.epochs}: no {name} better than that of epoch "
-                f"{result.best_epoch}, {result.best[name]:.4f}"
+                f"stopped after epoch {len(result.history)} of {training.total_epochs}: no {name} better than that of "
+                f"epoch {result.best_epoch}, {result.best[name]:.4f}"
             )
         if lines := distributed.union(self.batches.skipped):
             log.warning(f"unreadable photos, which were skipped: {len(lines):,}; the first is {lines[0]}")
@@ -322,7 +326,7 @@ class Trainer:
             is_new: whether that is now.
         """
         training, steps = self.training, len(self.batches)
-        total = training.epochs * steps - first
+        total = training.total_epochs * steps - first
         warmup = training.warmup_of(total / steps)
         if training.warmup_epochs not in (None, warmup):
             log.warning(
@@ -331,8 +335,8 @@ class Trainer:
             )
         if is_new:
             log.info(
-                f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.epochs} in all: "
-                f"{warmup:g} of warm-up to {self.learning_rate:.4g}; weights and the optimizer's state are kept"
+                f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.total_epochs} in "
+                f"all: {warmup:g} of warm-up to {self.learning_rate:.4g}; weights and the optimizer's state are kept"
             )
         return partial(
             _rate,

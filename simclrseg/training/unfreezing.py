@@ -33,7 +33,7 @@ def freezing_of(training: FinetuneTraining, model: nn.Module, backbone: nn.Modul
         ]
         _tell_steps(training)
     freezing = Freezing(model, parts)
-    freezing.apply(training.epochs - 1)
+    freezing.apply(freezing.complete)
     return freezing
 
 
@@ -55,6 +55,7 @@ def _tell_steps(training: FinetuneTraining) -> None:
 
 def scales_of(training: FinetuneTraining, backbone: nn.Module) -> dict[nn.Parameter, float]:
     """Factors of the learning rate for parameters of the encoder; none where all learn at the same rate."""
+    assert training.encoder_lr_factor is not None  # it is resolved
     if training.encoder_lr_factor == training.layer_lr_factor == 1:
         return {}
     return stage_scales(

@@ -27,7 +27,8 @@ PRETRAIN = shlex.split(
     "--optimizer adamw --learning-rate 1e-3 --weight-decay 1e-4"
 )
 PROBE = shlex.split(
-    "--task classify --unfreeze head --augmentation flip --batch-size 64 --optimizer adam --learning-rate 3e-3"
+    "--task classify --unfreeze head --augmentation flip --batch-size 64 --optimizer adam --learning-rate 3e-3 "
+    "--schedule cosine --weight-decay 0 --ema none"
 )
 
 

@@ -80,7 +80,7 @@ def ours(folder: Path, epochs: int, seed: int) -> tuple[float, float]:
     """IoU on the test photos and seconds of training, validation after every epoch included."""
     config = FinetuneConfig.model_validate(
         {
-            "data": {"dataset": "oxford_pets", "image_size": SIZE},
+            "data": {"dataset": "oxford_pets", "image_size": SIZE, "augmentation": "flip"},
             "model": {"pretrained": "none", "backbone": "resnet18"},
             "training": {
                 "optimizer": "adamw",
@@ -89,6 +89,7 @@ def ours(folder: Path, epochs: int, seed: int) -> tuple[float, float]:
                 "schedule": "one-cycle",
                 "epochs": epochs,
                 "batch_size": BATCH,
+                "ema": None,
             },
             "run": {"seed": seed, "name": f"seed{seed}"},
             "console": {"runs": str(folder)},

@@ -25,6 +25,9 @@ def test_after_twenty_steps_one_line_says_how_long_the_whole_run_takes(caplog, s
     assert caplog.messages == ["about 33 min for the whole run: 60 images/s, 2 s a step"]
 
 
+SIXTY = {"training": {"epochs": 60}}
+
+
 def test_a_run_of_fewer_steps_needs_no_forecast(caplog):
     caplog.set_level(logging.INFO, "simclrseg")
     drive(Forecast(), steps=19, seconds=2.0)
@@ -44,7 +47,11 @@ def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines)
     [
         (
             FinetuneConfig,
-            {"data": {"dataset": "shapes", "image_size": 64}, "model": {"task": "classify", "backbone": "cnn"}},
+            {
+                "data": {"dataset": "shapes", "image_size": 64},
+                "model": {"task": "classify", "backbone": "cnn"},
+                **SIXTY,
+            },
             "finetune --dataset shapes --image-size 64 --task classify --backbone cnn --epochs 30",
         ),
         (
@@ -64,7 +71,7 @@ def test_above_two_hours_a_smaller_run_is_suggested_once(caplog, seconds, lines)
         ),
         (
             FinetuneConfig,
-            {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}},
+            {"data": {"dataset": "shapes"}, "model": {"pretrained": "pets"}, **SIXTY},
             "finetune --dataset shapes --image-size 128 --pretrained pets --epochs 60",
         ),
     ],
@@ -78,9 +85,9 @@ def test_the_suggestion_is_a_smaller_network_then_fewer_epochs(model, tree, comm
     [
         ("pretrain", "-d cifar10 --max-images 2000 --epochs 400 --strict --crop-scale 0.3 --projection-hidden 0"),
         ("pretrain", "-d shapes --optimizer adamw --learning-rate 0.01 --batch-size 64 --warmup-epochs 9 --epochs 30"),
-        ("finetune", "-d shapes --unfreeze progressive --unfreeze-at 0.2 0.4 --ema 0.9 --decoder fpn"),
+        ("finetune", "-d shapes --unfreeze progressive --unfreeze-at 0.2 0.4 --ema 0.9 --decoder fpn --epochs 60"),
         ("finetune", "--config eurosat_classify -d shapes --unfreeze progressive --unfreeze-at 10 20 --epochs 50"),
-        ("finetune", "-d shapes --backbone vit_b_16 --decoder dpt --image-size 224"),
+        ("finetune", "-d shapes --backbone vit_b_16 --decoder dpt --image-size 224 --epochs 60"),
     ],
 )
 def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hours(monkeypatch, command, words):
@@ -103,7 +110,7 @@ def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hou
 
 
 def test_the_suggestion_keeps_to_the_folder_of_runs():
-    config = parse_config(FinetuneConfig, {"model": {"pretrained": "pets"}, "console": {"runs": "mine"}})
+    config = parse_config(FinetuneConfig, {"model": {"pretrained": "pets"}, "console": {"runs": "mine"}, **SIXTY})
     assert smaller_command(config, 4 * 3600).endswith(" --runs mine")
 
 

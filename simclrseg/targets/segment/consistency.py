@@ -61,7 +61,7 @@ class Consistency(SeparableTask):
         logits = learner.logits(torch.cat([batch["image"], *views])).float()  # (3n, C, S, S): batch norm sees all
         supervised = learner.loss_of(logits[:n], batch["mask"])
         consistency = cross_entropy(logits[n:], torch.cat(truths))
-        logs = {"supervised": supervised.detach(), "consistency": consistency.detach(), "confident": confident}
+        logs: Logs = {"supervised": supervised.detach(), "consistency": consistency.detach(), "confident": confident}
         return supervised + self.weight * self._grown * consistency, logs
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:

@@ -1,0 +1,174 @@
+"""Test IoU from few masks of Oxford Pets: the defaults, and what unlabelled photos and other starts add to them.
+
+Goes through a list of trainings, one after the other, skips what is done, and writes each result to RESULTS at once:
+stop it and start it again as you like. All are scored on the official test list at the training's resolution, border
+counted as pet. A baseline has the steps of the automatic length and, as ``long``, those of its rival.
+
+    SIMCLRSEG_DATA=<data> python -m tests.benchmarks.few_labels FOLDER [RESULTS=tests/benchmarks/few_labels.json] \
+        [ROW ...]
+
+FOLDER keeps the runs. A ROW is a name of the list, or the beginning of several.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks._common import machine, print_table
+
+DATA = Path(os.environ.get("SIMCLRSEG_DATA", "."))
+SEEDS = range(3)
+SIZE = 128
+SMALL = f"finetune oxford_pets --backbone resnet18 --image-size {SIZE}"
+LITE = f"finetune oxford_pets --backbone tu-tf_efficientnet_lite0 --image-size {SIZE} --pretrained {{weights}}"
+OTHERS = "--unlabelled oxford_pets --unlabelled {more} --unlabelled cats_vs_dogs"
+PRETRAIN = (
+    "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs --backbone resnet18 --stem imagenet "
+    f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0"
+)
+TWICE = "--epochs {twice}"
+"""The number of epochs that --unlabelled has by itself."""
+TRAININGS = {
+    "scratch 20 %": f"{SMALL} --data-ratio 0.2",
+    "plain script 20 %": "0.2",
+    "scratch 5 %": f"{SMALL} --data-ratio 0.05",
+    "lite0 5 %": f"{LITE} --data-ratio 0.05",
+    "lite0 unlabelled 5 %": f"{LITE} --data-ratio 0.05 {OTHERS}",
+    "scratch unlabelled 20 %": f"{SMALL} --data-ratio 0.2 {OTHERS}",
+    "scratch long 20 %": f"{SMALL} --data-ratio 0.2 {TWICE}",
+    "scratch unlabelled 5 %": f"{SMALL} --data-ratio 0.05 {OTHERS}",
+    "scratch long 5 %": f"{SMALL} --data-ratio 0.05 {TWICE}",
+    "lite0 long 5 %": f"{LITE} --data-ratio 0.05 {TWICE}",
+    "lite0 20 %": f"{LITE} --data-ratio 0.2",
+    "lite0 unlabelled 20 %": f"{LITE} --data-ratio 0.2 {OTHERS}",
+    "lite0 long 20 %": f"{LITE} --data-ratio 0.2 {TWICE}",
+    "plain script 5 %": "0.05",
+    "scratch 100 %": SMALL,
+    "plain script 100 %": "1",
+    "pretraining": PRETRAIN,
+    "simclr 5 %": f"finetune oxford_pets --pretrained pretraining-s{{seed}} --image-size {SIZE} --data-ratio 0.05",
+    "simclr unlabelled 5 %": (
+        f"finetune oxford_pets --pretrained pretraining-s{{seed}} --image-size {SIZE} --data-ratio 0.05 {OTHERS}"
+    ),
+}
+"""Command of each training by its name; of the plain script, the fraction of the development photos."""
+COMPARISONS = {
+    "scratch unlabelled 5 %": ("scratch 5 %", "scratch long 5 %"),
+    "scratch unlabelled 20 %": ("scratch 20 %", "scratch long 20 %"),
+    "lite0 unlabelled 5 %": ("lite0 5 %", "lite0 long 5 %"),
+    "lite0 unlabelled 20 %": ("lite0 20 %", "lite0 long 20 %"),
+    "simclr unlabelled 5 %": ("simclr 5 %", "scratch 5 %"),
+}
+
+
+def simclrseg(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "simclrseg", *words], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+def run_name(training: str, seed: int) -> str:
+    return f"{training.replace(' %', '').replace(' ', '-')}-s{seed}"
+
+
+def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Run one training to its end and say what came of it."""
+    command, name = TRAININGS[training], run_name(training, seed)
+    begun = time.perf_counter()
+    if training.startswith("plain script"):
+        # of the same steps as the row from scratch
+        return {"iou": plain(float(command), results[training.replace("plain script", "scratch")][str(seed)], seed)}
+    known = results.get(training.replace("long ", ""), {}).get(str(seed), {})
+    values = {
+        "seed": seed,
+        "more": DATA / "oxford_pets_unlabelled",
+        "weights": DATA / "weights" / "tf_efficientnet_lite0.safetensors",
+        "twice": 2 * known.get("epochs", 1),
+    }
+    words = [word.format(**values) for word in shlex.split(command)]
+    runs = ["--runs", str(folder)]
+    started = (folder / words[0] / name / "checkpoints" / "last" / "state.pt").exists()
+    again = [words[0], "--resume", name] if started else [*words, "--name", name, "--overwrite"]
+    simclrseg(*again, *([] if started else ["--seed", str(seed)]), *runs, "-q")
+    run = folder / words[0] / name
+    environment = json.loads((run / "environment.json").read_text())
+    found = {"epochs": environment["epochs"], "seconds": round(time.perf_counter() - begun)}
+    if (run / "test.json").exists():
+        found["iou"] = json.loads((run / "test.json").read_text())["training"]["metrics"]["iou"]
+        images = len(json.loads((run / "split.json").read_text())["train"])
+        found["steps"] = found["epochs"] * math.ceil(images / environment["batch_size"])
+    return found
+
+
+def plain(ratio: float, scratch: dict[str, Any], seed: int) -> float:
+    """Test IoU of what the examples of segmentation-models-pytorch amount to, with as many steps."""
+    from simclrseg.data.datasets.locate import open_dataset
+    from simclrseg.data.splits import make_split
+    from tests.benchmarks.pets_accuracy import plain_script
+
+    dataset = open_dataset("oxford_pets")
+    split = make_split(dataset.keys, official=dataset.official, data_ratio=ratio)
+    return plain_script(dataset, split, scratch["epochs"], seed)[0]
+
+
+def wanted(names: list[str]) -> Iterator[tuple[str, int]]:
+    for seed in SEEDS:  # a first answer to everything comes before a second
+        for training in TRAININGS:
+            if not names or any(training.startswith(name) for name in names):
+                yield training, seed
+
+
+def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
+    """The difference of two runs' IoU, with its paired interval over the test photos."""
+    names = [run_name(training, seed) for training in (other, one)]
+    found = json.loads(
+        simclrseg("evaluate", *names, "--baseline", names[0], "--at", "training", "--runs", str(folder), "--json", "-q")
+    )
+    difference: dict[str, Any] = found["comparisons"][0]["difference"]
+    return difference
+
+
+def main(folder: Path, file: Path, names: list[str]) -> None:
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"machine": machine()}
+
+    def keep(group: str, seed: int, found: dict[str, Any]) -> None:
+        results.setdefault(group, {})[str(seed)] = found
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        print(group, seed, found, flush=True)
+
+    for training, seed in wanted(names):
+        if str(seed) not in results.get(training, {}):
+            keep(training, seed, train(training, seed, folder, results))
+    for one, others in COMPARISONS.items():
+        for other in others:
+            for seed in SEEDS:
+                group = f"{one} - {other}"
+                done = all(str(seed) in results.get(training, {}) for training in (one, other))
+                if done and str(seed) not in results.get(group, {}):
+                    keep(group, seed, compare(one, other, seed, folder))
+    rows = []
+    for training in TRAININGS:
+        scores = [found["iou"] for found in results.get(training, {}).values() if "iou" in found]
+        if scores:
+            mean = sum(scores) / len(scores)
+            rows.append([training, f"{mean:.3f}", " ".join(f"{score:.4f}" for score in scores)])
+    print(results["machine"])
+    print_table(("training", "mean IoU", "each seed"), rows)
+
+
+if __name__ == "__main__":
+    where, *rest = sys.argv[1:]
+    results = [word for word in rest if word.endswith(".json")]
+    main(
+        Path(where),
+        Path(results[0]) if results else Path(__file__).with_suffix(".json"),
+        [word for word in rest if not word.endswith(".json")],
+    )
