@@ -12,6 +12,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import hashes_by_index
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import DataError
+from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 
 log = logging.getLogger(__name__)
@@ -43,20 +44,24 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
                 value=name,
             )
         parts.append(other)
-    known = set(hashes_by_index(own, sorted(labelled)).values())
-    joined, chosen, told, twins, start = join(parts), list[int](), list[str](), 0, 0
-    for number, part in enumerate(parts):
-        barred = set(part.official.get("test", ())) | (labelled if number == 0 else set())
-        hashes = hashes_by_index(part, [index for index in range(len(part)) if index not in barred])
-        count = len(chosen)
-        for index, content in hashes.items():
-            if content in known:
-                twins += number > 0
-                continue
-            known.add(content)
-            chosen.append(start + index)
-        start += len(part)
-        told += [f"{len(chosen) - count:,} of {part.name}"] if len(chosen) > count else []
+
+    def choose() -> tuple[list[int], list[str], int]:
+        known = set(hashes_by_index(own, sorted(labelled)).values())
+        chosen, told, twins, start = list[int](), list[str](), 0, 0
+        for number, part in enumerate(parts):
+            barred = set(part.official.get("test", ())) | (labelled if number == 0 else set())
+            count = len(chosen)
+            for index, content in hashes_by_index(part, sorted({*range(len(part))} - barred)).items():
+                if content not in known:
+                    known.add(content)
+                    chosen.append(start + index)
+                else:
+                    twins += 1
+            start += len(part)
+            told += [f"{len(chosen) - count:,} of {part.name}"] if len(chosen) > count else []
+        return chosen, told, twins
+
+    chosen, told, twins = distributed.from_main(choose)
     if not chosen:
         raise DataError(
             f"--unlabelled {', '.join(names)}: every photo there is a labelled or a test photo of {own.name}",
@@ -65,7 +70,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
         )
     left_out = f"; {twins:,} that are among the labelled or test photos, or twice there, are left out" if twins else ""
     log.info(f"{len(chosen):,} unlabelled photos: {' + '.join(told)}{left_out}")
-    return joined, chosen
+    return join(parts), chosen
 
 
 class ConfidenceWarning:
