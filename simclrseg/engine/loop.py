@@ -222,7 +222,7 @@ class _Training:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         loss, logs = accumulate_gradient(
             self._task,
-            _to_device(batch, self._passes.device),
+            to_device(batch, self._passes.device),
             step=self.step,
             micro_batch=micro_batch,
             together=together,
@@ -325,7 +325,7 @@ def evaluate(
                 stop.check()
             parts = number_of_parts([batch_length(batch)], micro_batch) if micro_batch else 1
             for part in split(batch, parts):
-                yield _to_device(part, device)
+                yield to_device(part, device)
 
     with task.mode(training=False), torch.no_grad(), autocast(device, precision):
         return task.evaluate(batches())
@@ -364,7 +364,7 @@ def _score(record: EpochRecord) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device; to a GPU from pinned memory: from any other, the copy waits for what computes there."""
     if device.type == "cuda":
         batch = {name: tensor.pin_memory() for name, tensor in batch.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from simclrseg.engine import OPTIMIZERS
 from simclrseg.engine.footprint import free_memory, largest_micro_batch, measure_footprint
 from simclrseg.engine.gradients import Passes, accumulate_gradient
-from simclrseg.engine.loop import _to_device, fit
+from simclrseg.engine.loop import fit, to_device
 from simclrseg.engine.meter import STEPS_ON_A_GPU
 from simclrseg.engine.optimizers import parameter_groups, sgd
 from simclrseg.engine.runtime import compiled
@@ -150,13 +150,13 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(tmp_path: Pat
 @ON_A_GPU
 def test_a_batch_is_copied_while_the_gpu_computes(device: torch.device) -> None:
     batch = {"image": torch.randint(0, 256, (64, 2, 224, 224, 3), dtype=torch.uint8), "index": torch.arange(64)}
-    _to_device(batch, device)  # gets pinned memory, which is then kept
+    to_device(batch, device)  # gets pinned memory, which is then kept
     torch.cuda.synchronize()
     busy = torch.cuda.Event()
     torch.cuda._sleep(2 * 10**9)  # cycles: about a second
     busy.record()
     began = time.perf_counter()
-    copied = _to_device(batch, device)
+    copied = to_device(batch, device)
     assert time.perf_counter() - began < 0.3
     assert not busy.query(), "the copy was to be asked for while the GPU computes"
     for name, tensor in copied.items():
