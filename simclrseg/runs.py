@@ -27,7 +27,7 @@ BACKBONE_FILE = "backbone.safetensors"
 MODEL_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
 """File names of the models of a run."""
-PICKLES = (".ckpt", ".pth", ".pt", ".bin")
+PICKLES = (".ckpt", ".pth", ".pt", ".bin", ".pth.tar")
 WEIGHTS = (".safetensors", *PICKLES)
 """How the names of weights files end: those of torch.save, and all."""
 RESERVED = ("none", "imagenet")

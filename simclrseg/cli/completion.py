@@ -291,7 +291,7 @@ def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:
     folder, slash, _ = incomplete.rpartition("/")
     for path in sorted(Path(folder + slash or ".").glob("*")):
-        if path.suffix in suffixes and path.is_file():
+        if path.name.endswith(suffixes) and path.is_file():
             yield Item(folder + slash + path.name)
 
 

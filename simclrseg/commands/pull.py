@@ -134,7 +134,7 @@ def _fetch_address(source: Source, encoder: str | None, asked: dict[str, Any]) -
         raise UsageError(
             f"{source} is a {ours.encoder}, not a {encoder}", "leave --backbone out", option="backbone", value=encoder
         )
-    if ours is not None or (encoder is None and file.suffix not in PICKLES):
+    if ours is not None or (encoder is None and not file.name.endswith(PICKLES)):
         return file
 
     def convert(target: Path) -> None:
@@ -151,7 +151,7 @@ def _fetch_address(source: Source, encoder: str | None, asked: dict[str, Any]) -
 
 def _metadata(file: Path) -> ModelMetadata | None:
     """Metadata of a file, read without torch; None where it is not ours."""
-    if file.suffix in PICKLES:
+    if file.name.endswith(PICKLES):
         return None
     import safetensors
 

@@ -19,7 +19,7 @@ import onnxruntime
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.files import held_back, make_folder, why_not_a_file
+from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
 from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
@@ -227,9 +227,10 @@ def _open_on_cpu(path: Path, *, threads: int | None, once: bool = False) -> onnx
     try:
         return _session(path, [CPU], severity=SILENT, threads=threads, once=once)
     except Exception as error:  # as above
-        reason = _first_line(str(error))
-        what = f"{path} is no ONNX model that can be read ({reason})"
-        raise ModelFileError(what, "export it again", path=path) from error
+        if what := what_it_is(path):
+            raise ModelFileError(f"{path} {what}", path=path) from error
+        reason = f"{path} is no ONNX model that can be read ({_first_line(str(error))})"
+        raise ModelFileError(reason, "export it again", path=path) from error
 
 
 def _session(
@@ -258,8 +259,9 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
     names = {tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())}
     if not (names >= {"image", "probability"} and names & {"mask", "label"}):
         if describe is None:
+            what = f"it has the tensors {', '.join(sorted(names))}, not image and probability"
             remedy = "`simclrseg export RUN` makes a model it can use"
-            raise ModelFileError(f"{path} was not exported by simclrseg", remedy, path=path)
+            raise ModelFileError(f"{path} was not exported by simclrseg: {what}", remedy, path=path)
         raise ModelFileError(
             f"{path} has the tensors {', '.join(sorted(names))}: to be scored it needs an input image and the outputs "
             "probability, and mask or label",

@@ -1,36 +1,15 @@
-"""Checkpoints of other tools: reading a pickle without running it, and finding an encoder somewhere inside."""
+"""Checkpoints of other tools: finding an encoder somewhere inside, however they call its tensors."""
 
 from __future__ import annotations
 
-import argparse
-import pathlib
-import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor
 
-from simclrseg.errors import WeightsError
-
-INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    pathlib.PurePosixPath,
-    np.dtype,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-    np.dtypes.Int64DType,
-    (scalar, "numpy.core.multiarray.scalar"),
-    (scalar, "numpy._core.multiarray.scalar"),
-]
-"""Classes in checkpoints beside tensors, as settings and scores; making one of these does nothing else."""
 LESSER = ("student", "encoder_k", "momentum")
 """Copies that their papers do not use afterwards: DINO takes the teacher, MoCo the encoder of queries."""
 DEEPEST = 50  # dicts within dicts
@@ -50,6 +29,44 @@ _VIT = (
     ("encoder.ln", "norm"),
 )
 """Names of the parts of a vision transformer: torchvision's, and timm's."""
+_TRANSFORMERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    # ResNet
+    (r"\bembedder\.embedder\.convolution\b", "conv1"),
+    (r"\bembedder\.embedder\.normalization\b", "bn1"),
+    (r"\bencoder\.stages\.(\d)\.layers\.(?=\d+\.(layer|shortcut)\.)", lambda match: f"layer{int(match[1]) + 1}."),
+    (r"\blayer\.(\d)\.convolution\b", lambda match: f"conv{int(match[1]) + 1}"),
+    (r"\blayer\.(\d)\.normalization\b", lambda match: f"bn{int(match[1]) + 1}"),
+    (r"\bshortcut\.convolution\b", "downsample.0"),
+    (r"\bshortcut\.normalization\b", "downsample.1"),
+    # ConvNeXt and ConvNeXt V2
+    (r"\bembeddings\.patch_embeddings\.(weight|bias)$", r"stem.0.\1"),
+    (r"\bembeddings\.layernorm\b", "stem.1"),
+    (r"\bencoder\.(stages\.\d)\.downsampling_layer\b", r"\1.downsample"),
+    (r"\bencoder\.(stages\.\d)\.layers\b", r"\1.blocks"),
+    (r"\bdwconv\b", "conv_dw"),
+    (r"(\bblocks\.\d+)\.layernorm\b", r"\1.norm"),
+    (r"\bpwconv([12])\b", r"mlp.fc\1"),
+    (r"\bgrn\b", "mlp.grn"),
+    (r"\blayer_scale_parameter$", "gamma"),
+    # ViT and DINOv2, whose own names for registers and gates are here too
+    (r"\bembeddings\.patch_embeddings\.projection\b", "patch_embed.proj"),
+    (r"\bembeddings\.position_embeddings$", "pos_embed"),
+    (r"\bembeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
+    (r"\bregister_tokens$", "reg_token"),
+    (r"\bencoder\.layer\b", "blocks"),
+    (r"\battention\.attention\b", "attn"),
+    (r"\battention\.output\.dense\b", "attn.proj"),
+    (r"\blayernorm_before\b", "norm1"),
+    (r"\blayernorm_after\b", "norm2"),
+    (r"\bintermediate\.dense\b", "mlp.fc1"),
+    (r"(\bblocks\.\d+)\.output\.dense\b", r"\1.mlp.fc2"),
+    (r"\bmlp\.(weights_in|w12)\b", "mlp.fc1"),
+    (r"\bmlp\.(weights_out|w3)\b", "mlp.fc2"),
+    (r"\blayer_scale([12])\.lambda1$", r"ls\1.gamma"),
+    (r"\blayernorm\b", "norm"),
+)
+"""Names of the parts of transformers' models -> those of timm, which for a ResNet are torchvision's; one by one."""
+_THEIRS = re.compile(r"\b(embedder\.embedder|embeddings\.patch_embeddings)\.|\bregister_tokens$")
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
 
@@ -69,31 +86,6 @@ class Found:
         return ".".join(part for part in (self.place, self.prefix.rstrip(".")) if part)
 
 
-def read_pickle(path: Path) -> Any:
-    """Read a file of ``torch.save`` to the CPU; nothing in it is run.
-
-    Raises:
-        WeightsError: if it holds more than tensors and plain values, or is no such file.
-    """
-    convert = "where it was made, write its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
-    try:
-        with torch.serialization.safe_globals(INERT), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        kind = "of another kind than torch.save's, and is refused"
-        if wanted := re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error)):
-            kind = f"that asks for {wanted[1] or wanted[2]}, and is refused: a pickle can run any code"
-        raise WeightsError(f"{path} is a pickle {kind}", convert, path=path) from None
-    except Exception as error:  # a damaged pickle can raise anything
-        if "TorchScript" in str(error):
-            raise WeightsError(
-                f"{path} is a TorchScript program, which could run any code", convert, path=path
-            ) from None
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
-
-
 def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[str]) -> Found:
     """The dict of tensors, the prefix and the spelling that match most of an encoder's tensors.
 
@@ -104,7 +96,9 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
         children: names of its parts, in order: what ``nn.Sequential`` calls 0, 1, ….
     """
     candidates = [
-        found for place, tensors in tensor_dicts(checkpoint) for found in _candidates(place, tensors, own, children)
+        found
+        for place, tensors in tensor_dicts(checkpoint)
+        for found in _candidates(place, as_timm_calls_them(tensors), own, children)
     ]
     best = max(
         candidates,
@@ -120,17 +114,81 @@ def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[
     return replace(best, equals=tuple(equals))
 
 
-def tensor_dicts(
-    tree: Any, place: str = "", seen: frozenset[int] = frozenset()
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Each dict that holds tensors, with the keys that lead to it; none that lies in itself, or absurdly deep."""
-    if not isinstance(tree, Mapping) or id(tree) in seen or len(seen) > DEEPEST:
+def tensor_dicts(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each dict that holds tensors, with the keys that lead to it; each once, and none absurdly deep."""
+    waiting, seen = [("", tree, 0)], set[int]()
+    while waiting:
+        place, branch, depth = waiting.pop()
+        if not isinstance(branch, Mapping) or id(branch) in seen or depth > DEEPEST:
+            continue
+        if "_modules" in branch:
+            tensors, inner = dict(_state_of(branch, seen)), dict[Any, Any]()
+        else:
+            seen.add(id(branch))
+            tensors = {
+                key: value for key, value in branch.items() if isinstance(key, str) and isinstance(value, Tensor)
+            }
+            inner = dict(branch)
+        if tensors:
+            yield place, tensors
+        below = [(f"{place}.{key}" if place else str(key), value, depth + 1) for key, value in inner.items()]
+        waiting.extend(reversed(below))
+
+
+def _state_of(module: Mapping[str, Any], seen: set[int], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a pickled module by the names of its state, from its attributes alone."""
+    if id(module) in seen or prefix.count(".") > DEEPEST:
         return
-    tensors = {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if tensors:
-        yield place, tensors
-    for key, value in tree.items():
-        yield from tensor_dicts(value, f"{place}.{key}" if place else str(key), seen | {id(tree)})
+    seen.add(id(module))
+    own, buffers, children = (
+        part if isinstance(part := module.get(kind), Mapping) else {}
+        for kind in ("_parameters", "_buffers", "_modules")
+    )
+    yield from ((f"{prefix}{key}", value) for key, value in {**own, **buffers}.items() if isinstance(value, Tensor))
+    for key, child in children.items():
+        if isinstance(child, Mapping):
+            yield from _state_of(child, seen, f"{prefix}{key}.")
+
+
+def as_timm_calls_them(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model of transformers by the names and in the shapes that timm has for them; others stay."""
+    if not any(map(_THEIRS.search, tensors)):
+        return tensors
+    named: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        for theirs, timms in _TRANSFORMERS:
+            key = re.sub(theirs, timms, key)
+        named[key] = tensor.flatten() if ".grn." in key else tensor
+    for key in list(named):
+        if (first := re.sub(r"\battn\.query\b", "attn.{}", key)) != key:  # timm has the three in one
+            parts = [first.format(part) for part in ("query", "key", "value")]
+            if named.keys() >= set(parts):
+                named[first.format("qkv")] = torch.cat([named.pop(part) for part in parts])
+        elif key.endswith("reg_token"):  # timm's positions are of patches alone then, and the class token has its own
+            token, positions = (key.removesuffix("reg_token") + name for name in ("cls_token", "pos_embed"))
+            if named.keys() >= {token, positions}:
+                named[token] = named[token] + named[positions][:, :1]
+                named[positions] = named[positions][:, 1:]
+    return named
+
+
+def deeper_parts(found: Found) -> list[str]:
+    """Blocks that the dict has beyond those that were looked for, as those of a ResNet-34 beyond a ResNet-18's.
+
+    They are named like blocks that match, and the network goes on after these: a head, or stages that an encoder leaves
+    off at its end, do not count.
+    """
+    used = list(found.keys.values())  # in the encoder's order
+    kinds = {re.sub(r"\d+", "0", key) for key in used}
+    heads = {key[: dot.start()] for key in used for dot in re.finditer(r"\.", key)}
+    extra: dict[str, None] = {}
+    for key in found.tensors.keys() - set(used):
+        if re.sub(r"\d+", "0", key) in kinds and key.startswith(found.prefix):
+            ends = [dot.start() for dot in re.finditer(r"\.", key)]
+            place = next((number for number, end in enumerate(ends) if key[:end] not in heads), 0)
+            if place and not used[-1].startswith(key[: ends[place - 1] + 1]):
+                extra[key[len(found.prefix) : ends[place]]] = None
+    return sorted(extra)
 
 
 def _candidates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.metadata import RGB, ModelMetadata
-from simclrseg.models.foreign import find_encoder, read_pickle
+from simclrseg.models.foreign import deeper_parts, find_encoder
+from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
-from simclrseg.system.files import replacing, why_not_a_file
+from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_file
 
 log = logging.getLogger(__name__)
 
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
 
@@ -98,8 +101,9 @@ def read_metadata(path: Path) -> ModelMetadata | None:
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
+        what = what_it_is(path) or f"is no whole safetensors file ({error})"
         raise WeightsError(
-            f"{path} {_what_it_is(path) or f'is no whole safetensors file ({error})'}", path=path
+            f"{path} {what}", "call it .pth to have it read" if what == CHECKPOINT else "", path=path
         ) from error
     try:
         return ModelMetadata.from_strings(header)
@@ -124,9 +128,12 @@ def read_checkpoint(path: Path) -> tuple[Any, ModelMetadata | None]:
         WeightsError: if it cannot be read, or is a pickle that holds more than tensors and plain values.
     """
     metadata = read_metadata(path)
+    if (part := _SHARD.search(path.name)) and int(part[1]) > 1:
+        remedy = "join them where the model is at hand: model.save_pretrained(folder, max_shard_size='100GB')"
+        raise WeightsError(f"{path} is one of the {int(part[1])} files of a model", remedy, path=path)
     if not is_pickle(path):
         return read_weights(path)[0], metadata
-    if what := _what_it_is(path):
+    if (what := what_it_is(path)) and what != CHECKPOINT:
         raise WeightsError(f"{path} {what}", path=path)
     return read_pickle(path), None
 
@@ -152,7 +159,8 @@ def load_backbone(
         what: how messages call it.
 
     Raises:
-        WeightsError: if the file cannot be read or too little of it matches.
+        WeightsError: if the file cannot be read, too little of it matches, it is of a deeper network, or its values
+            are none of a trained one.
     """
     checkpoint, metadata = read_checkpoint(path)
     state = backbone.state_dict()
@@ -189,11 +197,35 @@ def load_backbone(
             f"{_few([key for key in wanted if key not in matching])}",
             path=path,
         )
+    if extra := deeper_parts(found):
+        raise WeightsError(
+            f"{path} is of a deeper network than this {what}: it has {_few(extra)} beyond it",
+            "choose the --backbone that it is of",
+            path=path,
+        )
+    _check_values(matching, own, path, minimum)
     if report.mismatched:
         log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
     return report
+
+
+def _check_values(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, minimum: float) -> None:
+    """Refuse tensors that are no floating-point numbers where these are needed, or not finite, or of one value each."""
+    weights = {key: tensor for key, tensor in theirs.items() if own[key].is_floating_point()}
+    kinds = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in weights.items()}
+    if other := [f"{key} ({kinds[key]})" for key, tensor in weights.items() if not tensor.is_floating_point()]:
+        remedy = "take the weights before they were quantised"
+        raise WeightsError(f"{path} holds no floating-point weights: {_few(other)}", remedy, path=path)
+    if broken := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        remedy = "take an earlier checkpoint: this training had diverged"
+        raise WeightsError(f"{path} holds NaN or infinite weights: {_few(broken)}", remedy, path=path)
+    kernels = {key: tensor for key, tensor in weights.items() if tensor.ndim > 1 and tensor.numel() > 1}
+    flat = [f"{key} ({tensor.flatten()[0]:g})" for key, tensor in kernels.items() if tensor.min() == tensor.max()]
+    if len(kernels) - len(flat) < minimum * len(kernels):
+        reason = f"{path} holds weights that are all one value: {_few(flat)}"
+        raise WeightsError(reason, "it was never trained, or not written whole: fetch it again", path=path)
 
 
 def portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -210,22 +242,7 @@ def _timm_prefix(state: Mapping[str, Tensor]) -> str:
 def is_pickle(path: Path) -> bool:
     """Tell by its name if a file is a pickle, unless it is a safetensors file under that name."""
     with path.open("rb") as file:
-        return path.suffix in PICKLES and file.read(9)[8:] != b"{"
-
-
-def _what_it_is(path: Path) -> str | None:
-    """A file that is plainly something else, by its first bytes."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        return "is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "is a web page: the download went wrong"
-    if path.suffix not in PICKLES and start.startswith((b"PK", b"\x80\x02")):
-        return "is a pickled checkpoint under another name: call it .pth to have it read"
-    return None
+        return path.name.endswith(PICKLES) and file.read(9)[8:] != b"{"
 
 
 def _few(keys: list[str]) -> str:

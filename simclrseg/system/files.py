@@ -11,6 +11,7 @@ import re
 import stat
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,16 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+CHECKPOINT = "is a pickled checkpoint"
+_SIGNATURES = {
+    b"version https://git-lfs": "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+    b"\x89HDF\r\n\x1a\n": "is an HDF5 file, as of Keras: load it there, and write its tensors with safetensors",
+    b"\x93NUMPY": "is a NumPy array",
+    b"GGUF": "is a GGUF file, of a language model",
+    b"{": "is a JSON file: where it is the index of a model in several files, these are to be joined first",
+    b"\x80\x02": CHECKPOINT,
+}
+"""First bytes of files that people take for weights."""
 
 
 def why_not_a_file(path: Path | str) -> str:
@@ -46,6 +57,30 @@ def why_not_a_file(path: Path | str) -> str:
         return "it is a link back to itself" if error.errno == errno.ELOOP else str(error.strerror)
     kind = stat.S_IFMT(mode)
     return "" if kind == stat.S_IFREG else f"it is {_KINDS.get(kind, 'something else')}, not a file"
+
+
+def what_it_is(path: Path) -> str:
+    """What a file plainly is by its content, as the end of a sentence with what helps; empty where nothing tells.
+
+    ``CHECKPOINT`` is said of a pickle or an archive of torch.save; of safetensors and ONNX files nothing is.
+    """
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "is empty"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page: the download went wrong"
+    if start.startswith(b"PK\x03\x04"):
+        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if all(name.endswith(".npy") for name in names):
+                return "is a NumPy archive (.npz): load its arrays, and write them as tensors with safetensors"
+            if not any(name.endswith("data.pkl") for name in names):
+                return f"is a ZIP archive (of {names[0]}, ...): unpack it first"
+        return CHECKPOINT
+    if start[257:262] == b"ustar" or start.startswith(b"\x1f\x8b"):
+        return "is a packed archive (tar, gzip): unpack it first"
+    return next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), "")
 
 
 def write_text(path: Path, text: str) -> None:

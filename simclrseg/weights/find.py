@@ -175,7 +175,8 @@ def is_path(name: str) -> bool:
     """Whether a name of weights is a file's or a folder's."""
     if name.startswith(HF):
         return False
-    return Path(name).suffix in WEIGHTS or "/" in name or "\\" in name
+    file = Path(name)
+    return name.endswith(WEIGHTS) or "/" in name or "\\" in name or bool(file.suffix and file.is_file())
 
 
 def _weights_in(folder: Path) -> tuple[Path, Path]:
@@ -195,7 +196,7 @@ def _from_path(path: Path, option: str) -> Pretrained:
         )
     if reason := why_not_a_file(path):
         raise UsageError(f"{option} {path}: {reason}", option=option.strip("-"), path=path)
-    return Pretrained(path.stem, path)
+    return Pretrained(path.stem.removesuffix(".pth"), path)  # of x.pth.tar x
 
 
 def _announced(pretrained: Pretrained, run: runs.Run) -> Pretrained:

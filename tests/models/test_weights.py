@@ -166,7 +166,7 @@ def test_a_pickle_is_refused_unopened_as_a_whole_model(tmp_path, name):
         (b"\xff" * 100, "is no whole safetensors file"),
         (b"<!DOCTYPE html><html>404</html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n", "git lfs pull"),
-        (b"PK\x03\x04" + b"\0" * 100, "pickled checkpoint under another name"),
+        (b"PK\x03\x04" + b"\0" * 100, "is a pickled checkpoint: call it .pth"),
     ],
 )
 def test_a_foreign_file_is_refused_in_one_line(tmp_path, content, reason):

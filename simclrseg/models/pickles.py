@@ -1,0 +1,174 @@
+"""Checkpoints of ``torch.save``, read without running anything that is in them.
+
+A pickle is a program that names functions and has them called. Here no name is imported: each stands for itself, a call
+gives an inert ``Stranger``, and only the few that rebuild tensors and dicts mean something. torch's own restricted
+reader refuses a file for one unknown name, as of a path or a callback, which has nothing to do with its weights.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import types
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simclrseg.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Name:
+    """A class or function that a pickle names, and which is not looked up."""
+
+    text: str
+
+    @property
+    def __name__(self) -> str:
+        return self.text
+
+
+class Stranger(dict[Any, Any]):
+    """In the place of an object of any class: a dict of its attributes and items, which does nothing."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # it may be a key
+    __eq__ = object.__eq__
+
+
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    """What ``torch._utils._rebuild_tensor_v2`` makes, without hooks."""
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise pickle.UnpicklingError("a tensor without a storage")
+    tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return tensor
+
+
+def _with_attributes(function: Any, kind: Any, arguments: tuple[Any, ...], state: Any) -> Any:
+    return _call(function, arguments)
+
+
+_MEANT: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": dict,
+    "torch._tensor._rebuild_from_type_v2": _with_attributes,  # buffers, and tensors with attributes
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+}
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    meant = _MEANT.get(function.text) if isinstance(function, Name) else None
+    return meant(*arguments) if meant else Stranger()
+
+
+_Steps: Any = pickle._Unpickler  # the one written in Python, a method a step, of which nothing states the types
+
+
+class _Unpickler(_Steps):  # type: ignore[misc]
+    """Whatever would import, call, or ask an object to change itself is replaced below; the other steps hold data.
+
+    torch's functions that use it derive from it, and add the storages.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        return Name(f"{module}.{name}")
+
+    def get_extension(self, code: int) -> None:
+        raise pickle.UnpicklingError("a number in the place of a name")  # from a table of the process
+
+    def _instantiate(self, kind: Any, arguments: Any) -> None:
+        self.append(Stranger())
+
+    def load_newobj(self) -> None:
+        del self.stack[-2:]
+        self.append(Stranger())
+
+    def load_newobj_ex(self) -> None:
+        del self.stack[-3:]
+        self.append(Stranger())
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = _call(self.stack[-1], arguments)
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Stranger):
+            for part in state if isinstance(state, tuple) else (state,):  # a tuple has those of __slots__ too
+                if isinstance(part, dict):
+                    self.stack[-1].update(part)
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def load_setitems(self) -> None:
+        self._update(self.pop_mark())
+
+    def _update(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        if isinstance(self.stack[-1], set):
+            self.stack[-1].update(items)
+
+    dispatch = _Steps.dispatch | {
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+    }
+
+
+_READER = types.SimpleNamespace(Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load())
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a file of ``torch.save`` to the CPU; nothing in it is run, and what is no tensor or plain value is inert.
+
+    Raises:
+        WeightsError: if it is no such file, or not whole.
+    """
+    convert = "where it was made, write its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
+    # not torch.load, which would run TorchScript, unpack a tar, and look into the environment for what is allowed
+    loading = torch.serialization
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as file:
+                zipped = file.read(4) == b"PK\x03\x04"
+            if not zipped:  # as torch wrote it before 1.6
+                content = io.BytesIO(path.read_bytes())
+                return loading._legacy_load(content, "cpu", _READER, encoding="utf-8")
+            with loading._open_zipfile_reader(str(path)) as reader:
+                if not loading._is_torchscript_zip(reader):
+                    return loading._load(reader, "cpu", _READER, encoding="utf-8")
+    except Exception as error:  # a damaged pickle can raise anything
+        if "magic number" in str(error):
+            raise WeightsError(f"{path} is a pickle of another kind than torch.save's", convert, path=path) from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
+    raise WeightsError(f"{path} is a TorchScript program, which could run any code", convert, path=path)
