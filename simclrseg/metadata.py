@@ -43,6 +43,8 @@ class ModelMetadata(BaseModel):
     """Names of the input's channels, as ``Dataset.bands`` has them."""
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pixels; above that they have 16 bits."""
+    reach: tuple[float, float] | None = None
+    """The stored values of photos of more than 8 bits that become 0 and 255; None where none were learned from."""
     stem: str = "imagenet"
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Channel means that the input is normalised with, for pixels divided by ``full_scale``."""

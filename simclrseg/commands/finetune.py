@@ -336,6 +336,7 @@ def describe_model(
         in_channels=len(dataset.bands),
         bands=dataset.bands,
         full_scale=dataset.full_scale,
+        reach=dataset.reach,
         image_size=config.data.image_size,
         dataset=config.data.name,
         include_test=source.include_test if source else False,

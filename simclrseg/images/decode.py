@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +33,7 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
 )
 
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images.depth import Deep, Range, deep_values, sample_bits, stated_range
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
 from simclrseg.images.srgb import is_srgb, srgb_pixels
 from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
@@ -66,16 +68,19 @@ class Picture:
     pixels: Pixels  # (H, W, 3) uint8, or all bands as they are stored; upright
     orientation: int = 1  # EXIF's, 1 to 8; ``turn_back`` gives the stored one
     several: bool = False  # the file holds more frames or pages than this first one
+    stored: Range | None = None  # least and greatest value where it has more than 8 bits
+    reach: Range | None = None  # and what became 0 and 255
 
 
-def read_image(source: str | Path | bytes) -> Pixels:
+def read_image(source: str | Path | bytes, *, reach: Range | Callable[[Deep], Range] = stated_range) -> Pixels:
     """Decode a picture to RGB, as a viewer would show it.
 
-    Transparent pixels are laid over white, 16 bits are scaled to 8, CMYK, Lab and pictures with an embedded ICC
-    profile are brought to sRGB, and of several frames or pages the first is taken.
+    Transparent pixels are laid over white, more than 8 bits are scaled to 8, CMYK, Lab and pictures with an embedded
+    ICC profile are brought to sRGB, and of several frames or pages the first is taken.
 
     Args:
         source: a file, or its contents.
+        reach: the values of more than 8 bits that become 0 and 255, or what finds them for a picture.
 
     Returns:
         (H, W, 3) uint8, contiguous.
@@ -83,10 +88,15 @@ def read_image(source: str | Path | bytes) -> Pixels:
     Raises:
         ImageError: if it cannot be read, here as in the functions below; the message names file and reason.
     """
-    return read_picture(source).pixels
+    return read_picture(source, reach=reach).pixels
 
 
-def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(
+    source: str | Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    reach: Range | Callable[[Deep], Range] = stated_range,
+) -> Picture:
     """Read an image as ``read_image`` does, with what else the file says.
 
     Args:
@@ -120,7 +130,32 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) ->
                 several = _holds_several(picture)
                 return Picture(_turn(read_tiff(stream), orientation), orientation, several)
         orientation, left = _load(picture)
-        return Picture(_turn(srgb_pixels(picture), left), orientation, _holds_several(picture))
+        several = _holds_several(picture)
+        deep = deep_values(stream, picture, partial(_turn, orientation=orientation))
+        if deep is None:
+            return Picture(_turn(srgb_pixels(picture), left), orientation, several)
+        stored = deep.spread  # before anything is scaled: it refuses what is no number
+        scale = reach(deep) if callable(reach) else reach
+        pixels = _turn(srgb_pixels(deep.to_8_bits(scale, picture.info.get("icc_profile"))), left)
+        return Picture(pixels, orientation, several, stored, scale)
+
+
+def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
+    """The least and greatest value of a picture of more than 8 bits that does not state their range; else None.
+
+    And whether they are floating-point numbers.
+    """
+    with _opened(source) as (stream, name):
+        head = stream.read(32)
+        if not (head.startswith(SIGNATURES) or (head.startswith(b"\x89PNG") and head[24:25] == b"\x10")):
+            return None
+        picture = _open_picture(stream, name)
+        if sample_bits(picture) < 16:
+            return None
+        _check_pixels(*picture.size, MAX_PIXELS)
+        _load(picture)
+        deep = deep_values(stream, picture, lambda values: values)
+        return (deep.spread, deep.floating) if deep is not None and deep.stated is None else None
 
 
 def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -143,6 +178,13 @@ def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
         if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo:
             return None
         return header.bands, header.bits
+
+
+def holds_several(source: str | Path | bytes) -> bool:
+    """Tell whether a picture that can be opened has more frames or pages than the first, which is read."""
+    with suppress(ImageError), _opened(source) as (stream, name):
+        return _holds_several(_open_picture(stream, name))
+    return False
 
 
 def read_mask(source: str | Path | bytes) -> Mask:

@@ -98,6 +98,9 @@ class LoadedModel:
             path = Path(image)
             return predictor.read(InputImage(path, Path(path.name))).pixels
         if not isinstance(image, np.ndarray):
+            if image.mode.startswith(("I", "F")):  # which Pillow cuts off at 255
+                reason = f"a PIL image of mode {image.mode} has no 8 bits"
+                raise UsageError(reason, "pass its file, or scale it to 8 bits", option="image")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         bands, dtype = self.metadata.in_channels, self._model.dtype
         if image.ndim != 3 or image.shape[2] != bands or image.dtype != dtype:

@@ -17,6 +17,7 @@ import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory
 from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
+from simclrseg.images.depth import fits, in_words, likely_range
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
@@ -60,9 +61,10 @@ class Predictor:
         source = image.source if image.source is not None else sys.stdin.buffer.read()
         metadata = self.model.metadata
         if metadata.takes_photos:
-            picture = read_picture(source, max_pixels=self.max_pixels)
+            picture = read_picture(source, max_pixels=self.max_pixels, reach=metadata.reach or likely_range)
             if picture.several:
                 log.info(f"{image}: several frames or pages, of which the first is taken")
+            self._tell_range(image, picture)
             return picture
         pixels, needed = read_bands(source, max_pixels=self.max_pixels), self.model.dtype
         if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
@@ -72,6 +74,17 @@ class Predictor:
                 path=image.source,
             )
         return Picture(pixels.clip(max=metadata.full_scale))  # training cuts off what is above, too
+
+    def _tell_range(self, image: InputImage, picture: Picture) -> None:
+        """Say how values of more than 8 bits were scaled, once of each range; and which photos do not fit in it."""
+        if picture.stored is None or picture.reach is None:
+            return
+        line = in_words(*picture.stored, picture.reach)
+        if self.model.metadata.reach is not None and not fits(*picture.stored, picture.reach):
+            log.warning(f"{image}: {line} in this model: photos of another range than it was trained on")
+        elif str(picture.reach) not in self._said:
+            self._said.add(str(picture.reach))
+            log.info(f"{image}: {line}" + (", as in training" if self.model.metadata.reach is not None else ""))
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
         """Give the probabilities of each picture (H, W, bands), strip by strip (``strips``)."""

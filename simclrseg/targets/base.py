@@ -246,7 +246,16 @@ def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
-    """Refuse by DataError images of other bands, or of another full scale, than a network's."""
+    """Refuse by DataError images of other bands, or of another full scale, than a network's.
+
+    A warning says where they are scaled to 8 bits otherwise.
+    """
+    if dataset.reach and metadata.reach and dataset.reach != metadata.reach:
+        (low, high), (own_low, own_high) = dataset.reach, metadata.reach
+        log.warning(
+            f"{dataset.name}: values from {low:,g} to {high:,g} become 0 to 255, where the model was trained with "
+            f"{own_low:,g} to {own_high:,g}"
+        )
     if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
         raise DataError(
             f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "

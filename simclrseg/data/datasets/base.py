@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import Mask, Pixels, read_bands, read_image, read_mask
+from simclrseg.images.depth import Range
 from simclrseg.labels.classes import Classes, Colour
 from simclrseg.metadata import RGB, voc_colours
 
@@ -72,6 +73,8 @@ class Dataset:
     """Red, green and blue of an image, or others by their names, colours among them as "red", "green" and "blue"."""
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own."""
+    reach: Range | None = None
+    """The values that become 0 and 255 where photos of more than 8 bits are among the images; None where none are."""
 
     def __post_init__(self) -> None:
         self.keys = tuple(self.keys)

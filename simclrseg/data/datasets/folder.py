@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
+from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image, list_files, stored_bands
 from simclrseg.labels.masks import mask_details, pair_masks
@@ -64,7 +65,8 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     official = _read_lists(root, image_root, images, summary) or by_folder
 
     masks: list[Path | None] = []
-    details = _bands(images, summary)
+    details = _bands(images, summary) or deep_photos(images, summary)
+    tell_pages(images, "photos", summary)
     if "masks" in folders and options.masks:
         masks, classes = _masks(images, listing.left_out, image_root, folders["masks"], options, summary)
         details |= classes
@@ -144,6 +146,7 @@ def _masks(
     files, others = _sorted_out(list_files(folder).files)
     if not files:
         raise DataError(f"{folder} holds no masks ({others or 'no readable file'})", "save them as PNG", path=folder)
+    tell_pages(files, "masks", summary)
     masks = pair_masks(images, files, image_root=image_root, into=folder, unreadable=unreadable)
     details, line = mask_details(images, masks, classes=options.classes, class_count=options.class_count)
     without = [

@@ -1,0 +1,51 @@
+"""What photos hold beyond 8 bits and a single page: looked at over a set, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from simclrseg.errors import ImageError, some
+from simclrseg.images.decode import holds_several, read_image, vague_range
+from simclrseg.images.depth import Range, fits, in_words, whole_range
+from simclrseg.system.threads import map_in_threads
+
+_LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
+_PAGED = (".tif", ".tiff", ".gif", ".webp")
+
+
+def deep_photos(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
+    """The dataset's arguments where photos have more than 8 bits in files that do not state their range."""
+    found = [one for one in map_in_threads(_spread, _some_of(images, (".png", ".tif", ".tiff"))) if one is not None]
+    if not found:
+        return {}
+    low, high = min(spread[0] for spread, _ in found), max(spread[1] for spread, _ in found)
+    reach = whole_range(low, high, floating=all(floating for _, floating in found))
+    line = f"photos of more than 8 bits: {in_words(low, high, reach)}"
+    if dark := sum(not fits(*spread, reach) for spread, _ in found):
+        line += f", in which {dark:,} of {len(found):,} are nearly black"
+    summary.append(line)
+    return {"reach": reach, "read": partial(read_image, reach=reach)}
+
+
+def _spread(image: Path) -> tuple[Range, bool] | None:
+    with suppress(ImageError):  # it is skipped, and named, when it is read
+        return vague_range(image)
+    return None
+
+
+def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
+    """Say which files hold several pages, of which the first alone is used."""
+    looked_at = _some_of(files, _PAGED)
+    several = [file for file, more in zip(looked_at, map_in_threads(holds_several, looked_at), strict=True) if more]
+    if several:
+        names = some([file.name for file in several], shown=2)
+        summary.append(f"{what} of several pages or frames, of which the first is used: {len(several):,} ({names})")
+
+
+def _some_of(files: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    named = [file for file in files if file.suffix.lower() in suffixes]
+    return named[:: -(-len(named) // _LOOKED_AT) or 1]

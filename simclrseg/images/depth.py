@@ -1,0 +1,139 @@
+"""Pictures of more than 8 bits: which range their values have, and how it becomes 0 to 255."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from simclrseg.images.headers import Refused
+from simclrseg.images.tiff import read_tiff
+
+Range = tuple[float, float]
+"""The stored values that become 0 and 255."""
+_TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
+_SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
+_STRIP = 1 << 21  # values that are scaled together
+
+
+@dataclass(frozen=True)
+class Deep:
+    """A picture's own values, (H, W), (H, W, 3) or (H, W, 4), the last of which is its opacity."""
+
+    values: NDArray[np.integer | np.floating]
+    stated: Range | None  # where the file says which range they have
+
+    @property
+    def floating(self) -> bool:
+        return bool(np.issubdtype(self.values.dtype, np.floating))
+
+    @property
+    def spread(self) -> Range:
+        """The least and the greatest value of its colours."""
+        colours = self.values[..., :3] if self.values.ndim == 3 else self.values
+        low, high = float(colours.min()), float(colours.max())
+        if not np.isfinite((low, high)).all():  # either is NaN where one value is
+            raise Refused("some of its pixels are NaN or infinite", "give these a value, or leave the picture out")
+        return low, high
+
+    def to_8_bits(self, reach: Range, profile: bytes | None) -> Image.Image:
+        """A picture of 8 bits with that ICC profile; what lies beyond the range is cut off."""
+        low, high = reach
+        values = self.values.reshape(len(self.values), -1)
+        result = np.empty(values.shape, np.uint8)
+        rows = max(1, _STRIP // values.shape[1])
+        for top in range(0, len(values), rows):
+            scaled = (values[top : top + rows].astype(np.float64) - low) * (255 / (high - low))
+            result[top : top + rows] = np.clip(scaled + 0.5, 0, 255)
+        pixels = result.reshape(self.values.shape)
+        if self.values.ndim == 3 and self.values.shape[-1] == 4:
+            pixels[:, :, 3] = self.values[:, :, 3] // 257
+        picture = Image.fromarray(pixels)
+        if profile:
+            picture.info["icc_profile"] = profile
+        return picture
+
+
+def sample_bits(picture: Image.Image) -> int:
+    """Bits of a value as a TIFF states them; 16 of other formats, which hold no more."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return int(picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0])
+    return 16
+
+
+def deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray[Any]], NDArray[Any]]) -> Deep | None:
+    """The values of a loaded picture of more than 8 bits; None for others, and where Pillow's 8 bits must do.
+
+    Args:
+        turn: brings what a TIFF stores upright, as Pillow has brought the picture.
+    """
+    is_tiff, bits = picture.format == "TIFF", sample_bits(picture)
+    if picture.mode == "F":
+        return Deep(np.asarray(picture), None if is_tiff else (0, 1))
+    if picture.mode.startswith("I"):  # PNG and TIFF hold fewer bits in 16 or 32; other formats say how many
+        vague = bits >= 16 and (is_tiff or picture.format == "PNG")
+        return Deep(np.asarray(picture), None if vague else (0, (1 << bits) - 1))
+    if picture.mode in ("RGB", "RGBA", "LA") and picture.format == "PNG" and "transparency" not in picture.info:
+        stream.seek(24)
+        if stream.read(1) == b"\x10":
+            stream.seek(0)
+            values = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+            if values is not None and values.dtype == np.uint16 and values.ndim == 3:
+                order = [2, 1, 0, 3][: values.shape[2]]
+                return Deep(values[:, :, order], None)
+    if picture.mode in ("RGB", "RGBA") and is_tiff and bits == 16:
+        with suppress(Refused):
+            return Deep(turn(read_tiff(stream)), None)
+    return None
+
+
+def stated_range(deep: Deep) -> Range:
+    """The range that the file states, of 16 bits where it has more, or from 0 to 1 for floating-point numbers.
+
+    Raises:
+        Refused: if not all values lie in it, so that nothing says what range they have.
+    """
+    stated = deep.stated or ((0, 1) if deep.floating else (0, _TOPS[-1]))
+    low, high = deep.spread
+    if low < stated[0] or high > stated[1]:
+        bits = 8 * deep.values.itemsize
+        why = (
+            "floating-point pixels are not all in [0, 1]" if deep.floating else f"{bits}-bit pixels have no known range"
+        )
+        raise Refused(f"its {why}", "save it with 8 or 16 bits")
+    return stated
+
+
+def likely_range(deep: Deep) -> Range:
+    """The range that the file states, or that its own values seem to have."""
+    return deep.stated or whole_range(*deep.spread, floating=deep.floating)
+
+
+def whole_range(low: float, high: float, *, floating: bool) -> Range:
+    """The range that values from ``low`` to ``high`` are likely to have.
+
+    It is that of 8, 10, 12, 14 or 16 bits, or from 0 to 1 or to 255 of floating-point numbers. It is what was found
+    where some are negative or greater, or where all lie within a sixteenth of that, as temperatures may.
+    """
+    tops = (1, 255) if floating else _TOPS
+    top = next((top for top in tops if high <= top), None)
+    if top is not None and low >= 0 and (high - low >= _SMALL * top or high == low):
+        return 0, top
+    return low, high if high > low else low + 1
+
+
+def fits(low: float, high: float, reach: Range) -> bool:
+    """Tell if values from ``low`` to ``high`` lie in a range, and are not all nearly black in it."""
+    return low >= reach[0] and reach[0] + _SMALL * (reach[1] - reach[0]) <= high <= reach[1]
+
+
+def in_words(low: float, high: float, reach: Range) -> str:
+    """Such as ``values from 16 to 4,080, of which 0 to 4,095 become 0 to 255``."""
+    numbers = (f"{value:,.6g}" if abs(value) < 1e4 else f"{value:,.0f}" for value in (low, high, *reach))
+    return "values from {} to {}, of which {} to {} become 0 to 255".format(*numbers)
