@@ -344,6 +344,9 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
             stream.seek(0)
             with suppress(SyntaxError, IndexError, TypeError, struct.error):
                 return factory(stream, "")
+    if prefix.startswith(SIGNATURES):
+        reason = f"a TIFF of {header.bands} x {header.bits} bits, of a kind that is not read"
+        raise Refused(reason, "save it with 8 or 16 bits")
     raise Refused(_guess(prefix))
 
 

@@ -102,6 +102,8 @@ def read_metadata(path: Path) -> ModelMetadata | None:
             header = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         what = what_it_is(path) or f"is no whole safetensors file ({error})"
+        if path.suffix == ".onnx":
+            what = "is a model to predict with, and not weights to train on: name its run, or the file it came from"
         raise WeightsError(
             f"{path} {what}", "call it .pth to have it read" if what == CHECKPOINT else "", path=path
         ) from error

@@ -188,9 +188,10 @@ def _from_path(path: Path, option: str) -> Pretrained:
         for file in _weights_in(path):
             if file.is_file():
                 return _announced(Pretrained(path.name, file), runs.Run(path))
+        others = sorted(str(path / name) for name in os.listdir(path) if name.endswith(WEIGHTS))
         raise RunError(
             f"{option} {path}: the folder holds no {BACKBONE_FILE}",
-            "finish that run first, or name another",
+            f"name the file, as {others[0]}" if others else "finish that run first, or name another",
             option=option.strip("-"),
             path=path,
         )

@@ -126,3 +126,8 @@ def test_what_fits_in_a_range_is_neither_beyond_it_nor_nearly_black():
 def test_a_range_is_told_in_short_numbers():
     assert in_words(16, 4080, (0, 4095)) == "values from 16 to 4,080, of which 0 to 4,095 become 0 to 255"
     assert in_words(0.0392156, 0.9, (0, 1)).startswith("values from 0.0392156 to 0.9, of which 0 to 1")
+
+
+def test_a_tiff_that_nothing_here_reads_is_named_by_its_bits():
+    with pytest.raises(ImageError, match="a TIFF of 3 x 32 bits, of a kind that is not read; save it with 8 or 16"):
+        read_image(tiff(COLOURS.astype(np.float32), photometric=2, sample_format=3))

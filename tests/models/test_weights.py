@@ -178,6 +178,12 @@ def test_a_foreign_file_is_refused_in_one_line(tmp_path, content, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_an_onnx_file_is_no_weights_to_train_on(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    with pytest.raises(WeightsError, match=r"model\.onnx is a model to predict with"):
+        read_weights(tmp_path / "model.onnx")
+
+
 def test_a_file_that_was_cut_short_is_refused(file, tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(file.read_bytes()[:-100])

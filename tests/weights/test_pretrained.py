@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -157,3 +158,18 @@ def test_of_an_older_run_a_name_is_what_it_was_when_the_run_started(tmp_path):
     assert began_with(run, "resnet18-v1.5", root=tmp_path) == first.folder / BACKBONE_FILE
     assert began_with(run, str(first.folder), root=tmp_path) == first.folder / BACKBONE_FILE
     assert began_with(run, "cats", root=tmp_path) is None
+
+
+@pytest.mark.parametrize(("name", "label"), [("a.pth.tar", "a"), ("b.v2.pth", "b.v2"), ("c.h5", "c"), ("d.npz", "d")])
+def test_a_file_at_hand_is_no_name_of_a_run_whatever_it_holds(tmp_path, monkeypatch, name, label):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"weights")
+    found = find_pretrained(name, root=tmp_path)
+    assert found.file == Path(name) and found.label == label
+
+
+def test_a_folder_of_another_tool_names_a_file_that_may_be_meant(tmp_path):
+    for name in ("config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(RunError, match=r"holds no backbone\.safetensors; name the file, as .*model-00001-of-00002"):
+        find_pretrained(str(tmp_path), root=tmp_path)
