@@ -11,6 +11,8 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
@@ -200,17 +202,30 @@ def load_backbone(
             path=path,
         )
     if extra := deeper_parts(found):
-        raise WeightsError(
-            f"{path} is of a deeper network than this {what}: it has {_few(extra)} beyond it",
-            "choose the --backbone that it is of",
-            path=path,
-        )
+        deeper = _deeper_encoder(checkpoint, backbone, len(bands))
+        remedy = f"pass --backbone {deeper}" if deeper else "choose the --backbone that it is of"
+        reason = f"{path} is of a deeper network than this {what}: it has {_few(extra)} beyond it"
+        raise WeightsError(reason, remedy, path=path)
     _check_values(matching, own, path, minimum)
     if report.mismatched:
         log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
     # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
     nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
     return report
+
+
+def _deeper_encoder(checkpoint: Any, backbone: nn.Module, bands: int) -> str:
+    """The name of an encoder of the same kind that a checkpoint fits whole; empty where none is known."""
+    for name, entry in smp.encoders.encoders.items():
+        if entry["encoder"] is not type(backbone):
+            continue
+        with torch.device("meta"):
+            other = smp.encoders.get_encoder(name, weights=None, in_channels=bands)
+        own = {key: tensor for key, tensor in other.state_dict().items() if not key.endswith(COUNTER)}
+        found = find_encoder(checkpoint, own, [child for child, _ in other.named_children()])
+        if found.score == len(own) and not deeper_parts(found):
+            return str(name)
+    return ""
 
 
 def _check_values(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, minimum: float) -> None:
