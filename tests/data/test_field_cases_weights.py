@@ -16,9 +16,10 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.samples import MaskPairs
-from simclrseg.errors import ModelFileError
+from simclrseg.errors import ModelFileError, UsageError
 from simclrseg.images.decode import read_image
 from simclrseg.inference.files import InputImage
+from simclrseg.inference.model import LoadedModel
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
@@ -144,6 +145,14 @@ def test_predict_takes_the_range_of_training_and_warns_of_photos_that_have_anoth
     caplog.clear()
     np.testing.assert_array_equal(read_by(predictor, folder / "g8.png"), read_image(folder / "g8.png"))
     assert not caplog.messages
+
+
+def test_a_pil_image_of_16_bits_is_refused_where_its_file_is_not(field, make_model):
+    model = LoadedModel(open_model(make_model(), "cpu"))
+    file = field / "45-12bit" / "g12.png"
+    assert model.predict(file).image.max() == 224
+    with Image.open(file) as picture, pytest.raises(UsageError, match=r"mode I;16 has no 8 bits.*pass its file"):
+        model.predict(picture)
 
 
 def test_predict_says_that_of_stacks_and_animations_the_first_is_taken(field, make_model, caplog):
