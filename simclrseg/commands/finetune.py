@@ -44,7 +44,7 @@ from simclrseg.targets.learner import Learner, predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
 from simclrseg.training.forecast import DryRun, in_words
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, Trainer
+from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import check_before_fetching, labelled_set
@@ -207,6 +207,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     dataset, split = target.dataset, target.split
     target.tell()
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
+    check_batch(2, len(split.train), "training photos")
     requested, config = config, resolved(config, len(split.train), pretrained)
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)

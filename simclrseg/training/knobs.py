@@ -135,7 +135,7 @@ class FinetuneTraining(Training):
     epochs: Annotated[Annotated[int, Ge(1)] | Literal["auto"], Common()] = "auto"
     """Passes over the training images; auto is 30, or as many more as make 1,500 steps, and twice that with
     --unlabelled."""
-    batch_size: Annotated[int, Ge(2), Common()] = 16
+    batch_size: Annotated[int, Ge(2)] = 16
     """Images per optimizer step, over all processes; at most all training images."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass, in training and scoring; auto is the largest number that fits into memory. Gradients

@@ -132,7 +132,7 @@ def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
     found = json.loads(
         simclrseg("evaluate", *names, "--baseline", names[0], "--at", "training", "--runs", str(folder), "--json", "-q")
     )
-    difference: dict[str, Any] = found["comparisons"][0]["difference"]
+    difference: dict[str, Any] = found["differences"][names[1]]["iou"]
     return difference
 
 

@@ -99,8 +99,12 @@ def test_masks_of_unlabelled_photos_are_never_read(folders, tmp_path):
     [
         ("training", {"ema": None}, "ema none leaves unlabelled photos without a teacher"),
         ("model", {"task": "classify"}, "unlabelled is for task segment and has no meaning for task classify"),
-        ("consistency", {"ramp": (0.4, 0.2)}, r"ramp \(0.4 0.2\) must not end before it begins"),
-        ("consistency", {"ramp": (1, 4)}, "nor after the last of 3 epochs"),
+        (
+            "consistency",
+            {"ramp": (0.4, 0.2)},
+            r"ramp \(0.4 0.2\) must end after it begins and before the training ends: there are 3 epochs",
+        ),
+        ("consistency", {"ramp": (1, 4)}, r"ramp \(1.0 4.0\) must end after it begins"),
         ("consistency", {"threshold": 0.4}, "consistency.threshold 0.4: must be a number with 0.5 <= x < 1"),
     ],
 )

@@ -206,7 +206,8 @@ def test_the_network_computes_in_the_number_format_that_was_asked_for(tmp_path):
 
 def test_random_numbers_of_the_network_follow_from_the_seed(tmp_path, unexported):
     tree = changed(SMALL_FINETUNE, "model", pretrained="none", backbone="cnn", dropout=0.5)
-    tree = changed(changed(tree, "training", epochs=1, micro_batch=16), "data", data_ratio=0.1)
+    recipe = {"epochs": 1, "micro_batch": 16, "optimizer": "adam", "weight_decay": 0.0, "ema": None}
+    tree = changed(changed(tree, "training", **recipe), "data", data_ratio=0.1)
     config = FinetuneConfig.model_validate(in_runs({**tree, "run": {"seed": 3}}, tmp_path))
     folder = finetune(config).run
     start = prepare_finetuning(Session("finetune", config, MACHINE))

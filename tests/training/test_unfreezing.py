@@ -27,7 +27,7 @@ def learning(training: FinetuneTraining) -> str:
     assert freezing is not None
     *others, last = stages(model["encoder"])
     letters = ""
-    for epoch in range(training.epochs):
+    for epoch in range(training.total_epochs):
         model.train()
         freezing.apply(epoch)
         (first,), (second,) = (
@@ -96,7 +96,7 @@ def test_steps_come_when_they_are_asked_for(at, epochs, steps):
             "all but the encoder's first stages learns from epoch 1, everything from epoch 3",
         ),
         (
-            FinetuneTraining(unfreeze="head"),
+            FinetuneTraining(unfreeze="head", epochs=3),
             "INFO",
             "the encoder stays frozen and computes as in evaluation; all else learns",
         ),
