@@ -68,6 +68,10 @@ class ModelMetadata(BaseModel):
     split_seed: int | None = None
     test_hash: str | None = None
     metrics: dict[str, float] = {}
+    without_learning: dict[str, float] = {}
+    """What some of these are with the same class everywhere; of a backbone, before it was pretrained."""
+    doubts: tuple[str, ...] = ()
+    """What makes them mean little, a line each."""
     pretrained: str | None = None
     """Where the encoder's weights came from."""
     epochs: int = 0

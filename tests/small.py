@@ -30,7 +30,7 @@ SMALL_PRETRAIN: dict[str, Any] = {
     "hardware": HARDWARE,
 }
 SMALL_FINETUNE: dict[str, Any] = {
-    "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.25},
+    "data": {"dataset": "shapes", "image_size": 32, "data_ratio": 0.5},
     "model": {"pretrained": "shapes"},
     "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3},
     "hardware": HARDWARE,

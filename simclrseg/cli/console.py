@@ -166,7 +166,7 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
             longest_first = sorted(side_by_side.values(), key=len, reverse=True)
             names = dict.fromkeys(name for column in longest_first for name in column)
             rows = [[name, *(_text(column.get(name, "")) for column in side_by_side.values())] for name in names]
-            _print_table(["", *side_by_side], rows)
+            _print_table(["", *(title.replace("_", " ") for title in side_by_side)], rows)
     for value in result.values():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             rows = [[_text(cell) for cell in row.values()] for row in value]

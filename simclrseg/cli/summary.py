@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simclrseg.scores.doubts import coverage
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written
@@ -25,7 +26,7 @@ def summary(evaluation: Report | Probed) -> dict[str, Any]:
     if "models" in result:
         return {
             **{name: result[name] for name in ("report", "table", "best")},
-            "n": result["models"][0]["n"],
+            "intervals": coverage(result["models"][0]["n"], result["models"][0]["split"]),
             "findings": [_findings_row(model) for model in result["models"]],
         }
     facts = {name: result[name] for name in FACTS if name in result}
@@ -42,9 +43,14 @@ def summary(evaluation: Report | Probed) -> dict[str, Any]:
     if found := result.get("embedding"):
         values = found["silhouette"] or {}
         facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
+    if any(result["intervals"].values()):
+        facts["intervals"] = coverage(result["n"], result["split"])
     rows = []
     for name, value in result["metrics"].items():
-        row = {"metric": name, "over the split": written(value), "95 % interval": _interval(result["intervals"][name])}
+        row = {"metric": name, "over the split": written(value)}
+        if free := result.get("without_learning"):
+            row["without learning"] = written(free.get(name))
+        row["95 % interval"] = _interval(result["intervals"][name])
         if name in result.get("mean_over_images", ()):
             mean = result["mean_over_images"][name]
             row |= {"mean over images": written(mean["value"]), "its 95 % interval": _interval(mean["interval"])}

@@ -19,6 +19,7 @@ from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.evaluation.scored import Scored, find_baseline, find_scored, open_report, origin_of, sized
 from simclrseg.metrics.table import GATES
+from simclrseg.scores.doubts import doubts
 from simclrseg.scores.estimates import class_rows, differences, draws, over_split
 from simclrseg.scores.results import Estimate, Scores
 from simclrseg.system.files import write_json, write_rows, write_text
@@ -82,8 +83,9 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
 
     scores = score(scored.indices)
     weights = draws(scores)
-    if weights is None:
-        log.warning("one image says nothing about others: there are no intervals")
+    metrics = over_split(scores, weights)
+    values = {name: estimate.value for name, estimate in metrics.items()}
+    found = doubts(values, scores.without_learning, len(scores.keys), unit=scores.UNIT)
 
     def of_validation() -> Scores:
         if config.data.split == "validation":
@@ -91,17 +93,22 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         return score(target.split.validation)
 
     to_validate = target.split.validation and config.data.split in ("test", "validation")
-    notes = scores.notes(weights, of_validation if to_validate else None)
+    if to_validate and metadata.threshold is not None:
+        found += target.split.doubts("a threshold", f"it stays {metadata.threshold:g}")
+    for doubt in found:
+        log.warning(f"{scored.name}: {doubt}")
+    notes = scores.notes(weights, of_validation if to_validate and target.split.can_choose else None)
     if trained_on := _trained_on(scored, config):
         notes["photos_trained_on"] = trained_on
     return Evaluated(
         **vars(scored),
         scores=scores,
-        metrics=over_split(scores, weights),
+        metrics=metrics,
         means=scores.means(weights),
         per_class=class_rows(scores, weights, metadata.classes),
         origin=origin_of(scored, root),
         notes=notes,
+        doubts=found,
     )
 
 
@@ -131,7 +138,7 @@ def _write(report: Report) -> None:
     if len(report.models) == 1:
         return
     write_rows(report.folder / "comparison.csv", report.rows())
-    write_text(report.folder / "comparison.md", report.markdown())
+    write_text(report.folder / "comparison.md", f"{report.markdown()}\n{report.coverage}\n")
     if charts := ratio_charts(report):
         plots.charts(charts, report.folder / "data_ratio.png")
 

@@ -35,6 +35,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, save_weights
 from simclrseg.runs import MODEL_FILE, ONNX_FILE, dataset_label, source_commit
+from simclrseg.scores.doubts import doubts
 from simclrseg.scores.reading import readable_images
 from simclrseg.system import distributed
 from simclrseg.system.files import write_json, write_text
@@ -103,7 +104,8 @@ class FinetuneResult:
     """A finished run's folder and files, its scores, and the next command.
 
     Attributes:
-        validation: metrics of the best epoch.
+        best_epoch: None where the validation images are too few to choose one by: the last one's weights are kept.
+        validation: metrics of the epoch whose weights are kept.
         test: what ``test.json`` holds.
     """
 
@@ -131,6 +133,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     session = replace(session, config=prepared.config, requested=prepared.requested)
     config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
     dataset, split, resumed = target.dataset, target.split, session.resumed
+    chooses = split.can_choose
     trainer = Trainer(
         session,
         prepared.task,
@@ -164,7 +167,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         result = trainer.train(
             freezing=prepared.freezing,
             average=config.training.ema,
-            patience=config.training.patience,
+            keep="best" if chooses else "last",
+            patience=config.training.patience if chooses else None,
             observers=[*observers, *callbacks, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
         )
         seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
@@ -185,8 +189,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         run=run.folder,
         model=run.folder / MODEL_FILE,
         onnx=run.folder / ONNX_FILE,
-        best_epoch=result.best_epoch,
-        validation=result.best,
+        best_epoch=result.best_epoch if chooses else None,
+        validation=result.best if chooses else result.history[-1].validation,
         test=test,
         next=target.NEXT + runs.option(run.root),
     )
@@ -206,6 +210,10 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         target: Target[Any, Any] = kind.open(config.data, config.target)
     dataset, split = target.dataset, target.split
     target.tell()
+    stopping = "" if config.training.patience is None else ", --patience or not"
+    few = split.doubts("the best epoch", f"the last one is kept{stopping}")
+    for doubt in few:
+        log.warning(doubt)
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     check_batch(2, len(split.train), "training photos")
     requested, config = config, resolved(config, len(split.train), pretrained)
@@ -224,7 +232,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         config.data.normalization, pairs, split.train, source=source, threads=machine.workers
     )
     model, facts = target.build_model(backbone, encoder, dropout=config.model.dropout)
-    facts |= {"encoder": encoder, "stem": stem, **asdict(normalization)}
+    facts |= {"doubts": few, "encoder": encoder, "stem": stem, **asdict(normalization)}
     metadata = distributed.from_main(
         lambda: describe_model(config, target, source, unlabelled, pretrained=pretrained.label, **facts)
     )
@@ -418,7 +426,12 @@ def score_and_export(
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)  # before anything else can fail
     scores = target.score(predict, target.split.test, metadata, scoring)
     found = scores.results("test")
-    metadata = metadata.model_copy(update={"metrics": scores.headline})
+    free = scores.without_learning
+    own = doubts(scores.headline, free, len(scores.keys), unit=scores.UNIT)
+    for doubt in own:
+        log.warning(doubt)
+    facts = {"metrics": scores.headline, "without_learning": free, "doubts": (*metadata.doubts, *own)}
+    metadata = metadata.model_copy(update=facts)
     save_weights(run.folder / MODEL_FILE, model.state_dict(), metadata)
     write_json(run.folder / "test.json", found)
     write_text(run.folder / CARD, card_of_run(run, target, metadata, rows))
@@ -439,7 +452,8 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
             "or from Python:\n\n"
             f'```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict("photo.jpg")\n```'
         ),
-        images=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to choose the best epoch",
+        images=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to "
+        + ("choose the best epoch" if split.can_choose else "validate on"),
         rows=rows,
         scored=f"Over {len(split.test):,} test photos; `test.json` has more.",
     )

@@ -35,12 +35,13 @@ from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
 from simclrseg.runs import BACKBONE_FILE
+from simclrseg.scores.doubts import pretraining_doubts
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
-from simclrseg.weights.backbone import SEEN_FILE, backbone_facts, save_backbone
+from simclrseg.weights.backbone import BEFORE, SEEN_FILE, backbone_facts, save_backbone
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
 from simclrseg.weights.find import Pretrained, find_pretrained, tell_loaded
@@ -76,11 +77,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """A finished run's folder and backbone, the figures of its last epoch, and the next command."""
+    """A finished run's folder and backbone, the figures of its last epoch, and the next command.
+
+    Attributes:
+        without_learning: some of the metrics, before the first step.
+    """
 
     run: Path
     backbone: Path
     metrics: dict[str, float]
+    without_learning: dict[str, float]
     next: str
 
 
@@ -117,6 +123,11 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
             plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
         micro_batch = trainer.micro_batch
+        if session.resumed is None and prepared.validation is not None:
+            before = trainer.score()  # by all processes
+            log.info(f"before the first step: {', '.join(f'{name} {score:.4g}' for name, score in before.items())}")
+            if distributed.is_main():
+                runs.record(run, **{BEFORE: before})
         callbacks = method.callbacks(prepared.backbone, micro_batch=micro_batch, warmup=config.training.warmup)
         result = trainer.train(
             validate_every=config.run.knn_every,
@@ -126,9 +137,18 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
         if not distributed.dismiss():
             return None
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
+        before = run.environment.get(BEFORE, {})
         with trainer.finishing("drawing"):
+            doubts = pretraining_doubts(metrics, before)
+            for doubt in doubts:
+                log.warning(doubt)
             metadata = save_backbone(
-                run.folder, task.model.state_dict(), facts, epochs=config.training.epochs, metrics=metrics
+                run.folder,
+                task.model.state_dict(),
+                facts | {BEFORE: before},
+                epochs=config.training.epochs,
+                metrics=metrics,
+                doubts=doubts,
             )
             method.draw_results(task, prepared.views, prepared.held_out or learned, run.folder, batch_size=micro_batch)
             card = card_text(
@@ -143,7 +163,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             )
             write_text(run.folder / CARD, card)
     then = following(run.as_start, metadata.dataset, options=runs.option(run.root))
-    return PretrainResult(run.folder, run.folder / BACKBONE_FILE, metrics, str(then))
+    return PretrainResult(run.folder, run.folder / BACKBONE_FILE, metrics, before, str(then))
 
 
 def prepare(session: Session[PretrainConfig]) -> Prepared:

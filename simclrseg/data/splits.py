@@ -24,6 +24,7 @@ SPLIT_FILE = "split.json"
 """File of a run that records its split."""
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10
+FEW_TO_CHOOSE = 20
 TestSplit = Literal["official", "random"]
 
 
@@ -50,6 +51,16 @@ class Split:
     group_by: str | None = None
     max_images: int | None = None
     groups: int | None = None
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether the validation images are enough to choose by: of few, the best epoch or threshold is luck."""
+        return len(self.validation) >= FEW_TO_CHOOSE
+
+    def doubts(self, choice: str, instead: str) -> list[str]:
+        """A line where they are not enough for a choice, on what is done instead."""
+        few = f"{len(self.validation)} validation photos are too few to choose {choice} by, so {instead}"
+        return [] if self.can_choose else [f"{few}: add photos, or validate on more of them with --fold 1/5"]
 
     @property
     def line(self) -> str:

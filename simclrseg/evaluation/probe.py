@@ -30,6 +30,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs import BACKBONE_FILE
+from simclrseg.scores.doubts import few_images, pretraining_doubts
 from simclrseg.scores.intervals import interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
@@ -126,6 +127,7 @@ class Probed:
     split: str
     n: int
     metrics: Mapping[str, Estimate]
+    without_learning: Mapping[str, float]
     embedding: embedding.Embedding | None
     missed: ClassVar = ()  # no value is asked for
 
@@ -137,7 +139,7 @@ class Probed:
         """The content of ``metrics.json``."""
         place = {"backbone": str(self.backbone), "dataset": self.dataset, "split": self.split, "n": self.n}
         drawn = {"embedding": self.embedding.facts()} if self.embedding else {}
-        return {**place, **figures(self.metrics), **drawn}
+        return {**place, **figures(self.metrics, self.without_learning), **drawn}
 
 
 def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> Probed:
@@ -171,17 +173,18 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     backbone = with_weights(metadata, found.file, found.name)
     reader = Reader(metadata, machine, batch_size_of(config.data.batch_size, found.file.parent))
     with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(reader.batch_size):
-        metrics = probe(found, backbone, reader, dataset, split, scored, folder)
+        seed = found.config.run.seed if found.config else 0
+        bare = untrained(metadata, seed=seed)
+        metrics, free = probe(found, backbone, bare, reader, dataset, split, scored, folder)
+        values = {name: estimate.value for name, estimate in metrics.items()}
+        for doubt in [*few_images(len(scored)), *pretraining_doubts(values, free)]:
+            log.warning(doubt)
         drawn = None
         if method is not None:
-            seed = found.config.run.seed if found.config else 0
-            encoders = {
-                "before pretraining": lambda: untrained(metadata, seed=seed),
-                "after pretraining": lambda: backbone,
-            }
+            encoders = {"before pretraining": lambda: bare, "after pretraining": lambda: backbone}
             drawn = embedding.draw(encoders, dataset, scored, reader, method=method, folder=folder)
         part = "test" if split else "photos without labels"
-        result = Probed(folder, found.path, dataset.name, part, len(scored), metrics, drawn)
+        result = Probed(folder, found.path, dataset.name, part, len(scored), metrics, free, drawn)
         write_json(folder / "metrics.json", result.found())
     return result
 
@@ -221,44 +224,56 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
 def probe(
     found: Backbone,
     backbone: nn.Module,
+    bare: nn.Module,
     reader: Reader,
     dataset: Dataset,
     split: Split | None,
     scored: Sequence[int],
     folder: Path,
-) -> dict[str, Estimate]:
-    """The figures, those by labels first; ``per_image.csv`` has what was said of each image."""
+) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """The figures, and those by labels, which come first, of the ``bare`` network, which is untrained.
+
+    ``per_image.csv`` has what was said of each image.
+    """
     features, kept = reader.features(backbone, dataset, scored)
     metrics: dict[str, Estimate] = {}
+    free: dict[str, float] = {}
     if split is not None:
         assert dataset.labels is not None  # or there were no split
         labels, names = torch.from_numpy(dataset.labels), dataset.label_names
 
-        def labelled(part: Sequence[int]) -> tuple[Tensor, Tensor]:
-            these, places = reader.features(backbone, dataset, part)
+        def labelled(encoder: nn.Module, part: Sequence[int]) -> tuple[Tensor, Tensor]:
+            these, places = reader.features(encoder, dataset, part)
             return these, labels[list(places)]
 
-        train, validation = labelled(split.train), labelled(split.validation)
-        bank, bank_labels = (torch.cat(both) for both in zip(train, validation, strict=True))
+        def answers(encoder: nn.Module, asked: Tensor) -> dict[str, Tensor]:
+            """Classes of some features of this encoder, by how they are found."""
+            train, validation = labelled(encoder, split.train), labelled(encoder, split.validation)
+            bank, bank_labels = (torch.cat(both) for both in zip(train, validation, strict=True))
+            linear, decay = linear_predictions(train, validation, asked)
+            log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
+            return {"knn_accuracy": knn_predictions(bank, bank_labels, asked), "linear_accuracy": linear}
+
         truth = labels[list(kept)]
-        linear, decay = linear_predictions(train, validation, features)
-        log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
         rows = [
             {"image": dataset.keys[index], "true": names[label]}
             for index, label in zip(kept, truth.tolist(), strict=True)
         ]
-        for name, ids in (("knn", knn_predictions(bank, bank_labels, features)), ("linear", linear)):
+        for name, ids in answers(backbone, features).items():
             hits = (ids == truth).double().numpy()
-            metrics[f"{name}_accuracy"] = Estimate(float(hits.mean()), interval_of_mean(hits))
+            metrics[name] = Estimate(float(hits.mean()), interval_of_mean(hits))
             for row, label in zip(rows, ids.tolist(), strict=True):
-                row[name] = names[label]
+                row[name.removesuffix("_accuracy")] = names[label]
+        log.info("the same of the network untrained:")
+        for name, ids in answers(bare, reader.features(bare, dataset, scored)[0]).items():
+            free[name] = float((ids == truth).double().mean())
         write_rows(folder / "per_image.csv", rows)
     some = features[spread(range(len(features)), MOST)]
     metrics["alignment"] = Estimate(_alignment(found, backbone, reader, dataset, spread(kept, MOST)))
     if len(some) > 1:
         metrics["uniformity"] = Estimate(float(uniformity(some)))
     metrics["effective_rank"] = Estimate(float(effective_rank(some)))
-    return metrics
+    return metrics, free
 
 
 @torch.inference_mode()

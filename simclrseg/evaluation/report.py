@@ -14,6 +14,7 @@ from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, thresh
 from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, page, picture, scrolled, section, table
 from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.images.decode import read_image
+from simclrseg.scores.doubts import coverage
 from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.results import Estimate, Example
@@ -65,7 +66,7 @@ def _comparison(report: Report) -> Part:
     """All models in one table, the best first."""
     rows, best = report.table
     deciding = words(report.models[0].deciding)
-    caption = f"Models by {deciding}, with 95 % intervals; the best of a column is bold"
+    caption = f"Models by {deciding}, with {report.coverage}; the best of a column is bold"
     note = (
         f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
         "interval holds 0 it may be chance."
@@ -115,7 +116,8 @@ def _numbers(model: Evaluated) -> list[Html]:
     ]
     rows = []
     for name, found in metrics.items():
-        row = {"metric": words(name), f"over all {model.scores.UNIT}": found.value, "95 % interval": found.interval}
+        row = {"metric": words(name), f"over all {model.scores.UNIT}": found.value}
+        row |= {"without learning": model.scores.without_learning.get(name), "95 % interval": found.interval}
         if model.means:
             mean = model.means[name]
             row |= {"mean over images": mean.value, "its 95 % interval": mean.interval}
@@ -134,7 +136,8 @@ def _numbers(model: Evaluated) -> list[Html]:
             content.append(table(lines, caption=_CAPTIONS.get(name, words(name).capitalize())))
     numbers = [
         element("dl", *cards, class_="cards"),
-        table(rows, caption="All metrics"),
+        *(_note(f"Doubt: {doubt}.") for doubt in model.doubts),
+        table(rows, caption=f"All metrics, with {coverage(len(model.scores.keys), model.split)}"),
         element("div", *content, class_="beside"),
     ]
     if skipped := model.scores.skipped:

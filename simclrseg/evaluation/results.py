@@ -13,6 +13,7 @@ import numpy as np
 
 from simclrseg.evaluation.scored import Scored
 from simclrseg.metrics.table import COMPARED
+from simclrseg.scores.doubts import coverage
 from simclrseg.scores.results import Estimate, Scores
 from simclrseg.scores.wording import duration, words, written
 
@@ -42,6 +43,7 @@ class Evaluated(Scored):
         origin: ``encoder``, ``pretrained``, ``data_ratio``, ``pretraining_seconds``, ``finetuning_seconds``, …; None
             where not known.
         notes: counts and choices that belong to the numbers: ``empty_masks``, ``best_threshold``, …
+        doubts: what makes the numbers mean little, a line each.
         findings: of other parts of the evaluation, by name: ``calibration``, ``ood``, ``embedding``.
     """
 
@@ -51,6 +53,7 @@ class Evaluated(Scored):
     per_class: list[dict[str, Any]]
     origin: Mapping[str, Any]
     notes: Mapping[str, Any]
+    doubts: Sequence[str] = ()
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -72,7 +75,7 @@ class Evaluated(Scored):
             "n": len(self.scores.keys),
             "test_hash": self.test_hash,
             **self.notes,
-            **figures(self.metrics),
+            **figures(self.metrics, self.scores.without_learning),
             "mean_over_images": {name: estimate.facts() for name, estimate in self.means.items()},
             "per_class": self.per_class,
             "skipped": list(self.scores.skipped),
@@ -81,10 +84,11 @@ class Evaluated(Scored):
         }
 
 
-def figures(metrics: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
-    """The JSON form of metrics: their values, and their intervals."""
+def figures(metrics: Mapping[str, Estimate], free: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The JSON form of metrics: their values, what they are without learning, and their intervals."""
     return {
         "metrics": {name: estimate.value for name, estimate in metrics.items()},
+        "without_learning": dict(free),
         "intervals": {name: estimate.facts()["interval"] for name, estimate in metrics.items()},
     }
 
@@ -128,6 +132,12 @@ class Report:
         }
 
     @property
+    def coverage(self) -> str:
+        """A line on what the intervals cover."""
+        first = self.models[0]
+        return coverage(len(first.scores.keys), first.split)
+
+    @property
     def ranked(self) -> list[Evaluated]:
         """The models, the best first; those without a value, such as of empty masks that are left out, last."""
 
@@ -159,7 +169,10 @@ class Report:
 
     @cached_property
     def table(self) -> tuple[list[dict[str, str]], set[tuple[int, str]]]:
-        """The models as words, the best first, and the cells (row, column) that hold the best value of a metric."""
+        """The models as words, the best first, and the cells (row, column) that hold the best value of a metric.
+
+        The last row is what costs nothing, on the same images.
+        """
         deciding = self.models[0].deciding
         highest = {name: np.fmax.reduce([model.metrics[name].value for model in self.models]) for name in self.compared}
         table, best = [], set()
@@ -176,6 +189,9 @@ class Report:
             row["pretraining"] = duration(model.origin.get("pretraining_seconds"))
             row["fine-tuning"] = duration(model.origin.get("finetuning_seconds"))
             table.append(row)
+        free = self.models[0].scores.without_learning
+        known = {words(name): written(free[name]) for name in self.compared if name in free}
+        table.append(dict.fromkeys(table[0], "-") | {"name": "(without learning)"} | known)
         return table, best
 
     def markdown(self) -> str:

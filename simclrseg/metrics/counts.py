@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -103,6 +104,21 @@ def classification_metrics(matrix: np.ndarray, *, top: np.ndarray | float | None
     macro_f1 = mean_of_known(class_metrics(matrix)["f1"])
     metrics = _plain({"accuracy": pixel_accuracy(matrix), "macro_f1": macro_f1})
     return metrics if top is None else {**metrics, "top5": top}
+
+
+def without_learning(matrix: np.ndarray, metrics: Callable[[np.ndarray], Values]) -> dict[str, float]:
+    """What costs nothing: the most that each metric reaches where all pixels, or images, get the same class.
+
+    Of two classes either of them, as one may be the foreground; of more the most frequent one, which is the best.
+
+    Args:
+        matrix: (C, C) confusion matrix; only its true classes count.
+        metrics: of such matrices (..., C, C).
+    """
+    true = matrix.sum(1)
+    everywhere = [0, 1] if len(true) == 2 else [int(true.argmax())]
+    answers = true[:, None] * np.eye(len(true), dtype=true.dtype)[everywhere][:, None, :]  # (answers, C, C)
+    return {name: float(np.fmax.reduce(values)) for name, values in metrics(answers).items()}
 
 
 def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> np.ndarray:

@@ -11,7 +11,9 @@ EMBEDDINGS = Registry(
 TERMS = {
     "over the split": "From the counts of all images together (micro average): large objects weigh more.",
     "mean over images": "Mean of what each image has alone: each weighs the same.",
-    "95 % interval": "The middle of 1,000 bootstrap resamples of the images; of differences, paired.",
+    "95 % interval": "The middle of 1,000 bootstrap resamples of the images, not of trainings; of differences, paired.",
+    "without learning": "What costs nothing: the most that a metric reaches with the same class everywhere; of a "
+    "backbone, what the same network has before it is trained.",
     **{name: metric.definition for name, metric in METRICS.items()},
     "ece": "Expected calibration error: mean of |accuracy - confidence| over 15 bins of confidence (Guo et al. 2017).",
     "brier": "Mean over photos or pixels of sum_k (p_k - y_k)^2, from 0 to 2.",

@@ -77,6 +77,11 @@ class Scores(ABC):
     def headline(self) -> dict[str, float]:
         """The metrics over the split that are quoted."""
 
+    @property
+    @abstractmethod
+    def without_learning(self) -> dict[str, float]:
+        """What these would be where all pixels, or images, got the same class, the best one for each metric."""
+
     @abstractmethod
     def resampled(self, weights: Floats) -> dict[str, Floats]:
         """Weights (R, N) -> every metric over the split, (R,) each; the first decides."""

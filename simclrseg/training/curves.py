@@ -6,8 +6,8 @@ from pathlib import Path
 
 from simclrseg.charts import plots
 from simclrseg.charts.chart import Chart, Line, points_of, read_table
+from simclrseg.scores.doubts import BASELINES
 
-BASELINES = ("chance", "mean_fill")  # losses of networks that know nothing, drawn beside the loss
 SAME = ("dice",)  # numbers that another chart shows, as f1
 
 

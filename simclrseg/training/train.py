@@ -21,7 +21,7 @@ from simclrseg.engine.footprint import least_micro_batch, least_together, smalle
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
-from simclrseg.engine.loop import FitResult, fit
+from simclrseg.engine.loop import FitResult, evaluate, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import compiled
 from simclrseg.engine.schedules import ending_at
@@ -176,6 +176,20 @@ class Trainer:
                 seed=self.session.config.run.seed,
             )
         return DryRun.of(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
+
+    def score(self) -> dict[str, float]:
+        """Scores of the network as it is, but its loss, which training measures on other images."""
+        assert self.validation is not None
+        machine = self.session.machine
+        self.task.model.to(machine.device)
+        found = evaluate(
+            self.task,
+            self.validation,
+            device=machine.device,
+            precision=machine.precision,
+            micro_batch=self.micro_batch,
+        )
+        return {name: score for name, score in found.items() if name != "loss"}
 
     def train(
         self,

@@ -22,10 +22,18 @@ from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 
 SEEN_FILE = "seen.txt"
 """The record of the images that a run trains on, which its weights will carry; see data/seen.py."""
+BEFORE = "without_learning"
+"""Key of a run's environment: scores of its network before the first step."""
 
 
 def save_backbone(
-    folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any], *, epochs: int, metrics: Mapping[str, float]
+    folder: Path,
+    state: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    epochs: int,
+    metrics: Mapping[str, float],
+    doubts: Sequence[str] = (),
 ) -> ModelMetadata:
     """Write the encoder, under the keys of torchvision or timm, and the network where the method keeps it.
 
@@ -33,7 +41,7 @@ def save_backbone(
 
     Args:
         state: of the pretraining's model, contiguous and on the CPU.
-        facts: the run's, as ``backbone_facts`` has them.
+        facts: the run's, as ``backbone_facts`` has them, and its ``BEFORE`` where it was scored then.
         epochs: that it was trained for.
     """
     seen = folder / SEEN_FILE
@@ -53,6 +61,8 @@ def save_backbone(
         include_test=facts["include_test"],
         seen=seen.read_text() if seen.is_file() else "",
         metrics=dict(metrics),
+        without_learning=facts.get(BEFORE, {}),
+        doubts=tuple(doubts),
         epochs=epochs,
         version=simclrseg.__version__,
         commit=runs.source_commit(),

@@ -82,8 +82,9 @@ def card_text(
         "## Scores",
         "",
         *([scored, ""] if scored else []),
-        *(f"- {name}: {value:.4g}" for name, value in metadata.metrics.items()),
+        *(f"- {name}: {value:.4g}{_beside(name, metadata)}" for name, value in metadata.metrics.items()),
         *([] if metadata.metrics else ["None were recorded."]),
+        *(f"\n**Doubt:** {doubt}" for doubt in metadata.doubts),
         "",
         "## Use",
         "",
@@ -98,6 +99,13 @@ def card_text(
         *(["## Recipe", "", "```yaml", recipe.strip(), "```", ""] if recipe else []),
     ]
     return "\n".join(lines)
+
+
+def _beside(name: str, metadata: ModelMetadata) -> str:
+    """What a metric is for free, in parentheses."""
+    how = "before pretraining" if metadata.task == "backbone" else "with the same class everywhere"
+    free = metadata.without_learning
+    return f" ({free[name]:.4g} {how})" if name in free else ""
 
 
 def _what(metadata: ModelMetadata, method: str | None) -> str:

@@ -68,7 +68,7 @@ def test_classes_have_a_table_of_their_own(capsys):
         ["test", "training", "test", "original"],
         ["border", "class", "class"],
         ["miou", "0.25", "0.25"],
-        ["test", "training", "iou_by_class", "test", "original", "iou_by_class"],
+        ["test", "training", "iou", "by", "class", "test", "original", "iou", "by", "class"],
         ["pet", "0.5", "0.5"],
         ["border", "0.125", "0.125"],
     ]

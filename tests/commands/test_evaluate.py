@@ -59,7 +59,7 @@ def copied(run: Path, folder: Path, *, noise: float = 0.0, **data: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def other(run, tmp_path_factory) -> Path:
-    return copied(run, tmp_path_factory.mktemp("other") / "runs" / "finetune" / "other", noise=0.5, data_ratio=0.5)
+    return copied(run, tmp_path_factory.mktemp("other") / "runs" / "finetune" / "other", noise=0.5, data_ratio=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,8 @@ def test_a_comparison_leaves_its_table_its_plot_and_the_files_of_each_model(comp
         (m["metrics"]["iou"] for m in compared["models"]), reverse=True
     )
     lines = (report / "comparison.md").read_text().splitlines()
-    assert len(lines) == 4 and "**" in lines[2]
+    assert len(lines) == 7 and "**" in lines[2] and lines[4].startswith("| (without learning) | - |")
+    assert lines[6] == "95 % intervals over 102 test photos, not over trainings"
     assert (report / "data_ratio.png").read_bytes().startswith(b"\x89PNG")
     stored = json.loads((report / "metrics.json").read_text())
     assert [model["metrics"] for model in stored["models"]] == [model["metrics"] for model in compared["models"]]
@@ -136,11 +137,11 @@ def test_the_baseline_can_be_chosen(run, other, compared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [({"split_seed": 1}, "split seed 0 and 1"), ({"test_split": "random"}, None)]
+    ("data", "reason"), [({"test_split": "random"}, "test split official and random"), ({"split_seed": 1}, None)]
 )
 def test_runs_that_were_scored_on_other_images_are_refused_with_the_reason(run, tmp_path, data, reason):
     moved = copied(run, tmp_path / "a" / "finetune" / "moved", **data)
-    if reason is None:  # the same photos by another word
+    if reason is None:  # the same photos: a list has no seed
         assert evaluated(tmp_path / "b", run, moved)["models"][1]["n"] > 0
         return
     with pytest.raises(DataError, match=rf"{run.name} and moved are not scored on the same images \({reason}\)"):
@@ -195,11 +196,42 @@ def test_a_gate_that_means_nothing_is_refused(text):
 def test_the_best_threshold_stands_beside_the_headline(run, tmp_path):
     test = evaluated(tmp_path, run)
     best = test["best_threshold"]
-    assert test["threshold"] == 0.5 and 0 < best["threshold"] < 1 and best["validation_photos"] == 10
+    assert test["threshold"] == 0.5 and 0 < best["threshold"] < 1 and best["validation_photos"] == 20
     validated = evaluated(tmp_path, run, split="validation")
     assert validated["best_threshold"]["threshold"] == best["threshold"]
     assert validated["best_threshold"]["iou"]["value"] >= validated["metrics"]["iou"]
     assert "best_threshold" not in evaluated(tmp_path, run, split="train")
+
+
+def test_few_validation_photos_choose_no_threshold(run, tmp_path, caplog):
+    result = evaluated(tmp_path, copied(run, tmp_path / "a" / "finetune" / "few", data_ratio=0.4))
+    line = "16 validation photos are too few to choose a threshold by, so it stays 0.5: add photos"
+    assert "best_threshold" not in result and f"few: {line}" in caplog.text
+    assert f"Doubt: {line}" in (Path(result["report"]) / "report.html").read_text()
+
+
+def test_what_costs_nothing_stands_beside_every_score(run, compared, tmp_path):
+    report = evaluation(tmp_path, run)
+    result, shown = report.facts(), summary(report)
+    matrix = table(Path(result["report"]) / "confusion.csv")
+    pixels = [sum(int(row[name]) for name in ("background", "figure")) for row in matrix]
+    free = result["without_learning"]
+    assert free["iou"] == pixels[1] / sum(pixels) and free["accuracy"] == pixels[0] / sum(pixels)
+    assert shown["metrics"][0]["without learning"] == f"{free['iou']:.4f}"
+    assert shown["metrics"][-1]["without learning"] == "-"  # of losses nothing is known
+    assert shown["intervals"] == "95 % intervals over 102 test photos, not over trainings"
+    page = (Path(result["report"]) / "report.html").read_text()
+    assert f">All metrics, with {shown['intervals']}<" in page and f">{free['iou']:.4f}<" in page
+    assert (
+        compared["table"][-1]["name"] == "(without learning)" and compared["table"][-1]["IoU"] == f"{free['iou']:.4f}"
+    )
+
+
+def test_a_model_that_finds_everything_everywhere_is_doubted(run, tmp_path, caplog):
+    result = evaluated(tmp_path, copied(run, tmp_path / "a" / "finetune" / "all", noise=1000.0))
+    free = f"{result['without_learning']['iou']:.4f}"
+    line = f"IoU {free} is not above {free}, what the same class for all pixels gives"
+    assert f"all: {line}" in caplog.text and f"Doubt: {line}" in (Path(result["report"]) / "report.html").read_text()
 
 
 def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):

@@ -49,7 +49,7 @@ def commands(pipeline, classifier, tmp_path) -> dict[str, list[str]]:
     small = ["shapes", "--backbone", "cnn", "--image-size", "32", "--epochs", "1", "--batch-size", "16", *runs]
     return {
         "pretrain": ["pretrain", *small, "--max-images", "32"],
-        "finetune": ["finetune", *small, "--max-images", "40"],
+        "finetune": ["finetune", *small, "--max-images", "200"],
         "finetune --dry-run": ["finetune", *small, "--max-images", "40", "--dry-run"],
         "evaluate a segmentation": ["evaluate", str(segmenter), *runs],
         "evaluate a classification": ["evaluate", str(classifier), *runs, "--embed", "pca"],

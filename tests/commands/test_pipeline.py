@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from simclrseg.config.export import ExportConfig
@@ -19,7 +20,7 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.models.backbones import build_backbone
-from simclrseg.models.weights import load_backbone, read_metadata
+from simclrseg.models.weights import load_backbone, read_metadata, read_weights
 from simclrseg.runs import Run
 from tests.folders import write_noise
 from tests.observers import stop_at
@@ -65,7 +66,7 @@ def test_finetuning_leaves_what_the_design_lists(pipeline):
         "curves.png",
         "test.json",
     } <= left
-    assert run.name == "shapes-shapes-r0.25" and run.finished
+    assert run.name == "shapes-shapes-r0.5" and run.finished
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["dataset"] == "shapes"
 
 
@@ -91,6 +92,7 @@ def test_test_scores_are_kept_at_both_resolutions(pipeline):
     for resolution, result in test.items():
         assert result["resolution"] == resolution and result["split"] == "test" and result["n"] > 0
         assert 0 <= result["metrics"]["iou"] <= 1
+        assert 0.1 < result["without_learning"]["iou"] < 0.3 and result["without_learning"]["recall"] == 1
     assert pipeline.finetuned.test == test
 
 
@@ -199,7 +201,9 @@ def test_the_card_of_a_fine_tuned_run_says_how_good_it_is_and_how_it_is_used(pip
     run = pipeline.finetuned.run
     card = (run / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-segmentation"
-    assert f"- iou: {pipeline.finetuned.test['original']['metrics']['iou']:.4g}" in card
+    found = pipeline.finetuned.test["original"]
+    values = (scores["iou"] for scores in (found["metrics"], found["without_learning"]))
+    assert "- iou: {:.4g} ({:.4g} with the same class everywhere)".format(*values) in card
     assert f"simclrseg predict photo.jpg -o mask.png --model {run.name} --runs {pipeline.runs}" in card
     assert "| optimizer | adamw, peak learning rate 0.001, one-cycle schedule |" in card
     monkeypatch.chdir(tmp_path)
@@ -257,7 +261,31 @@ def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_
     config = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "model", pretrained="none", backbone="resnet18")
     config = changed(config, "data", image_size=32, data_ratio=0.09)  # 36 photos, 33 to train
     config = changed(config, "training", epochs=1, batch_size=batch_size, micro_batch=micro_batch)
-    assert finetune(FinetuneConfig.model_validate(config)).best_epoch == 1
+    assert "iou" in finetune(FinetuneConfig.model_validate(config)).validation
+
+
+@pytest.mark.usefixtures("unexported")
+@pytest.mark.parametrize(("ratio", "chooses"), [(0.4, False), (0.5, True)])
+def test_few_validation_photos_choose_neither_an_epoch_nor_the_end(tmp_path, monkeypatch, caplog, ratio, chooses):
+    """The validation score falls after the first epoch."""
+    from simclrseg.commands.finetune import finetune
+    from simclrseg.targets.segment.target import Segmentation
+
+    falling = iter(range(9, 0, -1))
+    monkeypatch.setattr(Segmentation, "evaluate", lambda task, batches: {"iou": next(falling) / 10})
+    config = changed(in_runs(SMALL_FINETUNE, tmp_path), "model", pretrained="none", backbone="cnn")
+    config = changed(changed(config, "data", data_ratio=ratio), "training", epochs=3, patience=1, ema=None)
+    result = finetune(FinetuneConfig.model_validate(config))
+    line = (
+        "16 validation photos are too few to choose the best epoch by, so the last one is kept, --patience or not: add"
+    )
+    card = (result.run / "README.md").read_text()
+    assert (line in caplog.text) == (f"**Doubt:** {line}" in card) == ("and 16 to validate on" in card)
+    assert (line in card) != chooses
+    assert (result.best_epoch, result.validation["iou"]) == ((1, 0.9) if chooses else (None, 0.7))
+    last = torch.load(next((result.run / "checkpoints").rglob("state.pt")))["model"]
+    kept, _ = read_weights(result.model)
+    assert all(torch.equal(kept[key], last[key]) for key in kept) != chooses
 
 
 def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path, caplog):

@@ -367,3 +367,12 @@ def test_groups_of_very_different_sizes_still_leave_a_tenth_to_validate_with(see
 def test_groups_that_cannot_stay_together_are_refused(pattern, official, message):
     with pytest.raises(DataError, match=message):
         make_split(GROUPED, official=official, group_by=pattern)
+
+
+@pytest.mark.parametrize(("images", "validation"), [(190, 19), (200, 20)])
+def test_few_validation_photos_are_no_ground_to_choose_by(images, validation):
+    split = make_split(KEYS[:images], official={"test": []})
+    assert len(split.validation) == validation and split.can_choose == (validation == 20)
+    found = split.doubts("the best epoch", "the last one is kept")
+    few = "19 validation photos are too few to choose the best epoch by, so the last one is kept: add photos"
+    assert (not found) if split.can_choose else found[0].startswith(few)

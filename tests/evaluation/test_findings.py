@@ -227,6 +227,8 @@ def test_a_backbone_is_probed_by_labels_and_without(pipeline: Pipeline):
     result = found.facts()
     metrics = result["metrics"]
     assert list(metrics) == ["knn_accuracy", "linear_accuracy", "alignment", "uniformity", "effective_rank"]
+    assert list(result["without_learning"]) == ["knn_accuracy", "linear_accuracy"]
+    assert result["without_learning"] != {name: metrics[name] for name in result["without_learning"]}
     assert 0 <= metrics["alignment"] <= 4 and metrics["uniformity"] < 0 and metrics["effective_rank"] > 1
     low, high = result["intervals"]["linear_accuracy"]
     assert low <= metrics["linear_accuracy"] <= high and result["intervals"]["alignment"] is None

@@ -338,7 +338,7 @@ def test_a_model_without_a_value_comes_last_and_is_not_the_best(tmp_path):
     empty = replace(segmented(name="empty"), metrics={"iou": nothing})
     report = Report(tmp_path, (empty, replace(one, metrics={"iou": Estimate(0.5)})), "empty", {"one": {"iou": nothing}})
     table, best = report.table
-    assert [row["name"] for row in table] == ["one", "empty"] and best == {(0, "IoU")}
+    assert [row["name"] for row in table] == ["one", "empty", "(without learning)"] and best == {(0, "IoU")}
     assert "nan" not in report.markdown()
     none = Report(tmp_path, (empty, replace(empty, name="other")), "empty", {"other": {"iou": nothing}})
     assert none.table[1] == set()

@@ -9,9 +9,11 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from simclrseg.errors import DataError
 from simclrseg.metrics.counts import (
     class_metrics,
+    classification_metrics,
     confusion_matrix,
     pixel_accuracy,
     segmentation_metrics,
+    without_learning,
 )
 
 
@@ -117,3 +119,19 @@ def test_a_mask_that_is_wholly_ignored_counts_nothing() -> None:
     matrix = confusion_matrix(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8), 2)
     assert matrix.sum() == 0
     assert segmentation_metrics(matrix)["accuracy"] == 0.0
+
+
+@pytest.mark.parametrize("metrics", [segmentation_metrics, classification_metrics])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_without_learning_is_the_best_of_every_class_said_everywhere(classes: int, metrics) -> None:
+    prediction, mask = pixels(classes)
+    mask[mask == 2] = 1  # one class is frequent, another missing
+    everywhere = [metrics(confusion_matrix(np.full_like(mask, k), mask, classes)) for k in range(classes)]
+    expected = {name: max(found[name] for found in everywhere) for name in everywhere[0]}
+    assert without_learning(confusion_matrix(prediction, mask, classes), metrics) == pytest.approx(expected)
+
+
+def test_without_learning_the_foreground_has_its_share_of_the_pixels_and_accuracy_that_of_the_larger_class() -> None:
+    found = without_learning(np.array([[50, 20], [5, 25]]), segmentation_metrics)
+    assert (found["iou"], found["recall"], found["accuracy"]) == (0.3, 1.0, 0.7)
+    assert without_learning(np.array([[8, 1], [0, 0]]), segmentation_metrics)["iou"] == 1.0  # nothing to find

@@ -148,7 +148,8 @@ def test_masks_without_a_foreground_have_no_best_threshold(empty):
 def model(name: str, iou: float, ratio: float | None, pretrained: str = "none", **facts: Any) -> Any:
     found = Estimate(iou, Interval(iou - 0.01, iou + 0.01))
     known = {"data_ratio": ratio, "pretrained": pretrained, "encoder": "resnet18", **facts}
-    return SimpleNamespace(name=name, metrics={"iou": found, "bce": found}, deciding="iou", origin=known)
+    scores = SimpleNamespace(without_learning={"iou": 0.3, "recall": 1.0})
+    return SimpleNamespace(name=name, metrics={"iou": found, "bce": found}, deciding="iou", origin=known, scores=scores)
 
 
 def reported(*models: Any) -> Report:
@@ -161,11 +162,12 @@ def test_the_table_is_sorted_and_the_best_is_bold():
     report = reported(
         model("a|b", 0.5, 0.2), model("c", 0.7, 0.2, "pets", pretraining_seconds=7500.0, finetuning_seconds=200.0)
     )
-    (first, second), best = report.table
+    (first, second, free), best = report.table
     assert (first["name"], first["IoU"]) == ("c", "0.7000 [0.6900, 0.7100]")
     assert first["IoU over a|b"] == "+0.1000 [-0.0200, +0.2000] (may be chance)"
     assert (first["pretraining"], first["fine-tuning"]) == ("2 h 05 min", "3 min 20 s")
     assert (second["IoU"], second["IoU over a|b"], second["pretraining"]) == ("0.5000 [0.4900, 0.5100]", "-", "-")
+    assert {name: text for name, text in free.items() if text != "-"} == {"name": "(without learning)", "IoU": "0.3000"}
     assert "BCE" not in first and best == {(0, "IoU")}
     lines = report.markdown().splitlines()
     assert lines[1] == "| " + " | ".join(["---"] * len(first)) + " |"

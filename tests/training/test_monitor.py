@@ -17,10 +17,15 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.engine.history import EpochRecord, Plan
+from simclrseg.methods.simclr import method as simclr
 from simclrseg.methods.simclr.method import SimCLRMethod
+from simclrseg.metrics.representation import knn_among
+from simclrseg.models.backbones import pooled_features
+from simclrseg.models.weights import read_metadata
+from simclrseg.runs import Run
 from simclrseg.training import evaluators
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
-from simclrseg.training.train import Session
+from simclrseg.training.train import Session, Trainer
 from tests.engine.small import Images, train
 from tests.methods.simclr import small_simclr
 from tests.observers import stop_at
@@ -132,6 +137,35 @@ def test_pretraining_tells_whether_it_learns(pipeline):
     assert pipeline.pretrained.metrics["knn"] == float(table[-1]["val_knn"])
 
 
+def test_the_network_is_scored_before_its_first_step_too(pipeline):
+    result, run = pipeline.pretrained, Run(pipeline.pretrained.run)
+    prepared = pretrain.prepare(Session("pretrain", PretrainConfig.model_validate(SMALL_PRETRAIN), MACHINE))
+    backbone, found = prepared.backbone.eval(), []
+    with torch.no_grad():
+        for batch in prepared.validation.epoch(0):
+            found.append(pooled_features(backbone, prepared.task.normalize(batch["image"])))
+    labels = torch.cat([batch["label"] for batch in prepared.validation.epoch(0)])
+    before = {"knn": pytest.approx(knn_among(torch.cat(found), labels))}
+    assert result.without_learning == run.environment["without_learning"] == before
+    metadata = read_metadata(result.backbone)
+    assert metadata.without_learning == before and set(metadata.metrics) == {*result.metrics}
+    line = f"- knn: {result.metrics['knn']:.4g} ({result.without_learning['knn']:.4g} before pretraining)"
+    assert line in (run.folder / "README.md").read_text()
+
+
+def test_a_pretraining_that_learns_nothing_says_so(tmp_path, monkeypatch, caplog):
+    from simclrseg.commands.pretrain import pretrain
+
+    monkeypatch.setattr(Trainer, "score", lambda trainer: {"knn": 1.0})
+    monkeypatch.setattr(simclr, "chance_level", lambda n: 0.1)
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", epochs=1)
+    result = pretrain(PretrainConfig.model_validate(changed(config, "data", max_images=64)))
+    doubts = read_metadata(result.backbone).doubts
+    assert [line.split(" ", 2)[:2] for line in doubts] == [["the", "loss"], ["knn", f"{result.metrics['knn']:.4f}"]]
+    card = (result.run / "README.md").read_text()
+    assert all(f"**Doubt:** {line}" in card and line in caplog.messages for line in doubts)
+
+
 def test_pretraining_keeps_its_last_weights(pipeline):
     assert not (pipeline.pretrained.run / "checkpoints" / "best").exists()
 
@@ -139,17 +173,19 @@ def test_pretraining_keeps_its_last_weights(pipeline):
 def test_a_resumed_pretraining_writes_the_same_metrics_and_weights(tmp_path, monkeypatch):
     from simclrseg.commands.pretrain import pretrain
     from simclrseg.errors import Interrupted
-    from simclrseg.runs import Run
 
     config = changed(in_runs(SMALL_PRETRAIN, tmp_path), "training", batch_size=64)
     config = changed(changed(config, "data", max_images=128), "run", knn_every=1)
+    scored = []
+    monkeypatch.setattr(Trainer, "score", lambda trainer: scored.append(trainer) or {"knn": len(scored) / 8})
     whole = pretrain(PretrainConfig.model_validate(config)).run
     parts = changed(config, "run", name="parts")
     with pytest.raises(Interrupted):
         pretrain(PretrainConfig.model_validate(parts), observers=[stop_at(step=3)])
     pytest.importorskip("tensorboard")  # logging may differ when a run goes on
     resumed = changed(parts, "run", resume="parts", log=["tensorboard", "tensorboard"])
-    pretrain(PretrainConfig.model_validate(resumed))
+    result = pretrain(PretrainConfig.model_validate(resumed))
+    assert result.without_learning == {"knn": 2 / 8} and len(scored) == 2  # stored, not measured again
     again = Run(tmp_path / "pretrain" / "parts").folder
     assert len(list((again / "tensorboard").iterdir())) == 1
     for name in ("metrics.csv", "metrics.jsonl"):

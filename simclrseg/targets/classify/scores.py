@@ -20,6 +20,7 @@ from simclrseg.metrics.counts import (
     confusion_matrix,
     in_top,
     mean_of_known,
+    without_learning,
 )
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
@@ -99,8 +100,13 @@ class ClassificationScores(Scores):
         top = float(in_top(self.probabilities, self.labels).mean()) if several else None
         return classification_metrics(self.confusion, top=top)
 
+    @property
+    def without_learning(self) -> dict[str, float]:
+        return without_learning(self.confusion, classification_metrics)
+
     def results(self, split: str) -> dict[str, Any]:
-        return {"split": split, "n": len(self.keys), "metrics": self.headline}
+        free = self.without_learning
+        return {"split": split, "n": len(self.keys), "metrics": self.headline, "without_learning": free}
 
     def rows(self) -> list[dict[str, Any]]:
         names = self.metadata.classes

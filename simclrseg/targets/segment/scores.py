@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.counts import class_metrics, segmentation_metrics
+from simclrseg.metrics.counts import class_metrics, segmentation_metrics, without_learning
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import over_images
 from simclrseg.scores.gallery import errors, viewable
@@ -131,6 +132,7 @@ class SegmentationScores(Scores):
                 "border": self.metadata.border,
                 "threshold": self.metadata.threshold,
                 "metrics": segmentation_metrics(matrix),
+                "without_learning": without_learning(matrix, segmentation_metrics),
             }
             if len(self.metadata.classes) > 2:  # None, which JSON knows, where one is neither there nor predicted
                 ious = [None if np.isnan(iou) else iou for iou in class_metrics(matrix)["iou"].tolist()]
@@ -139,7 +141,11 @@ class SegmentationScores(Scores):
 
     @property
     def headline(self) -> dict[str, float]:
-        return segmentation_metrics(self.confusion)
+        return segmentation_metrics(self.confusion, empty=self.empty)
+
+    @property
+    def without_learning(self) -> dict[str, float]:
+        return without_learning(self.confusion, partial(segmentation_metrics, empty=self.empty))
 
     def rows(self) -> list[dict[str, Any]]:
         columns = {"image": self.keys, **{name: column.tolist() for name, column in self.by_image().items()}}

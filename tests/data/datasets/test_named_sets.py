@@ -222,6 +222,7 @@ def test_shapes_depend_on_seed_and_index_alone():
 def test_shapes_have_photos_masks_and_labels():
     dataset = open_dataset("shapes")
     assert len(dataset) == len(set(dataset.keys)) == len(dataset.labels) == 512
+    assert dataset.official == {"test": tuple(range(410, 512))}
     for index in range(16):
         image, mask = dataset.image(index), dataset.mask(index)
         assert (image.shape, mask.shape) == ((SIDE, SIDE, 3), (SIDE, SIDE))
