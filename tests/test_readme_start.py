@@ -10,9 +10,10 @@ import cv2
 import pytest
 
 from simclrseg.data.datasets.shapes import COUNT, Shapes
+from simclrseg.models.weights import read_metadata
 from tests.readme import EXECUTABLE, README, TREE, commands_like, words
 
-PHOTO = 603  # of the shapes: tests/data/shapes.png
+PHOTO = 609  # of the shapes: tests/data/shapes.png
 
 
 @pytest.mark.slow
@@ -25,6 +26,9 @@ def test_the_first_command_does_the_whole_job(tmp_path):
         typed = [str(EXECUTABLE), *words(part)]
         done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
+        assert "warning" not in done.stderr  # all that a score can be doubted for, and test photos that were seen
+    learned = read_metadata(tmp_path / "runs" / "pretrain" / "shapes" / "backbone.safetensors")
+    assert learned.metrics["knn"] >= learned.without_learning["knn"] + 0.1
     photo = cv2.imread(str(tmp_path / "tests" / "data" / "shapes.png"))
     mask = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED) > 0
     shapes = Shapes(PHOTO + 1)
