@@ -37,10 +37,15 @@ def write_noise(folder: Path, count: int, *, values: int = 2, scale: int = 1) ->
 
 
 def write_figures(folder: Path, count: int = 24) -> Path:
-    """Write shapes with a class for each kind but the last, stars, which are ignored; and a file of the classes."""
+    """Write shapes with a class for each kind but the last, stars, which are ignored; and a file of the classes.
+
+    Masks with ignored pixels have a few of class 1 in a corner too, for 255 beside 0 alone would be a foreground.
+    """
     shapes = Shapes(count)
     ids = [(1 + shapes.labels[index]) % (1 + len(KINDS)) for index in range(count)]
     masks = [shapes.mask(index) * np.uint8(255 if ids[index] == 4 else ids[index]) for index in range(count)]
+    for mask, kind in zip(masks, ids, strict=True):
+        mask[:4, :4] = np.where(kind == 4, 1, mask[:4, :4])
     halves = {f"{index:02d}": (shapes.image(index)[::2, ::2], masks[index][::2, ::2]) for index in range(count)}
     write_pairs(folder, halves)
     (folder / "classes.yaml").write_text(

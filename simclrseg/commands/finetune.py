@@ -154,6 +154,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     with trainer.open(
         name=run_name(config, prepared.pretrained),
         images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)] + others,
+        truth=target.truth_hash,
         loss=prepared.loss,
         encoder=metadata.encoder,
         test_hash=metadata.test_hash,

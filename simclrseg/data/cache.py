@@ -32,8 +32,9 @@ from simclrseg.data.datasets.base import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
-from simclrseg.images import decode, depth, headers, resizing, srgb, tiff
+from simclrseg.images import decode, depth, headers, masks, resizing, srgb, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
+from simclrseg.labels import masks as mask_labels
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
 from simclrseg.system.hardware import available_memory
@@ -312,11 +313,9 @@ class _Kind:
         folder = next((os.path.abspath(path.parent) for path in self._paths if path is not None), "")
         name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
         self._stem = f"{name}-{self._name}-{_digest(dataset.name, folder)[:8]}"
-        meaning = (
-            f"{dataset.bands} {dataset.reach}"
-            if channels > 1
-            else f"{dataset.classes} {dataset.colours} {dataset.border}"
-        )
+        of_images = f"{dataset.bands} {dataset.reach}"
+        of_masks = f"{dataset.classes} {dataset.colours} {dataset.border} {dataset.mask_reading}"
+        meaning = of_images if channels > 1 else of_masks
         key = _digest(decoder_identity(), meaning, *map(_state, self._paths))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
@@ -377,7 +376,8 @@ def _state(path: Path | None) -> str:
 @cache
 def decoder_identity() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    readers = [Path(str(module.__file__)) for module in (decode, depth, srgb, resizing, headers, tiff)]
+    modules = (decode, depth, masks, mask_labels, srgb, resizing, headers, tiff)
+    readers = [Path(str(module.__file__)) for module in modules]
     sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"

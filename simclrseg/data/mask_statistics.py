@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,22 +18,25 @@ from simclrseg.system.threads import map_in_threads
 _ASPECTS = 0.9, 1.1  # bounds of the ratio between those of an image and its mask, which may be coarser
 
 
-def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> NDArray[np.int64]:
+def count_pixels(
+    dataset: Dataset, indices: Sequence[int], *, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Read the masks of some images once.
 
     Returns:
-        (N, C) pixels by image and class, ignored ones left out; a row of zeros where a mask cannot be read.
+        (N, C) pixels by image and class, ignored ones left out; and (N,) CRC-32 of each mask's ids. Zeros where a mask
+        cannot be read.
 
     Raises:
         DataError: for a class id that no class has, or a mask that does not lie on its image; it is named.
     """
     classes = len(dataset.classes)
 
-    def count(index: int) -> NDArray[np.int64]:
+    def count(index: int) -> tuple[NDArray[np.int64], int]:
         try:
             mask = dataset.mask(index)
         except ImageError:  # the loader names it
-            return np.zeros(classes, np.int64)
+            return np.zeros(classes, np.int64), 0
         if (path := dataset.path(index)) is not None:
             with contextlib.suppress(ImageError):  # named by the loader too
                 check_aspects(dataset.keys[index], image_shape(path), mask.shape)
@@ -45,9 +49,11 @@ def count_pixels(dataset: Dataset, indices: Sequence[int], *, threads: int) -> N
                 f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored",
                 "correct the mask",
             )
-        return pixels[:classes]
+        return pixels[:classes], zlib.crc32(mask.tobytes(), mask.shape[1])
 
-    return np.array(map_in_threads(count, indices, threads=threads), np.int64).reshape(-1, classes)
+    rows = map_in_threads(count, indices, threads=threads, telling="masks")
+    sums = np.array([checksum for _, checksum in rows], np.int64)
+    return np.array([pixels for pixels, _ in rows], np.int64).reshape(-1, classes), sums
 
 
 def check_aspects(key: str, image: Sequence[int], mask: Sequence[int]) -> None:

@@ -87,6 +87,7 @@ def make_split(
     strata: Sequence[int] | None = None,
     fold: tuple[int, int] | None = None,
     group_by: str | None = None,
+    twins: Sequence[Sequence[int]] = (),
     for_training: bool = True,
 ) -> Split:
     """Split a dataset.
@@ -111,12 +112,14 @@ def make_split(
             are, and lists of training and validation images are put together.
         for_training: False where images are only scored: any part may be empty then.
         group_by: a regular expression; images in whose keys it finds the same groups, or text, stay together.
+        twins: images that are the same, which stay together where no list says otherwise.
 
     Raises:
         DataError: if none are left to train or to validate with, or images cannot be kept together.
     """
     taken = set(range(len(keys)) if usable is None else usable)
     groups = _groups(keys, group_by)
+    groups = _joined(groups, twins)
     order = sorted(range(len(keys)), key=lambda index: (_rank(seed, groups[index]), _rank(seed, keys[index])))
     if group_by is not None:
         strata = None
@@ -132,10 +135,9 @@ def make_split(
         test = set(lists["test"])
     else:  # of the training list only where there is one: the validation list stays as it is
         candidates = [index for index in order if index in pool]
-        share = max(1, math.floor(TEST_SHARE * len(candidates)))
-        while share < len(candidates) and groups[candidates[share]] == groups[candidates[share - 1]]:
-            share += 1  # to the end of the group
-        test = set(candidates[:share] if len(candidates) > 2 else ())
+        share = max(1, math.floor(TEST_SHARE * len(candidates))) if len(candidates) > 2 else 0
+        chosen = {groups[index] for index in candidates[:share]}
+        test = {index for index in candidates if groups[index] in chosen}
     to_train, to_validate = (pool - test) & taken, validation_list & taken
     if fold is not None:
         to_train, to_validate = to_train | to_validate, set()
@@ -150,9 +152,9 @@ def make_split(
         train, validation = _share(train, ratio), _share(validation, ratio)
     else:
         some = _share(train, ratio)
-        chosen = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
-        validation = [index for index in some if groups[index] in chosen]
-        train = [index for index in some if groups[index] not in chosen]
+        held = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
+        validation = [index for index in some if groups[index] in held]
+        train = [index for index in some if groups[index] not in held]
     if for_training and not (train and validation):
         grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
         at = f"at data ratio {data_ratio:g}" if max_images is None else f"and --max-images {max_images}"
@@ -192,10 +194,10 @@ def test_hash(dataset: Dataset, test: Sequence[int]) -> str:
             return _file_digest(file)
         if not dataset.has_mask(index):
             return ""
-        ids = dataset.mask(index)
+        ids = dataset.mask(index)  # generated, or made of several files
         return hashlib.sha256(f"{ids.shape}".encode() + ids.tobytes()).hexdigest()
 
-    rule = f"{dataset.border}\n" + (f"{dataset.chosen}\n" if dataset.chosen else "")
+    rule = f"{dataset.border}\n" + "".join(f"{one}\n" for one in (dataset.chosen, dataset.mask_reading) if one)
     return _hash(rule, dataset, test, mask_digest)
 
 
@@ -214,7 +216,8 @@ def _hash(head: str, dataset: Dataset, test: Sequence[int], truth: Callable[[int
         return f"{dataset.keys[index]}\t{_file_digest(image) if image is not None else ''}\t{truth(index)}\n"
 
     in_order = sorted(test, key=lambda index: dataset.keys[index])
-    return hashlib.sha256(f"{head}{''.join(map_in_threads(line, in_order))}".encode()).hexdigest()
+    lines = "".join(map_in_threads(line, in_order, telling="test photos"))
+    return hashlib.sha256(f"{head}{lines}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _file_digest(path: Path) -> str:
@@ -289,7 +292,7 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
 
 
 def _rank(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
 
 
 def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
@@ -306,6 +309,22 @@ def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
             value=pattern,
         )
     return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
+
+
+def _joined(groups: Sequence[str], twins: Sequence[Sequence[int]]) -> list[str]:
+    """The same groups, of which those that share twins are one."""
+    joined: dict[str, str] = {}
+
+    def home(group: str) -> str:
+        while group in joined:
+            group = joined[group]
+        return group
+
+    for first, *others in twins:
+        for index in others:
+            if home(groups[index]) != home(groups[first]):
+                joined[home(groups[index])] = home(groups[first])
+    return [home(group) for group in groups]
 
 
 def _choose_validation(

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ Mask = NDArray[np.uint8]
 
 _SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+# Folders of thumbnails and of what was thrown away, in lower case.
+_LITTER = frozenset(
+    ["@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"]
+)
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 LARGE = 1 << 25
@@ -187,43 +192,26 @@ def holds_several(source: str | Path | bytes) -> bool:
     return False
 
 
-def read_mask(source: str | Path | bytes) -> Mask:
-    """Decode a mask without any conversion of its values, which must fit in 8 bits.
-
-    Returns:
-        (H, W) uint8 for indexed, grey and 1-bit files (palette indexes, grey values, 0/1);
-        (H, W, 3) uint8 for RGB ones, whose alpha is left out.
-    """
-    with _opened(source) as (stream, name):
-        picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, MAX_PIXELS)
-        _, orientation = _load(picture)
-        mask = np.array(picture)
-        if picture.mode in ("RGBA", "RGBX"):
-            mask = mask[:, :, :3]
-        elif picture.mode in ("LA", "PA"):
-            mask = mask[:, :, 0]
-        elif picture.mode not in ("1", "L", "P", "RGB") and not picture.mode.startswith("I"):
-            raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
-        low, high = int(mask.min()), int(mask.max())
-        if low < 0 or high > 255:
-            raise Refused(f"a mask with values {low} to {high} does not fit in 8 bits", "use class ids below 255")
-        return _turn(np.ascontiguousarray(mask, dtype=np.uint8), orientation)
-
-
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:
     """(height, width) of a picture as ``read_image`` would return it, from the header alone."""
+    height, width, _ = image_header(source)
+    return height, width
+
+
+def image_header(source: str | Path | bytes) -> tuple[int, int, int]:
+    """The same, and the orientation, 1 to 8, in which the file stores it."""
     with _opened(source) as (stream, name):
         if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).is_photo:
-            return header.height, header.width
+            return header.height, header.width, 1
         picture = _open_picture(stream, name)
         width, height = picture.size
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
-            return height, width
+            return height, width, exif_orientation(picture)
         if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
             _check_pixels(width, height, MAX_PIXELS)
             picture.load()
-        return (width, height) if exif_orientation(picture) >= 5 else (height, width)
+        orientation = exif_orientation(picture)
+        return (width, height, orientation) if orientation >= 5 else (height, width, orientation)
 
 
 @dataclass(frozen=True)
@@ -247,25 +235,34 @@ def is_image(name: str) -> bool:
 def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:
     """List the regular files below ``folder``, which may be missing, of the names that are ``wanted``.
 
-    Links are followed, hidden files and folders skipped; what is left out is named and counted in one warning.
+    Links are followed, hidden files and folders skipped; what is left out is named and counted in one warning, and
+    in one line what systems put beside photos: thumbnails, and what was thrown away.
 
     Raises:
         DataError: if the folder itself cannot be opened.
     """
     left_out: dict[Path, str] = {}
-    found = [parent / name for parent, names in walk(folder, left_out) for name in names if wanted(name)]
+    litter: Counter[str] = Counter()
+    walked = walk(folder, left_out, litter)
+    found = [parent / name for parent, names in walked for name in names if wanted(name)]
     if reason := left_out.get(Path(folder)):
         raise DataError(f"{folder} cannot be opened: {reason}", path=folder)
     warn_left_out(folder, left_out)
+    if litter:
+        log.info(f"{folder}: left out: {', '.join(f'{count:,} {what}' for what, count in litter.most_common())}")
     return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
 
 
-def walk(folder: str | Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, list[str]]]:
+def walk(
+    folder: str | Path, left_out: dict[Path, str], litter: Counter[str] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """Visit ``folder`` and each folder below it once, wherever links lead, with the names of its files.
 
     Args:
         left_out: gets what cannot be read, and why, as in a ``Listing``.
+        litter: gets the pictures that are no photos of the user's, counted by where they are.
     """
+    litter = Counter() if litter is None else litter
     seen = set()
     folders = [Path(folder)]
     while folders:
@@ -276,23 +273,34 @@ def walk(folder: str | Path, left_out: dict[Path, str]) -> Iterator[tuple[Path, 
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(parent) as entries:
-                below = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+                every = sorted(entries, key=lambda entry: entry.name)
         except FileNotFoundError:  # never there, or gone meanwhile
             continue
         except OSError as error:
             left_out[parent] = str(error.strerror)
             continue
         files, inner = [], []
-        for entry in below:
+        litter.update("._ files" for entry in every if entry.name.startswith("._") and is_image(entry.name))
+        for entry in every:
+            if entry.name.startswith("."):
+                continue
             kind = _kind(entry)
             if kind == "file":
                 files.append(entry.name)
             elif kind != "folder":
                 left_out[parent / entry.name] = kind
+            elif entry.name.lower() in _LITTER:
+                _count_pictures(parent / entry.name, litter)
             elif not entry.name.startswith("__MACOSX"):
                 inner.append(parent / entry.name)
         folders.extend(reversed(inner))
         yield parent, files
+
+
+def _count_pictures(folder: Path, litter: Counter[str]) -> None:
+    count = sum(is_image(name) for _, _, names in os.walk(folder) for name in names)
+    if count:
+        litter[f"picture{'s' if count > 1 else ''} in {folder.name}"] += count
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -66,6 +66,7 @@ class Target(ABC, Generic[K, S]):
         NEXT: the command to try a trained model with.
         SAMPLES: what batches are made of.
         LABEL: what an image must have, as "mask".
+        truth_hash: of what is true of the images, where it does not stand in their paths; known once the network is.
         COMPARE: scores predictions on images of a dataset, those that can be read; DataError if none can.
 
     Raises:
@@ -79,6 +80,7 @@ class Target(ABC, Generic[K, S]):
     MASKS: ClassVar[bool]
     LABEL: ClassVar[str]
     COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
+    truth_hash = ""
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class Target(ABC, Generic[K, S]):
             strata=self.strata,
             fold=data.fold_numbers,
             group_by=data.group_by,
+            twins=self.dataset.twins,
             for_training=for_training,
         )
         if for_training and not split.test:
@@ -276,7 +279,7 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
     kept = ["classes"]
     kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []
     kept += ["border"] if dataset == "oxford_pets" else []
-    kept += ["classes_file"] if dataset not in DATASETS else []
+    kept += ["classes_file", "masks"] if dataset not in DATASETS else []
     kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
     values = {name: own[name] for name in kept if name in own}
     return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data", of_a_run=True)

@@ -22,6 +22,8 @@ from simclrseg.knobs.values import (
     check_columns,
     dataset_names,
 )
+from simclrseg.knobs.words import parse_words
+from simclrseg.labels import EXCLUSIVE, RULES
 
 
 def _fold(text: str) -> str:
@@ -37,6 +39,20 @@ def _pattern(text: str) -> str:
     except re.error as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     return text
+
+
+def _mask_rules(text: str) -> str:
+    words = parse_words(text, "rule of masks", RULES)
+    names = {word.name for word in words}
+    if any(RULES[word.name] and word.number is None for word in words):
+        raise ValueError(f"{text!r}: threshold takes a number, as threshold:128")
+    for first, second in EXCLUSIVE:
+        if {first, second} <= names:
+            raise ValueError(f"{text!r}: {first} and {second} contradict each other, take one of them")
+    return text
+
+
+MaskRules = Annotated[str, AfterValidator(_mask_rules)]
 
 
 class LabelledData(Section):
@@ -74,6 +90,9 @@ class LabelledData(Section):
     the masks."""
     classes_file: ClassesName | None = None
     """YAML file of class names, and of their colours if the masks are RGB."""
+    masks: MaskRules | None = None
+    """How masks are read where their values do not tell: threshold:128, alpha, foreground (everything but 0), inverted,
+    stored or upright (drawn on photos as stored, or as seen); several with + between them."""
     normalization: NormalizationName | None = None
     """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
     those of the start weights, else imagenet for RGB and dataset for other bands."""

@@ -142,6 +142,7 @@ def open_run(
     name: str,
     machine: Machine,
     images: Sequence[str],
+    truth: str = "",
     **facts: Any,
 ) -> Iterator[runs.Run]:
     """Claim a new run's folder, or take the resumed one's, and hold it locked while the block runs.
@@ -153,6 +154,7 @@ def open_run(
         resumed: the run to continue, of ``resumed_run``.
         name: of a new run, where none was asked for.
         images: keys of those that are used, which must be the same when a run is resumed.
+        truth: a hash of what is true of them, which must be the same too.
         facts: what was resolved from ``auto`` and is worth keeping.
 
     Raises:
@@ -173,6 +175,13 @@ def open_run(
         raise DataError(
             f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
             f"{len(images):,})",
+            "restore them, or start a new run",
+            option="resume",
+            value=run.name,
+        )
+    if resumed is not None and began.get("truth_hash", truth) != truth:
+        raise DataError(
+            f"--resume {run.name}: the masks, or how they are read, are not those that the run began with",
             "restore them, or start a new run",
             option="resume",
             value=run.name,
@@ -201,6 +210,7 @@ def open_run(
             processes=distributed.world_size(),
             photos=len(images),
             photos_hash=digest,
+            truth_hash=truth,
             **facts,
         )
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")

@@ -25,8 +25,11 @@ def dataset_of(folder: Path, *masks: np.ndarray, size: tuple[int, int] | None = 
 
 def test_pixels_are_counted_by_photo_and_class_without_ignored_ones(tmp_path: Path) -> None:
     one = np.array([[0, 1, 1], [2, 255, 255]], np.uint8)
-    counts = count_pixels(dataset_of(tmp_path, one, np.zeros((2, 3), np.uint8)), [1, 0], threads=2)
+    counts, sums = count_pixels(dataset_of(tmp_path, one, np.zeros((2, 3), np.uint8)), [1, 0], threads=2)
     assert counts.tolist() == [[6, 0, 0], [1, 2, 1]]
+    turned, others = count_pixels(dataset_of(tmp_path, one[:, ::-1], np.zeros((2, 3), np.uint8)), [1, 0], threads=2)
+    assert turned.tolist() == counts.tolist()
+    assert (sums == others).tolist() == [True, False]
 
 
 def test_a_class_id_out_of_range_is_named_with_its_file(tmp_path: Path) -> None:
@@ -37,7 +40,7 @@ def test_a_class_id_out_of_range_is_named_with_its_file(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_shape_than_its_photo_is_named_and_a_coarser_one_is_fine(tmp_path: Path) -> None:
     mask = np.zeros((20, 30), np.uint8)
-    assert count_pixels(dataset_of(tmp_path, mask, size=(60, 40)), [0], threads=1).tolist() == [[600, 0, 0]]
+    assert count_pixels(dataset_of(tmp_path, mask, size=(60, 40)), [0], threads=1)[0].tolist() == [[600, 0, 0]]
     with pytest.raises(DataError, match=r"0\.jpg: photo and mask are 20x30 and 30x20 pixels"):
         count_pixels(dataset_of(tmp_path, mask, size=(20, 30)), [0], threads=1)
 
@@ -46,7 +49,7 @@ def test_what_cannot_be_read_is_left_to_the_loader(tmp_path: Path) -> None:
     dataset = dataset_of(tmp_path, *[np.ones((2, 3), np.uint8)] * 3)
     (tmp_path / "0.png").write_text("no picture")
     (tmp_path / "1.jpg").write_text("no picture")
-    assert count_pixels(dataset, [0, 1, 2], threads=1).tolist() == [[0, 0, 0], [0, 6, 0], [0, 6, 0]]
+    assert count_pixels(dataset, [0, 1, 2], threads=1)[0].tolist() == [[0, 0, 0], [0, 6, 0], [0, 6, 0]]
 
 
 def test_balancing_weights_are_those_of_median_frequency_balancing() -> None:

@@ -22,10 +22,10 @@ from simclrseg.images.decode import (
     list_files,
     list_images,
     read_image,
-    read_mask,
     read_picture,
     turn_back,
 )
+from simclrseg.images.masks import read_mask
 from tests.images.odd import UNREADABLE, orientation_exif
 from tests.no_files import REASONS, put_no_files
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.decode import Mask, Pixels, read_bands, read_image, read_mask
+from simclrseg.images.decode import Mask, Pixels, read_bands, read_image
 from simclrseg.images.depth import Range
+from simclrseg.images.masks import read_mask
 from simclrseg.labels.classes import Classes, Colour
+from simclrseg.labels.masks import MaskFiles, Rules
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1
@@ -34,6 +36,7 @@ class DatasetOptions:
         classes: names (and colours) of a folder's mask classes, where they are known.
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
+        mask_rules: what is said of the masks' values, in the words of ``RULES``; else it is found out.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
     """
 
@@ -41,6 +44,7 @@ class DatasetOptions:
     classes: Classes | None = None
     masks: bool = True
     class_count: int | None = None
+    mask_rules: Rules = field(default_factory=dict)
     image_column: str | None = None
     label_column: str | None = None
     mask_column: str | None = None
@@ -67,6 +71,10 @@ class Dataset:
     """The border rule in force; None where it has no meaning."""
     chosen: tuple[str, ...] = ()
     """Classes that a user chose of those that the masks hold; empty where that is all of them."""
+    mask_reading: str = ""
+    """How masks are read, where that is not found in their files alone: by the rules that a user gave."""
+    twins: Sequence[tuple[int, ...]] = ()
+    """Images that are the same to the byte."""
     summary: Sequence[str] = ()
     """Lines that say what was found, left out, and why."""
     bands: tuple[str, ...] = RGB
@@ -112,7 +120,7 @@ class Dataset:
         return None
 
     def mask_path(self, index: int) -> Path | None:
-        """The file of a mask; None where there is none."""
+        """The file of a mask; None where there is none, or it is made of several."""
         return None
 
     def content(self, index: int) -> bytes:
@@ -129,9 +137,9 @@ class FileDataset(Dataset):
 
     Args:
         root: the folder; keys are relative to it.
-        masks: for each image its file or None; empty where there are none at all.
+        masks: for each image its file, or those of its parts, or None; empty where there are none at all.
         read: an image's file -> its pixels.
-        decode: a mask's file -> its (H, W) class ids.
+        decode: what ``masks`` has for an image -> its (H, W) class ids.
     """
 
     def __init__(
@@ -140,9 +148,9 @@ class FileDataset(Dataset):
         root: Path,
         images: Sequence[Path],
         *,
-        masks: Sequence[Path | None] = (),
+        masks: Sequence[MaskFiles | None] = (),
         read: Callable[[Path], Pixels] = read_image,
-        decode: Callable[[Path], Mask] = read_mask,
+        decode: Callable[[Any], Mask] = read_mask,
         **details: Any,
     ) -> None:
         super().__init__(name, [image.relative_to(root).as_posix() for image in images], **details)
@@ -165,7 +173,8 @@ class FileDataset(Dataset):
         return self._images[index]
 
     def mask_path(self, index: int) -> Path | None:
-        return self._masks[index]
+        files = self._masks[index]
+        return files if isinstance(files, Path) else None
 
 
 def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:

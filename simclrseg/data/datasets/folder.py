@@ -1,4 +1,4 @@
-"""A folder of the user's own: images only, `images/` + `masks/`, or one folder a class.
+"""A folder of the user's own: images only, images and masks, or one folder a class.
 
 Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
 names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most pictures are TIFFs
@@ -7,21 +7,23 @@ of other bands than a photo's, all are read with all their bands.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
+from simclrseg.data.datasets.layout import Layout, lay_out
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image, list_files, stored_bands
-from simclrseg.labels.masks import mask_details, pair_masks
+from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
 from simclrseg.system.files import why_not_a_file
 
@@ -35,52 +37,59 @@ SPLITS = {
 }
 """Names of lists and folders of splits -> the split."""
 _LISTS = frozenset(f"{name}.txt" for name in SPLITS)
+_HEAD = 1 << 16  # bytes, which tell most files of one size apart
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
 
 
 def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
-    """Open a folder, whichever of the three layouts it has; what was understood is in ``summary``.
+    """Open a folder, whichever layout it has; what was understood is in ``summary``.
 
     Raises:
         DataError: if there is no image, or images, masks, lists and classes do not fit together.
     """
-    folders = {child.name.lower(): child for child in _children(root)}
-    image_root = folders.get("images", root)
-    if "masks" in folders and image_root == root:
-        raise DataError(f"{root} has {folders['masks'].name}/ but no images/", "put the photos into images/", path=root)
-    listing = list_files(image_root)
-    images, others = _sorted_out(listing.files)
+    folders = _named_folders(root)
+    listing = list_files(root)
+    pictures = [file for file in listing.files if is_image(file.name)]
+    if "images" in folders and not any(file.is_relative_to(folders["images"]) for file in pictures):
+        pictures = []  # whatever lies elsewhere
+    layout = lay_out(root, pictures, unreadable=listing.left_out)
+    images = layout.images
+    around_root = any(image.parent == root for image in images)
+    others = _kinds(file for file in listing.files if around_root or file.parent != root)
     if not images:
+        holder = folders.get("images", root)
         raise DataError(
-            f"{image_root} holds no photos ({others or 'no readable file'})",
-            f"give a folder of {_KINDS}",
-            path=image_root,
+            f"{holder} holds no photos ({others or 'no readable file'})", f"give a folder of {_KINDS}", path=holder
         )
 
-    around = os.path.commonpath([image.parent for image in images])  # a folder around all the others says nothing
-    paths = [image.relative_to(around) for image in images]
+    around = os.path.commonpath([path.parent for path in layout.below])  # a folder around all the others says nothing
+    paths = [path.relative_to(around) for path in layout.below]
     summary = [f"{root}: {len(images):,} photos"] + ([f"left out: {others}"] if others else [])
     by_folder = _split_folders(paths)
-    official = _read_lists(root, image_root, images, summary) or by_folder
+    official = _read_lists(root, layout, summary) or by_folder
+    if layout.left_out:
+        where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
+        summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
 
-    masks: list[Path | None] = []
     details = _bands(images, summary) or deep_photos(images, summary)
     tell_pages(images, "photos", summary)
-    if "masks" in folders and options.masks:
-        masks, classes = _masks(images, listing.left_out, image_root, folders["masks"], options, summary)
-        details |= classes
+    if layout.masks and options.masks:
+        details |= _masks(layout, options, summary)
+    elif layout.masks:
+        files = sum(mask is not None for mask in layout.masks)
+        summary.append(f"left out: {files:,} masks, for photos alone are looked at")
+        layout.masks = []
+    elif "masks" in folders and options.masks:
+        folder = folders["masks"]
+        inside = _kinds(file for file in listing.files if file.is_relative_to(folder))
+        raise DataError(f"{folder} holds no masks ({inside or 'no readable file'})", "save them as PNG", path=folder)
     elif options.classes is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/", "leave --classes-file out, or add the masks", path=root)
-    if image_root != root:
-        for name in sorted(set(folders) - {"images", "masks"}):
-            summary.append(
-                f"left out: {folders[name].name}/ (photos are taken from {image_root.name}/, masks from masks/)"
-            )
 
     depth = 1 if by_folder else 0  # of the folders of classes
     counts = Counter(path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths)
-    if image_root == root and "" not in counts and len(counts) > 1:
+    if "images" not in folders and not layout.masks and "" not in counts and len(counts) > 1:
         label_names = sorted(counts)
         details["label_names"] = label_names
         details["labels"] = np.array([label_names.index(path.parts[depth]) for path in paths], np.int64)
@@ -88,28 +97,55 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
     for split, indices in official.items():
         summary.append(f"{split}: {len(indices):,} photos")
-    return FileDataset(root.resolve().name, root, images, masks=masks, official=official, summary=summary, **details)
+    twins = _twins(images)
+    if twins:
+        first = " = ".join(images[index].name for index in twins[0][:3])
+        count = sum(map(len, twins)) - len(twins)
+        summary.append(f"exact copies of other photos: {count:,} ({first}); a random split keeps them together")
+    return FileDataset(
+        root.resolve().name,
+        root,
+        images,
+        masks=layout.masks,
+        official=official,
+        summary=summary,
+        twins=twins,
+        **details,
+    )
 
 
-def _children(folder: Path) -> list[Path]:
-    """The folders in a folder; an error where images or masks should lie and there is a link to nothing or the like."""
+def _named_folders(root: Path) -> dict[str, Path]:
+    """The folders images and masks, in any case; an error where a link to nothing or the like stands in their place."""
     try:
-        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-        folders = [child for child in children if child.is_dir()]
+        children = [child for child in sorted(root.iterdir()) if child.name.lower() in ("images", "masks")]
     except OSError as error:
-        raise DataError(f"{folder} cannot be opened: {error.strerror}", path=folder) from error
+        raise DataError(f"{root} cannot be opened: {error.strerror}", path=root) from error
     for child in children:
-        if child.name.lower() in ("images", "masks") and child not in folders and (reason := why_not_a_file(child)):
+        if not child.is_dir() and (reason := why_not_a_file(child)):
             raise DataError(f"{child} is no folder ({reason})", "restore it, or remove it", path=child)
-    return folders
+    return {child.name.lower(): child for child in children if child.is_dir()}
 
 
-def _sorted_out(files: Sequence[Path]) -> tuple[list[Path], str]:
-    """Pictures, and what lies beside them: ``3 .heic, 1 .txt``."""
-    pictures = [file for file in files if is_image(file.name)]
+def _kinds(files: Iterable[Path]) -> str:
+    """What is no picture among files: ``3 .heic, 1 .txt``."""
     others = [file for file in files if not is_image(file.name) and file.name not in _LISTS]
     suffixes = Counter(file.suffix.lower() or "without a suffix" for file in others)
-    return pictures, some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
+    return some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
+
+
+def _twins(images: Sequence[Path]) -> list[tuple[int, ...]]:
+    """Images whose files are the same to the byte; of files that cannot be read nothing is said."""
+    alike: dict[object, list[int]] = {}
+    for index, image in enumerate(images):
+        with suppress(OSError):
+            alike.setdefault(image.stat().st_size, []).append(index)
+    for read in (_HEAD, -1):  # what begins alike is read as a whole
+        groups = [group for group in alike.values() if len(group) > 1]
+        alike = {}
+        for index in (index for group in groups for index in group):
+            with suppress(OSError), open(images[index], "rb") as file:
+                alike.setdefault(hashlib.sha256(file.read(read)).digest(), []).append(index)
+    return sorted(tuple(group) for group in alike.values() if len(group) > 1)
 
 
 def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
@@ -134,32 +170,26 @@ def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     }
 
 
-def _masks(
-    images: Sequence[Path],
-    unreadable: Collection[Path],
-    image_root: Path,
-    folder: Path,
-    options: DatasetOptions,
-    summary: list[str],
-) -> tuple[list[Path | None], dict[str, Any]]:
-    """The mask of each image, and the dataset's arguments that say what masks hold."""
-    files, others = _sorted_out(list_files(folder).files)
-    if not files:
-        raise DataError(f"{folder} holds no masks ({others or 'no readable file'})", "save them as PNG", path=folder)
-    tell_pages(files, "masks", summary)
-    masks = pair_masks(images, files, image_root=image_root, into=folder, unreadable=unreadable)
-    details, line = mask_details(images, masks, classes=options.classes, class_count=options.class_count)
-    without = [
-        image.relative_to(image_root).as_posix() for image, mask in zip(images, masks, strict=True) if mask is None
-    ]
-    summary.append(f"pairs of photo and mask: {len(images) - len(without):,}")
+def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[str, Any]:
+    """The dataset's arguments that say what masks hold."""
+    tell_pages([mask for mask in layout.masks if mask is not None], "masks", summary)
+    details, lines = mask_details(
+        layout.images,
+        layout.masks,
+        classes=options.classes,
+        class_count=options.class_count,
+        rules=options.mask_rules,
+        parts=layout.parts,
+    )
+    without = [below.as_posix() for below, mask in zip(layout.below, layout.masks, strict=True) if mask is None]
+    summary.append(f"pairs of photo and mask: {len(layout.images) - len(without):,}")
     if without:
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
-    summary.append(line)
-    return masks, details
+    summary += layout.lines + lines
+    return details
 
 
-def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
+def _split_folders(paths: Sequence[PurePath]) -> dict[str, list[int]]:
     """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every image lies in such a folder."""
     splits: dict[str, list[int]] = {}
     for index, path in enumerate(paths):
@@ -169,9 +199,10 @@ def _split_folders(paths: Sequence[Path]) -> dict[str, list[int]]:
     return splits if len(splits) > 1 else {}
 
 
-def _read_lists(root: Path, image_root: Path, images: Sequence[Path], summary: list[str]) -> dict[str, list[int]]:
+def _read_lists(root: Path, layout: Layout, summary: list[str]) -> dict[str, list[int]]:
     """The splits that text files in ``root`` list."""
     official: dict[str, list[int]] = {}
+    images = layout.images
     for name, split in SPLITS.items():
         file = root / f"{name}.txt"
         if not os.path.lexists(file):
@@ -182,7 +213,7 @@ def _read_lists(root: Path, image_root: Path, images: Sequence[Path], summary: l
             )
         if split in official:
             raise DataError(f"{root} has two lists for {split}, {file.name} among them", "keep one", path=root)
-        official[split] = _read_list(file, _spellings(root, image_root, images))
+        official[split] = _read_list(file, _spellings(root, layout))
     if "trainval" in official and "validation" in official and "train" not in official:
         held = set(official["validation"])  # trainval.txt + val.txt
         official["train"] = [index for index in official.pop("trainval") if index not in held]
@@ -198,11 +229,11 @@ def _read_lists(root: Path, image_root: Path, images: Sequence[Path], summary: l
     return official
 
 
-def _spellings(root: Path, image_root: Path, images: Sequence[Path]) -> dict[str, list[int]]:
+def _spellings(root: Path, layout: Layout) -> dict[str, list[int]]:
     """Every way a list may name an image -> the images it names; the exact ways are first to be asked."""
     found: dict[str, list[int]] = {}
-    for index, image in enumerate(images):
-        ways = [image.relative_to(root), image.relative_to(image_root), Path(image.name)]
+    for index, (image, below) in enumerate(zip(layout.images, layout.below, strict=True)):
+        ways = [image.relative_to(root), below, PurePath(image.name)]
         for way in {text for path in ways for text in (path.as_posix(), path.with_suffix("").as_posix())}:
             found.setdefault(way, []).append(index)
     return found

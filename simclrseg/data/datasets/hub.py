@@ -68,8 +68,10 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     if mask is not None:
         if not any(masks):
             raise DataError(f"{name}: column {mask!r} holds no masks", "name another with --mask-column")
-        details, line = mask_details(images, masks, classes=options.classes, class_count=options.class_count)
-        summary.append(f"{sum(file is not None for file in masks):,} masks in column {mask!r}; {line}")
+        details, lines = mask_details(
+            images, masks, classes=options.classes, class_count=options.class_count, rules=options.mask_rules
+        )
+        summary += [f"{sum(file is not None for file in masks):,} masks in column {mask!r}", *lines]
     if label is not None:
         labels, details["label_names"] = _labels(tables, features[label], label)
         details["labels"] = labels[rows]

@@ -51,7 +51,7 @@ class Knobs(TargetKnobs):
     """Segmentation"""
 
     TARGET = "simclrseg.targets.segment.target:SegmentationTarget"
-    OPENING = ("classes", "classes_file", "border", "mask_column", "unlabelled")
+    OPENING = ("classes", "classes_file", "masks", "border", "mask_column", "unlabelled")
 
     loss: Annotated[LossName | None, Common()] = None
     """Loss, or a sum such as bce+dice; by default bce for two classes, ce for more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shlex
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
+from simclrseg.knobs.words import parse_words
+from simclrseg.labels import RULES
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
 from simclrseg.system import distributed
 from simclrseg.targets.knobs import LabelledData
@@ -37,10 +40,12 @@ def open_masks(data: LabelledData) -> Dataset:
             option="classes",
             value=count,
         )
+    words = parse_words(data.masks, "rule of masks", RULES) if data.masks else ()
     options = DatasetOptions(
         border=data.border,
         classes=read_classes(data.classes_file) if data.classes_file else None,
         class_count=count,
+        mask_rules={word.name: word.number for word in words},
         image_column=data.image_column,
         label_column=data.label_column,
         mask_column=data.mask_column,
@@ -72,20 +77,22 @@ def open_masks(data: LabelledData) -> Dataset:
     return dataset
 
 
-def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> np.ndarray:
+def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: int) -> tuple[np.ndarray, str]:
     """Read every mask that the run will need once, and say what the training masks hold.
 
     Args:
         pairs: the dataset as training and validation read it, from a cache where there is one.
 
     Returns:
-        (N, C) pixels of the training images by class.
+        (N, C) pixels of the training images by class, and a hash of all masks, whatever their files are like.
 
     Raises:
         DataError: for the first mask that does not fit; or if the training masks hold one class only.
     """
     parts = ((pairs, split.train), (pairs, split.validation), (dataset, split.test))
-    counts = distributed.from_main(lambda: [count_pixels(*part, threads=threads) for part in parts])[0]
+    looked = distributed.from_main(lambda: [count_pixels(*part, threads=threads) for part in parts])
+    counts = looked[0][0]
+    truth = hashlib.sha256(np.concatenate([sums for _, sums in looked]).tobytes()).hexdigest()[:16]
     pixels = counts.sum(0)
     absent = [name for name, count in zip(dataset.classes, pixels, strict=True) if not count]
     if len(absent) >= len(dataset.classes) - 1:
@@ -100,7 +107,14 @@ def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: in
             f"no pixel of the training masks is {', '.join(absent)}: the network cannot learn it; "
             "add photos, or raise --data-ratio"
         )
-    return counts
+    for part, (held_out, _) in (("validation", looked[1]), ("test", looked[2])):
+        found = [name for name, count in zip(dataset.classes, held_out.sum(0), strict=True) if count]
+        if len(held_out) and len(found) < 2:
+            log.warning(
+                f"the {len(held_out):,} {part} masks hold {(found or ['nothing that counts'])[0]} only, so their "
+                "scores say little: pass another --split-seed, or add photos"
+            )
+    return counts, truth
 
 
 def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str]) -> tuple[float, ...] | None:

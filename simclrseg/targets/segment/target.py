@@ -236,7 +236,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
 
     def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Segmentation:
         """The network with its loss, after a look at all masks."""
-        counts = examine_masks(self.dataset, pairs, self.split, threads=threads)
+        counts, self.truth_hash = examine_masks(self.dataset, pairs, self.split, threads=threads)
         weights = class_weights(self.knobs.class_weights, counts, self.dataset.classes)
         words = parse_words(self.loss_name, "loss", PARAMETERS)
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]

@@ -1,0 +1,159 @@
+"""Mask files as they are stored: numbers or colours, before anybody says what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from simclrseg.images.decode import MAX_PIXELS, Mask, _check_pixels, _load, _open_picture, _opened, _turn
+from simclrseg.images.headers import Refused, exif_orientation
+from simclrseg.images.tiff import read_tiff
+
+_PHOTOMETRIC, _COMPRESSION = 262, 259
+_JPEG_IN_TIFF = {6, 7}
+_DEEP_PNG = {2: "RGB", 4: "grey and alpha", 6: "RGB and alpha"}  # colour types of which Pillow keeps 8 of 16 bits
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """What a mask's file holds, in the orientation that the file itself asks for."""
+
+    values: NDArray[Any]  # (H, W) whole numbers or floats, or (H, W, 3) uint8 colours
+    palette: NDArray[np.uint8] | None = None  # (256, 3) colours of which the values are indices
+    alpha: NDArray[np.uint8] | None = None  # (H, W), 255 where opaque
+    bilevel: bool = False  # one bit a pixel: 1 is white, whatever number stands for white elsewhere
+    lossy: bool = False  # compressed so that values near edges are not those that were saved
+    inverting: bool = False  # its table shows 0 as white, as ImageJ's may; the values are as stored
+    turned: bool = False  # by an orientation of its own
+
+
+def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> StoredMask:
+    """Read a mask without any conversion of its values, but for 16-bit colours, which become those of 8 bits.
+
+    Args:
+        turned_by: the EXIF orientation of the photo on whose stored pixels it was drawn.
+
+    Raises:
+        ImageError: if it cannot be read, or holds what no mask holds.
+    """
+    with _opened(source) as (stream, name):
+        picture = _open_picture(stream, name)
+        _check_pixels(*picture.size, MAX_PIXELS)
+        lossy = _is_lossy(picture, stream)
+        deep = _deep_colours(picture, stream)
+        own = exif_orientation(picture)
+        left = own if deep is not None else _load(picture)[1]
+        orientation = turned_by if left == 1 else left
+        turned = own != 1
+        if deep is not None:
+            hidden = (deep[:, :, 3] >> 8).astype(np.uint8) if deep.shape[2] == 4 else None
+            values = _turn(_eight_bits(deep[:, :, :3]), orientation)
+            return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
+        tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+        inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode == "L"
+        stored = np.asarray(picture)
+        alpha, palette = None, None
+        if picture.mode in ("RGBA", "LA", "PA"):
+            alpha, stored = stored[:, :, -1], stored[:, :, :-1]
+            stored = stored[:, :, 0] if picture.mode != "RGBA" else stored
+        elif picture.mode == "RGBX":
+            stored = stored[:, :, :3]
+        elif "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"):
+            alpha = np.asarray(picture.convert("RGBA"))[:, :, 3]
+        if picture.mode in ("P", "PA"):
+            colours = picture.getpalette("RGB") or []
+            palette = np.zeros((256, 3), np.uint8)
+            palette[: len(colours) // 3] = np.array(colours, np.uint8).reshape(-1, 3)
+        elif picture.mode not in ("1", "L", "LA", "RGB", "RGBA", "RGBX", "F") and not picture.mode.startswith("I"):
+            raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
+        if inverting:  # Pillow has turned it round
+            stored = 255 - stored
+        if picture.mode == "F":
+            stored = _whole(stored)
+        values = np.ascontiguousarray(stored.astype(np.uint8) if stored.dtype == bool else stored)
+        return StoredMask(
+            _turn(values, orientation),
+            palette,
+            _turned(alpha, orientation),
+            bilevel=picture.mode == "1",
+            lossy=lossy,
+            inverting=inverting,
+            turned=turned,
+        )
+
+
+def read_mask(source: str | Path | bytes) -> Mask:
+    """Read a mask whose values are class ids or colours, without any conversion.
+
+    Returns:
+        (H, W) uint8 for indexed, grey and 1-bit files (palette indexes, grey values, 0/1);
+        (H, W, 3) uint8 for RGB ones, whose alpha is left out.
+    """
+    values = read_stored_mask(source).values
+    low, high = values.min().item(), values.max().item()
+    if low < 0 or high > 255 or values.dtype.kind == "f":
+        with _opened(source):
+            raise Refused(f"a mask with values {low} to {high} does not fit in 8 bits", "use class ids below 255")
+    return np.ascontiguousarray(values, np.uint8)
+
+
+def _turned(alpha: NDArray[Any] | None, orientation: int) -> NDArray[Any] | None:
+    return None if alpha is None else _turn(np.ascontiguousarray(alpha), orientation)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Floats as whole numbers where they are that."""
+    if not np.isfinite(values).all():
+        raise Refused("it has values that are not finite", "save it as an 8-bit PNG")
+    whole = values.astype(np.int32)
+    return whole if (whole == values).all() else values
+
+
+def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | None:
+    """(H, W, 3 or 4) colours of 16 bits, of which Pillow would drop half; None for all other files."""
+    place = stream.tell()
+    try:
+        if isinstance(picture, PngImagePlugin.PngImageFile):
+            stream.seek(24)
+            depth, kind = stream.read(2)
+            if depth != 16 or kind not in _DEEP_PNG:
+                return None
+            stream.seek(0)
+            decoded = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+            if decoded is None or decoded.dtype != np.uint16:
+                raise Refused("the picture is damaged or cut short", "copy or download it again")
+            decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
+            return decoded[:, :, [2, 1, 0, 3][: decoded.shape[2]]]
+        if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(258, ())[:3] == (16, 16, 16):
+            return read_tiff(stream)
+        return None
+    finally:
+        stream.seek(place)
+
+
+def _eight_bits(colours: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Colours of 16 bits as those of 8 that they were made of: as they are, times 257 or times 256."""
+    if colours.max() <= 255:
+        return colours.astype(np.uint8)
+    for factor in (257, 256):
+        if not (colours % factor).any():
+            return (colours // factor).astype(np.uint8)
+    raise Refused("its 16-bit colours are none of 8 bits", "save it as an 8-bit PNG")
+
+
+def _is_lossy(picture: Image.Image, stream: IO[bytes]) -> bool:
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return picture.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF
+    if picture.format == "WEBP":
+        place = stream.tell()
+        stream.seek(0)
+        chunks = stream.read(1 << 16)
+        stream.seek(place)
+        return b"VP8 " in chunks and b"VP8L" not in chunks
+    return picture.format in ("JPEG", "AVIF", "MPO")
