@@ -61,7 +61,8 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     Args:
         on_file: is told (images done, images in all).
     """
-    images = find_images(config.input.inputs, config.console.output)
+    unread: dict[Path, str] = {}
+    images = find_images(config.input.inputs, config.console.output, unread=unread)
     path = find_model(Path(config.console.runs), config.input.model)
     cores = cpu_cores()
     threads = min(len(images), config.hardware.workers or cores)
@@ -71,8 +72,9 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     log.info(f"model {path}")
     _check(config, model)
     make_rows = _labels if model.classifies else _files
-    rows = make_rows(config, model, images, threads, on_file)
-    return PredictResult(path, model.device, model.cause or None, len(images), *rows)
+    done, failed, skipped = make_rows(config, model, images, threads, on_file)
+    failed += [{"image": str(file), "reason": f"{file}: {reason}"} for file, reason in unread.items()]
+    return PredictResult(path, model.device, model.cause or None, len(images) + len(unread), done, failed, skipped)
 
 
 def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Model:

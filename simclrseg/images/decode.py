@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -48,11 +49,15 @@ Mask = NDArray[np.uint8]
 """(H, W) class ids; (H, W, 3) where a file stores them as colours."""
 
 _SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+_HEIC = frozenset({".heic", ".heif"})
+_READS_HEIC = find_spec("pillow_heif") is not None
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split()) | (_HEIC if _READS_HEIC else frozenset())
+_RAW = frozenset(f".{suffix}" for suffix in ["dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "pef", "srw"])
 # Folders of thumbnails and of what was thrown away, in lower case.
 _LITTER = frozenset(
     ["@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"]
 )
+_NO_HEIC = "HEIC is not supported: `pip install 'simclrseg[heic]'`, or convert it to JPEG or PNG"
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 LARGE = 1 << 25
@@ -227,6 +232,14 @@ def list_images(folder: str | Path) -> list[Path]:
     return list_files(folder, is_image).files
 
 
+def why_unread(name: str) -> str:
+    """Why a photo is not read, by its suffix; empty for what is read, and for what is no photo."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in _HEIC and not _READS_HEIC:
+        return _NO_HEIC
+    return "a camera's raw photo is not read: develop it to JPEG or TIFF" if suffix in _RAW else ""
+
+
 def is_image(name: str) -> bool:
     """Tell whether a file's name has the suffix of a picture."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
@@ -345,7 +358,11 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     prefix = stream.read(64)
     if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).is_photo:
         raise Refused(f"a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue")
-    for kind in _FORMATS:
+    if _READS_HEIC and _is_heic(prefix):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    for kind in ("HEIF", *_FORMATS) if "HEIF" in Image.OPEN else _FORMATS:
         factory, accept = Image.OPEN[kind]
         fits = accept(prefix[:16]) is True if accept else name.lower().endswith(".tga")  # nothing else marks a TGA
         if fits:
@@ -429,12 +446,16 @@ def _display_name(source: str | Path | bytes) -> str:
     return name if name.isprintable() else ascii(name)  # one line, and no bytes that a terminal cannot print
 
 
+def _is_heic(prefix: bytes) -> bool:
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+
+
 def _guess(prefix: bytes) -> str:
     """Why a file that starts with these bytes is not a picture that can be read."""
     if not prefix:
         return "the file is empty"
-    if prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "HEIC is not supported: convert it to JPEG or PNG"
+    if _is_heic(prefix):
+        return "the HEIC file is damaged: copy it again" if _READS_HEIC else _NO_HEIC
     if prefix.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the picture: run `git lfs pull`"
     if prefix.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")):

@@ -7,13 +7,14 @@ import logging
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from simclrseg.errors import DataError, UsageError
-from simclrseg.images.decode import IMAGE_SUFFIXES, is_image, list_images, walk, warn_left_out
+from simclrseg.errors import DataError, UsageError, some
+from simclrseg.images.decode import IMAGE_SUFFIXES, Listing, is_image, list_files, walk, warn_left_out, why_unread
 from simclrseg.inference import OUTPUTS
 from simclrseg.system.files import why_not_a_file
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 STREAM = "-"
 """The word for stdin and for stdout."""
+_LONGEST = 255  # bytes of a file's name
 # names of files that lie beside their images, or that several outputs give
 _EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
 
@@ -44,11 +46,14 @@ class Job:
     targets: Mapping[str, Path | None]  # by output, without files that are there and stay; None stands for stdout
 
 
-def find_images(inputs: Sequence[str], output: str | None = None) -> list[InputImage]:
+def find_images(
+    inputs: Sequence[str], output: str | None = None, *, unread: dict[Path, str] | None = None
+) -> list[InputImage]:
     """Find each image once: files, folders and what is below, patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
 
     Args:
         output: where results will go; images are not looked for there.
+        unread: gets the photos of folders and patterns, and the folders, that cannot be read, and why.
 
     Raises:
         DataError: if an input is missing, or a folder or pattern gives no image.
@@ -57,8 +62,9 @@ def find_images(inputs: Sequence[str], output: str | None = None) -> list[InputI
     if not inputs:
         raise UsageError("no photo to predict", "name a file or a folder", option="inputs")
     images: dict[Path | None, InputImage] = {}
+    unread = {} if unread is None else unread
     for given in inputs:
-        for image in _images(given, None if output in (None, STREAM) else Path(str(output))):
+        for image in _images(given, None if output in (None, STREAM) else Path(str(output)), unread):
             images.setdefault(None if image.source is None else _real(image.source), image)
     return list(images.values())
 
@@ -94,11 +100,16 @@ def plan_outputs(
         if not single or len(endings) > 1:
             raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
         return [Job(images[0], dict.fromkeys(endings))]
+    stems = Counter(_place(image, output).with_suffix("") for image in images)
+    alike = {image for image in images if stems[_place(image, output).with_suffix("")] > 1}
+    if alike:
+        log.info(f"{len(alike)} photos share a name but for the suffix, which their results keep too: {some([*alike])}")
     if output is None:
-        beside = [(image, image.source) for image in images if image.source is not None]
-        if len(beside) < len(images):
+        if any(image.source is None for image in images):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
-        jobs = [Job(image, _names(file, endings, several=True)) for image, file in beside]
+        jobs = [
+            Job(image, _names(_place(image, output), endings, several=True, whole=image in alike)) for image in images
+        ]
     elif _names_a_file(output):
         if not single or len(endings) > 1:
             what = "several outputs" if single else "several inputs or a folder"
@@ -111,7 +122,14 @@ def plan_outputs(
         jobs = [Job(images[0], {kind: Path(output)})]
     else:
         several = len(endings) > 1
-        jobs = [Job(image, _names(Path(output) / image.relative, endings, several=several)) for image in images]
+        jobs = [
+            Job(image, _names(_place(image, output), endings, several=several, whole=image in alike))
+            for image in images
+        ]
+    for image, target in _targets(jobs):
+        if (length := len(os.fsencode(target.name))) > _LONGEST:
+            reason = f"{image}: the name of its result would have {length} bytes, and {_LONGEST} are possible"
+            raise UsageError(reason, "rename it, or pass -o and one --as", option="output", path=image.source)
     _refuse_clashes(jobs)
     return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
 
@@ -121,15 +139,22 @@ def names_one_image(inputs: Sequence[str]) -> bool:
     return len(inputs) == 1 and (inputs[0] == STREAM or (os.path.lexists(inputs[0]) and not Path(inputs[0]).is_dir()))
 
 
-def _names(path: Path, endings: Mapping[str, str], *, several: bool) -> dict[str, Path | None]:
+def _place(image: InputImage, output: str | None) -> Path:
+    """Where results of an image lie, by its own name."""
+    return image.source or image.relative if output is None else Path(output) / image.relative
+
+
+def _names(path: Path, endings: Mapping[str, str], *, several: bool, whole: bool) -> dict[str, Path | None]:
+    """The results' files by their kind; ``whole`` keeps the image's suffix in their names."""
+    stem = path.name if whole else path.stem
     names: dict[str, Path | None] = {}
     for kind, ending in endings.items():
         mark = f".{kind}" if several and ending != f".{kind}" else ""  # tells the outputs of one image apart
-        names[kind] = path.with_name(f"{path.stem}{mark}{ending}")
+        names[kind] = path.with_name(f"{stem}{mark}{ending}")
     return names
 
 
-def _images(given: str, output: Path | None) -> Iterator[InputImage]:
+def _images(given: str, output: Path | None, unread: dict[Path, str]) -> Iterator[InputImage]:
     path = Path(given)
     if given == STREAM:
         yield InputImage(None, Path("stdin"))
@@ -137,15 +162,19 @@ def _images(given: str, output: Path | None) -> Iterator[InputImage]:
         if output is not None and _real(output) == _real(path):
             reason = f"-o {output} is the folder of the photos itself"
             raise UsageError(reason, "name another folder for the results", option="output")
-        found = _without_earlier(path, list_images(path), output)
+        listing = list_files(path)
+        found = _without_earlier(path, [file for file in listing.files if is_image(file.name)], output)
+        others = _tell_unread(given, listing, unread)
         if not found:
-            raise DataError(f"{given} holds no photo ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise DataError(f"{given} holds no photo ({others or ', '.join(sorted(IMAGE_SUFFIXES))})")
         yield from (InputImage(image, image.relative_to(path)) for image in found)
     elif path.exists() or path.is_symlink():  # of a link to nothing it is told as of any bad file
         yield InputImage(path, Path(path.name))
     elif glob.has_magic(given):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
-        found = _without_earlier(base, _matching(base, path), output)
+        listing = _matching(base, path)
+        found = _without_earlier(base, [file for file in listing.files if is_image(file.name)], output)
+        _tell_unread(given, listing, unread)
         if not found:
             raise DataError(f"{given}: no photo has such a name")
         yield from (InputImage(image, image.relative_to(base)) for image in found)
@@ -153,14 +182,32 @@ def _images(given: str, output: Path | None) -> Iterator[InputImage]:
         raise DataError(f"{given}: no such file or folder")
 
 
-def _matching(base: Path, pattern: Path) -> list[Path]:
-    """The pictures that fit a pattern below ``base``; of what fits and cannot be read, a warning tells."""
+def _tell_unread(given: str, listing: Listing, unread: dict[Path, str]) -> str:
+    """Note the photos that cannot be read, and tell in a line of them and in another of other files, which it gives."""
+    raw = {file: reason for file in listing.files if (reason := why_unread(file.name))}
+    unread |= raw | {path: why for path, why in listing.left_out.items() if is_image(path.name) or path.is_dir()}
+    if raw:
+        log.warning(f"{given}: photos that cannot be read: {_suffixes(raw)} ({'; '.join(dict.fromkeys(raw.values()))})")
+    other = [file for file in listing.files if file not in raw and not is_image(file.name)]
+    if other:
+        log.info(f"{given}: no photos, and left out: {_suffixes(other)}")
+    return _suffixes([*raw, *other])
+
+
+def _suffixes(files: Iterable[Path]) -> str:
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in files)
+    return some([f"{count:,} {suffix}" for suffix, count in counts.most_common()])
+
+
+def _matching(base: Path, pattern: Path) -> Listing:
+    """The files that fit a pattern below ``base``; of pictures that fit and cannot be read, a warning tells."""
     unread: dict[Path, str] = {}
-    matches = sorted({path for path in _expand(base, pattern.relative_to(base).parts, unread) if is_image(path.name)})
+    matches = sorted(set(_expand(base, pattern.relative_to(base).parts, unread)))
     reasons = {path: why_not_a_file(path) for path in matches if not path.is_dir()}
     left_out = {path: reason for path, reason in unread.items() if path.is_dir()}
-    warn_left_out(pattern, left_out | {path: reason for path, reason in reasons.items() if reason})
-    return [path for path, reason in reasons.items() if not reason]
+    left_out |= {path: reason for path, reason in reasons.items() if reason and is_image(path.name)}
+    warn_left_out(pattern, left_out)
+    return Listing([path for path, reason in reasons.items() if not reason], left_out)
 
 
 def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iterator[Path]:

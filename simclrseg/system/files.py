@@ -121,7 +121,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
     with writing(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
         os.close(descriptor)
         temporary = Path(name)
         try:

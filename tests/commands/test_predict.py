@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -99,6 +100,32 @@ def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_mod
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert "bad.jpg: not a picture" in caplog.text
     assert caplog.messages[-1] == "3 done, 1 failed, 0 skipped"
+
+
+def test_photos_of_a_folder_that_cannot_be_read_end_the_command_with_1_and_are_counted(make_model, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    save(photos / "a.jpg")
+    for name in ("IMG_1.HEIC", "IMG_2.DNG", "IMG_3.MOV"):
+        (photos / name).write_bytes(b"nothing")
+    arguments = [str(photos), "-o", str(tmp_path / "out"), "--model", str(make_model()), "--device", "cpu", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *arguments])
+    out, err = capsys.readouterr()
+    assert end.value.code == 1
+    result = json.loads(out)
+    assert (result["photos"], len(result["done"]), len(result["failed"])) == (3, 1, 2)
+    assert "2 of 3 photos failed" in err
+
+
+@pytest.mark.parametrize("name", [b"Caf\xe9.jpg", b"x" * 236 + b".jpg", "ä".encode() * 120 + b".jpg"])
+def test_names_in_other_bytes_and_long_ones_get_their_masks(make_model, tmp_path, capsys, name):
+    os.mkdir(tmp_path / "photos")
+    shutil.copy(save(tmp_path / "a.jpg"), os.fsencode(tmp_path / "photos") + b"/" + name)
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(tmp_path / "photos"), "-o", str(tmp_path / "out"), "--model", str(make_model()), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)["done"]
+    assert os.listdir(os.fsencode(tmp_path / "out")) == [name[:-4] + b".png"]
+    assert os.fsencode(row["mask"]).endswith(name[:-4] + b".png")
 
 
 def test_a_run_that_was_cut_short_is_resumed(make_model, tmp_path):

@@ -12,7 +12,9 @@ from PIL import Image
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
-from simclrseg.errors import DataError
+from simclrseg.errors import DataError, ImageError
+from simclrseg.images.decode import read_image
+from simclrseg.inference.files import find_images, plan_outputs
 from simclrseg.targets.knobs import LabelledData
 from simclrseg.targets.segment.masks import examine_masks, open_masks
 
@@ -206,6 +208,31 @@ def test_copies_are_said_and_stay_together(cases):
         for part in (split.train, split.validation, split.test):
             names = [dataset.keys[index].replace(" - Copy", "") for index in part]
             assert all(names.count(name) == 2 for name in names)
+
+
+def test_a_phone_s_folder_counts_what_it_leaves_out(cases, caplog):
+    unread: dict[Path, str] = {}
+    with caplog.at_level(logging.INFO):
+        found = find_images([str(cases / "40-phone-folder")], unread=unread)
+    assert len(found) == 3
+    assert sorted(path.suffix for path in unread) == [".DNG"] + 4 * [".HEIC"]
+    assert "left out: 1 .aae, 1 .mov" in caplog.text
+
+
+def test_a_file_of_another_kind_than_its_suffix_says_is_read_by_its_content(cases):
+    folder = cases / "40b-heic-as-jpg"
+    assert [read_image(folder / name).shape for name in ("IMG_2.jpg", "IMG_3.jpg", "IMG_4.png")]
+    with pytest.raises(ImageError, match=r"IMG_1\.jpg: HEIC is not supported: .*convert it"):
+        read_image(folder / "IMG_1.jpg")
+
+
+def test_photos_of_one_name_get_a_mask_each(cases):
+    images = find_images([str(cases / "41-same-stem")])
+    jobs = plan_outputs(images, {"mask": ".png"}, "out", one=False)
+    assert sorted(str(job.targets["mask"]) for job in jobs) == [
+        *(f"out/p0.{suffix}.png" for suffix in ("jpg", "png")),
+        *(f"out/p{number}.png" for number in (1, 2, 3)),
+    ]
 
 
 def test_no_foreground_in_validation_or_test_is_said(cases, caplog):

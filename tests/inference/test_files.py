@@ -121,10 +121,41 @@ def test_the_folder_of_the_photos_is_no_folder_for_their_masks(photos):
         plan(["photos"], "photos")
 
 
-def test_two_photos_with_one_mask_are_both_named(photos):
+def test_photos_of_one_name_keep_their_suffix_in_those_of_their_masks(photos):
     (photos / "a.png").touch()
-    with pytest.raises(UsageError, match=r"photos/a\.jpg and photos/a\.png would both be written to masks/a\.png"):
-        plan(["photos"], "masks")
+    expected = ["masks/a.jpg.png", "masks/a.png.png", "masks/sub/b.png", "masks/sub/deep/c.png"]
+    assert [target for _, target in planned(["photos"], "masks")] == expected
+    beside = [target for _, target in planned(["photos"])]
+    assert beside[:2] == ["photos/a.jpg.mask.png", "photos/a.png.mask.png"]
+    for target in beside:
+        (photos.parent / target).touch()
+    assert len(planned(["photos"], overwrite=True)) == 4
+
+
+def test_two_photos_with_one_mask_are_both_named(photos):
+    (photos / "sub" / "a.jpg").touch()
+    message = r"photos/a\.jpg and photos/sub/a\.jpg would both be written to masks/a\.jpg\.png"
+    with pytest.raises(UsageError, match=message):
+        plan(["photos/a.jpg", "photos/sub/a.jpg"], "masks")
+
+
+def test_photos_that_cannot_be_read_are_told_apart_from_other_files(photos, caplog):
+    for name in ("b.HEIC", "c.dng", "d.mov", "sub/e.heic"):
+        (photos / name).touch()
+    put_no_files(photos)
+    unread = {}
+    with caplog.at_level("INFO", logger="simclrseg"):
+        find_images(["photos"], unread=unread)
+    assert sorted(path.name for path in unread) == sorted(["b.HEIC", "c.dng", "e.heic", *REASONS])
+    assert "photos: photos that cannot be read: 2 .heic, 1 .dng (HEIC is not supported: " in caplog.text
+    assert "photos: no photos, and left out: 1 .mov, 1 .txt" in caplog.text
+
+
+def test_names_as_long_as_file_systems_take_are_met_with_a_shorter_ending_or_refused(photos, tmp_path):
+    (photos / "a.jpg").rename(photos / f"{'x' * 251}.jpg")
+    assert len(planned(["photos"], "masks")[-1][1]) == len("masks/") + 255
+    with pytest.raises(UsageError, match="the name of its result would have 260 bytes, and 255 are possible"):
+        plan(["photos"])
 
 
 def test_a_missing_input_is_named(photos):

@@ -103,7 +103,8 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
     images = [found for file in files if (found := _in_folder(root, file, IMAGE_FOLDERS))]
     masks = [found for file in files if (found := _in_folder(root, file, MASK_FOLDERS))]
     named = {found.file for found in (*images, *masks)}
-    others = [_Found(file, file.relative_to(root).parts[:-1], (file.name,)) for file in files if file not in named]
+    every = {file: _Found(file, file.relative_to(root).parts[:-1], (file.name,)) for file in files}
+    others = [every[file] for file in files if file not in named]
     both = {found.above for found in images} & {found.above for found in masks}
     if both:
         chosen = {above: min(_kind(root, found) for found in masks if found.above == above) for above in both}
@@ -115,13 +116,13 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
             return _paired(root, files, others, masks, unreadable)
         if not images and (folder := next((path for path in root.iterdir() if path.name.lower() == "masks"), None)):
             raise DataError(f"{root} has {folder.name}/ but no images/", "put the photos into images/", path=root)
-    every = images + others + ([] if images else masks)  # without images/ it may be a class that is called so
+    photos = images + others if images else list(every.values())  # without images/ a class may be called masks/
     if images and {found.file.relative_to(root).parts[0].lower() for found in images} == {"images"}:
-        every = images
-    elif beside := _beside(every):
-        photos = [found for found in every if found.file not in beside]
-        return _paired(root, files, photos, [found for found in every if found.file in beside], unreadable)
-    layout = Layout([found.file for found in every], [PurePath(*found.parts) for found in every])
+        photos = images
+    elif beside := _beside(photos):
+        masks = [found for found in photos if found.file in beside]
+        return _paired(root, files, [found for found in photos if found.file not in beside], masks, unreadable)
+    layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos])
     _count_left_out(layout, root, files)
     return layout
 
@@ -173,7 +174,7 @@ def _paired(
     if lost and not found_for:
         lost = _by_class(lost, names, found_for, layout.parts)
     pictures = {found.above: index for index, found in enumerate(images)}
-    if lost and len(pictures) == len(images) > 1:  # a folder for each
+    if lost and not found_for and len(pictures) == len(images) > 1:  # a folder for each
         lost = _by_picture(lost, pictures, found_for, layout.parts)
     gone = {_bare(parts) for path in unreadable if (parts := _parts(root, path))}
     lost = [found for found in lost if gone.isdisjoint([*_meanings(found.parts), *_parents(found.parts)])]

@@ -1,0 +1,161 @@
+"""Folders in the layouts, and files under the names, that people use for images and their masks."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+import numpy as np
+import pytest
+
+from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.folder import image_folder
+from simclrseg.data.splits import make_split, split_json
+from simclrseg.data.splits import test_hash as hash_of_test
+from simclrseg.errors import DataError
+from tests.folders import write
+
+PHOTO = np.full((4, 6, 3), 90, np.uint8)
+MASK = np.uint8(255) * (np.arange(24).reshape(4, 6) % 6 < 3)
+
+
+def put(root, *names):
+    """Masks where the name says so, else photos; each photo is another."""
+    for number, name in enumerate(names):
+        is_mask = any(word in name.lower() for word in ("mask", "seg", "label", "_l.", ".jpg.png", "gt"))
+        write(root / name, MASK if is_mask else PHOTO + np.uint8(number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("x.jpg", "x_mask.png"),
+        ("x.jpg", "x-mask.png"),
+        ("x.jpg", "mask_x.png"),
+        ("X.JPG", "x_MASK.PNG"),
+        ("x.jpg", "x_seg.png"),
+        ("x.jpg", "x_label.png"),
+        ("x.jpg", "x_segmentation.png"),
+        ("x.jpg", "x_L.png"),
+        ("x.png", "x.jpg.png"),
+        ("x.jpg", "x.jpg.png"),
+        ("x.jpg", "x.jpg_mask.png"),
+        ("x.jpg", "x.mask.png"),
+    ],
+)
+@pytest.mark.parametrize(("images", "masks"), [("", ""), ("images/", "masks/"), ("sub/", "sub/"), ("", "Masks/")])
+def test_a_mask_belongs_to_the_photo_whose_name_it_bears(tmp_path, images, masks, photo, mask):
+    for name in ("one", "two"):
+        put(tmp_path, images + photo.replace("x", name).replace("X", name.upper()), masks + mask.replace("x", name, 1))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 2
+    assert dataset.mask(1).tolist() == (MASK // 255).tolist()
+    alone = image_folder(tmp_path, DatasetOptions(masks=False))
+    assert alone.keys == dataset.keys
+    assert "left out: 2 masks, for photos alone are looked at" in alone.summary
+
+
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_composed_and_decomposed_letters_are_the_same(tmp_path, form, other):
+    name = "Kätzchen"
+    put(tmp_path, f"images/{unicodedata.normalize(form, name)}.jpg", f"masks/{unicodedata.normalize(other, name)}.png")
+    assert image_folder(tmp_path, DatasetOptions()).has_mask(0)
+
+
+def test_capitals_tell_photos_apart_where_there_are_both(tmp_path):
+    put(tmp_path, "images/a.jpg", "images/A.jpg", "masks/A.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert {key: dataset.has_mask(index) for index, key in enumerate(dataset.keys)} == {
+        "images/A.jpg": True,
+        "images/a.jpg": False,
+    }
+
+
+def test_a_folder_for_each_picture_holds_its_objects(tmp_path):
+    for name in "ab":
+        put(tmp_path, f"{name}/images/{name}.png", f"{name}/masks/1.png")
+        write(tmp_path / name / "masks" / "2.png", 255 - MASK if name == "a" else MASK * 0)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.classes == ("background", "foreground")
+    assert dataset.mask(0).all()
+    assert dataset.mask(1).tolist() == (MASK // 255).tolist()
+
+
+def test_a_folder_for_each_picture_holds_its_mask_and_what_is_drawn_of_it(tmp_path):
+    put(tmp_path, *(f"{name}_json/{file}.png" for name in "ab" for file in ("img", "label", "label_viz")))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("a_json/img.png", "b_json/img.png")
+    assert dataset.mask(0).tolist() == (MASK // 255).tolist()
+
+
+def test_a_folder_for_each_class_may_stand_in_each_split(tmp_path):
+    for part in ("train", "val"):
+        put(tmp_path, f"{part}/images/{part}.jpg", f"{part}/masks/cat/{part}.png", f"{part}/masks/dog/{part}.png")
+        write(tmp_path / part / "masks" / "dog" / f"{part}.png", 255 - MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.classes == ("background", "cat", "dog")
+    assert dataset.mask(0).tolist() == (2 - MASK // 255).tolist()
+    assert dataset.official == {"train": (0,), "validation": (1,)}
+
+
+def test_a_class_that_is_called_mask_stays_a_class(tmp_path):
+    put(tmp_path, "mask/1.jpg", "mask/2.jpg", "without/3.jpg")
+    assert image_folder(tmp_path, DatasetOptions(masks=False)).label_names == ("mask", "without")
+
+
+def test_photos_of_the_left_and_the_right_eye_are_no_masks(tmp_path):
+    put(tmp_path, "1_l.jpg", "1_r.jpg", "2_l.jpg", "2_r.jpg")
+    assert len(image_folder(tmp_path, DatasetOptions())) == 4
+
+
+def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
+    put(tmp_path, "photos/images/a.jpg", "drawn/masks/a.png")
+    dataset = image_folder(tmp_path, DatasetOptions(masks=False))
+    assert dataset.keys == ("photos/images/a.jpg",)
+    assert "left out: pictures that are neither photos nor their masks: 1 in drawn/" in dataset.summary
+
+
+def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_said(tmp_path):
+    put(tmp_path, "JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png", "labels/a.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.mask_path(0) == tmp_path / "SegmentationClass" / "a.png"
+    assert any("1 in SegmentationObject/, 1 in labels/" in line for line in dataset.summary)
+
+
+def test_names_in_other_bytes_are_opened_split_and_recorded(tmp_path):
+    put(tmp_path, *(f"{folder}/{n}.jpg.png" for folder in ("images", "masks") for n in range(8)))
+    for folder, suffix in (("images", b".jpg"), ("masks", b".png")):
+        for number in range(8):
+            below = os.fsencode(tmp_path / folder)
+            os.rename(below + b"/%d.jpg.png" % number, below + b"/Caf\xe9%d" % number + suffix)
+            if folder == "images":
+                write(tmp_path / "images" / "x.png", PHOTO + np.uint8(number))
+                os.rename(below + b"/x.png", below + b"/Caf\xe9%d" % number + suffix)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    split = make_split(dataset.keys, official={})
+    assert all(dataset.has_mask(index) for index in range(8))
+    assert len(split_json(dataset, split, hash_of_test(dataset, split.test))["train"]) == len(split.train)
+
+
+def test_copies_join_the_groups_that_they_are_of():
+    keys = [f"{group}/{number}" for group in "abcdef" for number in range(3)]
+    twins = [(0, 5), (5, 17), (8, 9)]
+    split = make_split(keys, official={}, group_by="^.", twins=twins)
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    home = {keys[index][0]: part for part, indices in parts.items() for index in indices}
+    assert home["a"] == home["b"] == home["f"]
+    assert home["c"] == home["d"]
+
+
+def test_a_mask_without_a_photo_is_named_in_any_layout(tmp_path):
+    put(
+        tmp_path,
+        "train/images/a.jpg",
+        "train/masks/a.png",
+        "train/masks/stray.png",
+        "val/images/b.jpg",
+        "val/masks/b.png",
+    )
+    with pytest.raises(DataError, match=r"1 of 3, train/masks/stray\.png"):
+        image_folder(tmp_path, DatasetOptions())
