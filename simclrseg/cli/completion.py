@@ -253,11 +253,21 @@ def _backbones(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 
 def _losses(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    """One loss, or one more of a sum."""
     from simclrseg.losses import LOSSES
 
+    return _one_more(LOSSES, incomplete)
+
+
+def _mask_rules(words: Sequence[str], incomplete: str) -> Iterator[Item]:
+    from simclrseg.labels import RULES
+
+    return _one_more([f"{name}:128" if number else name for name, number in RULES.items()], incomplete)
+
+
+def _one_more(names: Iterable[str], incomplete: str) -> Iterator[Item]:
+    """One name, or one more of a sum."""
     begun, plus, _ = incomplete.rpartition("+")
-    return (Item(begun + plus + name) for name in LOSSES if name not in begun.split("+"))
+    return (Item(begun + plus + name) for name in names if name not in begun.split("+"))
 
 
 def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
@@ -298,6 +308,7 @@ def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:
 COMPLETERS: dict[str, Callable[[Sequence[str], str], Iterable[Item]]] = {
     "backbones": _backbones,
     "losses": _losses,
+    "mask_rules": _mask_rules,
     "datasets": _datasets,
     "files": lambda words, incomplete: (),
     "finetune_runs": lambda words, incomplete: _runs(words, "finetune"),

@@ -6,7 +6,7 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
     road: '#804080'
     ignore: [255, 255, 255]    # optional: pixels that neither train nor count
 
-A plain list of names does for masks that hold class ids.
+A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Classes:
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...] = ()  # empty where the file gives none
-    ignored: Colour | None = None  # of pixels that are ignored
+    ignored: Colour | None = None  # of pixels that are ignored; white, which is 255 in grey, where ids are
 
     @property
     def text(self) -> str:
@@ -82,7 +82,7 @@ def read_classes(path: str) -> Classes:
     if not all(isinstance(name, str) and name for name, _ in pairs):
         raise DataError(f"classes file {path} must have plain names, such as `road: [128, 64, 128]`", path=path)
     colours = {name: _colour(colour, name, path) for name, colour in pairs}
-    ignored = colours.pop(IGNORE_NAME, None)
+    ignored = (colours.pop(IGNORE_NAME) or (IGNORE,) * 3) if IGNORE_NAME in colours else None
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
         raise DataError(f"classes file {path} names {twice[0]!r} twice", "give each class one line", path=path)

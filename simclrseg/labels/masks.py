@@ -425,16 +425,18 @@ def _meaning_of_numbers(
     if union <= {0, 255} and 255 in union and not said:
         if classes is not None and len(classes.names) != 2:
             why = f"but there are {len(classes.names)} classes, and nothing says that 255 is ignored"
-            raise _misfit(scans, scans[0].mask, union, why, "name `ignore` in the --classes-file, or correct the masks")
+            raise _misfit(
+                rules, scans, scans[0].mask, union, why, "name `ignore` in the --classes-file, or correct the masks"
+            )
         names = classes.names if classes else BINARY
         table[[0, 255]] = 0, 1
         return names, table, f"masks: 0 is {names[0]}, 255 is {names[1]}"
-    doubt = _check_ignored(scans) if IGNORE in union and not said else ""
-    names = classes.names if classes else _unnamed(scans, union - {IGNORE})
+    doubt = _check_ignored(scans, rules) if IGNORE in union and not said else ""
+    names = classes.names if classes else _unnamed(scans, union - {IGNORE}, rules)
     for scan in scans:
         if beyond := [number for number in scan.numbers if number not in range(len(names)) and number != IGNORE]:
             why = f"but there are {len(names)} classes, ids 0 to {len(names) - 1}"
-            raise _misfit(scans, scan.mask, beyond, why, "add the others, or correct the mask (255 is ignored)")
+            raise _misfit(rules, scans, scan.mask, beyond, why, "add the others, or correct the mask (255 is ignored)")
     table[: len(names)] = range(len(names))
     table[IGNORE] = IGNORE
     if rules.keys() & _BINARIZING:
@@ -445,7 +447,7 @@ def _meaning_of_numbers(
     return names, table, f"masks: class ids 0 to {len(names) - 1} ({some(names)}){ignored}{doubt}"
 
 
-def _check_ignored(scans: Sequence[_Scan]) -> str:
+def _check_ignored(scans: Sequence[_Scan], rules: Rules) -> str:
     """Make sure that 255 is no foreground: beside two or more ids it is ignored, and beside 0 alone it may be either.
 
     Returns:
@@ -460,34 +462,37 @@ def _check_ignored(scans: Sequence[_Scan]) -> str:
         odd, count = (others[0], len(doubtful)) if many else (doubtful[0], len(scans) - len(doubtful))
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
         advice = "save all in one way, or pass --masks foreground if everything but 0 is the object"
-        raise _misfit(scans, odd.mask, odd.numbers, why, advice)
+        raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
     return f"; in {len(doubtful):,} masks it stands beside one id ({doubtful[0].mask.name})" if doubtful else ""
 
 
-def _unnamed(scans: Sequence[_Scan], ids: frozenset[float]) -> tuple[str, ...]:
+def _unnamed(scans: Sequence[_Scan], ids: frozenset[float], rules: Rules) -> tuple[str, ...]:
     """Names of classes that nobody has named; refuses numbers that cannot be their ids."""
     highest = max(scans, key=lambda scan: max(scan.numbers.keys() - {IGNORE}, default=0))
     if any(number != int(number) or number < 0 for number in ids):
-        raise _misfit(scans, highest.mask, highest.numbers, "which are no class ids", "save it as an 8-bit PNG")
+        raise _misfit(rules, scans, highest.mask, highest.numbers, "which are no class ids", "save it as an 8-bit PNG")
     gaps = sorted(set(range(min(int(max(ids)), _KEPT))) - ids)
     if gaps or len(ids) > _MOST_UNNAMED:
         why = f"but {_list(gaps)} occur in no mask" if gaps else f"but the masks have {len(ids)} values"
         advice = "class ids count from 0, or name all classes in a --classes-file; make soft masks 0/255"
-        raise _misfit(scans, highest.mask, highest.numbers, why, advice)
+        raise _misfit(rules, scans, highest.mask, highest.numbers, why, advice)
     return numbered_classes(len(ids)).names
 
 
-def _misfit(scans: Sequence[_Scan], mask: Path, values: Iterable[float], why: str, advice: str) -> DataError:
+def _misfit(
+    rules: Rules, scans: Sequence[_Scan], mask: Path, values: Iterable[float], why: str, advice: str
+) -> DataError:
     """The error for a mask of values that fit nothing, with the rule that may read it."""
     values = list(values)
     levels = {number for scan in scans for number in scan.numbers}
     top = next((top for top in (1, 255, 65535) if max(levels) <= top), 0)
     if _are_objects(scans):
-        advice = "pass --masks foreground if the numbers count objects"
-    elif 0 in levels and top and max(levels) > 0.75 * top and len(levels) > 8:
-        advice = f"make soft masks 0/255, or pass --masks threshold:{'0.5' if top == 1 else (top + 1) // 2}"
+        advice = f"pass --masks {rules_text({**rules, 'foreground': None})} if the numbers count objects"
+    elif top and min(levels) < 0.1 * top and max(levels) > 0.75 * top and len(levels) > 8:
+        half = 0.5 if top == 1 else (top + 1) // 2
+        advice = f"make soft masks 0/255, or pass --masks {rules_text({**rules, 'threshold': half})}"
     elif 0 in levels and len(levels) == 2:
-        advice += "; or pass --masks foreground if everything but 0 is the object"
+        advice += f"; or pass --masks {rules_text({**rules, 'foreground': None})} if everything but 0 is the object"
     return DataError(f"{mask} has values {_list(values)} {why}", advice, path=mask)
 
 

@@ -13,6 +13,7 @@ from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import (
     ClassesName,
     Common,
+    Completes,
     DatasetName,
     Flag,
     KeyOnly,
@@ -52,7 +53,7 @@ def _mask_rules(text: str) -> str:
     return text
 
 
-MaskRules = Annotated[str, AfterValidator(_mask_rules)]
+MaskRules = Annotated[str, AfterValidator(_mask_rules), Completes("mask_rules")]
 
 
 class LabelledData(Section):
@@ -67,32 +68,27 @@ class LabelledData(Section):
     data_ratio: Annotated[float, Gt(0), Le(1), Common()] = 1.0
     """Fraction of the development photos, which are all but the test photos, to use."""
     max_images: Annotated[int, Ge(2)] | None = None
-    """Number of development photos to use, instead of --data-ratio; a smaller number takes a subset of a larger."""
+    """Development photos to use, instead of --data-ratio; a smaller number takes a subset of a larger."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
     """Side in pixels of the squares that photos are resized to; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "standard"
-    """Random changes of the training photos. flip: left and right. color: that, and mild colour jitter. standard:
-    both, and crops of random scale and aspect."""
+    """Random changes of training photos: flip left and right; color jitters colours mildly too; standard crops too."""
     test_split: Literal["official", "random"] = "official"
-    """Which photos are the test photos. official: those of the published list, if there is one. random: a random 20
-    %."""
+    """Test photos: official, which are those of the published list if there is one, or a random 20 %."""
     split_seed: Annotated[int, Ge(0)] = 0
     """Seed of the random split."""
     fold: Annotated[str, AfterValidator(_fold)] | None = None
     """K/N, for cross-validation: validate on part K of the development photos in N parts."""
     group_by: Annotated[str, AfterValidator(_pattern)] | None = None
-    r"""Regular expression that finds a group's name in a photo's path, such as 'patient\d+'; the photos of a group
-    are not split."""
+    r"""Regular expression of groups' names in paths, such as 'patient\d+': groups are not split."""
     border: Literal["pet", "background", "ignore", "class"] = "pet"
     """What the border pixels of Oxford Pets count as; class makes them a third class."""
     classes: list[str] = []
-    """Name of a class to segment, all others being background; repeat it for several. Or the number of classes in
-    the masks."""
+    """Class to segment, all others being background; repeat it for several. Or the number of classes in the masks."""
     classes_file: ClassesName | None = None
     """YAML file of class names, and of their colours if the masks are RGB."""
     masks: MaskRules | None = None
-    """How masks are read where their values do not tell: threshold:128, alpha, foreground (everything but 0), inverted,
-    stored or upright (drawn on photos as stored, or as seen); several with + between them."""
+    """How masks are read: threshold:128, alpha, foreground, inverted, stored, upright, and sums of them."""
     normalization: NormalizationName | None = None
     """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
     those of the start weights, else imagenet for RGB and dataset for other bands."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import logging
 import math
@@ -33,7 +34,7 @@ from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.history import StepRecord
 from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import LARS, adam, parameter_groups
-from simclrseg.errors import ImageError, Interrupted, UsageError
+from simclrseg.errors import DataError, ImageError, Interrupted, UsageError
 from simclrseg.system import distributed
 from simclrseg.training import forecast, train
 from simclrseg.training.folder import open_run, resumed_run
@@ -498,6 +499,22 @@ def test_the_other_processes_take_up_their_threads_too(again, tmp_path, monkeypa
         with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), images=[]) as run:
             assert run.folder == folder
         assert threads == set_to
+
+
+def test_other_masks_are_refused_whatever_their_files_are_like(again, tmp_path):
+    stored = tmp_path / "runs/pretrain/knobs/environment.json"
+    config = changed(changed(again, "run", resume="knobs"), "console", runs=str(tmp_path / "runs"))
+    config = PretrainConfig.model_validate(config)
+    facts = json.loads(stored.read_text())
+    images = {"name": "x", "machine": prepare_machine(config.hardware), "images": []}
+    digest = hashlib.sha256(b"").hexdigest()[:16]
+    stored.write_text(json.dumps(facts | {"photos_hash": digest, "truth_hash": "one"}))
+    says = "--resume knobs: the masks, or how they are read, are not those that the run began with"
+    run = resumed_run("pretrain", config)
+    with pytest.raises(DataError, match=says), open_run("pretrain", config, resumed=run, truth="two", **images):
+        pass
+    with open_run("pretrain", config, resumed=run, truth="one", **images) as same:
+        assert same.environment["truth_hash"] == "one"
 
 
 # A disk that is full
