@@ -165,7 +165,7 @@ class Cached(Derived):
         return _kept(self._images, index, super().image)
 
     def mask(self, index: int) -> Mask:
-        if self._masks is None or self.mask_path(index) is None:
+        if self._masks is None or self.path(index) is None:
             return super().mask(index)
         return np.asarray(_kept(self._masks, index, super().mask), np.uint8)
 

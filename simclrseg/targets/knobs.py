@@ -74,7 +74,7 @@ class LabelledData(Section):
     augmentation: Literal["none", "flip", "color", "standard"] = "standard"
     """Random changes of training photos: flip left and right; color jitters colours mildly too; standard crops too."""
     test_split: Literal["official", "random"] = "official"
-    """Test photos: official, which are those of the published list if there is one, or a random 20 %."""
+    """Test photos: those of the published list, if there is one, or a random 20 %."""
     split_seed: Annotated[int, Ge(0)] = 0
     """Seed of the random split."""
     fold: Annotated[str, AfterValidator(_fold)] | None = None

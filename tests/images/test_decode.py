@@ -6,9 +6,11 @@ import errno
 import io
 import os
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -385,3 +387,19 @@ def test_several_frames_or_pages_are_noticed(real_data):
     several = {"anim.webp", "apng_delay.png", "newtonscradle.gif", "multipage.tiff"}
     for name in [*several, "chelsea.bmp", "sugarshack_mpo.jpg", "hopper.avif", "Abyssinian_34_is_gif.jpg"]:
         assert read_picture(real_data / "odd_images" / name).several == (name in several), name
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path, monkeypatch):
+    """The reader is a stand-in: it shows that it is asked, and for such files only."""
+    pixels = photo(4, 6)
+    heic = tmp_path / "a.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(8))
+    with pytest.raises(ImageError, match=r"a\.heic: HEIC is not supported: .*simclrseg\[heic\]"):
+        read_image(heic)
+    accepts = (lambda stream, name: Image.fromarray(pixels), lambda prefix: prefix[4:12] == b"ftypheic")
+    reader = SimpleNamespace(register_heif_opener=lambda: Image.OPEN.update(HEIF=accepts))
+    monkeypatch.setitem(sys.modules, "pillow_heif", reader)
+    monkeypatch.setattr(decode, "_READS_HEIC", True)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    np.testing.assert_array_equal(read_image(heic), pixels)
+    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(pixels), "PNG")), pixels)

@@ -151,6 +151,20 @@ def test_photos_that_cannot_be_read_are_told_apart_from_other_files(photos, capl
     assert "photos: no photos, and left out: 1 .mov, 1 .txt" in caplog.text
 
 
+def test_a_locked_folder_is_among_what_cannot_be_read(photos, monkeypatch):
+    scan = os.scandir
+
+    def locked(path):
+        if path.name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    unread = {}
+    assert len(find_images(["photos"], unread=unread)) == 2
+    assert {path.name: reason for path, reason in unread.items()} == {"deep": "Permission denied"}
+
+
 def test_names_as_long_as_file_systems_take_are_met_with_a_shorter_ending_or_refused(photos, tmp_path):
     (photos / "a.jpg").rename(photos / f"{'x' * 251}.jpg")
     assert len(planned(["photos"], "masks")[-1][1]) == len("masks/") + 255

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
 import pytest
 
+from simclrseg.system import threads
 from simclrseg.system.threads import map_in_threads
 
 
@@ -33,3 +35,13 @@ def test_the_first_error_ends_it_and_what_has_not_begun_is_left():
     with pytest.raises(ValueError, match="broken"):
         map_in_threads(fail_first, range(1000), threads=2)
     assert len(begun) < 100
+
+
+def test_how_much_is_done_is_told_where_it_takes_long(caplog, monkeypatch):
+    monkeypatch.setattr(threads, "SILENT", 0.02)
+    with caplog.at_level("INFO", logger="simclrseg"):
+        map_in_threads(lambda number: time.sleep(0.01), range(6), threads=1, telling="masks")
+        map_in_threads(lambda number: None, range(6), threads=1, telling="photos")
+    first, *_, last = caplog.messages
+    assert re.fullmatch(r"masks looked at: \d of 6, about 0 s to go", first)
+    assert last == "6 masks were looked at in 0 s"

@@ -26,6 +26,7 @@ from simclrseg.images.decode import is_image, list_files, stored_bands
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
 from simclrseg.system.files import why_not_a_file
+from simclrseg.system.threads import map_in_threads
 
 SPLITS = {
     "train": "train",
@@ -37,7 +38,7 @@ SPLITS = {
 }
 """Names of lists and folders of splits -> the split."""
 _LISTS = frozenset(f"{name}.txt" for name in SPLITS)
-_HEAD = 1 << 16  # bytes, which tell most files of one size apart
+_HEAD = 1 << 12  # bytes, which tell most files of one size apart
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
 
@@ -139,13 +140,20 @@ def _twins(images: Sequence[Path]) -> list[tuple[int, ...]]:
     for index, image in enumerate(images):
         with suppress(OSError):
             alike.setdefault(image.stat().st_size, []).append(index)
-    for read in (_HEAD, -1):  # what begins alike is read as a whole
+    for length in (_HEAD, -1):  # what begins alike is read as a whole
         groups = [group for group in alike.values() if len(group) > 1]
+        indices = [index for group in groups for index in group]
+        digests = map_in_threads(partial(_digest, length=length), [images[index] for index in indices])
         alike = {}
-        for index in (index for group in groups for index in group):
-            with suppress(OSError), open(images[index], "rb") as file:
-                alike.setdefault(hashlib.sha256(file.read(read)).digest(), []).append(index)
-    return sorted(tuple(group) for group in alike.values() if len(group) > 1)
+        for index, digest in zip(indices, digests, strict=True):
+            alike.setdefault(digest, []).append(index)
+    return sorted(tuple(group) for digest, group in alike.items() if len(group) > 1 and digest)
+
+
+def _digest(file: Path, *, length: int) -> bytes:
+    with suppress(OSError), open(file, "rb") as stream:
+        return hashlib.sha256(stream.read(length)).digest()
+    return b""
 
 
 def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ and decomposed letters are the same.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -71,13 +72,14 @@ class _Found:
 class _Names:
     """Images by their names: as they are written, and in any case."""
 
-    def __init__(self, paths: Sequence[PurePath]) -> None:
+    def __init__(self, images: Sequence[_Found]) -> None:
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._folded: dict[str, list[int]] = defaultdict(list)
-        for index, path in enumerate(paths):
-            for name in (path.as_posix(), path.with_suffix("").as_posix()):
-                self._exact[_composed(name)].append(index)
-                self._folded[_folded(name)].append(index)
+        for index, found in enumerate(images):
+            path = _composed("/".join(found.parts))
+            for name in (path, _stem(path)):
+                self._exact[name].append(index)
+                self._folded[name.casefold()].append(index)
 
     def meant(self, parts: tuple[str, ...]) -> list[int]:
         """The images that a mask's path means if its name bears a mark."""
@@ -86,7 +88,7 @@ class _Names:
 
     def named(self, parts: tuple[str, ...]) -> list[int]:
         """The images that a mask's path names, by the most exact way that names any."""
-        exact = self._exact.get(_composed(PurePath(*parts).with_suffix("").as_posix()))
+        exact = self._exact.get(_stem(_composed("/".join(parts))))
         return exact or next((self._folded[name] for name in _meanings(parts) if name in self._folded), [])
 
 
@@ -103,7 +105,7 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
     images = [found for file in files if (found := _in_folder(root, file, IMAGE_FOLDERS))]
     masks = [found for file in files if (found := _in_folder(root, file, MASK_FOLDERS))]
     named = {found.file for found in (*images, *masks)}
-    every = {file: _Found(file, file.relative_to(root).parts[:-1], (file.name,)) for file in files}
+    every = {file: _Found(file, _below(root, file)[:-1], (file.name,)) for file in files}
     others = [every[file] for file in files if file not in named]
     both = {found.above for found in images} & {found.above for found in masks}
     if both:
@@ -111,13 +113,13 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
         masks = [found for found in masks if found.above in both and _kind(root, found) == chosen[found.above]]
         return _paired(root, files, images if () in both else images + others, masks, unreadable)
     if masks:
-        names = _Names([PurePath(*found.parts) for found in others])
+        names = _Names(others)
         if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
             return _paired(root, files, others, masks, unreadable)
         if not images and (folder := next((path for path in root.iterdir() if path.name.lower() == "masks"), None)):
             raise DataError(f"{root} has {folder.name}/ but no images/", "put the photos into images/", path=root)
     photos = images + others if images else list(every.values())  # without images/ a class may be called masks/
-    if images and {found.file.relative_to(root).parts[0].lower() for found in images} == {"images"}:
+    if images and {_below(root, found.file)[0].lower() for found in images} == {"images"}:
         photos = images
     elif beside := _beside(photos):
         masks = [found for found in photos if found.file in beside]
@@ -128,14 +130,18 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
 
 
 def _in_folder(root: Path, file: Path, names: Sequence[str]) -> _Found | None:
-    parts = file.relative_to(root).parts
+    parts = _below(root, file)
     place = next((place for place, part in enumerate(parts[:-1]) if part.lower() in names), None)
     return None if place is None else _Found(file, parts[:place], parts[place + 1 :])
 
 
+def _below(root: Path, file: Path) -> tuple[str, ...]:
+    return file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
+
+
 def _kind(root: Path, found: _Found) -> int:
     """The place of a folder of masks among the names of such."""
-    return MASK_FOLDERS.index(found.file.relative_to(root).parts[len(found.above)].lower())
+    return MASK_FOLDERS.index(_below(root, found.file)[len(found.above)].lower())
 
 
 def _beside(files: Sequence[_Found]) -> set[Path]:
@@ -147,7 +153,7 @@ def _beside(files: Sequence[_Found]) -> set[Path]:
     marked = [found for found in files if _strip(found.file.stem) or is_image(found.file.stem)]
     if 3 * len(marked) < len(files) and not pictures:
         return set()
-    names = _Names([PurePath(*found.parts) for found in files])
+    names = _Names(files)
     masks = {found.file for found in marked if names.meant(found.parts) and found.file.parent not in pictures}
     masks |= {  # beside image.png all is a mask or drawn of it
         found.file for found in files if found.file.parent in pictures and found.file.stem.lower() not in _IMAGE_STEMS
@@ -159,7 +165,7 @@ def _paired(
     root: Path, files: Sequence[Path], images: Sequence[_Found], masks: Sequence[_Found], unreadable: Collection[Path]
 ) -> Layout:
     layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images])
-    names = _Names(layout.below)
+    names = _Names(images)
     found_for: dict[int, list[Path]] = defaultdict(list)
     lost: list[_Found] = []
     unclear: list[str] = []
@@ -231,7 +237,7 @@ def _by_picture(
 def _parts(root: Path, path: Path) -> tuple[str, ...]:
     """A path below ``root`` as the layout means it."""
     found = _in_folder(root, path, IMAGE_FOLDERS)
-    return found.parts if found else path.relative_to(root).parts
+    return found.parts if found else _below(root, path)
 
 
 def _parents(parts: tuple[str, ...]) -> list[str]:
@@ -241,10 +247,11 @@ def _parents(parts: tuple[str, ...]) -> list[str]:
 def _meanings(parts: tuple[str, ...]) -> Iterator[str]:
     """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
     *folders, name = parts
-    for text in filter(None, (PurePath(name).stem, _strip(PurePath(name).stem))):
-        bare = PurePath(text).stem if is_image(text) else text  # x.jpg.png
+    stem = _stem(name)
+    for text in filter(None, (stem, _strip(stem))):
+        bare = _stem(text) if is_image(text) else text  # x.jpg.png
         for way in dict.fromkeys((text, bare, _strip(bare) or bare)):
-            yield _folded(PurePath(*folders, way).as_posix())
+            yield _folded("/".join((*folders, way)))
 
 
 def _strip(stem: str) -> str | None:
@@ -256,11 +263,15 @@ def _strip(stem: str) -> str | None:
 
 
 def _bare(parts: tuple[str, ...]) -> str:
-    return _folded(PurePath(*parts).with_suffix("").as_posix())
+    return _folded(_stem("/".join(parts)))
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
 
 
 def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _folded(text: str) -> str:
@@ -269,5 +280,5 @@ def _folded(text: str) -> str:
 
 def _count_left_out(layout: Layout, root: Path, files: Sequence[Path], masks: Collection[Path] = frozenset()) -> None:
     used = {*layout.images, *masks}
-    tops = (file.relative_to(root).parts for file in files if file not in used)
+    tops = (_below(root, file) for file in files if file not in used)
     layout.left_out.update(f"{top[0]}/" if len(top) > 1 else "beside them" for top in tops)

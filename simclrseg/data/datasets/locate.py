@@ -38,6 +38,8 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
             raise DataError(
                 f"--classes-file is for folders of masks; {name_or_path} brings its own classes", option="classes_file"
             )
+        if options.mask_rules:
+            raise DataError(f"--masks is for masks of your own; {name_or_path} is read by its own rule", option="masks")
         dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
         return dataset
     if name_or_path.startswith(HUB):

@@ -1,0 +1,63 @@
+"""Mask files as they are stored."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.errors import ImageError
+from simclrseg.images.masks import read_stored_mask
+from tests.images.tiffs import tiff
+
+IDS = np.arange(6, dtype=np.uint8).reshape(2, 3)
+COLOURS = np.dstack([IDS, IDS * 40, 255 - IDS])
+
+
+@pytest.mark.parametrize("factor", [1, 256, 257])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_sixteen_bits_are_those_of_eight(tmp_path, factor, suffix):
+    file = tmp_path / f"mask{suffix}"
+    colours = COLOURS.astype(np.uint16) * np.uint16(factor)
+    cv2.imwrite(str(file), colours[:, :, ::-1])
+    np.testing.assert_array_equal(read_stored_mask(file).values, COLOURS)
+    colours[0, 0] = 1000
+    cv2.imwrite(str(file), colours[:, :, ::-1])
+    if factor > 1:
+        with pytest.raises(ImageError, match="its 16-bit colours are none of 8 bits"):
+            read_stored_mask(file)
+
+
+def test_an_inverting_table_changes_no_value(tmp_path):
+    file = tmp_path / "mask.tif"
+    file.write_bytes(tiff(IDS[:, :, None], photometric=0))
+    stored = read_stored_mask(file)
+    assert stored.inverting
+    np.testing.assert_array_equal(stored.values, IDS)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_known_in_every_mode(tmp_path, mode):
+    alpha = np.where(IDS == 0, 0, 255).astype(np.uint8)
+    file = tmp_path / "mask.png"
+    if mode == "P":
+        picture = Image.fromarray(IDS)
+        picture.putpalette(range(18))
+        picture.save(file, transparency=0)
+    else:
+        bands = [Image.fromarray(IDS)] * (3 if mode == "RGBA" else 1)
+        Image.merge(mode, [*bands, Image.fromarray(alpha)]).save(file)
+    np.testing.assert_array_equal(read_stored_mask(file).alpha, alpha)
+
+
+def test_a_mask_is_turned_by_its_own_orientation_or_else_by_its_photo_s(tmp_path):
+    file = tmp_path / "mask.png"
+    Image.fromarray(IDS).save(file)
+    np.testing.assert_array_equal(read_stored_mask(file, turned_by=3).values, IDS[::-1, ::-1])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(IDS).save(file, exif=exif)
+    stored = read_stored_mask(file, turned_by=3)
+    assert stored.turned
+    np.testing.assert_array_equal(stored.values, np.rot90(IDS, -1))

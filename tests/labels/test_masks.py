@@ -1,0 +1,233 @@
+"""What values of masks mean, over a set: read, or named with the rule that reads them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.errors import DataError
+from simclrseg.labels.classes import read_classes
+from simclrseg.labels.masks import mask_details
+from tests.images.odd import orientation_exif
+
+HEIGHT, WIDTH = 24, 36
+Y, X = np.mgrid[:HEIGHT, :WIDTH]
+OBJECTS = [(Y - 10 - number) ** 2 + (X - 14 - number) ** 2 < 40 for number in range(4)]
+TOP = Y < 2
+SOFT = OBJECTS[0] * np.random.default_rng(0).integers(1, 256, (HEIGHT, WIDTH)) / 255
+INSTANCES = sum(
+    ((place // 5 == Y // 6) & (place % 5 == X // 6) & (Y % 6 > 1) & (X % 6 > 1)) * (place + 1) for place in range(9)
+)
+BLACK_AND_RED = "{a: [0, 0, 0], b: '#ff0000'}"
+BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0)
+
+
+def grey(values) -> Image.Image:
+    return Image.fromarray(np.asarray(values, np.uint8))
+
+
+def deep(values) -> Image.Image:
+    return Image.fromarray(np.asarray(values, np.uint16))
+
+
+def floats(values) -> Image.Image:
+    return Image.fromarray(np.asarray(values, np.float32))
+
+
+def indexed(values, *colours) -> Image.Image:
+    picture = grey(values)
+    picture.putpalette([level for colour in colours for level in colour])
+    return picture
+
+
+def layered(values, alpha) -> Image.Image:
+    return Image.fromarray(np.dstack([*[np.asarray(values, np.uint8)] * 3, np.asarray(alpha, np.uint8)]))
+
+
+def coloured(red, green=0, blue=0) -> Image.Image:
+    return Image.fromarray(
+        np.dstack([np.asarray(band) + np.zeros_like(Y) for band in (red, green, blue)]).astype(np.uint8)
+    )
+
+
+def look(folder, masks, *, suffix=".png", classes="", rules=None, orientations=(), **options):
+    """Save masks and a photo for each, look at them, and give the class ids of each and what is said."""
+    images, files = [], []
+    for number, mask in enumerate(masks):
+        orientation = orientations[number] if orientations else 1
+        images.append(folder / f"{number}.jpg")
+        Image.new("RGB", (WIDTH, HEIGHT)).save(images[-1], exif=orientation_exif(orientation))
+        files.append(folder / f"{number}_mask{suffix}")
+        mask.save(files[-1], **options)
+    named = read_classes(classes) if classes else None
+    details, lines = mask_details(images, files, classes=named, class_count=None, rules=rules)
+    return [details["decode"](file) for file in files], "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("masks", "options"),
+    [
+        ([Image.fromarray(OBJECTS[0]), Image.fromarray(OBJECTS[1])], {}),
+        ([Image.fromarray(OBJECTS[0]), grey(OBJECTS[1] * 255)], {}),
+        ([Image.fromarray(OBJECTS[0]), grey(OBJECTS[1])], {}),
+        ([grey(OBJECTS[0] * 255), deep(OBJECTS[1] * 65535)], {}),
+        ([floats(OBJECTS[0]), floats(OBJECTS[1])], {"suffix": ".tif"}),
+        ([floats(OBJECTS[0] * 255), floats(OBJECTS[1] * 255)], {"suffix": ".tif"}),
+        ([floats(OBJECTS[0] * 0.9), floats(OBJECTS[1] * 0.8)], {"suffix": ".tif", "rules": {"threshold": 0.5}}),
+        ([indexed(OBJECTS[0], BLACK, WHITE), indexed(~OBJECTS[1], WHITE, BLACK)], {}),
+        ([indexed(OBJECTS[0], BLACK, WHITE), indexed(~OBJECTS[1], WHITE, BLACK)], {"bits": 1}),
+        ([indexed(OBJECTS[0], BLACK, WHITE), grey(OBJECTS[1] * 255)], {}),
+        ([indexed(OBJECTS[0], BLACK, RED), indexed(OBJECTS[1], BLACK, RED)], {}),
+        (
+            [indexed(OBJECTS[0], BLACK, RED), indexed(~OBJECTS[1], RED, BLACK)],
+            {"classes": BLACK_AND_RED},
+        ),
+        ([indexed(OBJECTS[0], BLACK, RED), coloured(OBJECTS[1] * 255)], {"classes": BLACK_AND_RED}),
+        ([grey(OBJECTS[0] * 255), grey(OBJECTS[1] * 255)], {"classes": "{a: '#ffffff', b: '#000000'}", "flip": True}),
+        ([grey(OBJECTS[0]), grey(OBJECTS[1])], {"classes": BLACK_AND_RED}),
+        ([grey(255 - OBJECTS[0] * 200), grey(255 - OBJECTS[1] * 200)], {"rules": {"threshold": 128, "inverted": None}}),
+        ([layered(OBJECTS[0] * 255, OBJECTS[0] * 255), layered(OBJECTS[1] * 255, OBJECTS[1] * 255)], {}),
+        ([layered(OBJECTS[0] * 255, 200 + 0 * Y), layered(OBJECTS[1] * 255, 200 + 0 * Y)], {}),
+        ([layered(0 * Y, 255 * OBJECTS[0]), layered(9 * Y, 255 * OBJECTS[1])], {"rules": {"alpha": None}}),
+        ([layered(0 * Y, 255 * ~OBJECTS[0])] * 2, {"rules": {"alpha": None, "inverted": None}, "same": True}),
+        ([layered(0 * Y, 9 + 240 * OBJECTS[n]) for n in (0, 1)], {"rules": {"alpha": None, "threshold": 128}}),
+        ([grey(OBJECTS[n] * 255) for n in (0, 1)], {"suffix": ".jpg", "quality": 60, "rules": {"threshold": 128}}),
+        ([grey(OBJECTS[n] * 7) for n in (0, 1)], {"rules": {"foreground": None}}),
+        ([coloured(OBJECTS[n] * 7, OBJECTS[n] * X) for n in (0, 1)], {"rules": {"foreground": None}}),
+        ([indexed(OBJECTS[n] * 9, BLACK, *[RED] * 9) for n in (0, 1)], {"rules": {"foreground": None}}),
+    ],
+)
+def test_masks_of_two_classes_in_any_form_say_the_same(tmp_path, masks, options):
+    flip, same = options.pop("flip", False), options.pop("same", False)
+    masks, _ = look(tmp_path, masks, **options)
+    for number, mask in enumerate(masks):
+        np.testing.assert_array_equal(mask, OBJECTS[0 if same else number] != flip)
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes"),
+    [
+        ([grey(np.where(TOP, 255, found)) for found in OBJECTS], ""),
+        ([grey(np.where(TOP, 255, found)) for found in OBJECTS], "{background: , cat: , ignore: }"),
+        ([grey(np.where(TOP, 255, found)) for found in OBJECTS], "{background: , cat: }"),
+        ([deep(np.where(TOP, 65535, found)) for found in OBJECTS], ""),
+        (
+            [grey(np.where(TOP, 200, found * 90)) for found in OBJECTS],
+            "{a: '#000000', b: '#5a5a5a', ignore: [200, 200, 200]}",
+        ),
+    ],
+)
+def test_what_is_ignored_is_255(tmp_path, masks, classes):
+    masks, _ = look(tmp_path, masks, classes=classes)
+    for mask, found in zip(masks, OBJECTS, strict=True):
+        np.testing.assert_array_equal(mask, np.where(TOP, 255, found))
+
+
+def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_others_show_it(tmp_path):
+    alone = grey(np.where(TOP, 255, 0))
+    masks, _ = look(tmp_path, [alone, grey(OBJECTS[0])], classes="{background: , cat: , ignore: }")
+    assert np.unique(masks[0]).tolist() == [0, 255]
+    masks, said = look(tmp_path, [*(grey(np.where(TOP, 255, found)) for found in OBJECTS), alone])
+    assert np.unique(masks[4]).tolist() == [0, 255]
+    assert "255 is ignored; in 1 masks it stands beside one id (4_mask.png)" in said
+
+
+@pytest.mark.parametrize(
+    ("masks", "options", "message"),
+    [
+        ([grey(OBJECTS[0]), grey(OBJECTS[1] * 255)], {}, "1_mask.*|0_mask.*--masks foreground"),
+        ([grey(np.where(TOP, 255, 1)), grey(OBJECTS[0])], {}, r"0_mask\.png has values 1, 255"),
+        (
+            [grey(np.where(TOP, 255, OBJECTS[0])), grey(OBJECTS[1] * 255)],
+            {},
+            r"1_mask\.png has values 0, 255 where 1 of 2 masks hold ids.*--masks foreground",
+        ),
+        ([grey(OBJECTS[0] * 255)], {"classes": "{a: , b: , c: }"}, "nothing says that 255 is ignored"),
+        ([grey(OBJECTS[0] * 128)], {}, r"has values 0, 128 .*--masks foreground"),
+        ([deep(OBJECTS[0] * 256)], {}, r"has values 0, 256 .*--masks foreground"),
+        ([grey(OBJECTS[0] * 255)], {"suffix": ".jpg"}, r"lossy file, .*--masks threshold:128"),
+        ([coloured(OBJECTS[0] * 255)], {"suffix": ".jpg", "classes": BLACK_AND_RED}, "lossy file"),
+        ([grey(OBJECTS[0] * 255)], {"suffix": ".tif", "compression": "jpeg"}, "lossy file"),
+        ([grey(OBJECTS[0] * 9).convert("RGB")], {"suffix": ".webp", "quality": 40}, "lossy file"),
+        ([grey(OBJECTS[0])], {"suffix": ".jpg", "rules": {"foreground": None}}, "lossy file"),
+        ([floats(SOFT)], {"suffix": ".tif"}, r"--masks threshold:0\.5"),
+        ([deep(SOFT * 65534)], {}, r"--masks threshold:32768"),
+        ([floats(np.where(TOP, np.nan, 0))], {"suffix": ".tif"}, "not finite"),
+        ([indexed(OBJECTS[0], BLACK, RED), indexed(OBJECTS[1], BLACK, GREEN)], {}, r"index 1 is \[0, 255, 0\]"),
+        ([indexed(OBJECTS[0], BLACK, RED), indexed(2 * OBJECTS[1], BLACK, GREEN, RED)], {}, "is index 2"),
+        ([indexed(OBJECTS[0], BLACK, GREEN)], {"classes": BLACK_AND_RED}, r"\[0, 255, 0\]; .*indices are"),
+        ([layered(0 * Y, 255 * OBJECTS[0])], {}, "hides 86% of its pixels by its alpha channel.*--masks alpha"),
+        ([layered(255 + 0 * Y, 255 * OBJECTS[0])], {}, "--masks alpha"),
+        ([layered(0 * Y, SOFT * 255)], {"rules": {"alpha": None}}, r"--masks alpha\+threshold:128"),
+        ([grey(OBJECTS[0])], {"rules": {"alpha": None}}, "0_mask.png has no alpha channel"),
+        ([grey(OBJECTS[0] * 1 + OBJECTS[1])], {"rules": {"inverted": None}}, "is for two classes, and these are 3"),
+        ([coloured(OBJECTS[0] * 255)], {"rules": {"threshold": 9}}, "in colour, which has no threshold"),
+        ([deep(np.where(INSTANCES, INSTANCES + 400, 0))], {}, "--masks foreground if the numbers count objects"),
+        ([grey(INSTANCES * 5)], {}, "--masks foreground if the numbers count objects"),
+        ([grey(OBJECTS[0])], {"rules": {"threshold": 200}}, "hold 0 only: there is nothing to learn"),
+    ],
+)  # fmt: skip
+def test_what_says_nothing_for_certain_is_named(tmp_path, masks, options, message):
+    with pytest.raises(DataError, match=message) as caught:
+        look(tmp_path, masks, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("orientations", "turns", "rules", "said"),
+    [
+        ((6, 3, 1), (0, 0, 0), None, "on the photos as they are stored, and turned with them (1 fit no other way)"),
+        ((6, 3, 1), (-1, 0, 0), None, "on the photos as they are seen (1 fit no other way)"),
+        ((6, 6, 1), (-1, 0, 0), None, "as they are stored where that alone fits (2 fit no other way)"),
+        ((3, 1, 1), (0, 0, 0), {"stored": None}, "(--masks stored)"),
+        ((3, 1, 1), (0, 0, 0), {"upright": None}, "(--masks upright)"),
+    ],
+)
+def test_masks_are_turned_as_their_photos_are_where_the_set_shows_it(tmp_path, orientations, turns, rules, said):
+    drawn = [np.rot90(found, turn) for found, turn in zip(OBJECTS, turns, strict=False)]
+    masks, lines = look(tmp_path, [grey(found * 255) for found in drawn], orientations=orientations, rules=rules)
+    assert said in lines
+    stored = "as they are stored" in lines or "stored" in (rules or {})
+    quarter = {1: 0, 3: 2, 6: -1}
+    for mask, found, turn, orientation in zip(masks, drawn, turns, orientations, strict=True):
+        expected = np.rot90(found, quarter[orientation]) if stored and not turn else found
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_an_orientation_of_which_the_set_says_this_and_that_is_asked_for(tmp_path):
+    masks = [grey(np.rot90(OBJECTS[0], -1) * 255), grey(OBJECTS[1] * 255), grey(OBJECTS[2] * 255)]
+    with pytest.raises(DataError, match="--masks upright"):
+        look(tmp_path, masks, orientations=(6, 6, 3))
+    with pytest.raises(DataError, match="does not have the size of its photo as it is stored"):
+        look(tmp_path, masks, orientations=(6, 6, 3), rules={"stored": None})
+
+
+@pytest.mark.parametrize("share", ["few", "most"])
+def test_a_foreground_that_is_most_of_the_masks_is_asked_about(tmp_path, share):
+    masks = [grey(255 * (TOP if share == "few" else ~TOP)) for _ in range(2)]
+    assert ("pass --masks inverted" in look(tmp_path, masks)[1]) == (share == "most")
+    assert ("leave inverted out" in look(tmp_path, masks, rules={"inverted": None})[1]) == (share == "few")
+
+
+def test_objects_with_numbers_are_told_from_classes(tmp_path):
+    assert "pass --masks foreground" in look(tmp_path, [grey(INSTANCES)] * 2)[1]
+    in_pieces = np.where(INSTANCES, INSTANCES % 3 + 1, 0)
+    assert "--masks foreground" not in look(tmp_path, [grey(in_pieces)] * 2)[1]
+    named = "{background: , " + "".join(f"c{number}: , " for number in range(9)) + "}"
+    assert "--masks foreground" not in look(tmp_path, [grey(INSTANCES)] * 2, classes=named)[1]
+
+
+def test_a_mask_that_changed_since_is_named(tmp_path):
+    images, file = [tmp_path / "0.jpg"], tmp_path / "0.png"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(images[0])
+    grey(OBJECTS[0]).save(file)
+    read = partial(mask_details(images, [file], classes=None, class_count=None)[0]["decode"], file)
+    grey(OBJECTS[0] * 3).save(file)
+    with pytest.raises(DataError, match=r"0\.png has values 3, which no class has"):
+        read()
+    coloured(OBJECTS[0] * 3).save(file)
+    with pytest.raises(DataError, match=r"0\.png has changed"):
+        read()
