@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 import PIL
 
+from simclrseg import labels
 from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
@@ -34,7 +35,6 @@ from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
 from simclrseg.images import decode, depth, headers, masks, resizing, srgb, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
-from simclrseg.labels import masks as mask_labels
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
 from simclrseg.system.hardware import available_memory
@@ -376,9 +376,10 @@ def _state(path: Path | None) -> str:
 @cache
 def decoder_identity() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    modules = (decode, depth, masks, mask_labels, srgb, resizing, headers, tiff)
+    modules = (decode, depth, masks, srgb, resizing, headers, tiff)
     readers = [Path(str(module.__file__)) for module in modules]
-    sources = [*readers, *sorted(Path(datasets.__file__).parent.glob("*.py"))]
+    folders = [Path(str(package.__file__)).parent for package in (datasets, labels)]
+    sources = [*readers, *(file for folder in folders for file in sorted(folder.glob("*.py")))]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     return f"{cv2.__version__} {PIL.__version__} {code}"
 

@@ -80,7 +80,7 @@ class LabelledData(Section):
     fold: Annotated[str, AfterValidator(_fold)] | None = None
     """K/N, for cross-validation: validate on part K of the development photos in N parts."""
     group_by: Annotated[str, AfterValidator(_pattern)] | None = None
-    r"""Regular expression of groups' names in paths, such as 'patient\d+': groups are not split."""
+    r"""Regular expression of groups in paths, such as 'patient\d+', which are not split."""
     border: Literal["pet", "background", "ignore", "class"] = "pet"
     """What the border pixels of Oxford Pets count as; class makes them a third class."""
     classes: list[str] = []

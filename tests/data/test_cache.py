@@ -22,6 +22,7 @@ import numpy as np
 import PIL
 import pytest
 
+from simclrseg import labels
 from simclrseg.data import cache, datasets
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
@@ -31,7 +32,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import decode, headers, resizing, srgb, tiff
+from simclrseg.images import decode, headers, masks, resizing, srgb, tiff
 from simclrseg.images.decode import image_shape
 from simclrseg.labels.classes import Classes
 from tests.data.fakes import photo
@@ -364,7 +365,7 @@ def fresh_decoder() -> Iterator[None]:
     cache.decoder_identity.cache_clear()
 
 
-DECODERS = [cv2, PIL, decode, srgb, resizing, headers, tiff, datasets]
+DECODERS = [cv2, PIL, decode, masks, srgb, resizing, headers, tiff, datasets, labels]
 
 
 @pytest.mark.parametrize("part", DECODERS, ids=lambda part: part.__name__)

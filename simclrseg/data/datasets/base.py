@@ -16,7 +16,7 @@ from simclrseg.images.decode import Mask, Pixels, read_bands, read_image
 from simclrseg.images.depth import Range
 from simclrseg.images.masks import read_mask
 from simclrseg.labels.classes import Classes, Colour
-from simclrseg.labels.masks import MaskFiles, Rules
+from simclrseg.labels.reading import MaskFiles, Rules
 from simclrseg.metadata import RGB, voc_colours
 
 UNLABELLED = -1

@@ -2,8 +2,8 @@
 
 Masks lie in a folder of their own beside that of the images (``images/`` and ``masks/``, in each of ``train/``,
 ``val/`` and ``test/`` or around them), in one folder for each class in it, in a folder for each picture, or beside
-their images as ``x_mask.png``. A name is compared without its suffix, then without its mark, then in any case; composed
-and decomposed letters are the same.
+their images as ``x_mask.png``, or as ``x.png`` beside ``x.jpg``. A name is compared without its suffix, then without
+its mark, then in any case; composed and decomposed letters are the same.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from simclrseg.errors import DataError, some
+from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image
-from simclrseg.labels.masks import MaskFiles
+from simclrseg.images.masks import read_stored_mask
+from simclrseg.labels.reading import MaskFiles
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
 MASK_FOLDERS = (
@@ -30,6 +32,7 @@ _BEHIND = re.compile(rf"(.+?)[_\-. ]+({_MARKS})", re.IGNORECASE)
 _BEFORE = re.compile(rf"({_MARKS})[_\-. ]+(.+)", re.IGNORECASE)
 _IMAGE_STEMS = frozenset({"image", "img", "photo"})
 _MASK_STEMS = frozenset({"mask", "label", "seg"})
+_LOOKED_AT = 5  # pictures, to see whether they are masks
 OBJECT = "foreground"
 """What the parts of a mask are called where each shows an object of the same class."""
 
@@ -149,6 +152,8 @@ def _beside(files: Sequence[_Found]) -> set[Path]:
     by_folder: dict[Path, set[str]] = defaultdict(set)
     for found in files:
         by_folder[found.file.parent].add(found.file.stem.lower())
+    if drawn := _same_stems(files):
+        return drawn
     pictures = {folder for folder, stems in by_folder.items() if stems & _IMAGE_STEMS and stems & _MASK_STEMS}
     marked = [found for found in files if _strip(found.file.stem) or is_image(found.file.stem)]
     if 3 * len(marked) < len(files) and not pictures:
@@ -159,6 +164,19 @@ def _beside(files: Sequence[_Found]) -> set[Path]:
         found.file for found in files if found.file.parent in pictures and found.file.stem.lower() not in _IMAGE_STEMS
     }
     return masks if 3 * len(masks) >= len(files) else set()
+
+
+def _same_stems(files: Sequence[_Found]) -> set[Path]:
+    """The PNGs beside JPEGs of the same name, if most JPEGs have one and PNGs look like masks: they hold no colours."""
+    photos = {found.file.with_suffix("") for found in files if found.file.suffix.lower() in (".jpg", ".jpeg")}
+    drawn = [found.file for found in files if found.file.suffix.lower() == ".png"]
+    drawn = [file for file in drawn if file.with_suffix("") in photos]
+    if 2 * len(drawn) < max(1, len(photos)) or len(photos) + len(drawn) < len(files):
+        return set()
+    with suppress(ImageError):
+        if all(read_stored_mask(file).values.ndim == 2 for file in drawn[:: -(-len(drawn) // _LOOKED_AT)]):
+            return set(drawn)
+    return set()
 
 
 def _paired(

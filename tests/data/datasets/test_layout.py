@@ -109,6 +109,16 @@ def test_photos_of_the_left_and_the_right_eye_are_no_masks(tmp_path):
     assert len(image_folder(tmp_path, DatasetOptions())) == 4
 
 
+def test_masks_beside_photos_of_their_very_name_are_known_by_what_they_hold(tmp_path):
+    put(tmp_path / "masks_too", *(f"{number}{suffix}" for number in range(3) for suffix in (".jpg", ".png")))
+    assert len(image_folder(tmp_path / "masks_too", DatasetOptions())) == 6
+    for number in range(3):
+        write(tmp_path / "masks_too" / f"{number}.png", MASK)
+    dataset = image_folder(tmp_path / "masks_too", DatasetOptions())
+    assert dataset.keys == ("0.jpg", "1.jpg", "2.jpg")
+    assert dataset.mask(2).tolist() == (MASK // 255).tolist()
+
+
 def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
     put(tmp_path, "photos/images/a.jpg", "drawn/masks/a.png")
     dataset = image_folder(tmp_path, DatasetOptions(masks=False))

@@ -206,9 +206,11 @@ def test_sets_lie_in_the_cache_unless_told_otherwise(tmp_path, monkeypatch):
     assert data_root() == tmp_path / "mine"
 
 
-def test_a_named_set_refuses_a_classes_file():
+def test_a_named_set_refuses_a_classes_file_and_rules_for_masks():
     with pytest.raises(DataError, match="brings its own classes"):
         open_dataset("shapes", DatasetOptions(classes=numbered_classes(2)))
+    with pytest.raises(DataError, match="--masks is for masks of your own; shapes is read by its own rule"):
+        open_dataset("shapes", DatasetOptions(mask_rules={"foreground": None}))
 
 
 def test_shapes_depend_on_seed_and_index_alone():

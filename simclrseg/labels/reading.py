@@ -1,0 +1,133 @@
+"""From a mask's file to class ids, by the rules that a user gave and what was found of the set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.errors import DataError, some
+from simclrseg.images.decode import Mask
+from simclrseg.images.masks import StoredMask, read_stored_mask
+from simclrseg.labels.classes import MAX_CLASSES, Classes
+
+Rules = Mapping[str, float | None]
+"""Words of ``RULES``, each with its number."""
+MaskFiles = Path | tuple[Path, ...]
+"""The file of a mask, or those of its parts."""
+BINARIZING = {"threshold", "foreground"}
+"""Rules that leave two classes."""
+OF_NUMBERS = {*BINARIZING, "alpha"}
+"""Rules after which no colour has a meaning."""
+UNKNOWN = MAX_CLASSES
+"""What a number or a colour becomes that no class has."""
+BLACK = (0, 0, 0)
+_COLOURFUL = 32  # levels between the channels of a grey picture
+
+
+@dataclass(frozen=True)
+class Reader:
+    """From a mask's file, or those of its parts, to (H, W) class ids: the same way for all files of a set."""
+
+    rules: Rules
+    table: NDArray[np.uint8]  # ids by number, 0 to 255, or by colour, red << 16 | green << 8 | blue
+    by_colour: bool
+    white: int  # the number that stands for the 1 of bilevel files
+    turned: Mapping[Path, int]  # masks to be turned by their photo's orientation
+    parts: Mapping[Path, int]  # of files that show one class each, that class
+
+    def __call__(self, files: MaskFiles) -> Mask:
+        if isinstance(files, Path):
+            return self._ids(files)
+        ids = self._ids(files[0]) * 0
+        for file in files:
+            ids[self._ids(file) == 1] = self.parts[file]
+        return ids
+
+    def _ids(self, file: Path) -> Mask:
+        stored = read_stored_mask(file, turned_by=self.turned.get(file, 1))
+        values, palette = values_of(stored, self.rules, white=self.white)
+        if values.dtype != np.uint8 or (values.ndim == 3 and not self.by_colour):
+            raise DataError(f"{file} has changed since the masks were looked at", "start again", path=file)
+        if self.by_colour:
+            values = values if palette is None else np.asarray(palette[values])
+            ids = look_up(values, self.table)
+        else:
+            ids = np.asarray(cv2.LUT(values, self.table), np.uint8)
+        if (unknown := ids == UNKNOWN).any():
+            found = listed(np.unique(values[unknown], axis=0).tolist())
+            raise DataError(f"{file} has values {found}, which no class has", "correct the mask", path=file)
+        return ids
+
+
+def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """(H, W) numbers, and the palette whose indices they are, or (H, W, 3) colours; ValueError says what is amiss."""
+    values, palette = stored.values, stored.palette
+    if "alpha" in rules:
+        if stored.alpha is None:
+            raise ValueError("has no alpha channel: leave alpha out of --masks, or save it with one")
+        values, palette = stored.alpha, None
+    elif stored.bilevel:
+        values = values * np.uint8(white)
+    if (least := rules.get("threshold")) is not None:
+        return (_grey(values if palette is None else palette[values]) >= least).astype(np.uint8), None
+    if "foreground" in rules:
+        if palette is not None and BLACK in map(tuple, palette[np.unique(values)].tolist()):
+            values = np.asarray(palette[values])
+        elif palette is None and values.ndim == 2:
+            return (values != 0).astype(np.uint8), None
+        return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0, np.uint8), None
+    if values.ndim == 3 and (values == values[:, :, :1]).all():
+        values = np.ascontiguousarray(values[:, :, 0])
+    if values.dtype == np.uint16 and values.max() == 65535 and not (values == 255).any():
+        values = np.where(values == 65535, np.uint16(255), values)  # the largest number, as 255 of eight bits is
+    if values.dtype.kind != "f" and values.dtype != np.uint8 and values.min() >= 0 and values.max() <= 255:
+        values = values.astype(np.uint8)
+    return values, palette
+
+
+def _grey(values: NDArray[Any]) -> NDArray[Any]:
+    if values.ndim == 2:
+        return values
+    if (values.max(axis=2).astype(np.int16) - values.min(axis=2)).max() > _COLOURFUL:
+        raise ValueError("is in colour, which has no threshold: name its classes in a --classes-file")
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2GRAY))
+
+
+def hidden_share(stored: StoredMask) -> float:
+    """The share of pixels that an alpha channel hides; 0 where the values alone say the same as it does."""
+    if stored.alpha is None or stored.alpha.min() == stored.alpha.max():
+        return 0.0
+    hidden = stored.alpha < 128
+    empty = stored.values == 0 if stored.values.ndim == 2 else ~stored.values.any(axis=2)
+    return 0.0 if (hidden == empty).all() else max(float(hidden.mean()), 0.005)
+
+
+def rules_text(rules: Rules) -> str:
+    """Rules in the words that a user types."""
+    return "+".join(name if number is None else f"{name}:{number:g}" for name, number in rules.items())
+
+
+def listed(values: Iterable[float]) -> str:
+    return some([f"{value:g}" if isinstance(value, float) else value for value in values], shown=8)
+
+
+def look_up(values: Mask, table: NDArray[np.uint8]) -> Mask:
+    """(H, W[, 3]) greys or colours -> (H, W) ids by a table of all colours: its cost does not grow with the classes."""
+    if values.ndim == 2:
+        return np.asarray(cv2.LUT(values, np.ascontiguousarray(table[::0x010101])), np.uint8)
+    red, green, blue = (values[:, :, channel].astype(np.int32) for channel in range(3))
+    ids: Mask = table[red << 16 | green << 8 | blue]
+    return ids
+
+
+def colour_table(classes: Classes) -> NDArray[np.uint8]:
+    table = np.full(2**24, UNKNOWN, np.uint8)
+    for (red, green, blue), index in classes.ids.items():
+        table[red << 16 | green << 8 | blue] = index
+    return table
