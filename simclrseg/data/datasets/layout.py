@@ -22,11 +22,13 @@ from simclrseg.images.decode import is_image
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.labels.reading import MaskFiles
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pngimages", "photos")
 MASK_FOLDERS = (
-    "masks", "mask", "segmentationclass", "labels", "label", "annotations", "groundtruth", "gt", "segmentations",
+    "masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "ann_dir", "annot",
+    "groundtruth", "ground_truth", "gt", "segmentations", "segmentation", "pedmasks",
 )  # fmt: skip
-"""Names in any case; of several beside one another the first is taken."""
+"""Names in any case, alone or behind another: train_masks. Of several beside one another the first is taken."""
+_BEHIND_ANOTHER = re.compile(r"(?!img_dir|ann_dir|ground_truth)(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
 _MARKS = "mask|masks|seg|segmentation|label|labels|gt|groundtruth|annotation|l"
 _BEHIND = re.compile(rf"(.+?)[_\-. ]+({_MARKS})", re.IGNORECASE)
 _BEFORE = re.compile(rf"({_MARKS})[_\-. ]+(.+)", re.IGNORECASE)
@@ -65,6 +67,7 @@ class _Found:
     file: Path
     above: tuple[str, ...]
     below: tuple[str, ...]
+    kind: int = 0  # of that folder, by its place among the names
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -112,8 +115,8 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
     others = [every[file] for file in files if file not in named]
     both = {found.above for found in images} & {found.above for found in masks}
     if both:
-        chosen = {above: min(_kind(root, found) for found in masks if found.above == above) for above in both}
-        masks = [found for found in masks if found.above in both and _kind(root, found) == chosen[found.above]]
+        kinds = {above: min(found.kind for found in masks if found.above == above) for above in both}
+        masks = [found for found in masks if kinds.get(found.above) == found.kind]
         return _paired(root, files, images if () in both else images + others, masks, unreadable)
     if masks:
         names = _Names(others)
@@ -121,7 +124,10 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
             return _paired(root, files, others, masks, unreadable)
         if not images and (folder := next((path for path in root.iterdir() if path.name.lower() == "masks"), None)):
             raise DataError(f"{root} has {folder.name}/ but no images/", "put the photos into images/", path=root)
-    photos = images + others if images else list(every.values())  # without images/ a class may be called masks/
+    photos = list(every.values())  # without images/ a class may be called masks/
+    if any(part.lower() in IMAGE_FOLDERS for found in images for part in _below(root, found.file)[:-1]):
+        drawn = {found.file for found in masks}
+        photos = [found for found in photos if found.file not in drawn]
     if images and {_below(root, found.file)[0].lower() for found in images} == {"images"}:
         photos = images
     elif beside := _beside(photos):
@@ -134,17 +140,17 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
 
 def _in_folder(root: Path, file: Path, names: Sequence[str]) -> _Found | None:
     parts = _below(root, file)
-    place = next((place for place, part in enumerate(parts[:-1]) if part.lower() in names), None)
-    return None if place is None else _Found(file, parts[:place], parts[place + 1 :])
+    for place, part in enumerate(parts[:-1]):
+        match = _BEHIND_ANOTHER.fullmatch(part)
+        name = match[2] if match else part
+        if name.lower() in names:
+            other = (match[1],) if match else ()
+            return _Found(file, (*parts[:place], *other), parts[place + 1 :], names.index(name.lower()))
+    return None
 
 
 def _below(root: Path, file: Path) -> tuple[str, ...]:
     return file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
-
-
-def _kind(root: Path, found: _Found) -> int:
-    """The place of a folder of masks among the names of such."""
-    return MASK_FOLDERS.index(_below(root, found.file)[len(found.above)].lower())
 
 
 def _beside(files: Sequence[_Found]) -> set[Path]:

@@ -119,6 +119,32 @@ def test_masks_beside_photos_of_their_very_name_are_known_by_what_they_hold(tmp_
     assert dataset.mask(2).tolist() == (MASK // 255).tolist()
 
 
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("{}_images", "{}_masks"),
+        ("{}", "{}_masks"),
+        ("{}", "{}annot"),
+        ("images/{}", "labels/{}"),
+        ("img_dir/{}", "ann_dir/{}"),
+        ("{}/imgs", "{}/GT"),
+    ],
+)
+def test_folders_of_splits_may_bear_the_word(tmp_path, images, masks):
+    for part in ("train", "val"):
+        put(tmp_path, f"{images.format(part)}/x.jpg")
+        write(tmp_path / masks.format(part) / "x.png", MASK if part == "train" else 255 - MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.official == {"train": (0,), "validation": (1,)}
+    assert [dataset.mask(index)[0, 0] for index in range(2)] == [1, 0]
+
+
+def test_classes_that_end_in_such_a_word_stay_classes(tmp_path):
+    put(tmp_path, "with_mask/1.jpg", "without_mask/2.jpg", "cat_images/3.jpg")
+    names = ("cat_images", "with_mask", "without_mask")
+    assert image_folder(tmp_path, DatasetOptions(masks=False)).label_names == names
+
+
 def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
     put(tmp_path, "photos/images/a.jpg", "drawn/masks/a.png")
     dataset = image_folder(tmp_path, DatasetOptions(masks=False))
