@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -31,7 +31,8 @@ MASK_FOLDERS = (
 _BEHIND_ANOTHER = re.compile(r"(?!img_dir|ann_dir|ground_truth)(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
 _MARKS = "mask|masks|seg|segmentation|label|labels|gt|groundtruth|annotation|l"
 _BEHIND = re.compile(rf"(.+?)[_\-. ]+({_MARKS})", re.IGNORECASE)
-_BEFORE = re.compile(rf"({_MARKS})[_\-. ]+(.+)", re.IGNORECASE)
+_BEFORE = re.compile(rf"(?:({_MARKS})[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
+_OF_IMAGE = re.compile(r"(?:image|img|photo)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:image|img|photo)", re.IGNORECASE)
 _IMAGE_STEMS = frozenset({"image", "img", "photo"})
 _MASK_STEMS = frozenset({"mask", "label", "seg"})
 _LOOKED_AT = 5  # pictures, to see whether they are masks
@@ -81,21 +82,28 @@ class _Names:
     def __init__(self, images: Sequence[_Found]) -> None:
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._folded: dict[str, list[int]] = defaultdict(list)
+        self._bare: dict[str, list[int]] = defaultdict(list)  # image_1, which mask_1 means
         for index, found in enumerate(images):
             path = _composed("/".join(found.parts))
             for name in (path, _stem(path)):
                 self._exact[name].append(index)
                 self._folded[name.casefold()].append(index)
+            if match := _OF_IMAGE.fullmatch(_stem(found.parts[-1])):
+                self._bare[_folded("/".join((*found.parts[:-1], match[1] or match[2])))].append(index)
 
     def meant(self, parts: tuple[str, ...]) -> list[int]:
         """The images that a mask's path means if its name bears a mark."""
         own = _bare(parts)
-        return next((self._folded[name] for name in _meanings(parts) if name != own and name in self._folded), [])
+        return self._first(name for name in _meanings(parts) if name != own)
 
     def named(self, parts: tuple[str, ...]) -> list[int]:
         """The images that a mask's path names, by the most exact way that names any."""
         exact = self._exact.get(_stem(_composed("/".join(parts))))
-        return exact or next((self._folded[name] for name in _meanings(parts) if name in self._folded), [])
+        return exact or self._first(_meanings(parts))
+
+    def _first(self, names: Iterable[str]) -> list[int]:
+        names = list(names)
+        return next((known[name] for known in (self._folded, self._bare) for name in names if name in known), [])
 
 
 def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] = ()) -> Layout:

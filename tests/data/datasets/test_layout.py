@@ -8,6 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.splits import make_split, split_json
@@ -42,6 +43,8 @@ def put(root, *names):
         ("x.jpg", "x.jpg.png"),
         ("x.jpg", "x.jpg_mask.png"),
         ("x.jpg", "x.mask.png"),
+        ("image_x.jpg", "mask_x.png"),
+        ("x-img.jpg", "x-mask.png"),
     ],
 )
 @pytest.mark.parametrize(("images", "masks"), [("", ""), ("images/", "masks/"), ("sub/", "sub/"), ("", "Masks/")])
@@ -72,6 +75,12 @@ def test_capitals_tell_photos_apart_where_there_are_both(tmp_path):
     }
 
 
+def test_numbers_behind_image_and_mask_need_no_dash(tmp_path):
+    put(tmp_path, "images/image1.jpg", "images/image12.jpg", "masks/mask1.png", "masks/mask12.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert [dataset.mask_path(index).name for index in range(2)] == ["mask1.png", "mask12.png"]
+
+
 def test_a_folder_for_each_picture_holds_its_objects(tmp_path):
     for name in "ab":
         put(tmp_path, f"{name}/images/{name}.png", f"{name}/masks/1.png")
@@ -80,6 +89,11 @@ def test_a_folder_for_each_picture_holds_its_objects(tmp_path):
     assert dataset.classes == ("background", "foreground")
     assert dataset.mask(0).all()
     assert dataset.mask(1).tolist() == (MASK // 255).tolist()
+    kept = cached(dataset, range(2), where="ram", masks=True)
+    before = kept.mask(1)
+    for file in (tmp_path / "b" / "masks").iterdir():
+        file.unlink()
+    assert kept.mask(1) is before
 
 
 def test_a_folder_for_each_picture_holds_its_mask_and_what_is_drawn_of_it(tmp_path):
