@@ -87,7 +87,8 @@ def mask_details(
         table = np.array([1, 0, *range(2, 256)], np.uint8)[table]
     if parts:
         names = (BINARY[0], *sorted(set(parts.values())))
-        lines.append(f"a file for each class: {len(names) - 1} ({some(names[1:])})")
+        each = f"class: {len(names) - 1} ({some(names[1:])})" if names != BINARY else "object"
+        lines.append(f"a file for each {each}")
     reader = Reader(
         rules, table, by_colour is not None, white, turned, {file: names.index(name) for file, name in parts.items()}
     )

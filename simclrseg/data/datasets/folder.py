@@ -38,6 +38,7 @@ SPLITS = {
 }
 """Names of lists and folders of splits -> the split."""
 _LISTS = frozenset(f"{name}.txt" for name in SPLITS)
+_OF_VOC = "ImageSets/Segmentation"  # where VOC's layout has its lists
 _HEAD = 1 << 12  # bytes, which tell most files of one size apart
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
@@ -54,7 +55,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     pictures = [file for file in listing.files if is_image(file.name)]
     if "images" in folders and not any(file.is_relative_to(folders["images"]) for file in pictures):
         pictures = []  # whatever lies elsewhere
-    layout = lay_out(root, pictures, unreadable=listing.left_out)
+    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks)
     images = layout.images
     around_root = any(image.parent == root for image in images)
     others = _kinds(file for file in listing.files if around_root or file.parent != root)
@@ -75,11 +76,15 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
 
     details = _bands(images, summary) or deep_photos(images, summary)
     tell_pages(images, "photos", summary)
-    if layout.masks and options.masks:
+    with_masks = bool(layout.masks)
+    if with_masks and options.masks:
         details |= _masks(layout, options, summary)
-    elif layout.masks:
-        files = sum(mask is not None for mask in layout.masks)
-        summary.append(f"left out: {files:,} masks, for photos alone are looked at")
+        for split in [split for split, part in official.items() if not any(layout.masks[index] for index in part)]:
+            summary.append(
+                f"{split}: none of its {len(official.pop(split)):,} photos has a mask, so that it is no part"
+            )
+    elif with_masks:
+        summary.append(f"left out: {layout.mask_files:,} masks, for photos alone are looked at")
         layout.masks = []
     elif "masks" in folders and options.masks:
         folder = folders["masks"]
@@ -90,7 +95,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
 
     depth = 1 if by_folder else 0  # of the folders of classes
     counts = Counter(path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths)
-    if "images" not in folders and not layout.masks and "" not in counts and len(counts) > 1:
+    if "images" not in folders and not with_masks and "" not in counts and len(counts) > 1:
         label_names = sorted(counts)
         details["label_names"] = label_names
         details["labels"] = np.array([label_names.index(path.parts[depth]) for path in paths], np.int64)
@@ -212,8 +217,8 @@ def _read_lists(root: Path, layout: Layout, summary: list[str]) -> dict[str, lis
     official: dict[str, list[int]] = {}
     images = layout.images
     for name, split in SPLITS.items():
-        file = root / f"{name}.txt"
-        if not os.path.lexists(file):
+        file = next((file for folder in ("", _OF_VOC) if os.path.lexists(file := root / folder / f"{name}.txt")), None)
+        if file is None:
             continue
         if reason := why_not_a_file(file):
             raise DataError(

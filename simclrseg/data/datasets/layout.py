@@ -48,6 +48,7 @@ class Layout:
         images: files.
         below: their paths as the layout means them, without the folder that is called ``images``.
         masks: of each image; None where it has none. Empty where there are no masks at all.
+        mask_files: how many files of masks there are.
         parts: of files that show one class each, the class.
         left_out: pictures that are neither, counted by their folder.
         lines: what is worth a line of the summary.
@@ -56,6 +57,7 @@ class Layout:
     images: list[Path]
     below: list[PurePath]
     masks: list[MaskFiles | None] = field(default_factory=list)
+    mask_files: int = 0
     parts: dict[Path, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
@@ -106,12 +108,13 @@ class _Names:
         return next((known[name] for known in (self._folded, self._bare) for name in names if name in known), [])
 
 
-def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] = ()) -> Layout:
+def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] = (), strict: bool = True) -> Layout:
     """Tell images and masks apart, and find the mask of each image.
 
     Args:
         files: pictures below ``root``.
         unreadable: what is left out below it; their masks are left out too.
+        strict: False where masks are not asked for: whether each has its image does not matter then.
 
     Raises:
         DataError: for masks without an image, and for two masks of one.
@@ -125,11 +128,11 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
     if both:
         kinds = {above: min(found.kind for found in masks if found.above == above) for above in both}
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
-        return _paired(root, files, images if () in both else images + others, masks, unreadable)
+        return _paired(root, files, images if () in both else images + others, masks, unreadable, strict)
     if masks:
         names = _Names(others)
         if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
-            return _paired(root, files, others, masks, unreadable)
+            return _paired(root, files, others, masks, unreadable, strict)
         if not images and (folder := next((path for path in root.iterdir() if path.name.lower() == "masks"), None)):
             raise DataError(f"{root} has {folder.name}/ but no images/", "put the photos into images/", path=root)
     photos = list(every.values())  # without images/ a class may be called masks/
@@ -140,7 +143,7 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
         photos = images
     elif beside := _beside(photos):
         masks = [found for found in photos if found.file in beside]
-        return _paired(root, files, [found for found in photos if found.file not in beside], masks, unreadable)
+        return _paired(root, files, [found for found in photos if found.file not in beside], masks, unreadable, strict)
     layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos])
     _count_left_out(layout, root, files)
     return layout
@@ -194,7 +197,12 @@ def _same_stems(files: Sequence[_Found]) -> set[Path]:
 
 
 def _paired(
-    root: Path, files: Sequence[Path], images: Sequence[_Found], masks: Sequence[_Found], unreadable: Collection[Path]
+    root: Path,
+    files: Sequence[Path],
+    images: Sequence[_Found],
+    masks: Sequence[_Found],
+    unreadable: Collection[Path],
+    strict: bool,
 ) -> Layout:
     layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images])
     names = _Names(images)
@@ -216,14 +224,14 @@ def _paired(
         lost = _by_picture(lost, pictures, found_for, layout.parts)
     gone = {_bare(parts) for path in unreadable if (parts := _parts(root, path))}
     lost = [found for found in lost if gone.isdisjoint([*_meanings(found.parts), *_parents(found.parts)])]
-    if lost:
+    if lost and strict:
         count = f"{len(lost):,} of {len(masks):,}"
         first = some([found.file.relative_to(root).as_posix() for found in lost])
         raise DataError(f"{root}: masks without a photo of their name: {count}, {first}", path=root)
-    layout.masks = [None] * len(images)
+    layout.masks, layout.mask_files = [None] * len(images), len(masks)
     for index, of_image in found_for.items():
         layout.masks[index] = tuple(of_image) if of_image[0] in layout.parts else of_image[0]
-        if len(of_image) > 1 and of_image[0] not in layout.parts:
+        if strict and len(of_image) > 1 and of_image[0] not in layout.parts:
             image, (first, second) = layout.images[index], [mask.name for mask in of_image[:2]]
             raise DataError(f"{image} has two masks, {first} and {second}", "keep one", path=image)
     if unclear:

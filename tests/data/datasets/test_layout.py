@@ -198,6 +198,34 @@ def test_copies_join_the_groups_that_they_are_of():
     assert home["c"] == home["d"]
 
 
+def test_what_is_amiss_with_masks_does_not_stop_those_who_ask_for_photos_alone(tmp_path):
+    put(tmp_path, "images/a.jpg", "masks/a.png", "masks/a_mask.png", "masks/stray.png")
+    dataset = image_folder(tmp_path, DatasetOptions(masks=False))
+    assert dataset.keys == ("images/a.jpg",)
+    assert "left out: 3 masks, for photos alone are looked at" in dataset.summary
+
+
+def test_a_part_without_masks_is_no_part_of_the_split(tmp_path):
+    for number in range(10):
+        put(tmp_path, f"train/images/{number}.jpg", f"train/masks/{number}.png", f"test/images/{number}.jpg")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert list(dataset.official) == ["train"]
+    assert "test: none of its 10 photos has a mask, so that it is no part" in dataset.summary
+    usable = [index for index in range(20) if dataset.has_mask(index)]
+    split = make_split(dataset.keys, official=dataset.official, usable=usable)
+    assert sorted([*split.train, *split.validation, *split.test]) == usable
+    assert split.test
+
+
+def test_lists_of_voc_s_layout_are_the_split(tmp_path):
+    put(tmp_path, *(f"JPEGImages/{n}.jpg" for n in "abc"), *(f"SegmentationClass/{n}.png" for n in "abc"))
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for name, text in {"train": "a\nb\n", "val": "c\n", "trainval": "a\nb\nc\n"}.items():
+        (tmp_path / "ImageSets" / "Segmentation" / f"{name}.txt").write_text(text)
+    official = image_folder(tmp_path, DatasetOptions()).official
+    assert (official["train"], official["validation"]) == ((0, 1), (2,))
+
+
 def test_a_mask_without_a_photo_is_named_in_any_layout(tmp_path):
     put(
         tmp_path,
