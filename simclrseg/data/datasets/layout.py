@@ -25,10 +25,10 @@ from simclrseg.labels.reading import MaskFiles
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pngimages", "photos")
 MASK_FOLDERS = (
     "masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "ann_dir", "annot",
-    "groundtruth", "ground_truth", "gt", "segmentations", "segmentation", "pedmasks",
+    "groundtruth", "ground_truth", "gt", "segmentations", "segmentation", "pedmasks", "masks_machine",
 )  # fmt: skip
 """Names in any case, alone or behind another: train_masks. Of several beside one another the first is taken."""
-_BEHIND_ANOTHER = re.compile(r"(?!img_dir|ann_dir|ground_truth)(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
+_BEHIND_ANOTHER = re.compile(r"(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
 _MARKS = "mask|masks|seg|segmentation|label|labels|gt|groundtruth|annotation|l"
 _BEHIND = re.compile(rf"(.+?)[_\-. ]+({_MARKS})", re.IGNORECASE)
 _BEFORE = re.compile(rf"(?:({_MARKS})[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
@@ -128,7 +128,8 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
     if both:
         kinds = {above: min(found.kind for found in masks if found.above == above) for above in both}
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
-        return _paired(root, files, images if () in both else images + others, masks, unreadable, strict)
+        kept = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
+        return _paired(root, files, kept, masks, unreadable, strict)
     if masks:
         names = _Names(others)
         if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
@@ -152,12 +153,16 @@ def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] =
 def _in_folder(root: Path, file: Path, names: Sequence[str]) -> _Found | None:
     parts = _below(root, file)
     for place, part in enumerate(parts[:-1]):
-        match = _BEHIND_ANOTHER.fullmatch(part)
+        match = None if part.lower() in names else _BEHIND_ANOTHER.fullmatch(part)
         name = match[2] if match else part
         if name.lower() in names:
             other = (match[1],) if match else ()
             return _Found(file, (*parts[:place], *other), parts[place + 1 :], names.index(name.lower()))
     return None
+
+
+def _lies_in(folder: tuple[str, ...], others: Collection[tuple[str, ...]]) -> bool:
+    return any(folder[:length] in others for length in range(len(folder) + 1))
 
 
 def _below(root: Path, file: Path) -> tuple[str, ...]:

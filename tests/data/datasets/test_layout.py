@@ -166,6 +166,13 @@ def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
     assert "left out: pictures that are neither photos nor their masks: 1 in drawn/" in dataset.summary
 
 
+def test_what_lies_beside_images_and_masks_is_neither_wherever_they_lie(tmp_path):
+    put(tmp_path, "ds0/img/a.jpg", "ds0/masks_machine/a.png", "ds0/masks_human/a.png", "ds1/img/b.jpg", "ds2/c.jpg")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("ds0/img/a.jpg", "ds1/img/b.jpg", "ds2/c.jpg")
+    assert any("neither photos nor their masks: 1 in ds0/" in line for line in dataset.summary)
+
+
 def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_said(tmp_path):
     put(tmp_path, "JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png", "labels/a.png")
     dataset = image_folder(tmp_path, DatasetOptions())
