@@ -185,7 +185,8 @@ def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
 
 def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[str, Any]:
     """The dataset's arguments that say what masks hold."""
-    tell_pages([mask for mask in layout.masks if mask is not None], "masks", summary)
+    files = [file for mask in layout.masks if mask for file in (mask if isinstance(mask, tuple) else (mask,))]
+    tell_pages(files, "masks", summary)
     details, lines = mask_details(
         layout.images,
         layout.masks,
