@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 _BLOCK = 1 << 24  # pixels looked at together
 
@@ -41,3 +44,35 @@ def _to_characters(lengths: np.ndarray) -> str:
         open_ &= more
     text = np.stack(columns, axis=1).astype(np.uint8).ravel()
     return text[text > 0].tobytes().decode("ascii")
+
+
+def decode_rle(counts: str | Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask (H, W) of run lengths, in COCO's characters or as plain numbers.
+
+    Raises:
+        ValueError: if they are no run lengths, or not those of an image of ``size``, (height, width).
+    """
+    lengths = _from_characters(counts) if isinstance(counts, str) else np.asarray(counts)
+    if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or (lengths < 0).any():
+        raise ValueError("its counts are no run lengths")
+    if (total := int(lengths.sum())) != size[0] * size[1]:
+        raise ValueError(f"its run lengths cover {total:,} pixels of {size[1]} x {size[0]} = {size[0] * size[1]:,}")
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[1], size[0]).T
+
+
+def _from_characters(text: str) -> np.ndarray:
+    """The inverse of ``_to_characters``."""
+    bits = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
+    last = bits & 32 == 0
+    if not bits.size or bits.min() < 0 or bits.max() > 63 or not last[-1]:
+        raise ValueError("its counts are no run lengths")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = 5 * (np.arange(len(bits)) - np.repeat(starts, ends - starts + 1))
+    if place.max() > 40:
+        raise ValueError("its counts are no run lengths")
+    lengths = np.add.reduceat((bits & 31) << place, starts)
+    lengths -= np.where(bits[ends] & 16, np.left_shift(32, place[ends]), 0)  # the sign
+    for start in (1, 2):  # from the fourth on less the one two before
+        lengths[start::2] = np.cumsum(lengths[start::2])
+    return lengths
