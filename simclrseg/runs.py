@@ -282,7 +282,10 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
 
 def dataset_label(dataset: str) -> str:
     """A dataset's part of a run's derived name: its name, or its folder's as far as a run's name can hold it."""
-    name = Path(dataset).resolve().name if Path(dataset).is_dir() else dataset
+    path = Path(dataset).resolve()
+    if path.is_file():  # of labels, whose own name says little
+        path = path.parents[1] if path.parent.name == "annotations" else path.parent
+    name = path.name if path.is_dir() else dataset
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
 
 

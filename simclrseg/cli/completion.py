@@ -237,13 +237,14 @@ def _presets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 
 def _datasets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.data.datasets import DATASETS
+    from simclrseg.data.datasets import DATASETS, LABEL_SUFFIXES
 
     yield from map(Item, DATASETS)
     folder, slash, begun = incomplete.rpartition("/")
     for path in sorted(Path(folder + slash or ".").glob("*/")):
         if begun.startswith(".") or not path.name.startswith("."):
             yield Item(f"{folder}{slash}{path.name}/")
+    yield from _files(incomplete, *LABEL_SUFFIXES)
 
 
 def _backbones(words: Sequence[str], incomplete: str) -> Iterator[Item]:

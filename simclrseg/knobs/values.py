@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-from simclrseg.data.datasets import DATASETS, HUB
+from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.errors import suggestion
 from simclrseg.models import BACKBONES
 
@@ -77,12 +77,14 @@ def _path(text: str) -> str:
 def _known_dataset(name: str, info: ValidationInfo) -> str:
     path = _path(name)
     begun_in: Path | None = info.context and info.context.get(BEGUN_IN)
-    if begun_in and name not in DATASETS and not Path(path).exists() and (begun_in / path).is_dir():
+    if begun_in and name not in DATASETS and not Path(path).exists() and (begun_in / path).exists():
         return str(begun_in / path)
     if of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
+    if Path(path).is_file() and Path(path).suffix.lower() in LABEL_SUFFIXES:
+        return path
     if Path(path).exists():
-        raise ValueError(f"{name!r} is no folder: give the one that holds the photos")
+        raise ValueError(f"{name!r} is no folder: give the one that holds the photos, a COCO file or a data.yaml")
     if any(mark in name for mark in "/\\.~"):
         raise ValueError(f"there is no folder {name!r}")
     raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")

@@ -22,8 +22,8 @@ Ring = NDArray[np.float64]
 
 _EXACT, _COARSE = 1 / 3, 0.7
 """Pixels by which an outline may leave the middles of the pixels' sides. These lie 0.35 and more from the pixels'
-centres: with the first, what is traced and drawn again is the same mask. The second changes pixels on the edge and needs
-a quarter of the points."""
+centres: with the first, what is traced and drawn again is the same mask. The second changes pixels on the edge, and
+needs a quarter of the points."""
 _THIN = 15  # times the tolerance that an object is wide on average, to be traced with it
 
 

@@ -14,6 +14,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SQUARE = np.array([[2, 1], [7, 1], [7, 4], [2, 4]], float)
 
 
+def moved(x: float, y: float) -> np.ndarray:
+    return SQUARE + np.array([x, y])
+
+
 def drawn(*rings, size=(6, 10)):
     return draw([Object(1, tuple(np.array(ring, float) for ring in rings))], size)
 
@@ -28,8 +32,8 @@ def speckles(rng) -> np.ndarray:
 def test_a_pixel_belongs_to_a_polygon_if_its_centre_does():
     mask = drawn(SQUARE)
     assert mask.sum() == 15 and (mask[1:4, 2:7] == 1).all()
-    assert drawn(SQUARE + [0.4, 0.4]).tolist() == mask.tolist()
-    assert (drawn(SQUARE + [0.6, 0.6])[2:5, 3:8] == 1).all()
+    assert drawn(moved(0.4, 0.4)).tolist() == mask.tolist()
+    assert (drawn(moved(0.6, 0.6))[2:5, 3:8] == 1).all()
 
 
 def test_a_polygon_is_filled_as_a_pixel_at_a_time_tells():
@@ -98,7 +102,7 @@ def test_the_smaller_lies_on_top_or_else_the_later():
 
 
 def test_parts_of_an_object_are_put_together_and_overlap_is_no_hole():
-    mask = drawn(SQUARE, SQUARE + [2, 1])
+    mask = drawn(SQUARE, moved(2, 1))
     assert mask.sum() == 15 + 15 - 6
     region = Region(-1, 8, np.ones((3, 4), bool))  # of which two rows and columns lie in the image
     assert (
@@ -107,9 +111,9 @@ def test_parts_of_an_object_are_put_together_and_overlap_is_no_hole():
 
 
 def test_what_lies_outside_is_cut_off():
-    assert drawn(SQUARE - [4, 2]).sum() == 3 * 2
-    assert fill(SQUARE + [20, 0], (6, 10)).pixels.size == 0
-    assert drawn(SQUARE + 30).sum() == 0
+    assert drawn(moved(-4, -2)).sum() == 3 * 2
+    assert fill(moved(20, 0), (6, 10)).pixels.size == 0
+    assert drawn(moved(30, 30)).sum() == 0
 
 
 def test_run_lengths_of_both_kinds_are_read_as_pycocotools_writes_them():

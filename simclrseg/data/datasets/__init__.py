@@ -6,6 +6,9 @@ from simclrseg.registry import Registry
 HUB = "hf:"
 """Prefix of the name of a set of the Hugging Face Hub."""
 
+LABEL_SUFFIXES = (".json", ".yaml", ".yml")
+"""Suffixes of files of labels, which stand for a set: COCO's and YOLO's."""
+
 ENTRIES = {
     "shapes": Entry("simclrseg.data.datasets.shapes:shapes", Companion("shapes")),
     "cats_vs_dogs": Entry("simclrseg.data.datasets.cats_vs_dogs:cats_vs_dogs", Companion("oxford_pets")),

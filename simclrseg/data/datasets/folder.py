@@ -68,7 +68,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     around = os.path.commonpath([path.parent for path in layout.below])  # a folder around all the others says nothing
     paths = [path.relative_to(around) for path in layout.below]
     summary = [f"{root}: {len(images):,} photos"] + ([f"left out: {others}"] if others else [])
-    by_folder = _split_folders(paths)
+    by_folder = split_folders(paths)
     official = _read_lists(root, layout, summary) or by_folder
     if layout.left_out:
         where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
@@ -203,7 +203,7 @@ def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[
     return details
 
 
-def _split_folders(paths: Sequence[PurePath]) -> dict[str, list[int]]:
+def split_folders(paths: Sequence[PurePath]) -> dict[str, list[int]]:
     """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every image lies in such a folder."""
     splits: dict[str, list[int]] = {}
     for index, path in enumerate(paths):

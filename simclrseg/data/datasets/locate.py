@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from simclrseg.data.datasets import DATASETS, HUB
+from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, UnknownName
 
@@ -24,7 +25,7 @@ def user_cache() -> Path:
 
 
 def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:
-    """Open a named set or one of the Hub, fetching it where it is missing, or a folder.
+    """Open a named set or one of the Hub, fetching it where it is missing, a folder, or a file of labels.
 
     A folder that has the name of a set is reached as ``./name``.
 
@@ -47,10 +48,17 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
 
         return hub_dataset(name_or_path, user_cache() / "hub", options)
     folder = Path(name_or_path).expanduser()
+    labels = folder.suffix.lower() in LABEL_SUFFIXES and folder.is_file()
+    if (labels or (folder.is_dir() and options.masks)) and (drawn := drawn_set(folder, options)):
+        return drawn
     if folder.is_dir():
         return image_folder(folder, options)
     if folder.exists():
-        raise DataError(f"{name_or_path} is no folder", "give the one that holds the photos", path=name_or_path)
+        raise DataError(
+            f"{name_or_path} is no folder",
+            "give the one that holds the photos, a COCO file or a data.yaml",
+            path=name_or_path,
+        )
     if os.sep in name_or_path or name_or_path.startswith((".", "~")):
         raise DataError(f"{name_or_path}: no such folder", path=name_or_path)
     raise UnknownName("dataset", name_or_path, known=DATASETS)

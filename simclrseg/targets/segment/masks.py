@@ -55,8 +55,8 @@ def open_masks(data: LabelledData) -> Dataset:
         command = f"simclrseg finetune --task classify --dataset {shlex.quote(data.name)}"
         remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""
         raise DataError(
-            f"{data.dataset} holds no masks: segmentation needs a folder with images/ and masks/, a set of the Hub "
-            f"with a column of masks, oxford_pets or voc{remedy}"
+            f"{data.dataset} holds no masks: segmentation needs a folder with images/ and masks/, or with labels of "
+            f"COCO, YOLO or LabelMe, a set of the Hub with a column of masks, oxford_pets or voc{remedy}"
         )
     if data.border != "pet" and dataset.border is None:
         raise UsageError(

@@ -1,0 +1,216 @@
+"""Sets whose masks are drawn from objects in files of labels: COCO, YOLO and LabelMe, by a file or a folder.
+
+An image that COCO or YOLO list without objects is background; one without its JSON of LabelMe is unlabelled. The
+splits of the form are the published lists: ``data.yaml``, a COCO file a split, folders named ``train`` and so on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.folder import SPLITS, split_folders
+from simclrseg.errors import DataError, ImageError, some
+from simclrseg.images.decode import Mask, image_shape, is_image, walk
+from simclrseg.labels.coco import is_coco, read_coco
+from simclrseg.labels.labelled import Images, Labelled, LabelledImage, read_json
+from simclrseg.labels.labelme import is_labelme, read_labelme
+from simclrseg.labels.polygons import Object, Region, Runs, draw
+from simclrseg.labels.yolo import is_yolo, labels_of, read_yaml, read_yolo, read_yolo_folder
+from simclrseg.system import distributed
+from simclrseg.system.threads import map_in_threads
+
+_YAML = (".yaml", ".yml")
+_BY_ID = "annotations"  # COCO's folder of its files
+
+
+class Drawn(FileDataset):
+    """Images whose masks are drawn each time they are asked for."""
+
+    def __init__(self, name: str, root: Path, found: Sequence[LabelledImage], **details: Any) -> None:
+        super().__init__(name, root, [one.image for one in found], **details)
+        self._found = tuple(found)
+
+    def has_mask(self, index: int) -> bool:
+        return self.has_masks and self._found[index].objects is not None
+
+    def mask(self, index: int) -> Mask:
+        one = self._found[index]
+        if one.objects is None:
+            return super().mask(index)
+        try:
+            return draw(one.objects, one.size or image_shape(one.image))
+        except ValueError as error:
+            raise DataError(f"{one.source}: an object of {self.keys[index]}: {error}", path=one.source) from error
+
+
+def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
+    """Open the set of a file of labels, or of those in a folder; None for a folder without any.
+
+    Raises:
+        DataError: for labels that cannot be read or do not fit their images.
+    """
+    found = _of_file(path) if path.is_file() else _of_folder(path)
+    if found is None:
+        return None
+    if options.classes is not None:
+        reason = f"--classes-file is for folders of masks; {path} brings its own classes"
+        raise DataError(reason, option="classes_file")
+    for one in found.images:
+        one.image = Path(os.path.abspath(one.image))
+    _check_sizes(found)
+    images = [one.image for one in found.images]
+    folder = path.parent if path.is_file() else path
+    folder = folder.parent if folder.name.lower() == _BY_ID else folder
+    root = Path(os.path.commonpath([os.path.abspath(folder), *(image.parent for image in images)]))
+    place = {image: index for index, image in enumerate(images)}
+    if len(place) < len(images):
+        twice = next(one for index, one in enumerate(found.images) if place[one.image] != index)
+        raise DataError(f"{twice.source} lists {twice.image.name} twice, or another file does", path=twice.source)
+    around = os.path.commonpath([image.parent for image in images])
+    official = {split: [place[Path(os.path.abspath(image))] for image in some] for split, some in found.splits.items()}
+    official = official or split_folders([image.relative_to(around) for image in images])
+    for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
+        if both := sorted({*official.get(first, ())} & {*official.get(second, ())}):
+            names = some([images[index].name for index in both])
+            raise DataError(f"{path}: {names} in the lists of both {first} and {second}", path=path)
+    objects = [len(one.objects) for one in found.images if one.objects is not None]
+    number = f"{len(found.classes) - 1} class" + ("es" if len(found.classes) > 2 else "")
+    summary = [
+        f"{path}: {len(images):,} photos with labels in the form of {found.form}",
+        f"objects: {sum(objects):,} of {number} ({some(found.classes[1:])}); smaller ones lie on top",
+        *([f"photos without an object, which are background: {objects.count(0):,}"] if 0 in objects else []),
+        *found.notes,
+        *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
+    ]
+    classes = found.classes if options.masks else ()
+    return Drawn(folder.resolve().name, root, found.images, classes=classes, official=official, summary=summary)
+
+
+def _of_file(file: Path) -> Labelled:
+    if file.suffix.lower() in _YAML:
+        content = read_yaml(file)
+        if not is_yolo(content):
+            raise DataError(f"{file} is no data.yaml of YOLO: it has no names, or no train, val or test", path=file)
+        return read_yolo(file, content)
+    content = read_json(file)
+    if is_labelme(content):
+        raise DataError(f"{file} holds the labels of one photo", "name its folder", path=file)
+    if isinstance(content, list):
+        reason = f"{file} is a list, such as the JSON of Label Studio, and no COCO file"
+        raise DataError(reason, "export as COCO", path=file)
+    images = Images(file.parent)
+    if not images.files or file.parent.name.lower() == _BY_ID:
+        images = Images(file.parent.parent)
+    return read_coco({file: content}, images)
+
+
+def _of_folder(folder: Path) -> Labelled | None:
+    names = [name.lower() for name in os.listdir(folder)]
+    if "masks" in names:
+        return None
+    for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
+        if file.suffix.lower() in _YAML and file.is_file() and is_yolo(content := read_yaml(file)):
+            return read_yolo(file, content)
+    files = [parent / name for parent, names in walk(folder, {}) for name in names]
+    images = [file for file in files if is_image(file.name)]
+    stems = {image.with_suffix("") for image in images}
+    texts = [file for file in files if file.suffix.lower() == ".json"]
+    contents: dict[Path, Any] = {}
+    named = [file for file in texts if file.name.lower().startswith("instances")]  # COCO has other files beside them
+    for file in named or [file for file in texts if file.with_suffix("") not in stems]:
+        contents[file] = read_json(file)
+        if is_labelme(contents[file]):
+            break
+    if coco := {file: content for file, content in contents.items() if is_coco(content)}:
+        found = read_coco(coco, Images(folder))
+        splits = {file: _split(file) for file in coco}
+        parts: dict[str, list[Path]] = {}
+        for one in found.images:
+            parts.setdefault(splits[one.source], []).append(one.image)
+        if len(parts) > 1 and "" not in parts:
+            found.splits = parts
+        return found
+    labelled = [image for image in images if _is_yolo_text(labels_of(image))]
+    if labelled:
+        return read_yolo_folder(folder, images, {})
+    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
+    return read_labelme(labelme, Images(folder)) if labelme else None
+
+
+def _split(file: Path) -> str:
+    """The split that a COCO file or its folder is named after; empty where there is none."""
+    words = [file.parent.name.lower(), *re.split("[^a-z]+", file.stem.lower())]
+    return next((SPLITS[word] for word in words if word in SPLITS), "")
+
+
+def _is_yolo_text(file: Path) -> bool:
+    with suppress(OSError, UnicodeDecodeError):
+        words = file.read_text(encoding="utf-8-sig").split()
+        return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
+    return False
+
+
+def _check_sizes(found: Labelled) -> None:
+    """Give each image its size, and points in pixels of it; a DataError names labels that do not lie on their image."""
+
+    def size_of(one: LabelledImage) -> tuple[int, int] | None:
+        with suppress(ImageError):  # the loader names images that cannot be read
+            return image_shape(one.image)
+        return None
+
+    sizes = distributed.from_main(lambda: map_in_threads(size_of, found.images))
+    problems: list[tuple[Path, str]] = []
+    farthest = 0.0
+    for one, size in zip(found.images, sizes, strict=True):
+        if size is None or one.objects is None:
+            continue
+        if one.size not in (None, size):
+            turned = " as its EXIF orientation turns it" if one.size == size[::-1] else ""
+            problems.append(
+                (one.source, f"{one.image.name} has {_text(one.size)} pixels there, but is {_text(size)}{turned}")
+            )
+            continue
+        one.size, (height, width) = size, size
+        if found.relative:  # which only polygons are
+            one.objects = tuple(
+                Object(each.label, tuple(part * [width, height] for part in each.parts if isinstance(part, np.ndarray)))
+                for each in one.objects
+            )
+        for part in (part for each in one.objects for part in each.parts):
+            if isinstance(part, Runs):
+                if tuple(part.size) != size:
+                    problems.append(
+                        (
+                            one.source,
+                            f"run lengths for {_text(part.size)} pixels, but {one.image.name} is {_text(size)}",
+                        )
+                    )
+                continue
+            if isinstance(part, Region):
+                low, high = np.array([part.left, part.top]), np.array([part.left, part.top]) + part.pixels.shape[::-1]
+            else:
+                low, high = part.min(axis=0), part.max(axis=0)
+            farthest = max(farthest, high.max())
+            middle = (low + high) / 2
+            if (middle < 0).any() or (middle > [width, height]).any():
+                box = f"x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}"
+                problems.append((one.source, f"an object at {box}, outside of {one.image.name}, {_text(size)} pixels"))
+    if problems:
+        file, reason = problems[0]
+        more = f" (labels that do not fit: {len(problems):,})" if len(problems) > 1 else ""
+        raise DataError(f"{file}: {reason}{more}", "labels are for the photos as they were labelled", path=file)
+    if 0 < farthest <= 1:
+        file = found.images[0].source
+        raise DataError(f"{file}: all points lie between 0 and 1, and {found.form} counts pixels", path=file)
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"

@@ -1,0 +1,158 @@
+"""COCO's JSON: images, categories and annotations, whose objects are polygons or run lengths (Lin et al. 2014).
+
+Read as CVAT, Label Studio, Roboflow and COCO itself write it. A crowd counts as its class, as CVAT marks all that was
+painted as a crowd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclrseg.errors import DataError, some
+from simclrseg.labels.labelled import Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, trace
+from simclrseg.labels.rle import encode_rle
+
+_LISTS = ("images", "annotations", "categories")
+
+
+def is_coco(content: Any) -> bool:
+    """Tell whether the content of a JSON file looks like COCO's."""
+    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+
+
+def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
+    """Read the files of one set, given their contents; one class is what they give one name.
+
+    Raises:
+        DataError: if one is no COCO file of segmentations, or does not fit together; it names file and object.
+    """
+    for file, content in contents.items():
+        lists = [content.get(key, []) for key in _LISTS] if is_coco(content) else [None]
+        if not all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in lists):
+            raise DataError(f"{file} is no COCO file: it has no lists of images and annotations", path=file)
+        _refuse_other_kinds(file, content["annotations"])
+    categories = [category for content in contents.values() for category in content.get("categories", [])]
+    used = {_key(one, "category_id") for content in contents.values() for one in content["annotations"]}
+    parents = {_key(category, "supercategory") for category in categories}
+    # Roboflow's list begins with the name of the project, of which no object is one
+    names = [_name(one) for one in categories if _key(one, "id") in used or _key(one, "name") not in parents]
+    classes, ids = class_ids(names, next(iter(contents)))
+    found = Labelled("COCO", [], classes)
+    for file, content in contents.items():
+        _read_file(file, content, images, ids, found)
+    return found
+
+
+def _read_file(file: Path, content: dict[str, Any], images: Images, ids: Mapping[str, int], found: Labelled) -> None:
+    rows = _by_id(content["images"], file, "images")
+    categories = {key: _name(row) for key, row in _by_id(content.get("categories", []), file, "categories").items()}
+    annotations = content["annotations"]
+    objects: dict[int | str, list[Object]] = {key: [] for key in rows}
+    problems: list[tuple[Path, DataError]] = []
+    strangers = []
+    for number, annotation in enumerate(annotations):
+        key, category = _key(annotation, "image_id"), _key(annotation, "category_id")
+        if key not in rows:
+            strangers.append(str(key))
+            continue
+        what = f"{file}: object {annotation.get('id', f'number {number}')} of {rows[key].get('file_name')}"
+        try:
+            if category not in categories:
+                raise DataError(f"{what}: no category has the id {category}")
+            objects[key].append(Object(ids[categories[category]], _parts(annotation.get("segmentation"), what)))
+        except DataError as error:
+            problems.append((file, error))
+    raise_first(problems, len(annotations))
+    if len(strangers) == len(annotations):
+        raise DataError(f"{file}: no object belongs to one of its photos, by image_id ({some(strangers)})", path=file)
+    missing = []
+    for key, row in rows.items():
+        name, size = str(row.get("file_name", "")), (row.get("height"), row.get("width"))
+        if image := images.find(name, file):
+            known = all(isinstance(side, int | float) and side > 0 for side in size)
+            shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
+            found.images.append(LabelledImage(image, file, tuple(objects[key]), shape))
+        else:
+            missing.append(name)
+    if len(missing) == len(rows):
+        reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({some(missing, shown=3)})"
+        raise DataError(reason, "put it beside the folder of its photos", path=file)
+    found.notes += left_out(missing, f"{file.name} lists photos that are not there")
+    found.notes += left_out(strangers, f"{file.name} has objects of photos that it does not list, by image_id")
+    numbers = [one["id"] for one in annotations if "id" in one]
+    if twice := len(numbers) - len(set(map(str, numbers))):
+        found.notes.append(f"{file.name}: objects with the id of another, which are read too: {twice:,}")
+
+
+def _key(row: Mapping[str, Any], name: str) -> int | str:
+    """What stands under a name, as far as it can be an id."""
+    value = row.get(name)
+    return value if isinstance(value, int | str) else repr(value)
+
+
+def _name(category: Mapping[str, Any]) -> str:
+    return str(category.get("name", category.get("id")))
+
+
+def _by_id(rows: Sequence[dict[str, Any]], file: Path, what: str) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {}
+    for row in rows:
+        if not isinstance(row.get("id"), int | str):
+            raise DataError(f"{file}: one of its {what} has no id: {str(row)[:80]}", path=file)
+        if found.setdefault(row["id"], row) != row:
+            raise DataError(f"{file}: two of its {what} have the id {row['id']}", "number them anew", path=file)
+    return found
+
+
+def _refuse_other_kinds(file: Path, annotations: Sequence[dict[str, Any]]) -> None:
+    """Name what a file holds that has no outlines at all."""
+    if any(one.get("segmentation") for one in annotations):
+        return
+    kinds = {
+        "keypoints": "keypoints",
+        "segments_info": "panoptic labels, whose masks are PNG files",
+        "caption": "captions",
+        "bbox": "boxes for detection",
+    }
+    kind = next((text for key, text in kinds.items() if any(key in one for one in annotations)), "no objects")
+    raise DataError(f"{file} holds {kind}, and no segmentation", "export polygons or masks", path=file)
+
+
+def _parts(segmentation: Any, what: str) -> tuple[Ring | Runs, ...]:
+    if isinstance(segmentation, dict):
+        size, counts = segmentation.get("size"), segmentation.get("counts")
+        if not (isinstance(size, list) and len(size) == 2 and isinstance(counts, str | list) and counts):
+            raise DataError(f"{what}: run lengths need size and counts")
+        return (Runs((size[0], size[1]), counts),)
+    if not isinstance(segmentation, list) or not any(segmentation):
+        raise DataError(f"{what} has no segmentation")
+    if not isinstance(segmentation[0], list):  # one polygon, without the list around it
+        segmentation = [segmentation]
+    return tuple(ring(part, what) for part in segmentation)
+
+
+def coco_annotations(mask: NDArray[np.uint8], labels: Iterable[int]) -> list[dict[str, Any]]:
+    """Each connected object of a mask (H, W) as COCO has it: a polygon, or run lengths where it has holes."""
+    annotations = []
+    for label in labels:
+        for outline, holes in trace(mask == label):
+            region = fill(keyhole(outline, holes), mask.shape)
+            (top, left), (height, width) = (region.top, region.left), region.pixels.shape
+            shape: Any = [outline.ravel().tolist()]
+            if holes:
+                whole = np.zeros(mask.shape, bool)
+                whole[top : top + height, left : left + width] = region.pixels
+                shape = {"size": list(mask.shape), "counts": encode_rle(whole)}
+            where = {
+                "segmentation": shape,
+                "area": int(np.count_nonzero(region.pixels)),
+                "bbox": [left, top, width, height],
+            }
+            annotations.append({"category_id": label, "iscrowd": 0, **where})
+    return annotations

@@ -1,0 +1,112 @@
+"""LabelMe's JSON: a file an image, with its shapes and their labels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simclrseg.errors import DataError, some
+from simclrseg.labels.labelled import Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
+
+_CIRCLE = 128  # corners of a circle
+_OPEN = ("linestrip", "line", "point", "points")
+
+
+def is_labelme(content: Any) -> bool:
+    """Tell whether the content of a JSON file is that of LabelMe."""
+    return isinstance(content, dict) and isinstance(content.get("shapes"), list)
+
+
+def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
+    """Read files, given their contents; images that no file is about are unlabelled, and ``imageData`` is ignored.
+
+    Raises:
+        DataError: for a file that is none, or a shape that encloses nothing.
+    """
+    for file, content in contents.items():
+        if not is_labelme(content) or not all(isinstance(shape, dict) for shape in content["shapes"]):
+            raise DataError(f"{file} is no LabelMe file: it has no list of shapes", path=file)
+    labels = {str(shape.get("label", "")) for content in contents.values() for shape in content["shapes"]}
+    classes, ids = class_ids(sorted(labels), next(iter(contents)))
+    found = Labelled("LabelMe", [], classes)
+    problems, missing, count = [], [], 0
+    for file, content in contents.items():
+        groups: dict[Any, list[Ring | Region]] = {}  # parts of a group are one object
+        for number, shape in enumerate(content["shapes"], 1):
+            label, group = str(shape.get("label", "")), shape.get("group_id")
+            try:
+                part = _part(shape, f"{file}: shape {number} ({label})")
+                groups.setdefault((label, number if group is None else f"group {group}"), []).append(part)
+            except DataError as error:
+                problems.append((file, error))
+        count += len(content["shapes"])
+        objects = tuple(Object(ids[label], tuple(parts)) for (label, _), parts in groups.items())
+        image = images.find(str(content.get("imagePath") or file.stem), file) or images.find(file.stem, file)
+        if image is None:
+            missing.append(file.name)
+            continue
+        size = content.get("imageHeight"), content.get("imageWidth")
+        known = all(isinstance(side, int) and side > 0 for side in size)
+        found.images.append(LabelledImage(image, file, objects, size if known else None))
+    raise_first(problems, count)
+    if not found.images:
+        reason = f"no photo of the {len(contents):,} LabelMe files is below {images.root} ({some(missing, shown=3)})"
+        raise DataError(reason, "put them beside their photos", path=images.root)
+    found.notes += left_out(missing, "LabelMe files without their photo")
+    taken = {labelled.image for labelled in found.images}
+    bare = [image for image in images.files if image not in taken]
+    found.images += [LabelledImage(image, image, None) for image in bare]
+    found.notes += left_out([image.name for image in bare], "photos without a JSON file, which are unlabelled")
+    return found
+
+
+def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
+    kind, points = shape.get("shape_type", "polygon"), shape.get("points")
+    if kind in _OPEN:
+        raise DataError(f"{what}: a {kind} encloses nothing", "draw a polygon")
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise DataError(f"{what}: its points are no pairs of x and y")
+    if kind == "polygon":
+        return ring([value for point in points for value in point], what)
+    if kind not in ("rectangle", "circle", "mask"):
+        raise DataError(f"{what}: {kind} is not read", "draw a polygon")
+    if len(points) != 2:
+        raise DataError(f"{what}: a {kind} has two points, not {len(points)}")
+    (x, y), (right, bottom), _ = ring([*points[0], *points[1], 0, 0], what)
+    if kind == "rectangle":
+        return np.array([[x, y], [right, y], [right, bottom], [x, bottom]])
+    if kind == "circle":  # its middle, and a point on it
+        turns = np.arange(_CIRCLE) * (2 * math.pi / _CIRCLE)
+        return np.array([x, y]) + math.hypot(right - x, bottom - y) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    try:
+        with Image.open(BytesIO(base64.b64decode(str(shape.get("mask")), validate=True)), formats=["PNG"]) as picture:
+            return Region(int(y), int(x), np.asarray(picture.convert("L")) > 0)
+    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+        raise DataError(f"{what}: its mask is no PNG") from error
+
+
+def labelme_shapes(mask: NDArray[np.uint8], labels: Iterable[int], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Each connected object of a mask (H, W) as a polygon, whose holes are keyholes."""
+    return [
+        {
+            "label": classes[label],
+            "points": keyhole(outline, holes).tolist(),
+            "group_id": None,
+            "description": "",
+            "shape_type": "polygon",
+            "flags": {},
+            "mask": None,
+        }
+        for label in labels
+        for outline, holes in trace(mask == label)
+    ]

@@ -1,0 +1,530 @@
+"""Labels of COCO, YOLO and LabelMe, as the tools export them and with the mistakes that people make."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as reference
+
+from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.drawn import Drawn, drawn_set
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError
+from simclrseg.labels.classes import numbered_classes
+from simclrseg.metadata import IGNORE
+from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
+
+ANYTHING = DatasetOptions()
+
+
+def opened(path: Path) -> Drawn:
+    dataset = drawn_set(path, ANYTHING)
+    assert dataset is not None
+    return dataset
+
+
+def expected(label: int = 1) -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[INSIDE] = label
+    return mask
+
+
+def coco_set(root: Path, objects, names=None, other=None) -> Path:
+    """A folder with a.png and b.png in images/, and a COCO file."""
+    photos(root / "images", "a.png", "b.png")
+    put(root / "annotations" / "instances_default.json", coco(["a.png", "b.png"], objects, names) | (other or {}))
+    return root
+
+
+# What every form has in common
+
+
+@pytest.fixture(params=["coco", "yolo", "labelme"])
+def one_square(request, tmp_path) -> Path:
+    """A set of each form: a square in a.png, nothing in b.png."""
+    if request.param == "coco":
+        return coco_set(tmp_path, [{"segmentation": [FLAT]}])
+    photos(tmp_path / "images", "a.png", "b.png")
+    if request.param == "yolo":
+        put(tmp_path / "labels" / "a.txt", yolo())
+        put(tmp_path / "data.yaml", {"train": "images", "names": ["pet"]})
+    else:
+        put(tmp_path / "images" / "a.json", labelme("a.png", {}))
+        put(tmp_path / "images" / "b.json", labelme("b.png"))
+    return tmp_path
+
+
+def test_a_folder_of_any_form_is_read_as_masks(one_square):
+    dataset = open_dataset(str(one_square))
+    assert isinstance(dataset, Drawn) and dataset.has_masks and dataset.name == one_square.name
+    assert dataset.keys == ("images/a.png", "images/b.png") and dataset.classes == ("background", "pet")
+    assert (dataset.mask(0) == expected()).all() and not dataset.mask(1).any()
+    assert dataset.has_mask(0) and dataset.has_mask(1) and dataset.image(0).shape == (*SIZE, 3)
+    assert "objects: 1 of 1 class (pet); smaller ones lie on top" in dataset.summary
+    assert "photos without an object, which are background: 1" in dataset.summary
+
+
+def test_pretraining_and_folders_of_masks_take_no_notice_of_labels(one_square):
+    bare = open_dataset(str(one_square), DatasetOptions(masks=False))
+    assert len(bare) == 2 and not bare.has_masks
+    photos(one_square / "masks", "a.png", "b.png")
+    assert drawn_set(one_square, ANYTHING) is None
+
+
+def test_a_classes_file_is_refused_beside_labels_that_name_their_classes(one_square):
+    with pytest.raises(DataError, match=r"--classes-file is for folders of masks; .* brings its own classes"):
+        open_dataset(str(one_square), DatasetOptions(classes=numbered_classes(2)))
+
+
+def test_a_folder_without_labels_is_none(tmp_path):
+    photos(tmp_path, "a.png")
+    put(tmp_path / "a.json", {"camera": "a phone"})
+    put(tmp_path / "notes.json", ["of a walk"])
+    put(tmp_path / "a.txt", "a note of 5 words")
+    put(tmp_path / "classes.yaml", {"background": None, "pet": None})
+    assert drawn_set(tmp_path, ANYTHING) is None
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme"])
+def test_labels_for_another_size_are_named(tmp_path, form):
+    photos(tmp_path, "a.png", size=SIZE[::-1])
+    put(tmp_path / "x.json", coco(["a.png"], [{"segmentation": [FLAT]}]) if form == "coco" else labelme("a.png", {}))
+    with pytest.raises(DataError, match=r"x\.json: a\.png has 60 x 40 pixels there, but is 40 x 60 .*as they were lab"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme"])
+@pytest.mark.parametrize("shift", [-100, 100])
+def test_an_object_outside_of_its_image_is_named(tmp_path, form, shift):
+    photos(tmp_path, "a.png")
+    points = [[x + shift, y] for x, y in BOX]
+    flat = [value for point in points for value in point]
+    content = coco(["a.png"], [{"segmentation": [flat]}]) if form == "coco" else labelme("a.png", {"points": points})
+    put(tmp_path / "x.json", content)
+    with pytest.raises(DataError, match=r"x\.json: an object at x .*, y 5 to 25, outside of a\.png, 60 x 40 pixels"):
+        opened(tmp_path)
+
+
+def test_points_between_0_and_1_are_no_pixels(tmp_path):
+    coco_set(tmp_path, [{"segmentation": [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]}])
+    with pytest.raises(DataError, match="all points lie between 0 and 1, and COCO counts pixels"):
+        opened(tmp_path)
+
+
+# COCO
+
+
+def test_polygons_and_both_run_lengths_are_read_crowds_too(tmp_path):
+    theirs = reference.encode(np.asfortranarray(expected()))["counts"].decode()
+    plain = [10 * 40 + 5, *[20, 20] * 19, 20, 30 * 40 - 25 + 20 - 5 + 10]
+    plain[-1] = 40 * 60 - sum(plain[:-1])
+    for number, segmentation in enumerate(
+        [[FLAT], FLAT, {"size": list(SIZE), "counts": theirs}, {"size": list(SIZE), "counts": plain}]
+    ):
+        root = coco_set(tmp_path / str(number), [{"segmentation": segmentation, "iscrowd": number % 2}])
+        assert (opened(root).mask(0) == expected()).all(), segmentation
+
+
+def test_categories_are_classes_in_the_order_of_the_file_and_the_smaller_object_is_on_top(tmp_path):
+    categories = {7: "road", 3: "car", 9: "background", 4: "__ignore__"}
+    everything = [0, 0, 60, 0, 60, 40, 0, 40]
+    squares = [[x, 30, x + 4, 30, x + 4, 34, x, 34] for x in (0, 10)]
+    root = coco_set(
+        tmp_path,
+        [
+            {"category_id": 3, "segmentation": [FLAT]},
+            {"category_id": 7, "segmentation": [everything]},
+            {"category_id": 9, "segmentation": squares[:1]},
+            {"category_id": 4, "segmentation": squares[1:]},
+        ],
+        categories,
+    )
+    dataset, mask = opened(root), expected(2)
+    mask[mask == 0] = 1
+    mask[30:34, :4], mask[30:34, 10:14] = 0, IGNORE
+    assert dataset.classes == ("background", "road", "car") and (dataset.mask(0) == mask).all()
+
+
+def roboflow(root: Path) -> Path:
+    for part in ("train", "valid", "test"):
+        names = [f"{part}-1_png.rf.0a.png", "same.png"]
+        photos(root / part, *names)
+        content = coco(
+            names, [{"category_id": 1, "image_id": 1, "segmentation": [FLAT]}], {0: "pets", 1: "cat", 2: "dog"}
+        )
+        for category in content["categories"]:
+            category["supercategory"] = "none" if category["name"] == "pets" else "pets"
+        put(root / part / "_annotations.coco.json", content)
+    return root
+
+
+def test_an_export_of_roboflow_has_its_splits_and_no_class_for_its_project(tmp_path):
+    dataset = opened(roboflow(tmp_path))
+    assert dataset.classes == ("background", "cat", "dog")
+    held = {split: [dataset.keys[index] for index in indices] for split, indices in dataset.official.items()}
+    folders = {"train": "train", "validation": "valid", "test": "test"}
+    assert held == {split: [f"{name}/{name}-1_png.rf.0a.png", f"{name}/same.png"] for split, name in folders.items()}
+    assert all((dataset.mask(index) == expected(index % 2)).all() for index in range(6))
+
+
+def test_the_files_of_coco_itself_are_two_splits_beside_others(tmp_path):
+    for part, name in (("train", "000001.png"), ("val", "000002.png")):
+        photos(tmp_path / f"{part}2017", name)
+        content = coco([name], [{"segmentation": [FLAT]}])
+        put(tmp_path / "annotations" / f"instances_{part}2017.json", content)
+        put(tmp_path / "annotations" / f"captions_{part}2017.json", coco([name], [{"caption": "a square"}]))
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("train2017/000001.png", "val2017/000002.png")
+    assert dataset.official == {"train": (0,), "validation": (1,)}
+    alone = opened(tmp_path / "annotations" / "instances_val2017.json")
+    assert alone.keys == ("val2017/000002.png",) and not alone.official and alone.name == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images/3f2a1b9c-a.png",
+        "C:\\label-studio\\upload\\1\\3f2a1b9c-a.png",
+        "/data/upload/1/a.png",
+        "/data/local-files/?d=pets%2Fa.png",
+        "../images/a.png",
+    ],
+)
+def test_label_studio_names_images_in_its_own_ways(tmp_path, name):
+    photos(tmp_path / "images", "a.png")
+    put(tmp_path / "result.json", coco([name], [{"segmentation": [FLAT]}], {0: "pet"}))
+    dataset = opened(tmp_path / "result.json")
+    assert dataset.keys == ("images/a.png",) and (dataset.mask(0) == expected()).all()
+
+
+def test_what_a_coco_file_lists_and_is_not_there_is_counted(tmp_path):
+    other = {"image_id": 55, "segmentation": [FLAT]}
+    coco_set(tmp_path, [{"segmentation": [FLAT]}, {"segmentation": [FLAT], "id": 0}, other])
+    (tmp_path / "images" / "b.png").unlink()
+    dataset = opened(tmp_path)
+    assert len(dataset) == 1
+    name = "instances_default.json"
+    assert f"{name} lists photos that are not there: 1 (b.png)" in dataset.summary
+    assert f"{name} has objects of photos that it does not list, by image_id: 1 (55)" in dataset.summary
+    assert f"{name}: objects with the id of another, which are read too: 1" in dataset.summary
+
+
+@pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        ({"segmentation": [[1, 1, 5, 5]]}, "object 0 of a.png: a polygon of 2 points encloses nothing"),
+        ({"segmentation": [[1, 1, 5, 5, 9]]}, "5 numbers are no pairs of x and y"),
+        ({"segmentation": [[1, 1, 5, float("nan"), 9, 9]]}, "its points are not all numbers"),
+        ({"segmentation": [[1, 1, 5, "x", 9, 9]]}, "its points are not all numbers"),
+        ({"segmentation": [[1, 1, 5, float("inf"), 9, 9]]}, "its points are not all numbers"),
+        ({"segmentation": [FLAT], "category_id": 5}, "no category has the id 5"),
+        ({"segmentation": [FLAT], "category_id": [5]}, r"no category has the id \[5\]"),
+        (
+            {"segmentation": {"size": [60, 40], "counts": [2400]}},
+            "run lengths for 40 x 60 pixels, but a.png is 60",
+        ),
+        ({"segmentation": {"size": [40, 60]}}, "run lengths need size and counts"),
+        ({"segmentation": [], "bbox": [1, 1, 5, 5]}, "holds boxes for detection, and no segmentation"),
+        ({"keypoints": [1, 1, 2]}, "holds keypoints, and no segmentation"),
+        ({"segments_info": []}, "holds panoptic labels"),
+        ({"caption": "a pet"}, "holds captions"),
+        ({"segmentation": [FLAT], "image_id": "0"}, "no object belongs to one of its photos"),
+    ],
+)
+def test_what_is_wrong_in_a_coco_file_is_named(tmp_path, annotation, says):
+    with pytest.raises(DataError, match=rf"instances_default\.json.*{says}") as raised:
+        opened(coco_set(tmp_path, [annotation]))
+    assert "\n" not in str(raised.value) and raised.value.path.name == "instances_default.json"
+
+
+def test_run_lengths_that_do_not_fill_the_image_are_named_when_they_are_drawn(tmp_path):
+    dataset = opened(coco_set(tmp_path, [{"segmentation": {"size": [40, 60], "counts": [400, 7]}}]))
+    with pytest.raises(DataError, match=r"instances_default\.json: an object of images/a\.png: .* cover 407 pixels"):
+        dataset.mask(0)
+
+
+def test_a_single_box_among_polygons_is_not_taken_for_background(tmp_path):
+    coco_set(tmp_path, [{"segmentation": [FLAT]}, {"segmentation": [], "bbox": [1, 1, 5, 5]}])
+    with pytest.raises(DataError, match=r"object 1 of a\.png has no segmentation; correct or delete it"):
+        opened(tmp_path)
+
+
+def ids(count: int, start: int = 0) -> list[dict]:
+    return [{"id": start, "name": f"c{number}", "file_name": f"{number}.png"} for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"images": ids(2)}, "two of its images have the id 0"),
+        ({"categories": ids(2, start=1)}, "two of its categories have the id 1"),
+        ({"images": [{"file_name": "a.png"}]}, "one of its images has no id"),
+        ({"images": {"a": 1}}, "no lists of images and annotations"),
+        ({"annotations": []}, "holds no objects, and no segmentation"),
+        ({"images": [{"id": 0, "file_name": "x.png"}]}, r"none of its 1 photos is below .* \(x\.png\)"),
+        ({"images": [{"id": n, "file_name": "a.png"} for n in (0, 1)]}, "lists a.png twice"),
+        ({"categories": [{"id": n, "name": f"c{n}"} for n in range(1, 300)]}, "has 299 classes: 253 are possible"),
+    ],
+)
+def test_lists_that_do_not_fit_together_are_named(tmp_path, other, says):
+    with pytest.raises(DataError, match=rf"instances_default\.json.*{says}"):
+        opened(coco_set(tmp_path, [{"segmentation": [FLAT]}], other=other))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.json", "{", r"x\.json is no JSON that can be read"),
+        ("x.json", [{"id": 1}], r"x\.json is a list, such as the JSON of Label Studio.*: export as COCO"),
+        ("x.json", {"a": 1}, r"x\.json is no COCO file"),
+        ("x.json", labelme("a.png", {}), r"x\.json holds the labels of one photo: name its folder"),
+        ("x.yaml", {"background": None}, r"x\.yaml is no data\.yaml of YOLO"),
+        ("x.yaml", "{", r"x\.yaml cannot be read"),
+        ("x.txt", "", r"x\.txt is no folder: give the one that holds the photos, a COCO file or a data\.yaml"),
+    ],
+)
+def test_a_file_that_holds_no_set_is_named_as_what_it_is(tmp_path, name, content, says):
+    with pytest.raises(DataError, match=says):
+        open_dataset(str(put(tmp_path / name, content)))
+
+
+# YOLO
+
+
+def yolo_set(root: Path, line: str = "", **other) -> Path:
+    for part in ("train", "valid"):
+        photos(root / part / "images", f"{part}.png")
+        put(root / part / "labels" / f"{part}.txt", line or yolo(label=1))
+    # as Roboflow writes it, though the folders lie beside the file
+    content = {"train": "../train/images", "val": "../valid/images", "names": ["cat", "dog"], "nc": 2}
+    put(root / "data.yaml", content | other)
+    return root
+
+
+@pytest.mark.parametrize("named", ["", "data.yaml"])
+def test_an_export_of_roboflow_to_yolo_is_read(tmp_path, named):
+    dataset = opened(yolo_set(tmp_path) / named)
+    assert dataset.keys == ("train/images/train.png", "valid/images/valid.png")
+    assert dataset.classes == ("background", "cat", "dog") and dataset.name == tmp_path.name
+    assert dataset.official == {"train": (0,), "validation": (1,)}
+    assert (dataset.mask(1) == expected(2)).all()
+
+
+def test_names_may_be_a_mapping_and_splits_lists_of_images_as_cvat_writes_them(tmp_path):
+    photos(tmp_path / "images" / "train", "a.png", "b.png")
+    put(tmp_path / "labels" / "train" / "a.txt", yolo(label="3.0") + "\n")
+    put(tmp_path / "train.txt", "data/images/train/a.png\n./images/train/b.png\n")
+    put(tmp_path / "data.yaml", {"path": "/elsewhere", "train": "train.txt", "names": {3: "pet", "4": "no one"}})
+    dataset = opened(tmp_path)
+    assert dataset.classes == ("background", "pet", "no one") and not dataset.official
+    assert (dataset.mask(0) == expected()).all() and not dataset.mask(1).any() and dataset.has_mask(1)
+    assert "photos without a file of labels, which are background: 1 (b.png)" in dataset.summary
+
+
+def test_a_validation_list_that_is_the_training_list_is_none(tmp_path):
+    dataset = opened(yolo_set(tmp_path, val="train/images"))
+    assert len(dataset) == 1 and not dataset.official
+
+
+@pytest.mark.parametrize("where", ["", "labels", None])
+def test_without_a_data_yaml_the_names_are_in_classes_txt(tmp_path, where):
+    photos(tmp_path / "images", "a.png", "b.png")
+    put(tmp_path / "labels" / "a.txt", yolo(label=1))
+    if where is not None:
+        put(tmp_path / where / "classes.txt", "cat\ndog\n")
+    dataset = opened(tmp_path)
+    assert dataset.classes == (("background", "class_1", "class_2") if where is None else ("background", "cat", "dog"))
+    assert (dataset.mask(0) == expected(2)).all()
+
+
+def test_labels_may_lie_beside_their_images(tmp_path):
+    photos(tmp_path, "a.png")
+    put(tmp_path / "a.txt", yolo())
+    put(tmp_path / "gone.txt", yolo())
+    dataset = opened(tmp_path)
+    assert (dataset.mask(0) == expected()).all() and dataset.classes == ("background", "foreground")
+    assert "files of labels without their photo: 1 (gone.txt)" in dataset.summary
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("0 0.5 0.5 0.2 0.2", r"a box, not a polygon; export for segmentation \(.*2 of 2\)"),
+        ("0 0.5 0.5 0.2 0.2 0.3 0.3 0.3", "7 numbers are no pairs"),
+        ("0 0.5 0.5", "a polygon of 1 points encloses nothing"),
+        ("0 0.1 0.1 0.2 nan 0.3 0.3", "not all numbers"),
+        ("0 0.1 0.1 0.2 x 0.3 0.3", "not all numbers"),
+        ("7 0.1 0.1 0.2 0.1 0.3 0.3", r"no class has the number 7 \(0 cat, 1 dog\)"),
+        ("-1 0.1 0.1 0.2 0.1 0.3 0.3", "no class has the number -1"),
+        ("0 10 10 20 10 20 20", "points reach from 10 to 20, not from 0 to 1 of the photo"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_yolo_is_named_with_its_line(tmp_path, line, says):
+    with pytest.raises(DataError, match=rf"train\.txt, line 1: .*{says}") as raised:
+        opened(yolo_set(tmp_path, line))
+    assert raised.value.path.name == "train.txt" and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"names": "pet"}, r"data\.yaml: names must be a list"),
+        ({"names": {"cat": 0}}, r"data\.yaml: names must be a list"),
+        ({"train": "nowhere"}, r"data\.yaml: train is nowhere, which is not there"),
+        ({"kpt_shape": [17, 3]}, r"data\.yaml names keypoints"),
+    ],
+)
+def test_what_is_wrong_in_a_data_yaml_is_named(tmp_path, other, says):
+    with pytest.raises(DataError, match=says):
+        opened(yolo_set(tmp_path, **other))
+
+
+def test_images_without_any_labels_are_not_all_background(tmp_path):
+    yolo_set(tmp_path)
+    for file in tmp_path.glob("*/labels/*.txt"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"none of the 2 photos has a file of labels, .*train.labels.train\.txt"):
+        opened(tmp_path)
+
+
+# LabelMe
+
+
+def labelme_set(root: Path, *shapes, **other) -> Path:
+    photos(root, "a.png")
+    put(root / "a.json", labelme("a.png", *shapes, **other))
+    return root
+
+
+def png(mask: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"shape_type": "rectangle", "points": [[30, 25], [10, 5]]},
+        {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.ones((20, 20), np.uint8))},
+        {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.full((20, 20), 255, np.uint8))},
+    ],
+)
+def test_shapes_of_labelme_are_drawn(tmp_path, shape):
+    assert (opened(labelme_set(tmp_path, shape)).mask(0) == expected()).all()
+
+
+def test_a_circle_is_drawn_around_its_middle(tmp_path):
+    mask = opened(labelme_set(tmp_path, {"shape_type": "circle", "points": [[30, 20], [30, 30]]})).mask(0)
+    rows, columns = np.mgrid[:40, :60] + 0.5
+    assert abs((mask > 0) ^ ((rows - 20) ** 2 + (columns - 30) ** 2 < 100)).sum() <= 4
+    half = opened(labelme_set(tmp_path, {"shape_type": "circle", "points": [[0, 20], [0, 30]]})).mask(0)
+    assert half.sum() == pytest.approx(50 * np.pi, abs=6)
+
+
+def test_labels_are_classes_by_name_and_those_of_labelme_mean_what_they_say(tmp_path):
+    corners = [[[x, 0], [x + 4, 0], [x + 4, 4], [x, 4]] for x in (0, 10, 20)]
+    labels = ("_background_", "__ignore__", "ant")
+    others = [{"label": label, "points": points} for label, points in zip(labels, corners, strict=True)]
+    mask = expected(2)
+    mask[:4, 10:14], mask[:4, 20:24] = IGNORE, 1
+    dataset = opened(labelme_set(tmp_path, {}, *others))
+    assert dataset.classes == ("background", "ant", "pet") and (dataset.mask(0) == mask).all()
+
+
+def test_a_group_is_one_object_whose_size_is_that_of_its_parts(tmp_path):
+    right = [[x + 30, y] for x, y in BOX]
+    over = {
+        "label": "zoo",
+        "points": [[5, 5], [31, 5], [31, 25], [5, 25]],
+    }  # 26 x 20, less than both squares, more than one
+    grouped = [{"group_id": 4}, {"group_id": 4, "points": right}]
+    assert opened(labelme_set(tmp_path, *grouped, over)).mask(0)[10, 20] == 2
+    assert opened(labelme_set(tmp_path, {}, {"points": right}, over)).mask(0)[10, 20] == 1
+
+
+def test_an_image_without_its_file_is_unlabelled_and_a_file_without_its_image_counted(tmp_path):
+    labelme_set(tmp_path, {})
+    photos(tmp_path, "b.png")
+    put(tmp_path / "gone.json", labelme("gone.png", {}))
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("a.png", "b.png") and dataset.has_mask(0) and not dataset.has_mask(1)
+    with pytest.raises(DataError, match=r"b\.png .*has no mask"):
+        dataset.mask(1)
+    assert "photos without a JSON file, which are unlabelled: 1 (b.png)" in dataset.summary
+    assert "LabelMe files without their photo: 1 (gone.json)" in dataset.summary
+
+
+@pytest.mark.parametrize("path", ["..\\photos\\a.png", "../photos/a.png", "old name.png"])
+def test_files_may_lie_in_a_folder_of_their_own(tmp_path, path):
+    photos(tmp_path / "photos", "a.png")
+    put(tmp_path / "labels" / "a.json", labelme(path, {}))
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("photos/a.png",) and (dataset.mask(0) == expected()).all()
+
+
+def test_folders_named_after_splits_are_the_splits(tmp_path):
+    for part in ("train", "val", "test"):
+        labelme_set(tmp_path / part, {})
+    dataset = opened(tmp_path)
+    held = {split: [dataset.keys[index] for index in indices] for split, indices in dataset.official.items()}
+    assert held == {"train": ["train/a.png"], "validation": ["val/a.png"], "test": ["test/a.png"]}
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ({"shape_type": "linestrip"}, r"shape 1 \(pet\): a linestrip encloses nothing; draw a polygon"),
+        ({"shape_type": "point", "points": [[1, 1]]}, "a point encloses nothing"),
+        ({"shape_type": "cube"}, "cube is not read"),
+        ({"points": BOX[:2]}, "a polygon of 2 points encloses nothing"),
+        ({"points": [[1, 1], [2, float("nan")], [3, 3]]}, "not all numbers"),
+        ({"points": [[1, 1], [2], [3, 3]]}, "no pairs of x and y"),
+        ({"points": None}, "no pairs of x and y"),
+        ({"shape_type": "circle"}, "a circle has two points, not 4"),
+        ({"shape_type": "mask", "points": BOX[:2], "mask": "no"}, "its mask is no PNG"),
+    ],
+)
+def test_what_is_wrong_in_a_labelme_file_is_named(tmp_path, shape, says):
+    with pytest.raises(DataError, match=rf"a\.json.*{says}") as raised:
+        opened(labelme_set(tmp_path, shape))
+    assert raised.value.path.name == "a.json" and "\n" not in str(raised.value)
+
+
+# Whatever is in the files
+
+
+def test_damaged_labels_are_read_or_named_and_never_a_traceback(tmp_path):
+    rng = np.random.default_rng(0)
+    photos(tmp_path, "a.png")
+    good = coco(["a.png"], [{"segmentation": [FLAT]}, {"segmentation": {"size": [40, 60], "counts": [2400]}}])
+    circle = {"shape_type": "circle", "points": BOX[:2]}
+    texts = {
+        "x.json": put(tmp_path / "x.json", good).read_bytes(),
+        "a.json": put(tmp_path / "a.json", labelme("a.png", {}, circle)).read_bytes(),
+        "a.txt": put(tmp_path / "a.txt", yolo()).read_bytes(),
+    }
+    outcomes = {"read": 0, "named": 0}
+    for name in texts:
+        (tmp_path / name).unlink()
+    for name, text in texts.items():
+        for _ in range(60):
+            damaged = bytearray(text)
+            for place in rng.integers(0, len(text), rng.integers(1, 4)):
+                damaged[place] = rng.choice(list(b'0123456789.-,[]{}":enul \xff'))
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                dataset = drawn_set(tmp_path, ANYTHING)
+                if dataset is not None:
+                    [dataset.mask(index) for index in range(len(dataset)) if dataset.has_mask(index)]
+                outcomes["read"] += 1
+            except DataError:
+                outcomes["named"] += 1
+        (tmp_path / name).unlink()
+    assert min(outcomes.values()) > 20
