@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import tomllib
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from simclrseg.config.files import PRESETS
 from simclrseg.data.datasets import DATASETS
 from simclrseg.inference import OUTPUTS
+from simclrseg.labels.coco import coco_annotations
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from tests.processes import Simclrseg
@@ -72,6 +75,21 @@ def few_listed(source: Path, target: Path, lists: str, count: int) -> None:
             place.write_text("".join(lines[:: max(1, len(lines) // count)]))
 
 
+def write_coco(pets: Path, export: Path, count: int) -> None:
+    """Some pets as a labelling tool exports them."""
+    export.mkdir()
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "pet"}]}
+    for number, trimap in enumerate(sorted((pets / "annotations" / "trimaps").glob("[!.]*.png"))[:count]):
+        photo = pets / "images" / f"{trimap.stem}.jpg"
+        (export / photo.name).symlink_to(photo)
+        mask = (cv2.imread(str(trimap), cv2.IMREAD_UNCHANGED) != 2).astype(np.uint8)
+        size = {"height": mask.shape[0], "width": mask.shape[1]}
+        content["images"].append({"id": number, "file_name": photo.name, **size})
+        for annotation in coco_annotations(mask, [1]):
+            content["annotations"].append({"id": len(content["annotations"]), "image_id": number, **annotation})
+    (export / "_annotations.coco.json").write_text(json.dumps(content))
+
+
 def test_the_second_command_is_the_one_that_ci_runs():
     (command,) = commands_like(r"pip install .* && pytest")
     pattern = re.search(r'grep -m 1 "(.*)" README.md', (TREE / ".ci" / "run").read_text())
@@ -84,6 +102,7 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
     (tmp_path / "photos").mkdir()
     for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:3]:
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    write_coco(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "export", 24)
     commands = [command for command in COMMANDS if not command.startswith("pip install")]
     assert commands[:3] == CARD and all(commands_like(start) for start in SMALLER)
     for command in commands:
@@ -92,6 +111,8 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
         assert done.returncode == 0, f"{command}: {done.stderr}"
     photo, mask = cv2.imread(str(tmp_path / "image.jpg")), cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == photo.shape[:2]
+    drafts = [photo.with_suffix(".json").is_file() for photo in (tmp_path / "photos").glob("*.jpg")]
+    assert drafts == [True] * 3
     for left in ("runs/pretrain/pets", "runs/finetune/oxford_pets-pets-r0.5", "model.onnx"):
         assert (tmp_path / left).exists()
 

@@ -18,12 +18,22 @@ from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import InputImage, Job, check_writable, find_images, names_one_image, plan_outputs
+from simclrseg.inference.files import (
+    STREAM,
+    InputImage,
+    Job,
+    check_writable,
+    common_folder,
+    find_images,
+    names_a_file,
+    names_one_image,
+    plan_outputs,
+)
 from simclrseg.inference.pipeline import run_all
-from simclrseg.inference.predictor import Predictor
+from simclrseg.inference.predictor import Predictor, to_stdout
 from simclrseg.inference.session import CPU, Model, open_model
 from simclrseg.runs import ONNX_FILE
-from simclrseg.system.files import finite, make_folder, remove_empty, why_not_a_file, write_text
+from simclrseg.system.files import finite, make_folder, remove_empty, replacing, why_not_a_file, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
 
 log = logging.getLogger(__name__)
@@ -41,7 +51,8 @@ class PredictResult:
     Attributes:
         fallback: why the device is not the GPU; None where it is, or was not asked for.
         photos: number of all images.
-        done, failed, skipped: rows {image, mask, …} or {image, label, score, scores}, {image, reason} and {image}.
+        done, failed, skipped: rows {image, mask, …, confidence} or {image, label, score, scores}; {image, reason}; and
+            {image}.
     """
 
     model: Path
@@ -146,6 +157,8 @@ def _files(
         keep_orientation=output.keep_orientation,
     )
     made: list[Path] = []
+    parts: dict[str, dict[InputImage, bytes]] = {}  # of files for all images, by output
+    index = _index(config, model, images)
 
     def work(batch: Sequence[Job]) -> list[Row]:
         rows, pictures = _read(predictor, [job.image for job in batch])
@@ -155,17 +168,41 @@ def _files(
             for target in targets.values():
                 if target is not None:
                     made[:0] = make_folder(target.parent)
-            predictor.write(batch[place], picture, probabilities)
+            sure, written = predictor.write(batch[place], picture, probabilities)
+            for kind, part in written.items():
+                parts.setdefault(kind, {})[batch[place].image] = part
             rows[place] |= {kind: "-" if target is None else str(target) for kind, target in targets.items()}
+            rows[place]["confidence"] = round(sure, 6)
         return rows
 
     waiting = [job for job in jobs if job.targets]
     skipped = [{"image": str(job.image)} for job in jobs if not job.targets]
     try:
         done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.image)
+        for kind, of_images in parts.items():
+            in_order = [of_images[job.image] for job in waiting if job.image in of_images]
+            target = waiting[0].targets[kind]
+            with to_stdout() if target is None else replacing(target) as file:
+                file.write_text(OUTPUTS[kind].joined(in_order, model.metadata), encoding="utf-8")
+        for path, text in index.items() if done else ():
+            write_text(path, text)
     finally:
         remove_empty(made)
     return done, failed, skipped
+
+
+def _index(config: PredictConfig, model: Model, images: Sequence[InputImage]) -> dict[Path, str]:
+    """Files that those of all images need beside them, unless there is one file or stdout to write to."""
+    output = config.console.output
+    found = {}
+    for kind in config.console.outputs if output != STREAM and not (output and names_a_file(output)) else ():
+        if entry := OUTPUTS[kind].index(model.metadata):
+            path = common_folder(images, output) / entry[0]
+            found[path] = entry[1]
+            if not config.console.overwrite and path.is_file() and path.read_text(encoding="utf-8") != entry[1]:
+                reason = f"{path} exists and holds other names than the model"
+                raise UsageError(reason, "pass --overwrite, or name another folder", option="overwrite", path=path)
+    return found
 
 
 def _labels(

@@ -10,6 +10,10 @@ OUTPUTS = Registry(
         "overlay": "simclrseg.inference.outputs:Overlay",
         "cutout": "simclrseg.inference.outputs:Cutout",
         "probability": "simclrseg.inference.outputs:Probability",
+        "uncertainty": "simclrseg.inference.outputs:Uncertainty",
         "json": "simclrseg.inference.outputs:Json",
+        "coco": "simclrseg.inference.outputs:Coco",
+        "yolo": "simclrseg.inference.outputs:Yolo",
+        "labelme": "simclrseg.inference.outputs:LabelMe",
     },
 )

@@ -83,7 +83,8 @@ def plan_outputs(
     One image, one output and ``-o mask.png`` give that file; ``-o -``, and an image from stdin without ``-o``, give
     stdout. Any other ``-o`` is a folder: one output goes to ``<folder>/<stem>.png``, several to
     ``<folder>/<stem>.<output>.png``, and the tree below a folder of images is mirrored in it. Without ``-o`` the files
-    are ``<stem>.<output>.png`` beside the image.
+    are ``<stem>.<output>.png`` beside the image. Labels for a tool are named as it looks for them: after the image
+    alone, or one file for all images, which every job has as its target.
 
     Args:
         endings: of each output's file, such as ``{"mask": ".png"}``.
@@ -96,10 +97,11 @@ def plan_outputs(
             file would replace an image.
     """
     single = one and len(images) == 1
+    in_one_file = single or all(OUTPUTS[kind].joint for kind in endings)
     if output == STREAM or (output is None and [image.source for image in images] == [None]):
-        if not single or len(endings) > 1:
+        if not in_one_file or len(endings) > 1:
             raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
-        return [Job(images[0], dict.fromkeys(endings))]
+        return [Job(image, dict.fromkeys(endings)) for image in images]
     stems = Counter(_place(image, output).with_suffix("") for image in images)
     alike = {image for image in images if stems[_place(image, output).with_suffix("")] > 1}
     if alike:
@@ -107,26 +109,28 @@ def plan_outputs(
     if output is None:
         if any(image.source is None for image in images):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
+        folder = common_folder(images, output)
         jobs = [
-            Job(image, _names(_place(image, output), endings, several=True, whole=image in alike)) for image in images
+            Job(image, _names(_place(image, output), endings, folder, several=True, whole=image in alike))
+            for image in images
         ]
-    elif _names_a_file(output):
-        if not single or len(endings) > 1:
-            what = "several outputs" if single else "several inputs or a folder"
+    elif names_a_file(output):
+        if not in_one_file or len(endings) > 1:
+            what = "several outputs" if in_one_file else "several inputs or a folder"
             raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
         ((kind, ending),) = endings.items()
         if (suffix := Path(output).suffix.lower()) != ending:
             others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
             remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
             raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
-        jobs = [Job(images[0], {kind: Path(output)})]
+        jobs = [Job(image, {kind: Path(output)}) for image in images]
     else:
-        several = len(endings) > 1
+        several, folder = len(endings) > 1, Path(output)
         jobs = [
-            Job(image, _names(_place(image, output), endings, several=several, whole=image in alike))
+            Job(image, _names(_place(image, output), endings, folder, several=several, whole=image in alike))
             for image in images
         ]
-    for image, target in _targets(jobs):
+    for image, _, target in _targets(jobs):
         if (length := len(os.fsencode(target.name))) > _LONGEST:
             reason = f"{image}: the name of its result would have {length} bytes, and {_LONGEST} are possible"
             raise UsageError(reason, "rename it, or pass -o and one --as", option="output", path=image.source)
@@ -144,13 +148,30 @@ def _place(image: InputImage, output: str | None) -> Path:
     return image.source or image.relative if output is None else Path(output) / image.relative
 
 
-def _names(path: Path, endings: Mapping[str, str], *, several: bool, whole: bool) -> dict[str, Path | None]:
+def common_folder(images: Sequence[InputImage], output: str | None) -> Path:
+    """Where a file for all images lies: in the folder of the results, or in the one that holds all images."""
+    if output is not None:
+        return Path(output)
+    folders = {image.source.parent for image in images if image.source is not None}
+    return folders.pop() if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
+
+
+def _names(
+    path: Path, endings: Mapping[str, str], folder: Path, *, several: bool, whole: bool
+) -> dict[str, Path | None]:
     """The results' files by their kind; ``whole`` keeps the image's suffix in their names."""
-    stem = path.name if whole else path.stem
     names: dict[str, Path | None] = {}
     for kind, ending in endings.items():
-        mark = f".{kind}" if several and ending != f".{kind}" else ""  # tells the outputs of one image apart
-        names[kind] = path.with_name(f"{stem}{mark}{ending}")
+        output = OUTPUTS[kind]
+        stem = path.name if whole and not output.named_as_image else path.stem
+        # a mark tells the outputs of one image apart
+        mark = f".{kind}" if several and ending != f".{kind}" and not output.named_as_image else ""
+        target = folder / output.joint if output.joint else path.with_name(f"{stem}{mark}{ending}")
+        if target in names.values():
+            first = next(other for other, name in names.items() if name == target)
+            reason = f"--as {first} and --as {kind} would both be written to {target}"
+            raise UsageError(reason, "write them by two commands, to two folders", option="as", path=target)
+        names[kind] = target
     return names
 
 
@@ -238,37 +259,39 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _names_a_file(output: str) -> bool:
+def names_a_file(output: str) -> bool:
     """Tell whether ``-o`` means a file: a suffix of an output or a picture, and no folder of that name."""
     is_folder = output.endswith(("/", os.sep)) or os.path.isdir(output)
     suffixes = IMAGE_SUFFIXES.union(*(kind.suffixes for kind in OUTPUTS.values()))
     return not is_folder and Path(output).suffix.lower() in suffixes
 
 
-def _targets(jobs: Iterable[Job]) -> Iterator[tuple[InputImage, Path]]:
-    return ((job.image, target) for job in jobs for target in job.targets.values() if target is not None)
-
-
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
     inputs = {_real(job.image.source) for job in jobs if job.image.source is not None}
-    writer: dict[str, InputImage] = {}
-    for image, target in _targets(jobs):
+    writer: dict[str, InputImage | str] = {}
+    for image, kind, target in _targets(jobs):
         if _real(target) in inputs:
             raise UsageError(f"{target} is itself an input", "name another output", option="output", path=target)
         name = str(_real(target))
+        owner = kind if OUTPUTS[kind].joint else image
         # the file systems of macOS and Windows see no difference between upper and lower case
-        other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, image)
-        if other is not image:
+        other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, owner)
+        if other is not owner:
             reason = f"{other} and {image} would both be written to {target}"
             raise UsageError(reason, "rename one, or give them different outputs", option="output", path=target)
         if target.is_dir():
             raise UsageError(f"{target} is a folder", "name another output", option="output", path=target)
-    for folder in {target.parent for _, target in _targets(jobs)}:
+    for folder in {target.parent for _, _, target in _targets(jobs)}:
         check_writable(folder)
 
 
+def _targets(jobs: Iterable[Job]) -> Iterator[tuple[InputImage, str, Path]]:
+    return ((job.image, kind, path) for job in jobs for kind, path in job.targets.items() if path is not None)
+
+
 def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list[Job]:
-    existing = [] if overwrite else [target for _, target in _targets(jobs) if target.exists()]
+    targets = dict.fromkeys(target for _, _, target in _targets(jobs))
+    existing = [] if overwrite else [target for target in targets if target.exists()]
     if not existing:
         return list(jobs)
     if not skip:

@@ -1,4 +1,4 @@
-"""Outputs for an image: masks, overlays, cut-outs, probabilities, run lengths. Never imports torch.
+"""Outputs for an image: masks, overlays, cut-outs, probabilities, objects. Never imports torch.
 
 Each output is a class in the table OUTPUTS. It is given a file, then the picture in strips of whole rows from top to
 bottom, then it ends the file: large pictures need no second copy in memory.
@@ -7,16 +7,21 @@ bottom, then it ends the file: large pictures need no second copy in memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from simclrseg.images.colours import overlay
 from simclrseg.inference.png import PngWriter
-from simclrseg.labels.classes import Colour
+from simclrseg.labels.classes import BINARY, Colour
+from simclrseg.labels.coco import coco_annotations
+from simclrseg.labels.labelme import labelme_shapes
 from simclrseg.labels.rle import encode_rle
+from simclrseg.labels.yolo import CLASSES_FILE, yolo_lines
 from simclrseg.metadata import ModelMetadata, voc_colours
 
 
@@ -34,9 +39,15 @@ class Strip:
 class Subject:
     """An image with its prediction, of which outputs are made."""
 
-    name: str
+    name: str  # of its file, with the folders below the one that was given
     size: tuple[int, int]  # (height, width), as written
     metadata: ModelMetadata  # the model's
+    source: Path | None = None  # its file; None for stdin
+    target: Path | None = None  # the file to write; None for stdout
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.metadata.classes or BINARY
 
 
 class Output:
@@ -46,6 +57,10 @@ class Output:
     """True where it shows the picture, which must have the three bands of a photo then."""
     suffixes: ClassVar[tuple[str, ...]] = (".png",)
     """All that its files may have; what is typed with one of them is a file."""
+    named_as_image: ClassVar[bool] = False
+    """True where labelling tools find the file by the name of its image."""
+    joint: ClassVar[str] = ""
+    """The name of a single file for all images, which ``joined`` makes of their files."""
     bands: ClassVar[int] = 1
     bits: ClassVar[int] = 8
 
@@ -53,6 +68,16 @@ class Output:
     def ending(cls, metadata: ModelMetadata) -> str:
         """The suffix of its files for a model."""
         return cls.suffixes[0]
+
+    @classmethod
+    def index(cls, metadata: ModelMetadata) -> tuple[str, str] | None:
+        """Name and content of a file that the files of all images need beside them."""
+        return None
+
+    @classmethod
+    def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:
+        """The single file for all images."""
+        raise NotImplementedError
 
     def __init__(self, file: BinaryIO, subject: Subject) -> None:
         self.file, self.subject = file, subject
@@ -154,27 +179,106 @@ class Probability(Output):
             super().end()
 
 
-class Json(Output):
-    """COCO's annotations: each class that occurs with its area, box and run lengths; of two classes the second."""
+class Uncertainty(Output):
+    """C / (C - 1) times 1 less the likeliest of C classes' probability, times 65,535: black is sure, white a draw."""
+
+    bits = 16
+
+    def rows(self, strip: Strip) -> np.ndarray:
+        classes = 2 if strip.probability.ndim == 2 else len(strip.probability)
+        unsure = (1 - likeliest(strip.probability)) * classes / (classes - 1)
+        return (unsure.clip(0, 1) * 65535 + 0.5).astype("<u2")
+
+
+class Objects(Output):
+    """What is found in the whole mask, as text that ``text`` gives."""
 
     suffixes = (".json",)
 
     def begin(self) -> None:
-        self._mask = np.empty(self.subject.size, np.uint8)  # whole, because run lengths go down the columns
+        self._mask = np.empty(self.subject.size, np.uint8)
 
     def add(self, strip: Strip) -> None:
         self._mask[strip.top : strip.top + len(strip.mask)] = strip.mask
 
     def end(self) -> None:
+        self.file.write(self.text(self._mask).encode())
+
+    @property
+    def labels(self) -> range:
+        """Ids of the classes but the first, which is the background."""
+        return range(1, len(self.subject.classes))
+
+    def text(self, mask: np.ndarray) -> str:
+        raise NotImplementedError
+
+
+class Json(Objects):
+    """COCO's annotations: each class that occurs with its area, box and run lengths; of two classes the second."""
+
+    def text(self, mask: np.ndarray) -> str:
         height, width = self.subject.size
         classes = self.subject.metadata.classes
         annotations = [
             {"category_id": label, "category": classes[label] if label < len(classes) else str(label), **_shape(where)}
             for label in range(1 if len(classes) <= 2 else 0, max(2, len(classes)))
-            if (where := self._mask == label).any()
+            if (where := mask == label).any()
         ]
-        content = {"image": self.subject.name, "width": width, "height": height, "annotations": annotations}
-        self.file.write((json.dumps(content) + "\n").encode())
+        name = Path(self.subject.name).name
+        return json.dumps({"image": name, "width": width, "height": height, "annotations": annotations}) + "\n"
+
+
+class Coco(Objects):
+    """COCO's JSON for all images: a polygon for each connected object, run lengths for those with holes."""
+
+    joint = "annotations.coco.json"
+
+    def text(self, mask: np.ndarray) -> str:
+        height, width = self.subject.size
+        name, source, target = self.subject.name, self.subject.source, self.subject.target
+        if source and target and source.absolute().is_relative_to(target.parent.absolute()):
+            name = source.absolute().relative_to(target.parent.absolute()).as_posix()
+        return json.dumps([{"file_name": name, "height": height, "width": width}, coco_annotations(mask, self.labels)])
+
+    @classmethod
+    def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:
+        names = enumerate((metadata.classes or BINARY)[1:], 1)
+        content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+        for number, (image, objects) in enumerate(map(json.loads, files), 1):
+            content["images"].append({"id": number, **image})
+            for one in objects:
+                content["annotations"].append({"id": len(content["annotations"]) + 1, "image_id": number, **one})
+        categories = [{"id": label, "name": name, "supercategory": ""} for label, name in names]
+        return json.dumps({**content, "categories": categories}) + "\n"
+
+
+class Yolo(Objects):
+    """A line of a class and a polygon for each connected object; the class after the background is number 0."""
+
+    suffixes = (".txt",)
+    named_as_image = True
+
+    @classmethod
+    def index(cls, metadata: ModelMetadata) -> tuple[str, str]:
+        return CLASSES_FILE, "".join(f"{name}\n" for name in (metadata.classes or BINARY)[1:])
+
+    def text(self, mask: np.ndarray) -> str:
+        return "".join(f"{line}\n" for line in yolo_lines(mask, self.labels))
+
+
+class LabelMe(Objects):
+    """LabelMe's JSON: a polygon for each connected object."""
+
+    named_as_image = True
+
+    def text(self, mask: np.ndarray) -> str:
+        height, width = self.subject.size
+        name, source, target = Path(self.subject.name).name, self.subject.source, self.subject.target
+        if source and target:
+            name = Path(os.path.relpath(source, target.parent)).as_posix()
+        shapes = labelme_shapes(mask, self.labels, self.subject.classes)
+        about = {"imagePath": name, "imageData": None, "imageHeight": height, "imageWidth": width}
+        return json.dumps({"version": "5.4.1", "flags": {}, "shapes": shapes, **about}, indent=1) + "\n"
 
 
 def _shape(where: np.ndarray) -> dict[str, object]:
@@ -186,6 +290,11 @@ def _shape(where: np.ndarray) -> dict[str, object]:
         "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
         "segmentation": {"size": list(where.shape), "counts": encode_rle(where)},
     }
+
+
+def likeliest(probability: np.ndarray) -> np.ndarray:
+    """(H, W) probability of the likeliest class, given that of the foreground (H, W) or of each class (C, H, W)."""
+    return np.maximum(probability, 1 - probability) if probability.ndim == 2 else probability.max(axis=0)
 
 
 def class_colours(metadata: ModelMetadata) -> list[Colour]:

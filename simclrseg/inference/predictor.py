@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
 from simclrseg.inference.masks import Predict, mirrored, predict_tiles, strips, to_mask
-from simclrseg.inference.outputs import Strip, Subject
+from simclrseg.inference.outputs import Strip, Subject, likeliest
 from simclrseg.inference.session import CPU, Model
 from simclrseg.system.files import replacing, writing
 
@@ -145,31 +146,46 @@ class Predictor:
             tiles = predict_tiles(self._within_memory, batch[0], side, self.overlap)
             return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
 
-    def write(self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]) -> None:
-        """Write all files of an image; of one that cannot be written there is nothing."""
+    def write(
+        self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]
+    ) -> tuple[float, dict[str, bytes]]:
+        """Write all files of an image; of one that cannot be written there is nothing.
+
+        Returns:
+            How sure the model is: the mean over all pixels of the likeliest class's probability. And the image's part
+            of each file that is for all images.
+        """
         image = picture.pixels
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
-        subject = Subject(job.image.relative.name, image.shape[:2], self.model.metadata)
+        subject = Subject(job.image.relative.as_posix(), image.shape[:2], self.model.metadata, job.image.source)
+        sure = 0.0
+        parts = {kind: io.BytesIO() for kind in job.targets if OUTPUTS[kind].joint}
         with contextlib.ExitStack() as stack:
             outputs = []
             for kind, target in job.targets.items():
-                path = stack.enter_context(_to_stdout() if target is None else replacing(target))
-                outputs.append(OUTPUTS[kind](stack.enter_context(path.open("wb")), subject))
+                file: BinaryIO | None = parts.get(kind)
+                if file is None:
+                    path = stack.enter_context(to_stdout() if target is None else replacing(target))
+                    file = stack.enter_context(path.open("wb"))
+                outputs.append(OUTPUTS[kind](file, replace(subject, target=target)))
             for top, probability in probabilities:
                 mask = to_mask(probability, self.threshold)
+                sure += float(likeliest(probability).sum(dtype=np.float64))
                 strip = Strip(top, image[top : top + len(mask)], probability, mask)
                 for output in outputs:
                     output.add(strip)
             for output in outputs:
                 output.end()
+        height, width = subject.size
+        return sure / (height * width), {kind: part.getvalue() for kind, part in parts.items()}
 
 
 @contextlib.contextmanager
-def _to_stdout() -> Iterator[Path]:
+def to_stdout() -> Iterator[Path]:
     """A temporary path whose contents go to stdout when the block ends well."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "output"

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.labels.labelled import Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
-from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, trace
+from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
 
 _LISTS = ("images", "annotations", "categories")
@@ -141,18 +142,17 @@ def coco_annotations(mask: NDArray[np.uint8], labels: Iterable[int]) -> list[dic
     """Each connected object of a mask (H, W) as COCO has it: a polygon, or run lengths where it has holes."""
     annotations = []
     for label in labels:
-        for outline, holes in trace(mask == label):
+        where = mask == label
+        _, numbers = cv2.connectedComponents(where.astype(np.uint8), connectivity=8)
+        for outline, holes in trace(where):
             region = fill(keyhole(outline, holes), mask.shape)
-            (top, left), (height, width) = (region.top, region.left), region.pixels.shape
+            pixels = region.pixels
             shape: Any = [outline.ravel().tolist()]
             if holes:
-                whole = np.zeros(mask.shape, bool)
-                whole[top : top + height, left : left + width] = region.pixels
-                shape = {"size": list(mask.shape), "counts": encode_rle(whole)}
-            where = {
-                "segmentation": shape,
-                "area": int(np.count_nonzero(region.pixels)),
-                "bbox": [left, top, width, height],
-            }
-            annotations.append({"category_id": label, "iscrowd": 0, **where})
+                inside = place(region, numbers)[region.pixels]
+                pixels = numbers == np.bincount(inside[inside > 0]).argmax()
+                shape = {"size": list(mask.shape), "counts": encode_rle(pixels)}
+            height, width = region.pixels.shape
+            about = {"area": int(np.count_nonzero(pixels)), "bbox": [region.left, region.top, width, height]}
+            annotations.append({"category_id": label, "iscrowd": 0, "segmentation": shape, **about})
     return annotations

@@ -61,7 +61,7 @@ def draw(objects: Iterable[Object], size: tuple[int, int]) -> NDArray[np.uint8]:
     mask = np.zeros(size, np.uint8)
     drawn = [(one.label, _region(one.parts, size)) for one in objects]
     for label, region in sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels)):
-        _place(region, mask)[region.pixels] = label
+        place(region, mask)[region.pixels] = label
     return mask
 
 
@@ -69,7 +69,7 @@ def _region(parts: Sequence[Ring | Runs | Region], size: tuple[int, int]) -> Reg
     if len(parts) > 1:
         whole = np.zeros(size, bool)
         for region in (_region([part], size) for part in parts):
-            _place(region, whole)[region.pixels] = True
+            place(region, whole)[region.pixels] = True
         return Region(0, 0, whole)
     (part,) = parts
     if isinstance(part, Region):  # cut off where it leaves the image
@@ -84,7 +84,7 @@ def _region(parts: Sequence[Ring | Runs | Region], size: tuple[int, int]) -> Reg
     return fill(part, size)
 
 
-def _place(region: Region, image: NDArray[Any]) -> NDArray[Any]:
+def place(region: Region, image: NDArray[Any]) -> NDArray[Any]:
     """The part of an image that a region's pixels lie on."""
     height, width = region.pixels.shape
     return image[region.top : region.top + height, region.left : region.left + width]

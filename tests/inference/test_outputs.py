@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import Strip, Subject, class_colours
 from simclrseg.metadata import ModelMetadata
+from tests.folders import write
 from tests.labels.run_lengths import decoded
 
 BINARY = ModelMetadata(
@@ -122,3 +128,81 @@ def test_json_holds_each_class_with_its_run_lengths(scene, labels):
         rows, columns = np.nonzero(where)
         box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
         assert one["bbox"] == box and one["category"] == SCENES[scene][0].classes[one["category_id"]]
+
+
+@pytest.mark.parametrize("scene", ["two", "each", "three"])
+def test_uncertainty_is_what_the_likeliest_class_lacks_from_black_to_white(scene):
+    shown = picture(written("uncertainty", scene)[0])
+    probability = SCENES[scene][1]
+    each = np.stack([1 - probability, probability]) if scene == "two" else probability
+    assert shown.dtype == np.uint16
+    np.testing.assert_allclose(shown / 65535, (1 - each.max(axis=0)) * len(each) / (len(each) - 1), atol=0.6 / 65535)
+
+
+def blobs(count: int, size: tuple[int, int] = (90, 120)) -> np.ndarray:
+    """(C, H, W) probabilities of classes that lie in blobs with holes."""
+    noise = np.random.default_rng(count).random((count, *size), np.float32)
+    smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 5) for one in noise])
+    return smooth / smooth.sum(axis=0)
+
+
+def objects(kind: str, folder: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, Dataset]:
+    """The mask of an image, and the set that its objects are read as, from the files of an output."""
+    metadata = BINARY.model_copy(update={"classes": classes, "threshold": None})
+    probability = blobs(len(classes))
+    mask = to_mask(probability, None)
+    write(folder / "a.png", np.zeros((*mask.shape, 3), np.uint8))
+    output = OUTPUTS[kind]
+    target = folder / (output.joint or f"a{output.ending(metadata)}")
+    file = io.BytesIO()
+    writer = output(file, Subject("a.png", mask.shape, metadata, folder / "a.png", target))
+    writer.add(Strip(0, np.zeros((*mask.shape, 3), np.uint8), probability, mask))
+    writer.end()
+    target.write_text(output.joined([file.getvalue()], metadata) if output.joint else file.getvalue().decode())
+    if index := output.index(metadata):
+        (folder / index[0]).write_text(index[1])
+    return mask, open_dataset(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "labelme"])
+@pytest.mark.parametrize("classes", [("background", "cat"), ("background", "cat", "dog", "emu")])
+def test_objects_come_back_as_the_same_mask_but_for_pixels_on_the_edge(tmp_path, kind, classes):
+    mask, dataset = objects(kind, tmp_path, classes)
+    assert dataset.classes == classes and dataset.keys == ("a.png",)
+    again = dataset.mask(0)
+    low, high = cv2.erode(mask, np.ones((3, 3))), cv2.dilate(mask, np.ones((3, 3)))
+    inside = low == high  # where all neighbours are of one class
+    assert inside.mean() > 0.5 and (again[inside] == mask[inside]).all() and (again != mask).mean() < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_coco_is_read_by_pycocotools_and_each_hole_is_kept(tmp_path):
+    mask, _ = objects("coco", tmp_path, ("background", "cat", "dog"))
+    theirs = COCO(tmp_path / "annotations.coco.json")
+    assert theirs.loadImgs([1])[0]["file_name"] == "a.png"
+    assert [category["name"] for category in theirs.loadCats([1, 2])] == ["cat", "dog"]
+    found = theirs.loadAnns(theirs.getAnnIds([1]))
+    edge = cv2.dilate(mask, np.ones((3, 3))) != cv2.erode(mask, np.ones((3, 3)))
+    for label in (1, 2):
+        count, parts, stats, _ = cv2.connectedComponentsWithStats((mask == label).astype(np.uint8), connectivity=8)
+        own = [one for one in found if one["category_id"] == label]
+        assert len(own) == count - 1
+        union = np.any([theirs.annToMask(one) for one in own], axis=0)
+        assert not ((union != (mask == label)) & ~edge).any()
+        holed = [one for one in own if isinstance(one["segmentation"], dict)]
+        for one in holed:  # run lengths, which say exactly what the part is
+            part = parts[np.nonzero(theirs.annToMask(one))]
+            assert len(set(part.tolist())) == 1 and one["area"] == stats[part[0], cv2.CC_STAT_AREA] == len(part)
+        boxes = [one["bbox"] for one in own]
+        sizes = [stats[number, : cv2.CC_STAT_AREA].tolist() for number in range(1, count)]
+        assert np.abs(np.array(sorted(boxes)) - np.array(sorted(sizes))).max() <= 1
+    assert [one["id"] for one in found] == list(range(1, len(found) + 1))
+    assert {type(one["segmentation"]) for one in found} == {list, dict}
+
+
+def test_the_first_class_is_the_background_of_objects():
+    for kind in ("coco", "yolo", "labelme"):
+        content, mask = written(kind, "three")
+        assert (mask == 0).any() and b"background" not in content and b'"category_id": 0' not in content
+    labels = {line.split()[0] for line in written("yolo", "three")[0].decode().splitlines()}
+    assert labels == {"0", "1"} and OUTPUTS["yolo"].index(THREE) == ("classes.txt", "cat\ndog\n")
