@@ -294,7 +294,8 @@ def _shape(where: np.ndarray) -> dict[str, object]:
 
 def likeliest(probability: np.ndarray) -> np.ndarray:
     """(H, W) probability of the likeliest class, given that of the foreground (H, W) or of each class (C, H, W)."""
-    return np.maximum(probability, 1 - probability) if probability.ndim == 2 else probability.max(axis=0)
+    each = probability if probability.ndim == 3 else np.stack([1 - probability, probability])
+    return np.asarray(each.max(axis=0))
 
 
 def class_colours(metadata: ModelMetadata) -> list[Colour]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.labels.labelled import Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
 
@@ -47,6 +47,7 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
     found = Labelled("COCO", [], classes)
     for file, content in contents.items():
         _read_file(file, content, images, ids, found)
+    found.notes += left_out(images.guessed, GUESSED)
     return found
 
 

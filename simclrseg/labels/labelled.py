@@ -24,6 +24,8 @@ from simclrseg.metadata import IGNORE
 BACKGROUND = "background"
 _GROUND = frozenset({BACKGROUND, "_background_", "__background__"})
 _IGNORED = frozenset({IGNORE_NAME, "__ignore__", "_ignore_"})
+GUESSED = "photos found by the last part of their name, in another folder"
+"""The note of what an ``Images`` has guessed."""
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of files
 
 
@@ -60,9 +62,11 @@ def class_ids(names: Iterable[str], source: Path) -> tuple[tuple[str, ...], dict
     """The classes, background first, and the id of each name; ``background`` and ``ignore`` are what they say.
 
     Raises:
-        DataError: if they are too many.
+        DataError: if there is none but those, or they are too many.
     """
     named = [name for name in dict.fromkeys(names) if name.lower() not in _GROUND | _IGNORED]
+    if not named:
+        raise DataError(f"{source} names no class but the background: there is nothing to learn", path=source)
     if len(named) >= MAX_CLASSES:
         raise DataError(f"{source} has {len(named):,} classes: {MAX_CLASSES - 1} are possible", path=source)
     ids = {name: number for number, name in enumerate(named, 1)}
@@ -107,6 +111,7 @@ class Images:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.guessed: list[str] = []  # names of which only the last part was found
         self.files = list_images(root)
         self._named: dict[str, list[Path]] = {}
         for file in self.files:
@@ -126,19 +131,21 @@ class Images:
         for parts in (PurePosixPath(_plain(text.replace("\\", "/"))).parts for text in texts if text):
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
                 if fitting := self._named.get(last):
-                    return self._nearest(fitting, (*parts[:-1], last), source)
+                    return self._nearest(fitting, (*(part for part in parts[:-1] if part != ".."), last), source)
         return None
 
     def _nearest(self, fitting: Sequence[Path], parts: Sequence[str], source: Path) -> Path:
         def closeness(file: Path) -> tuple[int, int]:
-            own = [_plain(part) for part in file.parts]
-            same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(own), reversed(parts), strict=False))
+            own = [_plain(part) for part in file.parent.parts]
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(own), reversed(parts[:-1]), strict=False))
             return len(list(same)), len(Path(os.path.commonpath([file.parent, source.parent])).parts)
 
         first, *others = sorted(fitting, key=closeness, reverse=True)
+        name = "/".join(parts)
         if others and closeness(others[0]) == closeness(first):
-            name = "/".join(parts)
             raise DataError(f"{source} names {name!r}, which fits {first} and {others[0]}", "rename one", path=source)
+        if closeness(first)[0] < len(parts) - 1:
+            self.guessed.append(name)
         return first
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclrseg.errors import DataError, some
-from simclrseg.labels.labelled import Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
 from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
 
 _CIRCLE = 128  # corners of a circle
@@ -62,6 +62,7 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
     if not found.images:
         reason = f"no photo of the {len(contents):,} LabelMe files is below {images.root} ({some(missing, shown=3)})"
         raise DataError(reason, "put them beside their photos", path=images.root)
+    found.notes += left_out(images.guessed, GUESSED)
     found.notes += left_out(missing, "LabelMe files without their photo")
     taken = {labelled.image for labelled in found.images}
     bare = [image for image in images.files if image not in taken]

@@ -61,7 +61,7 @@ def draw(objects: Iterable[Object], size: tuple[int, int]) -> NDArray[np.uint8]:
     mask = np.zeros(size, np.uint8)
     drawn = [(one.label, _region(one.parts, size)) for one in objects]
     for label, region in sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels)):
-        place(region, mask)[region.pixels] = label
+        np.copyto(place(region, mask), np.uint8(label), where=region.pixels)
     return mask
 
 
@@ -69,7 +69,7 @@ def _region(parts: Sequence[Ring | Runs | Region], size: tuple[int, int]) -> Reg
     if len(parts) > 1:
         whole = np.zeros(size, bool)
         for region in (_region([part], size) for part in parts):
-            place(region, whole)[region.pixels] = True
+            place(region, whole)[...] |= region.pixels
         return Region(0, 0, whole)
     (part,) = parts
     if isinstance(part, Region):  # cut off where it leaves the image
@@ -94,22 +94,22 @@ def fill(ring: Ring, size: tuple[int, int]) -> Region:
     """The pixels of an image of ``size``, (height, width), whose centres lie inside a polygon."""
     starts = ring - 0.5  # pixels' centres are at whole numbers now
     ends = np.roll(starts, -1, axis=0)
-    # from above to below, so that an edge that is gone there and back crosses a row twice in the very same place
-    down = (starts[:, 1] < ends[:, 1])[:, None]
-    above, below = np.where(down, starts, ends), np.where(down, ends, starts)
-    first, last = (np.ceil(edge[:, 1]).clip(0, size[0]).astype(np.int64) for edge in (above, below))
-    count = last - first  # rows whose centres an edge crosses
+    # from left to right, so that an edge that is gone there and back crosses a column twice in the very same place
+    forward = (starts[:, 0] < ends[:, 0])[:, None]
+    from_, to = np.where(forward, starts, ends), np.where(forward, ends, starts)
+    first, last = (np.ceil(point[:, 0]).clip(0, size[1]).astype(np.int64) for point in (from_, to))
+    count = last - first  # columns whose centres an edge crosses
     edge = np.repeat(np.arange(len(ring)), count)
     if not edge.size:
         return Region(0, 0, np.zeros((0, 0), bool))
-    rows = np.arange(edge.size) + np.repeat(first - (np.cumsum(count) - count), count)
-    slope = (below[edge, 0] - above[edge, 0]) / (below[edge, 1] - above[edge, 1])
-    crossings = above[edge, 0] + (rows - above[edge, 1]) * slope
-    columns = np.ceil(crossings).clip(0, size[1]).astype(np.int64)
+    columns = np.arange(edge.size) + np.repeat(first - (np.cumsum(count) - count), count)
+    slope = (to[edge, 1] - from_[edge, 1]) / (to[edge, 0] - from_[edge, 0])
+    crossings = from_[edge, 1] + (columns - from_[edge, 0]) * slope
+    rows = np.ceil(crossings).clip(0, size[0]).astype(np.int64)
     top, left = rows.min(), columns.min()
-    turns = np.zeros((rows.max() - top + 1, columns.max() - left + 1), bool)
-    np.logical_xor.at(turns, (rows - top, columns - left), True)
-    return Region(int(top), int(left), np.logical_xor.accumulate(turns, axis=1)[:, :-1])
+    turns = np.zeros((rows.max() - top + 1, columns.max() - left + 1), np.uint8)
+    np.bitwise_xor.at(turns, (rows - top, columns - left), 1)
+    return Region(int(top), int(left), np.bitwise_xor.accumulate(turns, axis=0)[:-1].view(bool))
 
 
 def trace(where: NDArray[np.bool_]) -> Iterator[tuple[Ring, list[Ring]]]:

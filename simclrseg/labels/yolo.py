@@ -62,7 +62,7 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
     return _read(files, {int(key): str(name) for key, name in names.items()}, file, splits)
 
 
-def read_yolo_folder(folder: Path, images: Iterable[Path], splits: Mapping[str, list[Path]]) -> Labelled:
+def read_yolo_folder(folder: Path, images: Iterable[Path]) -> Labelled:
     """Read images whose labels lie beside them, or in ``labels/``, with the names of ``classes.txt`` where it is."""
     where = [folder / CLASSES_FILE, folder / "labels" / CLASSES_FILE]
     file = next((file for file in where if file.is_file()), folder)
@@ -70,14 +70,16 @@ def read_yolo_folder(folder: Path, images: Iterable[Path], splits: Mapping[str, 
     if file != folder:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
         names = dict(enumerate(line for line in lines if line))
-    return _read(list(images), names, file, splits)
+    return _read(list(images), names, file, {})
 
 
 def labels_of(image: Path) -> Path:
-    """The file of an image's labels: its path with ``labels`` in the place of the last ``images``, if there is one."""
-    parts = list(image.with_suffix(".txt").parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    """The file of an image's labels: in ``labels`` in the place of the last ``images`` of its path, or beside it."""
+    beside = image.with_suffix(".txt")
+    parts = list(beside.parts)
+    if "images" not in parts[:-1] or beside.is_file():
+        return beside
+    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
     return Path(*parts)
 
 

@@ -28,6 +28,7 @@ from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 _YAML = (".yaml", ".yml")
+_WIDEST = 1e6  # pixels of an object, parts of which may lie outside of its image
 _BY_ID = "annotations"  # COCO's folder of its files
 
 
@@ -117,8 +118,15 @@ def _of_folder(folder: Path) -> Labelled | None:
     if "masks" in names:
         return None
     for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
-        if file.suffix.lower() in _YAML and file.is_file() and is_yolo(content := read_yaml(file)):
-            return read_yolo(file, content)
+        if file.suffix.lower() in _YAML and file.is_file():
+            try:
+                content = read_yaml(file)
+            except DataError:
+                if file.stem == "data":
+                    raise
+                continue  # a file of something else
+            if is_yolo(content):
+                return read_yolo(file, content)
     files = [parent / name for parent, names in walk(folder, {}) for name in names]
     images = [file for file in files if is_image(file.name)]
     stems = {image.with_suffix("") for image in images}
@@ -138,9 +146,8 @@ def _of_folder(folder: Path) -> Labelled | None:
         if len(parts) > 1 and "" not in parts:
             found.splits = parts
         return found
-    labelled = [image for image in images if _is_yolo_text(labels_of(image))]
-    if labelled:
-        return read_yolo_folder(folder, images, {})
+    if any(_is_yolo_text(labels_of(image)) for image in images):
+        return read_yolo_folder(folder, images)
     labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None
 
@@ -200,7 +207,7 @@ def _check_sizes(found: Labelled) -> None:
                 low, high = part.min(axis=0), part.max(axis=0)
             farthest = max(farthest, high.max())
             middle = (low + high) / 2
-            if (middle < 0).any() or (middle > [width, height]).any():
+            if (middle < 0).any() or (middle > [width, height]).any() or (high - low).max() > _WIDEST:
                 box = f"x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}"
                 problems.append((one.source, f"an object at {box}, outside of {one.image.name}, {_text(size)} pixels"))
     if problems:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as reference
+from pydantic import ValidationError
 
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
@@ -17,6 +18,8 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError
 from simclrseg.labels.classes import numbered_classes
 from simclrseg.metadata import IGNORE
+from simclrseg.runs import dataset_label
+from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
 
 ANYTHING = DatasetOptions()
@@ -99,7 +102,7 @@ def test_labels_for_another_size_are_named(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", ["coco", "labelme"])
-@pytest.mark.parametrize("shift", [-100, 100])
+@pytest.mark.parametrize("shift", [-100, 100, 1e300])
 def test_an_object_outside_of_its_image_is_named(tmp_path, form, shift):
     photos(tmp_path, "a.png")
     points = [[x + shift, y] for x, y in BOX]
@@ -200,6 +203,17 @@ def test_label_studio_names_images_in_its_own_ways(tmp_path, name):
     put(tmp_path / "result.json", coco([name], [{"segmentation": [FLAT]}], {0: "pet"}))
     dataset = opened(tmp_path / "result.json")
     assert dataset.keys == ("images/a.png",) and (dataset.mask(0) == expected()).all()
+    guessed = [line for line in dataset.summary if line.startswith("photos found by the last part of their name")]
+    assert bool(guessed) == ("images" not in name)
+
+
+def test_two_images_that_a_name_may_mean_are_named(tmp_path):
+    photos(tmp_path, "one/a.png", "two/a.png")
+    put(tmp_path / "x.json", coco(["two/a.png", "one/a.png"], [{"segmentation": [FLAT]}]))
+    assert opened(tmp_path).keys == ("two/a.png", "one/a.png")
+    put(tmp_path / "x.json", coco(["three/a.png"], [{"segmentation": [FLAT]}]))
+    with pytest.raises(DataError, match=r"x\.json names 'three/a\.png', which fits .*one/a\.png and .*two/a\.png"):
+        opened(tmp_path)
 
 
 def test_what_a_coco_file_lists_and_is_not_there_is_counted(tmp_path):
@@ -293,6 +307,18 @@ def test_a_file_that_holds_no_set_is_named_as_what_it_is(tmp_path, name, content
         open_dataset(str(put(tmp_path / name, content)))
 
 
+def test_commands_take_a_file_of_labels_and_name_their_run_after_its_folder(tmp_path):
+    file = coco_set(tmp_path / "pets", [{"segmentation": [FLAT]}]) / "annotations" / "instances_default.json"
+    assert LabelledData(dataset=str(file)).name == str(file) and dataset_label(str(file)) == "pets"
+    assert dataset_label(str(put(tmp_path / "cats" / "data.yaml", {}))) == "cats"
+    with pytest.raises(
+        ValidationError, match="no folder: give the one that holds the photos, a COCO file or"
+    ):
+        LabelledData(dataset=str(put(tmp_path / "x.txt", "")))
+    bare = open_dataset(str(file), DatasetOptions(masks=False))
+    assert len(bare) == 2 and not bare.has_masks and not bare.has_mask(0)
+
+
 # YOLO
 
 
@@ -377,6 +403,7 @@ def test_what_is_wrong_in_a_file_of_yolo_is_named_with_its_line(tmp_path, line, 
         ({"names": {"cat": 0}}, r"data\.yaml: names must be a list"),
         ({"train": "nowhere"}, r"data\.yaml: train is nowhere, which is not there"),
         ({"kpt_shape": [17, 3]}, r"data\.yaml names keypoints"),
+        ({"names": ["background"]}, r"data\.yaml names no class but the background: there is nothing to learn"),
     ],
 )
 def test_what_is_wrong_in_a_data_yaml_is_named(tmp_path, other, says):
