@@ -46,7 +46,7 @@ class Labelled:
     Attributes:
         classes: their names, background first.
         relative: points are in widths and heights of the image instead of pixels.
-        splits: the images of published lists, by the names of ``Dataset.official``.
+        splits: the images of published lists, by the names of ``Dataset.official``; None where files do not tell.
         notes: lines about what was found and left out.
     """
 
@@ -54,7 +54,7 @@ class Labelled:
     images: list[LabelledImage]
     classes: tuple[str, ...]
     relative: bool = False
-    splits: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[Path]] | None = None
     notes: list[str] = field(default_factory=list)
 
 

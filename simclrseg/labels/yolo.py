@@ -7,7 +7,7 @@ Read as Ultralytics, Roboflow, CVAT and Label Studio write them: ``data.yaml`` n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,25 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
     base = file.parent / str(content.get("path") or ".")
     if not base.is_dir():  # written for another machine
         base = file.parent
-    parts = {split: _images(base, content[key], key, file) for key, split in _SPLITS.items() if content.get(key)}
-    if parts.get("validation") == parts.get("train"):
-        parts.pop("validation", None)
-    splits = parts if len(parts) > 1 else {}
+    parts, notes = {}, []
+    for key, split in _SPLITS.items():
+        images = [_images(base, name, file) for name in _listed(content.get(key))]
+        if not images or (None in images and split != "train"):
+            # Roboflow names folders of parts that an export has not
+            notes += [f"{file.name}: {key} is {content[key]}, which is not there"] if images else []
+        elif None in images:
+            raise DataError(f"{file}: {key} is {content[key]}, which is not there", "correct the path", path=file)
+        else:
+            parts[split] = [image for some in images for image in some or ()]
+    for split, other in (("validation", "train"), ("test", "train"), ("validation", "test")):
+        if split in parts and parts[split] == parts.get(other):
+            del parts[split]
+            notes.append(f"{file.name}: {split} and {other} are the same photos: others are chosen for {split}")
     files = list(dict.fromkeys(image for images in parts.values() for image in images))
-    return _read(files, {int(key): str(name) for key, name in names.items()}, file, splits)
+    splits = parts if len(parts) > 1 else {}
+    found = _read(files, {int(key): str(name) for key, name in names.items()}, file, splits)
+    found.notes += notes
+    return found
 
 
 def read_yolo_folder(folder: Path, images: Iterable[Path]) -> Labelled:
@@ -70,7 +83,7 @@ def read_yolo_folder(folder: Path, images: Iterable[Path]) -> Labelled:
     if file != folder:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
         names = dict(enumerate(line for line in lines if line))
-    return _read(list(images), names, file, {})
+    return _read(list(images), names, file)
 
 
 def labels_of(image: Path) -> Path:
@@ -83,30 +96,33 @@ def labels_of(image: Path) -> Path:
     return Path(*parts)
 
 
-def _images(base: Path, named: Any, key: str, file: Path) -> list[Path]:
-    """The images of a split: those of a folder or several, or of a list in a text file."""
-    found: list[Path] = []
-    for name in named if isinstance(named, list) else [named]:
-        text = str(name).replace("\\", "/")
-        # Roboflow writes ../train/images of what lies beside the file
-        ways = [where / way for way in (text.removeprefix("../"), text) for where in (base, file.parent)]
-        place = next((way for way in ways if way.exists()), None)
-        if place is None:
-            raise DataError(f"{file}: {key} is {name}, which is not there", "correct the path", path=file)
-        if place.is_dir():
-            found += list_images(place)
-            continue
-        lines = [line.strip() for line in place.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-        for line in filter(None, lines):
-            ways = [place.parent / line, base / line, base / line.removeprefix("data/")]
-            image = next((way for way in ways if is_image(way.name) and way.is_file()), None)
-            if image is None:
-                raise DataError(f"{place} names {line!r}, which is not there", path=place)
-            found.append(image)
+def _listed(named: Any) -> list[str]:
+    return [str(name) for name in named] if isinstance(named, list) else [str(named)] if named else []
+
+
+def _images(base: Path, name: str, file: Path) -> list[Path] | None:
+    """The images of a folder, or of a list in a text file; None where there is no such thing."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    # Roboflow writes ../train/images of what lies beside the file; a path of another machine is found by its end
+    parts = [part for part in path.parts if part not in ("/", "..")]
+    ends = [Path(*parts[start:]) for start in range(len(parts))]
+    ways = [where / way for way in (*ends[:1], path, *ends[1:]) for where in (base, file.parent)]
+    place = next((way for way in ways if way.exists()), None)
+    if place is None or place.is_dir():
+        return list_images(place) if place else None
+    found = []
+    for line in filter(None, map(str.strip, place.read_text(encoding="utf-8-sig", errors="replace").splitlines())):
+        ways = [place.parent / line, base / line, base / line.removeprefix("data/")]
+        image = next((way for way in ways if is_image(way.name) and way.is_file()), None)
+        if image is None:
+            raise DataError(f"{place} names {line!r}, which is not there", path=place)
+        found.append(image)
     return found
 
 
-def _read(files: list[Path], names: dict[int, str], file: Path, splits: Mapping[str, list[Path]]) -> Labelled:
+def _read(
+    files: list[Path], names: dict[int, str], file: Path, splits: Mapping[str, list[Path]] | None = None
+) -> Labelled:
     found = {image: labels_of(image) for image in files}
     if not any(text.is_file() for text in found.values()):
         wanted = f", such as {next(iter(found.values()))}" if found else ""

@@ -76,8 +76,10 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         twice = next(one for index, one in enumerate(found.images) if place[one.image] != index)
         raise DataError(f"{twice.source} lists {twice.image.name} twice, or another file does", path=twice.source)
     around = os.path.commonpath([image.parent for image in images])
-    official = {split: [place[Path(os.path.abspath(image))] for image in some] for split, some in found.splits.items()}
-    official = official or split_folders([image.relative_to(around) for image in images])
+    if found.splits is None:
+        official = split_folders([image.relative_to(around) for image in images])
+    else:
+        official = {key: [place[Path(os.path.abspath(one))] for one in part] for key, part in found.splits.items()}
     for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
         if both := sorted({*official.get(first, ())} & {*official.get(second, ())}):
             names = some([images[index].name for index in both])

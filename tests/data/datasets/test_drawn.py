@@ -311,9 +311,7 @@ def test_commands_take_a_file_of_labels_and_name_their_run_after_its_folder(tmp_
     file = coco_set(tmp_path / "pets", [{"segmentation": [FLAT]}]) / "annotations" / "instances_default.json"
     assert LabelledData(dataset=str(file)).name == str(file) and dataset_label(str(file)) == "pets"
     assert dataset_label(str(put(tmp_path / "cats" / "data.yaml", {}))) == "cats"
-    with pytest.raises(
-        ValidationError, match="no folder: give the one that holds the photos, a COCO file or"
-    ):
+    with pytest.raises(ValidationError, match="no folder: give the one that holds the photos, a COCO file or"):
         LabelledData(dataset=str(put(tmp_path / "x.txt", "")))
     bare = open_dataset(str(file), DatasetOptions(masks=False))
     assert len(bare) == 2 and not bare.has_masks and not bare.has_mask(0)
@@ -352,9 +350,23 @@ def test_names_may_be_a_mapping_and_splits_lists_of_images_as_cvat_writes_them(t
     assert "photos without a file of labels, which are background: 1 (b.png)" in dataset.summary
 
 
-def test_a_validation_list_that_is_the_training_list_is_none(tmp_path):
-    dataset = opened(yolo_set(tmp_path, val="train/images"))
-    assert len(dataset) == 1 and not dataset.official
+@pytest.mark.parametrize(
+    ("other", "official", "says"),
+    [
+        ({"val": "train/images"}, {}, "data.yaml: validation and train are the same photos"),
+        ({"test": "valid/images"}, {"train": (0,), "test": (1,)}, "validation and test are the same photos"),
+        ({"test": "../test/images"}, {"train": (0,), "validation": (1,)}, "test is ../test/images, which is not there"),
+        (
+            {"train": "/content/x/train/images", "val": "C:\\x\\valid\\images"},
+            {"train": (0,), "validation": (1,)},
+            "2 of 2",
+        ),
+        ({"val": "", "train": ["train/images", "valid/images"]}, {}, "objects: 2 of 2 classes (cat, dog)"),
+    ],
+)
+def test_splits_that_are_none_are_told_and_left_out(tmp_path, other, official, says):
+    dataset = opened(yolo_set(tmp_path, **other))
+    assert dataset.official == official and says in "\n".join(dataset.summary)
 
 
 @pytest.mark.parametrize("where", ["", "labels", None])
