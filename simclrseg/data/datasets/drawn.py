@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
-from simclrseg.data.datasets.folder import SPLITS, split_folders
+from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_shape, is_image, walk
 from simclrseg.labels.coco import is_coco, read_coco
@@ -93,8 +93,8 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *found.notes,
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
     ]
-    classes = found.classes if options.masks else ()
-    return Drawn(folder.resolve().name, root, found.images, classes=classes, official=official, summary=summary)
+    details = bands_of(images, summary) | {"classes": found.classes if options.masks else ()}
+    return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
 
 
 def _of_file(file: Path) -> Labelled:

@@ -74,7 +74,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
         summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
 
-    details = _bands(images, summary) or deep_photos(images, summary)
+    details = bands_of(images, summary) or deep_photos(images, summary)
     tell_pages(images, "photos", summary)
     with_masks = bool(layout.masks)
     if with_masks and options.masks:
@@ -161,7 +161,7 @@ def _digest(file: Path, *, length: int) -> bytes:
     return b""
 
 
-def _bands(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
+def bands_of(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     """The dataset's arguments for pictures that are no photos; nothing for photos."""
     kinds: dict[tuple[int, int] | None, list[Path]] = {}
     for image in images[:: -(-len(images) // _LOOKED_AT)]:

@@ -21,6 +21,7 @@ from simclrseg.metadata import IGNORE
 from simclrseg.runs import dataset_label
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
+from tests.images.tiffs import tiff
 
 ANYTHING = DatasetOptions()
 
@@ -214,6 +215,14 @@ def test_two_images_that_a_name_may_mean_are_named(tmp_path):
     put(tmp_path / "x.json", coco(["three/a.png"], [{"segmentation": [FLAT]}]))
     with pytest.raises(DataError, match=r"x\.json names 'three/a\.png', which fits .*one/a\.png and .*two/a\.png"):
         opened(tmp_path)
+
+
+def test_pictures_of_other_bands_are_read_with_all_of_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 250, (*SIZE, 5)).astype(np.uint16)
+    put(tmp_path / "x.json", coco(["a.tif"], [{"segmentation": [FLAT]}]))
+    (tmp_path / "a.tif").write_bytes(tiff(pixels))
+    dataset = opened(tmp_path)
+    assert len(dataset.bands) == 5 and (dataset.image(0) == pixels).all() and (dataset.mask(0) == expected()).all()
 
 
 def test_what_a_coco_file_lists_and_is_not_there_is_counted(tmp_path):
