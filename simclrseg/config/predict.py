@@ -50,8 +50,8 @@ class PredictOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File to write (.png, .npy, .json or .txt), a folder for several photos, or - for stdout; by default
-    <photo>.mask.png beside each photo."""
+    """File (.png, .npy, .json, .txt), folder for several photos, or - for stdout; by default <photo>.mask.png beside
+    each."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
     """What to write for each photo; repeat it for several."""
     keep_orientation: bool = False

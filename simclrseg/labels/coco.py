@@ -144,12 +144,14 @@ def coco_annotations(mask: NDArray[np.uint8], labels: Iterable[int]) -> list[dic
     annotations = []
     for label in labels:
         where = mask == label
-        _, numbers = cv2.connectedComponents(where.astype(np.uint8), connectivity=8)
+        numbers = None
         for outline, holes in trace(where):
             region = fill(keyhole(outline, holes), mask.shape)
             pixels = region.pixels
             shape: Any = [outline.ravel().tolist()]
             if holes:
+                if numbers is None:
+                    _, numbers = cv2.connectedComponents(where.astype(np.uint8), connectivity=8)
                 inside = place(region, numbers)[region.pixels]
                 pixels = numbers == np.bincount(inside[inside > 0]).argmax()
                 shape = {"size": list(mask.shape), "counts": encode_rle(pixels)}

@@ -124,7 +124,7 @@ def trace(where: NDArray[np.bool_]) -> Iterator[tuple[Ring, list[Ring]]]:
     # outermost pixels tells on which of a pixel's sides it runs
     doubled = np.repeat(np.repeat(np.pad(where.astype(np.uint8), 1, "edge"), 2, axis=0), 2, axis=1)
     lines, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    rings = [_cut(_straightened(line) - 1, where.shape) for line in lines]
+    rings = [_cut(_straightened(line) - 1, where.shape).round(2) for line in lines]
     holes: dict[int, list[Ring]] = {}
     for ring, (_, _, _, parent) in zip(rings, tree[0] if rings else (), strict=True):
         holes.setdefault(parent, []).append(ring)

@@ -60,9 +60,8 @@ class LabelledData(Section):
     """Data"""
 
     dataset: Annotated[DatasetName | None, Positional("[DATASET]", named=True), Flag("-d"), Tells(dataset_names)] = None
-    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, with labels of COCO, YOLO or
-    LabelMe, or with one folder a class. By default the labelled set that goes with the pretraining's, such as
-    oxford_pets with cats_vs_dogs."""
+    """Labelled photos: a name, hf:owner/name, or a folder with images/ and masks/, labels of COCO, YOLO or LabelMe, or
+    one folder a class. By default the labelled set of the pretraining's, as oxford_pets is of cats_vs_dogs."""
     unlabelled: Annotated[list[DatasetName], Common()] = []
     """More photos of the same kind, whose masks are not read, to train on beside those with masks: a name or a folder;
     repeat it for several. Development photos outside --data-ratio count too, test photos never."""
