@@ -118,6 +118,11 @@ def test_models_are_runs_and_onnx_files(folder):
     assert values("predict --model ") == ["cats-r0.5", "pets.onnx"]
 
 
+def test_files_of_labels_are_offered_as_datasets(folder):
+    (folder / "labels.json").touch()
+    assert values("finetune --dataset l") == ["labels.json"]
+
+
 def test_files_are_left_to_the_shell():
     assert values("predict ") == []
     assert values("predict -o ") == []

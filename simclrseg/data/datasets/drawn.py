@@ -18,7 +18,7 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import Mask, image_shape, is_image, walk
+from simclrseg.images.decode import Mask, image_shape, is_image, read_picture, walk
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import Images, Labelled, LabelledImage, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
@@ -182,7 +182,8 @@ def _check_sizes(found: Labelled) -> None:
         if size is None or one.objects is None:
             continue
         if one.size not in (None, size):
-            turned = " as its EXIF orientation turns it" if one.size == size[::-1] else ""
+            turns = not problems and one.size == size[::-1] and read_picture(one.image).orientation >= 5
+            turned = " as its EXIF orientation turns it" if turns else ""
             problems.append(
                 (one.source, f"{one.image.name} has {_text(one.size)} pixels there, but is {_text(size)}{turned}")
             )
@@ -215,7 +216,8 @@ def _check_sizes(found: Labelled) -> None:
     if problems:
         file, reason = problems[0]
         more = f" (labels that do not fit: {len(problems):,})" if len(problems) > 1 else ""
-        raise DataError(f"{file}: {reason}{more}", "labels are for the photos as they were labelled", path=file)
+        remedy = "take the photos that were labelled, as they were shown then"
+        raise DataError(f"{file}: {reason}{more}", remedy, path=file)
     if 0 < farthest <= 1:
         file = found.images[0].source
         raise DataError(f"{file}: all points lie between 0 and 1, and {found.form} counts pixels", path=file)

@@ -21,6 +21,7 @@ from simclrseg.metadata import IGNORE
 from simclrseg.runs import dataset_label
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import BOX, FLAT, INSIDE, SIZE, coco, labelme, photos, put, yolo
+from tests.images.odd import orientation_exif
 from tests.images.tiffs import tiff
 
 ANYTHING = DatasetOptions()
@@ -95,10 +96,13 @@ def test_a_folder_without_labels_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coco", "labelme"])
-def test_labels_for_another_size_are_named(tmp_path, form):
-    photos(tmp_path, "a.png", size=SIZE[::-1])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_labels_for_another_size_are_named(tmp_path, form, orientation):
+    stored = SIZE[::-1] if orientation == 1 else SIZE
+    Image.new("RGB", stored[::-1]).save(tmp_path / "a.png", exif=orientation_exif(orientation))
     put(tmp_path / "x.json", coco(["a.png"], [{"segmentation": [FLAT]}]) if form == "coco" else labelme("a.png", {}))
-    with pytest.raises(DataError, match=r"x\.json: a\.png has 60 x 40 pixels there, but is 40 x 60 .*as they were lab"):
+    turned = "" if orientation == 1 else " as its EXIF orientation turns it"
+    with pytest.raises(DataError, match=rf"x\.json: a\.png has 60 x 40 pixels there, but is 40 x 60{turned}. take the"):
         opened(tmp_path)
 
 
