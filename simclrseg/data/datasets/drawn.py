@@ -17,6 +17,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
+from simclrseg.data.datasets.layout import MASK_FOLDERS
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_shape, is_image, read_picture, walk
 from simclrseg.labels.coco import is_coco, read_coco
@@ -61,9 +62,10 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     found = _of_file(path) if path.is_file() else _of_folder(path)
     if found is None:
         return None
-    if options.classes is not None:
-        reason = f"--classes-file is for folders of masks; {path} brings its own classes"
-        raise DataError(reason, option="classes_file")
+    for given, option in ((options.classes, "classes_file"), (options.mask_rules, "masks")):
+        if given:
+            flag = f"--{option.replace('_', '-')}"
+            raise DataError(f"{flag} is for folders of masks; {path} holds labels of {found.form}", option=option)
     for one in found.images:
         one.image = Path(os.path.abspath(one.image))
     _check_sizes(found)
@@ -116,8 +118,9 @@ def _of_file(file: Path) -> Labelled:
 
 
 def _of_folder(folder: Path) -> Labelled | None:
-    names = [name.lower() for name in os.listdir(folder)]
-    if "masks" in names:
+    files = [parent / name for parent, names in walk(folder, {}) for name in names]
+    images = [file for file in files if is_image(file.name)]
+    if any(part.lower() in MASK_FOLDERS for image in images for part in image.relative_to(folder).parts[:-1]):
         return None
     for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
         if file.suffix.lower() in _YAML and file.is_file():
@@ -129,8 +132,6 @@ def _of_folder(folder: Path) -> Labelled | None:
                 continue  # a file of something else
             if is_yolo(content):
                 return read_yolo(file, content)
-    files = [parent / name for parent, names in walk(folder, {}) for name in names]
-    images = [file for file in files if is_image(file.name)]
     stems = {image.with_suffix("") for image in images}
     texts = [file for file in files if file.suffix.lower() == ".json"]
     contents: dict[Path, Any] = {}

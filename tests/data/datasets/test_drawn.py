@@ -77,13 +77,14 @@ def test_a_folder_of_any_form_is_read_as_masks(one_square):
 def test_pretraining_and_folders_of_masks_take_no_notice_of_labels(one_square):
     bare = open_dataset(str(one_square), DatasetOptions(masks=False))
     assert len(bare) == 2 and not bare.has_masks
-    photos(one_square / "masks", "a.png", "b.png")
+    photos(one_square / "train" / "SegmentationClass", "a.png", "b.png")
     assert drawn_set(one_square, ANYTHING) is None
 
 
-def test_a_classes_file_is_refused_beside_labels_that_name_their_classes(one_square):
-    with pytest.raises(DataError, match=r"--classes-file is for folders of masks; .* brings its own classes"):
-        open_dataset(str(one_square), DatasetOptions(classes=numbered_classes(2)))
+@pytest.mark.parametrize("given", [{"classes": numbered_classes(2)}, {"mask_rules": {"threshold": 128}}])
+def test_what_is_for_masks_is_refused_beside_labels(one_square, given):
+    with pytest.raises(DataError, match=r"--(classes-file|masks) is for folders of masks; .* holds labels of [A-Z]"):
+        open_dataset(str(one_square), DatasetOptions(**given))
 
 
 def test_a_folder_without_labels_is_none(tmp_path):
