@@ -19,9 +19,9 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.data.datasets.layout import MASK_FOLDERS
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import Mask, image_shape, is_image, read_picture, walk
+from simclrseg.images.decode import Mask, image_header, image_shape, is_image, walk
 from simclrseg.labels.coco import is_coco, read_coco
-from simclrseg.labels.labelled import Images, Labelled, LabelledImage, read_json
+from simclrseg.labels.labelled import Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.polygons import Object, Region, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, read_yaml, read_yolo, read_yolo_folder
@@ -171,20 +171,23 @@ def _is_yolo_text(file: Path) -> bool:
 def _check_sizes(found: Labelled) -> None:
     """Give each image its size, and points in pixels of it; a DataError names labels that do not lie on their image."""
 
-    def size_of(one: LabelledImage) -> tuple[int, int] | None:
+    def header_of(one: LabelledImage) -> tuple[int, int, int] | None:
         with suppress(ImageError):  # the loader names images that cannot be read
-            return image_shape(one.image)
+            return image_header(one.image)
         return None
 
-    sizes = distributed.from_main(lambda: map_in_threads(size_of, found.images))
+    headers = distributed.from_main(lambda: map_in_threads(header_of, found.images))
+    carrying = []
     problems: list[tuple[Path, str]] = []
     farthest = 0.0
-    for one, size in zip(found.images, sizes, strict=True):
-        if size is None or one.objects is None:
+    for one, header in zip(found.images, headers, strict=True):
+        if header is None or one.objects is None:
             continue
+        size, orientation = header[:2], header[2]
+        if orientation != 1:
+            carrying.append(one.image.name)
         if one.size not in (None, size):
-            turns = not problems and one.size == size[::-1] and read_picture(one.image).orientation >= 5
-            turned = " as its EXIF orientation turns it" if turns else ""
+            turned = " as its EXIF orientation turns it" if orientation >= 5 and one.size == size[::-1] else ""
             problems.append(
                 (one.source, f"{one.image.name} has {_text(one.size)} pixels there, but is {_text(size)}{turned}")
             )
@@ -219,7 +222,9 @@ def _check_sizes(found: Labelled) -> None:
         more = f" (labels that do not fit: {len(problems):,})" if len(problems) > 1 else ""
         remedy = "take the photos that were labelled, as they were shown then"
         raise DataError(f"{file}: {reason}{more}", remedy, path=file)
-    if 0 < farthest <= 1:
+    what = "photos with an EXIF orientation, whose labels are taken as drawn on the photo as it is shown"
+    found.notes += left_out(carrying, what)
+    if 0 < farthest <= 1 and not found.relative:
         file = found.images[0].source
         raise DataError(f"{file}: all points lie between 0 and 1, and {found.form} counts pixels", path=file)
 

@@ -107,6 +107,15 @@ def test_labels_for_another_size_are_named(tmp_path, form, orientation):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_labels_are_for_photos_as_they_are_shown_and_a_line_says_so(tmp_path, orientation):
+    stored = SIZE if orientation == 3 else SIZE[::-1]
+    Image.new("RGB", stored[::-1]).save(tmp_path / "a.png", exif=orientation_exif(orientation))
+    dataset = opened(put(tmp_path / "x.json", coco(["a.png"], [{"segmentation": [FLAT]}])))
+    assert (dataset.mask(0) == expected()).all()
+    assert any("labels are taken as drawn on the photo as it is shown: 1 (a.png)" in line for line in dataset.summary)
+
+
 @pytest.mark.parametrize("form", ["coco", "labelme"])
 @pytest.mark.parametrize("shift", [-100, 100, 1e300])
 def test_an_object_outside_of_its_image_is_named(tmp_path, form, shift):
