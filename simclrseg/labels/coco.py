@@ -48,6 +48,9 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
     for file, content in contents.items():
         _read_file(file, content, images, ids, found)
     found.notes += left_out(images.guessed, GUESSED)
+    listed = {one.image for one in found.images}
+    others = [image.name for image in images.files if image not in listed]
+    found.notes += left_out(others, "photos that are not listed, and left out")
     return found
 
 

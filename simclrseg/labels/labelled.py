@@ -138,7 +138,8 @@ class Images:
         def closeness(file: Path) -> tuple[int, int]:
             own = [_plain(part) for part in file.parent.parts]
             same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(own), reversed(parts[:-1]), strict=False))
-            return len(list(same)), len(Path(os.path.commonpath([file.parent, source.parent])).parts)
+            near = os.path.commonpath([file.absolute().parent, source.absolute().parent])
+            return len(list(same)), len(Path(near).parts)
 
         first, *others = sorted(fitting, key=closeness, reverse=True)
         name = "/".join(parts)

@@ -70,8 +70,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         one.image = Path(os.path.abspath(one.image))
     _check_sizes(found)
     images = [one.image for one in found.images]
-    folder = path.parent if path.is_file() else path
-    folder = folder.parent if folder.name.lower() == _BY_ID else folder
+    folder = _set_of(path) if path.is_file() else path
     root = Path(os.path.commonpath([os.path.abspath(folder), *(image.parent for image in images)]))
     place = {image: index for index, image in enumerate(images)}
     if len(place) < len(images):
@@ -111,10 +110,15 @@ def _of_file(file: Path) -> Labelled:
     if isinstance(content, list):
         reason = f"{file} is a list, such as the JSON of Label Studio, and no COCO file"
         raise DataError(reason, "export as COCO", path=file)
-    images = Images(file.parent)
-    if not images.files or file.parent.name.lower() == _BY_ID:
-        images = Images(file.parent.parent)
-    return read_coco({file: content}, images)
+    folder = _set_of(file)
+    images = Images(folder)
+    return read_coco({file: content}, images if images.files else Images(folder.parent))
+
+
+def _set_of(file: Path) -> Path:
+    """The folder of a set, one of whose files is given."""
+    folder = file.absolute().parent
+    return folder.parent if folder.name.lower() == _BY_ID else folder
 
 
 def _of_folder(folder: Path) -> Labelled | None:

@@ -242,9 +242,9 @@ def test_pictures_of_other_bands_are_read_with_all_of_them(tmp_path):
 def test_what_a_coco_file_lists_and_is_not_there_is_counted(tmp_path):
     other = {"image_id": 55, "segmentation": [FLAT]}
     coco_set(tmp_path, [{"segmentation": [FLAT]}, {"segmentation": [FLAT], "id": 0}, other])
-    (tmp_path / "images" / "b.png").unlink()
+    (tmp_path / "images" / "b.png").rename(tmp_path / "images" / "c.png")
     dataset = opened(tmp_path)
-    assert len(dataset) == 1
+    assert len(dataset) == 1 and "photos that are not listed, and left out: 1 (c.png)" in dataset.summary
     name = "instances_default.json"
     assert f"{name} lists photos that are not there: 1 (b.png)" in dataset.summary
     assert f"{name} has objects of photos that it does not list, by image_id: 1 (55)" in dataset.summary
@@ -328,6 +328,19 @@ def test_lists_that_do_not_fit_together_are_named(tmp_path, other, says):
 def test_a_file_that_holds_no_set_is_named_as_what_it_is(tmp_path, name, content, says):
     with pytest.raises(DataError, match=says):
         open_dataset(str(put(tmp_path / name, content)))
+
+
+def test_a_file_is_opened_from_where_it_lies(tmp_path, monkeypatch):
+    coco_set(tmp_path, [{"segmentation": [FLAT]}])
+    for folder, name in (
+        (tmp_path, "annotations/instances_default.json"),
+        (tmp_path / "annotations", "instances_default.json"),
+    ):
+        monkeypatch.chdir(folder)
+        dataset = opened(Path(name))
+        assert dataset.keys == ("images/a.png", "images/b.png") and dataset.name == tmp_path.name
+    (tmp_path / "annotations").rename(tmp_path / "elsewhere")
+    assert opened(tmp_path / "elsewhere" / "instances_default.json").keys == ("images/a.png", "images/b.png")
 
 
 def test_commands_take_a_file_of_labels_and_name_their_run_after_its_folder(tmp_path):
