@@ -122,24 +122,24 @@ class Images:
         """The image that a name means in ``source``: of several, the one whose folders are named too, or are nearest.
 
         A path of another machine, of Windows and of Label Studio does as well, whose last part counts; the suffix may
-        miss.
+        miss, and letters may be of another case.
 
         Raises:
             DataError: if it may be one or the other.
         """
         texts = [name, unquote(name), unquote(name).rpartition("?d=")[2]]
-        for parts in (PurePosixPath(_plain(text.replace("\\", "/"))).parts for text in texts if text):
+        for parts in filter(None, (PurePosixPath(text.replace("\\", "/")).parts for text in texts)):
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
-                if fitting := self._named.get(last):
-                    return self._nearest(fitting, (*(part for part in parts[:-1] if part != ".."), last), source)
+                if fitting := self._named.get(_plain(last)):
+                    return self._nearest(fitting, [*(part for part in parts[:-1] if part != ".."), last], source)
         return None
 
     def _nearest(self, fitting: Sequence[Path], parts: Sequence[str], source: Path) -> Path:
-        def closeness(file: Path) -> tuple[int, int]:
-            own = [_plain(part) for part in file.parent.parts]
-            same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(own), reversed(parts[:-1]), strict=False))
+        def closeness(file: Path) -> tuple[int, bool, bool, int]:
+            pairs = zip(reversed(file.parent.parts), reversed(parts[:-1]), strict=False)
+            same = len(list(takewhile(lambda pair: _plain(pair[0]) == _plain(pair[1]), pairs)))
             near = os.path.commonpath([file.absolute().parent, source.absolute().parent])
-            return len(list(same)), len(Path(near).parts)
+            return same, _plain(file.name) == _plain(parts[-1]), file.name == parts[-1], len(Path(near).parts)
 
         first, *others = sorted(fitting, key=closeness, reverse=True)
         name = "/".join(parts)
@@ -151,7 +151,7 @@ class Images:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def left_out(missing: Sequence[str], what: str) -> list[str]:

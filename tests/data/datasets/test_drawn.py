@@ -222,6 +222,21 @@ def test_label_studio_names_images_in_its_own_ways(tmp_path, name):
     assert bool(guessed) == ("images" not in name)
 
 
+@pytest.mark.parametrize("name", ["CAFE\u0301.PNG", "caf\u00e9.png", "caf\u00e9", "./caf\u00e9.png"])
+def test_a_name_is_the_same_in_any_case_and_either_form_of_its_letters(tmp_path, name):
+    photos(tmp_path, "caf\u00e9.png", "caf\u00e9.png.jpg")
+    put(tmp_path / "x.json", coco([name], [{"segmentation": [FLAT]}]))
+    assert opened(tmp_path).keys == ("caf\u00e9.png",)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "a/"])
+def test_a_name_that_is_none_finds_no_image(tmp_path, name):
+    photos(tmp_path, "b.png")
+    put(tmp_path / "x.json", coco([name], [{"segmentation": [FLAT]}]))
+    with pytest.raises(DataError, match=r"x\.json: none of its 1 photos is below"):
+        opened(tmp_path)
+
+
 def test_two_images_that_a_name_may_mean_are_named(tmp_path):
     photos(tmp_path, "one/a.png", "two/a.png")
     put(tmp_path / "x.json", coco(["two/a.png", "one/a.png"], [{"segmentation": [FLAT]}]))
