@@ -18,6 +18,7 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.data.datasets.layout import MASK_FOLDERS
+from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_header, image_shape, is_image, walk
 from simclrseg.labels.coco import is_coco, read_coco
@@ -94,7 +95,9 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *found.notes,
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
     ]
-    details = bands_of(images, summary) | {"classes": found.classes if options.masks else ()}
+    details = bands_of(images, summary) or deep_photos(images, summary)
+    tell_pages(images, "photos", summary)
+    details |= {"classes": found.classes if options.masks else ()}
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
 
 
