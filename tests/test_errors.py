@@ -68,7 +68,7 @@ def test_a_mask_with_odd_values_is_a_path(tmp_path):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), pixels)
     error = caught(lambda: simclrseg.finetune(dataset=tmp_path, runs=tmp_path / "runs"))
     assert isinstance(error, DataError) and error.path == tmp_path / "masks" / "5.png"
-    assert error.remedy.startswith("correct it") and error.remedy in str(error)
+    assert error.remedy.startswith("save all in one way") and error.remedy in str(error)
 
 
 def test_a_file_that_cannot_be_read_or_written_is_a_path(tmp_path):

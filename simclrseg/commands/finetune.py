@@ -44,6 +44,7 @@ from simclrseg.targets.base import Scoring, Target, target_class
 from simclrseg.targets.learner import Learner, predictor
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled
 from simclrseg.training.forecast import DryRun, in_words
+from simclrseg.training.knobs import steps_of_epoch
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
@@ -140,17 +141,18 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         prepared.batches,
         prepared.validation,
         learning_rate=config.training.peak_rate,
-        suggestion=suggested(config, session.machine.device.type),
+        suggestion=suggested(prepared.requested.of_length(config.training.total_epochs), session.machine.device.type),
         scales=prepared.scales,
         trained=resumed is not None and resumed.holds(MODEL_FILE),
     )
     if config.run.dry_run:
         return trainer.rehearse()
-    others, callbacks = list[str](), list[Observer]()
+    others, callbacks, grown = list[str](), list[Observer](), 0.0
     if prepared.unlabelled is not None:
         unlabelled, indices = prepared.unlabelled
         others = [unlabelled.keys[index] for index in indices]
-        callbacks.append(ConfidenceWarning(from_epoch=config.consistency.ramp_epochs(config.training.total_epochs)[1]))
+        _, grown = config.consistency.ramp_epochs(config.training.total_epochs)
+        callbacks.append(ConfidenceWarning(from_epoch=grown))
     with trainer.open(
         name=run_name(config, prepared.pretrained),
         images=[dataset.keys[index] for index in (*split.train, *split.validation, *split.test)] + others,
@@ -170,6 +172,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
             average=config.training.ema,
             keep="best" if chooses else "last",
             patience=config.training.patience if chooses else None,
+            patient_from=grown,
             observers=[*observers, *callbacks, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
         )
         seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
@@ -217,7 +220,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         log.warning(doubt)
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     check_batch(2, len(split.train), "training photos")
-    requested, config = config, resolved(config, len(split.train), pretrained)
+    requested, config = config, resolved(config, len(split.train), pretrained, resumed)
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
@@ -264,7 +267,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     )
 
 
-def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained) -> FinetuneConfig:
+def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resumed: runs.Run | None) -> FinetuneConfig:
     """The configuration with what its batch and ``auto`` become for so many training images, and say so."""
     asked = config.training
     training = asked.resolved(
@@ -272,11 +275,12 @@ def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained) -> Fin
         processes=distributed.world_size(),
         pretrained=pretrained.label != "none",
         unlabelled=bool(config.data.unlabelled),
+        begun=None if resumed is None else resumed.environment,
     )
     if training.batch_size < asked.batch_size:
         log.info(f"batch {training.batch_size} instead of {asked.batch_size}: there are {images} training photos")
     if asked.epochs == "auto":
-        steps = training.total_epochs * -(-images // training.batch_size)
+        steps = training.total_epochs * steps_of_epoch(images, training.batch_size)
         log.info(f"{training.total_epochs} epochs, {steps:,} steps (--epochs auto)")
     return config.model_copy(update={"training": training})
 
@@ -382,7 +386,7 @@ def make_loaders(
         "samples": target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=seed),
         "seed": seed,
         "shuffle": True,
-        "drop_last": len(split.train) % batch_size == 1,  # batch norm has nothing to learn from a batch of one
+        "drop_last": steps_of_epoch(len(split.train), batch_size) * batch_size < len(split.train),
     }
     if unlabelled is None:
         batches = Loader(**to_train, **shared)

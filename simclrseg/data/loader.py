@@ -153,7 +153,8 @@ class WithUnlabelled(Loader):
     ) -> tuple[dict[str, np.ndarray], list[Future[None]]]:
         arrays, tasks = super()._submit(pool, epoch, order, step)
         size = len(self.unlabelled)
-        first = (epoch * len(self) + step) * self.batch_size
+        whole = len(self) * self.batch_size if self.drop_last else len(order)  # an epoch takes as many
+        first = epoch * whole + step * self.batch_size
         count = min(self.batch_size, len(order) - step * self.batch_size)
         places = self._own(
             np.arange(first, first + count)

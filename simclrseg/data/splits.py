@@ -59,8 +59,12 @@ class Split:
 
     def doubts(self, choice: str, instead: str) -> list[str]:
         """A line where they are not enough for a choice, on what is done instead."""
+        if self.can_choose:
+            return []
+        parts = (len(self.train) + len(self.validation)) // FEW_TO_CHOOSE
+        more = f", or validate on more of them with --fold 1/{parts}" if parts > 1 else ""
         few = f"{len(self.validation)} validation photos are too few to choose {choice} by, so {instead}"
-        return [] if self.can_choose else [f"{few}: add photos, or validate on more of them with --fold 1/5"]
+        return [f"{few}: add photos{more}"]
 
     @property
     def line(self) -> str:
@@ -295,20 +299,28 @@ def _rank(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
 
 
+def group_in(key: str, pattern: str) -> str | None:
+    """The group that a path tells; None where the pattern finds nothing in it."""
+    match = re.search(pattern, key)
+    if match is None:
+        return None
+    return "\t".join(map(str, match.groups())) if match.groups() else match[0]
+
+
 def _groups(keys: Sequence[str], pattern: str | None) -> list[str]:
     """The group of each image; each is its own where there is no pattern."""
     if pattern is None:
         return list(keys)
-    found = [re.search(pattern, key) for key in keys]
-    if not all(found):
-        bare = [key for key, match in zip(keys, found, strict=True) if not match]
+    found = [group_in(key, pattern) for key in keys]
+    if None in found:
+        bare = [key for key, group in zip(keys, found, strict=True) if group is None]
         raise DataError(
             f"--group-by {pattern!r} finds nothing in {len(bare):,} of {len(keys):,} paths, such as {bare[0]}: it "
             "must say the group of every photo",
             option="group_by",
             value=pattern,
         )
-    return ["\t".join(map(str, match.groups())) if match.groups() else match[0] for match in found if match]
+    return [group for group in found if group is not None]
 
 
 def _joined(groups: Sequence[str], twins: Sequence[Sequence[int]]) -> list[str]:

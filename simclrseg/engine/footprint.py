@@ -107,7 +107,7 @@ def least_micro_batch(task: Task, together: int = 1) -> int:
     """
     if any(isinstance(layer, BatchNorm) for layer in task.model.modules()):
         together = max(together, task.batch_norm_needs)
-    return -(-together // world_size())
+    return max(task.neighbours, -(-together // world_size()))
 
 
 def largest_micro_batch(batch_size: int, footprint: Footprint, free: int, *, least: int = 1) -> int:

@@ -28,6 +28,7 @@ from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.system.signals import Stop, StopRequest, stop_requests
 
+MANY = 100  # epochs
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 
 
@@ -141,7 +142,9 @@ def fit(
                         run.save()  # the steps were taken
                         raise
                 run.end_epoch(scores)
-                run.save()
+                many = keep == "last" and epochs > MANY  # of a few steps each: saving them all would outweigh training
+                if not many or run.step - run.saved >= MEASURE_EVERY or epoch + 1 == epochs:
+                    run.save()
                 run.save_best(keep)
                 run.tell_epoch()  # now that whatever happens to an observer, the epoch is not lost
         except Stop as request:
@@ -162,6 +165,7 @@ class _Training:
     Attributes:
         step: optimizer steps taken.
         finished: epochs, with their validation.
+        saved: steps when the state was saved last.
         result: a record for each of them.
     """
 
@@ -177,7 +181,7 @@ class _Training:
         average: float | None,
     ) -> None:
         self.model = task.model.to(passes.device).to(memory_format=torch.channels_last)
-        self.step, self.finished = 0, 0
+        self.step, self.finished, self.saved = 0, 0, 0
         self.result = FitResult([])
         self._task, self._optimizer, self._observers, self._checkpoints = task, optimizer, observers, checkpoints
         self._scaler = torch.amp.GradScaler(passes.device.type, enabled=passes.precision == "fp16")
@@ -193,7 +197,7 @@ class _Training:
         self._began = self._ended = 0.0  # the epoch, and the step before
 
     def _go_on_from(self, start: TrainingState) -> None:
-        self.step, self.finished = start.step, start.epoch
+        self.step, self.finished, self.saved = start.step, start.epoch, start.step
         self.result.history.extend(EpochRecord(**record) for record in start.history)
         self._meter.sums, self._meter.images = dict(start.sums), dict(start.images)
         require_fit(start.model, self.model.state_dict(), "model")
@@ -274,6 +278,7 @@ class _Training:
             sums, images = self._meter.sums, self._meter.images
             state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
             self._checkpoints.save_last(state)
+        self.saved = self.step
 
     def save_best(self, keep: Literal["best", "last"]) -> None:
         """Save the weights, where they are those of the best epoch yet: it is the last one, and no step followed."""

@@ -156,4 +156,4 @@ def _is_lossy(picture: Image.Image, stream: IO[bytes]) -> bool:
         chunks = stream.read(1 << 16)
         stream.seek(place)
         return b"VP8 " in chunks and b"VP8L" not in chunks
-    return picture.format in ("JPEG", "AVIF", "MPO")
+    return picture.format in ("JPEG", "JPEG2000", "AVIF", "MPO")

@@ -85,6 +85,13 @@ def mask_details(
         if len(names) != 2:
             raise DataError(f"--masks inverted is for two classes, and these are {len(names)}", option="masks")
         table = np.array([1, 0, *range(2, 256)], np.uint8)[table]
+    if parts and len(names) != 2:
+        raise DataError(
+            f"the masks hold a class each in a file or folder of its own, but ids of {len(names)} classes "
+            f"({some(names)}) inside",
+            "pass --masks foreground, which takes all but 0 for the class, or store 0 and 1",
+            option="masks",
+        )
     if parts:
         names = (BINARY[0], *sorted(set(parts.values())))
         each = f"class: {len(names) - 1} ({some(names[1:])})" if names != BINARY else "object"

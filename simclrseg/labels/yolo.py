@@ -106,7 +106,8 @@ def _images(base: Path, name: str, file: Path) -> list[Path] | None:
     # Roboflow writes ../train/images of what lies beside the file; a path of another machine is found by its end
     parts = [part for part in path.parts if part not in ("/", "..")]
     ends = [Path(*parts[start:]) for start in range(len(parts))]
-    ways = [where / way for way in (*ends[:1], path, *ends[1:]) for where in (base, file.parent)]
+    # but not by `images` alone, which may be another part's
+    ways = [where / way for way in (*ends[:1], path, *ends[1:-1]) for where in (base, file.parent)]
     place = next((way for way in ways if way.exists()), None)
     if place is None or place.is_dir():
         return list_images(place) if place else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,8 +220,11 @@ def _deeper_encoder(checkpoint: Any, backbone: nn.Module, bands: int) -> str:
     for name, entry in smp.encoders.encoders.items():
         if entry["encoder"] is not type(backbone):
             continue
-        with torch.device("meta"):
+        other = None
+        with suppress(RuntimeError), torch.device("meta"):  # some ask for numbers while they are made
             other = smp.encoders.get_encoder(name, weights=None, in_channels=bands)
+        if other is None:
+            continue
         own = {key: tensor for key, tensor in other.state_dict().items() if not key.endswith(COUNTER)}
         found = find_encoder(checkpoint, own, [child for child, _ in other.named_children()])
         if found.score == len(own) and not deeper_parts(found):

@@ -10,6 +10,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import hashes_by_index
+from simclrseg.data.splits import group_in
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import DataError
 from simclrseg.system import distributed
@@ -22,7 +23,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     """Join the images of a target that its split leaves over and those of other datasets, and choose the usable ones.
 
     Images of published test lists are left out, and, whatever their names are, those that the target trains, validates
-    or tests with, and second copies.
+    or tests with, second copies, and with ``group_by`` those of groups that validate or test.
 
     Returns:
         A dataset and indices in it.
@@ -43,13 +44,25 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
                 option="unlabelled",
                 value=name,
             )
+        if other.reach != own.reach:
+            raise DataError(
+                f"--unlabelled {name} is scaled by the range {other.reach} and {own.name} by {own.reach}, so that one "
+                "value would be of two brightnesses",
+                "store both in the same range",
+                option="unlabelled",
+                value=name,
+            )
         parts.append(other)
 
     def choose() -> tuple[list[int], list[str], int]:
         known = set(hashes_by_index(own, sorted(labelled)).values())
+        pattern = target.data.group_by
+        held = {group_in(own.keys[index], pattern) for index in (*split.validation, *split.test)} if pattern else set()
         chosen, told, twins, start = list[int](), list[str](), 0, 0
         for number, part in enumerate(parts):
             barred = set(part.official.get("test", ())) | (labelled if number == 0 else set())
+            if pattern is not None:
+                barred |= {index for index, key in enumerate(part.keys) if group_in(key, pattern) in held}
             count = len(chosen)
             for index, content in hashes_by_index(part, sorted({*range(len(part))} - barred)).items():
                 if content not in known:
@@ -105,7 +118,7 @@ class ConfidenceWarning:
             self._warned = True
             log.warning(
                 f"the teacher is sure of {share:.1%} of the unlabelled pixels, so they teach next to nothing; try "
-                "more --epochs, or --set segment.consistency.threshold=0.8"
+                "more --epochs, or --set consistency.threshold=0.8"
             )
 
     def on_end(self) -> None: ...

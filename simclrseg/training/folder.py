@@ -118,7 +118,7 @@ def prolonged(config: Config, resumed: runs.Run | None) -> Config:
     if resumed is None:
         return config
     stored = config_of_run(type(config), resumed.folder)
-    before = _with_epochs(stored, epochs_of(resumed, stored))
+    before = stored.of_length(epochs_of(resumed, stored))
     if config.training.epochs in ("auto", before.training.epochs):
         return before if config.training.epochs == "auto" else config
     return config.prolonging(before)
@@ -127,10 +127,6 @@ def prolonged(config: Config, resumed: runs.Run | None) -> Config:
 def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:
     """The epochs of a run: those of its configuration, or what ``auto`` became."""
     return int(run.environment["epochs"] if stored.training.epochs == "auto" else stored.training.epochs)
-
-
-def _with_epochs(config: Config, epochs: int) -> Config:
-    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
+from simclrseg.errors import UsageError
 from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
 from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
 from simclrseg.runs import NAME
@@ -19,6 +21,12 @@ AUTO_STEPS = 1_500
 PRETRAINED_RATE = 0.1
 """Learning rate of a pretrained encoder, as a multiple of that of the new layers."""
 PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
+
+
+def steps_of_epoch(images: int, batch_size: int) -> int:
+    """Optimizer steps of a pass over so many images: a last batch of one is left out, as batch norm cannot use it."""
+    whole, rest = divmod(images, batch_size)
+    return whole + (rest > 1 or whole == 0)
 
 
 def _run_name(name: str) -> str:
@@ -122,12 +130,12 @@ class Training(Section):
 class FinetuneTraining(Training):
     """Optimization"""
 
-    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
+    DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-3}
 
     optimizer: Annotated[str, OPTIMIZERS] = "adamw"
     """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
-    """Peak learning rate; by default 0.001 (adam, adamw), 0.01 (sgd) or 0.3 (lars)."""
+    """Peak learning rate; by default 0.001 (adamw), 0.0001 (adam), 0.01 (sgd) or 0.3 (lars)."""
     schedule: Annotated[str, SCHEDULES] = "one-cycle"
     """Course of the learning rate over the steps."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
@@ -158,21 +166,36 @@ class FinetuneTraining(Training):
     """Decay of an exponential moving average of the weights; the average is what is validated and saved, and with
     --unlabelled the teacher."""
 
-    def resolved(self, images: int, *, processes: int, pretrained: bool, unlabelled: bool) -> Self:
+    def resolved(
+        self, images: int, *, processes: int, pretrained: bool, unlabelled: bool, begun: Mapping[str, Any] | None = None
+    ) -> Self:
         """The same for so many training images: a batch is no larger than they are, and what was left open is not.
 
         Args:
             processes: that share a batch out evenly.
             pretrained: whether the encoder starts from weights that were trained.
             unlabelled: whether there are unlabelled images beside them, from which more steps learn more.
+            begun: what a run that goes on was begun with, as its environment says.
+
+        Raises:
+            UsageError: if there are more processes than images.
         """
-        batch_size = max(1, min(self.batch_size, images // processes * processes))
-        epochs = self.epochs
-        if epochs == "auto":
-            steps = math.ceil(images / batch_size)  # of an epoch
-            epochs = (2 if unlabelled else 1) * max(AUTO_EPOCHS, math.ceil(AUTO_STEPS / steps))
-        factor = self.encoder_lr_factor or (PRETRAINED_RATE if pretrained else 1.0)
-        return self.model_copy(update={"epochs": epochs, "batch_size": batch_size, "encoder_lr_factor": factor})
+        if images < processes:
+            raise UsageError(
+                f"{processes} processes cannot share {images} training photos",
+                f"take {images} or fewer",
+                option="devices",
+            )
+        found: dict[str, Any] = {
+            "batch_size": min(self.batch_size, images // processes * processes),
+            "learning_rate": self.peak_rate,
+            "encoder_lr_factor": self.encoder_lr_factor or (PRETRAINED_RATE if pretrained else 1.0),
+        }
+        found |= {name: begun[name] for name in ("batch_size", "learning_rate") if begun and name in begun}
+        if self.epochs == "auto":
+            steps = steps_of_epoch(images, found["batch_size"])
+            found["epochs"] = (2 if unlabelled else 1) * max(AUTO_EPOCHS, math.ceil(AUTO_STEPS / steps))
+        return self.model_copy(update=found)
 
     @property
     def unfreeze_epochs(self) -> tuple[int, int]:
@@ -218,6 +241,10 @@ class FinetuneTraining(Training):
 
 class TrainingConfig(Section):
     """A config of a command that trains; each narrows the sections that it has more knobs in."""
+
+    def of_length(self, epochs: int) -> Self:
+        """The same for so many epochs."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"epochs": epochs})})
 
     def prolonging(self, before: Self) -> Self:
         """The same for a run that was made with others and has got more epochs: what it has done stays done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,8 +201,13 @@ class Trainer:
         freezing: Freezing | None = None,
         average: float | None = None,
         patience: int | None = None,
+        patient_from: float = 0,
     ) -> FitResult:
-        """Run the engine in the run's folder, from its last checkpoint where it has one."""
+        """Run the engine in the run's folder, from its last checkpoint where it has one.
+
+        Args:
+            patient_from: epochs before these do not count for ``patience``.
+        """
         run, training, machine, saving = self.run, self.training, self.session.machine, self.session.config.run
         checkpoints = Checkpoints(
             run.folder / "checkpoints",
@@ -237,7 +243,7 @@ class Trainer:
                     freezing=freezing,
                     average=average,
                     patience=patience,
-                    patient_from=first // len(self.batches),
+                    patient_from=max(first // len(self.batches), math.ceil(patient_from)),
                     observers=watchers,
                     checkpoints=checkpoints,
                     start=start,
@@ -308,7 +314,8 @@ class Trainer:
         if asked == "auto":
             fits = fitting_micro_batch(self.task, self.batches, machine.device, machine.precision, least=self.least)
             asked = -distributed.largest(-fits)  # the same for all processes
-        micro_batch: int = min(asked, self.batches.batch_size // processes)
+        own = self.batches.batch_size // processes
+        micro_batch: int = min(own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             log.warning(
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "

@@ -35,7 +35,7 @@ def classified(tmp_path_factory) -> dict[str, Any]:
 
 def test_colours_are_learned(classified):
     test = json.loads((classified.run / "test.json").read_text())
-    assert test == classified.test and set(test) == {"split", "n", "metrics"}
+    assert test == classified.test and set(test) == {"split", "n", "metrics", "without_learning"}
     assert test["split"] == "test" and test["n"] == 10 and test["metrics"]["accuracy"] > 0.7
 
 

@@ -104,6 +104,7 @@ def config_of(row: Row, sets: Path, runs: Path, *, optimizer: str = "adam") -> F
         "data": {
             "dataset": str(sets / f"{value['classes']}-{'labels' if labels else 'masks'}"),
             "image_size": SIDE,
+            "augmentation": "flip",
             "normalization": {"weights": None, "file": str(sets / "figures.yaml"), "dataset": "dataset"}[
                 value["normalization"]
             ],
@@ -121,6 +122,8 @@ def config_of(row: Row, sets: Path, runs: Path, *, optimizer: str = "adam") -> F
             "ema": None if value["ema"] == "none" else float(value["ema"]),
             "optimizer": optimizer,
             "learning_rate": 1e-3 if optimizer == "adam" else 0.02,
+            "schedule": "cosine",
+            "weight_decay": 0.0,
         },
         "hardware": {"device": "cpu", "precision": "fp32", "workers": 1},
         "run": {"name": "run"},

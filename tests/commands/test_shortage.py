@@ -272,7 +272,7 @@ def test_reconstructions_are_painted_in_micro_batches_and_a_run_that_was_short_i
     says = f"out of memory in drawing with micro-batch 4: finish the run with {command}$"
     with pytest.raises(OutOfMemory, match=says):
         pretrain(PretrainConfig.model_validate(tree))
-    assert lengths == [1, 4, 4]  # held-out photos in validation
+    assert lengths == [1, 4, 4, 4, 4]  # held-out photos, before training and in validation
     tree = changed(changed(tree, "run", resume="shapes-reconstruction"), "training", micro_batch=2)
     assert Run(pretrain(PretrainConfig.model_validate(tree)).run).holds("reconstructions.png")
-    assert lengths == [1, 4, 4, 1, 2, 2, 2, 2]
+    assert lengths == [1, 4, 4, 4, 4, 1, 2, 2, 2, 2]

@@ -80,6 +80,19 @@ def test_unlabelled_are_development_photos_outside_the_ratio_and_the_folder_s_ow
     assert "27 unlabelled photos: 15 of labelled + 12 of more; 2 that are among" in caplog.text
 
 
+def test_photos_of_groups_that_test_or_validate_are_left_out(folders, tmp_path):
+    (tmp_path / "grouped" / "images").mkdir(parents=True)
+    for number in range(30):
+        name = f"patient{number // 3}_{number % 3}.png"
+        shutil.copy(folders / "labelled" / "images" / f"{number:02d}.png", tmp_path / "grouped" / "images" / name)
+        if number % 3 < 2:  # the third of each has no mask
+            write(tmp_path / "grouped" / "masks" / name, Shapes(40).mask(number)[::3, ::3])
+    values = tree(tmp_path, dataset=str(tmp_path / "grouped"), unlabelled=[str(tmp_path / "grouped")], data_ratio=1.0)
+    target, keys = chosen(changed(values, "data", group_by=r"patient\d+"))
+    held = {target.dataset.keys[index][-13:-6] for index in (*target.split.validation, *target.split.test)}
+    assert held and keys and not any(group in key for key in keys for group in held)
+
+
 def test_a_set_that_is_named_twice_gives_each_photo_once(folders):
     once, twice = chosen(tree(folders))[1], chosen(tree(folders, unlabelled=[str(folders / "more")] * 2))[1]
     assert once == twice

@@ -89,7 +89,7 @@ def train_all(folder: Path) -> None:
         before = vector(task.model.parameters())
         history = fit(
             task,
-            make_loader(name, images=24),
+            make_loader(name),
             optimizer=sgd(parameter_groups(task.model, 0.0), learning_rate=RATE),
             schedule=lambda step: RATE,
             epochs=1,

@@ -35,6 +35,7 @@ def resolved(images: int, *, pretrained: bool = False, unlabelled: bool = False,
     ("images", "epochs"),
     [
         (26, 750),  # 2 steps an epoch: 1,500 in all
+        (17, 1500),  # one step: a last batch of one is left out
         (101, 215),  # 7 steps: 1,505
         (505, 47),  # 32 steps: 1,504
         (800, 30),
@@ -50,6 +51,18 @@ def test_it_is_thirty_passes_or_as_many_as_make_1500_steps(images, epochs):
 @pytest.mark.parametrize(("images", "processes", "batch"), [(100, 1, 16), (16, 1, 16), (9, 1, 9), (9, 2, 8), (2, 1, 2)])
 def test_a_batch_is_no_larger_than_the_images(images, processes, batch):
     assert resolved(images, processes=processes).batch_size == batch
+
+
+def test_more_processes_than_images_are_refused():
+    with pytest.raises(UsageError, match="4 processes cannot share 3 training photos: take 3 or fewer"):
+        resolved(3, processes=4)
+
+
+def test_a_run_that_goes_on_keeps_its_batch_and_its_rate():
+    begun = {"batch_size": 15, "learning_rate": 1e-4, "epochs": 7}
+    again = FinetuneTraining().resolved(15, processes=1, pretrained=False, unlabelled=False, begun=begun)
+    assert (again.batch_size, again.learning_rate) == (15, 1e-4)
+    assert FinetuneTraining(optimizer="adam").peak_rate == 1e-4  # as it was, for runs that left it to the optimizer
 
 
 def test_a_pretrained_encoder_learns_more_slowly_unless_told_otherwise():

@@ -202,10 +202,11 @@ def test_where_one_checkpoint_of_a_fine_tuning_is_damaged_a_new_one_starts_from_
     tmp_path: Path, unexported: None, damaged: str, whole: str
 ) -> None:
     tree = changed(in_runs(SMALL_FINETUNE, tmp_path), "model", pretrained="none", backbone="cnn")
-    tree = changed(tree, "data", data_ratio=0.1)
+    tree = changed(tree, "data", data_ratio=0.5)  # validation photos enough to choose by
+    tree = changed(tree, "training", batch_size=64)
     with pytest.raises(Interrupted):
         finetune(FinetuneConfig.model_validate(tree), observers=[stop_at(epoch=1)])
-    run = tmp_path / "finetune" / "shapes-none-r0.1"
+    run = tmp_path / "finetune" / "shapes-none-r0.5"
     (run / "checkpoints" / damaged).write_bytes(b"damaged")
     with pytest.raises(RunError, match="cannot be used") as refused:
         finetune(FinetuneConfig.model_validate(changed(tree, "run", resume=run.name)))

@@ -25,6 +25,7 @@ from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image, list_files, stored_bands
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
+from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.threads import map_in_threads
 
@@ -148,11 +149,15 @@ def _twins(images: Sequence[Path]) -> list[tuple[int, ...]]:
     for length in (_HEAD, -1):  # what begins alike is read as a whole
         groups = [group for group in alike.values() if len(group) > 1]
         indices = [index for group in groups for index in group]
-        digests = map_in_threads(partial(_digest, length=length), [images[index] for index in indices])
+        digests = distributed.from_main(partial(_digests, [images[index] for index in indices], length))
         alike = {}
         for index, digest in zip(indices, digests, strict=True):
             alike.setdefault(digest, []).append(index)
     return sorted(tuple(group) for digest, group in alike.items() if len(group) > 1 and digest)
+
+
+def _digests(files: Sequence[Path], length: int) -> list[bytes]:
+    return map_in_threads(partial(_digest, length=length), files)
 
 
 def _digest(file: Path, *, length: int) -> bytes:

@@ -245,11 +245,18 @@ def _paired(
     return layout
 
 
+_PARTS = {"train", "val", "valid", "validation", "test"}
+
+
 def _by_class(
     lost: Sequence[_Found], names: _Names, found_for: dict[int, list[Path]], parts: dict[Path, str]
 ) -> list[_Found]:
     """Take the folders below that of the masks for classes, where this finds an image for nearly each of them."""
     fits = {found: names.named(found.above + found.below[1:]) for found in lost if len(found.below) > 1}
+    folders = Counter(found.below[0].lower() for found in fits)
+    seen = Counter(index for indices in fits.values() for index in indices)
+    if max(seen.values(), default=0) == 1 and (len(folders) > 1 or folders.keys() & _PARTS):
+        return list(lost)  # parts of the set, or masks of several people: no image has two
     if 10 * sum(len(indices) == 1 for indices in fits.values()) < 9 * len(lost):
         return list(lost)
     for found, indices in fits.items():

@@ -11,6 +11,7 @@ from typing import Any
 from simclrseg.errors import ImageError, some
 from simclrseg.images.decode import holds_several, read_image, vague_range
 from simclrseg.images.depth import Range, fits, in_words, whole_range
+from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
@@ -19,7 +20,8 @@ _PAGED = (".tif", ".tiff", ".gif", ".webp")
 
 def deep_photos(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
     """The dataset's arguments where photos have more than 8 bits in files that do not state their range."""
-    found = [one for one in map_in_threads(_spread, _some_of(images, (".png", ".tif", ".tiff"))) if one is not None]
+    looked_at = _some_of(images, (".png", ".tif", ".tiff"))
+    found = distributed.from_main(lambda: [one for one in map_in_threads(_spread, looked_at) if one is not None])
     if not found:
         return {}
     low, high = min(spread[0] for spread, _ in found), max(spread[1] for spread, _ in found)
@@ -40,7 +42,8 @@ def _spread(image: Path) -> tuple[Range, bool] | None:
 def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
     """Say which files hold several pages, of which the first alone is used."""
     looked_at = _some_of(files, _PAGED)
-    several = [file for file, more in zip(looked_at, map_in_threads(holds_several, looked_at), strict=True) if more]
+    paged = distributed.from_main(lambda: map_in_threads(holds_several, looked_at))
+    several = [file for file, more in zip(looked_at, paged, strict=True) if more]
     if several:
         names = some([file.name for file in several], shown=2)
         summary.append(f"{what} of several pages or frames, of which the first is used: {len(several):,} ({names})")

@@ -244,3 +244,11 @@ def test_a_mask_without_a_photo_is_named_in_any_layout(tmp_path):
     )
     with pytest.raises(DataError, match=r"1 of 3, train/masks/stray\.png"):
         image_folder(tmp_path, DatasetOptions())
+
+
+def test_folders_of_which_no_photo_is_in_two_are_no_classes(tmp_path):
+    for number in range(6):
+        write(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), 40 * number, np.uint8))
+        write(tmp_path / "masks" / ("train" if number < 4 else "val") / f"{number}.png", np.eye(8, dtype=np.uint8))
+    with pytest.raises(DataError, match="masks without a photo of their name: 6 of 6"):
+        image_folder(tmp_path, DatasetOptions())
