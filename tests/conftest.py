@@ -39,6 +39,14 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture(scope="session")
+def field_cases(real_data: Path) -> Path:
+    """Folders of labels, images and weights in the forms that people have."""
+    if not (real_data / "field_cases").is_dir():
+        pytest.skip("SIMCLRSEG_TEST_DATA holds no field_cases")
+    return real_data / "field_cases"
+
+
 @pytest.fixture
 def fake_hub(tmp_path, monkeypatch) -> Iterator[FakeHub]:
     """A Hub on a local socket, to which huggingface_hub is pointed, with a cache of its own and no token."""

@@ -28,7 +28,8 @@ from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.system.signals import Stop, StopRequest, stop_requests
 
-MANY = 100  # epochs
+MANY = 100  # epochs, of which those of fewer steps than this are not all saved: that would outweigh their training
+FEW = 25
 MEASURE_EVERY = 25  # steps, from an epoch's first: what a measured task costs is lost among them
 
 
@@ -142,8 +143,8 @@ def fit(
                         run.save()  # the steps were taken
                         raise
                 run.end_epoch(scores)
-                many = keep == "last" and epochs > MANY  # of a few steps each: saving them all would outweigh training
-                if not many or run.step - run.saved >= MEASURE_EVERY or epoch + 1 == epochs:
+                many = keep == "last" and epochs > MANY
+                if not many or run.step - run.saved >= FEW or epoch + 1 == epochs:
                     run.save()
                 run.save_best(keep)
                 run.tell_epoch()  # now that whatever happens to an observer, the epoch is not lost

@@ -242,6 +242,13 @@ class FinetuneTraining(Training):
 class TrainingConfig(Section):
     """A config of a command that trains; each narrows the sections that it has more knobs in."""
 
+    data: Section
+    model: Section
+    training: Training
+    hardware: TrainingHardware
+    run: TrainingRun
+    console: Console
+
     def of_length(self, epochs: int) -> Self:
         """The same for so many epochs."""
         return self.model_copy(update={"training": self.training.model_copy(update={"epochs": epochs})})
@@ -249,13 +256,6 @@ class TrainingConfig(Section):
     def prolonging(self, before: Self) -> Self:
         """The same for a run that was made with others and has got more epochs: what it has done stays done."""
         return self.model_copy(update={"training": self.training.prolonging(before.training)})
-
-    data: Section
-    model: Section
-    training: Training
-    hardware: TrainingHardware
-    run: TrainingRun
-    console: Console
 
     @model_validator(mode="after")
     def _every_knob_has_a_meaning_for_what_was_chosen(self, info: ValidationInfo) -> Self:

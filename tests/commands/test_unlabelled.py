@@ -110,6 +110,7 @@ def test_masks_of_unlabelled_photos_are_never_read(folders, tmp_path):
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
+        ("data", {"unlabelled": []}, "threshold of consistency is for unlabelled photos: name some with --unlabelled"),
         ("training", {"ema": None}, "ema none leaves unlabelled photos without a teacher"),
         ("model", {"task": "classify"}, "unlabelled is for task segment and has no meaning for task classify"),
         (

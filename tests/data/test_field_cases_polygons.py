@@ -20,8 +20,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_polygons_are_read_as_masks(real_data, case):
-    dataset = open_dataset(str(real_data / "field_cases" / case))
+def test_polygons_are_read_as_masks(field_cases, case):
+    dataset = open_dataset(str(field_cases / case))
     assert len(dataset) == 14 and dataset.classes == ("background", "pet") and not dataset.official
     for index in range(14):
         mask, points = dataset.mask(index), np.array(CASES[case], float)
@@ -33,6 +33,6 @@ def test_polygons_are_read_as_masks(real_data, case):
 
 
 @pytest.mark.parametrize("case", ["14-yolo", "14b-labelme", "14c-coco"])
-def test_pretraining_reads_the_images_alone(real_data, case):
-    dataset = open_dataset(str(real_data / "field_cases" / case), DatasetOptions(masks=False))
+def test_pretraining_reads_the_images_alone(field_cases, case):
+    dataset = open_dataset(str(field_cases / case), DatasetOptions(masks=False))
     assert len(dataset) == 14 and not dataset.has_masks

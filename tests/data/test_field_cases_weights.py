@@ -30,21 +30,13 @@ from tests.small import SMALL_FINETUNE, in_runs
 ANYTHING = DatasetOptions()
 
 
-@pytest.fixture
-def field(real_data) -> Path:
-    folder = real_data / "field_cases"
-    if not folder.is_dir():
-        pytest.skip("the folder of real photos has no field_cases")
-    return folder
-
-
 def line_of(dataset, words: str) -> str:
     (line,) = [line for line in dataset.summary if words in line]
     return line
 
 
-def test_12_bits_in_16_are_scaled_and_said(field):
-    dataset = image_folder(field / "20-12bit-in-16", ANYTHING)
+def test_12_bits_in_16_are_scaled_and_said(field_cases):
+    dataset = image_folder(field_cases / "20-12bit-in-16", ANYTHING)
     assert dataset.reach == (0, 4095) and dataset.full_scale == 255 and dataset.dtype == np.uint8
     assert "values from 0 to 4,080, of which 0 to 4,095 become 0 to 255" in line_of(dataset, "more than 8 bits")
     stored = np.asarray(Image.open(dataset.path(3)))
@@ -52,17 +44,19 @@ def test_12_bits_in_16_are_scaled_and_said(field):
     assert 30 < np.mean([dataset.image(index).mean() for index in range(len(dataset))]) < 220
 
 
-def test_a_set_that_mixes_bits_says_how_many_photos_are_nearly_black(field):
-    assert "in which 7 of 9 are nearly black" in line_of(image_folder(field / "45-12bit", ANYTHING), "more than 8 bits")
+def test_a_set_that_mixes_bits_says_how_many_photos_are_nearly_black(field_cases):
+    assert "in which 7 of 9 are nearly black" in line_of(
+        image_folder(field_cases / "45-12bit", ANYTHING), "more than 8 bits"
+    )
 
 
-def test_photos_of_8_bits_say_nothing_of_ranges_or_pages(field):
-    dataset = image_folder(field / "25-five", ANYTHING)
+def test_photos_of_8_bits_say_nothing_of_ranges_or_pages(field_cases):
+    dataset = image_folder(field_cases / "25-five", ANYTHING)
     assert dataset.reach is None and not [line for line in dataset.summary if "bits" in line or "pages" in line]
 
 
-def test_of_stacks_the_first_page_is_used_and_said(field):
-    dataset = image_folder(field / "21-stacks", ANYTHING)
+def test_of_stacks_the_first_page_is_used_and_said(field_cases):
+    dataset = image_folder(field_cases / "21-stacks", ANYTHING)
     assert line_of(dataset, "photos of several pages").endswith("used: 12 (s00.tif, s01.tif and 10 more)")
     assert "used: 12" in line_of(dataset, "masks of several pages")
     with Image.open(dataset.path(4)) as picture, Image.open(dataset.mask_path(4)) as mask:
@@ -71,8 +65,8 @@ def test_of_stacks_the_first_page_is_used_and_said(field):
 
 
 @pytest.mark.parametrize("folder", ["25-five", "27-odd-shapes"])
-def test_few_photos_and_photos_of_odd_shapes_give_samples(field, folder):
-    dataset = image_folder(field / folder, ANYTHING)
+def test_few_photos_and_photos_of_odd_shapes_give_samples(field_cases, folder):
+    dataset = image_folder(field_cases / folder, ANYTHING)
     samples = MaskPairs(dataset, range(len(dataset)), image_size=32)
     out = {name: np.empty((len(dataset), *shape), dtype) for name, (shape, dtype) in samples.fields.items()}
     samples.fill(0, np.arange(len(dataset)), out)
@@ -80,10 +74,10 @@ def test_few_photos_and_photos_of_odd_shapes_give_samples(field, folder):
     assert set(np.unique(out["mask"])) == {0, 1}
 
 
-def test_a_model_keeps_the_range_that_it_was_trained_with(field, tmp_path, unexported):
+def test_a_model_keeps_the_range_that_it_was_trained_with(field_cases, tmp_path, unexported):
     config = {
         **SMALL_FINETUNE,
-        "data": {"dataset": str(field / "20-12bit-in-16"), "image_size": 32},
+        "data": {"dataset": str(field_cases / "20-12bit-in-16"), "image_size": 32},
         "model": {"pretrained": "none", "backbone": "cnn"},
         "training": {"epochs": 1, "batch_size": 4},
     }
@@ -93,8 +87,8 @@ def test_a_model_keeps_the_range_that_it_was_trained_with(field, tmp_path, unexp
     assert metadata is not None and metadata.reach == (0, 4095) and metadata.takes_photos
 
 
-def test_a_set_of_another_range_than_the_models_is_said(field, caplog):
-    dataset = image_folder(field / "20-12bit-in-16", ANYTHING)
+def test_a_set_of_another_range_than_the_models_is_said(field_cases, caplog):
+    dataset = image_folder(field_cases / "20-12bit-in-16", ANYTHING)
     own = ModelMetadata(task="segmentation", encoder="resnet18", image_size=32, reach=(0, 4095))
     check_bands(dataset, own, remedy="")
     assert not caplog.messages
@@ -118,10 +112,10 @@ def read_by(predictor: Predictor, file: Path) -> np.ndarray:
     return predictor.read(InputImage(file, Path(file.name))).pixels
 
 
-def test_predict_scales_each_photo_where_the_model_knows_no_range_and_says_it(field, make_model, caplog):
+def test_predict_scales_each_photo_where_the_model_knows_no_range_and_says_it(field_cases, make_model, caplog):
     caplog.set_level(logging.INFO, logger="simclrseg")
     predictor = Predictor(open_model(make_model(), "cpu"))
-    folder = field / "45-12bit"
+    folder = field_cases / "45-12bit"
     for kind, eight in (("g", read_image(folder / "g8.png")), ("rgb", read_image(folder / "rgb8.png"))):
         for file in sorted(folder.glob(f"{kind}[0-9f i]*")):
             np.testing.assert_allclose(read_by(predictor, file).astype(int), eight, atol=1, err_msg=file.name)
@@ -130,10 +124,10 @@ def test_predict_scales_each_photo_where_the_model_knows_no_range_and_says_it(fi
     assert "g12.png: values from 160 to 3,600, of which 0 to 4,095 become 0 to 255" in lines[0]
 
 
-def test_predict_takes_the_range_of_training_and_warns_of_photos_that_have_another(field, make_model, caplog):
+def test_predict_takes_the_range_of_training_and_warns_of_photos_that_have_another(field_cases, make_model, caplog):
     caplog.set_level(logging.INFO, logger="simclrseg")
     predictor = Predictor(open_model(model_with(make_model(), reach=(0, 65535)), "cpu"))
-    folder = field / "45-12bit"
+    folder = field_cases / "45-12bit"
     assert read_by(predictor, folder / "g12.png").max() < 16  # as such a model was trained
     assert "g12.png: values from 160 to 3,600" in caplog.text and "of another range" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -147,18 +141,18 @@ def test_predict_takes_the_range_of_training_and_warns_of_photos_that_have_anoth
     assert not caplog.messages
 
 
-def test_a_pil_image_of_16_bits_is_refused_where_its_file_is_not(field, make_model):
+def test_a_pil_image_of_16_bits_is_refused_where_its_file_is_not(field_cases, make_model):
     model = LoadedModel(open_model(make_model(), "cpu"))
-    file = field / "45-12bit" / "g12.png"
+    file = field_cases / "45-12bit" / "g12.png"
     assert model.predict(file).image.max() == 224
     with Image.open(file) as picture, pytest.raises(UsageError, match=r"mode I;16 has no 8 bits.*pass its file"):
         model.predict(picture)
 
 
-def test_predict_says_that_of_stacks_and_animations_the_first_is_taken(field, make_model, caplog):
+def test_predict_says_that_of_stacks_and_animations_the_first_is_taken(field_cases, make_model, caplog):
     caplog.set_level(logging.INFO, logger="simclrseg")
     predictor = Predictor(open_model(make_model(), "cpu"))
-    for file in sorted((field / "44-stack").iterdir()):
+    for file in sorted((field_cases / "44-stack").iterdir()):
         read_by(predictor, file)
         assert f"{file}: several frames or pages, of which the first is taken" in caplog.messages
 
@@ -172,7 +166,7 @@ def test_predict_says_that_of_stacks_and_animations_the_first_is_taken(field, ma
         ("u2net", r"was not exported by simclrseg: it has the tensors 1959, input\.1.*simclrseg export"),
     ],
 )
-def test_onnx_files_that_are_something_else_are_named(field, name, reason):
+def test_onnx_files_that_are_something_else_are_named(field_cases, name, reason):
     with pytest.raises(ModelFileError, match=rf"{name}\.onnx {reason}") as caught:
-        open_model(field / "51-foreign-onnx" / f"{name}.onnx", "cpu")
+        open_model(field_cases / "51-foreign-onnx" / f"{name}.onnx", "cpu")
     assert "\n" not in str(caught.value)
