@@ -663,3 +663,20 @@ def test_no_batch_to_train_on_is_an_error() -> None:
     optimizer = sgd(parameter_groups(task.model, 0.0), learning_rate=1.0)
     with pytest.raises(DataError, match="one batch of 6"):
         fit(task, Images(0), optimizer=optimizer, schedule=lambda step: 1.0, epochs=1, device=CPU)
+
+
+@pytest.mark.parametrize(("keep", "saved"), [("last", [6, 12, 14]), ("best", [2, 4, 6, 8, 10, 12, 14])])
+def test_of_many_short_epochs_not_all_are_saved_where_the_last_weights_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, saved: list[int]
+) -> None:
+    monkeypatch.setattr("simclrseg.engine.loop.MANY", 6)
+    monkeypatch.setattr("simclrseg.engine.loop.FEW", 5)
+    steps, save = [], Checkpoints.save_last
+
+    def note(self: Checkpoints, state: TrainingState) -> None:
+        steps.append(state.step)
+        save(self, state)
+
+    monkeypatch.setattr(Checkpoints, "save_last", note)
+    result, last = train(tmp_path, data=Images(2), epochs=7, keep=keep)
+    assert steps == saved and last.step == 14 and len(result.history) == 7
