@@ -1,13 +1,14 @@
 """Test IoU from few masks of Oxford Pets: the defaults, and what unlabelled photos and other starts add to them.
 
 Goes through a list of trainings, one after the other, skips what is done, and writes each result to RESULTS at once:
-stop it and start it again as you like. All are scored on the official test list at the training's resolution, border
-counted as pet. A baseline has the steps of the automatic length and, as ``long``, those of its rival.
+stop it and start it again as you like, and give several processes rows of their own. All are scored on the official
+test list at the training's resolution, border counted as pet. A baseline has the steps of the automatic length and, as
+``long``, those of its rival.
 
     SIMCLRSEG_DATA=<data> python -m tests.benchmarks.few_labels FOLDER [RESULTS=tests/benchmarks/few_labels.json] \
         [ROW ...]
 
-FOLDER keeps the runs. A ROW is a name of the list, or the beginning of several.
+FOLDER keeps the runs. A ROW is a name of the list.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from tests.benchmarks._common import machine, print_table
 
 DATA = Path(os.environ.get("SIMCLRSEG_DATA", "."))
 SEEDS = range(3)
-SIZE = 128
-SMALL = f"finetune oxford_pets --backbone resnet18 --image-size {SIZE}"
+SIZE, LARGE = 96, 128
+SCRATCH = "finetune oxford_pets --backbone resnet18 --image-size"
+SMALL = f"{SCRATCH} {SIZE}"
 LITE = f"finetune oxford_pets --backbone tu-tf_efficientnet_lite0 --image-size {SIZE} --pretrained {{weights}}"
 OTHERS = "--unlabelled oxford_pets --unlabelled {more} --unlabelled cats_vs_dogs"
 PRETRAIN = (
@@ -38,9 +40,14 @@ PRETRAIN = (
 TWICE = "--epochs {twice}"
 """The number of epochs that --unlabelled has by itself."""
 TRAININGS = {
-    "scratch 20 %": f"{SMALL} --data-ratio 0.2",
-    "plain script 20 %": "0.2",
+    "scratch 20 %, 128 px": f"{SCRATCH} {LARGE} --data-ratio 0.2",
+    "plain script 20 %, 128 px": "0.2",
+    "scratch 5 %, 128 px": f"{SCRATCH} {LARGE} --data-ratio 0.05",
+    "plain script 5 %, 128 px": "0.05",
+    "scratch 100 %, 128 px": f"{SCRATCH} {LARGE}",
+    "plain script 100 %, 128 px": "1",
     "scratch 5 %": f"{SMALL} --data-ratio 0.05",
+    "scratch 20 %": f"{SMALL} --data-ratio 0.2",
     "lite0 5 %": f"{LITE} --data-ratio 0.05",
     "lite0 unlabelled 5 %": f"{LITE} --data-ratio 0.05 {OTHERS}",
     "scratch unlabelled 20 %": f"{SMALL} --data-ratio 0.2 {OTHERS}",
@@ -51,9 +58,6 @@ TRAININGS = {
     "lite0 20 %": f"{LITE} --data-ratio 0.2",
     "lite0 unlabelled 20 %": f"{LITE} --data-ratio 0.2 {OTHERS}",
     "lite0 long 20 %": f"{LITE} --data-ratio 0.2 {TWICE}",
-    "plain script 5 %": "0.05",
-    "scratch 100 %": SMALL,
-    "plain script 100 %": "1",
     "pretraining": PRETRAIN,
     "simclr 5 %": f"finetune oxford_pets --pretrained pretraining-s{{seed}} --image-size {SIZE} --data-ratio 0.05",
     "simclr unlabelled 5 %": (
@@ -76,7 +80,13 @@ def simclrseg(*words: str) -> str:
 
 
 def run_name(training: str, seed: int) -> str:
-    return f"{training.replace(' %', '').replace(' ', '-')}-s{seed}"
+    return f"{training.replace(' %', '').replace(',', '').replace(' ', '-')}-s{seed}"
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What has been found so far, by whichever process."""
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"machine": machine()}
+    return found
 
 
 def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +94,6 @@ def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> di
     command, name = TRAININGS[training], run_name(training, seed)
     begun = time.perf_counter()
     if training.startswith("plain script"):
-        # of the same steps as the row from scratch
         return {"iou": plain(float(command), results[training.replace("plain script", "scratch")][str(seed)], seed)}
     known = results.get(training.replace("long ", ""), {}).get(str(seed), {})
     values = {
@@ -109,7 +118,7 @@ def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> di
 
 
 def plain(ratio: float, scratch: dict[str, Any], seed: int) -> float:
-    """Test IoU of what the examples of segmentation-models-pytorch amount to, with as many steps."""
+    """Test IoU of what the examples of segmentation-models-pytorch amount to, with as many steps as the defaults."""
     from simclrseg.data.datasets.locate import open_dataset
     from simclrseg.data.splits import make_split
     from tests.benchmarks.pets_accuracy import plain_script
@@ -122,7 +131,7 @@ def plain(ratio: float, scratch: dict[str, Any], seed: int) -> float:
 def wanted(names: list[str]) -> Iterator[tuple[str, int]]:
     for seed in SEEDS:  # a first answer to everything comes before a second
         for training in TRAININGS:
-            if not names or any(training.startswith(name) for name in names):
+            if not names or training in names:
                 yield training, seed
 
 
@@ -137,24 +146,25 @@ def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main(folder: Path, file: Path, names: list[str]) -> None:
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"machine": machine()}
-
     def keep(group: str, seed: int, found: dict[str, Any]) -> None:
+        results = read(file)
         results.setdefault(group, {})[str(seed)] = found
         file.write_text(json.dumps(results, indent=1) + "\n")
         print(group, seed, found, flush=True)
 
     for training, seed in wanted(names):
+        results = read(file)
         if str(seed) not in results.get(training, {}):
             keep(training, seed, train(training, seed, folder, results))
     for one, others in COMPARISONS.items():
         for other in others:
             for seed in SEEDS:
                 group = f"{one} - {other}"
+                results = read(file)
                 done = all(str(seed) in results.get(training, {}) for training in (one, other))
                 if done and str(seed) not in results.get(group, {}):
                     keep(group, seed, compare(one, other, seed, folder))
-    rows = []
+    results, rows = read(file), []
     for training in TRAININGS:
         scores = [found["iou"] for found in results.get(training, {}).values() if "iou" in found]
         if scores:

@@ -23,7 +23,7 @@ import torch
 
 from simclrseg.charts import plots
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.finetune import prepare as prepare_finetuning
+from simclrseg.commands.preparation import prepare as prepare_finetuning
 from simclrseg.commands.pretrain import prepare, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
