@@ -99,9 +99,11 @@ class _FinetuneConfig(TrainingConfig):
 
     def prolonging(self, before: Self) -> Self:
         """What has joined in does not leave again, and unlabelled photos keep their weight."""
+        longer = super().prolonging(before)
+        if not self.data.unlabelled:
+            return longer
         ends = before.consistency.ramp_epochs(before.training.total_epochs)
         ramp = tuple(end / self.training.total_epochs for end in ends)
-        longer = super().prolonging(before)
         return longer.model_copy(update={"consistency": self.consistency.model_copy(update={"ramp": ramp})})
 
     @model_validator(mode="after")

@@ -214,6 +214,8 @@ class FinetuneTraining(Training):
 
     def prolonging(self, before: Self) -> Self:
         """What has joined in does not leave again."""
+        if self.unfreeze != "progressive":
+            return self
         return self.model_copy(update={"unfreeze_at": tuple(map(float, before.unfreeze_epochs))})
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import yaml
 from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import Interrupted, UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.files import config_of_run, parse_config
 from simclrseg.training import knobs
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
@@ -112,10 +112,12 @@ def test_a_run_of_automatic_length_says_it_and_keeps_it_when_it_goes_on(tmp_path
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 5
     assert yaml.safe_load((folder / "config.yaml").read_text())["training"]["epochs"] == 5
     assert json.loads((folder / "environment.json").read_text())["prolonged"] == [{"epochs": 5, "from_step": 3}]
+    again = config_of_run(FinetuneConfig, folder)  # as `evaluate`, `--config` and another --resume read it
+    assert again.training.epochs == 5 and again.consistency == FinetuneConfig().consistency
 
 
 def test_unlabelled_photos_keep_their_weight_when_a_run_gets_longer():
-    tree = {"data": {"dataset": "shapes"}, "training": {"epochs": 10}}
+    tree = {"data": {"dataset": "shapes", "unlabelled": ["shapes"]}, "training": {"epochs": 10}}
     before = parse_config(FinetuneConfig, tree)
     longer = parse_config(FinetuneConfig, changed(tree, "training", epochs=40)).prolonging(before)
     assert longer.consistency.ramp_epochs(40) == pytest.approx((2, 4))
