@@ -7,6 +7,7 @@ painted as a crowd.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,44 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
         lists = [content.get(key, []) for key in _LISTS] if is_coco(content) else [None]
         if not all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in lists):
             raise DataError(f"{file} is no COCO file: it has no lists of images and annotations", path=file)
-        _refuse_other_kinds(file, content["annotations"])
+    bare = [file for file, content in contents.items() if not content["annotations"]]
+    for file, content in contents.items():
+        if file not in bare or len(bare) == len(contents):  # a split may be background alone
+            _refuse_other_kinds(file, content["annotations"])
     categories = [category for content in contents.values() for category in content.get("categories", [])]
     used = {_key(one, "category_id") for content in contents.values() for one in content["annotations"]}
     parents = {_key(category, "supercategory") for category in categories}
     # Roboflow's list begins with the name of the project, of which no object is one
-    names = [_name(one) for one in categories if _key(one, "id") in used or _key(one, "name") not in parents]
-    classes, ids = class_ids(names, next(iter(contents)))
+    called = [_name(one) for one in categories if _key(one, "id") in used or _key(one, "name") not in parents]
+    classes, ids = class_ids(called, next(iter(contents)))
     found = Labelled("COCO", [], classes)
-    for file, content in contents.items():
-        _read_file(file, content, images, ids, found)
+    listed: dict[Path, list[dict[str, Any]]] = {
+        file: list(_by_id(content["images"], file, "images").values()) for file, content in contents.items()
+    }
+    names = [(str(row.get("file_name", "")), file) for file, rows in listed.items() for row in rows]
+    places = iter(images.find(names))
+    for file, rows in listed.items():
+        of_rows = list(islice(places, len(rows)))
+        if rows and not any(of_rows):
+            missing = some([row.get("file_name") for row in rows], shown=3)
+            reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({missing})"
+            raise DataError(reason, "put it beside the folder of its photos", path=file)
+        _read_file(file, contents[file], list(zip(rows, of_rows, strict=True)), ids, found)
     found.notes += left_out(images.guessed, GUESSED)
-    listed = {one.image for one in found.images}
-    others = [image.name for image in images.files if image not in listed]
+    taken = {one.image for one in found.images}
+    others = [image.name for image in images.files if image not in taken]
     found.notes += left_out(others, "photos that are not listed, and left out")
     return found
 
 
-def _read_file(file: Path, content: dict[str, Any], images: Images, ids: Mapping[str, int], found: Labelled) -> None:
-    rows = _by_id(content["images"], file, "images")
+def _read_file(
+    file: Path,
+    content: dict[str, Any],
+    listed: Sequence[tuple[dict[str, Any], Path | None]],
+    ids: Mapping[str, int],
+    found: Labelled,
+) -> None:
+    rows = {row["id"]: row for row, _ in listed}
     categories = {key: _name(row) for key, row in _by_id(content.get("categories", []), file, "categories").items()}
     annotations = content["annotations"]
     objects: dict[int | str, list[Object]] = {key: [] for key in rows}
@@ -74,20 +94,17 @@ def _read_file(file: Path, content: dict[str, Any], images: Images, ids: Mapping
         except DataError as error:
             problems.append((file, error))
     raise_first(problems, len(annotations))
-    if len(strangers) == len(annotations):
+    if annotations and len(strangers) == len(annotations):
         raise DataError(f"{file}: no object belongs to one of its photos, by image_id ({some(strangers)})", path=file)
     missing = []
-    for key, row in rows.items():
-        name, size = str(row.get("file_name", "")), (row.get("height"), row.get("width"))
-        if image := images.find(name, file):
-            known = all(isinstance(side, int | float) and side > 0 for side in size)
-            shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
-            found.images.append(LabelledImage(image, file, tuple(objects[key]), shape))
-        else:
-            missing.append(name)
-    if len(missing) == len(rows):
-        reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({some(missing, shown=3)})"
-        raise DataError(reason, "put it beside the folder of its photos", path=file)
+    for row, image in listed:
+        if image is None:
+            missing.append(str(row.get("file_name", "")))
+            continue
+        size = row.get("height"), row.get("width")
+        known = all(isinstance(side, int | float) and side > 0 for side in size)
+        shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
+        found.images.append(LabelledImage(image, file, tuple(objects[row["id"]]), shape))
     found.notes += left_out(missing, f"{file.name} lists photos that are not there")
     found.notes += left_out(strangers, f"{file.name} has objects of photos that it does not list, by image_id")
     numbers = [one["id"] for one in annotations if "id" in one]

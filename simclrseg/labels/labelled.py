@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -106,6 +106,52 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file} is no JSON that can be read ({error})", "export it again", path=file) from error
 
 
+class _Closeness(NamedTuple):
+    """How near a folder of images is to what a name says; of two the greater is nearer."""
+
+    named: int  # of its folders, from the last, those that the name has
+    around: int  # folders that it shares with the file that says the name
+    alike: int  # of its folders, from the last, those that the file lies in too, or that its name has
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Where names of one kind may lead: those with the same folders, in files of one folder."""
+
+    folders: tuple[str, ...]  # of the names
+    source: Path  # the folder of the files
+    words: frozenset[str]  # of the files' own names, which folders of images bear
+
+
+@dataclass
+class Fitting:
+    """The images that a name may mean: none, one, or several of which none fits better.
+
+    Attributes:
+        name, source: as it stands in a file.
+        guessed: its folders are not those of the images.
+    """
+
+    name: str
+    source: Path
+    way: _Way
+    last: str
+    images: list[Path]
+    guessed: bool = False
+
+    def is_at(self, image: Path) -> bool:
+        """Tell whether an image lies where the name says, seen from its file."""
+        return os.path.abspath(self.source.parent / self.name.replace("\\", "/")) == os.path.abspath(image)
+
+    def only(self) -> Path | None:
+        """The one image that it means, or None; a DataError names two."""
+        if len(self.images) > 1:
+            one, other = self.images[:2]
+            reason = f"{self.source} names {self.name!r}, which fits {one} and {other}"
+            raise DataError(reason, "rename one", path=self.source)
+        return self.images[0] if self.images else None
+
+
 class Images:
     """The images below a folder, found by what files of labels call them."""
 
@@ -117,37 +163,84 @@ class Images:
         for file in self.files:
             self._named.setdefault(_plain(file.name), []).append(file)
             self._named.setdefault(_plain(file.stem), []).append(file)
+        self._folders = {part for folder in {file.parent for file in self.files} for part in self._below(folder)}
 
-    def find(self, name: str, source: Path) -> Path | None:
-        """The image that a name means in ``source``: of several, the one whose folders are named too, or are nearest.
-
-        A path of another machine, of Windows and of Label Studio does as well, whose last part counts; the suffix may
-        miss, and letters may be of another case.
+    def find(self, names: Sequence[tuple[str, Path]]) -> list[Path | None]:
+        """The image that each name means, given with the file that says it; None where it is missing.
 
         Raises:
             DataError: if it may be one or the other.
         """
+        found = self.fitting(names)
+        images = [one.only() for one in found]
+        self.guessed += [one.name for one in found if one.guessed]
+        return images
+
+    def fitting(self, names: Sequence[tuple[str, Path]]) -> list[Fitting]:
+        """The images that each name may mean.
+
+        The last part of a name finds them: of several those in the folders that are named too, or that are nearest. A
+        path of another machine, of Windows and of Label Studio does as well; the suffix may miss, and letters may be
+        of another case. But a name does not mean what lies farther off than what others of its kind mean, nor what
+        lies in a folder that others name, nor what another name fits better.
+        """
+        every = [self._seek(name, source) for name, source in names]
+        near: dict[_Way, dict[Path, _Closeness]] = {}
+        for one in every:
+            known = near.setdefault(one.way, {})
+            for folder in {image.parent for image in one.images} - known.keys():
+                known[folder] = self._closeness(one.way, folder)
+        nearest = {way: max(known.values()) for way, known in near.items() if known}
+        named: dict[Path, int] = {}
+        for known in near.values():
+            for folder, closeness in known.items():
+                named[folder] = max(closeness.named, named.get(folder, 0))
+
+        def rank(one: Fitting) -> tuple[bool, _Closeness]:
+            return nearest[one.way].named == len(one.way.folders), nearest[one.way]
+
+        best: dict[Path, tuple[bool, _Closeness]] = {}
+        for one in every:
+            images = [image for image in one.images if near[one.way][image.parent] == nearest[one.way]]
+            if one.way.folders:
+                images = [image for image in images if named[image.parent] == nearest[one.way].named]
+            exact = [
+                (one.is_at(image), _plain(image.name) == _plain(one.last), image.name == one.last) for image in images
+            ]
+            one.images = [image for image, how in zip(images, exact, strict=True) if how == max(exact)]
+            for image in one.images:
+                best[image] = max(rank(one), best.get(image, rank(one)))
+        for one in every:
+            one.images = [image for image in one.images if best[image] == rank(one)]
+            one.guessed = bool(one.images) and not rank(one)[0]
+        return every
+
+    def _seek(self, name: str, source: Path) -> Fitting:
+        words = frozenset(self._folders.intersection(re.split(r"[\W_]+", _plain(source.stem))))
         texts = [name, unquote(name), unquote(name).rpartition("?d=")[2]]
         for parts in filter(None, (PurePosixPath(text.replace("\\", "/")).parts for text in texts)):
+            folders = tuple(_plain(part) for part in parts[:-1] if part not in ("..", "/"))
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
-                if fitting := self._named.get(_plain(last)):
-                    return self._nearest(fitting, [*(part for part in parts[:-1] if part != ".."), last], source)
-        return None
+                if images := self._named.get(_plain(last)):
+                    return Fitting(name, source, _Way(folders, source.parent, words), last, images)
+        return Fitting(name, source, _Way((), source.parent, words), name, [])
 
-    def _nearest(self, fitting: Sequence[Path], parts: Sequence[str], source: Path) -> Path:
-        def closeness(file: Path) -> tuple[int, bool, bool, int]:
-            pairs = zip(reversed(file.parent.parts), reversed(parts[:-1]), strict=False)
-            same = len(list(takewhile(lambda pair: _plain(pair[0]) == _plain(pair[1]), pairs)))
-            near = os.path.commonpath([file.absolute().parent, source.absolute().parent])
-            return same, _plain(file.name) == _plain(parts[-1]), file.name == parts[-1], len(Path(near).parts)
+    def _closeness(self, way: _Way, folder: Path) -> _Closeness:
+        below = self._below(folder)
+        alike = _same_end(below, self._below(way.source)) + (not way.words.isdisjoint(below))
+        around = os.path.commonpath([folder.absolute(), way.source.absolute()])
+        named = _same_end([*map(_plain, folder.absolute().parts)], way.folders)
+        return _Closeness(named, len(Path(around).parts), alike)
 
-        first, *others = sorted(fitting, key=closeness, reverse=True)
-        name = "/".join(parts)
-        if others and closeness(others[0]) == closeness(first):
-            raise DataError(f"{source} names {name!r}, which fits {first} and {others[0]}", "rename one", path=source)
-        if closeness(first)[0] < len(parts) - 1:
-            self.guessed.append(name)
-        return first
+    def _below(self, folder: Path) -> tuple[str, ...]:
+        """The names of a folder and those around it, up to the root."""
+        folder, root = folder.absolute(), self.root.absolute()
+        return tuple(map(_plain, folder.parts[len(root.parts) :])) if folder.is_relative_to(root) else ()
+
+
+def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclrseg.errors import DataError, some
-from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.labelled import (
+    GUESSED,
+    Fitting,
+    Images,
+    Labelled,
+    LabelledImage,
+    class_ids,
+    left_out,
+    raise_first,
+    ring,
+)
 from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
 
 _CIRCLE = 128  # corners of a circle
@@ -40,7 +50,8 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
     classes, ids = class_ids(sorted(labels), next(iter(contents)))
     found = Labelled("LabelMe", [], classes)
     problems, missing, count = [], [], 0
-    for file, content in contents.items():
+    of_files, stale = _images_of(contents, images)
+    for (file, content), image in zip(contents.items(), of_files, strict=True):
         groups: dict[Any, list[Ring | Region]] = {}  # parts of a group are one object
         for number, shape in enumerate(content["shapes"], 1):
             label, group = str(shape.get("label", "")), shape.get("group_id")
@@ -51,7 +62,6 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
                 problems.append((file, error))
         count += len(content["shapes"])
         objects = tuple(Object(ids[label], tuple(parts)) for (label, _), parts in groups.items())
-        image = images.find(str(content.get("imagePath") or file.stem), file) or images.find(file.stem, file)
         if image is None:
             missing.append(file.name)
             continue
@@ -63,12 +73,50 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
         reason = f"no photo of the {len(contents):,} LabelMe files is below {images.root} ({some(missing, shown=3)})"
         raise DataError(reason, "put them beside their photos", path=images.root)
     found.notes += left_out(images.guessed, GUESSED)
+    found.notes += left_out(
+        stale, "photos found by the name of their file, whose imagePath is of another place or time"
+    )
     found.notes += left_out(missing, "LabelMe files without their photo")
     taken = {labelled.image for labelled in found.images}
     bare = [image for image in images.files if image not in taken]
     found.images += [LabelledImage(image, image, None) for image in bare]
     found.notes += left_out([image.name for image in bare], "photos without a JSON file, which are unlabelled")
     return found
+
+
+def _images_of(contents: Mapping[Path, Any], images: Images) -> tuple[list[Path | None], list[str]]:
+    """The image of each file, which its ``imagePath`` names, or its own name where that is of another time or place.
+
+    Returns:
+        Images, None where there is none; and the paths of those that their files' names have found.
+
+    Raises:
+        DataError: where they name two images.
+    """
+    by_path = images.fitting([(str(content.get("imagePath") or file.stem), file) for file, content in contents.items()])
+    by_name = images.fitting([(file.stem, file) for file in contents])
+    found: list[Path | None] = []
+    stale: list[str] = []
+    conflicts: list[tuple[Fitting, Path]] = []
+    for path, name in zip(by_path, by_name, strict=True):
+        both = [image for image in path.images if image in name.images]
+        beside = [image for image in name.images if image.parent == path.source.parent]
+        elsewhere = not any(path.is_at(image) or image.parent == path.source.parent for image in path.images)
+        if both or not name.images:
+            path.images = both or path.images
+            found.append(path.only())
+            images.guessed += [path.name] if path.guessed else []
+        elif not path.images or (beside and elsewhere):
+            found.append(name.only())
+            stale.append(path.name)
+        else:
+            conflicts.append((path, name.images[0]))
+    if conflicts:
+        path, image = conflicts[0]
+        more = f" (files with such an imagePath: {len(conflicts):,})" if len(conflicts) > 1 else ""
+        reason = f"{path.source} is named after {image.name}, but its imagePath is {path.name}, another photo{more}"
+        raise DataError(reason, "rename it, or correct its imagePath", path=path.source)
+    return found, stale
 
 
 def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
