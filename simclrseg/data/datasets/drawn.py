@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -77,9 +78,9 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     if len(place) < len(images):
         twice = next(one for index, one in enumerate(found.images) if place[one.image] != index)
         raise DataError(f"{twice.source} lists {twice.image.name} twice, or another file does", path=twice.source)
-    around = os.path.commonpath([image.parent for image in images])
+    bare = Counter[str]()
     if found.splits is None:
-        official = split_folders([image.relative_to(around) for image in images])
+        official, bare = _splits_of_folders(found.images)
     else:
         official = {key: [place[Path(os.path.abspath(one))] for one in part] for key, part in found.splits.items()}
     for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
@@ -94,11 +95,28 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *([f"photos without an object, which are background: {objects.count(0):,}"] if 0 in objects else []),
         *found.notes,
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
+        *(f"{split}: none of its {count:,} photos has labels, so that it is no part" for split, count in bare.items()),
     ]
     details = bands_of(images, summary) or deep_photos(images, summary)
     tell_pages(images, "photos", summary)
     details |= {"classes": found.classes if options.masks else ()}
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
+
+
+def _splits_of_folders(found: Sequence[LabelledImage]) -> tuple[dict[str, list[int]], Counter[str]]:
+    """The splits of the folders that hold labelled images, and numbers of images in others that are called like one."""
+    labelled = [index for index, one in enumerate(found) if one.objects is not None]
+    around = os.path.commonpath([one.image.parent for one in found])
+    paths = [one.image.relative_to(around) for one in found]
+    official = split_folders([paths[index] for index in labelled])
+    official = {split: [labelled[place] for place in places] for split, places in official.items()}
+    bare = Counter[str]()
+    for index in sorted({*range(len(found))} - {*labelled}):
+        if (split := SPLITS.get(paths[index].parts[0].lower())) in official:
+            official[split].append(index)  # it is no photo of another part
+        elif split:
+            bare[split] += 1
+    return official, bare
 
 
 def _of_file(file: Path) -> Labelled:

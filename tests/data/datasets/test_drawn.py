@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,18 @@ def test_an_export_of_roboflow_has_its_splits_and_no_class_for_its_project(tmp_p
     folders = {"train": "train", "validation": "valid", "test": "test"}
     assert held == {split: [f"{name}/{name}-1_png.rf.0a.png", f"{name}/same.png"] for split, name in folders.items()}
     assert all((dataset.mask(index) == expected(index % 2)).all() for index in range(6))
+
+
+@pytest.mark.parametrize("images", [2, 0])
+def test_a_split_without_an_object_is_background_beside_others(tmp_path, images):
+    roboflow(tmp_path)
+    file = tmp_path / "valid" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    put(file, content | {"annotations": [], "images": content["images"][:images]})
+    dataset = opened(tmp_path)
+    assert dataset.classes == ("background", "cat", "dog")
+    held = {split: [dataset.mask(index).any() for index in indices] for split, indices in dataset.official.items()}
+    assert held == {"train": [False, True], "test": [False, True]} | ({"validation": [False] * 2} if images else {})
 
 
 def test_the_files_of_coco_itself_are_two_splits_beside_others(tmp_path):
@@ -565,6 +578,19 @@ def test_folders_named_after_splits_are_the_splits(tmp_path):
     dataset = opened(tmp_path)
     held = {split: [dataset.keys[index] for index in indices] for split, indices in dataset.official.items()}
     assert held == {"train": ["train/a.png"], "validation": ["val/a.png"], "test": ["test/a.png"]}
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("train",)])
+def test_a_folder_called_test_without_labels_is_no_test_part(tmp_path, parts):
+    for part in parts:
+        labelme_set(tmp_path / part, {})
+    photos(tmp_path, "test/a.png", "test/b.png", "train/unlabelled.png")
+    dataset = opened(tmp_path)
+    assert "test: none of its 2 photos has labels, so that it is no part" in dataset.summary
+    held = {split: [dataset.keys[index] for index in indices] for split, indices in dataset.official.items()}
+    expected = {"train": ["train/a.png", "train/unlabelled.png"], "validation": ["val/a.png"]}
+    assert held == (expected if len(parts) > 1 else {})
+    assert [key for index, key in enumerate(dataset.keys) if dataset.has_mask(index)] == [f"{p}/a.png" for p in parts]
 
 
 @pytest.mark.parametrize(
