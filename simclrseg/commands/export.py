@@ -247,9 +247,7 @@ def images_for(config: ExportConfig, run: runs.Run, metadata: ModelMetadata) -> 
         found = images_of_folder(config.check.calibrate, metadata, size, calibrated=precision.calibrated)
     else:
         needed_by = None if precision.exact else f"--precision {config.model.precision}"
-        found = images_of_run(
-            run, size, masked=metadata.decoder is not None, calibrated=precision.calibrated, needed_by=needed_by
-        )
+        found = images_of_run(run, metadata, size, calibrated=precision.calibrated, needed_by=needed_by)
     for image in (*found.check, *found.calibration):
         if image.shape[2] != metadata.in_channels:
             raise DataError(

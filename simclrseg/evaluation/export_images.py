@@ -39,20 +39,21 @@ class CheckImages:
 
 
 def images_of_run(
-    run: runs.Run, size: tuple[int, int], *, masked: bool, calibrated: bool, needed_by: str | None
+    run: runs.Run, metadata: ModelMetadata, size: tuple[int, int], *, calibrated: bool, needed_by: str | None
 ) -> CheckImages:
     """Test images of a run to check on, and training images to calibrate on.
 
     Args:
+        metadata: of its model.
         size: (height, width) to bring them to.
-        masked: whether the model gives masks.
         needed_by: the option that cannot do without; None: there are none where they are not at hand, with a warning.
 
     Raises:
         DataError: if they are needed and not at hand.
     """
+    masked = metadata.decoder is not None
     try:
-        target = images_of(run)
+        target = images_of(run, metadata)
         check = spread(target.split.test, PHOTOS)
         calibrate = spread(target.split.train, PHOTOS) if calibrated else []
         return _read(target.dataset, check, calibrate, size, masked=masked, parts=("test ", "training "))
@@ -75,7 +76,7 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     Where some are for calibration they are every second one, so that the check sees others.
     """
     masked = metadata.decoder is not None
-    options = DatasetOptions(masks=masked, border=metadata.border or "pet")  # type: ignore[arg-type]
+    options = DatasetOptions(masks=masked, border=metadata.border or "pet", reach=metadata.reach)  # type: ignore[arg-type]
     bare = replace(options, masks=False)
     try:
         dataset = open_dataset(folder, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from simclrseg.evaluation.features import Reader
 from simclrseg.evaluation.graphs import calibration_charts
 from simclrseg.evaluation.results import Evaluated
 from simclrseg.evaluation.scored import Scored
+from simclrseg.images.depth import Range
 from simclrseg.scores.confidences import Confidences
 from simclrseg.system.files import write_rows
 from simclrseg.training.machine import Machine
@@ -72,21 +73,25 @@ class Plan:
     """The findings beside the scores that were asked for, and can be had.
 
     Attributes:
-        others: datasets of another kind, and their images.
+        others: datasets of another kind, and their images, by a model's range of values.
         draws: of Monte-Carlo dropout, for each model.
         method: to draw features by; None for no picture of them.
     """
 
-    others: Sequence[ood.Other]
+    others: Mapping[Range | None, Sequence[ood.Other]]
     draws: Sequence[int]
     method: str | None
 
 
 def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     """Check what was asked for; SimclrsegError if one of the models cannot have it."""
-    others = ood.open_others(config.uncertainty.ood)
+    names = config.uncertainty.ood
+    others = {reach: ood.open_others(names, reach) for reach in {one.metadata.reach for one in scored}}
     samples, method = config.uncertainty.mc_samples, config.features.embed
-    draws = [ood.check(others, one.dataset, one.learner, one.metadata, samples) if others else 0 for one in scored]
+    draws = [
+        ood.check(others[one.metadata.reach], one.dataset, one.learner, one.metadata, samples) if names else 0
+        for one in scored
+    ]
     for one in scored:
         if method is not None:
             embedding.check(method, one.learner, len(one.indices))
@@ -106,7 +111,7 @@ def add(model: Evaluated, asked: Plan, draws: int, *, machine: Machine, root: Pa
     write_rows(folder / "calibration.csv", calibration.rows())
     plots.charts(calibration_charts(model), folder / "calibration.png")
     reader = Reader(model.metadata, machine, model.batch_size)
-    if asked.others:
-        model.findings["ood"] = ood.measure(model, asked.others, reader, draws=draws, folder=folder)
+    if others := asked.others[model.metadata.reach]:
+        model.findings["ood"] = ood.measure(model, others, reader, draws=draws, folder=folder)
     if asked.method is not None:
         model.findings["embedding"] = embedding.embed(model, asked.method, reader, root=root, folder=folder)

@@ -29,6 +29,7 @@ from simclrseg.evaluation.detection import (
 )
 from simclrseg.evaluation.features import Reader
 from simclrseg.evaluation.results import Evaluated
+from simclrseg.images.depth import Range
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.dropout import dropout_layers, sampling
 from simclrseg.system.files import write_rows
@@ -93,11 +94,15 @@ class OutOfDistribution:
         return rows
 
 
-def open_others(names: Sequence[str]) -> list[Other]:
-    """The datasets of ``--ood`` and their images: those of a published test list, else all; 10,000 at most."""
+def open_others(names: Sequence[str], reach: Range | None) -> list[Other]:
+    """The datasets of ``--ood`` and their images: those of a published test list, else all; 10,000 at most.
+
+    Args:
+        reach: the model's range of values in photos of more than 8 bits.
+    """
     found = []
     for name in dict.fromkeys(names):
-        dataset = open_dataset(name, DatasetOptions(masks=False))
+        dataset = open_dataset(name, DatasetOptions(masks=False, reach=reach))
         listed = dataset.official.get("test")
         chosen = spread(listed or range(len(dataset)), MOST)
         log.info(f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if listed else ""))

@@ -40,11 +40,15 @@ def target_of_model(metadata: ModelMetadata) -> TargetClass:
     return targets[metadata.task]
 
 
-def images_of(run: runs.Run) -> Target[Any, Any]:
-    """A run's images, split as its record says, whose test images and masks have not changed since."""
+def images_of(run: runs.Run, metadata: ModelMetadata) -> Target[Any, Any]:
+    """A run's images, split as its record says, whose test images and masks have not changed since.
+
+    Args:
+        metadata: of its model.
+    """
     config = config_of_run(FinetuneConfig, run.folder)
     kind = target_class(config.target)
-    dataset, record = kind.open_dataset(config.data), run.folder / SPLIT_FILE
+    dataset, record = kind.open_dataset(config.data, metadata), run.folder / SPLIT_FILE
     target = kind(config.data, dataset, split=stored_split(dataset, record) if record.is_file() else None)
     stored = run.environment.get("test_hash")
     if stored and target.hash_of(target.split.test) != stored:
@@ -60,13 +64,13 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
     """The images and the split that an exported file was trained with, checked too, or those of another dataset."""
     kind = target_of_model(metadata)
     if other is not None:
-        return kind.open(elsewhere(metadata.data, other), for_training=False)
+        return kind.open(elsewhere(metadata.data, other), for_training=False, model=metadata)
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on", "name some with --dataset", path=path)
     try:
         begun_in = runs.Run(path.parent).begun_in  # where it lies in its run's folder
         data = parse_config(LabelledData, metadata.data, source="metadata", of_a_run=True, begun_in=begun_in)
-        target = kind.open(data)
+        target = kind.open(data, model=metadata)
     except SimclrsegError as error:
         raise DataError(f"the photos of {path} are not at hand ({error})", "name some with --dataset") from error
     if metadata.test_hash and target.hash_of(target.split.test) != metadata.test_hash:

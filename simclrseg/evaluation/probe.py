@@ -207,7 +207,12 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 option="dataset",
             )
     data = elsewhere(found.data.model_dump() if found.data else {}, name)
-    options = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
+    options = DatasetOptions(
+        masks=False,
+        image_column=data.image_column,
+        label_column=data.label_column,
+        reach=found.metadata.reach,
+    )
     dataset = open_dataset(name, options)
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:

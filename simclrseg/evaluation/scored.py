@@ -121,11 +121,11 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
         size = batch_size_of(data.batch_size, path)
         predict = predictor(learner, machine, batch_size=size)
         if data.dataset is None:
-            target = images_of(run)
+            target = images_of(run, metadata)
         else:
             own = config_of_run(FinetuneConfig, path)
             others = elsewhere(own.data.model_dump(), data.dataset)
-            target = target_class(own.target).open(others, for_training=False)
+            target = target_class(own.target).open(others, for_training=False, model=metadata)
     target.tell()
     target.check_model(metadata)
     parts = ("train", "validation", "test") if data.split == "all" else (data.split,)

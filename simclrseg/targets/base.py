@@ -97,14 +97,25 @@ class Target(ABC, Generic[K, S]):
         self.split = split or self.make_split(for_training=for_training)
 
     @classmethod
-    def open(cls, data: LabelledData, knobs: K | None = None, *, for_training: bool = True) -> Self:
-        """Open the images that ``data`` names, and split them."""
-        return cls(data, cls.open_dataset(data), knobs, for_training=for_training)
+    def open(
+        cls,
+        data: LabelledData,
+        knobs: K | None = None,
+        *,
+        for_training: bool = True,
+        model: ModelMetadata | None = None,
+    ) -> Self:
+        """Open the images that ``data`` names, for a ``model`` or for one to be trained, and split them."""
+        return cls(data, cls.open_dataset(data, model), knobs, for_training=for_training)
 
     @staticmethod
     @abstractmethod
-    def open_dataset(data: LabelledData) -> Dataset:
-        """Open the images; raise DataError if they have no labels of this kind."""
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
+        """Open the images; raise DataError if they have no labels of this kind.
+
+        Args:
+            model: that they are for; None for one to be trained.
+        """
 
     @property
     @abstractmethod
@@ -249,16 +260,7 @@ def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:
-    """Refuse by DataError images of other bands, or of another full scale, than a network's.
-
-    A warning says where they are scaled to 8 bits otherwise.
-    """
-    if dataset.reach and metadata.reach and dataset.reach != metadata.reach:
-        (low, high), (own_low, own_high) = dataset.reach, metadata.reach
-        log.warning(
-            f"{dataset.name}: values from {low:,g} to {high:,g} become 0 to 255, where the model was trained with "
-            f"{own_low:,g} to {own_high:,g}"
-        )
+    """Refuse by DataError images of other bands, or of another full scale, than a network's."""
     if (dataset.bands, dataset.full_scale) != (metadata.bands, metadata.full_scale):
         raise DataError(
             f"{dataset.name} has the bands {', '.join(dataset.bands)} up to {dataset.full_scale:,}, but the model was "

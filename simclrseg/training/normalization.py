@@ -22,6 +22,8 @@ def choose_normalization(
 ) -> Normalization:
     """The asked one; else the weights' own, where they were made for such pictures; else what suits the pictures.
 
+    A warning says where the weights saw other values as the same brightness.
+
     Args:
         asked: ``imagenet``, ``dataset``, what ``read_normalization`` takes, or None.
         indices: the training images, which alone are looked at.
@@ -30,6 +32,12 @@ def choose_normalization(
     Raises:
         UsageError, DataError: if the figures do not fit the dataset's bands.
     """
+    if source is not None and source.reach and dataset.reach and source.reach != dataset.reach:
+        (low, high), (before_low, before_high) = dataset.reach, source.reach
+        log.warning(
+            f"{dataset.name}: values from {low:,g} to {high:,g} become 0 to 255, where the start weights were trained "
+            f"with {before_low:,g} to {before_high:,g}: what was as bright is brighter or darker now"
+        )
     rgb = dataset.bands == RGB
     if asked is None:
         if source is not None and (source.bands, source.full_scale) == (dataset.bands, dataset.full_scale):

@@ -52,6 +52,7 @@ def save_backbone(
         in_channels=len(facts["bands"]),
         bands=tuple(facts["bands"]),
         full_scale=facts["full_scale"],
+        reach=facts.get("reach"),  # of which older runs say nothing
         stem=facts["stem"],
         pretrained=facts["init"],
         mean=facts["mean"],
@@ -108,6 +109,7 @@ def backbone_facts(
         "init": init,
         "bands": dataset.bands,
         "full_scale": dataset.full_scale,
+        "reach": dataset.reach,
         **asdict(normalization),
         "dataset": "+".join(names),
         "include_test": include_test,

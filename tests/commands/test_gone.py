@@ -135,7 +135,8 @@ def test_a_model_is_scored_in_another_folder_without_the_files_of_its_run(
 
 
 def test_an_export_finds_its_photos_in_another_folder(runs: Path) -> None:
-    found = images_of_run(Run(runs / LABELLED), (32, 32), masked=True, calibrated=True, needed_by="--precision int8")
+    metadata = read_metadata(runs / LABELLED / MODEL_FILE)
+    found = images_of_run(Run(runs / LABELLED), metadata, (32, 32), calibrated=True, needed_by="--precision int8")
     assert len(found.check) == len(found.masks) == 4 and found.calibration
 
 

@@ -12,7 +12,9 @@ from onnx import helper
 from PIL import Image
 
 from simclrseg.commands.finetune import finetune
+from simclrseg.commands.pretrain import PretrainResult, pretrain
 from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.samples import MaskPairs
@@ -24,8 +26,10 @@ from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.base import check_bands
-from tests.small import SMALL_FINETUNE, in_runs
+from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.segment.target import SegmentationTarget
+from simclrseg.training.normalization import choose_normalization
+from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
 ANYTHING = DatasetOptions()
 
@@ -87,14 +91,44 @@ def test_a_model_keeps_the_range_that_it_was_trained_with(field_cases, tmp_path,
     assert metadata is not None and metadata.reach == (0, 4095) and metadata.takes_photos
 
 
-def test_a_set_of_another_range_than_the_models_is_said(field_cases, caplog):
+@pytest.mark.parametrize(
+    ("reach", "says"), [((0, 65535), ", in which 14 of 14 are beyond it or nearly black"), ((0, 4095), "")]
+)
+def test_photos_to_score_a_model_on_are_scaled_as_it_was_trained(field_cases, reach, says):
+    model = ModelMetadata(
+        task="segmentation", encoder="cnn", image_size=32, classes=("background", "foreground"), reach=reach
+    )
+    data = LabelledData(dataset=str(field_cases / "20-12bit-in-16"))
+    target = SegmentationTarget.open(data, for_training=False, model=model)
+    assert target.dataset.reach == reach
+    for index in (0, 5):
+        path = target.dataset.path(index)
+        np.testing.assert_array_equal(target.dataset.image(index), read_image(path, reach=reach))
+    assert line_of(target.dataset, "bits") == (
+        f"photos of more than 8 bits: values from 0 to 4,080, of which 0 to {reach[1]:,} become 0 to 255, as in "
+        f"training{says}"
+    )
+
+
+def test_a_backbone_keeps_its_range_and_fine_tuning_says_where_it_differs(field_cases, tmp_path, caplog):
+    config = {
+        **SMALL_PRETRAIN,
+        "data": {"dataset": [str(field_cases / "20-12bit-in-16")], "image_size": 32},
+        "training": {"epochs": 1, "batch_size": 8},
+        "run": {"knn_every": 0},
+    }
+    result = pretrain(PretrainConfig.model_validate(in_runs(config, tmp_path)))
+    assert isinstance(result, PretrainResult)
+    metadata = read_metadata(result.backbone)
+    assert metadata is not None and metadata.reach == (0, 4095)
     dataset = image_folder(field_cases / "20-12bit-in-16", ANYTHING)
-    own = ModelMetadata(task="segmentation", encoder="resnet18", image_size=32, reach=(0, 4095))
-    check_bands(dataset, own, remedy="")
+    caplog.clear()
+    choose_normalization(None, dataset, [0], source=metadata, threads=1)
     assert not caplog.messages
-    check_bands(dataset, own.model_copy(update={"reach": (0, 65535)}), remedy="")
+    other = metadata.model_copy(update={"reach": (0, 65535)})
+    choose_normalization(None, dataset, [0], source=other, threads=1)
     (line,) = caplog.messages
-    assert "values from 0 to 4,095 become 0 to 255, where the model was trained with 0 to 65,535" in line
+    assert "values from 0 to 4,095 become 0 to 255, where the start weights were trained with 0 to 65,535" in line
 
 
 def model_with(path: Path, **facts: object) -> Path:

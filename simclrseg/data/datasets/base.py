@@ -38,6 +38,8 @@ class DatasetOptions:
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
         mask_rules: what is said of the masks' values, in the words of ``RULES``; else it is found out.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
+        reach: the values that become 0 and 255 in photos of more than 8 bits, as a model has them; None to find out.
+        of_model: True where classes and rules are those of a model: labels that have no use for them leave them aside.
     """
 
     border: Border = "pet"
@@ -48,6 +50,8 @@ class DatasetOptions:
     image_column: str | None = None
     label_column: str | None = None
     mask_column: str | None = None
+    reach: Range | None = None
+    of_model: bool = False
 
 
 @dataclass(eq=False, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.errors import DataError, UnknownName
 from simclrseg.images.decode import Mask, Pixels
+from simclrseg.labels.classes import Colour
 from simclrseg.metadata import IGNORE
 
 BACKGROUND = "background"
@@ -55,25 +56,46 @@ def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     for name in names:
         if name not in (*dataset.classes, BACKGROUND):
             raise UnknownName(f"class of {dataset.name}", name, known=dataset.classes)
-    return _Chosen(dataset, [name for name in dict.fromkeys(names) if name != BACKGROUND])
+    names = [name for name in dict.fromkeys(names) if name != BACKGROUND]
+    ids = [dataset.classes.index(name) for name in names]
+    ground = dataset.classes.index(BACKGROUND) if BACKGROUND in dataset.classes else None
+    classes = (BACKGROUND, *names)
+    return _Renumbered(
+        dataset,
+        {number: place for place, number in enumerate(ids, 1)},
+        classes=classes,
+        colours=((0, 0, 0) if ground is None else dataset.colours[ground], *(dataset.colours[i] for i in ids)),
+        chosen=classes,
+        summary=[*dataset.summary, f"chosen of the {len(dataset.classes)} classes: {', '.join(classes)}"],
+    )
 
 
-class _Chosen(Derived):
-    """Every class that is not named counts as background, id 0; ignored pixels stay ignored."""
+def in_classes_of(dataset: Dataset, classes: Sequence[str], colours: Sequence[Colour]) -> Dataset:
+    """The same images with masks in the ids of these classes, by name; the same dataset where it has others.
 
-    def __init__(self, dataset: Dataset, names: Sequence[str]) -> None:
-        ids = [dataset.classes.index(name) for name in names]
-        ground = dataset.classes.index(BACKGROUND) if BACKGROUND in dataset.classes else None
-        classes = (BACKGROUND, *names)
-        super().__init__(
-            dataset,
-            classes=classes,
-            colours=((0, 0, 0) if ground is None else dataset.colours[ground], *(dataset.colours[i] for i in ids)),
-            chosen=classes,
-            summary=[*dataset.summary, f"chosen of the {len(dataset.classes)} classes: {', '.join(classes)}"],
-        )
+    What nobody has drawn is background, whatever the first class is called.
+    """
+    ids = {BACKGROUND: 0} | {name: number for number, name in enumerate(classes)}
+    if dataset.classes == tuple(classes) or not ids.keys() >= set(dataset.classes):
+        return dataset
+    absent = [name for name in classes[1:] if name not in dataset.classes]
+    line = f"classes of the model, by name: {', '.join(classes)}"
+    return _Renumbered(
+        dataset,
+        {number: ids[name] for number, name in enumerate(dataset.classes)},
+        classes=tuple(classes),
+        colours=tuple(colours),
+        summary=[*dataset.summary, line + (f"; of {', '.join(absent)} nothing is here" if absent else "")],
+    )
+
+
+class _Renumbered(Derived):
+    """Masks with other ids; a class without one counts as background, id 0, and ignored pixels stay ignored."""
+
+    def __init__(self, dataset: Dataset, ids: Mapping[int, int], **details: Any) -> None:
+        super().__init__(dataset, **details)
         self._table = np.zeros(256, np.uint8)
-        self._table[ids] = np.arange(1, len(classes))
+        self._table[list(ids)] = list(ids.values())
         self._table[IGNORE] = IGNORE
 
     def mask(self, index: int) -> Mask:
@@ -84,9 +106,16 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     """Put datasets one after the other; one alone stays itself.
 
     Raises:
-        DataError: if they have different bands.
+        DataError: if they have different bands, or the same values of more than 8 bits are of other brightness.
     """
     first = datasets[0]
+    scaled = [one for one in datasets if one.reach is not None]
+    if other := next((one for one in scaled if one.reach != scaled[0].reach), None):
+        theirs, ours = (f"values from {of.reach[0]:,g} to {of.reach[1]:,g}" for of in (other, scaled[0]) if of.reach)
+        raise DataError(
+            f"in {other.name} {theirs} become 0 to 255 and in {scaled[0].name} {ours}",
+            "store both in the same range, or take one of them",
+        )
     for other in datasets[1:]:
         if (other.bands, other.full_scale) != (first.bands, first.full_scale):
             theirs, ours = (f"{len(of.bands)} bands of {8 * np.dtype(of.dtype).itemsize} bits" for of in (other, first))
@@ -123,6 +152,7 @@ class _Joined(Dataset):
             official=official,
             bands=parts[0].bands,
             full_scale=parts[0].full_scale,
+            reach=next((part.reach for part in parts if part.reach is not None), None),
         )
 
     def image(self, index: int) -> Pixels:

@@ -65,7 +65,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     if found is None:
         return None
     for given, option in ((options.classes, "classes_file"), (options.mask_rules, "masks")):
-        if given:
+        if given and not options.of_model:
             flag = f"--{option.replace('_', '-')}"
             raise DataError(f"{flag} is for folders of masks; {path} holds labels of {found.form}", option=option)
     for one in found.images:
@@ -97,7 +97,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
         *(f"{split}: none of its {count:,} photos has labels, so that it is no part" for split, count in bare.items()),
     ]
-    details = bands_of(images, summary) or deep_photos(images, summary)
+    details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     details |= {"classes": found.classes if options.masks else ()}
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)

@@ -75,7 +75,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
         summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
 
-    details = bands_of(images, summary) or deep_photos(images, summary)
+    details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     with_masks = bool(layout.masks)
     if with_masks and options.masks:

@@ -25,6 +25,7 @@ from simclrseg.data.datasets import HUB
 from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, reach_hub
 from simclrseg.data.datasets.folder import SPLITS
+from simclrseg.data.datasets.values import deep_photos
 from simclrseg.errors import DataError, some
 from simclrseg.labels.masks import mask_details
 
@@ -61,16 +62,17 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     rows = [row for row, file in enumerate(files[image]) if file is not None]
     images = [file for file in files[image] if file is not None]
     masks = [files[mask][row] for row in rows] if mask is not None else []
-    details: dict[str, Any] = {}
     summary = [f"{name}: {len(images):,} photos in column {image!r}"]
+    details = deep_photos(images, summary, options.reach)
     if len(rows) < len(files[image]):
         summary.append(f"left out: {len(files[image]) - len(rows):,} rows without a photo")
     if mask is not None:
         if not any(masks):
             raise DataError(f"{name}: column {mask!r} holds no masks", "name another with --mask-column")
-        details, lines = mask_details(
+        of_masks, lines = mask_details(
             images, masks, classes=options.classes, class_count=options.class_count, rules=options.mask_rules
         )
+        details |= of_masks
         summary += [f"{sum(file is not None for file in masks):,} masks in column {mask!r}", *lines]
     if label is not None:
         labels, details["label_names"] = _labels(tables, features[label], label)

@@ -18,19 +18,26 @@ _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
 _PAGED = (".tif", ".tiff", ".gif", ".webp")
 
 
-def deep_photos(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
-    """The dataset's arguments where photos have more than 8 bits in files that do not state their range."""
+def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None = None) -> dict[str, Any]:
+    """The dataset's arguments where photos have more than 8 bits in files that do not state their range.
+
+    Args:
+        reach: that range, where it is known already.
+    """
     looked_at = _some_of(images, (".png", ".tif", ".tiff"))
     found = distributed.from_main(lambda: [one for one in map_in_threads(_spread, looked_at) if one is not None])
+    details = {} if reach is None else {"reach": reach, "read": partial(read_image, reach=reach)}
     if not found:
-        return {}
+        return details
     low, high = min(spread[0] for spread, _ in found), max(spread[1] for spread, _ in found)
-    reach = whole_range(low, high, floating=all(floating for _, floating in found))
-    line = f"photos of more than 8 bits: {in_words(low, high, reach)}"
-    if dark := sum(not fits(*spread, reach) for spread, _ in found):
-        line += f", in which {dark:,} of {len(found):,} are nearly black"
+    likely = whole_range(low, high, floating=all(floating for _, floating in found))
+    scale = reach or likely
+    line = f"photos of more than 8 bits: {in_words(low, high, scale)}" + (", as in training" if reach else "")
+    if unfit := sum(not fits(*spread, scale) for spread, _ in found):
+        how = "beyond it or nearly black" if reach else "nearly black"
+        line += f", in which {unfit:,} of {len(found):,} are {how}"
     summary.append(line)
-    return {"reach": reach, "read": partial(read_image, reach=reach)}
+    return details or {"reach": scale, "read": partial(read_image, reach=scale)}
 
 
 def _spread(image: Path) -> tuple[Range, bool] | None:

@@ -90,10 +90,15 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     COMPARE = staticmethod(score)
 
     @staticmethod
-    def open_dataset(data: LabelledData) -> Dataset:
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
         """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
-        columns = DatasetOptions(masks=False, image_column=data.image_column, label_column=data.label_column)
-        dataset = open_dataset(data.name, columns)
+        options = DatasetOptions(
+            masks=False,
+            image_column=data.image_column,
+            label_column=data.label_column,
+            reach=model.reach if model else None,
+        )
+        dataset = open_dataset(data.name, options)
         if dataset.labels is None or len(dataset.label_names) < 2:
             found = "one class" if dataset.label_names else "no labels"
             raise DataError(

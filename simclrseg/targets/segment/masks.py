@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
-from simclrseg.data.datasets.derived import choose_classes
+from simclrseg.data.datasets.derived import choose_classes, in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
@@ -18,6 +18,7 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.words import parse_words
 from simclrseg.labels import RULES
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
+from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
 from simclrseg.targets.knobs import LabelledData
 
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 MANY = 6  # classes beyond which only the extremes are told
 
 
-def open_masks(data: LabelledData) -> Dataset:
+def open_masks(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
     """Open images with masks, of those classes that are asked for.
+
+    Args:
+        model: that they are for, whose range of values and class ids they get; ``data`` is what it was trained with.
 
     Raises:
         DataError: if there are no masks.
@@ -49,6 +53,8 @@ def open_masks(data: LabelledData) -> Dataset:
         image_column=data.image_column,
         label_column=data.label_column,
         mask_column=data.mask_column,
+        reach=model.reach if model else None,
+        of_model=model is not None,
     )
     dataset = open_dataset(data.name, options)
     if not dataset.has_masks:
@@ -65,6 +71,9 @@ def open_masks(data: LabelledData) -> Dataset:
             option="border",
             value=data.border,
         )
+    if model is not None:
+        known = [name for name in data.classes if name in dataset.classes]
+        return in_classes_of(choose_classes(dataset, known) if known else dataset, model.classes, model.colours)
     if count is None:
         return choose_classes(dataset, data.classes) if data.classes else dataset
     if count != len(dataset.classes):

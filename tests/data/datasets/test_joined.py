@@ -57,3 +57,10 @@ def test_sets_whose_bands_differ_by_name_alone_are_told_apart():
         DataError, match=r"others has band1, .* up to 255 and photos red, green, blue up to 255: pretrain"
     ):
         join([photos, others])
+
+
+def test_the_range_of_deep_photos_is_kept_and_has_to_be_one():
+    eight, twelve, more = Dataset("a", ["1"]), Dataset("b", ["1"], reach=(0, 4095)), Dataset("c", ["1"], reach=(0, 1))
+    assert join([eight, twelve]).reach == (0, 4095) and join([eight, eight]).reach is None
+    with pytest.raises(DataError, match="in c values from 0 to 1 become 0 to 255 and in b values from 0 to 4,095: st"):
+        join([eight, twelve, more])

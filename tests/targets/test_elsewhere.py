@@ -1,0 +1,95 @@
+"""Images of another set, on which a model is scored: read as the model was trained, and with its classes by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simclrseg.errors import DataError
+from simclrseg.metadata import IGNORE, ModelMetadata, voc_colours
+from simclrseg.targets.base import elsewhere
+from simclrseg.targets.segment.target import SegmentationTarget
+from tests.data.datasets.labels import FLAT, INSIDE, coco, labelme, photos, put, yolo
+from tests.folders import write
+
+SQUARE = [[35, 5], [55, 5], [55, 25], [35, 25]]
+"""Beside the usual one."""
+
+
+def model_of(*classes: str) -> ModelMetadata:
+    colours = voc_colours(len(classes))
+    return ModelMetadata(task="segmentation", encoder="cnn", image_size=32, classes=classes, colours=colours)
+
+
+def opened(dataset: Path, model: ModelMetadata, **own: object) -> SegmentationTarget:
+    target = SegmentationTarget.open(elsewhere(own, str(dataset)), for_training=False, model=model)
+    target.check_model(model)
+    return target
+
+
+@pytest.fixture(params=["coco", "yolo", "labelme"])
+def drawn(request, tmp_path) -> Path:
+    """A dog in a.png, beside a cat; nothing in b.png."""
+    photos(tmp_path / "images", "a.png", "b.png")
+    second = [value for point in SQUARE for value in point]
+    if request.param == "coco":
+        objects = [{"category_id": 2, "segmentation": [FLAT]}, {"category_id": 1, "segmentation": [second]}]
+        put(tmp_path / "x.json", coco(["a.png", "b.png"], objects, {1: "cat", 2: "dog"}))
+    elif request.param == "yolo":
+        put(tmp_path / "labels" / "a.txt", yolo(label=1) + yolo(SQUARE, label=0))
+        put(tmp_path / "data.yaml", {"train": "images", "names": ["cat", "dog"]})
+    else:
+        shapes = {"label": "dog"}, {"label": "cat", "points": SQUARE}
+        put(tmp_path / "images" / "a.json", labelme("a.png", *shapes))
+        put(tmp_path / "images" / "b.json", labelme("b.png"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"masks": "threshold:128"},
+        {"masks": "stored"},
+        {"classes_file": '{"background": null, "cat": null, "dog": null}'},
+    ],
+)
+def test_drawn_labels_have_no_use_for_how_masks_were_read(drawn, rules):
+    dataset = opened(drawn, model_of("background", "cat", "dog"), **rules).dataset
+    assert dataset.classes == ("background", "cat", "dog")
+    assert (dataset.mask(0)[INSIDE] == 2).all() and not dataset.mask(1).any()
+
+
+@pytest.mark.parametrize("ground", ["background", "elsewhere"])
+def test_classes_are_the_models_by_name_whatever_their_order(drawn, ground):
+    model = model_of(ground, "dog", "bird", "cat")
+    dataset = opened(drawn, model).dataset
+    assert dataset.classes == model.classes and dataset.colours == model.colours
+    assert (dataset.mask(0)[INSIDE] == 1).all() and (dataset.mask(0)[5:25, 35:55] == 3).all()
+    assert (np.bincount(dataset.mask(0).ravel(), minlength=4) == [1600, 400, 0, 400]).all()
+    line = f"classes of the model, by name: {ground}, dog, bird, cat; of bird nothing is here"
+    assert line in dataset.summary
+
+
+def test_a_model_of_chosen_classes_takes_the_others_for_background(drawn):
+    model = model_of("background", "dog", "bird")
+    dataset = opened(drawn, model, classes=["dog", "bird"]).dataset
+    assert dataset.classes == model.classes
+    assert (np.bincount(dataset.mask(0).ravel(), minlength=3) == [2000, 400, 0]).all()
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(drawn):
+    with pytest.raises(DataError, match="has the classes background, cat, dog, but the model was trained for"):
+        opened(drawn, model_of("background", "cat", "cow"))
+
+
+def test_masks_in_files_are_still_read_as_the_models_were(tmp_path):
+    photos(tmp_path / "images", "a.png", "b.png")
+    for name in "ab":
+        mask = np.full((40, 60, 3), 90 if name == "a" else 10, np.uint8)
+        mask[INSIDE] = 200
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    dataset = opened(tmp_path, model_of("background", "foreground"), masks="threshold:128").dataset
+    assert set(np.unique(dataset.mask(0))) == {0, 1} and (dataset.mask(0)[INSIDE] == 1).all()
+    assert IGNORE not in dataset.mask(1)
