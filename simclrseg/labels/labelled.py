@@ -161,8 +161,8 @@ class Images:
         self.files = list_images(root)
         self._named: dict[str, list[Path]] = {}
         for file in self.files:
-            self._named.setdefault(_plain(file.name), []).append(file)
-            self._named.setdefault(_plain(file.stem), []).append(file)
+            self._named.setdefault(plain(file.name), []).append(file)
+            self._named.setdefault(plain(file.stem), []).append(file)
         self._folders = {part for folder in {file.parent for file in self.files} for part in self._below(folder)}
 
     def find(self, names: Sequence[tuple[str, Path]]) -> list[Path | None]:
@@ -205,7 +205,7 @@ class Images:
             if one.way.folders:
                 images = [image for image in images if named[image.parent] == nearest[one.way].named]
             exact = [
-                (one.is_at(image), _plain(image.name) == _plain(one.last), image.name == one.last) for image in images
+                (one.is_at(image), plain(image.name) == plain(one.last), image.name == one.last) for image in images
             ]
             one.images = [image for image, how in zip(images, exact, strict=True) if how == max(exact)]
             for image in one.images:
@@ -216,12 +216,12 @@ class Images:
         return every
 
     def _seek(self, name: str, source: Path) -> Fitting:
-        words = frozenset(self._folders.intersection(re.split(r"[\W_]+", _plain(source.stem))))
+        words = frozenset(self._folders.intersection(re.split(r"[\W_]+", plain(source.stem))))
         texts = [name, unquote(name), unquote(name).rpartition("?d=")[2]]
         for parts in filter(None, (PurePosixPath(text.replace("\\", "/")).parts for text in texts)):
-            folders = tuple(_plain(part) for part in parts[:-1] if part not in ("..", "/"))
+            folders = tuple(plain(part) for part in parts[:-1] if part not in ("..", "/"))
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
-                if images := self._named.get(_plain(last)):
+                if images := self._named.get(plain(last)):
                     return Fitting(name, source, _Way(folders, source.parent, words), last, images)
         return Fitting(name, source, _Way((), source.parent, words), name, [])
 
@@ -229,13 +229,13 @@ class Images:
         below = self._below(folder)
         alike = _same_end(below, self._below(way.source)) + (not way.words.isdisjoint(below))
         around = os.path.commonpath([folder.absolute(), way.source.absolute()])
-        named = _same_end([*map(_plain, folder.absolute().parts)], way.folders)
+        named = _same_end([*map(plain, folder.absolute().parts)], way.folders)
         return _Closeness(named, len(Path(around).parts), alike)
 
     def _below(self, folder: Path) -> tuple[str, ...]:
         """The names of a folder and those around it, up to the root."""
         folder, root = folder.absolute(), self.root.absolute()
-        return tuple(map(_plain, folder.parts[len(root.parts) :])) if folder.is_relative_to(root) else ()
+        return tuple(map(plain, folder.parts[len(root.parts) :])) if folder.is_relative_to(root) else ()
 
 
 def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
@@ -243,7 +243,36 @@ def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
-def _plain(name: str) -> str:
+class Folders:
+    """Finds paths whose names are in another case, or other forms of letters, by looking into each folder once."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def find(self, base: Path, parts: Iterable[str]) -> Path | None:
+        """The file or folder at a path below ``base``; the exact one, if there is one, or None."""
+        for part in parts:
+            if part == "..":
+                base = base.parent
+            elif os.path.lexists(base / part):
+                base = base / part
+            elif name := self._in(base).get(plain(part)):
+                base = base / name
+            else:
+                return None
+        return base
+
+    def _in(self, folder: Path) -> dict[str, str]:
+        if folder not in self._names:
+            try:
+                self._names[folder] = {plain(name): name for name in sorted(os.listdir(folder))}
+            except OSError:  # no folder, or a closed one
+                self._names[folder] = {}
+        return self._names[folder]
+
+
+def plain(name: str) -> str:
+    """A name in any case and either form of its letters, to be compared."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

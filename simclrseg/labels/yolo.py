@@ -6,7 +6,8 @@ Read as Ultralytics, Roboflow, CVAT and Label Studio write them: ``data.yaml`` n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import is_image, list_images
 from simclrseg.labels.classes import numbered_classes
-from simclrseg.labels.labelled import Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.labelled import Folders, Labelled, LabelledImage, class_ids, left_out, plain, raise_first, ring
 from simclrseg.labels.polygons import Object, keyhole, trace
 
 CLASSES_FILE = "classes.txt"
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _SLACK = 0.01  # of a side, by which rounding may leave the image, as in Ultralytics
 
 
@@ -51,83 +52,124 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
         raise DataError(f"{file}: names must be a list, or map numbers to names", path=file)
-    base = file.parent / str(content.get("path") or ".")
-    if not base.is_dir():  # written for another machine
-        base = file.parent
-    parts, notes = {}, []
+    folders = Folders()
+    base = file.parent / str(content.get("path") or ".").replace("\\", "/")
+    bases = [base, file.parent] if base.is_dir() else [file.parent]  # it may be written for another machine
+    named = {key: _listed(content.get(key)) for key in _SPLITS}
+    ends = Counter(plain(path.name) for path in {_path(name) for names in named.values() for name in names})
+    parts: dict[str, list[Path]] = {}
+    notes: list[str] = []
     for key, split in _SPLITS.items():
-        images = [_images(base, name, file) for name in _listed(content.get(key))]
-        if not images or (None in images and split != "train"):
-            # Roboflow names folders of parts that an export has not
-            notes += [f"{file.name}: {key} is {content[key]}, which is not there"] if images else []
-        elif None in images:
+        images = [_images(bases, name, ends, folders, notes) for name in named[key]]
+        if None not in images:
+            parts.setdefault(split, []).extend(image for some in images for image in some or ())
+        elif split == "train":
             raise DataError(f"{file}: {key} is {content[key]}, which is not there", "correct the path", path=file)
-        else:
-            parts[split] = [image for some in images for image in some or ()]
+        else:  # Roboflow names folders of parts that an export has not
+            notes.append(f"{file.name}: {key} is {content[key]}, which is not there")
+    parts = {split: images for split, images in parts.items() if images}
     for split, other in (("validation", "train"), ("test", "train"), ("validation", "test")):
         if split in parts and parts[split] == parts.get(other):
             del parts[split]
             notes.append(f"{file.name}: {split} and {other} are the same photos: others are chosen for {split}")
     files = list(dict.fromkeys(image for images in parts.values() for image in images))
     splits = parts if len(parts) > 1 else {}
-    found = _read(files, {int(key): str(name) for key, name in names.items()}, file, splits)
+    found = _read(files, {int(key): str(name) for key, name in names.items()}, file, folders, splits)
     found.notes += notes
     return found
 
 
 def read_yolo_folder(folder: Path, images: Iterable[Path]) -> Labelled:
     """Read images whose labels lie beside them, or in ``labels/``, with the names of ``classes.txt`` where it is."""
-    where = [folder / CLASSES_FILE, folder / "labels" / CLASSES_FILE]
-    file = next((file for file in where if file.is_file()), folder)
-    names = {}
-    if file != folder:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
-        names = dict(enumerate(line for line in lines if line))
-    return _read(list(images), names, file)
+    folders = Folders()
+    files = list(images)
+    where = [folder, folders.find(folder, ["labels"]), *sorted({labels_of(image, folders).parent for image in files})]
+    names: dict[Path, dict[int, str]] = {}
+    for place in filter(None, where):
+        file = folders.find(place, [CLASSES_FILE])
+        if file is not None and file.is_file():
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+            names[file] = dict(enumerate(line for line in lines if line))
+    first = next(iter(names), folder)
+    if other := next((file for file in names if names[file] != names[first]), None):
+        raise DataError(f"{first} and {other} name different classes", "keep the right one", path=other)
+    return _read(files, names.get(first, {}), first, folders)
 
 
-def labels_of(image: Path) -> Path:
+def labels_of(image: Path, folders: Folders) -> Path:
     """The file of an image's labels: in ``labels`` in the place of the last ``images`` of its path, or beside it."""
-    beside = image.with_suffix(".txt")
-    parts = list(beside.parts)
-    if "images" not in parts[:-1] or beside.is_file():
-        return beside
-    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return Path(*parts)
+    text = image.with_suffix(".txt").name
+    above = [place for place, part in enumerate(image.parts[:-1]) if plain(part) == "images"]
+    ways = [(image.parent, [text])]
+    if above:
+        ways.insert(0, (Path(*image.parts[: above[-1]]), ["labels", *image.parts[above[-1] + 1 : -1], text]))
+    found = (folders.find(*way) for way in ways)
+    return next((file for file in found if file is not None and file.is_file()), Path(ways[0][0], *ways[0][1]))
 
 
 def _listed(named: Any) -> list[str]:
     return [str(name) for name in named] if isinstance(named, list) else [str(named)] if named else []
 
 
-def _images(base: Path, name: str, file: Path) -> list[Path] | None:
-    """The images of a folder, or of a list in a text file; None where there is no such thing."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    # Roboflow writes ../train/images of what lies beside the file; a path of another machine is found by its end
+def _path(name: str) -> PurePosixPath:
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _find(bases: Iterable[Path], path: PurePosixPath, folders: Folders, least: int) -> Path | None:
+    """What a path of the set means: below one of the bases, as it stands, or by its end, of ``least`` parts or more."""
     parts = [part for part in path.parts if part not in ("/", "..")]
-    ends = [Path(*parts[start:]) for start in range(len(parts))]
-    # but not by `images` alone, which may be another part's
-    ways = [where / way for way in (*ends[:1], path, *ends[1:-1]) for where in (base, file.parent)]
-    place = next((way for way in ways if way.exists()), None)
+    # Roboflow writes ../train/images of what lies beside the file; a path of another machine is found by its end
+    ends = [parts[start:] for start in range(len(parts)) if start == 0 or len(parts) - start >= least]
+    ways: list[tuple[Path, Sequence[str]]] = [(base, end) for end in ends[:1] for base in bases]
+    ways += [(Path("/"), parts)] if path.is_absolute() else [(base, path.parts) for base in bases]
+    ways += [(base, end) for end in ends[1:] for base in bases]
+    found = (folders.find(*way) for way in ways)
+    return next((one for one in found if one is not None and one.exists()), None)
+
+
+def _images(
+    bases: Sequence[Path], name: str, ends: Mapping[str, int], folders: Folders, notes: list[str]
+) -> list[Path] | None:
+    """The images of a folder, or of a list in a text file; None where there is no such thing.
+
+    Args:
+        ends: how many of the paths in the file have that last part, which may be another part's where it is not the
+            only one.
+    """
+    path = _path(name)
+    place = _find(bases, path, folders, 1 if ends[plain(path.name)] == 1 else 2)
     if place is None or place.is_dir():
         return list_images(place) if place else None
-    found = []
-    for line in filter(None, map(str.strip, place.read_text(encoding="utf-8-sig", errors="replace").splitlines())):
-        ways = [place.parent / line, base / line, base / line.removeprefix("data/")]
-        image = next((way for way in ways if is_image(way.name) and way.is_file()), None)
-        if image is None:
-            raise DataError(f"{place} names {line!r}, which is not there", path=place)
-        found.append(image)
+    lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    found, missing = [], []
+    for line in filter(None, map(str.strip, lines)):
+        image = _find([place.parent, *bases], _path(line.removeprefix("data/")), folders, 2)
+        if image is not None and is_image(image.name):
+            found.append(image)
+        else:
+            missing.append(line)
+    if missing and not found:
+        raise DataError(f"{place} names {missing[0]!r}, which is not there", path=place)
+    notes += left_out(missing, f"{place.name} names photos that are not there")
     return found
 
 
 def _read(
-    files: list[Path], names: dict[int, str], file: Path, splits: Mapping[str, list[Path]] | None = None
+    files: list[Path],
+    names: dict[int, str],
+    file: Path,
+    folders: Folders,
+    splits: Mapping[str, list[Path]] | None = None,
 ) -> Labelled:
-    found = {image: labels_of(image) for image in files}
+    found = {image: labels_of(image, folders) for image in files}
     if not any(text.is_file() for text in found.values()):
         wanted = f", such as {next(iter(found.values()))}" if found else ""
         raise DataError(f"{file}: none of the {len(files):,} photos has a file of labels{wanted}", path=file)
+    whose: dict[Path, Path] = {}
+    for image, text in found.items():
+        if whose.setdefault(text, image) != image and text.is_file():
+            reason = f"{text} would be the labels of both {whose[text]} and {image}"
+            raise DataError(reason, "rename or remove one", path=text)
     lines = {image: _lines(text) for image, text in found.items()}
     if not names:
         count = 1 + max((int(line[0]) for rows in lines.values() for _, line in rows if line[0].isdecimal()), default=0)
@@ -144,9 +186,9 @@ def _read(
                 problems.append((found[image], error))
         images.append(LabelledImage(image, found[image], tuple(objects)))
     raise_first(problems, count)
-    folders = {text.parent for text in found.values() if text.parent.is_dir()}
-    known = {*found.values()} | {folder / CLASSES_FILE for folder in folders}
-    strangers = sorted(text.name for folder in folders for text in folder.glob("*.txt") if text not in known)
+    places = {text.parent for text in found.values() if text.parent.is_dir()}
+    texts = {text for place in places for text in place.glob("*.txt") if plain(text.name) != CLASSES_FILE}
+    strangers = sorted(text.name for text in texts - {*found.values()})
     without = [image.name for image, text in found.items() if not text.is_file()]
     notes = left_out(without, "photos without a file of labels, which are background")
     notes += left_out(strangers, "files of labels without their photo")

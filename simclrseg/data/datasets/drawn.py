@@ -23,7 +23,7 @@ from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_header, image_shape, is_image, walk
 from simclrseg.labels.coco import is_coco, read_coco
-from simclrseg.labels.labelled import Images, Labelled, LabelledImage, left_out, read_json
+from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.polygons import Object, Region, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, read_yaml, read_yolo, read_yolo_folder
@@ -174,7 +174,8 @@ def _of_folder(folder: Path) -> Labelled | None:
         if len(parts) > 1 and "" not in parts:
             found.splits = parts
         return found
-    if any(_is_yolo_text(labels_of(image)) for image in images):
+    seen = Folders()
+    if any(_is_yolo_text(labels_of(image, seen)) for image in images):
         return read_yolo_folder(folder, images)
     labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None

@@ -433,6 +433,61 @@ def test_splits_that_are_none_are_told_and_left_out(tmp_path, other, official, s
     assert dataset.official == official and says in "\n".join(dataset.summary)
 
 
+@pytest.mark.parametrize("path", [None, ".", "/elsewhere/pets", "D:\\pets", "../datasets/pets", "here"])
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        ("images/train", "images/train"),
+        ("images/train", "../images/train"),
+        ("images/train", "D:\\pets\\images\\train"),
+        ("Images/Train", "images/train"),
+        ("train/Images", "../train/images"),
+        ("images", "/elsewhere/pets/images"),
+        ("images/train", "train.txt"),
+        ("Images", "/elsewhere/pets/train.txt"),
+    ],
+)
+def test_paths_of_another_machine_and_names_in_another_case_find_the_folders(tmp_path, path, folders, named):
+    photos(tmp_path / folders, "a.png", "b.png")
+    labels = folders.replace("Images", "Labels").replace("images", "labels").replace("Train", "TRAIN")
+    put(tmp_path / labels / "A.TXT", yolo())
+    put(tmp_path / "Train.txt", "".join(f"/elsewhere/pets/{folders}/{name}.png\n" for name in "abc"))
+    content = {"train": named, "names": ["pet"]} | ({"path": path} if path else {})
+    put(tmp_path / "data.yaml", content | ({"path": str(tmp_path)} if path == "here" else {}))
+    dataset = opened(tmp_path)
+    assert dataset.keys == (f"{folders}/a.png", f"{folders}/b.png")
+    assert (dataset.mask(0) == expected()).all() and not dataset.mask(1).any()
+    lost = "names photos that are not there: 1 (/elsewhere/pets/"
+    assert any(lost in line for line in dataset.summary) == named.endswith(".txt")
+
+
+@pytest.mark.parametrize("key", ["val", "valid", "validation"])
+def test_the_validation_part_has_several_names(tmp_path, key):
+    yolo_set(tmp_path)
+    put(tmp_path / "data.yaml", {"train": "train/images", key: "valid/images", "names": ["cat", "dog"]})
+    assert opened(tmp_path).official == {"train": (0,), "validation": (1,)}
+
+
+def test_a_file_of_labels_that_two_photos_would_have_is_named(tmp_path):
+    photos(tmp_path / "images", "a.png", "a.jpg")
+    put(tmp_path / "labels" / "a.txt", yolo())
+    with pytest.raises(DataError, match=r"labels/a\.txt would be the labels of both .*a\.jpg and .*a\.png: rename or"):
+        opened(tmp_path)
+
+
+def test_lists_of_classes_that_differ_are_named(tmp_path):
+    for part, classes in (("train", "cat\ndog\n"), ("val", "dog\ncat\n")):
+        photos(tmp_path / "images" / part, "a.png")
+        put(tmp_path / "labels" / part / "a.txt", yolo())
+        put(tmp_path / "labels" / part / "classes.txt", classes)
+    with pytest.raises(DataError, match=r"train/classes\.txt and .*val/classes\.txt name different classes: keep the"):
+        opened(tmp_path)
+    put(tmp_path / "labels" / "val" / "Classes.txt", (tmp_path / "labels" / "train" / "classes.txt").read_text())
+    (tmp_path / "labels" / "val" / "classes.txt").unlink()
+    dataset = opened(tmp_path)
+    assert dataset.classes == ("background", "cat", "dog") and dataset.official == {"train": (0,), "validation": (1,)}
+
+
 @pytest.mark.parametrize("where", ["", "labels", None])
 def test_without_a_data_yaml_the_names_are_in_classes_txt(tmp_path, where):
     photos(tmp_path / "images", "a.png", "b.png")
