@@ -7,10 +7,13 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
     ignore: [255, 255, 255]    # optional: pixels that neither train nor count
 
 A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
+
+Masks that Roboflow exports have a ``_classes.csv`` beside them, of which each line is a number and a name.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections import Counter
@@ -26,6 +29,8 @@ from simclrseg.system.files import why_not_a_file
 Colour = tuple[int, int, int]
 IGNORE_NAME = "ignore"
 BINARY = ("background", "foreground")
+CLASSES_TABLE = "_classes.csv"
+_OF_TABLE = ["pixel value", "class"]
 MAX_CLASSES = 254
 """Ids are bytes; 255 is ignored and 254 marks a colour that no class has."""
 
@@ -55,6 +60,33 @@ class Classes:
 def numbered_classes(count: int) -> Classes:
     """Classes that have a number and no name: ``class_0``, ``class_1``, ..."""
     return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
+
+
+def classes_of_table(file: Path) -> Classes | None:
+    """The classes of a ``_classes.csv``; None for one of something else than masks.
+
+    Raises:
+        DataError: if it cannot be read, or does not give each number one name.
+    """
+    try:
+        head, *rows = csv.reader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as a table of classes ({error})", path=file) from error
+    if [name.strip().lower() for name in head] != _OF_TABLE:
+        return None
+    names: dict[int, str] = {}
+    for row in filter(None, rows):
+        number, name = (*(cell.strip() for cell in row), "")[:2]
+        if not number.isdecimal() or int(number) >= MAX_CLASSES or not name or len(row) > 2:
+            remedy = f"write a number from 0 to {MAX_CLASSES - 1} and a name in each line"
+            raise DataError(f"{file} has the line {', '.join(row)!r}", remedy, path=file)
+        if int(number) in names or name in names.values():
+            raise DataError(f"{file} has two lines for {number} or {name!r}", "keep one", path=file)
+        names[int(number)] = name
+    if max(names, default=0) < 1:
+        raise DataError(f"{file} names no class but the background: there is nothing to learn", path=file)
+    numbered = (BINARY[0], *(f"class_{number}" for number in range(1, max(names) + 1)))
+    return Classes(tuple(names.get(number, name) for number, name in enumerate(numbered)))
 
 
 def read_classes(path: str) -> Classes:

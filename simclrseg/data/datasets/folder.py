@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -23,6 +24,7 @@ from simclrseg.data.datasets.layout import Layout, lay_out
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image, list_files, stored_bands
+from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
 from simclrseg.system import distributed
@@ -59,7 +61,10 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks)
     images = layout.images
     around_root = any(image.parent == root for image in images)
-    others = _kinds(file for file in listing.files if around_root or file.parent != root)
+    named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
+    tables = [file for file in listing.files if file.name == CLASSES_TABLE and not named]
+    known = {file: found for file in tables if (found := classes_of_table(file)) is not None}
+    others = _kinds(file for file in listing.files if (around_root or file.parent != root) and file not in known)
     if not images:
         holder = folders.get("images", root)
         raise DataError(
@@ -79,7 +84,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     tell_pages(images, "photos", summary)
     with_masks = bool(layout.masks)
     if with_masks and options.masks:
-        details |= _masks(layout, options, summary)
+        details |= _masks(layout, replace(options, classes=options.classes or _only(known)), summary)
         for split in [split for split, part in official.items() if not any(layout.masks[index] for index in part)]:
             summary.append(
                 f"{split}: none of its {len(official.pop(split)):,} photos has a mask, so that it is no part"
@@ -119,6 +124,18 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         twins=twins,
         **details,
     )
+
+
+def _only(tables: Mapping[Path, Classes]) -> Classes | None:
+    """The classes that all tables name; a DataError names two that differ."""
+    first, *others = tables or (None,)
+    if first is None:
+        return None
+    if other := next((file for file in others if tables[file] != tables[first]), None):
+        raise DataError(
+            f"{first} and {other} name different classes", "pass the right ones as --classes-file", path=other
+        )
+    return tables[first]
 
 
 def _named_folders(root: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.splits import make_split, split_json
 from simclrseg.data.splits import test_hash as hash_of_test
 from simclrseg.errors import DataError
+from simclrseg.labels.classes import numbered_classes
 from tests.folders import write
 
 PHOTO = np.full((4, 6, 3), 90, np.uint8)
@@ -251,4 +252,66 @@ def test_folders_of_which_no_photo_is_in_two_are_no_classes(tmp_path):
         write(tmp_path / "images" / f"{number}.png", np.full((8, 8, 3), 40 * number, np.uint8))
         write(tmp_path / "masks" / ("train" if number < 4 else "val") / f"{number}.png", np.eye(8, dtype=np.uint8))
     with pytest.raises(DataError, match="masks without a photo of their name: 6 of 6"):
+        image_folder(tmp_path, DatasetOptions())
+
+
+def roboflow_masks(root, ids=(0, 1, 2), table="Pixel Value, Class\n0, background\n1, cat\n2, dog\n"):
+    """What Roboflow exports as masks for semantic segmentation."""
+    for part in ("train", "valid", "test"):
+        for number in range(2):
+            stem = f"IMG_{number}_jpg.rf.{part}0a"
+            write(root / part / f"{stem}.jpg", np.full((8, 8, 3), 90, np.uint8))
+            write(root / part / f"{stem}_mask.png", np.resize(np.array(ids, np.uint8), (8, 8)))
+        (root / part / "_classes.csv").write_text(table)
+    (root / "README.roboflow.txt").write_text("A walk")
+    return root
+
+
+def test_masks_that_roboflow_exports_have_its_splits_and_the_names_of_its_classes(tmp_path):
+    dataset = image_folder(roboflow_masks(tmp_path), DatasetOptions())
+    assert dataset.classes == ("background", "cat", "dog")
+    assert {split: len(part) for split, part in dataset.official.items()} == {"train": 2, "validation": 2, "test": 2}
+    assert all(key.endswith("0a.jpg") and dataset.has_mask(index) for index, key in enumerate(dataset.keys))
+    assert (dataset.mask(0) == np.resize([0, 1, 2], (8, 8))).all()
+    assert "masks: class ids 0 to 2 (background, cat, dog)" in dataset.summary
+    assert not any("csv" in line for line in dataset.summary)
+    photos = image_folder(tmp_path, DatasetOptions(masks=False))
+    assert len(photos) == 6 and "left out: 6 masks, for photos alone are looked at" in photos.summary
+    own = image_folder(tmp_path, DatasetOptions(classes=numbered_classes(3)))
+    assert own.classes == ("class_0", "class_1", "class_2")
+
+
+def test_a_class_that_no_mask_holds_and_a_number_without_a_name_are_classes_too(tmp_path):
+    table = "Pixel Value,Class\n 3,dog\n 1,cat\n"
+    dataset = image_folder(roboflow_masks(tmp_path, ids=(0, 1), table=table), DatasetOptions())
+    assert dataset.classes == ("background", "cat", "class_2", "dog")
+
+
+def test_a_table_of_something_else_says_nothing_of_masks(tmp_path):
+    dataset = image_folder(roboflow_masks(tmp_path, table="filename, cat, dog\na.jpg, 1, 0\n"), DatasetOptions())
+    assert dataset.classes == ("class_0", "class_1", "class_2") and "left out: 3 .csv" in dataset.summary
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("Pixel Value, Class\n0, background\n300, cat\n", "has the line '300, cat': write a number from 0 to 253"),
+        ("Pixel Value, Class\n0, background\n1\n", "has the line '1': write a number"),
+        ("Pixel Value, Class\n1, cat\n1, dog\n", "has two lines for 1 or 'dog': keep one"),
+        ("Pixel Value, Class\n0, background\n", "names no class but the background"),
+        ("", "cannot be read as a table of classes"),
+    ],
+)
+def test_what_is_wrong_in_a_table_of_classes_is_named(tmp_path, table, says):
+    with pytest.raises(DataError, match=rf"_classes\.csv {says}") as raised:
+        image_folder(roboflow_masks(tmp_path, table=table), DatasetOptions())
+    assert "\n" not in str(raised.value)
+
+
+def test_tables_that_differ_and_masks_that_hold_more_are_named(tmp_path):
+    roboflow_masks(tmp_path, ids=(0, 1, 2, 3))
+    with pytest.raises(DataError, match=r"_mask\.png has values 3 but there are 3 classes, ids 0 to 2: add the others"):
+        image_folder(tmp_path, DatasetOptions())
+    (tmp_path / "valid" / "_classes.csv").write_text("Pixel Value, Class\n1, dog\n2, cat\n3, cow\n")
+    with pytest.raises(DataError, match=r"_classes\.csv and .*valid/_classes\.csv name different classes: pass the"):
         image_folder(tmp_path, DatasetOptions())
