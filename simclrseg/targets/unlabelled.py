@@ -35,7 +35,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     labelled = {*split.train, *split.validation, *split.test}
     parts = [own]
     for name in names:
-        other = open_dataset(name, DatasetOptions(masks=False))
+        other = open_dataset(name, DatasetOptions(masks=False, reach=own.reach))
         if (other.bands, other.full_scale) != (own.bands, own.full_scale):
             raise DataError(
                 f"--unlabelled {name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but "
@@ -46,9 +46,9 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
             )
         if other.reach != own.reach:
             raise DataError(
-                f"--unlabelled {name} is scaled by the range {other.reach} and {own.name} by {own.reach}, so that one "
-                "value would be of two brightnesses",
-                "store both in the same range",
+                f"--unlabelled {name} has photos of more than 8 bits and {own.name} has none, so that nothing says "
+                "which values are as bright",
+                "save them with 8 bits",
                 option="unlabelled",
                 value=name,
             )

@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.samples import MaskPairs
-from simclrseg.errors import ModelFileError, UsageError
+from simclrseg.errors import DataError, ModelFileError, UsageError
 from simclrseg.images.decode import read_image
 from simclrseg.inference.files import InputImage
 from simclrseg.inference.model import LoadedModel
@@ -28,6 +28,7 @@ from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.weights import read_metadata
 from simclrseg.targets.knobs import LabelledData
 from simclrseg.targets.segment.target import SegmentationTarget
+from simclrseg.targets.unlabelled import open_unlabelled
 from simclrseg.training.normalization import choose_normalization
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, in_runs
 
@@ -129,6 +130,18 @@ def test_a_backbone_keeps_its_range_and_fine_tuning_says_where_it_differs(field_
     choose_normalization(None, dataset, [0], source=other, threads=1)
     (line,) = caplog.messages
     assert "values from 0 to 4,095 become 0 to 255, where the start weights were trained with 0 to 65,535" in line
+
+
+def test_unlabelled_photos_are_scaled_as_the_labelled_ones(field_cases):
+    deep, others = str(field_cases / "20-12bit-in-16"), str(field_cases / "45-12bit")
+    target = SegmentationTarget.open(LabelledData(dataset=deep))
+    dataset, chosen = open_unlabelled([others], target)
+    assert dataset.reach == (0, 4095) and len(chosen) > 3
+    for index in chosen:
+        np.testing.assert_array_equal(dataset.image(index), read_image(dataset.path(index), reach=(0, 4095)))
+    eight = SegmentationTarget.open(LabelledData(dataset=str(field_cases / "15-name-seg")))
+    with pytest.raises(DataError, match="20-12bit-in-16 has photos of more than 8 bits and 15-name-seg has none"):
+        open_unlabelled([deep], eight)
 
 
 def model_with(path: Path, **facts: object) -> Path:
