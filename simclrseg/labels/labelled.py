@@ -129,6 +129,8 @@ class Fitting:
 
     Attributes:
         name, source: as it stands in a file.
+        way, last: its kind, and the part of it that finds images.
+        whole: that is all of the last part.
         guessed: its folders are not those of the images.
     """
 
@@ -137,6 +139,7 @@ class Fitting:
     way: _Way
     last: str
     images: list[Path]
+    whole: bool
     guessed: bool = False
 
     def is_at(self, image: Path) -> bool:
@@ -185,6 +188,10 @@ class Images:
         lies in a folder that others name, nor what another name fits better.
         """
         every = [self._seek(name, source) for name, source in names]
+        whole = {one.way for one in every if one.images and one.whole}
+        for one in every:
+            if not one.whole and one.way in whole:
+                one.images = []
         near: dict[_Way, dict[Path, _Closeness]] = {}
         for one in every:
             known = near.setdefault(one.way, {})
@@ -202,12 +209,14 @@ class Images:
         best: dict[Path, tuple[bool, _Closeness]] = {}
         for one in every:
             images = [image for image in one.images if near[one.way][image.parent] == nearest[one.way]]
-            if one.way.folders:
+            if images and nearest[one.way].named < len(one.way.folders):
                 images = [image for image in images if named[image.parent] == nearest[one.way].named]
-            exact = [
-                (one.is_at(image), plain(image.name) == plain(one.last), image.name == one.last) for image in images
-            ]
-            one.images = [image for image, how in zip(images, exact, strict=True) if how == max(exact)]
+            if len(images) > 1:
+                exact = [
+                    (one.is_at(image), plain(image.name) == plain(one.last), image.name == one.last) for image in images
+                ]
+                images = [image for image, how in zip(images, exact, strict=True) if how == max(exact)]
+            one.images = images
             for image in one.images:
                 best[image] = max(rank(one), best.get(image, rank(one)))
         for one in every:
@@ -222,8 +231,8 @@ class Images:
             folders = tuple(plain(part) for part in parts[:-1] if part not in ("..", "/"))
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
                 if images := self._named.get(plain(last)):
-                    return Fitting(name, source, _Way(folders, source.parent, words), last, images)
-        return Fitting(name, source, _Way((), source.parent, words), name, [])
+                    return Fitting(name, source, _Way(folders, source.parent, words), last, images, last == parts[-1])
+        return Fitting(name, source, _Way((), source.parent, words), name, [], whole=True)
 
     def _closeness(self, way: _Way, folder: Path) -> _Closeness:
         below = self._below(folder)

@@ -63,6 +63,21 @@ def test_a_photo_goes_to_the_name_that_fits_it_best(tmp_path):
     assert "x.json lists photos that are not there: 1 (old/a.png)" in dataset.summary
 
 
+def test_paths_from_elsewhere_and_from_here_may_mean_one_folder(tmp_path):
+    photos(tmp_path / "pets", "images/a.png", "images/b.png")
+    put(tmp_path / "pets" / "x.json", coco(["images/a.png", "D:\\pets\\images\\b.png"], squares(1)))
+    dataset = opened(tmp_path / "pets")
+    assert dataset.keys == ("images/a.png", "images/b.png") and dataset.mask(1).any()
+
+
+def test_what_label_studio_puts_before_names_is_left_out_of_all_or_none(tmp_path):
+    photos(tmp_path, "images/0a1b2c3d-a.png", "images/b.png")
+    put(tmp_path / "x.json", coco(["images/0a1b2c3d-a.png", "images/4e5f6a7b-b.png"], squares(0, 1)))
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("images/0a1b2c3d-a.png",)
+    assert "x.json lists photos that are not there: 1 (images/4e5f6a7b-b.png)" in dataset.summary
+
+
 def test_a_path_that_leads_to_a_photo_means_no_copy_of_it(tmp_path):
     photos(tmp_path, "train/a.png", "old/train/a.png")
     put(tmp_path / "x.json", coco(["train/a.png"], squares(0)))
