@@ -10,6 +10,7 @@ import numpy as np
 
 from simclrseg import runs
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.derived import in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
@@ -83,6 +84,8 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     except SimclrsegError as error:
         dataset = open_dataset(folder, bare)
         log.warning(f"the masks of {folder} are left out: {error}")
+    if dataset.has_masks:
+        dataset = in_classes_of(dataset, metadata.classes, metadata.colours)
     if dataset.has_masks and len(dataset.classes) != len(metadata.classes):
         log.warning(
             f"the masks of {folder} are left out: they have {len(dataset.classes)} classes, "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simclrseg.errors import DataError
+from simclrseg.evaluation.export_images import images_of_folder
 from simclrseg.metadata import IGNORE, ModelMetadata, voc_colours
 from simclrseg.targets.base import elsewhere
 from simclrseg.targets.segment.target import SegmentationTarget
@@ -70,6 +71,15 @@ def test_classes_are_the_models_by_name_whatever_their_order(drawn, ground):
     assert (np.bincount(dataset.mask(0).ravel(), minlength=4) == [1600, 400, 0, 400]).all()
     line = f"classes of the model, by name: {ground}, dog, bird, cat; of bird nothing is here"
     assert line in dataset.summary
+
+
+def test_an_export_is_checked_on_masks_of_the_models_classes(drawn):
+    model = model_of("background", "dog", "bird", "cat").model_copy(update={"decoder": "unet"})
+    found = images_of_folder(str(drawn), model, (40, 60), calibrated=False)
+    assert [np.bincount(mask.ravel(), minlength=4).tolist() for mask in found.masks] == [
+        [1600, 400, 0, 400],
+        [2400, 0, 0, 0],
+    ]
 
 
 def test_a_model_of_chosen_classes_takes_the_others_for_background(drawn):
