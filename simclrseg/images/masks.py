@@ -24,9 +24,9 @@ _DEEP_PNG = {2: "RGB", 4: "grey and alpha", 6: "RGB and alpha"}  # colour types 
 class StoredMask:
     """What a mask's file holds, in the orientation that the file itself asks for."""
 
-    values: NDArray[Any]  # (H, W) whole numbers or floats, or (H, W, 3) uint8 colours
+    values: NDArray[Any]  # (H, W) whole numbers or floats, or (H, W, 3) uint8 or uint16 colours
     palette: NDArray[np.uint8] | None = None  # (256, 3) colours of which the values are indices
-    alpha: NDArray[np.uint8] | None = None  # (H, W), 255 where opaque
+    alpha: NDArray[Any] | None = None  # (H, W) uint8 or uint16, its largest where opaque
     bilevel: bool = False  # one bit a pixel: 1 is white, whatever number stands for white elsewhere
     lossy: bool = False  # compressed so that values near edges are not those that were saved
     inverting: bool = False  # its table shows 0 as white, as ImageJ's may; the values are as stored
@@ -34,7 +34,7 @@ class StoredMask:
 
 
 def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> StoredMask:
-    """Read a mask without any conversion of its values, but for 16-bit colours, which become those of 8 bits.
+    """Read a mask without any conversion of its values.
 
     Args:
         turned_by: the EXIF orientation of the photo on whose stored pixels it was drawn.
@@ -52,8 +52,8 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
         orientation = turned_by if left == 1 else left
         turned = own != 1
         if deep is not None:
-            hidden = (deep[:, :, 3] >> 8).astype(np.uint8) if deep.shape[2] == 4 else None
-            values = _turn(_eight_bits(deep[:, :, :3]), orientation)
+            hidden = deep[:, :, 3] if deep.shape[2] == 4 else None
+            values = _turn(np.ascontiguousarray(deep[:, :, :3]), orientation)
             return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
         inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode == "L"
@@ -96,6 +96,10 @@ def read_mask(source: str | Path | bytes) -> Mask:
         (H, W, 3) uint8 for RGB ones, whose alpha is left out.
     """
     values = read_stored_mask(source).values
+    if (eight := eight_bits(values)) is None:
+        with _opened(source):
+            raise Refused("its 16-bit colours are none of 8 bits", "save it as an 8-bit PNG")
+    values = eight
     low, high = values.min().item(), values.max().item()
     if low < 0 or high > 255 or values.dtype.kind == "f":
         with _opened(source):
@@ -137,14 +141,19 @@ def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | Non
         stream.seek(place)
 
 
-def _eight_bits(colours: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Colours of 16 bits as those of 8 that they were made of: as they are, times 257 or times 256."""
+def eight_bits(colours: NDArray[Any]) -> NDArray[Any] | None:
+    """Colours of 16 bits as those of 8 that they were made of: as they are, times 257 or times 256; None if of none.
+
+    All else is given back as it is.
+    """
+    if colours.dtype != np.uint16 or colours.ndim == 2:
+        return colours
     if colours.max() <= 255:
         return colours.astype(np.uint8)
     for factor in (257, 256):
         if not (colours % factor).any():
             return (colours // factor).astype(np.uint8)
-    raise Refused("its 16-bit colours are none of 8 bits", "save it as an 8-bit PNG")
+    return None
 
 
 def _is_lossy(picture: Image.Image, stream: IO[bytes]) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
-from simclrseg.images.masks import StoredMask, read_stored_mask
+from simclrseg.images.masks import StoredMask, eight_bits, read_stored_mask
 from simclrseg.labels.classes import MAX_CLASSES, Classes
 
 Rules = Mapping[str, float | None]
@@ -82,6 +82,9 @@ def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[ND
         elif palette is None and values.ndim == 2:
             return (values != 0).astype(np.uint8), None
         return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0, np.uint8), None
+    if (eight := eight_bits(values)) is None:
+        raise ValueError("has 16-bit colours that are none of 8 bits: save it as an 8-bit PNG")
+    values = eight
     if values.ndim == 3 and (values == values[:, :, :1]).all():
         values = np.ascontiguousarray(values[:, :, 0])
     if values.dtype == np.uint16 and values.max() == 65535 and not (values == 255).any():
@@ -94,7 +97,7 @@ def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[ND
 def _grey(values: NDArray[Any]) -> NDArray[Any]:
     if values.ndim == 2:
         return values
-    if (values.max(axis=2).astype(np.int16) - values.min(axis=2)).max() > _COLOURFUL:
+    if (values.max(axis=2) - values.min(axis=2)).max() > _COLOURFUL * np.iinfo(values.dtype).max // 255:
         raise ValueError("is in colour, which has no threshold: name its classes in a --classes-file")
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2GRAY))
 
@@ -103,7 +106,7 @@ def hidden_share(stored: StoredMask) -> float:
     """The share of pixels that an alpha channel hides; 0 where the values alone say the same as it does."""
     if stored.alpha is None or stored.alpha.min() == stored.alpha.max():
         return 0.0
-    hidden = stored.alpha < 128
+    hidden = stored.alpha < (128 << 8 if stored.alpha.dtype == np.uint16 else 128)
     empty = stored.values == 0 if stored.values.ndim == 2 else ~stored.values.any(axis=2)
     return 0.0 if (hidden == empty).all() else max(float(hidden.mean()), 0.005)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.masks import read_mask, read_stored_mask
 from tests.images.tiffs import tiff
 
 IDS = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -21,12 +21,13 @@ def test_colours_of_sixteen_bits_are_those_of_eight(tmp_path, factor, suffix):
     file = tmp_path / f"mask{suffix}"
     colours = COLOURS.astype(np.uint16) * np.uint16(factor)
     cv2.imwrite(str(file), colours[:, :, ::-1])
-    np.testing.assert_array_equal(read_stored_mask(file).values, COLOURS)
+    np.testing.assert_array_equal(read_stored_mask(file).values, colours)
+    np.testing.assert_array_equal(read_mask(file), COLOURS)
     colours[0, 0] = 1000
     cv2.imwrite(str(file), colours[:, :, ::-1])
     if factor > 1:
         with pytest.raises(ImageError, match="its 16-bit colours are none of 8 bits"):
-            read_stored_mask(file)
+            read_mask(file)
 
 
 def test_an_inverting_table_changes_no_value(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -105,6 +106,30 @@ def test_masks_of_two_classes_in_any_form_say_the_same(tmp_path, masks, options)
     masks, _ = look(tmp_path, masks, **options)
     for number, mask in enumerate(masks):
         np.testing.assert_array_equal(mask, OBJECTS[0 if same else number] != flip)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "least"),
+    [
+        ("8.png", np.uint8(200), 200),
+        ("16.png", np.uint16(40_000), 39_000),
+        ("16.tif", np.uint16(900), 900),
+        ("32.tif", np.int32(100_000), 99_000),
+        ("float.tif", np.float32(0.7), 0.68),
+        ("float_of_sixteen.tif", np.float32(40_000), 39_000),
+        ("colours.png", np.uint16([40_000, 40_000, 40_000]), 39_000),
+        ("colours.tif", np.uint16([40_000, 40_000, 40_000]), 39_000),
+    ],
+)
+def test_a_threshold_counts_in_the_file_s_own_values(tmp_path, file, values, least):
+    places = OBJECTS[0][..., None] if values.ndim else OBJECTS[0]
+    below = np.asarray(values * 0.95).astype(values.dtype)  # near, and no foreground
+    cv2.imwrite(str(tmp_path / file), np.where(places, values, below))
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photo.jpg")
+    arguments = [tmp_path / "photo.jpg"], [tmp_path / file]
+    details, said = mask_details(*arguments, classes=None, class_count=None, rules={"threshold": float(least)})
+    np.testing.assert_array_equal(details["decode"](tmp_path / file), OBJECTS[0])
+    assert f"{least:g} and more is foreground" in "\n".join(said)
 
 
 @pytest.mark.parametrize(
