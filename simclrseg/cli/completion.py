@@ -260,9 +260,10 @@ def _losses(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 
 
 def _mask_rules(words: Sequence[str], incomplete: str) -> Iterator[Item]:
-    from simclrseg.labels import RULES
+    from simclrseg.labels import NAMING, RULES
 
-    return _one_more([f"{name}:128" if number else name for name, number in RULES.items()], incomplete)
+    behind = {name: ":" if name in NAMING else ":128" for name, what in RULES.items() if what}
+    return _one_more([name + behind.get(name, "") for name in RULES], incomplete)
 
 
 def _one_more(names: Iterable[str], incomplete: str) -> Iterator[Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from simclrseg.errors import suggestion
 
 @dataclass(frozen=True)
 class Word:
-    """A name with the number behind its colon, where there is one."""
+    """A name with the number or the name behind its colon, where there is one."""
 
     name: str
     number: float | None = None
+    text: str = ""
 
     def arguments(self, parameters: Mapping[str, str | None]) -> dict[str, Any]:
         """The argument that the number sets, by what the numbers of names set; none where there is no number."""
@@ -23,12 +24,15 @@ class Word:
         return {} if self.number is None or parameter is None else {parameter: self.number}
 
 
-def parse_words(text: str, kind: str, parameters: Mapping[str, str | None]) -> tuple[Word, ...]:
+def parse_words(
+    text: str, kind: str, parameters: Mapping[str, str | None], *, naming: Collection[str] = ()
+) -> tuple[Word, ...]:
     """Read names with + between them, each with a number behind a colon where it takes one.
 
     Args:
         kind: what the names are of, as "loss".
         parameters: the names there are, each with what its number sets; None where it takes none.
+        naming: those behind which a name stands in place of a number.
 
     Raises:
         ValueError: if a name is not known or stands twice, or a number is not one or has no use.
@@ -40,7 +44,10 @@ def parse_words(text: str, kind: str, parameters: Mapping[str, str | None]) -> t
             raise ValueError(f"{name!r} is not a {kind}: {suggestion(name, parameters)}")
         if colon and parameters[name] is None:
             raise ValueError(f"{part!r}: {name} takes no number, leave it out")
-        words.append(Word(name, _number(part, number) if colon else None))
+        if name in naming:
+            words.append(Word(name, text=number))
+        else:
+            words.append(Word(name, _number(part, number) if colon else None))
     if len({word.name for word in words}) < len(words):
         raise ValueError(f"{text!r} names a {kind} twice")
     return tuple(words)

@@ -49,7 +49,8 @@ def mask_details(
         DataError: for a mask that cannot be read, of another size than its image, or with unexpected values.
     """
     rules, parts = rules or {}, parts or {}
-    if parts and (classes is not None or class_count is not None):
+    by_part = set(parts.values()) - {BINARY[1]}  # else each is an object of the foreground
+    if by_part and (classes is not None or class_count is not None):
         raise DataError("the folders of the masks name their classes", "leave --classes-file and a number out")
     if classes is None and class_count is not None:
         classes = numbered_classes(class_count)
@@ -92,12 +93,18 @@ def mask_details(
             "pass --masks foreground, which takes all but 0 for the class, or store 0 and 1",
             option="masks",
         )
-    if parts:
+    if by_part:
         names = (BINARY[0], *sorted(set(parts.values())))
-        each = f"class: {len(names) - 1} ({some(names[1:])})" if names != BINARY else "object"
-        lines.append(f"a file for each {each}")
+        lines.append(f"a file for each class: {len(names) - 1} ({some(names[1:])})")
+    elif parts:
+        lines.append("a file for each object")
     reader = Reader(
-        rules, table, by_colour is not None, white, turned, {file: names.index(name) for file, name in parts.items()}
+        rules,
+        table,
+        by_colour is not None,
+        white,
+        turned,
+        {file: names.index(name) if by_part else 1 for file, name in parts.items()},
     )
     colours = classes.colours if classes and classes.colours else voc_colours(len(names))
     reading = " ".join(filter(None, [rules_text(rules), _digest(turned) if turned else ""]))

@@ -23,8 +23,8 @@ from simclrseg.knobs.values import (
     check_columns,
     dataset_names,
 )
-from simclrseg.knobs.words import parse_words
-from simclrseg.labels import EXCLUSIVE, RULES
+from simclrseg.knobs.words import Word, parse_words
+from simclrseg.labels import EXCLUSIVE, NAMING, RULES
 
 
 def _fold(text: str) -> str:
@@ -42,11 +42,18 @@ def _pattern(text: str) -> str:
     return text
 
 
+def mask_words(text: str) -> tuple[Word, ...]:
+    """The rules of ``--masks``; ValueError for what is none."""
+    return parse_words(text, "rule of masks", RULES, naming=NAMING)
+
+
 def _mask_rules(text: str) -> str:
-    words = parse_words(text, "rule of masks", RULES)
+    words = mask_words(text)
     names = {word.name for word in words}
-    if any(RULES[word.name] and word.number is None for word in words):
-        raise ValueError(f"{text!r}: threshold takes a number, as threshold:128")
+    for word in words:
+        if RULES[word.name] and word.number is None and not word.text:
+            example = "a name, as folder:masks" if word.name in NAMING else "a number, as threshold:128"
+            raise ValueError(f"{text!r}: {word.name} takes {example}")
     for first, second in EXCLUSIVE:
         if {first, second} <= names:
             raise ValueError(f"{text!r}: {first} and {second} contradict each other, take one of them")
@@ -88,7 +95,7 @@ class LabelledData(Section):
     classes_file: ClassesName | None = None
     """YAML file of class names, and of their colours if the masks are RGB."""
     masks: MaskRules | None = None
-    """How masks are read: threshold:128, alpha, foreground, inverted, stored, upright, and sums of them."""
+    """How masks are read: threshold:128, alpha, foreground, inverted, stored, upright, folder:NAME, sums of them."""
     normalization: NormalizationName | None = None
     """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
     those of the start weights, else imagenet for RGB and dataset for other bands."""

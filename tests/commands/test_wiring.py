@@ -574,3 +574,10 @@ def test_a_training_whose_lines_and_results_nobody_reads_comes_to_its_end(tmp_pa
     folder = Path("runs/pretrain/full")
     assert (folder / "backbone.safetensors").exists()
     assert (folder / "metrics.csv").read_text().count("\n") == 2  # the header and one epoch
+
+
+def test_photos_without_content_end_with_the_line_that_nothing_was_learned(field_cases, tmp_path):
+    blank = {"dataset": [str(field_cases / "50-blank-photos")], "image_size": 32}
+    run = run_of({**TINY, "data": blank, "training": {"batch_size": 8, "epochs": 2}}, tmp_path)
+    [line] = [line for line in run.lines if line.startswith("the loss ended at ")]
+    assert "of a network that knows nothing: try more --epochs" in line

@@ -16,6 +16,11 @@ def test_names_stand_with_a_plus_between_them_and_a_number_behind_a_colon():
     assert Word("focal").arguments(PARAMETERS) == {}
 
 
+def test_behind_some_a_name_stands_in_place_of_a_number():
+    words = parse_words("dice+focal:Ground Truth: 1", "loss", PARAMETERS, naming=["focal"])
+    assert words == (Word("dice"), Word("focal", text="Ground Truth: 1"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

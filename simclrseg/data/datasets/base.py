@@ -37,6 +37,7 @@ class DatasetOptions:
         masks: False leaves a folder's masks unread, as pretraining does.
         class_count: how many classes a folder's masks hold, where nothing names them; None to find out.
         mask_rules: what is said of the masks' values, in the words of ``RULES``; else it is found out.
+        mask_folder: the name of the folder that holds a folder's masks, where it is given.
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
         reach: the values that become 0 and 255 in photos of more than 8 bits, as a model has them; None to find out.
         of_model: True where classes and rules are those of a model: labels that have no use for them leave them aside.
@@ -47,6 +48,7 @@ class DatasetOptions:
     masks: bool = True
     class_count: int | None = None
     mask_rules: Rules = field(default_factory=dict)
+    mask_folder: str = ""
     image_column: str | None = None
     label_column: str | None = None
     mask_column: str | None = None

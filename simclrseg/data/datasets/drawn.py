@@ -64,7 +64,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     found = _of_file(path) if path.is_file() else _of_folder(path)
     if found is None:
         return None
-    for given, option in ((options.classes, "classes_file"), (options.mask_rules, "masks")):
+    for given, option in ((options.classes, "classes_file"), (options.mask_rules or options.mask_folder, "masks")):
         if given and not options.of_model:
             flag = f"--{option.replace('_', '-')}"
             raise DataError(f"{flag} is for folders of masks; {path} holds labels of {found.form}", option=option)

@@ -58,7 +58,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     pictures = [file for file in listing.files if is_image(file.name)]
     if "images" in folders and not any(file.is_relative_to(folders["images"]) for file in pictures):
         pictures = []  # whatever lies elsewhere
-    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks)
+    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=options.mask_folder)
     images = layout.images
     around_root = any(image.parent == root for image in images)
     named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
@@ -79,6 +79,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     if layout.left_out:
         where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
         summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
+    summary += layout.lines
 
     details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
@@ -218,10 +219,10 @@ def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[
         parts=layout.parts,
     )
     without = [below.as_posix() for below, mask in zip(layout.below, layout.masks, strict=True) if mask is None]
-    summary.append(f"pairs of photo and mask: {len(layout.images) - len(without):,}")
+    summary.append(f"pairs of photo and mask: {len(layout.images) - len(without):,}, the masks {layout.where}")
     if without:
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
-    summary += layout.lines + lines
+    summary += lines
     return details
 
 

@@ -2,40 +2,44 @@
 
 Masks lie in a folder of their own beside that of the images (``images/`` and ``masks/``, in each of ``train/``,
 ``val/`` and ``test/`` or around them), in one folder for each class in it, in a folder for each picture, or beside
-their images as ``x_mask.png``, or as ``x.png`` beside ``x.jpg``. A name is compared without its suffix, then without
-its mark, then in any case; composed and decomposed letters are the same.
+their images as ``x_mask.png``, or as ``x.png`` beside ``x.jpg``. Folders and marks of other names are known by what
+the pictures hold (``masklike``).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders, strays
+from simclrseg.data.datasets.pairing import Found, Names, bare_name, meanings, object_of, stem_of, strip
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image
 from simclrseg.images.masks import read_stored_mask
+from simclrseg.labels.likeness import likeness, sample
 from simclrseg.labels.reading import MaskFiles
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pngimages", "photos")
+IMAGE_FOLDERS = (
+    "images", "image", "imgs", "img", "img_dir", "jpegimages", "pngimages", "photos", "leftimg8bit",
+)  # fmt: skip
 MASK_FOLDERS = (
     "masks", "mask", "segmentationclass", "labels", "label", "annotations", "annotation", "ann_dir", "annot",
-    "groundtruth", "ground_truth", "gt", "segmentations", "segmentation", "pedmasks", "masks_machine",
+    "groundtruth", "ground_truth", "ground truth", "gt", "segmentations", "segmentation", "segmentationclasspng",
+    "gtfine", "gtcoarse", "pedmasks", "masks_machine",
 )  # fmt: skip
-"""Names in any case, alone or behind another: train_masks. Of several beside one another the first is taken."""
+"""Names in any case, alone or behind another: train_masks. Of several beside one another the first is taken, unless
+another fits the photos as well."""
 _BEHIND_ANOTHER = re.compile(r"(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
-_MARKS = "mask|masks|seg|segmentation|label|labels|gt|groundtruth|annotation|l"
-_BEHIND = re.compile(rf"(.+?)[_\-. ]+({_MARKS})", re.IGNORECASE)
-_BEFORE = re.compile(rf"(?:({_MARKS})[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
-_OF_IMAGE = re.compile(r"(?:image|img|photo)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:image|img|photo)", re.IGNORECASE)
+_OF_NNUNET = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
+_CHANNEL = re.compile(r".+_\d{3}[1-9]\.\w+")  # of nnU-Net; the first is 0000
 _IMAGE_STEMS = frozenset({"image", "img", "photo"})
 _MASK_STEMS = frozenset({"mask", "label", "seg"})
-_LOOKED_AT = 5  # pictures, to see whether they are masks
+_AS_WELL = 0.9  # of the photos that one folder of masks fits, and another
+_SAME_PLACE = 0.5  # of the smaller of two masks: they are of one object
 OBJECT = "foreground"
 """What the parts of a mask are called where each shows an object of the same class."""
 
@@ -50,6 +54,7 @@ class Layout:
         masks: of each image; None where it has none. Empty where there are no masks at all.
         mask_files: how many files of masks there are.
         parts: of files that show one class each, the class.
+        where: the folders of the masks, in words.
         left_out: pictures that are neither, counted by their folder.
         lines: what is worth a line of the summary.
     """
@@ -59,106 +64,159 @@ class Layout:
     masks: list[MaskFiles | None] = field(default_factory=list)
     mask_files: int = 0
     parts: dict[Path, str] = field(default_factory=dict)
+    where: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A file, with what lies above and below the folder that tells what it is."""
-
-    file: Path
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    kind: int = 0  # of that folder, by its place among the names
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Its path as the layout means it."""
-        return self.above + self.below
-
-
-class _Names:
-    """Images by their names: as they are written, and in any case."""
-
-    def __init__(self, images: Sequence[_Found]) -> None:
-        self._exact: dict[str, list[int]] = defaultdict(list)
-        self._folded: dict[str, list[int]] = defaultdict(list)
-        self._bare: dict[str, list[int]] = defaultdict(list)  # image_1, which mask_1 means
-        for index, found in enumerate(images):
-            path = _composed("/".join(found.parts))
-            for name in (path, _stem(path)):
-                self._exact[name].append(index)
-                self._folded[name.casefold()].append(index)
-            if match := _OF_IMAGE.fullmatch(_stem(found.parts[-1])):
-                self._bare[_folded("/".join((*found.parts[:-1], match[1] or match[2])))].append(index)
-
-    def meant(self, parts: tuple[str, ...]) -> list[int]:
-        """The images that a mask's path means if its name bears a mark."""
-        own = _bare(parts)
-        return self._first(name for name in _meanings(parts) if name != own)
-
-    def named(self, parts: tuple[str, ...]) -> list[int]:
-        """The images that a mask's path names, by the most exact way that names any."""
-        exact = self._exact.get(_stem(_composed("/".join(parts))))
-        return exact or self._first(_meanings(parts))
-
-    def _first(self, names: Iterable[str]) -> list[int]:
-        names = list(names)
-        return next((known[name] for known in (self._folded, self._bare) for name in names if name in known), [])
-
-
-def lay_out(root: Path, files: Sequence[Path], *, unreadable: Collection[Path] = (), strict: bool = True) -> Layout:
+def lay_out(
+    root: Path,
+    files: Sequence[Path],
+    *,
+    unreadable: Collection[Path] = (),
+    strict: bool = True,
+    mask_folder: str = "",
+) -> Layout:
     """Tell images and masks apart, and find the mask of each image.
 
     Args:
         files: pictures below ``root``.
         unreadable: what is left out below it; their masks are left out too.
         strict: False where masks are not asked for: whether each has its image does not matter then.
+        mask_folder: the name of the folder of masks, where it is given.
 
     Raises:
-        DataError: for masks without an image, and for two masks of one.
+        DataError: for masks without an image, two masks of one, or two folders that may be those of the masks.
     """
+    mask_names = (mask_folder.lower(),) if mask_folder else MASK_FOLDERS
     images = [found for file in files if (found := _in_folder(root, file, IMAGE_FOLDERS))]
-    masks = [found for file in files if (found := _in_folder(root, file, MASK_FOLDERS))]
-    named = {found.file for found in (*images, *masks)}
-    every = {file: _Found(file, _below(root, file)[:-1], (file.name,)) for file in files}
+    masks = [found for file in files if (found := _in_folder(root, file, mask_names))]
+    named = {found.file: found for found in (*masks, *images)}
+    paths = {file: _below(root, file) for file in files}
+    every = {file: Found(file, parts[:-1], parts[-1:]) for file, parts in paths.items()}
     others = [every[file] for file in files if file not in named]
+    folders = mask_folders(paths, wanted=mask_folder)
     both = {found.above for found in images} & {found.above for found in masks}
+    if strict:
+        _refuse_channels(images)
     if both:
         kinds = {above: min(found.kind for found in masks if found.above == above) for above in both}
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
-        kept = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
-        return _paired(root, files, kept, masks, unreadable, strict)
-    if masks:
-        names = _Names(others)
-        if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
-            return _paired(root, files, others, masks, unreadable, strict)
-        if not images and (folder := next((path for path in root.iterdir() if path.name.lower() == "masks"), None)):
-            raise DataError(f"{root} has {folder.name}/ but no images/", "put the photos into images/", path=root)
-    photos = list(every.values())  # without images/ a class may be called masks/
-    if any(part.lower() in IMAGE_FOLDERS for found in images for part in _below(root, found.file)[:-1]):
+        photos = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
+        if strict and not mask_folder:
+            _refuse_others(root, images, masks, folders)
+    else:
+        in_images = {found.file for found in images}
+        photos = images + [found for file, found in every.items() if file not in in_images]
+    kept = {found.file for found in photos}
+    folders = [folder for folder in folders if not kept.isdisjoint(folder.files)]
+    more = _in_folders_of_masks(root, photos, folders, strict, mask_folder)
+    apart = {file for folder in folders for file in folder.files}
+    photos = [found for found in photos if found.file not in apart]
+    if not both:
+        masks = [found for found in masks if found.file not in apart]
         drawn = {found.file for found in masks}
-        photos = [found for found in photos if found.file not in drawn]
+        names = Names(rest := [found for found in photos if found.file not in drawn]) if masks else None
+        if names and 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
+            photos, more = rest, more + masks
+        masks = []
+    if masks or more:
+        return _paired(root, files, photos, masks + more, unreadable, strict)
+    if strict and mask_folder:
+        reason = f"--masks folder:{mask_folder}: {root} has no such folder whose files bear the names of its photos"
+        raise DataError(reason, option="masks", value=mask_folder)
+    masks_alone = [file for file, parts in paths.items() if not images and parts[0].lower() == "masks" and parts[1:]]
+    if masks_alone and (strict or likeness(masks_alone).masks):
+        folder = _below(root, masks_alone[0])[0]
+        raise DataError(f"{root} has {folder}/ but no images/", "put the photos into images/", path=root)
     if images and {_below(root, found.file)[0].lower() for found in images} == {"images"}:
-        photos = images
-    elif beside := _beside(photos):
-        masks = [found for found in photos if found.file in beside]
-        return _paired(root, files, [found for found in photos if found.file not in beside], masks, unreadable, strict)
-    layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos])
-    _count_left_out(layout, root, files)
+        photos = [found for found in photos if found.file in in_images]
+    else:  # without images/ a class may be called masks/
+        photos = [every[found.file] for found in photos]
+    masks, drawn = _beside(photos)
+    if masks:
+        photos = [found for found in photos if found.file not in drawn]
+        return _paired(root, files, photos, masks, unreadable, strict)
+    beside_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in _home(root, found))
+    photos, told = _without_masks(root, photos, drawn, lossy=beside_images)
+    layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos], lines=list(told))
+    _count_left_out(layout, root, files, _files_of(told))
     return layout
 
 
-def _in_folder(root: Path, file: Path, names: Sequence[str]) -> _Found | None:
+def _in_folder(root: Path, file: Path, names: Sequence[str]) -> Found | None:
     parts = _below(root, file)
     for place, part in enumerate(parts[:-1]):
-        match = None if part.lower() in names else _BEHIND_ANOTHER.fullmatch(part)
-        name = match[2] if match else part
-        if name.lower() in names:
-            other = (match[1],) if match else ()
-            return _Found(file, (*parts[:place], *other), parts[place + 1 :], names.index(name.lower()))
+        above, below, name = parts[:place], parts[place + 1 :], part.lower()
+        if name in names:
+            return Found(file, above, below, names.index(name))
+        if (match := _OF_NNUNET.fullmatch(name)) and match[1] in names:
+            stem, suffix = stem_of(below[-1]), PurePath(below[-1]).suffix
+            below = (*below[:-1], (stem.removesuffix("_0000") if match[1] == "images" else stem) + suffix)
+            return Found(file, (*above, {"tr": "train", "ts": "test"}[match[2]]), below, names.index(match[1]))
+        if (match := _BEHIND_ANOTHER.fullmatch(part)) and match[2].lower() in names:
+            return Found(file, (*above, match[1]), below, names.index(match[2].lower()))
     return None
+
+
+def _home(root: Path, found: Found) -> tuple[str, ...]:
+    """The folder below ``root`` that tells what a file is."""
+    return _below(root, found.file)[: -len(found.below)]
+
+
+def _refuse_channels(images: Sequence[Found]) -> None:
+    for found in images:
+        if _CHANNEL.fullmatch(found.below[-1]) and _OF_NNUNET.fullmatch(found.file.parts[-1 - len(found.below)]):
+            reason = f"{found.file} is another channel of a photo, as nnU-Net has them in a file each"
+            raise DataError(reason, "save the channels of each photo in one file, x_0000", path=found.file)
+
+
+def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder]) -> None:
+    """Refuse a folder that fits the photos as well as that of the masks does, and is not called as if drawn of it."""
+    aboves = {_home(root, found): found.above for found in images}
+    taken = {_home(root, found): found.above for found in masks}
+    names = Names(images)
+    pairs = Counter(found.above for found in masks if names.named(found.parts))
+    coloured = any(folder.coloured for folder in folders if folder.path in taken)
+    for folder in folders:
+        above = aboves.get(folder.photos)
+        if above is None or folder.path in taken or folder.is_drawn or (folder.coloured and not coloured):
+            continue
+        if folder.pairs >= _AS_WELL * pairs[above]:
+            raise _several(root, [next(home for home, of in taken.items() if of == above), folder.path])
+
+
+def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
+    first = " and ".join(f"{'/'.join(home)}/" for home in homes)
+    ways = " or ".join(f"--masks folder:{home[-1]}" for home in homes)
+    return DataError(
+        f"{root} has {len(homes)} folders that fit its photos as masks, {first}", f"pass {ways}", path=root
+    )
+
+
+def _in_folders_of_masks(
+    root: Path, photos: Sequence[Found], folders: Sequence[MaskFolder], strict: bool, wanted: str
+) -> list[Found]:
+    """The masks in folders that are known by what they hold; where masks are asked for, one folder for each."""
+    by_photos: dict[tuple[str, ...], list[MaskFolder]] = defaultdict(list)
+    for folder in folders:
+        by_photos[folder.photos].append(folder)
+    masks = []
+    for place, group in by_photos.items():
+        if wanted:
+            group = [folder for folder in group if folder.path[-1].casefold() == wanted.casefold()]
+        elif strict:
+            group = [folder for folder in group if not folder.is_drawn] or group
+            group = [folder for folder in group if not folder.coloured] or group
+            most = max(folder.pairs for folder in group)
+            group = [folder for folder in group if folder.pairs >= _AS_WELL * most]
+            if len(group) > 1:
+                raise _several(root, [folder.path for folder in group])
+        inside = ((found, _below(root, found.file)) for found in photos)
+        one, parts = next((found, parts) for found, parts in inside if parts[: len(place)] == place)
+        above = one.parts[: len(one.parts) - len(parts) + len(place)]
+        masks += [Found(file, above, below) for folder in group for file, below in folder.files.items()]
+    return masks
 
 
 def _lies_in(folder: tuple[str, ...], others: Collection[tuple[str, ...]]) -> bool:
@@ -169,50 +227,90 @@ def _below(root: Path, file: Path) -> tuple[str, ...]:
     return file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
 
 
-def _beside(files: Sequence[_Found]) -> set[Path]:
-    """Masks that lie beside their images and bear their names with a mark, if most images have one."""
-    by_folder: dict[Path, set[str]] = defaultdict(set)
-    for found in files:
-        by_folder[found.file.parent].add(found.file.stem.lower())
+def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
+    """Masks that lie beside their images and bear their names with a mark, and all that is no image then.
+
+    A mark that people use is enough if most images have such a mask; else they have to look like masks too.
+    """
     if drawn := _same_stems(files):
-        return drawn
+        return [found for found in files if found.file in drawn], drawn
+    stems = {found.file: stem_of(found.parts[-1]) for found in files}
+    by_folder: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for found in files:
+        by_folder[found.parts[:-1]].add(stems[found.file].lower())
     pictures = {folder for folder, stems in by_folder.items() if stems & _IMAGE_STEMS and stems & _MASK_STEMS}
-    marked = [found for found in files if _strip(found.file.stem) or is_image(found.file.stem)]
-    if 3 * len(marked) < len(files) and not pictures:
-        return set()
-    names = _Names(files)
-    masks = {found.file for found in marked if names.meant(found.parts) and found.file.parent not in pictures}
-    masks |= {  # beside image.png all is a mask or drawn of it
-        found.file for found in files if found.file.parent in pictures and found.file.stem.lower() not in _IMAGE_STEMS
-    }
-    return masks if 3 * len(masks) >= len(files) else set()
+    marked = [found for found in files if strip(stem := stems[found.file]) or is_image(stem)]
+    masks: set[Path] = set()
+    if 3 * len(marked) >= len(files) or pictures:
+        names = Names(files)
+        masks = {found.file for found in marked if names.meant(found.parts) and found.parts[:-1] not in pictures}
+        masks |= {  # beside image.png all is a mask or drawn of it
+            found.file
+            for found in files
+            if found.parts[:-1] in pictures and stems[found.file].lower() not in _IMAGE_STEMS
+        }
+    if 3 * len(masks) >= len(files):
+        return [found for found in files if found.file in masks], masks
+    alike = drawn_beside(files)
+    return [found for file, found in alike.items() if not is_drawn(stem_of(file.name))], set(alike)
 
 
-def _same_stems(files: Sequence[_Found]) -> set[Path]:
-    """The PNGs beside JPEGs of the same name, if most JPEGs have one and PNGs look like masks: they hold no colours."""
-    photos = {found.file.with_suffix("") for found in files if found.file.suffix.lower() in (".jpg", ".jpeg")}
-    drawn = [found.file for found in files if found.file.suffix.lower() == ".png"]
-    drawn = [file for file in drawn if file.with_suffix("") in photos]
-    if 2 * len(drawn) < max(1, len(photos)) or len(photos) + len(drawn) < len(files):
+def _without_masks(
+    root: Path, photos: Sequence[Found], beside: Collection[Path], *, lossy: bool
+) -> tuple[list[Found], dict[str, Collection[Path]]]:
+    """Photos without the pictures among them that are masks by name and content, and lines, each on some of these.
+
+    Args:
+        beside: those that are known by the names of photos in the same folder.
+        lossy: those in lossy files count too where a folder says that it holds masks.
+    """
+    told: dict[str, Collection[Path]] = {}
+    if beside:
+        shown = some([file.name for file in beside], shown=2)
+        told[f"left out: pictures that bear photos' names and look like masks: {len(beside):,} ({shown})"] = beside
+    photos = [found for found in photos if found.file not in beside]
+    elsewhere = [found.file for found in photos if not _in_folder(root, found.file, IMAGE_FOLDERS)]
+    if astray := strays({file: _below(root, file) for file in elsewhere}, lossy=lossy):
+        shown = some(sorted({file.parent.relative_to(root).as_posix() + "/" for file in astray}), shown=2)
+        told[f"left out: pictures that look like masks, in folders that say so: {len(astray):,} ({shown})"] = astray
+    return [found for found in photos if found.file not in astray], told
+
+
+def _files_of(told: Mapping[str, Collection[Path]]) -> set[Path]:
+    return set[Path]().union(*told.values())
+
+
+def _same_stems(files: Sequence[Found]) -> set[Path]:
+    """Those of one kind beside those of another of the same names that look like masks, as PNGs beside JPEGs may."""
+    if len({os.path.splitext(found.parts[-1])[1].lower() for found in files}) < 2:
         return set()
-    with suppress(ImageError):
-        if all(read_stored_mask(file).values.ndim == 2 for file in drawn[:: -(-len(drawn) // _LOOKED_AT)]):
-            return set(drawn)
-    return set()
+    by_name: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for found in files:
+        by_name[(*found.parts[:-1], stem_of(found.parts[-1]))].append(found.file)
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for file in (file for several in by_name.values() if len(several) == 2 for file in several):
+        kinds[file.suffix.lower()].append(file)
+    alike = {kind for kind, of_kind in kinds.items() if likeness(of_kind).masks}
+    return {file for kind in alike for file in kinds[kind]} if len(alike) < len(kinds) else set()
 
 
 def _paired(
     root: Path,
     files: Sequence[Path],
-    images: Sequence[_Found],
-    masks: Sequence[_Found],
+    images: Sequence[Found],
+    masks: Sequence[Found],
     unreadable: Collection[Path],
     strict: bool,
 ) -> Layout:
-    layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images])
-    names = _Names(images)
+    images, told = _without_masks(root, images, drawn_beside(images), lossy=True)
+    names = Names(images)
+    of_masks, masks = masks, _without_drawn(masks, names)
+    if beside := {found.file for found in of_masks} - {found.file for found in masks}:
+        shown = some(sorted(file.name for file in beside), shown=3)
+        told[f"left out: pictures that show the masks in another way: {len(beside):,} ({shown})"] = beside
+    layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images], lines=list(told))
     found_for: dict[int, list[Path]] = defaultdict(list)
-    lost: list[_Found] = []
+    lost: list[Found] = []
     unclear: list[str] = []
     for found in masks:
         indices = names.named(found.parts)
@@ -227,30 +325,104 @@ def _paired(
     pictures = {found.above: index for index, found in enumerate(images)}
     if lost and not found_for and len(pictures) == len(images) > 1:  # a folder for each
         lost = _by_picture(lost, pictures, found_for, layout.parts)
-    gone = {_bare(parts) for path in unreadable if (parts := _parts(root, path))}
-    lost = [found for found in lost if gone.isdisjoint([*_meanings(found.parts), *_parents(found.parts)])]
+    gone = {bare_name(parts) for path in unreadable if (parts := _parts(root, path))}
+    lost = [found for found in lost if gone.isdisjoint([*meanings(found.parts), *_parents(found.parts)])]
     if lost and strict:
-        count = f"{len(lost):,} of {len(masks):,}"
-        first = some([found.file.relative_to(root).as_posix() for found in lost])
-        raise DataError(f"{root}: masks without a photo of their name: {count}, {first}", path=root)
+        raise _unpaired(root, lost, masks, [found for index, found in enumerate(images) if index not in found_for])
+    if strict:
+        _join_objects(layout, found_for)
     layout.masks, layout.mask_files = [None] * len(images), len(masks)
     for index, of_image in found_for.items():
         layout.masks[index] = tuple(of_image) if of_image[0] in layout.parts else of_image[0]
-        if strict and len(of_image) > 1 and of_image[0] not in layout.parts:
-            image, (first, second) = layout.images[index], [mask.name for mask in of_image[:2]]
-            raise DataError(f"{image} has two masks, {first} and {second}", "keep one", path=image)
     if unclear:
         layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({some(unclear)})")
-    _count_left_out(layout, root, files, {found.file for found in masks})
+    layout.where = _where(root, images, masks)
+    _count_left_out(layout, root, files, _files_of(told) | {found.file for found in masks})
     return layout
+
+
+def _without_drawn(masks: Sequence[Found], names: Names) -> list[Found]:
+    """Masks without what is drawn of them or holds other ids, as Cityscapes has beside ``x_gtFine_labelIds.png``."""
+    stems = {found.file.with_suffix("").as_posix().lower() for found in masks}
+    begins = {stem[:place] for stem in stems if not is_drawn(stem) for place in (stem.rfind("_"), stem.rfind("."))}
+    kept = []
+    for found in masks:
+        stem = found.file.with_suffix("").as_posix().lower()
+        begin = stem[: max(stem.rfind("_"), stem.rfind("."))]
+        if is_drawn(PurePath(stem).name) and begin in begins and not names.named(found.parts):
+            continue
+        if stem.endswith("_labelids") and f"{begin}_labeltrainids" in stems:
+            continue
+        kept.append(found)
+    return kept
+
+
+def _join_objects(layout: Layout, found_for: Mapping[int, Sequence[Path]]) -> None:
+    """Take several masks of a photo for its objects, if they are called so and lie apart; else refuse them."""
+    several = {index: of for index, of in found_for.items() if len(of) > 1 and of[0] not in layout.parts}
+    for index, of_image in several.items():
+        if not _are_objects(of_image):
+            image, (first, second) = layout.images[index], [mask.name for mask in of_image[:2]]
+            raise DataError(f"{image} has two masks, {first} and {second}", "keep one", path=image)
+    for index in sample(list(several)):
+        _refuse_same_place(several[index])
+    if several:
+        shown = " and ".join(file.name for file in next(iter(several.values())))
+        layout.lines.append(f"photos with several masks, which are taken together: {len(several):,} ({shown})")
+    layout.parts.update({file: OBJECT for of_image in several.values() for file in of_image})
+
+
+def _are_objects(files: Sequence[Path]) -> bool:
+    """Tell whether masks of one photo are called as parts of one: x_mask, x_mask_1, x_mask_2."""
+    objects = [object_of(file.stem) for file in files]
+    return None not in objects and len({named[0] for named in objects if named}) == 1
+
+
+def _refuse_same_place(files: Sequence[Path]) -> None:
+    """Refuse masks that show the same object, as those of several people do."""
+    try:
+        inside = [read_stored_mask(file).values > 0 for file in files[:2]]
+    except ImageError:
+        return  # it is named where masks are read
+    first, second = [mask.any(axis=2) if mask.ndim == 3 else mask for mask in inside]
+    least = min(first.sum(), second.sum())
+    if first.shape == second.shape and least and (first & second).sum() > _SAME_PLACE * least:
+        reason = f"{files[0]} and {files[1].name} are two masks of the same object"
+        raise DataError(reason, "keep one for each photo", path=files[0])
+
+
+def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos: Sequence[Found]) -> DataError:
+    """The error for masks without a photo, with the names of both, and one that would pair."""
+
+    def listed(found: Sequence[Found]) -> str:
+        return some([each.file.relative_to(root).as_posix() for each in found], shown=2)
+
+    reason = f"{root}: masks without a photo of their name: {len(lost):,} of {len(masks):,}, {listed(lost)}"
+    if not photos:
+        return DataError(f"{reason}; every photo has one", "move them away, or add their photos", path=root)
+    first = photos[0].file.relative_to(root).as_posix()
+    folder = "/".join(_home(root, lost[0]))
+    path = "/".join((*([folder] if folder else []), *photos[0].below[:-1], f"{photos[0].file.stem}.png"))
+    photo_names = f"photos without a mask: {len(photos):,}, {listed(photos)}"
+    return DataError(
+        f"{reason}; {photo_names}", f"call the mask of {first} {path}, or move masks without photos away", path=root
+    )
+
+
+def _where(root: Path, images: Sequence[Found], masks: Sequence[Found]) -> str:
+    """Where masks lie, in words."""
+    around = {found.file.parent for found in images}
+    homes = Counter("/".join(_home(root, found)) for found in masks if found.file.parent not in around)
+    words = [f"in {some([f'{home}/' for home, _ in homes.most_common()], shown=3)}"] if homes else []
+    return " and ".join(words + ["beside their photos"] * (homes.total() < len(masks)))
 
 
 _PARTS = {"train", "val", "valid", "validation", "test"}
 
 
 def _by_class(
-    lost: Sequence[_Found], names: _Names, found_for: dict[int, list[Path]], parts: dict[Path, str]
-) -> list[_Found]:
+    lost: Sequence[Found], names: Names, found_for: dict[int, list[Path]], parts: dict[Path, str]
+) -> list[Found]:
     """Take the folders below that of the masks for classes, where this finds an image for nearly each of them."""
     fits = {found: names.named(found.above + found.below[1:]) for found in lost if len(found.below) > 1}
     folders = Counter(found.below[0].lower() for found in fits)
@@ -267,11 +439,11 @@ def _by_class(
 
 
 def _by_picture(
-    lost: Sequence[_Found],
+    lost: Sequence[Found],
     pictures: Mapping[tuple[str, ...], int],
     found_for: dict[int, list[Path]],
     parts: dict[Path, str],
-) -> list[_Found]:
+) -> list[Found]:
     """Take all masks in the folder of a picture for its own: each shows an object, if they have a folder of theirs."""
     rest = []
     for found in lost:
@@ -293,44 +465,10 @@ def _parts(root: Path, path: Path) -> tuple[str, ...]:
 
 
 def _parents(parts: tuple[str, ...]) -> list[str]:
-    return [_bare(parts[:length]) for length in range(1, len(parts))]
+    return [bare_name(parts[:length]) for length in range(1, len(parts))]
 
 
-def _meanings(parts: tuple[str, ...]) -> Iterator[str]:
-    """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
-    *folders, name = parts
-    stem = _stem(name)
-    for text in filter(None, (stem, _strip(stem))):
-        bare = _stem(text) if is_image(text) else text  # x.jpg.png
-        for way in dict.fromkeys((text, bare, _strip(bare) or bare)):
-            yield _folded("/".join((*folders, way)))
-
-
-def _strip(stem: str) -> str | None:
-    """A name without the mark of a mask."""
-    if match := _BEHIND.fullmatch(stem):
-        return match[1]
-    match = _BEFORE.fullmatch(stem)
-    return match[2] if match else None
-
-
-def _bare(parts: tuple[str, ...]) -> str:
-    return _folded(_stem("/".join(parts)))
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0]
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def _folded(text: str) -> str:
-    return _composed(text).casefold()
-
-
-def _count_left_out(layout: Layout, root: Path, files: Sequence[Path], masks: Collection[Path] = frozenset()) -> None:
-    used = {*layout.images, *masks}
+def _count_left_out(layout: Layout, root: Path, files: Sequence[Path], told: Collection[Path]) -> None:
+    used = {*layout.images, *told}
     tops = (_below(root, file) for file in files if file not in used)
     layout.left_out.update(f"{top[0]}/" if len(top) > 1 else "beside them" for top in tops)

@@ -39,13 +39,15 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
             raise DataError(
                 f"--classes-file is for folders of masks; {name_or_path} brings its own classes", option="classes_file"
             )
-        if options.mask_rules:
+        if options.mask_rules or options.mask_folder:
             raise DataError(f"--masks is for masks of your own; {name_or_path} is read by its own rule", option="masks")
         dataset: Dataset = DATASETS[name_or_path](data_root() / name_or_path, options)
         return dataset
     if name_or_path.startswith(HUB):
         from simclrseg.data.datasets.hub import hub_dataset
 
+        if options.mask_folder:
+            raise DataError(f"--masks folder is for a folder; {name_or_path} has columns", option="masks")
         return hub_dataset(name_or_path, user_cache() / "hub", options)
     folder = Path(name_or_path).expanduser()
     labels = folder.suffix.lower() in LABEL_SUFFIXES and folder.is_file()

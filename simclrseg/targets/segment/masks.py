@@ -15,12 +15,11 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
-from simclrseg.knobs.words import parse_words
-from simclrseg.labels import RULES
+from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
-from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.knobs import LabelledData, mask_words
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +43,13 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None) -> Datase
             option="classes",
             value=count,
         )
-    words = parse_words(data.masks, "rule of masks", RULES) if data.masks else ()
+    words = mask_words(data.masks) if data.masks else ()
     options = DatasetOptions(
         border=data.border,
         classes=read_classes(data.classes_file) if data.classes_file else None,
         class_count=count,
-        mask_rules={word.name: word.number for word in words},
+        mask_rules={word.name: word.number for word in words if word.name not in NAMING},
+        mask_folder=next((word.text for word in words if word.name in NAMING), ""),
         image_column=data.image_column,
         label_column=data.label_column,
         mask_column=data.mask_column,

@@ -164,7 +164,8 @@ def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
     put(tmp_path, "photos/images/a.jpg", "drawn/masks/a.png")
     dataset = image_folder(tmp_path, DatasetOptions(masks=False))
     assert dataset.keys == ("photos/images/a.jpg",)
-    assert "left out: pictures that are neither photos nor their masks: 1 in drawn/" in dataset.summary
+    line = "left out: pictures that look like masks, in folders that say so: 1 (drawn/masks/)"
+    assert line in dataset.summary
 
 
 def test_what_lies_beside_images_and_masks_is_neither_wherever_they_lie(tmp_path):
@@ -175,10 +176,12 @@ def test_what_lies_beside_images_and_masks_is_neither_wherever_they_lie(tmp_path
 
 
 def test_of_several_folders_of_masks_one_is_taken_and_the_others_are_said(tmp_path):
-    put(tmp_path, "JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png", "labels/a.png")
+    put(tmp_path, "JPEGImages/a.jpg", "JPEGImages/b.jpg", "SegmentationClass/a.png", "SegmentationClass/b.png")
+    put(tmp_path, "SegmentationObject/a.png", "SegmentationObject/b.png", "labels/a.png")
     dataset = image_folder(tmp_path, DatasetOptions())
     assert dataset.mask_path(0) == tmp_path / "SegmentationClass" / "a.png"
-    assert any("1 in SegmentationObject/, 1 in labels/" in line for line in dataset.summary)
+    assert any("2 in SegmentationObject/, 1 in labels/" in line for line in dataset.summary)
+    assert "pairs of photo and mask: 2, the masks in SegmentationClass/" in dataset.summary
 
 
 def test_names_in_other_bytes_are_opened_split_and_recorded(tmp_path):

@@ -1,0 +1,224 @@
+"""Pictures that are masks of photos, by their names and by what they hold, whatever their folders are called.
+
+A name says it alone where it is one of those that people use, which ``layout`` knows. Elsewhere names have to pair,
+nearly all of a folder or of a mark, and the pictures have to look like masks while the photos do not. Where no word
+says that they are masks either, they have the size of their photos, and are not mostly white, as line drawings are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+from simclrseg.data.datasets.pairing import Found, Names, bare_name, meanings, stem_of, strip, without_image_mark
+from simclrseg.errors import ImageError
+from simclrseg.images.decode import image_header
+from simclrseg.labels.likeness import Likeness, likeness, sample
+
+_WORDS = {
+    "mask", "masks", "gt", "label", "labels", "labeled", "labelled", "annot", "annotation", "annotations", "seg",
+    "segs", "segmentation", "segmentations", "manual", "trimap", "trimaps", "matte", "mattes", "semantic",
+    "groundtruth",
+}  # fmt: skip
+_DRAWN = re.compile(
+    r"(?:.*[_\-. ])?(?:colou?rs?|colou?red|colou?rmaps?|rgb|overlays?|vi[sz]|visuali[sz]ations?|superpixels?|edges?|"
+    r"watershed|contours?|boundar(?:y|ies)|instances?|instanceids|panoptic|masks_human|gtcoarse)"
+    r"(?:[_\-. ]?\d+|[_\-. ]masks?)?|segmentation(?:object|classvisualization).*|label_viz",
+    re.IGNORECASE,
+)
+_NEARLY_ALL = 0.9
+_TOO_MANY = 8  # folders in which a name stands, as numbers do in folders of classes
+_SEPARATOR = re.compile(r"[_\-. ]+")
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """A folder that holds the masks of the photos in another one beside it; paths are below the root.
+
+    Attributes:
+        pairs: how many of its files bear the name of a photo.
+        coloured: it holds RGB colours rather than numbers.
+        files: each with its path below the folder.
+    """
+
+    path: tuple[str, ...]
+    photos: tuple[str, ...]
+    pairs: int
+    coloured: bool
+    files: Mapping[Path, tuple[str, ...]]
+
+    @property
+    def is_drawn(self) -> bool:
+        """Its name says that it was drawn of masks, for viewers or for the objects in them."""
+        return is_drawn(self.path[-1])
+
+
+def is_drawn(name: str) -> bool:
+    """Tell whether the name of a folder, or of a file without its suffix, says that it was drawn of masks."""
+    return bool(_DRAWN.fullmatch(name))
+
+
+def says_mask(name: str) -> bool:
+    """Tell whether a word in the name of a folder says that it holds masks: SegmentationClassPNG, gtFine."""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
+    return not _WORDS.isdisjoint(words) or any(word in "".join(words) for word in ("mask", "groundtruth"))
+
+
+def mask_folders(paths: Mapping[Path, tuple[str, ...]], *, wanted: str = "") -> list[MaskFolder]:
+    """Find the folders of masks beside folders of photos, or beside the photos themselves.
+
+    Args:
+        paths: of all pictures, below the root.
+        wanted: a folder that holds masks, whatever is in it.
+    """
+    look = cache(likeness)
+    children: dict[tuple[str, ...], dict[str, dict[Path, tuple[str, ...]]]] = defaultdict(lambda: defaultdict(dict))
+    for file, parts in paths.items():
+        for depth in range(len(parts)):
+            child = parts[depth] if depth < len(parts) - 1 else ""
+            children[parts[:depth]][child][file] = parts[depth + 1 :] if child else parts[depth:]
+    found: list[MaskFolder] = []
+    seen: set[Path] = set()
+    for parent, folders in sorted(children.items(), key=lambda item: (len(item[0]), item[0])):
+        if len(folders) < 2:
+            continue
+        homes: dict[str, list[str]] = defaultdict(list)
+        for child, members in folders.items():
+            for below in members.values():
+                for name in filter(None, {bare_name(below), without_image_mark(below)}):
+                    if len(homes[name]) <= _TOO_MANY and child not in homes[name]:
+                        homes[name].append(child)
+        for child, members in folders.items():
+            if not child or not seen.isdisjoint(members):
+                continue
+            partners = _partners(child, members, homes)
+            for photos, pairs in partners:
+                known = child.casefold() == wanted.casefold()
+                of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
+                if (
+                    known
+                    or (says_mask(child) and of_masks.few)
+                    or (of_masks.masks and not of_photos.masks and _is_mask_of(of_masks, members, folders[photos]))
+                ):
+                    path = (*parent, photos) if photos else parent
+                    files = {file: _named_as(below, homes, photos) for file, below in members.items()}
+                    found.append(MaskFolder((*parent, child), path, pairs, of_masks.coloured, files))
+                    seen.update(members)
+                    break
+    return found
+
+
+def _partners(
+    child: str, members: Mapping[Path, tuple[str, ...]], homes: Mapping[str, Sequence[str]]
+) -> list[tuple[str, int]]:
+    """Folders of photos whose names nearly all files of a folder bear, the likeliest first, and how many do."""
+
+    def named(below: tuple[str, ...]) -> set[str]:
+        names = {home for way, _ in _ways(below) for home in homes.get(way, ())} - {child}
+        return names if len(names) <= _TOO_MANY else set()
+
+    belows = tuple(members.values())
+    if not any(map(named, sample(belows))):  # a few tell of most folders that they are none
+        return []
+    counts = Counter(name for below in belows for name in named(below))
+    likely = [name for name, count in counts.items() if count >= _NEARLY_ALL * len(members) and not says_mask(name)]
+    rank = {name: (-counts[name], -_alike(name, child), name) for name in likely}
+    return [(name, counts[name]) for name in sorted(likely, key=rank.__getitem__)]
+
+
+def _ways(below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The names of photos that a mask's may mean, whatever its mark is, each with the path that bears it."""
+    yield from ((way, below) for way in meanings(below))
+    for begin, _ in _cut(below):
+        path = (*below[:-1], begin + ".png")
+        yield bare_name(path), path
+
+
+def _named_as(below: tuple[str, ...], homes: Mapping[str, Sequence[str]], photos: str) -> tuple[str, ...]:
+    """A mask's path, without its mark where that is none that people use."""
+    return next((path for way, path in _ways(below) if photos in homes.get(way, ())), below)
+
+
+def _alike(first: str, second: str) -> int:
+    """How many letters two names have in common at their beginning and end."""
+
+    def same(pairs: Iterator[tuple[str, str]]) -> int:
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return same(zip(first, second, strict=False)) + same(zip(first[::-1], second[::-1], strict=False))
+
+
+def _is_mask_of(look: Likeness, masks: Mapping[Path, tuple[str, ...]], photos: Mapping[Path, tuple[str, ...]]) -> bool:
+    """Whether pictures that look like masks are masks, though not called so: of their photos' sizes, and not white."""
+    if look.lossy or look.white:
+        return False
+    by_name = {name: file for file, below in photos.items() for name in (bare_name(below), without_image_mark(below))}
+    for file in sample(tuple(masks)):
+        photo = next((by_name[way] for way, _ in _ways(masks[file]) if way in by_name), None)
+        with suppress(ImageError):
+            if photo and sorted(image_header(photo)[:2]) != sorted(image_header(file)[:2]):
+                return False
+    return True
+
+
+def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
+    """Masks among photos that bear a photo's name with a mark, whatever it is: ``x_superpixels.png`` beside ``x.jpg``.
+
+    Returns:
+        For each the same with the name that it bears, as if it had no mark.
+    """
+    by_name = {bare_name(found.parts): found for found in files}
+    names: Names | None = None
+    marks: dict[tuple[str, bool], list[tuple[Found, Found]]] = defaultdict(list)
+    for found in files:
+        stem, photo, mark = stem_of(found.parts[-1]), None, ""
+        if own := strip(stem):
+            names = names or Names(files)
+            mark = stem.replace(own, "", 1)
+            photo = next((files[index] for index in names.meant(found.parts)), None)
+        known = photo is not None
+        if photo is None:
+            ways = ((bare_name((*found.parts[:-1], begin + ".png")), mark) for begin, mark in _cut(found.parts))
+            mark, photo = next(((mark, by_name[name]) for name, mark in ways if name in by_name), ("", None))
+        if photo is not None:
+            marks[re.sub(r"\d+", "", mark).casefold(), known].append((found, photo))
+    drawn: dict[Path, Found] = {}
+    for (_, marked), pairs in marks.items():
+        look = likeness([found.file for found, _ in pairs])
+        exact = look.masks and not look.lossy and not look.white and len(pairs) > 1
+        if (marked and look.few) or (exact and not likeness([photo.file for _, photo in pairs]).masks):
+            for found, photo in pairs:
+                drawn[found.file] = Found(found.file, photo.above, photo.below)
+    return drawn
+
+
+def _cut(parts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The names that a picture's begins with, the longest first, each with the words behind it."""
+    stem = stem_of(parts[-1])
+    for match in reversed(list(_SEPARATOR.finditer(stem))):
+        if match.start() and re.search("[a-z]", mark := stem[match.end() :], re.IGNORECASE):
+            yield stem[: match.start()], mark
+
+
+def strays(paths: Mapping[Path, tuple[str, ...]], *, lossy: bool) -> set[Path]:
+    """Pictures in folders whose names say that they hold masks, which they look like, though no photo is theirs.
+
+    Args:
+        lossy: those in lossy files count too.
+    """
+    folders: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for file, parts in paths.items():
+        if place := next((place for place, part in enumerate(parts[:-1], 1) if says_mask(part)), 0):
+            folders[parts[:place]].append(file)
+    found = set[Path]()
+    for files in folders.values():
+        look = likeness(files)
+        if look.few and (lossy or not look.lossy):
+            found.update(files)
+    return found

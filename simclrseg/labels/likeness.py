@@ -1,0 +1,109 @@
+"""Whether pictures look like masks, by what they hold: areas of one value, where photos have grain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from simclrseg.errors import ImageError
+from simclrseg.images.masks import read_stored_mask
+from simclrseg.system.threads import map_in_threads
+
+T = TypeVar("T")
+
+_LOOKED_AT = 5  # pictures of a folder
+_ROWS = 256  # of a picture
+_FEW = 32  # values of a mask, which a photo has more of
+_FLAT, _RATHER_FLAT = 0.9, 0.7  # shares of pixels that are as their neighbour is
+_DARK, _BRIGHT = 16, 239  # what 0 and 255 are in lossy files, at their farthest
+_GREY = 8  # levels between the channels of a grey picture in a lossy file
+_NEARLY_WHITE = 250
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What some pictures have in common.
+
+    Attributes:
+        masks: they are flat as masks are.
+        few: they are, or hold a few values only, as masks of noise do too.
+        lossy: some are compressed so that they cannot hold ids.
+        coloured: some are RGB rather than of numbers.
+        white: most of their area is white, as in drawings on paper.
+        sizes: (height, width) of those looked at.
+    """
+
+    masks: bool
+    few: bool
+    lossy: bool = False
+    coloured: bool = False
+    white: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Look:
+    flat: bool
+    few: bool
+    blank: bool
+    lossy: bool
+    coloured: bool
+    white: bool
+    size: tuple[int, int]
+
+
+def sample(many: Sequence[T]) -> Sequence[T]:
+    """Those of many that are looked at."""
+    return many[:: -(-len(many) // _LOOKED_AT)] if many else many
+
+
+def likeness(files: Sequence[Path]) -> Likeness:
+    """Look at some of the pictures; those that cannot be read say nothing, and those of one value are any."""
+    looks = [look for look in map_in_threads(_look, sample(files)) if look]
+    telling = [look for look in looks if not look.blank]
+    return Likeness(
+        bool(telling) and all(look.flat for look in telling),
+        bool(telling) and all(look.flat or look.few for look in telling),
+        any(look.lossy for look in telling),
+        any(look.coloured for look in telling),
+        2 * sum(look.white for look in looks) > len(looks),
+        tuple(look.size for look in looks),
+    )
+
+
+def _look(file: Path) -> _Look | None:
+    try:
+        stored = read_stored_mask(file)
+    except ImageError:
+        return None
+    size = (stored.values.shape[0], stored.values.shape[1])
+    rows = min(size[0], _ROWS)
+    first = (size[0] - rows) // 2
+    values = stored.values[first : first + rows]
+    shown = values if stored.palette is None else stored.palette[values]
+    top = 1 if stored.bilevel else np.iinfo(shown.dtype).max if shown.dtype.kind == "u" else 255
+    white = bool(np.mean(shown >= min(_NEARLY_WHITE, top)) > 0.5)
+    apart = values.max(axis=2).astype(np.int64) - values.min(axis=2) if values.ndim == 3 else np.zeros(1)
+    coloured = bool(apart.max() > (_GREY if stored.lossy else 0))
+    if values.ndim == 3:
+        wide = values.astype(np.int64)
+        values = wide[:, :, 0] << 32 | wide[:, :, 1] << 16 | wide[:, :, 2] if coloured else values[:, :, 0]
+    blank = bool((values == values[0, 0]).all())
+    grey = None if coloured or values.dtype != np.uint8 else values
+    few = not stored.lossy and len(np.unique(values)) <= _FEW
+    flat = _is_flat(values, few) if not stored.lossy else False
+    if grey is not None:
+        dark, bright = np.mean(grey <= _DARK), np.mean(grey >= _BRIGHT)
+        flat |= bool(dark + bright >= _FLAT and min(dark, bright) > 0)  # blended edges of black and white
+    return _Look(flat, few, blank, stored.lossy, coloured, white, size)
+
+
+def _is_flat(values: np.ndarray, few: bool) -> bool:
+    if min(values.shape) < 2:
+        return False
+    same = min(float(np.mean(values[:, 1:] == values[:, :-1])), float(np.mean(values[1:] == values[:-1])))
+    return same >= _FLAT or (few and same >= _RATHER_FLAT)

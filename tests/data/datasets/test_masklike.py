@@ -1,0 +1,293 @@
+"""Masks under names of people's own: known by what they hold, never trained on as photos, and never guessed at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.folder import image_folder
+from simclrseg.errors import DataError
+from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.segment.masks import open_masks
+
+HEIGHT, WIDTH = 48, 64
+Y, X = np.mgrid[:HEIGHT, :WIDTH]
+DISC = (Y - 24) ** 2 + (X - 20) ** 2 < 100
+OTHER_DISC = (Y - 24) ** 2 + (X - 45) ** 2 < 60
+RNG = np.random.default_rng(0)
+NUMBERS = range(6)
+LINE_DRAWING = np.uint8(255) * np.uint8(abs(Y - X // 2 - 10) > 1)
+
+
+def photo() -> np.ndarray:
+    """Smooth colours under a grain."""
+    smooth = cv2.GaussianBlur(RNG.normal(0, 60, (HEIGHT, WIDTH, 3)), (0, 0), 3) * 3
+    return np.clip(smooth + 120 + RNG.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def binary(disc: np.ndarray = DISC, value: int = 255) -> np.ndarray:
+    return np.uint8(value) * np.uint8(disc)
+
+
+def colours() -> np.ndarray:
+    return np.where(DISC[..., None], np.uint8([128, 64, 128]), np.uint8([60, 40, 222]))
+
+
+def put(root: Path, name: str, pixels: np.ndarray) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(root / name)
+
+
+def fill(root: Path, photos: str, *masks: str, pixels: np.ndarray | None = None) -> None:
+    """Write six photos, and masks for each, under names in which x is the number."""
+    for number in NUMBERS:
+        put(root, photos.replace("x", f"{number}"), photo())
+        for mask in masks:
+            put(root, mask.replace("x", f"{number}"), binary() if pixels is None else pixels)
+
+
+def alone(root: Path) -> Dataset:
+    return image_folder(root, DatasetOptions(masks=False))
+
+
+def chosen(root: Path, rules: str) -> Dataset:
+    return open_masks(LabelledData.model_validate({"dataset": str(root), "masks": rules}))
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks"),
+    [
+        ("JPEGImages/x.jpg", "SegmentationClassPNG/x.png"),
+        ("Original/x.tif", "Ground Truth/x.tif"),
+        ("PNG/Original/x.png", "PNG/Ground Truth/x.png"),
+        ("Imgs/x.jpg", "GT/x.png"),
+        ("leftImg8bit/train/aachen/x_leftImg8bit.png", "gtFine/train/aachen/x_gtFine_labelIds.png"),
+        ("imagesTr/case_x_0000.png", "labelsTr/case_x.png"),
+        ("x_sat.jpg", "x_mask.png"),
+        ("ISIC2018_Task1-2_Training_Input/a_x.jpg", "ISIC2018_Task1_Training_GroundTruth/a_x_segmentation.png"),
+        ("ISIC_Input/a_x.jpg", "ISIC_Segmentation/a_x_Segmentation.png"),
+        ("701_StillsRaw_full/x.png", "LabeledApproved_full/x_L.png"),
+        ("benign/benign (x).png", "benign/benign (x)_mask.png"),
+        ("images/x_training.tif", "1st_manual/x_manual1.gif"),
+        ("Train/Rural/images_png/x.png", "Train/Rural/masks_png/x.png"),
+        ("train/sat/x.tiff", "train/map/x.tif"),
+        ("x.bmp", "x.png"),
+        ("images/x.jpg", "images/x_mask.png"),
+        ("a-x.jpg", "a-x_lesion.png"),
+        ("images/site/day/x.jpg", "masks/site/day/x.png"),
+    ],
+)
+def test_masks_of_any_name_are_read_and_never_trained_on_as_photos(tmp_path, photos, masks):
+    fill(tmp_path, photos, masks)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert sorted(dataset.keys) == sorted(photos.replace("x", f"{number}") for number in NUMBERS)
+    for index in NUMBERS:
+        np.testing.assert_array_equal(dataset.mask(index), DISC)
+    unread = alone(tmp_path)
+    assert sorted(unread.keys) == sorted(dataset.keys)
+    assert "left out: 6 masks, for photos alone are looked at" in unread.summary
+
+
+@pytest.mark.parametrize("masks", ["LabeledApproved_full/x_L.png", "labels_rgb/x.png", "photos/x_palette.png"])
+def test_colours_in_place_of_ids_are_masks_as_well(tmp_path, masks):
+    fill(tmp_path, "photos/x.png", masks, pixels=colours())
+    assert alone(tmp_path).keys == tuple(f"photos/{number}.png" for number in NUMBERS)
+
+
+def test_a_few_masks_among_many_photos_are_none_of_them(tmp_path):
+    for number in range(20):
+        put(tmp_path, f"p{number}_sat.jpg", photo())
+    for number in range(2):
+        put(tmp_path, f"p{number}_mask.png", binary())
+    assert len(alone(tmp_path)) == 20
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert sum(dataset.has_mask(index) for index in range(20)) == 2
+
+
+def test_what_is_drawn_of_photos_or_masks_is_left_out_and_counted(tmp_path):
+    fill(tmp_path, "Data_Input/x.jpg", "Data_Input/x_areas.png", pixels=np.uint8(Y // 12 * 8 + X // 12))
+    fill(tmp_path, "Data_Input/x.jpg", "Data_GroundTruth/x_segmentation.png")
+    for masks in (True, False):
+        dataset = image_folder(tmp_path, DatasetOptions(masks=masks))
+        assert len(dataset) == 6
+        line = "left out: pictures that bear photos' names and look like masks: 6 (0_areas.png, 1_areas.png and 4 more)"
+        assert line in dataset.summary
+
+
+def test_masks_whose_photos_bear_other_names_are_left_out_where_their_folder_says_masks(tmp_path):
+    fill(tmp_path, "faces-img/x.jpg", "FaceMask-anno/000x_hair.png")
+    dataset = alone(tmp_path)
+    assert len(dataset) == 6
+    assert "left out: pictures that look like masks, in folders that say so: 6 (FaceMask-anno/)" in dataset.summary
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("mask", "no_mask", "with_mask"),
+        ("masks", "gloves"),
+        ("cats", "dogs", "label"),
+        ("data/images/mask", "data/images/no_mask"),
+        ("gt", "suv"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_classes_with_a_word_of_masks_stay_classes_where_they_hold_photos(tmp_path, folders, suffix):
+    for folder in folders:
+        fill(tmp_path, f"{folder}/x{suffix}")
+    dataset = alone(tmp_path)
+    assert len(dataset) == 6 * len(folders)
+    assert dataset.label_names == tuple(sorted(Path(folder).name for folder in folders))
+
+
+@pytest.mark.parametrize(
+    ("other", "pixels"),
+    [
+        ("drawings", LINE_DRAWING),
+        ("infrared", None),
+        ("icons", colours()[:32, :32]),
+        ("signs", binary()[:40]),
+    ],
+)
+def test_drawings_icons_and_other_bands_of_photos_names_stay_photos(tmp_path, other, pixels):
+    fill(tmp_path, "photos/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"{other}/{number}.png", photo()[:, :, 0] // 3 if pixels is None else pixels)
+    assert len(alone(tmp_path)) == 12
+
+
+def test_line_drawings_alone_are_photos(tmp_path):
+    for number in NUMBERS:
+        put(tmp_path, f"{number}.png", np.roll(LINE_DRAWING, number))
+    assert len(alone(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("photos", "first", "second"),
+    [
+        ("images/x_training.tif", "mask/x_training_mask.gif", "1st_manual/x_manual1.gif"),
+        ("images/x.JPG", "mask/x_mask.tif", "manual1/x.tif"),
+        ("test/images/x_test.tif", "test/1st_manual/x_manual1.gif", "test/2nd_manual/x_manual2.gif"),
+        ("JPEGImages/x.jpg", "SegmentationClass/x.png", "labels/x.png"),
+        ("Original/x.jpg", "Ground Truth/x.png", "lesions/x.png"),
+    ],
+)
+def test_of_two_folders_that_fit_as_masks_none_is_taken_unless_it_is_named(tmp_path, photos, first, second):
+    fill(tmp_path, photos, first)
+    for number in NUMBERS:
+        put(tmp_path, second.replace("x", f"{number}"), binary(OTHER_DISC))
+    names = [Path(mask).parent.name for mask in (first, second)]
+    with pytest.raises(DataError, match="has 2 folders that fit its photos as masks") as caught:
+        image_folder(tmp_path, DatasetOptions())
+    for mask, name in zip((first, second), names, strict=True):
+        assert f"{Path(mask).parent}/" in str(caught.value)
+        assert f"--masks folder:{name}" in str(caught.value)
+    for name, disc in zip(names, (DISC, OTHER_DISC), strict=True):
+        dataset = chosen(tmp_path, f"folder:{name}+foreground")
+        np.testing.assert_array_equal(dataset.mask(0), disc)
+        assert any(
+            line.startswith("pairs of photo and mask: 6, the masks in ") and name in line for line in dataset.summary
+        )
+    assert len(alone(tmp_path)) == 6
+
+
+def test_a_folder_that_is_named_has_to_fit(tmp_path):
+    fill(tmp_path, "images/x.jpg", "masks/x.png")
+    with pytest.raises(
+        DataError, match=r"--masks folder:manual: .* no such folder whose files bear the names"
+    ) as caught:
+        chosen(tmp_path, "folder:manual")
+    assert caught.value.option == "masks"
+
+
+@pytest.mark.parametrize("drawn", ["SegmentationObject", "masks_human", "instances", "semantic_rgb", "edges"])
+def test_what_is_called_as_if_drawn_of_masks_is_no_second_folder_of_them(tmp_path, drawn):
+    fill(tmp_path, "img/x.jpg", "SegmentationClass/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"{drawn}/{number}.png", colours() if drawn == "masks_human" else binary(OTHER_DISC))
+    np.testing.assert_array_equal(image_folder(tmp_path, DatasetOptions()).mask(0), DISC)
+
+
+def test_masks_beside_their_photos_are_said_to_lie_there(tmp_path):
+    fill(tmp_path, "x.jpg", "x_mask.png")
+    assert (
+        "pairs of photo and mask: 6, the masks beside their photos" in image_folder(tmp_path, DatasetOptions()).summary
+    )
+
+
+def test_of_cityscapes_the_ids_are_taken_and_not_what_is_drawn_of_them(tmp_path):
+    for part, city in (("train", "ulm"), ("val", "bonn")):
+        gt = f"gtFine/{part}/{city}/x_gtFine"
+        fill(tmp_path, f"leftImg8bit/{part}/{city}/x_leftImg8bit.png", f"{gt}_labelIds.png")
+        for number in NUMBERS:
+            put(tmp_path, f"{gt}_color.png".replace("x", f"{number}"), colours())
+            put(tmp_path, f"{gt}_instanceIds.png".replace("x", f"{number}"), binary().astype(np.uint16) * 26)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert {split: len(indices) for split, indices in dataset.official.items()} == {"train": 6, "validation": 6}
+    assert {dataset.mask_path(index).name[1:] for index in range(12)} == {"_gtFine_labelIds.png"}
+    assert any(
+        "pictures that show the masks in another way: 24 (0_gtFine_color.png" in line for line in dataset.summary
+    )
+    for file in list(tmp_path.rglob("*_labelIds.png")):
+        put(tmp_path, str(file.relative_to(tmp_path)).replace("labelIds", "labelTrainIds"), binary(OTHER_DISC, 1))
+    np.testing.assert_array_equal(image_folder(tmp_path, DatasetOptions()).mask(0), OTHER_DISC)
+
+
+def test_of_nnu_net_s_layout_the_test_part_without_labels_is_no_part_and_more_channels_are_named(tmp_path):
+    fill(tmp_path, "imagesTr/a_x_0000.png", "labelsTr/a_x.png")
+    fill(tmp_path, "imagesTs/b_x_0000.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert "test: none of its 6 photos has a mask, so that it is no part" in dataset.summary
+    assert len(dataset.official["train"]) == 6
+    put(tmp_path, "imagesTr/a_0_0001.png", photo())
+    with pytest.raises(DataError, match=r"a_0_0001\.png is another channel of a photo.*: save the channels of each"):
+        image_folder(tmp_path, DatasetOptions())
+
+
+def test_further_masks_of_a_photo_are_further_objects_of_it(tmp_path):
+    fill(tmp_path, "benign/benign (x).png", "benign/benign (x)_mask.png")
+    put(tmp_path, "benign/benign (2)_mask_1.png", binary(OTHER_DISC))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    masks = {key: dataset.mask(index) for index, key in enumerate(dataset.keys)}
+    np.testing.assert_array_equal(masks["benign/benign (2).png"], DISC | OTHER_DISC)
+    np.testing.assert_array_equal(masks["benign/benign (3).png"], DISC)
+    taken = "(benign (2)_mask.png and benign (2)_mask_1.png)"
+    assert f"photos with several masks, which are taken together: 1 {taken}" in dataset.summary
+
+
+def test_further_masks_of_the_same_object_are_refused(tmp_path):
+    fill(tmp_path, "x.png", "x_mask_1.png", "x_mask_2.png")
+    with pytest.raises(DataError, match=r"0_mask_1\.png and 0_mask_2\.png are two masks of the same object: keep one"):
+        image_folder(tmp_path, DatasetOptions())
+    assert len(alone(tmp_path)) == 6
+
+
+def test_masks_of_several_people_beside_a_photo_are_refused(tmp_path):
+    fill(tmp_path, "Image_xL.jpg", "Image_xL_1stHO.png", "Image_xL_2ndHO.png")
+    with pytest.raises(DataError, match=r"has two masks, Image_0L_1stHO\.png and Image_0L_2ndHO\.png: keep one"):
+        image_folder(tmp_path, DatasetOptions())
+    assert len(alone(tmp_path)) == 6
+
+
+def test_masks_that_no_photo_fits_are_named_beside_photos_and_a_name_that_would_fit(tmp_path):
+    fill(tmp_path, "images/shot_x.jpg")
+    for number in NUMBERS:
+        put(tmp_path, f"masks/{number + 1}.png", binary())
+    with pytest.raises(DataError) as caught:
+        image_folder(tmp_path, DatasetOptions())
+    for part in (
+        "masks without a photo of their name: 6 of 6, masks/1.png, masks/2.png and 4 more",
+        "photos without a mask: 6, images/shot_0.jpg, images/shot_1.jpg and 4 more",
+        "call the mask of images/shot_0.jpg masks/shot_0.png",
+    ):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    fill(tmp_path, "images/shot_x.jpg", "masks/shot_x.png")
+    for number in NUMBERS:
+        (tmp_path / f"masks/{number + 1}.png").unlink()
+    assert all(map(image_folder(tmp_path, DatasetOptions()).has_mask, NUMBERS))
