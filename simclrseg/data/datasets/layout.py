@@ -119,7 +119,7 @@ def lay_out(
         names = Names(rest := [found for found in photos if found.file not in drawn]) if masks else None
         if names and 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
             photos, more = rest, more + masks
-        masks = []
+        masks, unpaired = [], masks
     if masks or more:
         return _paired(root, files, photos, masks + more, unreadable, strict)
     if strict and mask_folder:
@@ -127,18 +127,41 @@ def lay_out(
         raise DataError(reason, option="masks", value=mask_folder)
     masks_alone = [file for file, parts in paths.items() if not images and parts[0].lower() == "masks" and parts[1:]]
     if masks_alone and (strict or likeness(masks_alone).masks):
-        folder = _below(root, masks_alone[0])[0]
+        folder = paths[masks_alone[0]][0]
         raise DataError(f"{root} has {folder}/ but no images/", "put the photos into images/", path=root)
-    if images and {_below(root, found.file)[0].lower() for found in images} == {"images"}:
+    if images and {paths[found.file][0].lower() for found in images} == {"images"}:
+        in_images = {found.file for found in images}
         photos = [found for found in photos if found.file in in_images]
     else:  # without images/ a class may be called masks/
         photos = [every[found.file] for found in photos]
+    return _in_no_folders(root, files, photos, images, unpaired, unreadable, strict)
+
+
+def _in_no_folders(
+    root: Path,
+    files: Sequence[Path],
+    photos: Sequence[Found],
+    images: Sequence[Found],
+    unpaired: Sequence[Found],
+    unreadable: Collection[Path],
+    strict: bool,
+) -> Layout:
+    """Photos with their masks beside them, or alone.
+
+    Args:
+        images: those in folders that are called so.
+        unpaired: what lies in folders that are called after masks, but of no photos.
+    """
     masks, drawn = _beside(photos)
     if masks:
         photos = [found for found in photos if found.file not in drawn]
         return _paired(root, files, photos, masks, unreadable, strict)
-    beside_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in _home(root, found))
-    photos, told = _without_masks(root, photos, drawn, lossy=beside_images)
+    called_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in _home(root, found))
+    if strict and called_images and unpaired and likeness([found.file for found in unpaired]).few:
+        here, there = ("/".join(_home(root, found)) for found in (images[0], unpaired[0]))
+        reason = f"{root}: photos lie in {here}/ and masks in {there}/, which are not side by side"
+        raise DataError(reason, "put both folders into one", path=root)
+    photos, told = _without_masks(root, photos, drawn, lossy=called_images)
     layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos], lines=list(told))
     _count_left_out(layout, root, files, _files_of(told))
     return layout

@@ -77,7 +77,7 @@ def meanings(parts: tuple[str, ...]) -> Iterator[str]:
     """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
     *folders, name = parts
     stem = stem_of(name)
-    for text in filter(None, (stem, strip(stem))):
+    for text in filter(None, (stem, _numbered(stem), strip(stem))):
         bare = stem_of(text) if is_image(text) else text  # x.jpg.png
         for way in dict.fromkeys((text, bare, strip(bare) or bare)):
             yield _folded("/".join((*folders, way)))
@@ -89,6 +89,12 @@ def strip(stem: str) -> str | None:
         return match[1]
     match = _BEFORE.fullmatch(stem)
     return match[2] if match else None
+
+
+def _numbered(stem: str) -> str | None:
+    """A name without a mark before its number: x_1 of x_mask_1."""
+    match = _BEHIND.fullmatch(stem)
+    return f"{match[1]}{stem[len(match[1])]}{match['number']}" if match and match["number"] else None
 
 
 def object_of(stem: str) -> tuple[str, str] | None:

@@ -166,6 +166,8 @@ def test_masks_elsewhere_than_their_photos_are_no_photos(tmp_path):
     assert dataset.keys == ("photos/images/a.jpg",)
     line = "left out: pictures that look like masks, in folders that say so: 1 (drawn/masks/)"
     assert line in dataset.summary
+    with pytest.raises(DataError, match=r"photos lie in photos/ and masks in drawn/masks/, .*; put both folders"):
+        image_folder(tmp_path, DatasetOptions())
 
 
 def test_what_lies_beside_images_and_masks_is_neither_wherever_they_lie(tmp_path):

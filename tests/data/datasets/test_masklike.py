@@ -79,6 +79,7 @@ def chosen(root: Path, rules: str) -> Dataset:
         ("x.bmp", "x.png"),
         ("images/x.jpg", "images/x_mask.png"),
         ("a-x.jpg", "a-x_lesion.png"),
+        ("frame_x.jpg", "frame_mask_x.png"),
         ("images/site/day/x.jpg", "masks/site/day/x.png"),
     ],
 )
