@@ -21,6 +21,8 @@ _FEW = 32  # values of a mask, which a photo has more of
 _FLAT, _RATHER_FLAT = 0.9, 0.7  # shares of pixels that are as their neighbour is
 _DARK, _BRIGHT = 16, 239  # what 0 and 255 are in lossy files, at their farthest
 _GREY = 8  # levels between the channels of a grey picture in a lossy file
+_STEP = 2  # levels from a pixel to the next in an area of one value in a lossy file, at most
+_SMOOTH = 0.8  # share of such steps: 97 of 100 photos of Oxford Pets have less than 0.7, JPEGs of two colours 0.85
 _NEARLY_WHITE = 250
 
 
@@ -30,7 +32,8 @@ class Likeness:
 
     Attributes:
         masks: they are flat as masks are.
-        few: they are, or hold a few values only, as masks of noise do too.
+        areas: they are nearly flat, as masks in lossy files and soft ones, or hold a few values only.
+        photos: they are in colour, and grainy as no mask is even in a lossy file.
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
         white: most of their area is white, as in drawings on paper.
@@ -38,7 +41,8 @@ class Likeness:
     """
 
     masks: bool
-    few: bool
+    areas: bool
+    photos: bool
     lossy: bool = False
     coloured: bool = False
     white: bool = False
@@ -49,6 +53,7 @@ class Likeness:
 class _Look:
     flat: bool
     few: bool
+    grainy: bool
     blank: bool
     lossy: bool
     coloured: bool
@@ -67,7 +72,8 @@ def likeness(files: Sequence[Path]) -> Likeness:
     telling = [look for look in looks if not look.blank]
     return Likeness(
         bool(telling) and all(look.flat for look in telling),
-        bool(telling) and all(look.flat or look.few for look in telling),
+        bool(telling) and all(look.flat or look.few or not look.grainy for look in telling),
+        bool(telling) and all(look.grainy and look.coloured and not look.few for look in telling),
         any(look.lossy for look in telling),
         any(look.coloured for look in telling),
         2 * sum(look.white for look in looks) > len(looks),
@@ -89,6 +95,8 @@ def _look(file: Path) -> _Look | None:
     white = bool(np.mean(shown >= min(_NEARLY_WHITE, top)) > 0.5)
     apart = values.max(axis=2).astype(np.int64) - values.min(axis=2) if values.ndim == 3 else np.zeros(1)
     coloured = bool(apart.max() > (_GREY if stored.lossy else 0))
+    steps = np.abs(np.diff(shown.astype(np.int64), axis=1))
+    grainy = bool(steps.size and np.mean(steps <= _STEP) < _SMOOTH)
     if values.ndim == 3:
         wide = values.astype(np.int64)
         values = wide[:, :, 0] << 32 | wide[:, :, 1] << 16 | wide[:, :, 2] if coloured else values[:, :, 0]
@@ -99,7 +107,7 @@ def _look(file: Path) -> _Look | None:
     if grey is not None:
         dark, bright = np.mean(grey <= _DARK), np.mean(grey >= _BRIGHT)
         flat |= bool(dark + bright >= _FLAT and min(dark, bright) > 0)  # blended edges of black and white
-    return _Look(flat, few, blank, stored.lossy, coloured, white, size)
+    return _Look(flat, few, grainy, blank, stored.lossy, coloured, white, size)
 
 
 def _is_flat(values: np.ndarray, few: bool) -> bool:

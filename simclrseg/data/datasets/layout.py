@@ -114,7 +114,7 @@ def lay_out(
     apart = {file for folder in folders for file in folder.files}
     photos = [found for found in photos if found.file not in apart]
     if not both:
-        masks = [found for found in masks if found.file not in apart]
+        masks = _but_photos(root, [found for found in masks if found.file not in apart])
         drawn = {found.file for found in masks}
         names = Names(rest := [found for found in photos if found.file not in drawn]) if masks else None
         if names and 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
@@ -157,7 +157,7 @@ def _in_no_folders(
         photos = [found for found in photos if found.file not in drawn]
         return _paired(root, files, photos, masks, unreadable, strict)
     called_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in _home(root, found))
-    if strict and called_images and unpaired and likeness([found.file for found in unpaired]).few:
+    if strict and called_images and unpaired and likeness([found.file for found in unpaired]).areas:
         here, there = ("/".join(_home(root, found)) for found in (images[0], unpaired[0]))
         reason = f"{root}: photos lie in {here}/ and masks in {there}/, which are not side by side"
         raise DataError(reason, "put both folders into one", path=root)
@@ -194,6 +194,15 @@ def _refuse_channels(images: Sequence[Found]) -> None:
             raise DataError(reason, "save the channels of each photo in one file, x_0000", path=found.file)
 
 
+def _but_photos(root: Path, masks: Sequence[Found]) -> list[Found]:
+    """Without those in folders that hold photos, as a class of people with masks may be called."""
+    folders: dict[tuple[str, ...], list[Found]] = defaultdict(list)
+    for found in masks:
+        folders[_home(root, found)].append(found)
+    drawn = [group for group in folders.values() if not likeness([found.file for found in group]).photos]
+    return [found for group in drawn for found in group]
+
+
 def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder]) -> None:
     """Refuse a folder that fits the photos as well as that of the masks does, and is not called as if drawn of it."""
     aboves = {_home(root, found): found.above for found in images}
@@ -201,12 +210,15 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
     names = Names(images)
     pairs = Counter(found.above for found in masks if names.named(found.parts))
     coloured = any(folder.coloured for folder in folders if folder.path in taken)
-    for folder in folders:
-        above = aboves.get(folder.photos)
-        if above is None or folder.path in taken or folder.is_drawn or (folder.coloured and not coloured):
-            continue
-        if folder.pairs >= _AS_WELL * pairs[above]:
-            raise _several(root, [next(home for home, of in taken.items() if of == above), folder.path])
+    for home, above in taken.items():
+        others = [
+            folder.path
+            for folder in folders
+            if aboves.get(folder.photos) == above and folder.path not in taken and not folder.is_drawn
+            if folder.pairs >= _AS_WELL * pairs[above] and (coloured or not folder.coloured)
+        ]
+        if others:
+            raise _several(root, [home, *others])
 
 
 def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
@@ -267,6 +279,7 @@ def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
     if 3 * len(marked) >= len(files) or pictures:
         names = Names(files)
         masks = {found.file for found in marked if names.meant(found.parts) and found.parts[:-1] not in pictures}
+        masks = set() if likeness(sorted(masks)).photos else masks  # of people with and without a mask
         masks |= {  # beside image.png all is a mask or drawn of it
             found.file
             for found in files

@@ -103,7 +103,7 @@ def mask_folders(paths: Mapping[Path, tuple[str, ...]], *, wanted: str = "") -> 
                 of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
                 if (
                     known
-                    or (says_mask(child) and of_masks.few)
+                    or (says_mask(child) and of_masks.areas)
                     or (of_masks.masks and not of_photos.masks and _is_mask_of(of_masks, members, folders[photos]))
                 ):
                     path = (*parent, photos) if photos else parent
@@ -192,7 +192,7 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
     for (_, marked), pairs in marks.items():
         look = likeness([found.file for found, _ in pairs])
         exact = look.masks and not look.lossy and not look.white and len(pairs) > 1
-        if (marked and look.few) or (exact and not likeness([photo.file for _, photo in pairs]).masks):
+        if (marked and look.areas) or (exact and not likeness([photo.file for _, photo in pairs]).masks):
             for found, photo in pairs:
                 drawn[found.file] = Found(found.file, photo.above, photo.below)
     return drawn
@@ -219,6 +219,6 @@ def strays(paths: Mapping[Path, tuple[str, ...]], *, lossy: bool) -> set[Path]:
     found = set[Path]()
     for files in folders.values():
         look = likeness(files)
-        if look.few and (lossy or not look.lossy):
+        if look.areas and (lossy or not look.lossy):
             found.update(files)
     return found

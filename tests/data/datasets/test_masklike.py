@@ -146,6 +146,21 @@ def test_classes_with_a_word_of_masks_stay_classes_where_they_hold_photos(tmp_pa
     assert dataset.label_names == tuple(sorted(Path(folder).name for folder in folders))
 
 
+@pytest.mark.parametrize("names", [("face/x.jpg", "face_mask/x.jpg"), ("x.jpg", "x_mask.jpg"), ("x.png", "mask/x.png")])
+def test_photos_of_people_with_a_mask_beside_the_same_without_stay_photos(tmp_path, names):
+    for name in names:
+        fill(tmp_path, name)
+    assert len(alone(tmp_path)) == 12
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("pixels", [binary(), colours()])
+def test_masks_in_lossy_files_under_a_name_of_masks_are_no_photos(tmp_path, suffix, pixels):
+    fill(tmp_path, "train/x.jpg", f"train_masks/x{suffix}", pixels=pixels)
+    fill(tmp_path, "more/x.jpg", f"more/x_mask{suffix}", pixels=pixels)
+    assert len(alone(tmp_path)) == 12
+
+
 @pytest.mark.parametrize(
     ("other", "pixels"),
     [
@@ -195,6 +210,15 @@ def test_of_two_folders_that_fit_as_masks_none_is_taken_unless_it_is_named(tmp_p
             line.startswith("pairs of photo and mask: 6, the masks in ") and name in line for line in dataset.summary
         )
     assert len(alone(tmp_path)) == 6
+
+
+def test_each_part_of_a_set_may_call_the_folder_of_masks_in_its_own_way(tmp_path):
+    fill(tmp_path, "a/images/x.jpg", "a/masks/x.png")
+    fill(tmp_path, "b/images/x.jpg", "b/1st_manual/x_manual1.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 12
+    assert all(map(dataset.has_mask, range(12)))
+    assert "pairs of photo and mask: 12, the masks in a/masks/, b/1st_manual/" in dataset.summary
 
 
 def test_a_folder_that_is_named_has_to_fit(tmp_path):
