@@ -32,7 +32,7 @@ class Likeness:
 
     Attributes:
         masks: they are flat as masks are.
-        areas: they are nearly flat, as masks in lossy files and soft ones, or hold a few values only.
+        areas: they are, or hold a few values only, or are of smooth areas and in lossy files.
         photos: they are in colour, and grainy as no mask is even in a lossy file.
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
@@ -72,7 +72,7 @@ def likeness(files: Sequence[Path]) -> Likeness:
     telling = [look for look in looks if not look.blank]
     return Likeness(
         bool(telling) and all(look.flat for look in telling),
-        bool(telling) and all(look.flat or look.few or not look.grainy for look in telling),
+        bool(telling) and all(look.flat or look.few or (look.lossy and not look.grainy) for look in telling),
         bool(telling) and all(look.grainy and look.coloured and not look.few for look in telling),
         any(look.lossy for look in telling),
         any(look.coloured for look in telling),

@@ -18,7 +18,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
-from simclrseg.data.datasets.layout import MASK_FOLDERS
+from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, image_header, image_shape, is_image, walk

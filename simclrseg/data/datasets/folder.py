@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
-from simclrseg.data.datasets.layout import Layout, lay_out
+from simclrseg.data.datasets.layout import lay_out
+from simclrseg.data.datasets.pairing import Layout
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import is_image, list_files, stored_bands

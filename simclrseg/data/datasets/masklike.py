@@ -16,7 +16,7 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from simclrseg.data.datasets.pairing import Found, Names, bare_name, meanings, stem_of, strip, without_image_mark
+from simclrseg.data.datasets.naming import Found, Names, bare_name, meanings, stem_of, strip, without_image_mark
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
 from simclrseg.labels.likeness import Likeness, likeness, sample
@@ -219,6 +219,6 @@ def strays(paths: Mapping[Path, tuple[str, ...]], *, lossy: bool) -> set[Path]:
     found = set[Path]()
     for files in folders.values():
         look = likeness(files)
-        if look.areas and (lossy or not look.lossy):
+        if look.masks and (lossy or not look.lossy):
             found.update(files)
     return found

@@ -1,129 +1,257 @@
-"""Which image a mask belongs to, by its name.
-
-Names are compared without their suffix, then without their mark too, as ``x_mask.png`` is of ``x.jpg``, then in any
-case; composed and decomposed letters are the same.
-"""
+"""Images and the masks that are theirs, once it is known which files are which."""
 
 from __future__ import annotations
 
-import os
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
-from simclrseg.images.decode import is_image
-
-_MARKS = (
-    "mask|masks|seg|segmentation|label|labels|gt|groundtruth|ground_truth|annotation|trimap|matte|manual|labelids|"
-    "labeltrainids"
+from simclrseg.data.datasets.masklike import drawn_beside, is_drawn, strays
+from simclrseg.data.datasets.naming import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_STEMS,
+    Found,
+    Names,
+    bare_name,
+    below_root,
+    home_of,
+    in_folder,
+    meanings,
+    object_of,
+    parts_of,
 )
-_BEHIND = re.compile(
-    rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)", re.IGNORECASE
-)
-_BEFORE = re.compile(rf"(?:({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
-_IMAGE_MARKS = "image|img|photo|sat|rgb|leftimg8bit|original|training|test"
-_OF_IMAGE = re.compile(rf"(?:image|img|photo)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:{_IMAGE_MARKS})", re.IGNORECASE)
+from simclrseg.errors import DataError, ImageError, some
+from simclrseg.images.masks import read_stored_mask
+from simclrseg.labels.likeness import sample
+from simclrseg.labels.reading import MaskFiles
+
+_SAME_PLACE = 0.5  # of the smaller of two masks: they are of one object
+_PARTS = {"train", "val", "valid", "validation", "test"}
+OBJECT = "foreground"
+"""What the parts of a mask are called where each shows an object of the same class."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file, with what lies above and below the folder that tells what it is."""
+@dataclass
+class Layout:
+    """A folder's images and the masks that belong to them.
 
-    file: Path
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    kind: int = 0  # of that folder, by its place among the names
+    Attributes:
+        images: files.
+        below: their paths as the layout means them, without the folder that is called ``images``.
+        masks: of each image; None where it has none. Empty where there are no masks at all.
+        mask_files: how many files of masks there are.
+        parts: of files that show one class each, the class.
+        where: the folders of the masks, in words.
+        left_out: pictures that are neither, counted by their folder.
+        lines: what is worth a line of the summary.
+    """
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Its path as the layout means it."""
-        return self.above + self.below
-
-
-class Names:
-    """Images by their names: as they are written, and in any case."""
-
-    def __init__(self, images: Sequence[Found]) -> None:
-        self._exact: dict[str, list[int]] = defaultdict(list)
-        self._folded: dict[str, list[int]] = defaultdict(list)
-        self._bare: dict[str, list[int]] = defaultdict(list)  # image_1, which mask_1 means
-        for index, found in enumerate(images):
-            path = composed("/".join(found.parts))
-            for name in (path, stem_of(path)):
-                self._exact[name].append(index)
-                self._folded[name.casefold()].append(index)
-            if bare := without_image_mark(found.parts):
-                self._bare[bare].append(index)
-
-    def meant(self, parts: tuple[str, ...]) -> list[int]:
-        """The images that a mask's path means if its name bears a mark."""
-        own = bare_name(parts)
-        return self._first(name for name in meanings(parts) if name != own)
-
-    def named(self, parts: tuple[str, ...]) -> list[int]:
-        """The images that a mask's path names, by the most exact way that names any."""
-        exact = self._exact.get(stem_of(composed("/".join(parts))))
-        return exact or self._first(meanings(parts))
-
-    def _first(self, names: Iterable[str]) -> list[int]:
-        names = list(names)
-        return next((known[name] for known in (self._folded, self._bare) for name in names if name in known), [])
+    images: list[Path]
+    below: list[PurePath]
+    masks: list[MaskFiles | None] = field(default_factory=list)
+    mask_files: int = 0
+    parts: dict[Path, str] = field(default_factory=dict)
+    where: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
 
 
-def meanings(parts: tuple[str, ...]) -> Iterator[str]:
-    """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
-    *folders, name = parts
-    stem = stem_of(name)
-    for text in filter(None, (stem, _numbered(stem), strip(stem))):
-        bare = stem_of(text) if is_image(text) else text  # x.jpg.png
-        for way in dict.fromkeys((text, bare, strip(bare) or bare)):
-            yield _folded("/".join((*folders, way)))
+def paired(
+    root: Path,
+    files: Sequence[Path],
+    images: Sequence[Found],
+    masks: Sequence[Found],
+    unreadable: Collection[Path],
+    strict: bool,
+) -> Layout:
+    images, told = without_masks(root, images, drawn_beside(images), lossy=True)
+    names = Names(images)
+    of_masks, masks = masks, _without_drawn(masks, names)
+    if beside := {found.file for found in of_masks} - {found.file for found in masks}:
+        shown = some(sorted(file.name for file in beside), shown=3)
+        told[f"left out: pictures that show the masks in another way: {len(beside):,} ({shown})"] = beside
+    layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images], lines=list(told))
+    found_for: dict[int, list[Path]] = defaultdict(list)
+    lost: list[Found] = []
+    unclear: list[str] = []
+    for found in masks:
+        indices = names.named(found.parts)
+        if len(indices) > 1:
+            unclear.append(found.file.name)
+        elif indices:
+            found_for[indices[0]].append(found.file)
+        else:
+            lost.append(found)
+    if lost and not found_for:
+        lost = _by_class(lost, names, found_for, layout.parts)
+    pictures = {found.above: index for index, found in enumerate(images)}
+    if lost and not found_for and len(pictures) == len(images) > 1:  # a folder for each
+        lost = _by_picture(lost, pictures, found_for, layout.parts)
+    gone = {bare_name(parts) for path in unreadable if (parts := parts_of(root, path))}
+    lost = [found for found in lost if gone.isdisjoint([*meanings(found.parts), *_parents(found.parts)])]
+    if lost and strict:
+        raise _unpaired(root, lost, masks, [found for index, found in enumerate(images) if index not in found_for])
+    if strict:
+        _join_objects(layout, found_for)
+    layout.masks, layout.mask_files = [None] * len(images), len(masks)
+    for index, of_image in found_for.items():
+        layout.masks[index] = tuple(of_image) if of_image[0] in layout.parts else of_image[0]
+    if unclear:
+        layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({some(unclear)})")
+    layout.where = _where(root, images, masks)
+    count_left_out(layout, root, files, files_of(told) | {found.file for found in masks})
+    return layout
 
 
-def strip(stem: str) -> str | None:
-    """A name without the mark of a mask."""
-    if match := _BEHIND.fullmatch(stem):
-        return match[1]
-    match = _BEFORE.fullmatch(stem)
-    return match[2] if match else None
+def _join_objects(layout: Layout, found_for: Mapping[int, Sequence[Path]]) -> None:
+    """Take several masks of a photo for its objects, if they are called so and lie apart; else refuse them."""
+    several = {index: of for index, of in found_for.items() if len(of) > 1 and of[0] not in layout.parts}
+    for index, of_image in several.items():
+        if not _are_objects(of_image):
+            image, (first, second) = layout.images[index], [mask.name for mask in of_image[:2]]
+            raise DataError(f"{image} has two masks, {first} and {second}", "keep one", path=image)
+    for index in sample(list(several)):
+        _refuse_same_place(several[index])
+    if several:
+        shown = " and ".join(file.name for file in next(iter(several.values())))
+        layout.lines.append(f"photos with several masks, which are taken together: {len(several):,} ({shown})")
+    layout.parts.update({file: OBJECT for of_image in several.values() for file in of_image})
 
 
-def _numbered(stem: str) -> str | None:
-    """A name without a mark before its number: x_1 of x_mask_1."""
-    match = _BEHIND.fullmatch(stem)
-    return f"{match[1]}{stem[len(match[1])]}{match['number']}" if match and match["number"] else None
+def _without_drawn(masks: Sequence[Found], names: Names) -> list[Found]:
+    """Masks without what is drawn of them or holds other ids, as Cityscapes has beside ``x_gtFine_labelIds.png``."""
+    stems = {found.file.with_suffix("").as_posix().lower() for found in masks}
+    begins = {stem[:place] for stem in stems if not is_drawn(stem) for place in (stem.rfind("_"), stem.rfind("."))}
+    kept = []
+    for found in masks:
+        stem = found.file.with_suffix("").as_posix().lower()
+        begin = stem[: max(stem.rfind("_"), stem.rfind("."))]
+        if is_drawn(PurePath(stem).name) and begin in begins and not names.named(found.parts):
+            continue
+        if stem.endswith("_labelids") and f"{begin}_labeltrainids" in stems:
+            continue
+        kept.append(found)
+    return kept
 
 
-def object_of(stem: str) -> tuple[str, str] | None:
-    """Of x_mask and x_mask_1, which show objects of one image, the name without the number, and that number."""
-    match = _BEHIND.fullmatch(stem)
-    if match is None or match["mark"] is None:
-        return None
-    number = match["number"] or ""
-    return _folded(stem.removesuffix(number).rstrip("_-. ") if number else stem), number
+def _are_objects(files: Sequence[Path]) -> bool:
+    """Tell whether masks of one photo are called as parts of one: x_mask, x_mask_1, x_mask_2."""
+    objects = [object_of(file.stem) for file in files]
+    return None not in objects and len({named[0] for named in objects if named}) == 1
 
 
-def without_image_mark(parts: tuple[str, ...]) -> str | None:
-    """The name of an image, in lower case, without the word that says that it is one: x of x_sat.jpg."""
-    match = _OF_IMAGE.fullmatch(stem_of(parts[-1]))
-    return _folded("/".join((*parts[:-1], match[1] or match[2]))) if match else None
+def _refuse_same_place(files: Sequence[Path]) -> None:
+    """Refuse masks that show the same object, as those of several people do."""
+    try:
+        inside = [read_stored_mask(file).values > 0 for file in files[:2]]
+    except ImageError:
+        return  # it is named where masks are read
+    first, second = [mask.any(axis=2) if mask.ndim == 3 else mask for mask in inside]
+    least = min(first.sum(), second.sum())
+    if first.shape == second.shape and least and (first & second).sum() > _SAME_PLACE * least:
+        reason = f"{files[0]} and {files[1].name} are two masks of the same object"
+        raise DataError(reason, "keep one for each photo", path=files[0])
 
 
-def bare_name(parts: tuple[str, ...]) -> str:
-    """A path without its suffix, in lower case."""
-    return _folded(stem_of("/".join(parts)))
+def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos: Sequence[Found]) -> DataError:
+    """The error for masks without a photo, with the names of both, and one that would pair."""
+
+    def listed(found: Sequence[Found]) -> str:
+        return some([each.file.relative_to(root).as_posix() for each in found], shown=2)
+
+    reason = f"{root}: masks without a photo of their name: {len(lost):,} of {len(masks):,}, {listed(lost)}"
+    if not photos:
+        return DataError(f"{reason}; every photo has one", "move them away, or add their photos", path=root)
+    first = photos[0].file.relative_to(root).as_posix()
+    folder = "/".join(home_of(root, lost[0]))
+    path = "/".join((*([folder] if folder else []), *photos[0].below[:-1], f"{photos[0].file.stem}.png"))
+    photo_names = f"photos without a mask: {len(photos):,}, {listed(photos)}"
+    return DataError(
+        f"{reason}; {photo_names}", f"call the mask of {first} {path}, or move masks without photos away", path=root
+    )
 
 
-def stem_of(path: str) -> str:
-    return os.path.splitext(path)[0]
+def _where(root: Path, images: Sequence[Found], masks: Sequence[Found]) -> str:
+    """Where masks lie, in words."""
+    around = {found.file.parent for found in images}
+    homes = Counter("/".join(home_of(root, found)) for found in masks if found.file.parent not in around)
+    words = [f"in {some([f'{home}/' for home, _ in homes.most_common()], shown=3)}"] if homes else []
+    return " and ".join(words + ["beside their photos"] * (homes.total() < len(masks)))
 
 
-def composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+def _by_class(
+    lost: Sequence[Found], names: Names, found_for: dict[int, list[Path]], parts: dict[Path, str]
+) -> list[Found]:
+    """Take the folders below that of the masks for classes, where this finds an image for nearly each of them."""
+    fits = {found: names.named(found.above + found.below[1:]) for found in lost if len(found.below) > 1}
+    folders = Counter(found.below[0].lower() for found in fits)
+    seen = Counter(index for indices in fits.values() for index in indices)
+    if max(seen.values(), default=0) == 1 and (len(folders) > 1 or folders.keys() & _PARTS):
+        return list(lost)  # parts of the set, or masks of several people: no image has two
+    if 10 * sum(len(indices) == 1 for indices in fits.values()) < 9 * len(lost):
+        return list(lost)
+    for found, indices in fits.items():
+        if len(indices) == 1:
+            found_for[indices[0]].append(found.file)
+            parts[found.file] = found.below[0]
+    return [found for found in lost if len(fits.get(found, ())) != 1]
 
 
-def _folded(text: str) -> str:
-    return composed(text).casefold()
+def _by_picture(
+    lost: Sequence[Found],
+    pictures: Mapping[tuple[str, ...], int],
+    found_for: dict[int, list[Path]],
+    parts: dict[Path, str],
+) -> list[Found]:
+    """Take all masks in the folder of a picture for its own: each shows an object, if they have a folder of theirs."""
+    rest = []
+    for found in lost:
+        index = pictures.get(found.above)
+        if index is None:
+            rest.append(found)
+        elif found.file.parent.name.lower() in MASK_FOLDERS:
+            found_for[index].append(found.file)
+            parts[found.file] = OBJECT
+        elif found.file.stem.lower() in MASK_STEMS:  # others are drawn of it, as label_viz.png
+            found_for[index].append(found.file)
+    return rest
+
+
+def _parents(parts: tuple[str, ...]) -> list[str]:
+    return [bare_name(parts[:length]) for length in range(1, len(parts))]
+
+
+def count_left_out(layout: Layout, root: Path, files: Sequence[Path], told: Collection[Path]) -> None:
+    used = {*layout.images, *told}
+    tops = (below_root(root, file) for file in files if file not in used)
+    layout.left_out.update(f"{top[0]}/" if len(top) > 1 else "beside them" for top in tops)
+
+
+def without_masks(
+    root: Path, photos: Sequence[Found], beside: Collection[Path], *, lossy: bool
+) -> tuple[list[Found], dict[str, Collection[Path]]]:
+    """Photos without the pictures among them that are masks by name and content, and lines, each on some of these.
+
+    Args:
+        beside: those that are known by the names of photos in the same folder.
+        lossy: those in lossy files count too where a folder says that it holds masks.
+    """
+    told: dict[str, Collection[Path]] = {}
+    if beside:
+        shown = some([file.name for file in beside], shown=2)
+        told[f"left out: pictures that bear photos' names and look like masks: {len(beside):,} ({shown})"] = beside
+    photos = [found for found in photos if found.file not in beside]
+    elsewhere = [found.file for found in photos if not in_folder(root, found.file, IMAGE_FOLDERS)]
+    astray = strays({file: below_root(root, file) for file in elsewhere}, lossy=lossy)
+    if len(astray) == len(photos):  # there is nothing else
+        return photos, told
+    if astray:
+        shown = some(sorted({file.parent.relative_to(root).as_posix() + "/" for file in astray}), shown=2)
+        told[f"left out: pictures that look like masks, in folders that say so: {len(astray):,} ({shown})"] = astray
+    return [found for found in photos if found.file not in astray], told
+
+
+def files_of(told: Mapping[str, Collection[Path]]) -> set[Path]:
+    return set[Path]().union(*told.values())

@@ -177,6 +177,16 @@ def test_drawings_icons_and_other_bands_of_photos_names_stay_photos(tmp_path, ot
     assert len(alone(tmp_path)) == 12
 
 
+def test_smooth_photos_in_a_folder_whose_name_tells_of_masks_are_read_with_them(tmp_path):
+    smooth = cv2.GaussianBlur(RNG.normal(0, 900, (HEIGHT, WIDTH, 3)), (0, 0), 9)
+    for number in NUMBERS:
+        put(tmp_path, f"Dataset_with_GT/benign/{number}.png", np.clip(smooth + 120 + number, 0, 255).astype(np.uint8))
+        put(tmp_path, f"Dataset_with_GT/benign/{number}_mask.png", binary())
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 6
+    assert all(map(dataset.has_mask, NUMBERS))
+
+
 def test_line_drawings_alone_are_photos(tmp_path):
     for number in NUMBERS:
         put(tmp_path, f"{number}.png", np.roll(LINE_DRAWING, number))
