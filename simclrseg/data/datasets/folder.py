@@ -59,7 +59,10 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     pictures = [file for file in listing.files if is_image(file.name)]
     if "images" in folders and not any(file.is_relative_to(folders["images"]) for file in pictures):
         pictures = []  # whatever lies elsewhere
-    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=options.mask_folder)
+    wanted = options.mask_folder
+    if options.of_model and not any(_lies_in(file.relative_to(root), wanted) for file in pictures):
+        wanted = ""  # the model's own photos have such a folder, and these do not
+    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=wanted)
     images = layout.images
     around_root = any(image.parent == root for image in images)
     named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
@@ -126,6 +129,10 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         twins=twins,
         **details,
     )
+
+
+def _lies_in(path: Path, folder: str) -> bool:
+    return folder.casefold() in (part.casefold() for part in path.parts[:-1])
 
 
 def _only(tables: Mapping[Path, Classes]) -> Classes | None:

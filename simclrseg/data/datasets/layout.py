@@ -171,9 +171,8 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
 def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
     first = " and ".join(f"{'/'.join(home)}/" for home in homes)
     ways = " or ".join(f"--masks folder:{home[-1]}" for home in homes)
-    return DataError(
-        f"{root} has {len(homes)} folders that fit its photos as masks, {first}", f"pass {ways}", path=root
-    )
+    reason = f"{root} has {len(homes)} folders that fit its photos as masks, {first}"
+    return DataError(reason, f"pass {ways}, or move the others away", path=root)
 
 
 def _in_folders_of_masks(

@@ -46,7 +46,7 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
     if name_or_path.startswith(HUB):
         from simclrseg.data.datasets.hub import hub_dataset
 
-        if options.mask_folder:
+        if options.mask_folder and not options.of_model:
             raise DataError(f"--masks folder is for a folder; {name_or_path} has columns", option="masks")
         return hub_dataset(name_or_path, user_cache() / "hub", options)
     folder = Path(name_or_path).expanduser()

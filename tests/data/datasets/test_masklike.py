@@ -238,6 +238,8 @@ def test_a_folder_that_is_named_has_to_fit(tmp_path):
     ) as caught:
         chosen(tmp_path, "folder:manual")
     assert caught.value.option == "masks"
+    of_another_set = DatasetOptions(mask_folder="manual", of_model=True)
+    assert image_folder(tmp_path, of_another_set).mask_path(0) == tmp_path / "masks" / "0.png"
 
 
 @pytest.mark.parametrize("drawn", ["SegmentationObject", "masks_human", "instances", "semantic_rgb", "edges"])
