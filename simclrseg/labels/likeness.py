@@ -15,7 +15,7 @@ from simclrseg.system.threads import map_in_threads
 
 T = TypeVar("T")
 
-_LOOKED_AT = 5  # pictures of a folder
+_LOOKED_AT, _IF_BLANK = 5, 50  # pictures of a folder
 _ROWS = 256  # of a picture
 _FEW = 32  # values of a mask, which a photo has more of
 _FLAT, _RATHER_FLAT = 0.9, 0.7  # shares of pixels that are as their neighbour is
@@ -32,7 +32,7 @@ class Likeness:
 
     Attributes:
         masks: they are flat as masks are.
-        areas: they are, or hold a few values only, or are of smooth areas and in lossy files.
+        areas: they are, or hold a few values only or one, or are of smooth areas and in lossy files.
         photos: they are in colour, and grainy as no mask is even in a lossy file.
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
@@ -61,18 +61,20 @@ class _Look:
     size: tuple[int, int]
 
 
-def sample(many: Sequence[T]) -> Sequence[T]:
+def sample(many: Sequence[T], count: int = _LOOKED_AT) -> Sequence[T]:
     """Those of many that are looked at."""
-    return many[:: -(-len(many) // _LOOKED_AT)] if many else many
+    return many[:: -(-len(many) // count)] if many else many
 
 
 def likeness(files: Sequence[Path]) -> Likeness:
-    """Look at some of the pictures; those that cannot be read say nothing, and those of one value are any."""
+    """Look at some of the pictures; those that cannot be read say nothing, and more are looked at if all are blank."""
     looks = [look for look in map_in_threads(_look, sample(files)) if look]
+    if all(look.blank for look in looks):
+        looks = [look for look in map_in_threads(_look, sample(files, _IF_BLANK)) if look]
     telling = [look for look in looks if not look.blank]
     return Likeness(
         bool(telling) and all(look.flat for look in telling),
-        bool(telling) and all(look.flat or look.few or (look.lossy and not look.grainy) for look in telling),
+        bool(looks) and all(look.flat or look.few or (look.lossy and not look.grainy) for look in telling),
         bool(telling) and all(look.grainy and look.coloured and not look.few for look in telling),
         any(look.lossy for look in telling),
         any(look.coloured for look in telling),

@@ -250,6 +250,16 @@ def test_what_is_called_as_if_drawn_of_masks_is_no_second_folder_of_them(tmp_pat
     np.testing.assert_array_equal(image_folder(tmp_path, DatasetOptions()).mask(0), DISC)
 
 
+def test_masks_are_known_though_most_are_empty(tmp_path):
+    fill(tmp_path, "701_Stills/x.png", "LabeledApproved/x_L.png", pixels=np.zeros((HEIGHT, WIDTH), np.uint8))
+    assert len(alone(tmp_path)) == 6
+    fill(tmp_path, "more/x.png", "roads/x.png", pixels=np.zeros((HEIGHT, WIDTH), np.uint8))
+    for number in range(20):
+        put(tmp_path, f"more/{number + 6}.png", photo())
+        put(tmp_path, f"roads/{number + 6}.png", binary() if number == 7 else np.zeros((HEIGHT, WIDTH), np.uint8))
+    assert len(alone(tmp_path)) == 32
+
+
 def test_masks_beside_their_photos_are_said_to_lie_there(tmp_path):
     fill(tmp_path, "x.jpg", "x_mask.png")
     assert (
