@@ -94,7 +94,8 @@ def _look(file: Path) -> _Look | None:
     values = stored.values[first : first + rows]
     shown = values if stored.palette is None else stored.palette[values]
     top = 1 if stored.bilevel else np.iinfo(shown.dtype).max if shown.dtype.kind == "u" else 255
-    white = bool(np.mean(shown >= min(_NEARLY_WHITE, top)) > 0.5)
+    darkest = shown.min(axis=2) if shown.ndim == 3 else shown
+    white = bool(np.mean(darkest >= min(_NEARLY_WHITE, top)) > 0.5)
     apart = values.max(axis=2).astype(np.int64) - values.min(axis=2) if values.ndim == 3 else np.zeros(1)
     coloured = bool(apart.max() > (_GREY if stored.lossy else 0))
     steps = np.abs(np.diff(shown.astype(np.int64), axis=1))

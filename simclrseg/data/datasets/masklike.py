@@ -8,7 +8,7 @@ says that they are masks either, they have the size of their photos, and are not
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from simclrseg.labels.likeness import Likeness, likeness, sample
 _WORDS = {
     "mask", "masks", "gt", "label", "labels", "labeled", "labelled", "annot", "annotation", "annotations", "seg",
     "segs", "segmentation", "segmentations", "manual", "trimap", "trimaps", "matte", "mattes", "semantic",
-    "groundtruth",
+    "groundtruth", "gts",
 }  # fmt: skip
 _DRAWN = re.compile(
     r"(?:.*[_\-. ])?(?:colou?rs?|colou?red|colou?rmaps?|rgb|overlays?|vi[sz]|visuali[sz]ations?|superpixels?|edges?|"
@@ -97,39 +97,51 @@ def mask_folders(paths: Mapping[Path, tuple[str, ...]], *, wanted: str = "") -> 
         for child, members in folders.items():
             if not child or not seen.isdisjoint(members):
                 continue
-            partners = _partners(child, members, homes)
-            for photos, pairs in partners:
-                known = child.casefold() == wanted.casefold()
+            named = _photos_of(child, members, homes)
+            called = says_mask(child) or child.casefold() == wanted.casefold()
+            together = len({file for files in named.values() for file in files})
+            for photos, bearing in named.items():
+                every = len(bearing) >= _NEARLY_ALL * len(members)
+                if not every and (not called or together < _NEARLY_ALL * len(members)):
+                    continue
                 of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
                 if (
-                    known
-                    or (says_mask(child) and of_masks.areas)
+                    child.casefold() == wanted.casefold()
+                    or (called and of_masks.areas)
                     or (of_masks.masks and not of_photos.masks and _is_mask_of(of_masks, members, folders[photos]))
                 ):
                     path = (*parent, photos) if photos else parent
-                    files = {file: _named_as(below, homes, photos) for file, below in members.items()}
-                    found.append(MaskFolder((*parent, child), path, pairs, of_masks.coloured, files))
-                    seen.update(members)
-                    break
+                    files = {
+                        file: _named_as(below, homes, photos)
+                        for file, below in (members if every else bearing).items()
+                        if file not in seen
+                    }
+                    found.append(MaskFolder((*parent, child), path, len(bearing), of_masks.coloured, files))
+                    seen.update(files)
+                    if every:
+                        break
     return found
 
 
-def _partners(
+def _photos_of(
     child: str, members: Mapping[Path, tuple[str, ...]], homes: Mapping[str, Sequence[str]]
-) -> list[tuple[str, int]]:
-    """Folders of photos whose names nearly all files of a folder bear, the likeliest first, and how many do."""
+) -> dict[str, dict[Path, tuple[str, ...]]]:
+    """Folders of photos whose names a folder's files bear, the likeliest first, each with those files."""
 
     def named(below: tuple[str, ...]) -> set[str]:
         names = {home for way, _ in _ways(below) for home in homes.get(way, ())} - {child}
         return names if len(names) <= _TOO_MANY else set()
 
-    belows = tuple(members.values())
-    if not any(map(named, sample(belows))):  # a few tell of most folders that they are none
-        return []
-    counts = Counter(name for below in belows for name in named(below))
-    likely = [name for name, count in counts.items() if count >= _NEARLY_ALL * len(members) and not says_mask(name)]
-    rank = {name: (-counts[name], -_alike(name, child), name) for name in likely}
-    return [(name, counts[name]) for name in sorted(likely, key=rank.__getitem__)]
+    if not any(map(named, sample(tuple(members.values())))):  # a few tell of most folders that they are none
+        return {}
+    found: dict[str, dict[Path, tuple[str, ...]]] = defaultdict(dict)
+    for file, below in members.items():
+        for name in named(below):
+            found[name][file] = below
+    likely = [name for name in found if not says_mask(name)]
+    return {
+        name: found[name] for name in sorted(likely, key=lambda name: (-len(found[name]), -_alike(name, child), name))
+    }
 
 
 def _ways(below: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -231,6 +231,15 @@ def test_each_part_of_a_set_may_call_the_folder_of_masks_in_its_own_way(tmp_path
     assert "pairs of photo and mask: 12, the masks in a/masks/, b/1st_manual/" in dataset.summary
 
 
+def test_masks_in_one_folder_may_be_those_of_photos_in_several(tmp_path):
+    fill(tmp_path, "part_1/a_x.jpg", "all_segmentations/a_x_segmentation.png")
+    fill(tmp_path, "part_2/b_x.jpg", "all_segmentations/b_x_segmentation.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 12
+    assert all(map(dataset.has_mask, range(12)))
+    assert len(alone(tmp_path)) == 12
+
+
 def test_a_folder_that_is_named_has_to_fit(tmp_path):
     fill(tmp_path, "images/x.jpg", "masks/x.png")
     with pytest.raises(
