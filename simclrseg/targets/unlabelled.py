@@ -36,6 +36,8 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     parts = [own]
     for name in names:
         other = open_dataset(name, DatasetOptions(masks=False, reach=own.reach))
+        for line in other.summary:
+            log.info(line)
         if (other.bands, other.full_scale) != (own.bands, own.full_scale):
             raise DataError(
                 f"--unlabelled {name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but "

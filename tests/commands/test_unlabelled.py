@@ -107,6 +107,19 @@ def test_masks_of_unlabelled_photos_are_never_read(folders, tmp_path):
     assert sum(key.startswith("more/images/photo") for key in keys) == 12
 
 
+def test_masks_under_names_of_their_own_are_left_out_of_the_unlabelled_photos_and_counted(folders, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    shutil.copytree(folders / "more", tmp_path / "more" / "Input")
+    for i in range(40, 52):
+        write(
+            tmp_path / "more" / "Task_GroundTruth" / f"photo {i}_segmentation.png", Shapes(60).mask(i)[::3, ::3] * 255
+        )
+    keys = chosen(tree(folders, unlabelled=[str(tmp_path / "more")]))[1]
+    unlabelled = sorted(key for key in keys if key.startswith("more/"))
+    assert unlabelled == [f"more/Input/photo {i}.png" for i in range(40, 52)]
+    assert "left out: 12 masks, for photos alone are looked at" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
