@@ -93,7 +93,7 @@ def lay_out(
         reason = f"--masks folder:{mask_folder}: {root} has no such folder whose files bear the names of its photos"
         raise DataError(reason, option="masks", value=mask_folder)
     masks_alone = [file for file, parts in paths.items() if not images and parts[0].lower() == "masks" and parts[1:]]
-    if masks_alone and (strict or likeness(masks_alone).masks):
+    if masks_alone and (strict or (len(masks_alone) == len(files) and likeness(masks_alone).masks)):
         folder = paths[masks_alone[0]][0]
         raise DataError(f"{root} has {folder}/ but no images/", "put the photos into images/", path=root)
     if images and {paths[found.file][0].lower() for found in images} == {"images"}:

@@ -127,6 +127,16 @@ def test_masks_whose_photos_bear_other_names_are_left_out_where_their_folder_say
     assert "left out: pictures that look like masks, in folders that say so: 6 (FaceMask-anno/)" in dataset.summary
 
 
+def test_masks_without_any_photo_are_no_photos_either(tmp_path):
+    for number in NUMBERS:
+        put(tmp_path, f"masks/00{number}.png", binary())
+    with pytest.raises(DataError, match="has masks/ but no images/: put the photos into images/"):
+        alone(tmp_path)
+    for number in NUMBERS:
+        put(tmp_path, f"Original/{number}.jpg", photo())
+    assert alone(tmp_path).keys == tuple(f"Original/{number}.jpg" for number in NUMBERS)
+
+
 @pytest.mark.parametrize(
     "folders",
     [
