@@ -17,6 +17,7 @@ from simclrseg.images.tiff import read_tiff
 
 Range = tuple[float, float]
 """The stored values that become 0 and 255."""
+_PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
 _SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
 _STRIP = 1 << 21  # values that are scaled together
@@ -28,6 +29,7 @@ class Deep:
 
     values: NDArray[np.integer | np.floating]
     stated: Range | None  # where the file says which range they have
+    white_is_zero: bool = False  # the least value is the brightest
 
     @property
     def floating(self) -> bool:
@@ -50,6 +52,7 @@ class Deep:
         rows = max(1, _STRIP // values.shape[1])
         for top in range(0, len(values), rows):
             scaled = (values[top : top + rows].astype(np.float64) - low) * (255 / (high - low))
+            scaled = 255 - scaled if self.white_is_zero else scaled
             result[top : top + rows] = np.clip(scaled + 0.5, 0, 255)
         pixels = result.reshape(self.values.shape)
         if self.values.ndim == 3 and self.values.shape[-1] == 4:
@@ -74,11 +77,12 @@ def deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray
         turn: brings what a TIFF stores upright, as Pillow has brought the picture.
     """
     is_tiff, bits = picture.format == "TIFF", sample_bits(picture)
+    inverse = isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC) == 0
     if picture.mode == "F":
-        return Deep(np.asarray(picture), None if is_tiff else (0, 1))
+        return Deep(np.asarray(picture), None if is_tiff else (0, 1), inverse)
     if picture.mode.startswith("I"):  # PNG and TIFF hold fewer bits in 16 or 32; other formats say how many
         vague = bits >= 16 and (is_tiff or picture.format == "PNG")
-        return Deep(np.asarray(picture), None if vague else (0, (1 << bits) - 1))
+        return Deep(np.asarray(picture), None if vague else (0, (1 << bits) - 1), inverse)
     if picture.mode in ("RGB", "RGBA", "LA") and picture.format == "PNG" and "transparency" not in picture.info:
         stream.seek(24)
         if stream.read(1) == b"\x10":

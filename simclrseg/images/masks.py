@@ -15,7 +15,7 @@ from simclrseg.images.decode import MAX_PIXELS, Mask, _check_pixels, _load, _ope
 from simclrseg.images.headers import Refused, exif_orientation
 from simclrseg.images.tiff import read_tiff
 
-_PHOTOMETRIC, _COMPRESSION = 262, 259
+_BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _JPEG_IN_TIFF = {6, 7}
 _DEEP_PNG = {2: "RGB", 4: "grey and alpha", 6: "RGB and alpha"}  # colour types of which Pillow keeps 8 of 16 bits
 
@@ -25,11 +25,11 @@ class StoredMask:
     """What a mask's file holds, in the orientation that the file itself asks for."""
 
     values: NDArray[Any]  # (H, W) whole numbers or floats, or (H, W, 3) uint8 or uint16 colours
-    palette: NDArray[np.uint8] | None = None  # (256, 3) colours of which the values are indices
+    palette: NDArray[np.uint8] | None = None  # (256, 3) colours of which the values are indices; greys of 2 or 4 bits
     alpha: NDArray[Any] | None = None  # (H, W) uint8 or uint16, its largest where opaque
     bilevel: bool = False  # one bit a pixel: 1 is white, whatever number stands for white elsewhere
-    lossy: bool = False  # compressed so that values near edges are not those that were saved
-    inverting: bool = False  # its table shows 0 as white, as ImageJ's may; the values are as stored
+    lossy: str = ""  # why values near edges may not be those that were saved, after "is"
+    inverting: bool = False  # it shows 0 as white, as ImageJ's may; the values are as stored, but for 1 bit a pixel
     turned: bool = False  # by an orientation of its own
 
 
@@ -45,8 +45,9 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
     with _opened(source) as (stream, name):
         picture = _open_picture(stream, name)
         _check_pixels(*picture.size, MAX_PIXELS)
-        lossy = _is_lossy(picture, stream)
+        lossy = _why_lossy(picture, stream)
         deep = _deep_colours(picture, stream)
+        bits = _bits(picture, stream)
         own = exif_orientation(picture)
         left = own if deep is not None else _load(picture)[1]
         orientation = turned_by if left == 1 else left
@@ -56,7 +57,7 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             values = _turn(np.ascontiguousarray(deep[:, :, :3]), orientation)
             return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
-        inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode == "L"
+        inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
         stored = np.asarray(picture)
         alpha, palette = None, None
         if picture.mode in ("RGBA", "LA", "PA"):
@@ -72,11 +73,17 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             palette[: len(colours) // 3] = np.array(colours, np.uint8).reshape(-1, 3)
         elif picture.mode not in ("1", "L", "LA", "RGB", "RGBA", "RGBX", "F") and not picture.mode.startswith("I"):
             raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
-        if inverting:  # Pillow has turned it round
+        if inverting and picture.mode == "L":  # Pillow has turned it round, as it does nothing of more bits
             stored = 255 - stored
+        if picture.mode == "L" and bits in (2, 4):  # which Pillow has stretched to 255
+            greys = np.linspace(0, 255, 2**bits).astype(np.uint8)
+            stored = stored // greys[1]
+            palette = np.zeros((256, 3), np.uint8)
+            palette[: len(greys)] = greys[:, None]
         if picture.mode == "F":
             stored = _whole(stored)
-        values = np.ascontiguousarray(stored.astype(np.uint8) if stored.dtype == bool else stored)
+        native = np.uint8 if stored.dtype == bool else stored.dtype.newbyteorder("=")
+        values = np.ascontiguousarray(stored, native)
         return StoredMask(
             _turn(values, orientation),
             palette,
@@ -134,7 +141,7 @@ def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | Non
                 raise Refused("the picture is damaged or cut short", "copy or download it again")
             decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
             return decoded[:, :, [2, 1, 0, 3][: decoded.shape[2]]]
-        if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(258, ())[:3] == (16, 16, 16):
+        if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS, ())[:3] == (16, 16, 16):
             return read_tiff(stream)
         return None
     finally:
@@ -156,13 +163,29 @@ def eight_bits(colours: NDArray[Any]) -> NDArray[Any] | None:
     return None
 
 
-def _is_lossy(picture: Image.Image, stream: IO[bytes]) -> bool:
+def _bits(picture: Image.Image, stream: IO[bytes]) -> int:
+    """Bits of a value of a grey PNG or TIFF; 0 of other pictures."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return picture.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF
+        return int(picture.tag_v2.get(_BITS, (1,))[0])
+    if not isinstance(picture, PngImagePlugin.PngImageFile):
+        return 0
+    place = stream.tell()
+    stream.seek(24)
+    depth, kind = stream.read(2)
+    stream.seek(place)
+    return 0 if kind else depth
+
+
+def _why_lossy(picture: Image.Image, stream: IO[bytes]) -> str:
+    lossy = "a lossy file, which cannot hold class ids"
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return lossy if picture.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF else ""
     if picture.format == "WEBP":
         place = stream.tell()
         stream.seek(0)
         chunks = stream.read(1 << 16)
         stream.seek(place)
-        return b"VP8 " in chunks and b"VP8L" not in chunks
-    return picture.format in ("JPEG", "JPEG2000", "AVIF", "MPO")
+        return lossy if b"VP8 " in chunks and b"VP8L" not in chunks else ""
+    if picture.format == "JPEG2000":  # what is cut to a size may have the same header as what is whole
+        return "a JPEG 2000 file, which does not say if its values are still those that were saved"
+    return lossy if picture.format in ("JPEG", "AVIF", "MPO") else ""

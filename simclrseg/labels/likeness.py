@@ -110,7 +110,7 @@ def _look(file: Path) -> _Look | None:
     if grey is not None:
         dark, bright = np.mean(grey <= _DARK), np.mean(grey >= _BRIGHT)
         flat |= bool(dark + bright >= _FLAT and min(dark, bright) > 0)  # blended edges of black and white
-    return _Look(flat, few, grainy, blank, stored.lossy, coloured, white, size)
+    return _Look(flat, few, grainy, blank, bool(stored.lossy), coloured, white, size)
 
 
 def _is_flat(values: np.ndarray, few: bool) -> bool:

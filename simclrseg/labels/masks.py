@@ -79,7 +79,8 @@ def mask_details(
         white = 255 if by_colour or numbers <= {0, 255} else 1
         scans = [by_number(scan, white, by_colour is not None) for scan in scans]
         names, table, line = meaning_of_numbers(scans, classes, rules)
-        lines.append(line + (", by the palettes' colours" if by_colour else "") + _told(rules))
+        shown = f", by the palettes' colours ({some([*map(list, by_colour.colours)])})" if by_colour else ""
+        lines.append(line + shown + _told(rules))
         lines += suggestions(scans, names, table, rules, named=classes is not None)
         table = colour_table(by_colour) if by_colour else table
     if "inverted" in rules:
@@ -95,7 +96,8 @@ def mask_details(
         )
     if by_part:
         names = (BINARY[0], *sorted(set(parts.values())))
-        lines.append(f"a file for each class: {len(names) - 1} ({some(names[1:])})")
+        on_top = "; smaller ones lie on top" if len(names) > 2 else ""
+        lines.append(f"a file for each class: {len(names) - 1} ({some(names[1:])}){on_top}")
     elif parts:
         lines.append("a file for each object")
     reader = Reader(

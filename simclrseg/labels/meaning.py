@@ -21,6 +21,7 @@ _WHITE = (255, 255, 255)
 _BLACK_AND_WHITE = Classes(BINARY, (BLACK, _WHITE))
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
 _MOSTLY = 0.9  # share of foreground that is rather a background
+_FAR_MORE = 20  # times the pixels of all other ids but 0: so much is rather an object than ignored
 
 
 def orientations(scans: Sequence[Scan], rules: Rules) -> tuple[dict[Path, int], list[str]]:
@@ -65,16 +66,16 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
         values = (
             f" (it has values {listed(lossy[0].numbers)})" if lossy[0].numbers and "foreground" not in rules else ""
         )
-        reason = f"{lossy[0].mask} is a lossy file, which cannot hold class ids{values}"
+        reason = f"{lossy[0].mask} is {lossy[0].lossy}{values}"
         raise DataError(reason, advice, path=lossy[0].mask)
 
 
 def by_number(scan: Scan, white: int, by_palette: bool) -> Scan:
-    """The same with the numbers that its bits, or a palette of black and white, stand for."""
+    """The same with the numbers that its bits, or a palette of black and another colour, stand for."""
     if by_palette and scan.palette is not None:
         numbers: dict[float, int] = defaultdict(int)
         for index, pixels in scan.numbers.items():
-            numbers[scan.palette[int(index)][0]] += pixels
+            numbers[255 * (scan.palette[int(index)] != BLACK)] += pixels
         return replace(scan, numbers=numbers)
     if scan.bilevel:
         return replace(scan, numbers={white * bool(number): pixels for number, pixels in scan.numbers.items()})
@@ -110,9 +111,8 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
             remedy += "; where indices are ids whatever their colours, name the classes without colours"
         raise DataError(reason, remedy, path=mask)
     if rgb:
-        if len(rgb) < len(scans):
-            other = next(scan.mask for scan in scans if not scan.colours)
-            reason = f"{rgb[0].mask} is an RGB mask but {other} holds class ids"
+        if others := [scan for scan in scans if not scan.coloured]:
+            reason = f"{rgb[0].mask} is an RGB mask but {others[0].mask} holds class ids"
             raise DataError(reason, "save all masks in one way", path=rgb[0].mask)
         remedy = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
         found = some([*map(list, rgb[0].colours)])
@@ -124,6 +124,10 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
     two = classes is None or len(classes.names) == 2
     if two and used <= {BLACK, _WHITE} and all(scan.numbers.keys() <= {0, 255} for scan in plain):
         return _BLACK_AND_WHITE
+    two_colours = classes is None and BLACK in used and len(used) == 2
+    black_at = {index for scan in indexed for index, colour in (scan.palette or {}).items() if colour == BLACK}
+    if two_colours and black_at != {0} and all(scan.numbers.keys() <= {0} for scan in plain):
+        return Classes(BINARY, (BLACK, *(used - {BLACK})))
     first: dict[int, tuple[Colour, Path]] = {}
     homes: dict[Colour, tuple[set[int], Path]] = {}
     for scan in indexed:
@@ -138,8 +142,9 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
             if not home & found_at:
                 found = f"{list(colour)} is index {min(found_at)} in it and {min(home)} in {where.name}"
                 raise _differing(scan.mask, found)
-    if used <= {BLACK, _WHITE} and first.get(0, (BLACK,))[0] == _WHITE:
-        raise _differing(indexed[0].mask, "index 0 is white in it, and other masks hold ids")
+    zero = first.get(0, (BLACK,))[0]
+    if zero != BLACK and (two_colours or used <= {BLACK, _WHITE}):
+        raise _differing(indexed[0].mask, f"index 0 is {list(zero)} in it, and other masks hold ids")
     return None
 
 
@@ -159,7 +164,8 @@ def _unknown_colours(scan: Scan, ids: Mapping[Colour, int]) -> tuple[Colour, ...
 
 
 def _is_ramp(palette: Mapping[int, Colour]) -> bool:
-    return all(colour == (index,) * 3 for index, colour in palette.items())
+    """Tell whether a palette shows numbers as greys: of 8, 4 or 2 bits."""
+    return any(all(colour == (index * step,) * 3 for index, colour in palette.items()) for step in (1, 17, 85))
 
 
 def meaning_of_numbers(
@@ -175,7 +181,13 @@ def meaning_of_numbers(
         if classes is not None and len(classes.names) != 2:
             why = f"but there are {len(classes.names)} classes, and nothing says that 255 is ignored"
             raise _misfit(
-                rules, scans, scans[0].mask, union, why, "name `ignore` in the --classes-file, or correct the masks"
+                rules,
+                scans,
+                scans[0].mask,
+                union,
+                why,
+                "name `ignore` in the --classes-file, or correct the masks",
+                classes=classes,
             )
         names = classes.names if classes else BINARY
         table[[0, 255]] = 0, 1
@@ -185,7 +197,8 @@ def meaning_of_numbers(
     for scan in scans:
         if beyond := [number for number in scan.numbers if number not in range(len(names)) and number != IGNORE]:
             why = f"but there are {len(names)} classes, ids 0 to {len(names) - 1}"
-            raise _misfit(rules, scans, scan.mask, beyond, why, "add the others, or correct the mask (255 is ignored)")
+            advice = "add the others, or correct the mask (255 is ignored)"
+            raise _misfit(rules, scans, scan.mask, beyond, why, advice, classes=classes)
     table[: len(names)] = range(len(names))
     table[IGNORE] = IGNORE
     if rules.keys() & BINARIZING:
@@ -212,36 +225,58 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
         advice = "save all in one way, or pass --masks foreground if everything but 0 is the object"
         raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
-    return f"; in {len(doubtful):,} masks it stands beside one id ({doubtful[0].mask.name})" if doubtful else ""
+    ignored = sum(scan.numbers[IGNORE] for scan in sure)
+    known = sum(pixels for scan in sure for number, pixels in scan.numbers.items() if number not in (0, IGNORE))
+    if ignored > _FAR_MORE * known:
+        most = max(sure, key=lambda scan: scan.numbers[IGNORE])
+        why = f"where 255, which is ignored, has {ignored / known:,.0f} times the pixels of all other ids but 0"
+        rule = rules_text({**rules, "threshold": 128})
+        advice = f"pass --masks {rule} if 255 is the object, or name `ignore` in a --classes-file if it is ignored"
+        raise DataError(f"{most.mask} has values {listed(most.numbers)} {why}", advice, option="masks", path=most.mask)
+    doubt = f"; in {len(doubtful):,} masks it stands beside one id ({doubtful[0].mask.name})" if doubtful else ""
+    if ignored > known:
+        doubt += f"; it has {ignored / known:.1f} times the pixels of all other ids but 0"
+    return doubt
 
 
 def _unnamed(scans: Sequence[Scan], ids: frozenset[float], rules: Rules) -> tuple[str, ...]:
     """Names of classes that nobody has named; refuses numbers that cannot be their ids."""
+    if strange := {number for number in ids if number != int(number) or number < 0}:
+        odd = next(scan for scan in scans if strange & scan.numbers.keys())
+        advice = "save it as an 8-bit PNG" + (", with 255 for what is ignored" if min(strange) < 0 else "")
+        raise _misfit(rules, scans, odd.mask, odd.numbers, "which are no class ids", advice)
     highest = max(scans, key=lambda scan: max(scan.numbers.keys() - {IGNORE}, default=0))
-    if any(number != int(number) or number < 0 for number in ids):
-        raise _misfit(rules, scans, highest.mask, highest.numbers, "which are no class ids", "save it as an 8-bit PNG")
     gaps = sorted(set(range(min(int(max(ids)), KEPT))) - ids)
     if gaps or len(ids) > _MOST_UNNAMED:
-        why = f"but {listed(gaps)} occur in no mask" if gaps else f"but the masks have {len(ids)} values"
-        advice = "class ids count from 0, or name all classes in a --classes-file; make soft masks 0/255"
+        why = f"but no mask has {listed(gaps)}" if gaps else f"but the masks have {len(ids)} values"
+        advice = "count class ids from 0, or name the class of each in a --classes-file"
         raise _misfit(rules, scans, highest.mask, highest.numbers, why, advice)
     return numbered_classes(len(ids)).names
 
 
 def _misfit(
-    rules: Rules, scans: Sequence[Scan], mask: Path, values: Iterable[float], why: str, advice: str
+    rules: Rules,
+    scans: Sequence[Scan],
+    mask: Path,
+    values: Iterable[float],
+    why: str,
+    advice: str,
+    *,
+    classes: Classes | None = None,
 ) -> DataError:
     """The error for a mask of values that fit nothing, with the rule that may read it."""
     values = list(values)
     levels = {number for scan in scans for number in scan.numbers}
     top = next((top for top in (1, 255, 65535) if max(levels) <= top), 0)
-    if are_objects(scans):
-        advice = f"pass --masks {rules_text({**rules, 'foreground': None})} if the numbers count objects"
+    two = classes is None or len(classes.names) == 2
+    rule = f"pass --masks {rules_text({**rules, 'foreground': None})}"
+    if two and min(levels) == 0 and rule not in advice and are_objects(scans, rules):
+        advice += f"; or {rule} if the numbers count objects"
     elif top and min(levels) < 0.1 * top and max(levels) > 0.75 * top and len(levels) > 8:
         half = 0.5 if top == 1 else (top + 1) // 2
         advice = f"make soft masks 0/255, or pass --masks {rules_text({**rules, 'threshold': half})}"
     elif 0 in levels and len(levels) == 2:
-        advice += f"; or pass --masks {rules_text({**rules, 'foreground': None})} if everything but 0 is the object"
+        advice += f"; or {rule} if everything but 0 is the object"
     return DataError(f"{mask} has values {listed(values)} {why}", advice, path=mask)
 
 
@@ -259,7 +294,7 @@ def suggestions(
             turn_it = "leave inverted out of" if "inverted" in rules else "pass"
             what = "" if "inverted" in rules else " inverted"
             return [f"{names[1]} is {share:.0%} of the masks: if that is the background, {turn_it} --masks{what}"]
-    elif not named and are_objects(scans):
+    elif not named and are_objects(scans, rules):
         return [
             "most ids are one connected piece in their mask: if they count objects rather than name classes, pass "
             "--masks foreground"

@@ -15,6 +15,7 @@ from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
 from simclrseg.images.masks import StoredMask, eight_bits, read_stored_mask
 from simclrseg.labels.classes import MAX_CLASSES, Classes
+from simclrseg.metadata import IGNORE
 
 Rules = Mapping[str, float | None]
 """Words of ``RULES``, each with its number."""
@@ -44,9 +45,14 @@ class Reader:
     def __call__(self, files: MaskFiles) -> Mask:
         if isinstance(files, Path):
             return self._ids(files)
-        ids = self._ids(files[0]) * 0
-        for file in files:
-            ids[self._ids(file) == 1] = self.parts[file]
+        first = self._ids(files[0])
+        ids, smallest = np.zeros_like(first), np.full(first.shape, first.size)
+        for file in files:  # where two are drawn, the smaller lies on top, or else the later, as of polygons
+            drawn = self._ids(file)
+            ids[(drawn == IGNORE) & (ids == 0)] = IGNORE
+            size = np.count_nonzero(drawn == 1)
+            on_top = (drawn == 1) & (size <= smallest)
+            ids[on_top], smallest[on_top] = self.parts[file], size
         return ids
 
     def _ids(self, file: Path) -> Mask:

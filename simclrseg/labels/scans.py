@@ -35,8 +35,9 @@ class Scan:
     palette: Mapping[int, Colour] | None = None  # of the indices that occur
     colours: tuple[Colour, ...] = ()  # of an RGB file: some, those first that no class has
     unknown: bool = False  # such ones occur in it
+    coloured: bool = False  # the file has three channels, be they all alike
     bilevel: bool = False
-    lossy: bool = False
+    lossy: str = ""  # why its values may not be those that were saved, after "is"
     inverting: bool = False
     orientation: int = 1  # the photo's
     fits: frozenset[str] = frozenset()  # readings of the orientation under which the mask has the photo's size
@@ -61,6 +62,7 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
         mask,
         bilevel=stored.bilevel and not rules.keys() & OF_NUMBERS,
         lossy=stored.lossy,
+        coloured=stored.values.ndim == 3 and not rules.keys() & OF_NUMBERS,
         inverting=stored.inverting,
         orientation=orientation,
         fits=frozenset(fits),
@@ -96,12 +98,12 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
     return replace(scan, numbers=numbers, palette=used)
 
 
-def are_objects(scans: Sequence[Scan]) -> bool:
+def are_objects(scans: Sequence[Scan], rules: Rules) -> bool:
     """Tell whether numbers rather count objects than name classes: most are one connected piece in their file."""
     pieces = []
     for scan in [scan for scan in scans if scan.numbers][:: -(-len(scans) // _EXAMINED)]:
         with suppress(ImageError, ValueError):
-            values, _ = values_of(read_stored_mask(scan.mask), {})
+            values, _ = values_of(read_stored_mask(scan.mask), rules)
             for number in [number for number in scan.numbers if number not in (0, IGNORE)][:50]:
                 where = (values == number).astype(np.uint8)
                 pieces.append(cv2.connectedComponents(where)[0] == 2 and np.count_nonzero(where) >= _OBJECT)

@@ -76,6 +76,17 @@ def test_whole_and_floating_point_numbers_are_scaled_and_cut_off(dtype):
     assert image[0, :, 0].tolist() == [0, 0, 85, 213, 255, 255]
 
 
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 4095), (np.uint16, 65535), (np.float32, 1)])
+def test_where_zero_is_white_a_photo_is_no_negative_whatever_its_depth(dtype, top):
+    values, kind = (RAMP * top).astype(dtype)[:, :, None], 3 if dtype == np.float32 else 1
+    plain, inverse = (
+        read_image(tiff(values, photometric=photometric, sample_format=kind), reach=likely_range)
+        for photometric in (1, 0)
+    )
+    assert plain[-1, -1, 0] == 255 and inverse[-1, -1, 0] == 0
+    np.testing.assert_allclose(inverse.astype(int), 255 - plain.astype(int), atol=1)
+
+
 def test_opacity_has_all_of_its_bits_whatever_the_range():
     values = np.zeros((2, 2, 4), np.uint16)
     values[0, :, :3] = 4095

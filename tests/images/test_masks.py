@@ -9,6 +9,7 @@ from PIL import Image
 
 from simclrseg.errors import ImageError
 from simclrseg.images.masks import read_mask, read_stored_mask
+from tests.images.pngs import grey_png
 from tests.images.tiffs import tiff
 
 IDS = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -30,12 +31,31 @@ def test_colours_of_sixteen_bits_are_those_of_eight(tmp_path, factor, suffix):
             read_mask(file)
 
 
-def test_an_inverting_table_changes_no_value(tmp_path):
-    file = tmp_path / "mask.tif"
-    file.write_bytes(tiff(IDS[:, :, None], photometric=0))
-    stored = read_stored_mask(file)
-    assert stored.inverting
-    np.testing.assert_array_equal(stored.values, IDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_an_inverting_table_changes_no_value(dtype):
+    kind = 3 if dtype == np.float32 else 1
+    for photometric in (0, 1):
+        stored = read_stored_mask(tiff(IDS.astype(dtype)[:, :, None], photometric=photometric, sample_format=kind))
+        assert stored.inverting == (photometric == 0)
+        np.testing.assert_array_equal(stored.values, IDS)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_values_of_either_byte_order_are_numbers_of_this_machine(order):
+    stored = read_stored_mask(tiff(np.uint16([[[1], [65535]]]), order=order), turned_by=3)
+    assert stored.values.dtype == np.uint16 and stored.values.tolist() == [[65535, 1]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("form", ["png", "tif", "inverting tif"])
+def test_numbers_of_two_and_four_bits_are_those_that_are_stored_and_know_the_grey_that_they_show(bits, form):
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4) % 2**bits
+    if form == "png":
+        stored = read_stored_mask(grey_png(ids, bits))
+    else:
+        stored = read_stored_mask(tiff(ids[:, :, None], bits=bits, photometric=int(form == "tif")))
+    np.testing.assert_array_equal(stored.values, ids)
+    np.testing.assert_array_equal(stored.palette[ids][:, :, 0], ids * (255 // (2**bits - 1)))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -20,6 +20,7 @@ def tiff(
     sample_format: int = 1,
     photometric: int = 1,
     extra: int | None = None,
+    bits: int | None = None,
 ) -> bytes:
     """A TIFF of (H, W, bands).
 
@@ -31,6 +32,7 @@ def tiff(
         order: ``<`` or ``>``, the byte order.
         photometric: the colour space: 1 is grey, 2 RGB.
         extra: what the last band is, as ExtraSamples: 0 is not said, 2 transparency.
+        bits: of a value, if it is less than a byte: each row of one band is packed.
     """
     height, width, bands = picture.shape
     high, wide = (tile, tile) if tile else (rows or height, width)
@@ -45,13 +47,15 @@ def tiff(
                     block = np.pad(block, margin, constant_values=7)
                 if predictor == 2:
                     block = np.diff(block, axis=1, prepend=block.dtype.type(0))
+                if bits:
+                    block = np.packbits(np.unpackbits(block, axis=2)[:, :, 8 - bits :].reshape(len(block), -1), axis=1)
                 packed = block.astype(block.dtype.newbyteorder(order)).tobytes()
                 blocks.append(zlib.compress(packed) if deflate else packed)
     lengths = [len(block) for block in blocks]
     fields: dict[int, tuple[str, list[int]]] = {
         256: ("I", [width]),
         257: ("I", [height]),
-        258: ("H", [8 * picture.itemsize] * bands),
+        258: ("H", [bits or 8 * picture.itemsize] * bands),
         259: ("H", [8 if deflate else 1]),
         262: ("H", [photometric]),
         277: ("H", [bands]),

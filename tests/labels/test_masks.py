@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,8 @@ from simclrseg.errors import DataError
 from simclrseg.labels.classes import read_classes
 from simclrseg.labels.masks import mask_details
 from tests.images.odd import orientation_exif
+from tests.images.pngs import grey_png
+from tests.images.tiffs import tiff
 
 HEIGHT, WIDTH = 24, 36
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -26,12 +30,38 @@ BLACK_AND_RED = "{a: [0, 0, 0], b: '#ff0000'}"
 BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0)
 
 
+@dataclass(frozen=True)
+class Written:
+    """A file that Pillow does not write, saved as its pictures are."""
+
+    content: bytes
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.content)
+
+
+def few_bits(values, bits) -> Written:
+    return Written(grey_png(np.asarray(values), bits))
+
+
+def big_endian(values) -> Written:
+    return Written(tiff(np.asarray(values, np.uint16)[:, :, None], order=">"))
+
+
+def white_is_zero(values) -> Written:
+    return Written(tiff(np.asarray(values, np.uint16)[:, :, None], photometric=0))
+
+
 def grey(values) -> Image.Image:
     return Image.fromarray(np.asarray(values, np.uint8))
 
 
 def deep(values) -> Image.Image:
     return Image.fromarray(np.asarray(values, np.uint16))
+
+
+def ints(values) -> Image.Image:
+    return Image.fromarray(np.asarray(values, np.int32))
 
 
 def floats(values) -> Image.Image:
@@ -97,15 +127,28 @@ def look(folder, masks, *, suffix=".png", classes="", rules=None, orientations=(
         ([layered(0 * Y, 9 + 240 * OBJECTS[n]) for n in (0, 1)], {"rules": {"alpha": None, "threshold": 128}}),
         ([grey(OBJECTS[n] * 255) for n in (0, 1)], {"suffix": ".jpg", "quality": 60, "rules": {"threshold": 128}}),
         ([grey(OBJECTS[n] * 7) for n in (0, 1)], {"rules": {"foreground": None}}),
+        ([big_endian(OBJECTS[n] * 65535) for n in (0, 1)], {"suffix": ".tif"}),
+        ([big_endian(OBJECTS[0]), white_is_zero(OBJECTS[1])], {"suffix": ".tif"}),
+        ([few_bits(OBJECTS[0], 2), few_bits(OBJECTS[1], 2)], {}),
+        ([few_bits(OBJECTS[0] * 3, 2), few_bits(OBJECTS[1] * 15, 4)], {}),
+        ([few_bits(OBJECTS[0] * 3, 2), few_bits(OBJECTS[1] * 2, 2)], {"rules": {"foreground": None}}),
+        ([few_bits(OBJECTS[n], 4) for n in (0, 1)], {"classes": "{a: '#000000', b: '#111111'}"}),
+        ([few_bits(OBJECTS[n], 4) for n in (0, 1)], {"classes": BLACK_AND_RED}),
+        ([indexed(~OBJECTS[n], RED, BLACK) for n in (0, 1)], {}),
+        ([indexed(OBJECTS[0], BLACK, RED), indexed(~OBJECTS[1], RED, BLACK)], {}),
+        ([indexed(~OBJECTS[0], GREEN, BLACK), grey(0 * Y), indexed(~OBJECTS[2], GREEN, BLACK)], {"empty": 1}),
+        ([indexed(~OBJECTS[n], BLACK, RED) for n in (0, 1)], {"classes": "{a: , b: }", "flip": True}),
+        ([grey(np.where(OBJECTS[n], 255, X == 0)) for n in (0, 1)], {"rules": {"threshold": 128}}),
         ([coloured(OBJECTS[n] * 7, OBJECTS[n] * X) for n in (0, 1)], {"rules": {"foreground": None}}),
         ([indexed(OBJECTS[n] * 9, BLACK, *[RED] * 9) for n in (0, 1)], {"rules": {"foreground": None}}),
     ],
 )
 def test_masks_of_two_classes_in_any_form_say_the_same(tmp_path, masks, options):
-    flip, same = options.pop("flip", False), options.pop("same", False)
+    flip, same, empty = options.pop("flip", False), options.pop("same", False), options.pop("empty", None)
     masks, _ = look(tmp_path, masks, **options)
     for number, mask in enumerate(masks):
-        np.testing.assert_array_equal(mask, OBJECTS[0 if same else number] != flip)
+        drawn = OBJECTS[0 if same else number] & (number != empty)
+        np.testing.assert_array_equal(mask, drawn != flip)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +194,45 @@ def test_what_is_ignored_is_255(tmp_path, masks, classes):
         np.testing.assert_array_equal(mask, np.where(TOP, 255, found))
 
 
+def test_an_ignored_part_that_is_more_than_the_rest_is_said(tmp_path):
+    masks = [grey(np.where(OBJECTS[0], 255, found & (Y > 9))) for found in OBJECTS[1:]]
+    assert "255 is ignored; it has 3.7 times the pixels of all other ids but 0" in look(tmp_path, masks)[1]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_ids_of_few_bits_are_ids(tmp_path, bits):
+    drawn = [OBJECTS[number] + 2 * TOP for number in (0, 1)]
+    for classes in ("", "{a: , b: , c: }", "{a: '#000000', b: '#ff0000', c: '#00ff00'}"):
+        masks, _ = look(tmp_path, [few_bits(n, bits) for n in drawn], classes=classes)
+        for mask, expected in zip(masks, drawn, strict=True):
+            np.testing.assert_array_equal(mask, expected)
+    shown = "{a: '#555555', b: '#ffffff', c: '#000000'}"
+    masks, _ = look(tmp_path, [few_bits(n, 2) for n in drawn], classes=shown.replace("ff", "aa"))
+    np.testing.assert_array_equal(masks[1], np.array([2, 0, 1])[drawn[1]])
+
+
+def test_an_inverting_table_of_any_depth_is_said(tmp_path):
+    masks = [white_is_zero(OBJECTS[0] * 65535), big_endian(OBJECTS[1] * 65535)]
+    assert "1 of 2 masks have an inverting table (0_mask.tif)" in look(tmp_path, masks, suffix=".tif")[1]
+
+
+def test_classes_of_a_file_each_lie_over_one_another_by_their_size(tmp_path):
+    inner, outer = (Y - 11) ** 2 + (X - 15) ** 2 < 9, OBJECTS[0]
+    beyond = inner | (Y == 11) & (X > 12) & (X < 32)
+    for names, small in (("ab", beyond), ("ba", beyond), ("ba", inner)):
+        files = {}
+        for name, drawn in zip(names, (np.where(TOP, 255, small), outer), strict=True):
+            files[tmp_path / f"{name}.png"] = name
+            grey(np.where(drawn == 255, 255, drawn * 1)).save(tmp_path / f"{name}.png")
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "photo.jpg")
+        masks = [tuple(sorted(files))]
+        details, lines = mask_details([tmp_path / "photo.jpg"], masks, classes=None, class_count=None, parts=files)
+        ids = {name: details["classes"].index(name) for name in names}
+        expected = np.where(small, ids[names[0]], np.where(outer, ids[names[1]], np.where(TOP, 255, 0)))
+        np.testing.assert_array_equal(details["decode"](masks[0]), expected)
+        assert "a file for each class: 2 (a, b); smaller ones lie on top" in lines
+
+
 def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_others_show_it(tmp_path):
     alone = grey(np.where(TOP, 255, 0))
     masks, _ = look(tmp_path, [alone, grey(OBJECTS[0])], classes="{background: , cat: , ignore: }")
@@ -193,6 +275,21 @@ def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_
         ([deep(np.where(INSTANCES, INSTANCES + 400, 0))], {}, "--masks foreground if the numbers count objects"),
         ([grey(INSTANCES * 5)], {}, "--masks foreground if the numbers count objects"),
         ([grey(OBJECTS[0])], {"rules": {"threshold": 200}}, "hold 0 only: there is nothing to learn"),
+        (
+            [grey(np.where(OBJECTS[0], 255, (Y == 0) & (X < 3)))],
+            {},
+            r"255, which is ignored, has 4\d times the pixels of all other ids but 0: pass --masks threshold:128 if "
+            r"255 is the object, or name `ignore` in a --classes-file",
+        ),
+        ([layered(INSTANCES, INSTANCES * 20)], {"rules": {"alpha": None}}, r"--masks alpha\+foreground if the num"),
+        ([grey(1 + OBJECTS[0] + OBJECTS[1])], {}, "no mask has 0: count class ids from 0, or name the class of each"),
+        ([ints(np.where(TOP, -1, INSTANCES))], {"suffix": ".tif"}, "8-bit PNG, with 255 for what is ignored$"),
+        ([grey(INSTANCES)], {"classes": "{a: , b: , c: }"}, r"has values 3, .*: add the others, .* ignored\)$"),
+        ([grey(INSTANCES)], {"classes": "{a: , b: }"}, r"ignored\); or pass --masks foreground if the num"),
+        ([coloured(OBJECTS[0] * 9), coloured(0)], {}, r"0_mask\.png is an RGB mask .*give the colours of the classes"),
+        ([coloured(OBJECTS[0] * 9), grey(OBJECTS[1])], {}, "0_mask.png is an RGB .* but .*1_mask.png holds class ids"),
+        ([indexed(~OBJECTS[0], RED, BLACK), grey(OBJECTS[1])], {}, r"index 0 is \[255, 0, 0\] in it, and other masks"),
+        ([grey(OBJECTS[0])], {"suffix": ".jp2"}, "is a JPEG 2000 file, which does not say .*: save masks as PNG$"),
     ],
 )  # fmt: skip
 def test_what_says_nothing_for_certain_is_named(tmp_path, masks, options, message):
