@@ -66,6 +66,8 @@ _TRANSFORMERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\blayernorm\b", "norm"),
 )
 """Names of the parts of transformers' models -> those of timm, which for a ResNet are torchvision's; one by one."""
+_DERIVED = ("attn_mask", "relative_coords_table", "total_ops", "total_params")
+"""Buffers that a network computes by itself, or a counter of operations has left in it."""
 _THEIRS = re.compile(r"\b(embedder\.embedder|embeddings\.patch_embeddings)\.|\bregister_tokens$")
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
@@ -172,23 +174,33 @@ def as_timm_calls_them(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def deeper_parts(found: Found) -> list[str]:
-    """Blocks that the dict has beyond those that were looked for, as those of a ResNet-34 beyond a ResNet-18's.
+def parts_beyond(found: Found) -> tuple[list[str], list[str]]:
+    """What the dict has inside the network that was looked for, and that network has not: it is of another then.
 
-    They are named like blocks that match, and the network goes on after these: a head, or stages that an encoder leaves
-    off at its end, do not count.
+    The network goes on after these: a head, or what an encoder leaves off at its end, does not count.
+
+    Returns:
+        Blocks like others that match, as those of a ResNet-34 beyond a ResNet-18's; and parts of blocks, as those of
+        squeeze and excitation, or tokens of a transformer.
     """
-    used = list(found.keys.values())  # in the encoder's order
-    kinds = {re.sub(r"\d+", "0", key) for key in used}
+    used = dict.fromkeys(found.keys.values())  # in the encoder's order
+    last = next(reversed(used), "")
     heads = {key[: dot.start()] for key in used for dot in re.finditer(r"\.", key)}
-    extra: dict[str, None] = {}
-    for key in found.tensors.keys() - set(used):
-        if re.sub(r"\d+", "0", key) in kinds and key.startswith(found.prefix):
-            ends = [dot.start() for dot in re.finditer(r"\.", key)]
-            place = next((number for number, end in enumerate(ends) if key[:end] not in heads), 0)
-            if place and not used[-1].startswith(key[: ends[place - 1] + 1]):
-                extra[key[len(found.prefix) : ends[place]]] = None
-    return sorted(extra)
+    kinds = {re.sub(r"\d+", "0", head) for head in heads}
+    positions = any(key == found.prefix + "pos_embed" for key in used)
+    blocks, parts = dict[str, None](), dict[str, None]()
+    for key, tensor in found.tensors.items():
+        name = key[len(found.prefix) :]
+        if key in used or not key.startswith(found.prefix) or not tensor.is_floating_point():
+            continue
+        if positions and re.fullmatch(r"(?!mask)\w+_token", name):  # the positions know them, and the blocks see them
+            parts[name] = None
+        ends = [*(dot.start() for dot in re.finditer(r"\.", key)), len(key)]
+        place = next(number for number, end in enumerate(ends) if key[:end] not in heads)
+        if place and key.rpartition(".")[2] not in _DERIVED and not last.startswith(key[: ends[place - 1] + 1]):
+            part = key[: ends[place]]
+            (blocks if re.sub(r"\d+", "0", part) in kinds else parts)[part[len(found.prefix) :]] = None
+    return sorted(blocks), sorted(parts)
 
 
 def _candidates(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.metadata import RGB, ModelMetadata
-from simclrseg.models.foreign import deeper_parts, find_encoder
+from simclrseg.models.foreign import find_encoder, parts_beyond
 from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
@@ -28,6 +28,7 @@ from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_
 log = logging.getLogger(__name__)
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
+_ANOTHER = "choose the --backbone that it is of"
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
 
@@ -164,8 +165,8 @@ def load_backbone(
         what: how messages call it.
 
     Raises:
-        WeightsError: if the file cannot be read, too little of it matches, it is of a deeper network, or its values
-            are none of a trained one.
+        WeightsError: if the file cannot be read, too little of it matches, it is of another network though most of it
+            matches, or its values are none of a trained one.
     """
     checkpoint, metadata = read_checkpoint(path)
     state = backbone.state_dict()
@@ -174,6 +175,7 @@ def load_backbone(
     found = find_encoder(checkpoint, own, [name for name, _ in children])
     theirs = {key: found.tensors[other] for key, other in found.keys.items()}
     theirs, adapted = adapt_first_layer(theirs, own, adapt, metadata=metadata, wanted=bands)
+    may_differ = [key for key, tensor in own.items() if tensor.ndim == 4][:1] if adapted else []
     if isinstance(backbone, ViTEncoder):
         theirs, line = fit_positions(theirs, backbone)
         adapted += [line] if line else []
@@ -202,11 +204,18 @@ def load_backbone(
             f"{_few([key for key in wanted if key not in matching])}",
             path=path,
         )
-    if extra := deeper_parts(found):
+    blocks, parts = parts_beyond(found)
+    if blocks:
         deeper = _deeper_encoder(checkpoint, backbone, len(bands))
-        remedy = f"pass --backbone {deeper}" if deeper else "choose the --backbone that it is of"
-        reason = f"{path} is of a deeper network than this {what}: it has {_few(extra)} beyond it"
+        remedy = f"pass --backbone {deeper}" if deeper else _ANOTHER
+        reason = f"{path} is of a deeper network than this {what}: it has {_few(blocks)} beyond it"
         raise WeightsError(reason, remedy, path=path)
+    if parts:
+        reason = f"{path} is of another network than this {what}: it has {_few(parts)} beside what matches"
+        raise WeightsError(reason, _ANOTHER, path=path)
+    if strange := [text for text in report.mismatched if text.split(" ")[0] not in may_differ]:
+        reason = f"{path} is of another network than this {what}: it has {_few(strange)}"
+        raise WeightsError(reason, _ANOTHER, path=path)
     _check_values(matching, own, path, minimum)
     if report.mismatched:
         log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
@@ -227,7 +236,7 @@ def _deeper_encoder(checkpoint: Any, backbone: nn.Module, bands: int) -> str:
             continue
         own = {key: tensor for key, tensor in other.state_dict().items() if not key.endswith(COUNTER)}
         found = find_encoder(checkpoint, own, [child for child, _ in other.named_children()])
-        if found.score == len(own) and not deeper_parts(found):
+        if found.score == len(own) and not any(parts_beyond(found)):
             return str(name)
     return ""
 

@@ -195,13 +195,42 @@ def test_positions_for_pictures_of_another_size_are_resampled_as_timm_does(tmp_p
     torch.testing.assert_close(encoder.model.pos_embed, model.pos_embed)
 
 
-def test_positions_that_are_no_square_stay_random_and_are_said(tmp_path):
-    encoder = ViTEncoder("vit_tiny_patch16_224")
-    state = {**encoder.model.state_dict(), "pos_embed": torch.zeros(1, 198, 192)}
-    torch.save(state, tmp_path / "distilled.pth")
-    assert load_backbone(encoder, tmp_path / "distilled.pth").mismatched == [
-        "pos_embed (1, 198, 192) for (1, 197, 192)"
-    ]
+VIT = "vit_tiny_patch16_224"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "file", "options", "has"),
+    [
+        ("resnet18", "seresnet18", {}, r"layer1\.0\.se, layer1\.1\.se, layer2\.0\.se and 4 more beside what matches"),
+        (VIT, "deit_tiny_distilled_patch16_224", {}, "dist_token beside what matches"),
+        (VIT, VIT, {"reg_tokens": 4, "no_embed_class": True}, "reg_token beside what matches"),
+        (VIT, VIT, {"init_values": 1e-5}, r"blocks\.0\.ls1, blocks\.0\.ls2, blocks\.1\.ls1 and 21 more beside"),
+        (VIT, VIT, {"qk_norm": True}, r"blocks\.0\.attn\.k_norm, blocks\.0\.attn\.q_norm"),
+        (VIT, VIT, {"patch_size": 8}, r"patch_embed\.proj\.weight \(192, 3, 8, 8\) for \(192, 3, 16, 16\)"),
+        (VIT, VIT, {"class_token": False, "global_pool": "avg"}, r"pos_embed \(1, 196, 192\) for \(1, 197, 192\)"),
+        (VIT, VIT, {"img_size": (112, 224)}, r"pos_embed \(1, 99, 192\) for \(1, 197, 192\)"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_another_network_that_matches_but_for_a_few_parts_is_refused(tmp_path, encoder, file, options, has, suffix):
+    state = under("model.", timm.create_model(file, **options).state_dict())
+    path = tmp_path / f"other{suffix}"
+    safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    backbone = build_backbone(encoder if encoder == "resnet18" else f"tu-{encoder}")
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    with pytest.raises(WeightsError, match=rf"is of another network than this encoder: it has {has}") as caught:
+        load_backbone(backbone, path)
+    assert "choose the --backbone that it is of" in str(caught.value)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.state_dict().items())
+
+
+def test_buffers_that_a_network_makes_by_itself_and_unused_tokens_are_no_other_network(resnet, tmp_path):
+    counted = {"layer1.0.conv1.total_ops": torch.zeros(1, dtype=torch.float64), "layer1.0.index": torch.zeros(3).int()}
+    torch.save({**resnet.state_dict(), **counted}, tmp_path / "counted.pth")
+    assert load_backbone(build_backbone("resnet18"), tmp_path / "counted.pth").loaded == 120
+    vit = {**timm.create_model(VIT).state_dict(), "mask_token": torch.ones(1, 1, 192)}
+    torch.save(vit, tmp_path / "masked.pth")
+    assert load_backbone(build_backbone(f"tu-{VIT}"), tmp_path / "masked.pth").loaded == 150
 
 
 def test_an_old_densenet_is_read(tmp_path):
