@@ -32,6 +32,9 @@ class Name:
     def __name__(self) -> str:
         return self.text
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class Stranger(dict[Any, Any]):
     """In the place of an object of any class: a dict of its attributes and items, which does nothing."""
@@ -48,6 +51,25 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
     return tensor
 
 
+def _tensor_of_a_rare_type(
+    storage: Any,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    grad: bool,
+    hooks: Any,
+    kind: Any,
+    *_: Any,
+) -> Tensor:
+    """What ``torch._utils._rebuild_tensor_v3`` makes, of types that have no storage of their own, as of 8 bits."""
+    if not isinstance(storage, torch.storage.TypedStorage) or str(kind) not in _TYPES:
+        raise pickle.UnpicklingError("a tensor without a storage")
+    return torch.empty(0, dtype=_TYPES[str(kind)]).set_(storage._untyped_storage, offset, size, stride)
+
+
+_TYPES = {str(kind): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
+
+
 def _with_attributes(function: Any, kind: Any, arguments: tuple[Any, ...], state: Any) -> Any:
     return _call(function, arguments)
 
@@ -59,6 +81,7 @@ _MEANT: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_a_rare_type,
 }
 
 
@@ -77,6 +100,8 @@ class _Unpickler(_Steps):  # type: ignore[misc]
     """
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "UntypedStorage"):  # torch asks which it is, and makes its own
+            return torch.UntypedStorage
         return Name(f"{module}.{name}")
 
     def get_extension(self, code: int) -> None:

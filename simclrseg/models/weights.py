@@ -242,12 +242,18 @@ def _deeper_encoder(checkpoint: Any, backbone: nn.Module, bands: int) -> str:
 
 
 def _check_values(theirs: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, minimum: float) -> None:
-    """Refuse tensors that are no floating-point numbers where these are needed, or not finite, or of one value each."""
+    """Refuse tensors that are no floating-point numbers where these are needed, or not finite, or of one value each.
+
+    Those of 8 bits were quantised too, and have their scale elsewhere.
+    """
     weights = {key: tensor for key, tensor in theirs.items() if own[key].is_floating_point()}
     kinds = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in weights.items()}
-    if other := [f"{key} ({kinds[key]})" for key, tensor in weights.items() if not tensor.is_floating_point()]:
+    floats = {key for key, tensor in weights.items() if tensor.is_floating_point() and tensor.itemsize > 1}
+    if other := [f"{key} ({kind})" for key, kind in kinds.items() if key not in floats]:
         remedy = "take the weights before they were quantised"
-        raise WeightsError(f"{path} holds no floating-point weights: {_few(other)}", remedy, path=path)
+        raise WeightsError(
+            f"{path} holds no floating-point weights of 16 or more bits: {_few(other)}", remedy, path=path
+        )
     if broken := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
         remedy = "take an earlier checkpoint: this training had diverged"
         raise WeightsError(f"{path} holds NaN or infinite weights: {_few(broken)}", remedy, path=path)

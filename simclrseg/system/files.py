@@ -33,15 +33,33 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 CHECKPOINT = "is a pickled checkpoint"
+_PACKED = "is a packed archive: unpack it first"
+_TO_WRITE = "load it there, and write its tensors with safetensors"
 _SIGNATURES = {
     b"version https://git-lfs": "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`",
-    b"\x89HDF\r\n\x1a\n": "is an HDF5 file, as of Keras: load it there, and write its tensors with safetensors",
+    b"\x89HDF\r\n\x1a\n": f"is an HDF5 file, as of Keras: {_TO_WRITE}",
+    b"\x12\x01" + bytes(6): f"is a file of MXNet: {_TO_WRITE}",
     b"\x93NUMPY": "is a NumPy array",
     b"GGUF": "is a GGUF file, of a language model",
     b"{": "is a JSON file: where it is the index of a model in several files, these are to be joined first",
-    b"\x80\x02": CHECKPOINT,
+    b"\x1f\x8b": _PACKED,
+    b"BZh": _PACKED,
+    b"\xfd7zXZ": _PACKED,
+    b"7z\xbc\xaf\x27\x1c": _PACKED,
+    b"Rar!": _PACKED,
+    b"(\xb5/\xfd": _PACKED,
 }
 """First bytes of files that people take for weights."""
+_NAMES = {
+    r"\.caffemodel$": f"is a model of Caffe: {_TO_WRITE}",
+    r"\.msgpack$": f"is a msgpack file, as of Flax: {_TO_WRITE}",
+    r"\.(index|data-\d+-of-\d+)$": f"is a part of a TensorFlow checkpoint: {_TO_WRITE}",
+}
+"""The same by their names, where their bytes say too little."""
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_OF_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a number that torch.save wrote first, before 1.6
+_MSGPACK = re.compile(rb"[\x81-\x8f][\xa1-\xbf]\w")  # a short dict whose first key is a short word
+_TEXT = re.compile(rb"[\t\n\r -~]+")
 
 
 def why_not_a_file(path: Path | str) -> str:
@@ -68,8 +86,11 @@ def what_it_is(path: Path) -> str:
         start = file.read(512)
     if not start:
         return "is empty"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+    text = start.removeprefix(b"\xef\xbb\xbf").strip()
+    if text.lower().startswith((b"<!doctype", b"<html")):
         return "is a web page: the download went wrong"
+    if text.startswith(b"<"):
+        return "is a server's answer in XML: the download went wrong"
     if start.startswith(b"PK\x03\x04"):
         with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -78,9 +99,20 @@ def what_it_is(path: Path) -> str:
             if not any(name.endswith("data.pkl") for name in names):
                 return f"is a ZIP archive (of {names[0]}, ...): unpack it first"
         return CHECKPOINT
-    if start[257:262] == b"ustar" or start.startswith(b"\x1f\x8b"):
-        return "is a packed archive (tar, gzip): unpack it first"
-    return next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), "")
+    if start[257:262] == b"ustar":
+        return _PACKED
+    if _PICKLE.match(start):
+        another = "is a pickle of another kind than torch.save's, as of PaddlePaddle or Detectron2"
+        return CHECKPOINT if _OF_TORCH in start[:64] else f"{another}: {_TO_WRITE}"
+    if what := next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), ""):
+        return what
+    if what := next((what for name, what in _NAMES.items() if re.search(name, path.name)), ""):
+        return what
+    if _MSGPACK.match(start) and start[8:9] != b"{":  # of safetensors the first eight bytes are a length
+        return _NAMES[r"\.msgpack$"]
+    if _TEXT.fullmatch(text):
+        return f"is text and no model ({text.splitlines()[0][:40].decode()}): the download went wrong"
+    return "" if start.strip(b"\0") else "holds nothing but zeros: fetch it again"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import pickle
 import re
 import tarfile
 import zipfile
@@ -274,7 +275,15 @@ def test_dicts_that_lie_absurdly_deep_do_no_harm(resnet, tmp_path):
         (b"<!DOCTYPE html><html>404</html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n", "is only a pointer of Git LFS.*git lfs pull"),
         (b"PK\x03\x04" + b"\0" * 100, "is no whole checkpoint"),
-        (b"\x80\x02garbage", "is no whole checkpoint"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.garbage", "is no whole checkpoint"),
+        (pickle.dumps({"model": {"conv1": np.ones(2)}}, protocol=2), "is a pickle of another kind.*with safetensors$"),
+        (pickle.dumps({"model": {"conv1": np.ones(2)}}, protocol=4), "is a pickle of another kind.*with safetensors$"),
+        (b"\x82\xa6params\x81\xa5conv1" + b"\0" * 100, "is a msgpack file, as of Flax: load it there"),
+        (b"\xef\xbb\xbf <!doctype html>", "is a web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a server's answer in XML"),
+        (b"Entry not found\n", r"is text and no model \(Entry not found\): the download went wrong"),
+        (b"\0" * 600, "holds nothing but zeros"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is a packed archive"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 600, "is an HDF5 file"),
         (b"GGUF\3\0\0\0", "is a GGUF file"),
         (b'{"weight_map": {}}', "is a JSON file.*in several files"),
@@ -289,6 +298,21 @@ def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path, content,
         with pytest.raises(WeightsError, match=rf"{name} {reason}") as caught:
             load_backbone(build_backbone("resnet18"), tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("net.caffemodel", "is a model of Caffe"),
+        ("model.ckpt.index", "is a part of a TensorFlow checkpoint"),
+        ("model.ckpt.data-00000-of-00001", "is a part of a TensorFlow checkpoint"),
+    ],
+)
+def test_a_file_whose_name_alone_says_what_it_is_is_refused_in_one_line(tmp_path, name, reason):
+    (tmp_path / name).write_bytes(b"\x0a\x09ResNet-50\xff\xfe" + b"\0" * 200)
+    with pytest.raises(WeightsError, match=rf"{name} {reason}: load it there, and write its tensors") as caught:
+        load_backbone(build_backbone("resnet18"), tmp_path / name)
+    assert "\n" not in str(caught.value)
 
 
 def test_archives_of_other_things_are_named(tmp_path):
@@ -362,11 +386,18 @@ def test_stages_that_an_encoder_leaves_off_are_no_deeper_network(tmp_path, name)
             lambda tensor: tensor.clone().flatten().index_fill_(0, torch.tensor([7]), float("inf")).view_as(tensor),
             "NaN",
         ),
-        (lambda tensor: (tensor * 127).to(torch.int8), r"no floating-point weights: conv1.weight \(int8\)"),
+        (
+            lambda tensor: (tensor * 127).to(torch.int8),
+            r"no floating-point weights of 16 or more bits: conv1.weight \(int8\)",
+        ),
+        (
+            lambda tensor: tensor.to(torch.float8_e4m3fn),
+            r"no floating-point weights .*: conv1.weight \(float8_e4m3fn\)",
+        ),
         (torch.zeros_like, r"weights that are all one value: conv1.weight \(0\)"),
         (torch.ones_like, r"weights that are all one value: conv1.weight \(1\)"),
     ],
-    ids=["nan", "infinite", "integers", "zeros", "ones"],
+    ids=["nan", "infinite", "integers", "8 bits", "zeros", "ones"],
 )
 def test_weights_of_no_trained_network_are_refused(resnet, tmp_path, damage, reason):
     state = {key: damage(t) if t.is_floating_point() and t.ndim else t for key, t in resnet.state_dict().items()}

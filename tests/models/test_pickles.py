@@ -300,3 +300,12 @@ def test_the_environment_does_not_decide_what_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"a": Path("runs"), "weight": WEIGHT}, tmp_path / "a.pth")
     assert torch.equal(read_pickle(tmp_path / "a.pth")["weight"], WEIGHT)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "uint16", "uint32"])
+def test_tensors_of_types_without_a_storage_of_their_own_are_read(tmp_path, kind):
+    tensor = torch.arange(6).view(2, 3).to(getattr(torch, kind))
+    torch.save({"weight": tensor, "row": tensor[1]}, tmp_path / "a.pth")
+    found = read_pickle(tmp_path / "a.pth")
+    assert found["weight"].dtype == tensor.dtype and found["weight"].shape == (2, 3)
+    assert found["row"].float().tolist() == [3.0, 4.0, 5.0]
