@@ -6,7 +6,9 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
     road: '#804080'
     ignore: [255, 255, 255]    # optional: pixels that neither train nor count
 
-A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
+A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored. CVAT's
+``labelmap.txt`` is read too, of lines such as ``road:128,64,128::``; ``background`` is the first class wherever it
+stands in it.
 
 Masks that Roboflow exports have a ``_classes.csv`` beside them, of which each line is a number and a name.
 """
@@ -31,6 +33,10 @@ IGNORE_NAME = "ignore"
 BINARY = ("background", "foreground")
 CLASSES_TABLE = "_classes.csv"
 _OF_TABLE = ["pixel value", "class"]
+LABEL_MAP = "labelmap.txt"
+"""CVAT's file of classes beside its masks."""
+_OF_CVAT = re.compile(r"([^:#]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # name, colour, parts, actions
+_TAKEN_FOR_COMMENT = re.compile(r":\s+(#(?:[0-9a-fA-F]{3}){1,2})\s*$")
 MAX_CLASSES = 254
 """Ids are bytes; 255 is ignored and 254 marks a colour that no class has."""
 
@@ -101,12 +107,18 @@ def read_classes(path: str) -> Classes:
         raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig") if content is None else content
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text := _from_cvat(text), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}", path=path) from error
     if isinstance(node, yaml.MappingNode):
         # names as written: a plain loader turns `no` into False and merges what is named twice
         pairs = [(key.value, value) for key, value in node.value]
+        lines = text.splitlines()
+        for key, value in node.value:
+            if value.tag.endswith(":null") and (match := _TAKEN_FOR_COMMENT.search(lines[key.end_mark.line])):
+                reason = f"classes file {path} gives {key.value!r} no colour, for YAML takes {match[1]} for a comment"
+                digits = match[1][1:] if len(match[1]) == 7 else "".join(2 * digit for digit in match[1][1:])
+                raise DataError(reason, f"put it in quotes, as '#{digits}'", path=path)
     elif isinstance(node, yaml.SequenceNode):
         pairs = [(item.value, None) for item in node.value]
     else:
@@ -129,6 +141,18 @@ def read_classes(path: str) -> Classes:
         colour, _ = Counter(every).most_common(1)[0]
         raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes", path=path)
     return Classes(tuple(colours), tuple(given), ignored)
+
+
+def _from_cvat(text: str) -> str:
+    """The text of CVAT's ``labelmap.txt`` as YAML; other texts stay."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    found = [match.groups() for line in lines if (match := _OF_CVAT.fullmatch(line))]
+    if not found or len(found) < len(lines):
+        return text
+    found.sort(key=lambda parts: parts[0].lower() != BINARY[0])
+    return "\n".join(
+        f"{json.dumps(name, ensure_ascii=False)}: [{int(r)}, {int(g)}, {int(b)}]" for name, r, g, b in found
+    )
 
 
 def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.labels.classes import BINARY, Classes, Colour, numbered_classes
+from simclrseg.labels.classes import BINARY, LABEL_MAP, Classes, Colour, numbered_classes
 from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, rules_text
 from simclrseg.labels.scans import KEPT, Scan, are_objects
 from simclrseg.metadata import IGNORE
@@ -114,9 +114,8 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
         if others := [scan for scan in scans if not scan.coloured]:
             reason = f"{rgb[0].mask} is an RGB mask but {others[0].mask} holds class ids"
             raise DataError(reason, "save all masks in one way", path=rgb[0].mask)
-        remedy = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
         found = some([*map(list, rgb[0].colours)])
-        raise DataError(f"{rgb[0].mask} is an RGB mask ({found})", remedy, path=rgb[0].mask)
+        raise DataError(f"{rgb[0].mask} is an RGB mask ({found})", _to_name_colours(rgb[0].mask), path=rgb[0].mask)
     if not indexed:
         return None
     used = {colour for scan in indexed for colour in (scan.palette or {}).values()}
@@ -149,8 +148,15 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
 
 
 def _differing(mask: Path, how: str) -> DataError:
-    remedy = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
-    return DataError(f"{mask} has a palette that differs from others' ({how})", remedy, path=mask)
+    return DataError(f"{mask} has a palette that differs from others' ({how})", _to_name_colours(mask), path=mask)
+
+
+def _to_name_colours(mask: Path) -> str:
+    """The remedy where colours mean something and nobody says what: a file that says it, where one is at hand."""
+    for folder in mask.parents[:2]:
+        if (folder / LABEL_MAP).is_file():
+            return f"pass --classes-file {folder / LABEL_MAP}"
+    return "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
 
 
 def _unknown_colours(scan: Scan, ids: Mapping[Colour, int]) -> tuple[Colour, ...]:

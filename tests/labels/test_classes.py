@@ -37,8 +37,21 @@ def test_what_a_file_holds_can_stand_in_its_place(tmp_path, text):
     assert read_classes(classes.text) == classes
 
 
+def test_the_label_map_of_cvat_is_read_and_its_background_comes_first(tmp_path):
+    head, body = (
+        "# label:color_rgb:parts:actions\n",
+        "a röad😀:128,64,128::\nbackground:0,0,0::\nno:1,2,3:left,right:walks\n",
+    )
+    for text in (head + body, body):
+        classes = read_classes(write(tmp_path, text))
+        assert classes.names == ("background", "a röad😀", "no")
+        assert classes.ids == {(0, 0, 0): 0, (128, 64, 128): 1, (1, 2, 3): 2}
+    with pytest.raises(DataError, match="colour of 'no' must be"):
+        read_classes(write(tmp_path, body.replace("1,2,3", "1,2,300")))
+
+
 def test_names_alone_do(tmp_path):
-    for text in ("- background\n- road\n", "background:\nroad:\n"):
+    for text in ("- background\n- road\n", "background:\nroad:\n", "background: # dark\nroad: # 404040 or so\n"):
         classes = read_classes(write(tmp_path, text))
         assert classes.names == ("background", "road")
         assert classes.colours == ()
@@ -61,6 +74,14 @@ def test_names_alone_do(tmp_path):
         ("a: [0, 0, 0]\nb:\n", "'b' no colour"),
         ("? [a]\n: 1\nb: 2\n", "plain names"),
         ("a: [0, 0\n", "cannot be read"),
+        (
+            "a: #000000\nb: #00ff00\n",
+            "gives 'a' no colour, for YAML takes #000000 for a comment: put it in quotes, as '#000",
+        ),
+        (
+            "a: '#000000'\nb:   #0F0\n",
+            "gives 'b' no colour, for YAML takes #0F0 for a comment: put it in quotes, as '#00FF00'",
+        ),
         ("\n".join(f"- c{i}" for i in range(255)), "names 255 classes"),
     ],
 )
