@@ -37,7 +37,7 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.depth import Deep, Range, deep_values, sample_bits, stated_range
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
-from simclrseg.images.srgb import is_srgb, srgb_pixels
+from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
 from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 from simclrseg.system.files import why_not_a_file
 
@@ -78,6 +78,7 @@ class Picture:
     pixels: Pixels  # (H, W, 3) uint8, or all bands as they are stored; upright
     orientation: int = 1  # EXIF's, 1 to 8; ``turn_back`` gives the stored one
     several: bool = False  # the file holds more frames or pages than this first one
+    hidden: bool = False  # its alpha channel hides all of it, so that its colours were taken as they are
     stored: Range | None = None  # least and greatest value where it has more than 8 bits
     reach: Range | None = None  # and what became 0 and 255
 
@@ -85,8 +86,8 @@ class Picture:
 def read_image(source: str | Path | bytes, *, reach: Range | Callable[[Deep], Range] = stated_range) -> Pixels:
     """Decode a picture to RGB, as a viewer would show it.
 
-    Transparent pixels are laid over white, more than 8 bits are scaled to 8, CMYK, Lab and pictures with an embedded
-    ICC profile are brought to sRGB, and of several frames or pages the first is taken.
+    Transparent pixels are laid over white unless all are, more than 8 bits are scaled to 8, CMYK, Lab and pictures with
+    an embedded ICC profile are brought to sRGB, and of several frames or pages the first is taken.
 
     Args:
         source: a file, or its contents.
@@ -143,11 +144,14 @@ def read_picture(
         several = _holds_several(picture)
         deep = deep_values(stream, picture, partial(_turn, orientation=orientation))
         if deep is None:
-            return Picture(_turn(srgb_pixels(picture), left), orientation, several)
+            hidden = hides_all(picture)
+            return Picture(_turn(srgb_pixels(picture, over_white=not hidden), left), orientation, several, hidden)
         stored = deep.spread  # before anything is scaled: it refuses what is no number
         scale = reach(deep) if callable(reach) else reach
-        pixels = _turn(srgb_pixels(deep.to_8_bits(scale, picture.info.get("icc_profile"))), left)
-        return Picture(pixels, orientation, several, stored, scale)
+        picture = deep.to_8_bits(scale, picture.info.get("icc_profile"))
+        hidden = hides_all(picture)
+        pixels = _turn(srgb_pixels(picture, over_white=not hidden), left)
+        return Picture(pixels, orientation, several, hidden, stored, scale)
 
 
 def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
@@ -195,6 +199,17 @@ def holds_several(source: str | Path | bytes) -> bool:
     with suppress(ImageError), _opened(source) as (stream, name):
         return _holds_several(_open_picture(stream, name))
     return False
+
+
+def is_hidden(source: str | Path | bytes) -> bool:
+    """Tell whether the alpha channel of a picture hides all of it; it is decoded if it has one."""
+    with _opened(source) as (stream, name):
+        picture = _open_picture(stream, name)
+        if picture.mode not in ALPHA:
+            return False
+        _check_pixels(*picture.size, MAX_PIXELS)
+        picture.load()
+        return hides_all(picture)
 
 
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:

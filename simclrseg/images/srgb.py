@@ -9,19 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+ALPHA = ("RGBA", "LA", "PA")
+"""Pillow's modes with an alpha channel."""
 AT_ONCE = 1 << 21  # pixels that are converted together
 
 
-def srgb_pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """The pixels of a loaded picture of 8 bits, (H, W, 3) and contiguous; a large one takes no third copy."""
+def hides_all(picture: Image.Image) -> bool:
+    """Tell whether the alpha channel of a loaded picture hides all of it, as a camera's unused fourth byte does."""
+    return picture.mode in ALPHA and picture.getchannel("A").getextrema()[1] == 0
+
+
+def srgb_pixels(picture: Image.Image, *, over_white: bool = True) -> NDArray[np.uint8]:
+    """The pixels of a loaded picture of 8 bits, (H, W, 3) and contiguous; a large one takes no third copy.
+
+    Args:
+        over_white: where it is transparent; else its colours are taken whatever its alpha channel says.
+    """
     width, height = picture.size
     rows = max(1, AT_ONCE // width)
     if rows >= height:
-        return np.array(_to_srgb(picture), order="C")
+        return np.array(_to_srgb(picture, over_white), order="C")
     image = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
         strip = picture.crop((0, top, width, min(top + rows, height)))
-        image[top : top + rows] = np.asarray(_to_srgb(strip))
+        image[top : top + rows] = np.asarray(_to_srgb(strip, over_white))
     return image
 
 
@@ -30,10 +41,10 @@ def is_srgb(profile: bytes | None) -> bool:
     return profile is None or _srgb_transform(profile, "RGB") is None
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Bring a loaded picture to 8-bit sRGB, over white where it is transparent."""
+def _to_srgb(picture: Image.Image, over_white: bool) -> Image.Image:
+    """Bring a loaded picture to 8-bit sRGB."""
     profile = picture.info.get("icc_profile")
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and over_white:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     elif picture.mode == "1":

@@ -65,6 +65,9 @@ class Predictor:
             picture = read_picture(source, max_pixels=self.max_pixels, reach=metadata.reach or likely_range)
             if picture.several:
                 log.info(f"{image}: several frames or pages, of which the first is taken")
+            if picture.hidden and "hidden" not in self._said:
+                self._said.add("hidden")
+                log.info(f"{image}: its alpha channel hides all of it, so that its colours are taken as they are")
             self._tell_range(image, picture)
             return picture
         pixels, needed = read_bands(source, max_pixels=self.max_pixels), self.model.dtype

@@ -254,8 +254,10 @@ def _unnamed(scans: Sequence[Scan], ids: frozenset[float], rules: Rules) -> tupl
     highest = max(scans, key=lambda scan: max(scan.numbers.keys() - {IGNORE}, default=0))
     gaps = sorted(set(range(min(int(max(ids)), KEPT))) - ids)
     if gaps or len(ids) > _MOST_UNNAMED:
-        why = f"but no mask has {listed(gaps)}" if gaps else f"but the masks have {len(ids)} values"
-        advice = "count class ids from 0, or name the class of each in a --classes-file"
+        none_of = f"but {listed(gaps)} occur{'s' if len(gaps) == 1 else ''} in no mask"
+        why = none_of if gaps else f"but the masks have {len(ids)} values"
+        first = "count class ids from 0" if gaps else "make soft masks 0/255"
+        advice = f"{first}, or name the class of each in a --classes-file"
         raise _misfit(rules, scans, highest.mask, highest.numbers, why, advice)
     return numbered_classes(len(ids)).names
 

@@ -196,6 +196,23 @@ def test_a_pil_image_of_16_bits_is_refused_where_its_file_is_not(field_cases, ma
         model.predict(picture)
 
 
+def test_photos_that_their_alpha_channel_hides_as_a_whole_are_said_and_by_predict_once(make_model, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="simclrseg")
+    colours = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    for number, opacity in enumerate((0, 0, 255)):
+        alpha = np.full((32, 32), opacity, np.uint8)
+        Image.fromarray(np.dstack([colours[number], alpha])).save(tmp_path / f"{number}.tga")
+    dataset = image_folder(tmp_path, ANYTHING)
+    assert "whose colours are taken: 2 of 3 looked at (0.tga, 1.tga)" in line_of(dataset, "alpha channel")
+    predictor = Predictor(open_model(make_model(), "cpu"))
+    for number in range(3):
+        np.testing.assert_array_equal(dataset.image(number), colours[number])
+        np.testing.assert_array_equal(read_by(predictor, tmp_path / f"{number}.tga"), colours[number])
+    assert [line for line in caplog.messages if "alpha channel" in line] == [
+        f"{tmp_path / '0.tga'}: its alpha channel hides all of it, so that its colours are taken as they are"
+    ]
+
+
 def test_predict_says_that_of_stacks_and_animations_the_first_is_taken(field_cases, make_model, caplog):
     caplog.set_level(logging.INFO, logger="simclrseg")
     predictor = Predictor(open_model(make_model(), "cpu"))

@@ -169,6 +169,32 @@ def test_transparent_pixels_are_white():
     assert image[1, 1].tolist() == [127, 127, 127]
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("TGA", "RGBA"), ("PNG", "RGBA"), ("PNG", "LA"), ("TIFF", "RGBA")])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_photo_that_is_hidden_as_a_whole_shows_its_colours(tmp_path, monkeypatch, kind, mode, large):
+    if large:
+        monkeypatch.setattr(srgb, "AT_ONCE", 600)
+    colours = Image.fromarray(photo()).convert("RGB" if mode == "RGBA" else "L")
+    for opacity in (0, 1):  # of the last pixel
+        alpha = np.zeros((40, 60), np.uint8)
+        alpha[-1, -1] = opacity
+        picture = colours.copy()
+        picture.putalpha(Image.fromarray(alpha))
+        file = tmp_path / f"photo.{kind.lower()}"
+        picture.save(file)
+        found = read_picture(file)
+        assert found.hidden == (opacity == 0)
+        expected = np.full((40, 60, 3), 255) if opacity else np.asarray(colours.convert("RGB"))
+        np.testing.assert_allclose(found.pixels.astype(int), expected, atol=1)
+
+
+def test_a_deep_photo_that_is_hidden_as_a_whole_shows_its_colours():
+    values = np.dstack([photo()[:, :, ::-1].astype(np.uint16) * 257, np.zeros((40, 60), np.uint16)])
+    found = read_picture(cv2.imencode(".png", values)[1].tobytes())
+    assert found.hidden
+    np.testing.assert_array_equal(found.pixels, photo())
+
+
 def test_sixteen_bits_are_scaled_to_eight():
     values = np.array([[0, 128, 257, 32768, 65406, 65535]], np.uint16)
     image = read_image(encoded(Image.fromarray(values), "PNG"))

@@ -282,7 +282,7 @@ def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_
             r"255 is the object, or name `ignore` in a --classes-file",
         ),
         ([layered(INSTANCES, INSTANCES * 20)], {"rules": {"alpha": None}}, r"--masks alpha\+foreground if the num"),
-        ([grey(1 + OBJECTS[0] + OBJECTS[1])], {}, "no mask has 0: count class ids from 0, or name the class of each"),
+        ([grey(1 + OBJECTS[0] + OBJECTS[1])], {}, "0 occurs in no mask: count class ids from 0, or name the class"),
         ([ints(np.where(TOP, -1, INSTANCES))], {"suffix": ".tif"}, "8-bit PNG, with 255 for what is ignored$"),
         ([grey(INSTANCES)], {"classes": "{a: , b: , c: }"}, r"has values 3, .*: add the others, .* ignored\)$"),
         ([grey(INSTANCES)], {"classes": "{a: , b: }"}, r"ignored\); or pass --masks foreground if the num"),

@@ -1,4 +1,4 @@
-"""What photos hold beyond 8 bits and a single page: looked at over a set, and said."""
+"""What photos hold beyond 8 bits, three channels and a single page: looked at over a set, and said."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import ImageError, some
-from simclrseg.images.decode import holds_several, read_image, vague_range
+from simclrseg.images.decode import holds_several, is_hidden, read_image, vague_range
 from simclrseg.images.depth import Range, fits, in_words, whole_range
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
+_DECODED = 100  # of those that may be transparent
+_TRANSPARENT = (".png", ".tga", ".tif", ".tiff", ".webp")
 _PAGED = (".tif", ".tiff", ".gif", ".webp")
 
 
 def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None = None) -> dict[str, Any]:
     """The dataset's arguments where photos have more than 8 bits in files that do not state their range.
 
+    The summary says of what was found how it is read: ranges, and alpha channels that hide whole photos.
+
     Args:
         reach: that range, where it is known already.
     """
+    _tell_hidden(images, summary)
     looked_at = _some_of(images, (".png", ".tif", ".tiff"))
     found = distributed.from_main(lambda: [one for one in map_in_threads(_spread, looked_at) if one is not None])
     details = {} if reach is None else {"reach": reach, "read": partial(read_image, reach=reach)}
@@ -46,6 +51,20 @@ def _spread(image: Path) -> tuple[Range, bool] | None:
     return None
 
 
+def _tell_hidden(images: Sequence[Path], summary: list[str]) -> None:
+    looked_at = _some_of(images, _TRANSPARENT, at_most=_DECODED)
+    hidden = distributed.from_main(lambda: map_in_threads(_is_hidden, looked_at))
+    if names := [image.name for image, whole in zip(looked_at, hidden, strict=True) if whole]:
+        count = f"{len(names):,} of {len(looked_at):,} looked at ({some(names, shown=2)})"
+        summary.append(f"photos that their alpha channel hides as a whole, whose colours are taken: {count}")
+
+
+def _is_hidden(image: Path) -> bool:
+    with suppress(ImageError):  # as above
+        return is_hidden(image)
+    return False
+
+
 def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
     """Say which files hold several pages, of which the first alone is used."""
     looked_at = _some_of(files, _PAGED)
@@ -56,6 +75,6 @@ def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
         summary.append(f"{what} of several pages or frames, of which the first is used: {len(several):,} ({names})")
 
 
-def _some_of(files: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+def _some_of(files: Sequence[Path], suffixes: Sequence[str], *, at_most: int = _LOOKED_AT) -> list[Path]:
     named = [file for file in files if file.suffix.lower() in suffixes]
-    return named[:: -(-len(named) // _LOOKED_AT) or 1]
+    return named[:: -(-len(named) // at_most) or 1]
