@@ -63,6 +63,11 @@ MAX_PIXELS = 178_956_970
 LARGE = 1 << 25
 """Width x height above which a second copy is worth avoiding."""
 
+# Of numbers of more than 8 bits Pillow knows few in which zero is white, as ImageJ writes them; they are stored alike.
+for (_order, _shown, _kind, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
+    if _shown == 1 and max(_bits) > 8:
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, _kind, _fill, _bits, _extra), _modes)
+
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM", "JPEG2000", "TGA")
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation -> OpenCV's code; from 5 on after a transposition

@@ -188,19 +188,20 @@ def parts_beyond(found: Found) -> tuple[list[str], list[str]]:
     heads = {key[: dot.start()] for key in used for dot in re.finditer(r"\.", key)}
     kinds = {re.sub(r"\d+", "0", head) for head in heads}
     positions = any(key == found.prefix + "pos_embed" for key in used)
-    blocks, parts = dict[str, None](), dict[str, None]()
+    blocks, others = set[str](), set[str]()
     for key, tensor in found.tensors.items():
         name = key[len(found.prefix) :]
         if key in used or not key.startswith(found.prefix) or not tensor.is_floating_point():
             continue
         if positions and re.fullmatch(r"(?!mask)\w+_token", name):  # the positions know them, and the blocks see them
-            parts[name] = None
+            others.add(name)
         ends = [*(dot.start() for dot in re.finditer(r"\.", key)), len(key)]
-        place = next(number for number, end in enumerate(ends) if key[:end] not in heads)
+        place = next((number for number, end in enumerate(ends) if key[:end] not in heads), 0)
         if place and key.rpartition(".")[2] not in _DERIVED and not last.startswith(key[: ends[place - 1] + 1]):
             part = key[: ends[place]]
-            (blocks if re.sub(r"\d+", "0", part) in kinds else parts)[part[len(found.prefix) :]] = None
-    return sorted(blocks), sorted(parts)
+            layers = len(ends) - place > 2  # inside it
+            (blocks if layers and re.sub(r"\d+", "0", part) in kinds else others).add(part[len(found.prefix) :])
+    return sorted(blocks), sorted(others - blocks)
 
 
 def _candidates(

@@ -77,10 +77,11 @@ def test_whole_and_floating_point_numbers_are_scaled_and_cut_off(dtype):
 
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 4095), (np.uint16, 65535), (np.float32, 1)])
-def test_where_zero_is_white_a_photo_is_no_negative_whatever_its_depth(dtype, top):
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_where_zero_is_white_a_photo_is_no_negative_whatever_its_depth(dtype, top, order):
     values, kind = (RAMP * top).astype(dtype)[:, :, None], 3 if dtype == np.float32 else 1
     plain, inverse = (
-        read_image(tiff(values, photometric=photometric, sample_format=kind), reach=likely_range)
+        read_image(tiff(values, photometric=photometric, sample_format=kind, order=order), reach=likely_range)
         for photometric in (1, 0)
     )
     assert plain[-1, -1, 0] == 255 and inverse[-1, -1, 0] == 0

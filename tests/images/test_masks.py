@@ -31,11 +31,12 @@ def test_colours_of_sixteen_bits_are_those_of_eight(tmp_path, factor, suffix):
             read_mask(file)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_an_inverting_table_changes_no_value(dtype):
-    kind = 3 if dtype == np.float32 else 1
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_inverting_table_changes_no_value(dtype, order):
+    values, kind = IDS.astype(dtype)[:, :, None], {"u": 1, "i": 2, "f": 3}[np.dtype(dtype).kind]
     for photometric in (0, 1):
-        stored = read_stored_mask(tiff(IDS.astype(dtype)[:, :, None], photometric=photometric, sample_format=kind))
+        stored = read_stored_mask(tiff(values, photometric=photometric, sample_format=kind, order=order))
         assert stored.inverting == (photometric == 0)
         np.testing.assert_array_equal(stored.values, IDS)
 

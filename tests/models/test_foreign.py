@@ -203,6 +203,7 @@ VIT = "vit_tiny_patch16_224"
     ("encoder", "file", "options", "has"),
     [
         ("resnet18", "seresnet18", {}, r"layer1\.0\.se, layer1\.1\.se, layer2\.0\.se and 4 more beside what matches"),
+        ("resnet34", "resnet34d", {}, r"layer2\.0\.downsample\.2, .*, layer4\.0\.downsample\.2 beside"),
         (VIT, "deit_tiny_distilled_patch16_224", {}, "dist_token beside what matches"),
         (VIT, VIT, {"reg_tokens": 4, "no_embed_class": True}, "reg_token beside what matches"),
         (VIT, VIT, {"init_values": 1e-5}, r"blocks\.0\.ls1, blocks\.0\.ls2, blocks\.1\.ls1 and 21 more beside"),
@@ -217,7 +218,7 @@ def test_another_network_that_matches_but_for_a_few_parts_is_refused(tmp_path, e
     state = under("model.", timm.create_model(file, **options).state_dict())
     path = tmp_path / f"other{suffix}"
     safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    backbone = build_backbone(encoder if encoder == "resnet18" else f"tu-{encoder}")
+    backbone = build_backbone(encoder if encoder.startswith("resnet") else f"tu-{encoder}")
     before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     with pytest.raises(WeightsError, match=rf"is of another network than this encoder: it has {has}") as caught:
         load_backbone(backbone, path)
