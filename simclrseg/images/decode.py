@@ -64,9 +64,9 @@ LARGE = 1 << 25
 """Width x height above which a second copy is worth avoiding."""
 
 # Of numbers of more than 8 bits Pillow knows few in which zero is white, as ImageJ writes them; they are stored alike.
-for (_order, _shown, _kind, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
+for (_order, _shown, _sign, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
     if _shown == 1 and max(_bits) > 8:
-        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, _kind, _fill, _bits, _extra), _modes)
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, _sign, _fill, _bits, _extra), _modes)
 
 # Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM", "JPEG2000", "TGA")

@@ -298,13 +298,22 @@ def suggestions(
             for number, pixels in scan.numbers.items():
                 counts[table[int(number)]] += pixels
         share = counts[0 if "inverted" in rules else 1] / max(1, counts[:2].sum())
-        if share > _MOSTLY:
-            turn_it = "leave inverted out of" if "inverted" in rules else "pass"
-            what = "" if "inverted" in rules else " inverted"
-            return [f"{names[1]} is {share:.0%} of the masks: if that is the background, {turn_it} --masks{what}"]
-    elif not named and are_objects(scans, rules):
-        return [
+        turn_it = "leave inverted out of --masks" if "inverted" in rules else "pass --masks inverted"
+        line = f"{names[1]} is {share:.0%} of the masks: if that is the background, {turn_it}"
+        return [line] if share > _MOSTLY else []
+    if named:
+        return []
+    lines = []
+    if are_objects(scans, rules):
+        lines.append(
             "most ids are one connected piece in their mask: if they count objects rather than name classes, pass "
             "--masks foreground"
-        ]
-    return []
+        )
+    shown = {index: colour for scan in scans for index, colour in (scan.palette or {}).items()}
+    black = next((index for index, colour in shown.items() if colour == BLACK), 0)
+    if black not in (0, IGNORE) and shown.get(0, BLACK) != BLACK:
+        lines.append(
+            f"index {black} is black and index 0 is {list(shown[0])}, which counts as the background: if black is the "
+            "background, give the colours of the classes in a --classes-file, black first"
+        )
+    return lines

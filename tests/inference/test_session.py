@@ -162,11 +162,17 @@ def test_an_unknown_device_is_refused(make_model):
         open_model(make_model(), "gpu")
 
 
-@pytest.mark.parametrize("content", [b"hello world", b"\x08\x0a\x12"])
-def test_a_file_that_is_no_onnx_model_is_refused(tmp_path, content, capfd):
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"hello world", r"is text and no model \(hello world\)"),
+        (b"\x08\x0a\x12", "is no ONNX model that can be read"),
+    ],
+)
+def test_a_file_that_is_no_onnx_model_is_refused(tmp_path, content, what, capfd):
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"broken\.onnx is no ONNX model that can be read") as caught:
+    with pytest.raises(ModelFileError, match=rf"broken\.onnx {what}") as caught:
         open_model(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

@@ -352,6 +352,13 @@ def test_colours_are_looked_up_in_the_label_map_that_cvat_writes_beside_masks(tm
     np.testing.assert_array_equal(found, OBJECTS[:2])
 
 
+def test_black_at_another_index_than_the_background_s_is_said(tmp_path):
+    ids = OBJECTS[0] * 1 + OBJECTS[1]
+    for palette, said in (((RED, BLACK, GREEN), True), ((BLACK, RED, GREEN), False), ((RED, GREEN, WHITE), False)):
+        lines = look(tmp_path, [indexed(ids, *palette)])[1]
+        assert ("index 1 is black and index 0 is [255, 0, 0], which counts as the background" in lines) == said
+
+
 def test_a_mask_that_changed_since_is_named(tmp_path):
     images, file = [tmp_path / "0.jpg"], tmp_path / "0.png"
     Image.new("RGB", (WIDTH, HEIGHT)).save(images[0])

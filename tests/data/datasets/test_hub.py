@@ -153,7 +153,7 @@ def test_a_number_of_classes_holds_as_for_a_folder(tmp_path: Path) -> None:
     ids = np.array([[0, 2]], np.uint8).repeat(12, axis=0).repeat(8, axis=1)
     masks = [{"bytes": cv2.imencode(".png", ids)[1].tobytes(), "path": None}] * 3
     name = parquet(tmp_path / "set", train=table(3, mask=masks))
-    with pytest.raises(DataError, match="1 occur in no mask"):
+    with pytest.raises(DataError, match="1 occurs in no mask"):
         open_dataset(name)
     assert len(open_dataset(name, DatasetOptions(class_count=3)).classes) == 3
 
