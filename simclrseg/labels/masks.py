@@ -15,6 +15,7 @@ from simclrseg.labels.meaning import (
     by_number,
     colours_that_mean,
     indexed_ones,
+    inverting_tables,
     meaning_of_numbers,
     orientations,
     refuse_lossy,
@@ -66,9 +67,7 @@ def mask_details(
         raise DataError(problems[0] + more)
     turned, lines = orientations(scans, rules)
     refuse_lossy(scans, rules)
-    if inverting := [scan.mask.name for scan in scans if scan.inverting]:
-        count = f"{len(inverting):,} of {len(scans):,} masks have an inverting table ({some(inverting, shown=3)})"
-        lines.append(f"{count}: the values are read as they are stored, whatever a viewer shows")
+    lines += inverting_tables(scans)
     by_colour, white = colours_that_mean(scans, classes, coloured), 255
     if by_colour is not None and by_colour is coloured:
         names, table = by_colour.names, colour_table(by_colour)

@@ -70,6 +70,28 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
         raise DataError(reason, advice, path=lossy[0].mask)
 
 
+def inverting_tables(scans: Sequence[Scan]) -> list[str]:
+    """A line on masks that show 0 as white, whose values are read as they are stored.
+
+    Raises:
+        DataError: where most of these is foreground then and little of the others, or the other way round.
+    """
+    inverting, others = ([scan for scan in scans if scan.inverting is inverse] for inverse in (True, False))
+    if not inverting:
+        return []
+    names = some([scan.mask.name for scan in inverting], shown=3)
+    count = f"{len(inverting):,} of {len(scans):,} masks have an inverting table ({names})"
+    if others and len({number for scan in scans for number in scan.numbers} - {0}) == 1:
+        theirs, rest = (
+            float(np.mean([1 - scan.numbers.get(0, 0) / sum(scan.numbers.values()) for scan in group]))
+            for group in (inverting, others)
+        )
+        if abs(1 - theirs - rest) < abs(theirs - rest) / 2:
+            reason = f"{count}, and as they are stored {theirs:.0%} of them is foreground, of the others {rest:.0%}"
+            raise DataError(reason, "save all masks in one way, as PNG", path=inverting[0].mask)
+    return [f"{count}: the values are read as they are stored, whatever a viewer shows"]
+
+
 def by_number(scan: Scan, white: int, by_palette: bool) -> Scan:
     """The same with the numbers that its bits, or a palette of black and another colour, stand for."""
     if by_palette and scan.palette is not None:

@@ -289,6 +289,12 @@ def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_
         ([coloured(OBJECTS[0] * 9), coloured(0)], {}, r"0_mask\.png is an RGB mask .*give the colours of the classes"),
         ([coloured(OBJECTS[0] * 9), grey(OBJECTS[1])], {}, "0_mask.png is an RGB .* but .*1_mask.png holds class ids"),
         ([indexed(~OBJECTS[0], RED, BLACK), grey(OBJECTS[1])], {}, r"index 0 is \[255, 0, 0\] in it, and other masks"),
+        (
+            [big_endian(OBJECTS[0] * 65535), white_is_zero(~OBJECTS[1] * 65535)],
+            {"suffix": ".tif"},
+            r"1 of 2 masks have an inverting table \(1_mask\.tif\), and as they are stored 86% of them is foreground, "
+            "of the others 14%: save all masks in one way",
+        ),
         ([grey(OBJECTS[0])], {"suffix": ".jp2"}, "is a JPEG 2000 file, which does not say .*: save masks as PNG$"),
     ],
 )  # fmt: skip
