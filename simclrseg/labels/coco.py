@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -52,13 +53,15 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
     listed: dict[Path, list[dict[str, Any]]] = {
         file: list(_by_id(content["images"], file, "images").values()) for file, content in contents.items()
     }
-    names = [(str(row.get("file_name", "")), file) for file, rows in listed.items() for row in rows]
+    names = [(_file_name(row), file) for file, rows in listed.items() for row in rows]
     places = iter(images.find(names))
     for file, rows in listed.items():
         of_rows = list(islice(places, len(rows)))
         if rows and not any(of_rows):
-            missing = some([row.get("file_name") for row in rows], shown=3)
-            reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({missing})"
+            named = some([name for row in rows if (name := _file_name(row))], shown=3)
+            if not named:
+                raise DataError(f"{file}: its images have no file_name", "export it again", path=file)
+            reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({named})"
             raise DataError(reason, "put it beside the folder of its photos", path=file)
         _read_file(file, contents[file], list(zip(rows, of_rows, strict=True)), ids, found)
     found.notes += left_out(images.guessed, GUESSED)
@@ -86,7 +89,7 @@ def _read_file(
         if key not in rows:
             strangers.append(str(key))
             continue
-        what = f"{file}: object {annotation.get('id', f'number {number}')} of {rows[key].get('file_name')}"
+        what = f"{file}: object {annotation.get('id', f'number {number}')} of {_file_name(rows[key])}"
         try:
             if category not in categories:
                 raise DataError(f"{what}: no category has the id {category}")
@@ -99,7 +102,7 @@ def _read_file(
     missing = []
     for row, image in listed:
         if image is None:
-            missing.append(str(row.get("file_name", "")))
+            missing.append(_file_name(row))
             continue
         size = row.get("height"), row.get("width")
         known = all(isinstance(side, int | float) and side > 0 for side in size)
@@ -116,6 +119,11 @@ def _key(row: Mapping[str, Any], name: str) -> int | str:
     """What stands under a name, as far as it can be an id."""
     value = row.get(name)
     return value if isinstance(value, int | str) else repr(value)
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    """The path of an image; LVIS has none but that at which it can be fetched."""
+    return str(image.get("file_name") or unquote(urlsplit(str(image.get("coco_url") or "")).path))
 
 
 def _name(category: Mapping[str, Any]) -> str:

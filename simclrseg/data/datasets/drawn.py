@@ -76,8 +76,12 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     root = Path(os.path.commonpath([os.path.abspath(folder), *(image.parent for image in images)]))
     place = {image: index for index, image in enumerate(images)}
     if len(place) < len(images):
-        twice = next(one for index, one in enumerate(found.images) if place[one.image] != index)
-        raise DataError(f"{twice.source} lists {twice.image.name} twice, or another file does", path=twice.source)
+        one = next(one for index, one in enumerate(found.images) if place[one.image] != index)
+        other = found.images[place[one.image]]
+        if one.source == other.source:
+            raise DataError(f"{one.source} lists {one.image.name} twice", "remove one of the two", path=one.source)
+        reason = f"{one.source} and {other.source} both have labels of {one.image.name}"
+        raise DataError(reason, "give the right one as --dataset, or remove the other", path=one.source)
     bare = Counter[str]()
     if found.splits is None:
         official, bare = _splits_of_folders(found.images)

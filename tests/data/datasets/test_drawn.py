@@ -242,12 +242,32 @@ def test_a_name_is_the_same_in_any_case_and_either_form_of_its_letters(tmp_path,
     assert opened(tmp_path).keys == ("caf\u00e9.png",)
 
 
-@pytest.mark.parametrize("name", ["", ".", "/", "..", "a/"])
+@pytest.mark.parametrize("name", [".", "/", "..", "a/", ""])
 def test_a_name_that_is_none_finds_no_image(tmp_path, name):
     photos(tmp_path, "b.png")
     put(tmp_path / "x.json", coco([name], [{"segmentation": [FLAT]}]))
-    with pytest.raises(DataError, match=r"x\.json: none of its 1 photos is below"):
+    says = "none of its 1 photos is below" if name else "its images have no file_name"
+    with pytest.raises(DataError, match=rf"x\.json: {says}"):
         opened(tmp_path)
+
+
+def test_lvis_names_its_images_by_where_they_can_be_fetched(tmp_path):
+    photos(tmp_path, "train2017/0 1.png", "val2017/0 1.png")
+    content = coco([""], [{"segmentation": [FLAT]}])
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/val2017/0%201.png"
+    put(tmp_path / "lvis_v1_val.json", content)
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("val2017/0 1.png",) and (dataset.mask(0) == expected()).all()
+
+
+def test_two_files_of_the_same_photos_are_named_with_what_helps(tmp_path):
+    coco_set(tmp_path, [{"segmentation": [FLAT]}])
+    put(tmp_path / "annotations" / "instances_old.json", coco(["a.png"], [{"segmentation": [FLAT]}]))
+    says = r"instances_default\.json and .*instances_old\.json both have labels of a\.png: give the right one as"
+    with pytest.raises(DataError, match=says):
+        opened(tmp_path)
+    assert len(opened(tmp_path / "annotations" / "instances_default.json")) == 2
 
 
 def test_two_images_that_a_name_may_mean_are_named(tmp_path):
@@ -570,6 +590,8 @@ def png(mask: np.ndarray) -> str:
     [
         {},
         {"shape_type": "rectangle", "points": [[30, 25], [10, 5]]},
+        {"shape_type": "rectangle", "points": BOX},
+        {"shape_type": "rotation", "points": BOX, "direction": 0},
         {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.ones((20, 20), np.uint8))},
         {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.full((20, 20), 255, np.uint8))},
     ],
@@ -659,6 +681,7 @@ def test_a_folder_called_test_without_labels_is_no_test_part(tmp_path, parts):
         ({"points": [[1, 1], [2], [3, 3]]}, "no pairs of x and y"),
         ({"points": None}, "no pairs of x and y"),
         ({"shape_type": "circle"}, "a circle has two points, not 4"),
+        ({"shape_type": "rectangle", "points": BOX[:3]}, "a rectangle has two points, not 3"),
         ({"shape_type": "mask", "points": BOX[:2], "mask": "no"}, "its mask is no PNG"),
     ],
 )
