@@ -1,16 +1,18 @@
 """YOLO's segmentation labels: a line an object, its class and a polygon in widths and heights of the image.
 
 Read as Ultralytics, Roboflow, CVAT and Label Studio write them: ``data.yaml`` names classes and splits, the labels of
-``images/train/a.jpg`` are ``labels/train/a.txt``, and without ``data.yaml`` the names are in ``classes.txt``.
+``images/train/a.jpg`` are ``labels/train/a.txt``; the names may be in ``classes.txt`` as well.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -22,13 +24,19 @@ from simclrseg.labels.labelled import Folders, Labelled, LabelledImage, class_id
 from simclrseg.labels.polygons import Object, keyhole, trace
 
 CLASSES_FILE = "classes.txt"
+_CLASSES_FILES = (CLASSES_FILE, "obj.names")  # the other as Darknet calls it
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _SLACK = 0.01  # of a side, by which rounding may leave the image, as in Ultralytics
 
 
 def is_yolo(content: Any) -> bool:
-    """Tell whether the content of a YAML file is that of a ``data.yaml``."""
-    return isinstance(content, dict) and "names" in content and not _SPLITS.keys().isdisjoint(content)
+    """Tell whether the content of a YAML file is that of a ``data.yaml``, with the places of its images."""
+    return names_classes(content) and not _SPLITS.keys().isdisjoint(content)
+
+
+def names_classes(content: Any) -> bool:
+    """Tell whether the content of a YAML file has names of classes."""
+    return isinstance(content, dict) and "names" in content
 
 
 def read_yaml(file: Path) -> Any:
@@ -45,13 +53,7 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
     Raises:
         DataError: if names, images and labels do not fit together.
     """
-    if "kpt_shape" in content:
-        raise DataError(f"{file} names keypoints (kpt_shape), and no segmentation", "export polygons", path=file)
-    names = content["names"]
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
-        raise DataError(f"{file}: names must be a list, or map numbers to names", path=file)
+    classes = _names(file, content)
     folders = Folders()
     base = file.parent / str(content.get("path") or ".").replace("\\", "/")
     bases = [base, file.parent] if base.is_dir() else [file.parent]  # it may be written for another machine
@@ -74,19 +76,38 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
             notes.append(f"{file.name}: {split} and {other} are the same photos: others are chosen for {split}")
     files = list(dict.fromkeys(image for images in parts.values() for image in images))
     splits = parts if len(parts) > 1 else {}
-    found = _read(files, {int(key): str(name) for key, name in names.items()}, file, folders, splits)
+    found = _read(files, classes, file, folders, splits)
     found.notes += notes
     return found
 
 
-def read_yolo_folder(folder: Path, images: Iterable[Path]) -> Labelled:
-    """Read images whose labels lie beside them, or in ``labels/``, with the names of ``classes.txt`` where it is."""
+def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    """The classes that a YAML file names, by their numbers."""
+    if "kpt_shape" in content:
+        raise DataError(f"{file} names keypoints (kpt_shape), and no segmentation", "export polygons", path=file)
+    names = content["names"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
+        raise DataError(f"{file}: names must be a list, or map numbers to names", path=file)
+    return {int(key): str(name) for key, name in names.items()}
+
+
+def read_yolo_folder(folder: Path, images: Iterable[Path], contents: Mapping[Path, Any]) -> Labelled:
+    """Read images whose labels lie beside them, or in ``labels/``.
+
+    Args:
+        contents: of the YAML files that name classes; they are named in ``classes.txt`` too.
+
+    Raises:
+        DataError: if files name different classes, or labels do not fit them.
+    """
     folders = Folders()
     files = list(images)
     where = [folder, folders.find(folder, ["labels"]), *sorted({labels_of(image, folders).parent for image in files})]
-    names: dict[Path, dict[int, str]] = {}
-    for place in filter(None, where):
-        file = folders.find(place, [CLASSES_FILE])
+    names = {file: _names(file, content) for file, content in contents.items()}
+    for place, name in product(filter(None, where), _CLASSES_FILES):
+        file = folders.find(place, [name])
         if file is not None and file.is_file():
             lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
             names[file] = dict(enumerate(line for line in lines if line))
@@ -171,6 +192,8 @@ def _read(
             reason = f"{text} would be the labels of both {whose[text]} and {image}"
             raise DataError(reason, "rename or remove one", path=text)
     lines = {image: _lines(text) for image, text in found.items()}
+    every = {f"{found[image]}, line {number}": words[1:] for image, rows in lines.items() for number, words in rows}
+    points = _refuse_poses(every)
     if not names:
         count = 1 + max((int(line[0]) for rows in lines.values() for _, line in rows if line[0].isdecimal()), default=0)
         names = dict(enumerate(numbered_classes(count + 1).names[1:]))
@@ -192,7 +215,40 @@ def _read(
     without = [image.name for image, text in found.items() if not text.is_file()]
     notes = left_out(without, "photos without a file of labels, which are background")
     notes += left_out(strangers, "files of labels without their photo")
+    if points and file.suffix.lower() not in (".yaml", ".yml"):  # which would name keypoints
+        notes.append(
+            f"polygons: all {count:,} have {points} points; if they are boxes with {points - 2} keypoints, export again"
+        )
     return Labelled("YOLO", images, classes, relative=True, splits=splits, notes=notes)
+
+
+def _refuse_poses(rows: Mapping[str, Sequence[str]]) -> int:
+    """Refuse objects of which each is a box, its centre and size, with keypoints in it.
+
+    Args:
+        rows: the numbers of each object, by what names it in messages.
+
+    Returns:
+        The points of each, where they are so many that keypoints may be among them and as many in all; else 0.
+    """
+    counts = {len(words) for words in rows.values()}
+    if len(rows) < 2 or len(counts) > 1 or min(counts) % 2 or min(counts) < 10:
+        return 0
+    try:
+        points = np.array([*rows.values()], np.float64).reshape(len(rows), -1, 2)
+    except ValueError:
+        return 0
+    middle, half, rest = points[:, 0], points[:, 1] / 2, points[:, 2:]
+    in_photo = (middle - half).min() >= -_SLACK and (middle + half).max() <= 1 + _SLACK
+    in_box = (abs(rest - middle[:, None]) <= half[:, None] + _SLACK).all(axis=2) | (rest == 0).all(axis=2)
+    if in_photo and in_box.all():
+        # no corner of a polygon lies amid the others, as the centre of a box does
+        hulls = (cv2.convexHull(keypoints.astype(np.float32)) for keypoints in rest)
+        amid = [cv2.pointPolygonTest(hull, at.tolist(), False) > 0 for hull, at in zip(hulls, middle, strict=True)]
+        if 2 * sum(amid) >= len(rows):
+            what = f"{next(iter(rows))}: a box and {points.shape[1] - 2} keypoints of a pose, not a polygon"
+            raise DataError(what, "export for segmentation")
+    return points.shape[1]
 
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:

@@ -21,12 +21,12 @@ from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import Mask, image_header, image_shape, is_image, walk
+from simclrseg.images.decode import Mask, image_header, image_shape, is_image, list_images, walk
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.polygons import Object, Region, Runs, draw
-from simclrseg.labels.yolo import is_yolo, labels_of, read_yaml, read_yolo, read_yolo_folder
+from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yaml, read_yolo, read_yolo_folder
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
@@ -126,9 +126,11 @@ def _splits_of_folders(found: Sequence[LabelledImage]) -> tuple[dict[str, list[i
 def _of_file(file: Path) -> Labelled:
     if file.suffix.lower() in _YAML:
         content = read_yaml(file)
-        if not is_yolo(content):
-            raise DataError(f"{file} is no data.yaml of YOLO: it has no names, or no train, val or test", path=file)
-        return read_yolo(file, content)
+        if not names_classes(content):
+            raise DataError(f"{file} is no data.yaml of YOLO: it has no names", path=file)
+        if is_yolo(content):
+            return read_yolo(file, content)
+        return read_yolo_folder(file.parent, list_images(file.parent), {file: content})
     content = read_json(file)
     if is_labelme(content):
         raise DataError(f"{file} holds the labels of one photo", "name its folder", path=file)
@@ -151,6 +153,7 @@ def _of_folder(folder: Path) -> Labelled | None:
     images = [file for file in files if is_image(file.name)]
     if any(part.lower() in MASK_FOLDERS for image in images for part in image.relative_to(folder).parts[:-1]):
         return None
+    with_names: dict[Path, Any] = {}
     for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
         if file.suffix.lower() in _YAML and file.is_file():
             try:
@@ -161,6 +164,8 @@ def _of_folder(folder: Path) -> Labelled | None:
                 continue  # a file of something else
             if is_yolo(content):
                 return read_yolo(file, content)
+            if names_classes(content):
+                with_names[file] = content
     stems = {image.with_suffix("") for image in images}
     texts = [file for file in files if file.suffix.lower() == ".json"]
     contents: dict[Path, Any] = {}
@@ -180,7 +185,7 @@ def _of_folder(folder: Path) -> Labelled | None:
         return found
     seen = Folders()
     if any(_is_yolo_text(labels_of(image, seen)) for image in images):
-        return read_yolo_folder(folder, images)
+        return read_yolo_folder(folder, images, with_names)
     labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None
 

@@ -519,6 +519,58 @@ def test_without_a_data_yaml_the_names_are_in_classes_txt(tmp_path, where):
     assert (dataset.mask(0) == expected(2)).all()
 
 
+@pytest.mark.parametrize("given", ["", "data.yaml"])
+def test_a_data_yaml_without_the_places_of_images_names_the_classes(tmp_path, given):
+    for part in ("train", "val"):
+        photos(tmp_path / "images" / part, f"{part}.png")
+        put(tmp_path / "labels" / part / f"{part}.txt", yolo(label=1))
+    put(tmp_path / "data.yaml", {"nc": 2, "names": ["cat", "dog"]})
+    dataset = opened(tmp_path / given)
+    assert dataset.classes == ("background", "cat", "dog") and (dataset.mask(0) == expected(2)).all()
+    assert dataset.official == {"train": (0,), "validation": (1,)}
+    put(tmp_path / "classes.txt", "dog\ncat\n")
+    with pytest.raises(DataError, match=r"data\.yaml and .*classes\.txt name different classes: keep the right one"):
+        opened(tmp_path / given)
+    put(tmp_path / "data.yaml", {"kpt_shape": [3, 2], "names": ["cat", "dog"]})
+    with pytest.raises(DataError, match=r"data\.yaml names keypoints"):
+        opened(tmp_path / given)
+
+
+def test_the_names_of_darknet_are_those_of_the_classes(tmp_path):
+    photos(tmp_path, "a.png")
+    put(tmp_path / "a.txt", yolo())
+    put(tmp_path / "obj.names", "cat\ndog\n")
+    assert opened(tmp_path).classes == ("background", "cat", "dog")
+
+
+def test_poses_are_not_drawn_as_polygons(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        photos(tmp_path, f"{number}.png")
+        middle, size = rng.uniform(0.35, 0.65, 2), rng.uniform(0.2, 0.6, 2)
+        keypoints = middle + size * rng.uniform(-0.5, 0.5, (9, 2))
+        keypoints[number] = 0  # not in sight
+        numbers = " ".join(f"{value:.5f}" for value in (*middle, *size, *keypoints.ravel()))
+        put(tmp_path / f"{number}.txt", f"0 {numbers}\n")
+    with pytest.raises(DataError, match=r"0\.txt, line 1: a box and 9 keypoints of a pose, not a polygon; export for"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("corners", [4, 5, 16])
+def test_polygons_of_as_many_corners_are_drawn_and_a_line_says_what_else_they_may_be(tmp_path, corners):
+    turns = 2 * np.pi * np.arange(corners) / corners
+    for number in range(3):
+        photos(tmp_path, f"{number}.png")
+        put(tmp_path / f"{number}.txt", yolo(zip(30 + 10 * np.cos(turns), 20 + 10 * np.sin(turns), strict=True)))
+    dataset = opened(tmp_path)
+    area = corners / 2 * 100 * np.sin(2 * np.pi / corners)
+    assert dataset.mask(2).sum() == pytest.approx(area, abs=24)
+    line = f"polygons: all 3 have {corners} points; if they are boxes with {corners - 2} keypoints, export again"
+    assert (line in dataset.summary) == (corners > 4)
+    put(tmp_path / "data.yaml", {"names": ["cell"]})
+    assert line not in opened(tmp_path).summary
+
+
 def test_labels_may_lie_beside_their_images(tmp_path):
     photos(tmp_path, "a.png")
     put(tmp_path / "a.txt", yolo())
