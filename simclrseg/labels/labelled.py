@@ -20,6 +20,7 @@ from simclrseg.images.decode import list_images
 from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE
+from simclrseg.system.files import why_not_fetched
 
 BACKGROUND = "background"
 _GROUND = frozenset({BACKGROUND, "_background_", "__background__"})
@@ -103,7 +104,14 @@ def read_json(file: Path) -> Any:
     except OSError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
     except (ValueError, RecursionError) as error:
+        refuse_other_files(file)
         raise DataError(f"{file} is no JSON that can be read ({error})", "export it again", path=file) from error
+
+
+def refuse_other_files(file: Path) -> None:
+    """Raise a DataError that names a file which was not fetched, such as a pointer of Git LFS."""
+    if what := why_not_fetched(file):
+        raise DataError(f"{file} {what}", path=file)
 
 
 class _Closeness(NamedTuple):

@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import is_image, list_images
 from simclrseg.labels.classes import numbered_classes
-from simclrseg.labels.labelled import Folders, Labelled, LabelledImage, class_ids, left_out, plain, raise_first, ring
+from simclrseg.labels.labelled import (
+    Folders,
+    Labelled,
+    LabelledImage,
+    class_ids,
+    left_out,
+    plain,
+    raise_first,
+    refuse_other_files,
+    ring,
+)
 from simclrseg.labels.polygons import Object, keyhole, trace
 
 CLASSES_FILE = "classes.txt"
@@ -42,9 +52,15 @@ def names_classes(content: Any) -> bool:
 def read_yaml(file: Path) -> Any:
     """The content of a YAML file; a DataError names one that cannot be read."""
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        refuse_other_files(file)
         raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}", path=file) from error
+    if not isinstance(content, dict | list):
+        refuse_other_files(file)
+    return content
 
 
 def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
@@ -111,6 +127,8 @@ def read_yolo_folder(folder: Path, images: Iterable[Path], contents: Mapping[Pat
         if file is not None and file.is_file():
             lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
             names[file] = dict(enumerate(line for line in lines if line))
+            if names[file]:
+                refuse_other_files(file)
     first = next(iter(names), folder)
     if other := next((file for file in names if names[file] != names[first]), None):
         raise DataError(f"{first} and {other} name different classes", "keep the right one", path=other)
@@ -257,6 +275,8 @@ def _lines(file: Path) -> list[tuple[int, list[str]]]:
         text = file.read_text(encoding="utf-8-sig") if file.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}", path=file) from error
+    if text[:1].isalpha() or text[:1] == "<":  # it should begin with a number
+        refuse_other_files(file)
     return [(number, words) for number, line in enumerate(text.splitlines(), 1) if (words := line.split())]
 
 

@@ -35,8 +35,8 @@ _KINDS = {
 CHECKPOINT = "is a pickled checkpoint"
 _PACKED = "is a packed archive: unpack it first"
 _TO_WRITE = "load it there, and write its tensors with safetensors"
+POINTER = "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`"
 _SIGNATURES = {
-    b"version https://git-lfs": "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`",
     b"\x89HDF\r\n\x1a\n": f"is an HDF5 file, as of Keras: {_TO_WRITE}",
     b"\x12\x01" + bytes(6): f"is a file of MXNet: {_TO_WRITE}",
     b"\x93NUMPY": "is a NumPy array",
@@ -87,10 +87,8 @@ def what_it_is(path: Path) -> str:
     if not start:
         return "is empty"
     text = start.removeprefix(b"\xef\xbb\xbf").strip()
-    if text.lower().startswith((b"<!doctype", b"<html")):
-        return "is a web page: the download went wrong"
-    if text.startswith(b"<"):
-        return "is a server's answer in XML: the download went wrong"
+    if what := _why_not_fetched(text):
+        return what
     if start.startswith(b"PK\x03\x04"):
         with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -113,6 +111,23 @@ def what_it_is(path: Path) -> str:
     if _TEXT.fullmatch(text):
         return f"is text and no model ({text.splitlines()[0][:40].decode()}): the download went wrong"
     return "" if start.strip(b"\0") else "holds nothing but zeros: fetch it again"
+
+
+def why_not_fetched(path: Path) -> str:
+    """What a file holds in place of its content, as the end of a sentence with what helps; empty where nothing tells.
+
+    ``POINTER`` is said of a pointer of Git LFS, and others of what servers send in place of files.
+    """
+    with path.open("rb") as file:
+        return _why_not_fetched(file.read(512).removeprefix(b"\xef\xbb\xbf").strip())
+
+
+def _why_not_fetched(text: bytes) -> str:
+    if text.startswith(b"version https://git-lfs"):
+        return POINTER
+    if text.lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page: the download went wrong"
+    return "is a server's answer in XML: the download went wrong" if text.startswith(b"<") else ""
 
 
 def write_text(path: Path, text: str) -> None:

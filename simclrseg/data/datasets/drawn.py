@@ -28,6 +28,7 @@ from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.polygons import Object, Region, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yaml, read_yolo, read_yolo_folder
 from simclrseg.system import distributed
+from simclrseg.system.files import POINTER, why_not_fetched
 from simclrseg.system.threads import map_in_threads
 
 _YAML = (".yaml", ".yml")
@@ -199,7 +200,8 @@ def _split(file: Path) -> str:
 def _is_yolo_text(file: Path) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         words = file.read_text(encoding="utf-8-sig").split()
-        return len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
+        numbers = len(words) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", word) for word in words[:5])
+        return numbers or why_not_fetched(file) == POINTER
     return False
 
 

@@ -378,6 +378,35 @@ def test_a_file_that_holds_no_set_is_named_as_what_it_is(tmp_path, name, content
         open_dataset(str(put(tmp_path / name, content)))
 
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 123\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (POINTER, "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`"),
+        ("<!DOCTYPE html>\n<html><body>Sign in: here</body></html>\n", "is a web page: the download went wrong"),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.json", "a.json", "a.txt", "data.yaml", "classes.txt"])
+def test_a_file_that_was_not_fetched_is_named_as_what_it_is(tmp_path, name, content, says):
+    photos(tmp_path, "a.png", "b.png")
+    if not name.endswith(".json"):
+        put(tmp_path / "b.txt", yolo())
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=f"{name} {says}$") as raised:
+        opened(tmp_path)
+    assert raised.value.path.name == name
+
+
+def test_labels_of_which_none_was_fetched_are_named(tmp_path):
+    photos(tmp_path / "images", "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text(POINTER)
+    with pytest.raises(DataError, match=r"labels/a\.txt is only a pointer of Git LFS"):
+        opened(tmp_path)
+
+
 def test_a_file_is_opened_from_where_it_lies(tmp_path, monkeypatch):
     coco_set(tmp_path, [{"segmentation": [FLAT]}])
     for folder, name in (
