@@ -356,6 +356,11 @@ def warn_left_out(where: str | Path, left_out: Mapping[Path, str]) -> None:
         )
 
 
+def turn_upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Bring a stored (H, W[, C]) to how a viewer shows it."""
+    return _turn(image, orientation)
+
+
 def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
     return _turn(image, _INVERSE.get(orientation, orientation))

@@ -38,6 +38,7 @@ class LabelledImage:
     source: Path  # the file that says so
     objects: tuple[Object, ...] | None
     size: tuple[int, int] | None = None  # (height, width), as the source has it
+    turned_by: int = 1  # the image's EXIF orientation, if objects are drawn on its pixels as they are stored
 
 
 @dataclass

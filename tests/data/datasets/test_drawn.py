@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -98,14 +99,66 @@ def test_a_folder_without_labels_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coco", "labelme"])
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_labels_for_another_size_are_named(tmp_path, form, orientation):
-    stored = SIZE[::-1] if orientation == 1 else SIZE
-    Image.new("RGB", stored[::-1]).save(tmp_path / "a.png", exif=orientation_exif(orientation))
+@pytest.mark.parametrize("size", [(60, 40), (80, 60)])
+def test_labels_for_another_size_are_named(tmp_path, form, size):
+    photos(tmp_path, "a.png", size=size)
     put(tmp_path / "x.json", coco(["a.png"], [{"segmentation": [FLAT]}]) if form == "coco" else labelme("a.png", {}))
-    turned = "" if orientation == 1 else " as its EXIF orientation turns it"
-    with pytest.raises(DataError, match=rf"x\.json: a\.png has 60 x 40 pixels there, but is 40 x 60{turned}. take the"):
+    says = rf"x\.json: a\.png has 60 x 40 pixels there, but is {size[1]} x {size[0]}. take the photos"
+    with pytest.raises(DataError, match=says):
         opened(tmp_path)
+
+
+def carrying(folder: Path, orientations: Mapping[str, int], stored: tuple[int, int] = SIZE) -> None:
+    """Photos with an EXIF orientation, stored as (height, width)."""
+    for name, orientation in orientations.items():
+        Image.new("RGB", stored[::-1]).save(folder / name, exif=orientation_exif(orientation))
+
+
+@pytest.mark.parametrize("form", ["coco", "run lengths", "labelme"])
+def test_labels_in_the_size_in_which_a_photo_is_stored_are_turned_with_it(tmp_path, form):
+    carrying(tmp_path, {"a.png": 6, "b.png": 8})
+    if form == "labelme":
+        for name in ("a", "b"):
+            put(tmp_path / f"{name}.json", labelme(f"{name}.png", {}))
+    else:
+        runs = {"size": list(SIZE), "counts": reference.encode(np.asfortranarray(expected()))["counts"].decode()}
+        shape = runs if form == "run lengths" else [FLAT]
+        content = coco(["a.png", "b.png"], [{"segmentation": shape, "image_id": image} for image in (0, 1)])
+        if form == "run lengths":  # which have the size themselves
+            for image in content["images"]:
+                del image["height"]
+        put(tmp_path / "x.json", content)
+    dataset = opened(tmp_path)
+    assert (dataset.mask(0) == np.rot90(expected(), -1)).all() and (dataset.mask(1) == np.rot90(expected())).all()
+    assert dataset.image(0).shape[:2] == dataset.mask(0).shape
+    assert any("as it is stored, and turned with it: 2 (a.png, b.png)" in line for line in dataset.summary)
+
+
+def test_photos_whose_labels_fit_both_ways_are_read_as_the_others_are(tmp_path):
+    carrying(tmp_path, {"a.png": 6, "b.png": 3, "c.png": 1})
+    content = coco(["a.png", "b.png", "c.png"], [{"segmentation": [FLAT], "image_id": image} for image in range(3)])
+    dataset = opened(put(tmp_path / "x.json", content))
+    assert (dataset.mask(0) == np.rot90(expected(), -1)).all()
+    assert (dataset.mask(1) == np.rot90(expected(), 2)).all() and (dataset.mask(2) == expected()).all()
+    carrying(tmp_path, {"c.png": 6}, stored=SIZE[::-1])
+    with pytest.raises(DataError, match=r"x\.json: b\.png has an EXIF orientation, and its labels fit it as it"):
+        opened(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("sizes", [True, False])
+def test_points_tell_how_labels_are_drawn_too_and_must_fit_their_size(tmp_path, sizes):
+    carrying(tmp_path, {"a.png": 6}, stored=SIZE[::-1])
+    low = [50, 5, 58, 5, 58, 38]  # in 60 x 40 as it is shown, not in 40 x 60 as it is stored
+    content = coco(["a.png"], [{"segmentation": [low]}])
+    content["images"][0] |= {"height": 60, "width": 40} if sizes else {"height": 0, "width": 0}
+    put(tmp_path / "x.json", content)
+    if sizes:
+        with pytest.raises(DataError, match=r"a\.png has 40 x 60 pixels there, but points that lie outside of these"):
+            opened(tmp_path)
+    else:
+        assert opened(tmp_path).mask(0)[10, 55] == 1
+        carrying(tmp_path, {"a.png": 6})  # the other way round
+        assert opened(tmp_path).mask(0)[55, 30] == 1
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
