@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
     WebPImagePlugin,
 )
 
-from simclrseg.errors import DataError, ImageError
+from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.depth import Deep, Range, deep_values, sample_bits, stated_range
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
@@ -263,6 +263,30 @@ def why_unread(name: str) -> str:
 def is_image(name: str) -> bool:
     """Tell whether a file's name has the suffix of a picture."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_photo(name: str) -> bool:
+    """Tell whether a file's name has the suffix of a picture, or of a photo that is not read."""
+    return is_image(name) or why_unread(name) != ""
+
+
+def unread_photos(files: Iterable[Path]) -> list[Path]:
+    """The photos among files that are not read, but for those of which a picture of the same name lies beside them."""
+    files = list(files)
+    read = {file.with_suffix("") for file in files if is_image(file.name)}
+    return [file for file in files if why_unread(file.name) and file.with_suffix("") not in read]
+
+
+def tell_unread(photos: Iterable[Path]) -> str:
+    """Count photos that are not read by their suffix, and say why: ``3 .heic (HEIC is not supported: ...)``."""
+    photos = list(photos)
+    return f"{count_suffixes(photos)} ({'; '.join(dict.fromkeys(why_unread(photo.name) for photo in photos))})"
+
+
+def count_suffixes(files: Iterable[Path]) -> str:
+    """Files by their suffix: ``3 .heic, 1 .txt``."""
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in files)
+    return some([f"{count:,} {suffix}" for suffix, count in counts.most_common()])
 
 
 def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:

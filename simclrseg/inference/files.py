@@ -14,7 +14,17 @@ from itertools import takewhile
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError, some
-from simclrseg.images.decode import IMAGE_SUFFIXES, Listing, is_image, list_files, walk, warn_left_out, why_unread
+from simclrseg.images.decode import (
+    IMAGE_SUFFIXES,
+    Listing,
+    count_suffixes,
+    is_image,
+    list_files,
+    tell_unread,
+    walk,
+    warn_left_out,
+    why_unread,
+)
 from simclrseg.inference import OUTPUTS
 from simclrseg.system.files import why_not_a_file
 
@@ -208,16 +218,11 @@ def _tell_unread(given: str, listing: Listing, unread: dict[Path, str]) -> str:
     raw = {file: reason for file in listing.files if (reason := why_unread(file.name))}
     unread |= raw | {path: why for path, why in listing.left_out.items() if is_image(path.name) or path.is_dir()}
     if raw:
-        log.warning(f"{given}: photos that cannot be read: {_suffixes(raw)} ({'; '.join(dict.fromkeys(raw.values()))})")
+        log.warning(f"{given}: photos that cannot be read: {tell_unread(raw)}")
     other = [file for file in listing.files if file not in raw and not is_image(file.name)]
     if other:
-        log.info(f"{given}: no photos, and left out: {_suffixes(other)}")
-    return _suffixes([*raw, *other])
-
-
-def _suffixes(files: Iterable[Path]) -> str:
-    counts = Counter(file.suffix.lower() or "without a suffix" for file in files)
-    return some([f"{count:,} {suffix}" for suffix, count in counts.most_common()])
+        log.info(f"{given}: no photos, and left out: {count_suffixes(other)}")
+    return count_suffixes([*raw, *other])
 
 
 def _matching(base: Path, pattern: Path) -> Listing:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
+from simclrseg.images.decode import tell_unread
 from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
@@ -61,9 +62,15 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
             named = some([name for row in rows if (name := _file_name(row))], shown=3)
             if not named:
                 raise DataError(f"{file}: its images have no file_name", "export it again", path=file)
+            if any(images.is_unread(_file_name(row)) for row in rows):
+                reason = f"{file}: its photos cannot be read: {tell_unread(images.unread)}"
+                raise DataError(reason, path=file)
             reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({named})"
             raise DataError(reason, "put it beside the folder of its photos", path=file)
-        _read_file(file, contents[file], list(zip(rows, of_rows, strict=True)), ids, found)
+        missing = _read_file(file, contents[file], list(zip(rows, of_rows, strict=True)), ids, found)
+        missing = [name for name in missing if not images.is_unread(name)]
+        found.notes += left_out(missing, f"{file.name} lists photos that are not there")
+    found.unread = images.unread
     found.notes += left_out(images.guessed, GUESSED)
     taken = {one.image for one in found.images}
     others = [image.name for image in images.files if image not in taken]
@@ -77,7 +84,8 @@ def _read_file(
     listed: Sequence[tuple[dict[str, Any], Path | None]],
     ids: Mapping[str, int],
     found: Labelled,
-) -> None:
+) -> list[str]:
+    """Add what a file lists, and tell which of its images are not there."""
     rows = {row["id"]: row for row, _ in listed}
     categories = {key: _name(row) for key, row in _by_id(content.get("categories", []), file, "categories").items()}
     annotations = content["annotations"]
@@ -108,11 +116,11 @@ def _read_file(
         known = all(isinstance(side, int | float) and side > 0 for side in size)
         shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
         found.images.append(LabelledImage(image, file, tuple(objects[row["id"]]), shape))
-    found.notes += left_out(missing, f"{file.name} lists photos that are not there")
     found.notes += left_out(strangers, f"{file.name} has objects of photos that it does not list, by image_id")
     numbers = [one["id"] for one in annotations if "id" in one]
     if twice := len(numbers) - len(set(map(str, numbers))):
         found.notes.append(f"{file.name}: objects with the id of another, which are read too: {twice:,}")
+    return missing
 
 
 def _key(row: Mapping[str, Any], name: str) -> int | str:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import list_images
+from simclrseg.images.decode import is_image, is_photo, list_files, unread_photos, why_unread
 from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE
@@ -49,6 +49,7 @@ class Labelled:
         classes: their names, background first.
         relative: points are in widths and heights of the image instead of pixels.
         splits: the images of published lists, by the names of ``Dataset.official``; None where files do not tell.
+        unread: photos that have labels, or may have, and are not read.
         notes: lines about what was found and left out.
     """
 
@@ -57,6 +58,7 @@ class Labelled:
     classes: tuple[str, ...]
     relative: bool = False
     splits: Mapping[str, Sequence[Path]] | None = None
+    unread: Sequence[Path] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -170,12 +172,19 @@ class Images:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.guessed: list[str] = []  # names of which only the last part was found
-        self.files = list_images(root)
+        photos = list_files(root, is_photo).files
+        self.files = [photo for photo in photos if is_image(photo.name)]
+        self.unread = unread_photos(photos)
+        self._unread = {plain(name) for photo in self.unread for name in (photo.name, photo.stem)}
         self._named: dict[str, list[Path]] = {}
         for file in self.files:
             self._named.setdefault(plain(file.name), []).append(file)
             self._named.setdefault(plain(file.stem), []).append(file)
         self._folders = {part for folder in {file.parent for file in self.files} for part in self._below(folder)}
+
+    def is_unread(self, name: str) -> bool:
+        """Tell whether a name means a photo that is there, and not read."""
+        return plain(PurePosixPath(name.replace("\\", "/")).name) in self._unread
 
     def find(self, names: Sequence[tuple[str, Path]]) -> list[Path | None]:
         """The image that each name means, given with the file that says it; None where it is missing.
@@ -192,9 +201,10 @@ class Images:
         """The images that each name may mean.
 
         The last part of a name finds them: of several those in the folders that are named too, or that are nearest. A
-        path of another machine, of Windows and of Label Studio does as well; the suffix may miss, and letters may be
-        of another case. But a name does not mean what lies farther off than what others of its kind mean, nor what
-        lies in a folder that others name, nor what another name fits better.
+        path of another machine, of Windows and of Label Studio does as well; the suffix may miss, or be that of a photo
+        which is not read and was converted, and letters may be of another case. But a name does not mean what lies
+        farther off than what others of its kind mean, nor what lies in a folder that others name, nor what another name
+        fits better.
         """
         every = [self._seek(name, source) for name, source in names]
         whole = {one.way for one in every if one.images and one.whole}
@@ -240,6 +250,8 @@ class Images:
             folders = tuple(plain(part) for part in parts[:-1] if part not in ("..", "/"))
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):
                 if images := self._named.get(plain(last)):
+                    return Fitting(name, source, _Way(folders, source.parent, words), last, images, last == parts[-1])
+                if why_unread(last) and (images := self._named.get(plain(PurePosixPath(last).stem))):
                     return Fitting(name, source, _Way(folders, source.parent, words), last, images, last == parts[-1])
         return Fitting(name, source, _Way((), source.parent, words), name, [], whole=True)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclrseg.errors import DataError, some
+from simclrseg.images.decode import tell_unread
 from simclrseg.labels.labelled import (
     GUESSED,
     Fitting,
@@ -63,12 +64,16 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
         count += len(content["shapes"])
         objects = tuple(Object(ids[label], tuple(parts)) for (label, _), parts in groups.items())
         if image is None:
-            missing.append(file.name)
+            if not images.is_unread(file.stem):
+                missing.append(file.name)
             continue
         size = content.get("imageHeight"), content.get("imageWidth")
         known = all(isinstance(side, int) and side > 0 for side in size)
         found.images.append(LabelledImage(image, file, objects, size if known else None))
     raise_first(problems, count)
+    found.unread = images.unread
+    if not found.images and len(missing) < len(contents):
+        raise DataError(f"{images.root}: its photos cannot be read: {tell_unread(images.unread)}", path=images.root)
     if not found.images:
         reason = f"no photo of the {len(contents):,} LabelMe files is below {images.root} ({some(missing, shown=3)})"
         raise DataError(reason, "put them beside their photos", path=images.root)

@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import is_image, list_images
+from simclrseg.images.decode import is_image, is_photo, list_files, tell_unread, unread_photos
 from simclrseg.labels.classes import numbered_classes
 from simclrseg.labels.labelled import (
     Folders,
@@ -91,7 +91,8 @@ def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
             del parts[split]
             notes.append(f"{file.name}: {split} and {other} are the same photos: others are chosen for {split}")
     files = list(dict.fromkeys(image for images in parts.values() for image in images))
-    splits = parts if len(parts) > 1 else {}
+    parts = {split: [image for image in images if is_image(image.name)] for split, images in parts.items()}
+    splits = {split: images for split, images in parts.items() if images} if len(parts) > 1 else {}
     found = _read(files, classes, file, folders, splits)
     found.notes += notes
     return found
@@ -109,17 +110,18 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     return {int(key): str(name) for key, name in names.items()}
 
 
-def read_yolo_folder(folder: Path, images: Iterable[Path], contents: Mapping[Path, Any]) -> Labelled:
+def read_yolo_folder(folder: Path, photos: Iterable[Path], contents: Mapping[Path, Any]) -> Labelled:
     """Read images whose labels lie beside them, or in ``labels/``.
 
     Args:
+        photos: those that are not read too.
         contents: of the YAML files that name classes; they are named in ``classes.txt`` too.
 
     Raises:
         DataError: if files name different classes, or labels do not fit them.
     """
     folders = Folders()
-    files = list(images)
+    files = list(photos)
     where = [folder, folders.find(folder, ["labels"]), *sorted({labels_of(image, folders).parent for image in files})]
     names = {file: _names(file, content) for file, content in contents.items()}
     for place, name in product(filter(None, where), _CLASSES_FILES):
@@ -169,7 +171,7 @@ def _find(bases: Iterable[Path], path: PurePosixPath, folders: Folders, least: i
 def _images(
     bases: Sequence[Path], name: str, ends: Mapping[str, int], folders: Folders, notes: list[str]
 ) -> list[Path] | None:
-    """The images of a folder, or of a list in a text file; None where there is no such thing.
+    """The photos of a folder, or of a list in a text file; None where there is no such thing.
 
     Args:
         ends: how many of the paths in the file have that last part, which may be another part's where it is not the
@@ -178,12 +180,12 @@ def _images(
     path = _path(name)
     place = _find(bases, path, folders, 1 if ends[plain(path.name)] == 1 else 2)
     if place is None or place.is_dir():
-        return list_images(place) if place else None
+        return list_files(place, is_photo).files if place else None
     lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     found, missing = [], []
     for line in filter(None, map(str.strip, lines)):
         image = _find([place.parent, *bases], _path(line.removeprefix("data/")), folders, 2)
-        if image is not None and is_image(image.name):
+        if image is not None and is_photo(image.name):
             found.append(image)
         else:
             missing.append(line)
@@ -194,13 +196,17 @@ def _images(
 
 
 def _read(
-    files: list[Path],
+    photos: list[Path],
     names: dict[int, str],
     file: Path,
     folders: Folders,
     splits: Mapping[str, list[Path]] | None = None,
 ) -> Labelled:
+    files = [photo for photo in photos if is_image(photo.name)]
+    unread = unread_photos(photos)
     found = {image: labels_of(image, folders) for image in files}
+    if unread and not files:
+        raise DataError(f"{file}: its photos cannot be read: {tell_unread(unread)}", path=file)
     if not any(text.is_file() for text in found.values()):
         wanted = f", such as {next(iter(found.values()))}" if found else ""
         raise DataError(f"{file}: none of the {len(files):,} photos has a file of labels{wanted}", path=file)
@@ -229,7 +235,9 @@ def _read(
     raise_first(problems, count)
     places = {text.parent for text in found.values() if text.parent.is_dir()}
     texts = {text for place in places for text in place.glob("*.txt") if plain(text.name) != CLASSES_FILE}
-    strangers = sorted(text.name for text in texts - {*found.values()})
+    strangers = sorted(
+        text.name for text in texts - {*found.values()} - {labels_of(photo, folders) for photo in unread}
+    )
     without = [image.name for image, text in found.items() if not text.is_file()]
     notes = left_out(without, "photos without a file of labels, which are background")
     notes += left_out(strangers, "files of labels without their photo")
@@ -237,7 +245,7 @@ def _read(
         notes.append(
             f"polygons: all {count:,} have {points} points; if they are boxes with {points - 2} keypoints, export again"
         )
-    return Labelled("YOLO", images, classes, relative=True, splits=splits, notes=notes)
+    return Labelled("YOLO", images, classes, relative=True, splits=splits, unread=unread, notes=notes)
 
 
 def _refuse_poses(rows: Mapping[str, Sequence[str]]) -> int:

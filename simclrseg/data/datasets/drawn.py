@@ -21,7 +21,16 @@ from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import Mask, image_header, image_shape, is_image, list_images, turn_upright, walk
+from simclrseg.images.decode import (
+    Mask,
+    image_header,
+    image_shape,
+    is_photo,
+    list_files,
+    tell_unread,
+    turn_upright,
+    walk,
+)
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
@@ -102,6 +111,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         f"objects: {sum(objects):,} of {number} ({some(found.classes[1:])}); smaller ones lie on top",
         *([f"photos without an object, which are background: {objects.count(0):,}"] if 0 in objects else []),
         *found.notes,
+        *([f"photos that cannot be read: {tell_unread(found.unread)}"] if found.unread else []),
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
         *(f"{split}: none of its {count:,} photos has labels, so that it is no part" for split, count in bare.items()),
     ]
@@ -134,7 +144,7 @@ def _of_file(file: Path) -> Labelled:
             raise DataError(f"{file} is no data.yaml of YOLO: it has no names", path=file)
         if is_yolo(content):
             return read_yolo(file, content)
-        return read_yolo_folder(file.parent, list_images(file.parent), {file: content})
+        return read_yolo_folder(file.parent, list_files(file.parent, is_photo).files, {file: content})
     content = read_json(file)
     if is_labelme(content):
         raise DataError(f"{file} holds the labels of one photo", "name its folder", path=file)
@@ -143,7 +153,7 @@ def _of_file(file: Path) -> Labelled:
         raise DataError(reason, "export as COCO", path=file)
     folder = _set_of(file)
     images = Images(folder)
-    return read_coco({file: content}, images if images.files else Images(folder.parent))
+    return read_coco({file: content}, images if images.files or images.unread else Images(folder.parent))
 
 
 def _set_of(file: Path) -> Path:
@@ -154,8 +164,8 @@ def _set_of(file: Path) -> Path:
 
 def _of_folder(folder: Path) -> Labelled | None:
     files = [parent / name for parent, names in walk(folder, {}) for name in names]
-    images = [file for file in files if is_image(file.name)]
-    if any(part.lower() in MASK_FOLDERS for image in images for part in image.relative_to(folder).parts[:-1]):
+    photos = [file for file in files if is_photo(file.name)]
+    if any(part.lower() in MASK_FOLDERS for photo in photos for part in photo.relative_to(folder).parts[:-1]):
         return None
     with_names: dict[Path, Any] = {}
     for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
@@ -170,7 +180,7 @@ def _of_folder(folder: Path) -> Labelled | None:
                 return read_yolo(file, content)
             if names_classes(content):
                 with_names[file] = content
-    stems = {image.with_suffix("") for image in images}
+    stems = {photo.with_suffix("") for photo in photos}
     texts = [file for file in files if file.suffix.lower() == ".json"]
     contents: dict[Path, Any] = {}
     named = [file for file in texts if file.name.lower().startswith("instances")]  # COCO has other files beside them
@@ -188,8 +198,8 @@ def _of_folder(folder: Path) -> Labelled | None:
             found.splits = parts
         return found
     seen = Folders()
-    if any(_is_yolo_text(labels_of(image, seen)) for image in images):
-        return read_yolo_folder(folder, images, with_names)
+    if any(_is_yolo_text(labels_of(photo, seen)) for photo in photos):
+        return read_yolo_folder(folder, photos, with_names)
     labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None
 

@@ -188,6 +188,38 @@ def test_points_between_0_and_1_are_no_pixels(tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["HEIC", "cr2"])
+@pytest.mark.parametrize("form", ["coco", "yolo", "yolo lists", "labelme"])
+def test_photos_that_are_not_read_are_told_with_what_helps_and_nothing_is_said_to_be_missing(
+    tmp_path, monkeypatch, form, suffix
+):
+    monkeypatch.setattr("simclrseg.images.decode._READS_HEIC", False)
+    monkeypatch.setattr("simclrseg.images.decode.IMAGE_SUFFIXES", frozenset({".png"}))
+    photos(tmp_path / "images", "a.png", "c.png")
+    (tmp_path / "images" / f"b.{suffix}").write_bytes(b"not read")
+    (tmp_path / "images" / f"c.{suffix}").write_bytes(b"the same as c.png")
+    if form == "coco":
+        put(tmp_path / "x.json", coco(["a.png", f"b.{suffix}", f"c.{suffix}"], [{"segmentation": [FLAT]}]))
+    for name in "abc":
+        if form.startswith("yolo"):
+            put(tmp_path / "labels" / f"{name}.txt", yolo())
+        elif form == "labelme":
+            put(tmp_path / "images" / f"{name}.json", labelme("c.png" if name == "c" else f"{name}.{suffix}", {}))
+    if form == "yolo lists":
+        put(tmp_path / "train.txt", f"images/a.png\nimages/b.{suffix}\nimages/c.png\n")
+        put(tmp_path / "data.yaml", {"train": "train.txt", "names": ["pet"]})
+    dataset = opened(tmp_path)
+    assert dataset.keys == ("images/a.png", "images/c.png") and (dataset.mask(0) == expected()).all()
+    said = "\n".join(dataset.summary)
+    reason = "HEIC is not supported: `pip install 'simclrseg[heic]'`" if suffix == "HEIC" else "a camera's raw photo"
+    assert f"photos that cannot be read: 1 .{suffix.lower()} ({reason}" in said
+    assert "not there" not in said and "without their photo" not in said
+    for name in ("a.png", "c.png"):
+        (tmp_path / "images" / name).unlink()
+    with pytest.raises(DataError, match=rf"its photos cannot be read: [12] \.{suffix.lower()} \({reason[:20]}"):
+        opened(tmp_path)
+
+
 # COCO
 
 
