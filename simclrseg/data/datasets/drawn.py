@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
-from simclrseg.data.datasets.folder import SPLITS, bands_of, split_folders
+from simclrseg.data.datasets.folder import bands_of, exact_copies
+from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
@@ -96,8 +97,15 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         reason = f"{one.source} and {other.source} both have labels of {one.image.name}"
         raise DataError(reason, "give the right one as --dataset, or remove the other", path=one.source)
     bare = Counter[str]()
+    lines: list[str] = []
     if found.splits is None:
-        official, bare = _splits_of_folders(found.images)
+        files = [parent / name for parent, names in walk(folder.absolute(), {}) for name in names]
+        lists = find_lists(folder.absolute(), set(files) - {one.source for one in found.images})
+        others = {file for file in files if is_photo(file.name)} - {*images}
+        below = [image.relative_to(root) for image in images]
+        official = read_lists(root, lists, images, below, lines, others=others)
+        if not official:
+            official, bare = _splits_of_folders(found.images, lines)
     else:
         official = {key: [place[Path(os.path.abspath(one))] for one in part] for key, part in found.splits.items()}
     for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
@@ -112,28 +120,32 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *([f"photos without an object, which are background: {objects.count(0):,}"] if 0 in objects else []),
         *found.notes,
         *([f"photos that cannot be read: {tell_unread(found.unread)}"] if found.unread else []),
+        *lines,
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
         *(f"{split}: none of its {count:,} photos has labels, so that it is no part" for split, count in bare.items()),
     ]
     details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     details |= {"classes": found.classes if options.masks else ()}
+    details["twins"] = exact_copies(images, official, summary)
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
 
 
-def _splits_of_folders(found: Sequence[LabelledImage]) -> tuple[dict[str, list[int]], Counter[str]]:
+def _splits_of_folders(found: Sequence[LabelledImage], lines: list[str]) -> tuple[dict[str, list[int]], Counter[str]]:
     """The splits of the folders that hold labelled images, and numbers of images in others that are called like one."""
     labelled = [index for index, one in enumerate(found) if one.objects is not None]
     around = os.path.commonpath([one.image.parent for one in found])
     paths = [one.image.relative_to(around) for one in found]
-    official = split_folders([paths[index] for index in labelled])
-    official = {split: [labelled[place] for place in places] for split, places in official.items()}
+    of_labelled, depth = split_folders([paths[index] for index in labelled])
+    official = {split: [labelled[place] for place in places] for split, places in of_labelled.items()}
     bare = Counter[str]()
     for index in sorted({*range(len(found))} - {*labelled}):
-        if (split := SPLITS.get(paths[index].parts[0].lower())) in official:
+        folders = paths[index].parts[:-1]
+        if (split := split_of(folders[depth]) if len(folders) > depth else "") in official:
             official[split].append(index)  # it is no photo of another part
         elif split:
             bare[split] += 1
+    lines += tell_other_folders(paths) if not official else []
     return official, bare
 
 
@@ -206,8 +218,8 @@ def _of_folder(folder: Path) -> Labelled | None:
 
 def _split(file: Path) -> str:
     """The split that a COCO file or its folder is named after; empty where there is none."""
-    words = [file.parent.name.lower(), *re.split("[^a-z]+", file.stem.lower())]
-    return next((SPLITS[word] for word in words if word in SPLITS), "")
+    words = [file.parent.name, file.stem, *re.split("[^a-z]+", file.stem.lower())]
+    return next(filter(None, map(split_of, words)), "")
 
 
 def _is_yolo_text(file: Path) -> bool:

@@ -1,8 +1,7 @@
 """A folder of the user's own: images only, images and masks, or one folder a class.
 
-Splits are taken from ``train.txt``, ``val.txt``, ``test.txt`` (or ``trainval.txt``) beside them, which list stems, file
-names or relative paths, one a line; or from folders named ``train``, ``val``, ``test``. Where most pictures are TIFFs
-of other bands than a photo's, all are read with all their bands.
+Splits are those of lists or folders (``lists``). Where most pictures are TIFFs of other bands than a photo's, all are
+read with all their bands.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.layout import lay_out
+from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, tell_other_folders
 from simclrseg.data.datasets.pairing import Layout
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import is_image, list_files, stored_bands
+from simclrseg.images.decode import count_suffixes, is_image, list_files, stored_bands, tell_unread, unread_photos
 from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
@@ -32,17 +32,7 @@ from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.threads import map_in_threads
 
-SPLITS = {
-    "train": "train",
-    "trainval": "trainval",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-"""Names of lists and folders of splits -> the split."""
-_LISTS = frozenset(f"{name}.txt" for name in SPLITS)
-_OF_VOC = "ImageSets/Segmentation"  # where VOC's layout has its lists
+_PARTS = ("trainval", "train", "validation", "test")  # of an image that two lists name, the last counts
 _HEAD = 1 << 12  # bytes, which tell most files of one size apart
 _LOOKED_AT = 100  # pictures, to see of which bands a folder's are
 _KINDS = "JPEG, PNG, WebP, TIFF or other pictures"
@@ -62,15 +52,21 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     wanted = options.mask_folder
     if options.of_model and not any(_lies_in(file.relative_to(root), wanted) for file in pictures):
         wanted = ""  # the model's own photos have such a folder, and these do not
-    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=wanted)
+    unread = unread_photos(listing.files)
+    gone = [*listing.left_out, *unread]
+    layout = lay_out(root, pictures, unreadable=gone, strict=options.masks, mask_folder=wanted)
     images = layout.images
     around_root = any(image.parent == root for image in images)
     named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
     tables = [file for file in listing.files if file.name == CLASSES_TABLE and not named]
     known = {file: found for file in tables if (found := classes_of_table(file)) is not None}
-    others = _kinds(file for file in listing.files if (around_root or file.parent != root) and file not in known)
+    lists = find_lists(root, [*listing.files, *listing.left_out])
+    told = {*known, *lists.files, *unread}
+    others = _kinds(file for file in listing.files if (around_root or file.parent != root) and file not in told)
     if not images:
         holder = folders.get("images", root)
+        if unread:
+            raise DataError(f"{holder}: its photos cannot be read: {tell_unread(unread)}", path=holder)
         raise DataError(
             f"{holder} holds no photos ({others or 'no readable file'})", f"give a folder of {_KINDS}", path=holder
         )
@@ -78,8 +74,13 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     around = os.path.commonpath([path.parent for path in layout.below])  # a folder around all the others says nothing
     paths = [path.relative_to(around) for path in layout.below]
     summary = [f"{root}: {len(images):,} photos"] + ([f"left out: {others}"] if others else [])
-    by_folder = split_folders(paths)
-    official = _read_lists(root, layout, summary) or by_folder
+    if unread:
+        summary.append(f"photos that cannot be read: {tell_unread(unread)}")
+    by_folder, depth = split_folders(paths)
+    official = read_lists(root, lists, images, layout.below, summary, others=unread)
+    if not official:
+        official = by_folder
+        summary += tell_other_folders(paths) if not by_folder else []
     if layout.left_out:
         where = some([f"{number:,} in {folder}" for folder, number in layout.left_out.most_common()])
         summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
@@ -104,21 +105,18 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     elif options.classes is not None and options.masks:
         raise DataError(f"{root} has no masks/ beside images/", "leave --classes-file out, or add the masks", path=root)
 
-    depth = 1 if by_folder else 0  # of the folders of classes
-    counts = Counter(path.parts[depth] if len(path.parts) > depth + 1 else "" for path in paths)
+    folders_of = [path.parts[:depth] + path.parts[depth + 1 :] if by_folder else path.parts for path in paths]
+    names = [parts[0] if len(parts) > 1 else "" for parts in folders_of]
+    counts = Counter(names)
     if "images" not in folders and not with_masks and "" not in counts and len(counts) > 1:
         label_names = sorted(counts)
         details["label_names"] = label_names
-        details["labels"] = np.array([label_names.index(path.parts[depth]) for path in paths], np.int64)
+        details["labels"] = np.array([label_names.index(name) for name in names], np.int64)
         parts = [f"{name} {counts[name]:,}" for name in label_names]
         summary.append(f"one folder a class: {len(label_names)} classes ({some(parts)})")
     for split, indices in official.items():
         summary.append(f"{split}: {len(indices):,} photos")
-    twins = _twins(images)
-    if twins:
-        first = " = ".join(images[index].name for index in twins[0][:3])
-        count = sum(map(len, twins)) - len(twins)
-        summary.append(f"exact copies of other photos: {count:,} ({first}); a random split keeps them together")
+    twins = exact_copies(images, official, summary)
     return FileDataset(
         root.resolve().name,
         root,
@@ -161,13 +159,31 @@ def _named_folders(root: Path) -> dict[str, Path]:
 
 def _kinds(files: Iterable[Path]) -> str:
     """What is no picture among files: ``3 .heic, 1 .txt``."""
-    others = [file for file in files if not is_image(file.name) and file.name not in _LISTS]
-    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in others)
-    return some([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()])
+    return count_suffixes(file for file in files if not is_image(file.name))
+
+
+def exact_copies(
+    images: Sequence[Path], official: Mapping[str, Sequence[int]], summary: list[str]
+) -> list[tuple[int, ...]]:
+    """Images whose files are the same to the byte, and a line on them; of files that cannot be read nothing is said."""
+    twins = _twins(images)
+    if not twins:
+        return twins
+    first = " = ".join(images[index].name for index in twins[0][:3])
+    line = f"exact copies of other photos: {sum(map(len, twins)) - len(twins):,} ({first})"
+    part = {index: split for split in _PARTS if split in official for index in official[split]}
+    across = [[split for split in _PARTS if split in {part.get(index) for index in group}] for group in twins]
+    if apart := [(group, parts) for group, parts in zip(twins, across, strict=True) if len(parts) > 1]:
+        group, parts = apart[0]
+        same = " = ".join(images[index].name for index in group[:3])
+        line += f"; the same photos are in {' and '.join(parts)}: {len(apart):,} ({same}), which makes scores too good"
+    elif not official:
+        line += "; a random split keeps them together"
+    summary.append(line)
+    return twins
 
 
 def _twins(images: Sequence[Path]) -> list[tuple[int, ...]]:
-    """Images whose files are the same to the byte; of files that cannot be read nothing is said."""
     alike: dict[object, list[int]] = {}
     for index, image in enumerate(images):
         with suppress(OSError):
@@ -232,76 +248,3 @@ def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
     summary += lines
     return details
-
-
-def split_folders(paths: Sequence[PurePath]) -> dict[str, list[int]]:
-    """The splits of ``train/a.jpg``, ``test/b.jpg``; empty unless every image lies in such a folder."""
-    splits: dict[str, list[int]] = {}
-    for index, path in enumerate(paths):
-        if len(path.parts) < 2 or path.parts[0].lower() not in SPLITS:
-            return {}
-        splits.setdefault(SPLITS[path.parts[0].lower()], []).append(index)
-    return splits if len(splits) > 1 else {}
-
-
-def _read_lists(root: Path, layout: Layout, summary: list[str]) -> dict[str, list[int]]:
-    """The splits that text files in ``root`` list."""
-    official: dict[str, list[int]] = {}
-    images = layout.images
-    for name, split in SPLITS.items():
-        file = next((file for folder in ("", _OF_VOC) if os.path.lexists(file := root / folder / f"{name}.txt")), None)
-        if file is None:
-            continue
-        if reason := why_not_a_file(file):
-            raise DataError(
-                f"{file} cannot be read as a list of photos ({reason})", "restore it, or remove it", path=file
-            )
-        if split in official:
-            raise DataError(f"{root} has two lists for {split}, {file.name} among them", "keep one", path=root)
-        official[split] = _read_list(file, _spellings(root, layout))
-    if "trainval" in official and "validation" in official and "train" not in official:
-        held = set(official["validation"])  # trainval.txt + val.txt
-        official["train"] = [index for index in official.pop("trainval") if index not in held]
-    for first, second in (("train", "test"), ("trainval", "test"), ("validation", "test"), ("train", "validation")):
-        both = sorted(set(official.get(first, ())) & set(official.get(second, ())))
-        if both:
-            raise DataError(
-                f"{root}: {some([images[i].name for i in both])} in the lists of both {first} and {second}", path=root
-            )
-    listed = {index for indices in official.values() for index in indices}
-    if listed and len(listed) < len(images):
-        summary.append(f"photos in no list: {len(images) - len(listed):,}")
-    return official
-
-
-def _spellings(root: Path, layout: Layout) -> dict[str, list[int]]:
-    """Every way a list may name an image -> the images it names; the exact ways are first to be asked."""
-    found: dict[str, list[int]] = {}
-    for index, (image, below) in enumerate(zip(layout.images, layout.below, strict=True)):
-        ways = [image.relative_to(root), below, PurePath(image.name)]
-        for way in {text for path in ways for text in (path.as_posix(), path.with_suffix("").as_posix())}:
-            found.setdefault(way, []).append(index)
-    return found
-
-
-def _read_list(file: Path, spellings: dict[str, list[int]]) -> list[int]:
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a list of photos: {error}", path=file) from error
-    indices, unknown = [], []
-    for line in lines:
-        if not line or line.startswith("#"):
-            continue
-        matches = spellings.get(line) or spellings.get(line.split()[0], [])  # Oxford's lists have more columns
-        if len(matches) > 1:
-            raise DataError(
-                f"{file} names {line!r}, which fits {len(matches)} photos", "write the path and the suffix", path=file
-            )
-        if matches:
-            indices.append(matches[0])
-        else:
-            unknown.append(line)
-    if unknown:
-        raise DataError(f"{file} names photos that are not there: {some(unknown)}", path=file)
-    return sorted(set(indices))

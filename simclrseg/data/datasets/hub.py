@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from simclrseg.data.datasets import HUB
 from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, reach_hub
-from simclrseg.data.datasets.folder import SPLITS
+from simclrseg.data.datasets.lists import split_of
 from simclrseg.data.datasets.values import deep_photos
 from simclrseg.errors import DataError, some
 from simclrseg.labels.masks import mask_details
@@ -82,8 +82,8 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
     official: dict[str, list[int]] = {}
     for split in tables:
         held = [index for index, row in enumerate(rows) if parts[row] == split]
-        if split in SPLITS and held:
-            official.setdefault(SPLITS[split], []).extend(held)
+        if held and (part := split_of(split)):
+            official.setdefault(part, []).extend(held)
         summary.append(f"{split}: {len(held):,} photos")
     return FileDataset(
         name,

@@ -48,7 +48,8 @@ def test_photos_alone_are_found_in_every_folder(tmp_path):
     assert dataset.labels is None
     assert dataset.image(2).shape == (4, 6, 3)
     assert dataset.path(0) == tmp_path / "a.PNG"
-    assert any("1 .txt" in line and "1 .heic" in line for line in dataset.summary)
+    assert "left out: 1 .txt" in dataset.summary
+    assert any("photos that cannot be read: 1 .heic (HEIC is not supported: `pip" in line for line in dataset.summary)
     with pytest.raises(DataError, match=r"a\.PNG .*has no mask"):
         dataset.mask(0)
 
