@@ -195,7 +195,7 @@ def _in_folders_of_masks(
                 raise _several(root, [folder.path for folder in group])
         inside = ((found, below_root(root, found.file)) for found in photos)
         one, parts = next((found, parts) for found, parts in inside if parts[: len(place)] == place)
-        above = one.parts[: len(one.parts) - len(parts) + len(place)]
+        above = one.parts[: max(0, len(one.parts) - len(parts) + len(place))]
         masks += [Found(file, above, below) for folder in group for file, below in folder.files.items()]
     return masks
 
@@ -215,7 +215,14 @@ def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
     by_folder: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for found in files:
         by_folder[found.parts[:-1]].add(stems[found.file].lower())
-    pictures = {folder for folder, stems in by_folder.items() if stems & IMAGE_STEMS and stems & MASK_STEMS}
+    pictures = {
+        folder: next(name for name in IMAGE_STEMS if name in stems)
+        for folder, stems in by_folder.items()
+        if not stems.isdisjoint(IMAGE_STEMS) and stems & MASK_STEMS
+    }
+    called = [found for found in files if found.parts[:-1] in pictures and stems[found.file].lower() in MASK_STEMS]
+    if likeness([found.file for found in called]).photos:
+        pictures = {}
     marked = [found for found in files if strip(stem := stems[found.file]) or is_image(stem)]
     masks: set[Path] = set()
     if 3 * len(marked) >= len(files) or pictures:
@@ -225,7 +232,7 @@ def _beside(files: Sequence[Found]) -> tuple[list[Found], set[Path]]:
         masks |= {  # beside image.png all is a mask or drawn of it
             found.file
             for found in files
-            if found.parts[:-1] in pictures and stems[found.file].lower() not in IMAGE_STEMS
+            if stems[found.file].lower() != pictures.get(found.parts[:-1], stems[found.file].lower())
         }
     if 3 * len(masks) >= len(files):
         return [found for found in files if found.file in masks], masks

@@ -26,8 +26,11 @@ MASK_FOLDERS = (
 )  # fmt: skip
 """Names in any case, alone or behind another: train_masks. Of several beside one another the first is taken, unless
 another fits the photos as well."""
-IMAGE_STEMS = frozenset({"image", "img", "photo"})
-MASK_STEMS = frozenset({"mask", "label", "seg"})
+IMAGE_STEMS = ("image", "img", "photo", "original", "rgb", "raw")
+"""Names of a picture that has a folder of its own; of several the first is taken, and others show the same."""
+MASK_STEMS = frozenset(
+    {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "ground_truth", "annotation"}
+)
 _BEHIND_ANOTHER = re.compile(r"(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
 _OF_NNUNET = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
 _CHANNEL = re.compile(r".+_\d{3}[1-9]\.\w+")  # of nnU-Net; the first is 0000
@@ -40,7 +43,9 @@ _BEHIND = re.compile(
 )
 _BEFORE = re.compile(rf"(?:({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
 _IMAGE_MARKS = "image|img|photo|sat|rgb|leftimg8bit|original|training|test"
-_OF_IMAGE = re.compile(rf"(?:image|img|photo)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:{_IMAGE_MARKS})", re.IGNORECASE)
+_OF_IMAGE = re.compile(
+    rf"(?:image|img|photo|frame)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:{_IMAGE_MARKS})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ def in_folder(root: Path, file: Path, names: Sequence[str]) -> Found | None:
     for place, part in enumerate(parts[:-1]):
         above, below, name = parts[:place], parts[place + 1 :], part.lower()
         if name in names:
+            if len(below) > 1 and below[0].lower() == name:  # images/images/x.jpg, as archives unpack
+                below = below[1:]
             return Found(file, above, below, names.index(name))
         if (match := _OF_NNUNET.fullmatch(name)) and match[1] in names:
             stem, suffix = os.path.splitext(below[-1])

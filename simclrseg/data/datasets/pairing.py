@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
+import numpy as np
+
+from simclrseg.data.datasets.lists import split_of
 from simclrseg.data.datasets.masklike import drawn_beside, is_drawn, strays
 from simclrseg.data.datasets.naming import (
     IMAGE_FOLDERS,
@@ -28,7 +33,7 @@ from simclrseg.labels.likeness import sample
 from simclrseg.labels.reading import MaskFiles
 
 _SAME_PLACE = 0.5  # of the smaller of two masks: they are of one object
-_PARTS = {"train", "val", "valid", "validation", "test"}
+_FOR_VALUES = 50  # masks of which all values are looked at
 OBJECT = "foreground"
 """What the parts of a mask are called where each shows an object of the same class."""
 
@@ -89,6 +94,8 @@ def paired(
     pictures = {found.above: index for index, found in enumerate(images)}
     if lost and not found_for and len(pictures) == len(images) > 1:  # a folder for each
         lost = _by_picture(lost, pictures, found_for, layout.parts)
+    if lost and not found_for:
+        lost = _by_name_alone(lost, images, found_for)
     gone = {bare_name(parts) for path in unreadable if (parts := parts_of(root, path))}
     lost = [found for found in lost if gone.isdisjoint([*meanings(found.parts), *_parents(found.parts)])]
     if lost and strict:
@@ -188,15 +195,40 @@ def _by_class(
     fits = {found: names.named(found.above + found.below[1:]) for found in lost if len(found.below) > 1}
     folders = Counter(found.below[0].lower() for found in fits)
     seen = Counter(index for indices in fits.values() for index in indices)
-    if max(seen.values(), default=0) == 1 and (len(folders) > 1 or folders.keys() & _PARTS):
+    if max(seen.values(), default=0) == 1 and (len(folders) > 1 or any(map(split_of, folders))):
         return list(lost)  # parts of the set, or masks of several people: no image has two
     if 10 * sum(len(indices) == 1 for indices in fits.values()) < 9 * len(lost):
         return list(lost)
+    of_classes = len(folders) > 1 or _show_one_class([found.file for found in fits])
     for found, indices in fits.items():
         if len(indices) == 1:
             found_for[indices[0]].append(found.file)
-            parts[found.file] = found.below[0]
+            if of_classes:
+                parts[found.file] = found.below[0]
     return [found for found in lost if len(fits.get(found, ())) != 1]
+
+
+def _show_one_class(files: Sequence[Path]) -> bool:
+    """Tell whether masks hold two values, the same in all that are looked at, as those of one class do."""
+    values: set[Any] = set()
+    for file in sample(files, _FOR_VALUES):
+        with suppress(ImageError):  # it is named where masks are read
+            stored = read_stored_mask(file).values
+            pixels = stored.reshape(-1, stored.shape[2]) if stored.ndim == 3 else stored.reshape(-1, 1)
+            values |= {*map(tuple, np.unique(pixels, axis=0).tolist())}
+    return len(values) <= 2
+
+
+def _by_name_alone(lost: Sequence[Found], images: Sequence[Found], found_for: dict[int, list[Path]]) -> list[Found]:
+    """Take masks in one folder for photos in several, if each bears the name of one photo, which no other bears."""
+    names = Names([Found(found.file, found.above, found.below[-1:]) for found in images])
+    fits = [names.named(found.parts) for found in lost]
+    flat = all(len(found.below) == 1 for found in lost)
+    if not flat or any(len(indices) != 1 for indices in fits) or len({index for (index,) in fits}) < len(lost):
+        return list(lost)
+    for found, (index,) in zip(lost, fits, strict=True):
+        found_for[index].append(found.file)
+    return []
 
 
 def _by_picture(

@@ -104,6 +104,83 @@ def test_a_folder_for_each_picture_holds_its_mask_and_what_is_drawn_of_it(tmp_pa
     assert dataset.mask(0).tolist() == (MASK // 255).tolist()
 
 
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("image.png", "gt.png"),
+        ("image.jpg", "masks.png"),
+        ("Image.jpg", "Ground_Truth.png"),
+        ("rgb.png", "label.png"),
+        ("original.jpg", "mask.png"),
+        ("photo.jpg", "segmentation.png"),
+    ],
+)
+def test_a_folder_for_each_picture_holds_it_and_its_mask_under_the_usual_names(tmp_path, photo, mask):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        write(tmp_path / name / photo, rng.integers(0, 256, (4, 6, 3), np.uint8))
+        write(tmp_path / name / mask, MASK)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == (f"one/{photo}", f"two/{photo}") and dataset.mask(1).tolist() == (MASK // 255).tolist()
+    assert image_folder(tmp_path, DatasetOptions(masks=False)).keys == dataset.keys
+
+
+def test_photos_called_image_and_mask_in_folders_of_classes_stay_photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        for picture in ("image", "mask"):
+            write(tmp_path / name / f"{picture}.png", rng.integers(0, 256, (32, 32, 3), np.uint8))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 4 and not dataset.has_masks and tuple(dataset.label_names) == ("one", "two")
+
+
+def test_folders_that_stand_in_one_of_their_own_name_are_one(tmp_path):
+    put(tmp_path, "images/images/a.jpg", "images/images/b/c.jpg", "masks/masks/a.png", "masks/masks/b/c.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("images/images/a.jpg", "images/images/b/c.jpg")
+    assert dataset.has_mask(0) and dataset.has_mask(1) and dataset.mask(0).tolist() == (MASK // 255).tolist()
+
+
+def test_masks_in_one_folder_are_of_photos_in_several_if_each_name_is_of_one(tmp_path):
+    put(tmp_path, "images/site1/a.jpg", "images/site2/b.jpg", "images/site2/c.jpg", "masks/a.png", "masks/b_mask.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert [dataset.has_mask(index) for index in range(3)] == [True, True, False]
+    put(tmp_path, "images/site1/b.jpg")
+    with pytest.raises(
+        DataError, match=r"masks without a photo of their name: 2 of 2, masks/a\.png, masks/b_mask\.png"
+    ):
+        image_folder(tmp_path, DatasetOptions())
+
+
+@pytest.mark.parametrize(
+    ("mask", "classes"),
+    [
+        (MASK // 255 + (np.arange(24).reshape(4, 6) < 6), ("class_0", "class_1", "class_2")),
+        (MASK, ("background", "semantic")),
+        (MASK // 255, ("background", "semantic")),
+    ],
+)
+def test_one_folder_in_that_of_the_masks_is_a_class_only_where_masks_hold_one(tmp_path, mask, classes):
+    put(tmp_path, "images/a.jpg", "images/b.jpg")
+    for name in "ab":
+        write(tmp_path / "annotations" / "semantic" / f"{name}.png", np.asarray(mask, np.uint8))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.classes == classes
+    assert dataset.mask(0).tolist() == (mask if len(classes) > 2 else MASK // 255).tolist()
+
+
+def test_photos_that_are_not_read_are_no_photos_that_masks_lack(tmp_path):
+    put(tmp_path, "images/a.jpg", "masks/a.png", "masks/b.png")
+    (tmp_path / "images" / "b.CR2").write_bytes(b"raw")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("images/a.jpg",)
+    told = "photos that cannot be read: 1 .cr2 (a camera's raw photo is not read: develop it to JPEG or TIFF)"
+    assert told in dataset.summary
+    (tmp_path / "images" / "a.jpg").rename(tmp_path / "images" / "a.nef")
+    with pytest.raises(DataError, match=r"images: its photos cannot be read: 1 \.nef, 1 \.cr2 \(a camera's raw photo"):
+        image_folder(tmp_path, DatasetOptions())
+
+
 def test_a_folder_for_each_class_may_stand_in_each_split(tmp_path):
     for part in ("train", "val"):
         put(tmp_path, f"{part}/images/{part}.jpg", f"{part}/masks/cat/{part}.png", f"{part}/masks/dog/{part}.png")
