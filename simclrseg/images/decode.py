@@ -279,7 +279,7 @@ def unread_photos(files: Iterable[Path]) -> list[Path]:
 
 def tell_unread(photos: Iterable[Path]) -> str:
     """Count photos that are not read by their suffix, and say why: ``3 .heic (HEIC is not supported: ...)``."""
-    photos = list(photos)
+    photos = sorted(photos)
     return f"{count_suffixes(photos)} ({'; '.join(dict.fromkeys(why_unread(photo.name) for photo in photos))})"
 
 

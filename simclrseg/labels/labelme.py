@@ -130,8 +130,8 @@ def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
         raise DataError(f"{what}: a {kind} encloses nothing", "draw a polygon")
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise DataError(f"{what}: its points are no pairs of x and y")
-    corners = kind == "rotation" or (kind == "rectangle" and len(points) == 4)  # as X-AnyLabeling writes both
-    if kind == "polygon" or corners:
+    # X-AnyLabeling writes the corners of rectangles, and of others with four
+    if kind in ("polygon", "rotation", "quadrilateral") or (kind == "rectangle" and len(points) == 4):
         return ring([value for point in points for value in point], what)
     if kind not in ("rectangle", "circle", "mask"):
         raise DataError(f"{what}: {kind} is not read", "draw a polygon")

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from simclrseg.errors import ImageError
+from simclrseg.images.decode import why_unread
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.system.threads import map_in_threads
 
@@ -61,6 +62,10 @@ class _Look:
     size: tuple[int, int]
 
 
+_UNREAD = _Look(False, False, True, False, True, True, False, (0, 0))
+"""A photo that is not read is one."""
+
+
 def sample(many: Sequence[T], count: int = _LOOKED_AT) -> Sequence[T]:
     """Those of many that are looked at."""
     return many[:: -(-len(many) // count)] if many else many
@@ -84,6 +89,8 @@ def likeness(files: Sequence[Path]) -> Likeness:
 
 
 def _look(file: Path) -> _Look | None:
+    if why_unread(file.name):
+        return _UNREAD
     try:
         stored = read_stored_mask(file)
     except ImageError:

@@ -87,10 +87,13 @@ def mask_details(
             raise DataError(f"--masks inverted is for two classes, and these are {len(names)}", option="masks")
         table = np.array([1, 0, *range(2, 256)], np.uint8)[table]
     if parts and len(names) != 2:
+        folders = sorted(set(parts.values())) if by_part else []
+        ways = [f"--masks folder:{folder}" for folder in folders] if len(folders) > 1 else []
+        one = f"pass {' or '.join(ways[:3])}, if one of them holds all classes, or" if ways else "pass"
         raise DataError(
             f"the masks hold a class each in a file or folder of its own, but ids of {len(names)} classes "
             f"({some(names)}) inside",
-            "pass --masks foreground, which takes all but 0 for the class, or store 0 and 1",
+            f"{one} --masks foreground, which takes all but 0 for the class, or store 0 and 1",
             option="masks",
         )
     if by_part:

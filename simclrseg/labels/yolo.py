@@ -258,23 +258,36 @@ def _refuse_poses(rows: Mapping[str, Sequence[str]]) -> int:
         The points of each, where they are so many that keypoints may be among them and as many in all; else 0.
     """
     counts = {len(words) for words in rows.values()}
-    if len(rows) < 2 or len(counts) > 1 or min(counts) % 2 or min(counts) < 10:
+    if len(rows) < 2 or len(counts) > 1:
         return 0
     try:
-        points = np.array([*rows.values()], np.float64).reshape(len(rows), -1, 2)
+        numbers = np.array([*rows.values()], np.float64)
     except ValueError:
         return 0
-    middle, half, rest = points[:, 0], points[:, 1] / 2, points[:, 2:]
-    in_photo = (middle - half).min() >= -_SLACK and (middle + half).max() <= 1 + _SLACK
-    in_box = (abs(rest - middle[:, None]) <= half[:, None] + _SLACK).all(axis=2) | (rest == 0).all(axis=2)
-    if in_photo and in_box.all():
-        # no corner of a polygon lies amid the others, as the centre of a box does
-        hulls = (cv2.convexHull(keypoints.astype(np.float32)) for keypoints in rest)
-        amid = [cv2.pointPolygonTest(hull, at.tolist(), False) > 0 for hull, at in zip(hulls, middle, strict=True)]
-        if 2 * sum(amid) >= len(rows):
-            what = f"{next(iter(rows))}: a box and {points.shape[1] - 2} keypoints of a pose, not a polygon"
+    for dimensions in (2, 3):  # the third tells whether a keypoint is in sight
+        if numbers.shape[1] >= 10 and (numbers.shape[1] - 4) % dimensions == 0 and _are_poses(numbers, dimensions):
+            count = (numbers.shape[1] - 4) // dimensions
+            what = f"{next(iter(rows))}: a box and {count} keypoints of a pose, not a polygon"
             raise DataError(what, "export for segmentation")
-    return points.shape[1]
+    count = numbers.shape[1]
+    return 0 if count % 2 or count < 10 else count // 2
+
+
+def _are_poses(numbers: NDArray[np.float64], dimensions: int) -> bool:
+    """Tell whether all rows (N, numbers) are a box, by centre and size, and keypoints in it of so many numbers each."""
+    middle, half = numbers[:, :2], numbers[:, 2:4] / 2
+    keypoints = numbers[:, 4:].reshape(len(numbers), -1, dimensions)
+    places, unseen = keypoints[:, :, :2], (keypoints[:, :, :2] == 0).all(axis=2)
+    in_photo = (middle - half).min() >= -_SLACK and (middle + half).max() <= 1 + _SLACK
+    in_box = (abs(places - middle[:, None]) <= half[:, None] + _SLACK).all(axis=2) | unseen
+    if not in_photo or not in_box.all():
+        return False
+    if dimensions == 3:
+        return bool(np.isin(keypoints[:, :, 2], (0, 1, 2)).all())
+    # no corner of a polygon lies amid the others, as the centre of a box does
+    hulls = (cv2.convexHull(of_row.astype(np.float32)) for of_row in places)
+    amid = [cv2.pointPolygonTest(hull, at.tolist(), False) > 0 for hull, at in zip(hulls, middle, strict=True)]
+    return 2 * sum(amid) >= len(numbers)
 
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:

@@ -24,8 +24,17 @@ from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders,
 from simclrseg.data.datasets.pairing import Layout
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import count_suffixes, is_image, list_files, stored_bands, tell_unread, unread_photos
+from simclrseg.images.decode import (
+    count_suffixes,
+    is_image,
+    list_files,
+    stored_bands,
+    tell_unread,
+    unread_photos,
+    why_unread,
+)
 from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
+from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import numbered_bands
 from simclrseg.system import distributed
@@ -46,15 +55,16 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     """
     folders = _named_folders(root)
     listing = list_files(root)
-    pictures = [file for file in listing.files if is_image(file.name)]
+    unread = _unread_of(listing.files)
+    pictures = [file for file in listing.files if is_image(file.name) or file in unread]
     if "images" in folders and not any(file.is_relative_to(folders["images"]) for file in pictures):
         pictures = []  # whatever lies elsewhere
     wanted = options.mask_folder
     if options.of_model and not any(_lies_in(file.relative_to(root), wanted) for file in pictures):
         wanted = ""  # the model's own photos have such a folder, and these do not
-    unread = unread_photos(listing.files)
-    gone = [*listing.left_out, *unread]
-    layout = lay_out(root, pictures, unreadable=gone, strict=options.masks, mask_folder=wanted)
+    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=wanted)
+    if layout.leave_out(unread) and options.masks and layout.masks and not any(layout.masks):
+        raise DataError(f"{root}: photos that have masks cannot be read: {tell_unread(unread)}", path=root)
     images = layout.images
     around_root = any(image.parent == root for image in images)
     named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
@@ -143,6 +153,14 @@ def _only(tables: Mapping[Path, Classes]) -> Classes | None:
             f"{first} and {other} name different classes", "pass the right ones as --classes-file", path=other
         )
     return tables[first]
+
+
+def _unread_of(files: Sequence[Path]) -> set[Path]:
+    """Photos that are not read, but for those of which a picture of the same name, which is no mask, lies beside."""
+    unread = {file for file in files if why_unread(file.name)}
+    stems = {file.with_suffix("") for file in unread}
+    beside = [file for file in files if is_image(file.name) and file.with_suffix("") in stems]
+    return unread if likeness(beside).masks else set(unread_photos(files))
 
 
 def _named_folders(root: Path) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
@@ -58,6 +59,8 @@ def lay_out(
     mask_names = (mask_folder.lower(),) if mask_folder else MASK_FOLDERS
     images = [found for file in files if (found := in_folder(root, file, IMAGE_FOLDERS))]
     masks = [found for file in files if (found := in_folder(root, file, mask_names))]
+    if mask_folder:  # which may lie in a folder of masks of several kinds
+        masks = [replace(found, above=found.above[:-1]) if _in_masks(found) else found for found in masks]
     named = {found.file: found for found in (*masks, *images)}
     paths = {file: below_root(root, file) for file in files}
     every = {file: Found(file, parts[:-1], parts[-1:]) for file, parts in paths.items()}
@@ -102,6 +105,10 @@ def lay_out(
     else:  # without images/ a class may be called masks/
         photos = [every[found.file] for found in photos]
     return _in_no_folders(root, files, photos, images, unpaired, unreadable, strict)
+
+
+def _in_masks(found: Found) -> bool:
+    return bool(found.above) and found.above[-1].lower() in MASK_FOLDERS
 
 
 def _in_no_folders(

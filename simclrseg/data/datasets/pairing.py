@@ -62,6 +62,14 @@ class Layout:
     left_out: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
+    def leave_out(self, images: Collection[Path]) -> bool:
+        """Leave out some images, with their masks; False where none of these is one."""
+        kept = [index for index, image in enumerate(self.images) if image not in images]
+        found = len(kept) < len(self.images)
+        self.masks = [self.masks[index] for index in kept] if self.masks else []
+        self.images, self.below = [self.images[index] for index in kept], [self.below[index] for index in kept]
+        return found
+
 
 def paired(
     root: Path,
@@ -220,11 +228,12 @@ def _show_one_class(files: Sequence[Path]) -> bool:
 
 
 def _by_name_alone(lost: Sequence[Found], images: Sequence[Found], found_for: dict[int, list[Path]]) -> list[Found]:
-    """Take masks in one folder for photos in several, if each bears the name of one photo, which no other bears."""
+    """Take masks in one folder for photos in others, if each bears the name of one photo, which no other bears."""
     names = Names([Found(found.file, found.above, found.below[-1:]) for found in images])
-    fits = [names.named(found.parts) for found in lost]
-    flat = all(len(found.below) == 1 for found in lost)
-    if not flat or any(len(indices) != 1 for indices in fits) or len({index for (index,) in fits}) < len(lost):
+    fits = [names.named(found.above + found.below[-1:]) for found in lost]
+    folders = {found.below[:-1] for found in lost}
+    apart = len(folders) > 1 or any(map(split_of, folders.pop()))
+    if apart or any(len(indices) != 1 for indices in fits) or len({index for (index,) in fits}) < len(lost):
         return list(lost)
     for found, (index,) in zip(lost, fits, strict=True):
         found_for[index].append(found.file)

@@ -657,16 +657,20 @@ def test_the_names_of_darknet_are_those_of_the_classes(tmp_path):
     assert opened(tmp_path).classes == ("background", "cat", "dog")
 
 
-def test_poses_are_not_drawn_as_polygons(tmp_path):
+@pytest.mark.parametrize(("count", "dimensions"), [(9, 2), (2, 3), (9, 3)])
+def test_poses_are_not_drawn_as_polygons(tmp_path, count, dimensions):
     rng = np.random.default_rng(0)
     for number in range(6):
         photos(tmp_path, f"{number}.png")
         middle, size = rng.uniform(0.35, 0.65, 2), rng.uniform(0.2, 0.6, 2)
-        keypoints = middle + size * rng.uniform(-0.5, 0.5, (9, 2))
-        keypoints[number] = 0  # not in sight
+        keypoints = middle + size * rng.uniform(-0.5, 0.5, (count, 2))
+        keypoints[number % count] = 0  # not in sight
+        if dimensions == 3:
+            keypoints = np.column_stack([keypoints, (keypoints[:, 0] > 0) * rng.integers(1, 3, count)])
         numbers = " ".join(f"{value:.5f}" for value in (*middle, *size, *keypoints.ravel()))
         put(tmp_path / f"{number}.txt", f"0 {numbers}\n")
-    with pytest.raises(DataError, match=r"0\.txt, line 1: a box and 9 keypoints of a pose, not a polygon; export for"):
+    says = rf"0\.txt, line 1: a box and {count} keypoints of a pose, not a polygon; export for segmentation"
+    with pytest.raises(DataError, match=says):
         opened(tmp_path)
 
 
@@ -758,6 +762,7 @@ def png(mask: np.ndarray) -> str:
         {"shape_type": "rectangle", "points": [[30, 25], [10, 5]]},
         {"shape_type": "rectangle", "points": BOX},
         {"shape_type": "rotation", "points": BOX, "direction": 0},
+        {"shape_type": "quadrilateral", "points": BOX},
         {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.ones((20, 20), np.uint8))},
         {"shape_type": "mask", "points": [[10, 5], [29, 24]], "mask": png(np.full((20, 20), 255, np.uint8))},
     ],

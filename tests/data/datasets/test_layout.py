@@ -145,10 +145,12 @@ def test_masks_in_one_folder_are_of_photos_in_several_if_each_name_is_of_one(tmp
     put(tmp_path, "images/site1/a.jpg", "images/site2/b.jpg", "images/site2/c.jpg", "masks/a.png", "masks/b_mask.png")
     dataset = image_folder(tmp_path, DatasetOptions())
     assert [dataset.has_mask(index) for index in range(3)] == [True, True, False]
+    (tmp_path / "masks").rename(tmp_path / "of them")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "of them").rename(tmp_path / "masks" / "export")
+    assert image_folder(tmp_path, DatasetOptions()).has_mask(1)
     put(tmp_path, "images/site1/b.jpg")
-    with pytest.raises(
-        DataError, match=r"masks without a photo of their name: 2 of 2, masks/a\.png, masks/b_mask\.png"
-    ):
+    with pytest.raises(DataError, match=r"masks without a photo of their name: 2 of 2, masks/export/a\.png"):
         image_folder(tmp_path, DatasetOptions())
 
 
@@ -167,6 +169,54 @@ def test_one_folder_in_that_of_the_masks_is_a_class_only_where_masks_hold_one(tm
     dataset = image_folder(tmp_path, DatasetOptions())
     assert dataset.classes == classes
     assert dataset.mask(0).tolist() == (mask if len(classes) > 2 else MASK // 255).tolist()
+
+
+def test_folders_of_ids_in_that_of_the_masks_are_named_and_one_may_be_chosen(tmp_path):
+    put(tmp_path, "images/a.jpg", "images/b.jpg")
+    ids = MASK // 255 + (np.arange(24).reshape(4, 6) < 6).astype(np.uint8)
+    for kind in ("panels", "semantic"):
+        for name in "ab":
+            write(tmp_path / "annotations" / kind / f"{name}.png", ids if kind == "semantic" else ids[::-1])
+    with pytest.raises(DataError, match=r"pass --masks folder:panels or --masks folder:semantic, if one of them holds"):
+        image_folder(tmp_path, DatasetOptions())
+    dataset = image_folder(tmp_path, DatasetOptions(mask_folder="semantic"))
+    assert dataset.mask(0).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        ("x.jpg", "x_mask.png"),
+        ("x.jpg", "x.png"),
+        ("x/image.jpg", "x/mask.png"),
+        ("PNG/Original/x.jpg", "PNG/Ground Truth/x.png"),
+        ("images/x.jpg", "masks/x.png"),
+        ("rgb/x.jpg", "other/x.png"),
+    ],
+)
+def test_masks_of_photos_that_are_not_read_are_left_out_with_them(tmp_path, photo, mask):
+    rng = np.random.default_rng(0)
+    where = np.kron(MASK, np.ones((8, 8), np.uint8))
+    for number in range(6):
+        write(tmp_path / photo.replace("x", str(number)), rng.integers(0, 256, (32, 48, 3), np.uint8))
+        write(tmp_path / mask.replace("x", str(number)), where)
+    for number in (1, 2):
+        file = tmp_path / photo.replace("x", str(number))
+        file.rename(file.with_suffix(".ARW"))
+    dataset, alone = (image_folder(tmp_path, DatasetOptions(masks=masks)) for masks in (True, False))
+    assert alone.keys == dataset.keys == tuple(photo.replace("x", str(number)) for number in (0, 3, 4, 5))
+    assert all(dataset.has_mask(index) for index in range(4)) and (dataset.mask(1) == where // 255).all()
+    for summary in (dataset.summary, alone.summary):
+        assert any(line.startswith("photos that cannot be read: 2 .arw (a camera's raw photo") for line in summary)
+
+
+def test_a_raw_photo_beside_its_developed_one_is_no_photo_that_is_lost(tmp_path):
+    put(tmp_path, "images/a.jpg", "images/b.png", "masks/a.png", "masks/b.png")
+    for name in "ab":
+        (tmp_path / "images" / f"{name}.dng").write_bytes(b"raw")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == ("images/a.jpg", "images/b.png") and dataset.has_mask(0) and dataset.has_mask(1)
+    assert not any("cannot be read" in line for line in dataset.summary)
 
 
 def test_photos_that_are_not_read_are_no_photos_that_masks_lack(tmp_path):
