@@ -273,8 +273,9 @@ def is_photo(name: str) -> bool:
 def unread_photos(files: Iterable[Path]) -> list[Path]:
     """The photos among files that are not read, but for those of which a picture of the same name lies beside them."""
     files = list(files)
-    read = {file.with_suffix("") for file in files if is_image(file.name)}
-    return [file for file in files if why_unread(file.name) and file.with_suffix("") not in read]
+    unread = [file for file in files if why_unread(file.name)]
+    read = {file.with_suffix("") for file in files if is_image(file.name)} if unread else set()
+    return [file for file in unread if file.with_suffix("") not in read]
 
 
 def tell_unread(photos: Iterable[Path]) -> str:

@@ -159,7 +159,7 @@ def _unread_of(files: Sequence[Path]) -> set[Path]:
     """Photos that are not read, but for those of which a picture of the same name, which is no mask, lies beside."""
     unread = {file for file in files if why_unread(file.name)}
     stems = {file.with_suffix("") for file in unread}
-    beside = [file for file in files if is_image(file.name) and file.with_suffix("") in stems]
+    beside = [file for file in files if stems and is_image(file.name) and file.with_suffix("") in stems]
     return unread if likeness(beside).masks else set(unread_photos(files))
 
 

@@ -29,7 +29,9 @@ _SPLITS = {
 }
 """Names of lists and folders of splits, without what parts their words -> the split."""
 _SEPARATORS = re.compile(r"[_\-. ]+")
-_OF_LIST = re.compile(r"(.+?)[_\-. ]?(?:lists?|files?|filenames|ids|names|images|photos|set|split)", re.IGNORECASE)
+_OF_SOMETHING = re.compile(
+    r"(.+?)[_\-. ]?(?:lists?|files?|filenames|ids|names|images|photos|set|split|data|(?:19|20)\d\d)", re.IGNORECASE
+)
 _OF_YOLO = "labels"  # text files in which are labels
 _NOT_READ = "lists that are not read"
 _OF_VOC = ("imagesets", "segmentation")  # where VOC's layout has its lists
@@ -39,6 +41,11 @@ _COLUMNS = re.compile(r"[,;|\t]")
 
 def split_of(name: str) -> str:
     """The split that a folder or a list is named after, among those of ``Dataset.official``; empty where it is none."""
+    match = _OF_SOMETHING.fullmatch(name)
+    return _called(name) or (_called(match[1]) if match else "")
+
+
+def _called(name: str) -> str:
     return _SPLITS.get(_SEPARATORS.sub("", name.lower()), "")
 
 
@@ -58,8 +65,7 @@ def split_folders(paths: Sequence[PurePath]) -> tuple[dict[str, list[int]], int]
 
 def tell_other_folders(paths: Sequence[PurePath]) -> list[str]:
     """A line on folders that are called after splits and are none, for other photos lie outside of them."""
-    inside = {path.parts[0]: index for index, path in enumerate(paths) if len(path.parts) > 1}
-    named = sorted(name for name in inside if split_of(name))
+    named = sorted({path.parts[0] for path in paths if len(path.parts) > 1 and split_of(path.parts[0])})
     outside = [path.name for path in paths if len(path.parts) < 2 or path.parts[0] not in named]
     if not named or not outside:
         return []
@@ -102,7 +108,8 @@ def find_lists(root: Path, files: Iterable[Path]) -> Lists:
     folders: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     strange = []
     for file in files:
-        split, suffix = _split_of_list(file.stem), file.suffix.lower()
+        suffix = file.suffix.lower()
+        split = split_of(file.stem) if suffix in (".txt", *_UNREAD) else ""
         if not split or file.parent in of_photos or file.parent.name.lower() == _OF_YOLO:
             continue
         if suffix == ".txt":
@@ -134,14 +141,9 @@ def find_lists(root: Path, files: Iterable[Path]) -> Lists:
     return Lists(sorted(read, key=lambda one: ranks[one.file.parent]), lines)
 
 
-def _split_of_list(stem: str) -> str:
-    match = _OF_LIST.fullmatch(stem)
-    return split_of(stem) or (split_of(match[1]) if match else "")
-
-
 def _only(root: Path, split: str, files: Sequence[Path]) -> Path:
     """Of several the one that is called after the split alone."""
-    best = [file for file in files if split_of(file.stem)] or list(files)
+    best = [file for file in files if _called(file.stem)] or list(files)
     if len(best) > 1:
         raise DataError(f"{root} has two lists for {split}, {best[1].name} among them", "keep one", path=root)
     return best[0]
@@ -166,12 +168,14 @@ def read_lists(
         DataError: if a list names photos that are not there or may be several, or two share one.
     """
     summary += lists.lines
+    if not lists.read:
+        return {}
     spellings = _Spellings(root, images, below, others)
     official: dict[str, list[int]] = {}
     strangers: set[str] = set()
-    first_folder = lists.read[0].file.parent if lists.read else None
+    first_folder = lists.read[0].file.parent
     for one in lists.read:
-        indices = _read_list(one, spellings, strangers)
+        indices = _read_list(one, spellings, strangers, summary)
         known = {index for of in official.values() for index in of}
         if indices is None or (not one.sure and not known.isdisjoint(indices) and one.file.parent != first_folder):
             why = "it names none of the photos" if indices is None else "those that it names are in others"
@@ -234,7 +238,7 @@ def _texts(path: PurePath) -> tuple[str, str]:
     return path.as_posix(), path.with_suffix("").as_posix()
 
 
-def _read_list(one: _List, spellings: _Spellings, strangers: set[str]) -> list[int] | None:
+def _read_list(one: _List, spellings: _Spellings, strangers: set[str], summary: list[str]) -> list[int] | None:
     """The images that a list names; None for one that is not ``sure`` to be of the photos, and names none of them."""
     file = one.file
     if reason := why_not_a_file(file):
@@ -262,6 +266,7 @@ def _read_list(one: _List, spellings: _Spellings, strangers: set[str]) -> list[i
         refuse_other_files(file)
         if not one.sure:
             return None
-    if unknown:
+    if unknown and one.sure:
         raise DataError(f"{file} names photos that are not there: {some(unknown)}", path=file)
+    summary += left_out(unknown, f"{file.name} names photos that are not there")
     return sorted(set(indices))

@@ -47,6 +47,7 @@ def said(dataset: Dataset) -> str:
         ("imagesets/segmentation/train.txt", "imagesets/segmentation/val.txt", "imagesets/segmentation/test.txt"),
         ("splits/train.txt", "splits/val.txt", "splits/test.txt"),
         ("train_list.txt", "valid-images.txt", "testing_set.txt"),
+        ("train2012.txt", "val2012.txt", "test2012.txt"),
         ("splits/train.txt", "val.txt", "splits/test.txt"),
     ],
 )
@@ -154,6 +155,8 @@ def test_lists_may_name_photos_that_are_not_read(tmp_path):
         (("training/images", "testing/images"), {"train": ["a"], "test": ["b"]}),
         (("train_val/images", "TEST/images"), {"trainval": ["a"], "test": ["b"]}),
         (("Train/Rural", "Val/Urban"), {"train": ["a"], "validation": ["b"]}),
+        (("training_set/cats", "test_set/cats"), {"train": ["a"], "test": ["b"]}),
+        (("images/train2017", "images/val2017"), {"train": ["a"], "validation": ["b"]}),
         (("site1/train", "site2/test"), {"train": ["a"], "test": ["b"]}),
     ],
 )
@@ -211,9 +214,13 @@ def test_lists_beside_labels_are_the_split(tmp_path, form, place):
     assert held(dataset) == {"train": ["a"] if form == "coco" else ["a", "c"], "test": ["b"]}
     unlisted = "photos in lists that are no part of the set: 1 (images/c.png)"
     assert (unlisted in dataset.summary) == (form == "coco")
-    put(tmp_path / place / "Test.txt", "a\nnobody\n")
-    with pytest.raises(DataError, match=r"Test\.txt names photos that are not there: nobody"):
-        drawn_set(tmp_path, DatasetOptions())
+    put(tmp_path / place / "Test.txt", "b\nnobody\n")
+    if place:
+        dataset = drawn_set(tmp_path, DatasetOptions())
+        assert dataset is not None and "Test.txt names photos that are not there: 1 (nobody)" in dataset.summary
+    else:
+        with pytest.raises(DataError, match=r"Test\.txt names photos that are not there: nobody"):
+            drawn_set(tmp_path, DatasetOptions())
 
 
 def test_labels_of_a_photo_called_test_are_no_list(tmp_path):
