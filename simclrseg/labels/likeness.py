@@ -12,6 +12,7 @@ import numpy as np
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import why_unread
 from simclrseg.images.masks import read_stored_mask
+from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 T = TypeVar("T")
@@ -73,9 +74,7 @@ def sample(many: Sequence[T], count: int = _LOOKED_AT) -> Sequence[T]:
 
 def likeness(files: Sequence[Path]) -> Likeness:
     """Look at some of the pictures; those that cannot be read say nothing, and more are looked at if all are blank."""
-    looks = [look for look in map_in_threads(_look, sample(files)) if look]
-    if all(look.blank for look in looks):
-        looks = [look for look in map_in_threads(_look, sample(files, _IF_BLANK)) if look]
+    looks = distributed.from_main(lambda: _looks_at(files))
     telling = [look for look in looks if not look.blank]
     return Likeness(
         bool(telling) and all(look.flat for look in telling),
@@ -86,6 +85,13 @@ def likeness(files: Sequence[Path]) -> Likeness:
         2 * sum(look.white for look in looks) > len(looks),
         tuple(look.size for look in looks),
     )
+
+
+def _looks_at(files: Sequence[Path]) -> list[_Look]:
+    looks = [look for look in map_in_threads(_look, sample(files)) if look]
+    if all(look.blank for look in looks):
+        looks = [look for look in map_in_threads(_look, sample(files, _IF_BLANK)) if look]
+    return looks
 
 
 def _look(file: Path) -> _Look | None:

@@ -254,7 +254,7 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
         advice = "save all in one way, or pass --masks foreground if everything but 0 is the object"
         raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
     ignored = sum(scan.numbers[IGNORE] for scan in sure)
-    known = sum(pixels for scan in sure for number, pixels in scan.numbers.items() if number not in (0, IGNORE))
+    known = sum(pixels for scan in scans for number, pixels in scan.numbers.items() if number not in (0, IGNORE))
     if ignored > _FAR_MORE * known:
         most = max(sure, key=lambda scan: scan.numbers[IGNORE])
         why = f"where 255, which is ignored, has {ignored / known:,.0f} times the pixels of all other ids but 0"

@@ -107,7 +107,11 @@ def test_what_is_no_file_of_ours_is_not_scored(pipeline, tmp_path):
     graph = onnx.helper.make_graph([node], "g", [x], [y])
     opset = onnx.helper.make_opsetid("", 18)
     onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[opset]), tmp_path / "other.onnx")
-    for name, says in (("text", "no ONNX model"), ("other", "not exported by simclrseg"), ("none", "no such file")):
+    for name, says in (
+        ("text", "is text and no model"),
+        ("other", "not exported by simclrseg"),
+        ("none", "no such file"),
+    ):
         with pytest.raises(ModelFileError, match=says):
             evaluated(tmp_path / "runs", tmp_path / f"{name}.onnx")
     with pytest.raises(UsageError, match=r"only .onnx is scored"):
@@ -119,7 +123,7 @@ def test_what_is_no_file_of_ours_is_not_scored(pipeline, tmp_path):
 
 @pytest.fixture
 def without_photos(monkeypatch):
-    def gone(run):
+    def gone(run, metadata):
         raise DataError("there is no folder 'photos'")
 
     monkeypatch.setattr(export_images, "images_of", gone)
