@@ -28,9 +28,14 @@ class StoredMask:
     palette: NDArray[np.uint8] | None = None  # (256, 3) colours of which the values are indices; greys of 2 or 4 bits
     alpha: NDArray[Any] | None = None  # (H, W) uint8 or uint16, its largest where opaque
     bilevel: bool = False  # one bit a pixel: 1 is white, whatever number stands for white elsewhere
-    lossy: str = ""  # why values near edges may not be those that were saved, after "is"
+    why_lossy: str = ""  # why values near edges may not be those that were saved, after "is"
     inverting: bool = False  # it shows 0 as white, as ImageJ's may; the values are as stored, but for 1 bit a pixel
     turned: bool = False  # by an orientation of its own
+
+    @property
+    def lossy(self) -> bool:
+        """Tell if values near edges may not be those that were saved."""
+        return bool(self.why_lossy)
 
 
 def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> StoredMask:
@@ -45,7 +50,7 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
     with _opened(source) as (stream, name):
         picture = _open_picture(stream, name)
         _check_pixels(*picture.size, MAX_PIXELS)
-        lossy = _why_lossy(picture, stream)
+        why_lossy = _why_lossy(picture, stream)
         deep = _deep_colours(picture, stream)
         bits = _bits(picture, stream)
         own = exif_orientation(picture)
@@ -89,7 +94,7 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             palette,
             _turned(alpha, orientation),
             bilevel=picture.mode == "1",
-            lossy=lossy,
+            why_lossy=why_lossy,
             inverting=inverting,
             turned=turned,
         )

@@ -59,14 +59,14 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
     """A lossy file holds other values than were saved, unless it is of black and white alone."""
     if rules.keys() & {"threshold", "alpha"}:
         return
-    lossy = [scan for scan in scans if scan.lossy and (scan.colours or not scan.numbers.keys() <= {0, 255})]
+    lossy = [scan for scan in scans if scan.why_lossy and (scan.colours or not scan.numbers.keys() <= {0, 255})]
     if lossy:
         high = max((number for scan in lossy for number in scan.numbers), default=0)
         advice = "pass --masks threshold:128, or save masks as PNG" if high >= 128 else "save masks as PNG"
         values = (
             f" (it has values {listed(lossy[0].numbers)})" if lossy[0].numbers and "foreground" not in rules else ""
         )
-        reason = f"{lossy[0].mask} is {lossy[0].lossy}{values}"
+        reason = f"{lossy[0].mask} is {lossy[0].why_lossy}{values}"
         raise DataError(reason, advice, path=lossy[0].mask)
 
 
@@ -246,21 +246,27 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
     with_it = [scan for scan in scans if IGNORE in scan.numbers]
     sure = [scan for scan in with_it if len(scan.numbers) > 2]
     doubtful = [scan for scan in with_it if len(scan.numbers) <= 2]
+    two = [scan for scan in doubtful if scan.numbers.keys() <= {0, IGNORE}]
     others = [scan for scan in scans if not scan.numbers.keys() <= {0, IGNORE}]
+    either = (
+        f"pass --masks {rules_text({**rules, 'threshold': 128})} if 255 is the object, or name `ignore` in a "
+        "--classes-file if it is ignored"
+    )
+    many = len(two) > len(others)
+    if len(doubtful) == len(scans) and not many:
+        why = "and in no mask 255 stands beside two ids or more, so that it may be the object or be ignored"
+        raise _misfit(rules, scans, others[0].mask, others[0].numbers, why, either)
     if doubtful and len(doubtful) >= len(sure):
-        many = len(doubtful) > len(others)
-        odd, count = (others[0], len(doubtful)) if many else (doubtful[0], len(scans) - len(doubtful))
+        odd, count = (others[0], len(two)) if many else (doubtful[0], len(scans) - len(doubtful))
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
         advice = "save all in one way, or pass --masks foreground if everything but 0 is the object"
         raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
-    ignored = sum(scan.numbers[IGNORE] for scan in sure)
+    ignored, background = (sum(scan.numbers.get(number, 0) for scan in scans) for number in (IGNORE, 0))
     known = sum(pixels for scan in scans for number, pixels in scan.numbers.items() if number not in (0, IGNORE))
-    if ignored > _FAR_MORE * known:
+    if ignored > _FAR_MORE * known and ignored < 2 * background:  # 255 is most of a scribble, and then of no class
         most = max(sure, key=lambda scan: scan.numbers[IGNORE])
         why = f"where 255, which is ignored, has {ignored / known:,.0f} times the pixels of all other ids but 0"
-        rule = rules_text({**rules, "threshold": 128})
-        advice = f"pass --masks {rule} if 255 is the object, or name `ignore` in a --classes-file if it is ignored"
-        raise DataError(f"{most.mask} has values {listed(most.numbers)} {why}", advice, option="masks", path=most.mask)
+        raise DataError(f"{most.mask} has values {listed(most.numbers)} {why}", either, option="masks", path=most.mask)
     doubt = f"; in {len(doubtful):,} masks it stands beside one id ({doubtful[0].mask.name})" if doubtful else ""
     if ignored > known:
         doubt += f"; it has {ignored / known:.1f} times the pixels of all other ids but 0"

@@ -37,7 +37,7 @@ class Scan:
     unknown: bool = False  # such ones occur in it
     coloured: bool = False  # the file has three channels, be they all alike
     bilevel: bool = False
-    lossy: str = ""  # why its values may not be those that were saved, after "is"
+    why_lossy: str = ""  # why its values may not be those that were saved, after "is"
     inverting: bool = False
     orientation: int = 1  # the photo's
     fits: frozenset[str] = frozenset()  # readings of the orientation under which the mask has the photo's size
@@ -61,7 +61,7 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
     scan = Scan(
         mask,
         bilevel=stored.bilevel and not rules.keys() & OF_NUMBERS,
-        lossy=stored.lossy,
+        why_lossy=stored.why_lossy,
         coloured=stored.values.ndim == 3 and not rules.keys() & OF_NUMBERS,
         inverting=stored.inverting,
         orientation=orientation,

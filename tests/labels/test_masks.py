@@ -199,6 +199,13 @@ def test_an_ignored_part_that_is_more_than_the_rest_is_said(tmp_path):
     assert "255 is ignored; it has 3.7 times the pixels of all other ids but 0" in look(tmp_path, masks)[1]
 
 
+def test_lines_drawn_in_a_few_places_are_classes_and_the_rest_is_ignored(tmp_path):
+    drawn = np.select([(row == Y) & (X < 10) for row in (5, 9, 14)], [0, 1, 2], 255)
+    masks, said = look(tmp_path, [grey(drawn), grey(drawn[::-1])])
+    np.testing.assert_array_equal(masks[0], drawn)
+    assert "255 is ignored; it has 41.7 times the pixels of all other ids but 0" in said
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 def test_ids_of_few_bits_are_ids(tmp_path, bits):
     drawn = [OBJECTS[number] + 2 * TOP for number in (0, 1)]
@@ -247,6 +254,12 @@ def test_255_beside_0_alone_is_ignored_where_the_set_says_so_and_said_where_the_
     [
         ([grey(OBJECTS[0]), grey(OBJECTS[1] * 255)], {}, "1_mask.*|0_mask.*--masks foreground"),
         ([grey(np.where(TOP, 255, 1)), grey(OBJECTS[0])], {}, r"0_mask\.png has values 1, 255"),
+        (
+            [grey(np.where(OBJECTS[0], 255, 0)), *[grey(np.where(TOP, 255, 1))] * 2],
+            {},
+            r"1_mask\.png has values 1, 255 and in no mask 255 stands beside two ids or more, so that it may be the "
+            "object or be ignored: pass --masks threshold:128 if 255 is the object, or name `ignore` in a -",
+        ),
         (
             [grey(np.where(TOP, 255, OBJECTS[0])), grey(OBJECTS[1] * 255)],
             {},
