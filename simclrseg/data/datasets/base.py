@@ -88,7 +88,8 @@ class Dataset:
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own."""
     reach: Range | None = None
-    """The values that become 0 and 255 where photos of more than 8 bits are among the images; None where none are."""
+    """The values that become 0 and 255 where photos of more than 8 bits are among the images; None where none are,
+    or several ranges."""
 
     def __post_init__(self) -> None:
         self.keys = tuple(self.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -17,6 +18,8 @@ from simclrseg.errors import DataError, UnknownName
 from simclrseg.images.decode import Mask, Pixels
 from simclrseg.labels.classes import Colour
 from simclrseg.metadata import IGNORE
+
+log = logging.getLogger(__name__)
 
 BACKGROUND = "background"
 
@@ -105,23 +108,27 @@ class _Renumbered(Derived):
 def join(datasets: Sequence[Dataset]) -> Dataset:
     """Put datasets one after the other; one alone stays itself.
 
+    A warning names two in which the same values of more than 8 bits are of other brightness: each keeps its own range.
+
     Raises:
-        DataError: if they have different bands, or the same values of more than 8 bits are of other brightness.
+        DataError: if they have different bands.
     """
     first = datasets[0]
-    scaled = [one for one in datasets if one.reach is not None]
-    if other := next((one for one in scaled if one.reach != scaled[0].reach), None):
-        theirs, ours = (f"values from {of.reach[0]:,g} to {of.reach[1]:,g}" for of in (other, scaled[0]) if of.reach)
-        raise DataError(
-            f"in {other.name} {theirs} become 0 to 255 and in {scaled[0].name} {ours}",
-            "store both in the same range, or take one of them",
-        )
     for other in datasets[1:]:
         if (other.bands, other.full_scale) != (first.bands, first.full_scale):
             theirs, ours = (f"{len(of.bands)} bands of {8 * np.dtype(of.dtype).itemsize} bits" for of in (other, first))
             if theirs == ours:
                 theirs, ours = (f"{', '.join(of.bands)} up to {of.full_scale:,}" for of in (other, first))
             raise DataError(f"{other.name} has {theirs} and {first.name} {ours}", "pretrain on one of them")
+    scaled = [one for one in datasets if one.reach is not None]
+    if differing := next((one for one in scaled if one.reach != scaled[0].reach), None):
+        theirs, ours = (
+            f"values from {of.reach[0]:,g} to {of.reach[1]:,g}" for of in (differing, scaled[0]) if of.reach
+        )
+        log.warning(
+            f"in {differing.name} {theirs} become 0 to 255 and in {scaled[0].name} {ours}: where the same value is as "
+            "bright in both, store them in the same range"
+        )
     return first if len(datasets) == 1 else _Joined(datasets)
 
 
@@ -129,10 +136,11 @@ class _Joined(Dataset):
     """The images of several datasets, one set after the other.
 
     Published lists are joined too. Labels are those of the first part that has any and of the parts that name theirs
-    alike; the other images have none. Masks are not kept.
+    alike; the other images have none. Masks are not kept, nor is a range of values where there are several.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
+        reaches = {part.reach for part in parts} - {None}
         self._parts = tuple(parts)
         self._starts = (0, *accumulate(len(part) for part in parts))
         names = next((part.label_names for part in parts if part.labels is not None), ())
@@ -152,7 +160,7 @@ class _Joined(Dataset):
             official=official,
             bands=parts[0].bands,
             full_scale=parts[0].full_scale,
-            reach=next((part.reach for part in parts if part.reach is not None), None),
+            reach=next(iter(reaches)) if len(reaches) == 1 else None,
         )
 
     def image(self, index: int) -> Pixels:

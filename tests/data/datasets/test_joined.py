@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
+from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError
 
 
@@ -59,8 +61,22 @@ def test_sets_whose_bands_differ_by_name_alone_are_told_apart():
         join([photos, others])
 
 
-def test_the_range_of_deep_photos_is_kept_and_has_to_be_one():
+def test_the_range_of_deep_photos_is_kept_where_it_is_one(caplog):
     eight, twelve, more = Dataset("a", ["1"]), Dataset("b", ["1"], reach=(0, 4095)), Dataset("c", ["1"], reach=(0, 1))
     assert join([eight, twelve]).reach == (0, 4095) and join([eight, eight]).reach is None
-    with pytest.raises(DataError, match="in c values from 0 to 1 become 0 to 255 and in b values from 0 to 4,095: st"):
-        join([eight, twelve, more])
+    assert not caplog.messages
+    assert join([eight, twelve, more]).reach is None
+    (line,) = caplog.messages
+    assert line.startswith("in c values from 0 to 1 become 0 to 255 and in b values from 0 to 4,095: ")
+
+
+def test_deep_photos_of_several_ranges_are_each_brought_to_8_bits_by_their_own(tmp_path):
+    parts = []
+    for name, top in (("twelve", 4095), ("sixteen", 65535)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.linspace(0, top, 256).reshape(16, 16).astype(np.uint16)).save(tmp_path / name / "a.png")
+        parts.append(open_dataset(str(tmp_path / name), DatasetOptions(masks=False)))
+    joined = join(parts)
+    assert [part.reach for part in parts] == [(0, 4095), (0, 65535)]
+    for image in (joined.image(0), joined.image(1)):
+        assert image.min() == 0 and image.max() == 255
