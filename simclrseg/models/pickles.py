@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from simclrseg.errors import WeightsError
+from simclrseg.system.files import TENSORS_ALONE
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,6 @@ def read_pickle(path: Path) -> Any:
     Raises:
         WeightsError: if it is no such file, or not whole.
     """
-    convert = "where it was made, write its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
     # not torch.load, which would run TorchScript, unpack a tar, and look into the environment for what is allowed
     loading = torch.serialization
     try:
@@ -192,8 +192,6 @@ def read_pickle(path: Path) -> Any:
                 if not loading._is_torchscript_zip(reader):
                     return loading._load(reader, "cpu", _READER, encoding="utf-8")
     except Exception as error:  # a damaged pickle can raise anything
-        if "magic number" in str(error):
-            raise WeightsError(f"{path} is a pickle of another kind than torch.save's", convert, path=path) from None
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
-    raise WeightsError(f"{path} is a TorchScript program, which could run any code", convert, path=path)
+    raise WeightsError(f"{path} is a TorchScript program, which could run any code", TENSORS_ALONE, path=path)

@@ -35,7 +35,10 @@ _KINDS = {
 CHECKPOINT = "is a pickled checkpoint"
 _PACKED = "is a packed archive: unpack it first"
 _TO_WRITE = "load it there, and write its tensors with safetensors"
+TENSORS_ALONE = "where it was made, write its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
+"""What helps with a file whose tensors cannot be read without running it, or by torch."""
 POINTER = "is only a pointer of Git LFS: fetch the file itself with `git lfs pull`"
+_MSGPACK = f"is a msgpack file, as of Flax: {_TO_WRITE}"
 _SIGNATURES = {
     b"\x89HDF\r\n\x1a\n": f"is an HDF5 file, as of Keras: {_TO_WRITE}",
     b"\x12\x01" + bytes(6): f"is a file of MXNet: {_TO_WRITE}",
@@ -52,14 +55,15 @@ _SIGNATURES = {
 """First bytes of files that people take for weights."""
 _NAMES = {
     r"\.caffemodel$": f"is a model of Caffe: {_TO_WRITE}",
-    r"\.msgpack$": f"is a msgpack file, as of Flax: {_TO_WRITE}",
+    r"\.msgpack$": _MSGPACK,
     r"\.(index|data-\d+-of-\d+)$": f"is a part of a TensorFlow checkpoint: {_TO_WRITE}",
 }
 """The same by their names, where their bytes say too little."""
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _OF_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a number that torch.save wrote first, before 1.6
-_MSGPACK = re.compile(rb"[\x81-\x8f][\xa1-\xbf]\w")  # a short dict whose first key is a short word
-_TEXT = re.compile(rb"[\t\n\r -~]+")
+_FLAX = re.compile(rb"[\x81-\x8f][\xa1-\xbf]\w")  # a short dict whose first key is a short word
+_TEXT = re.compile(r"[^\0-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+_ANSWER = re.compile(rb"(<\?xml[^>]*>\s*)?<(?:(error>)|!doctype html|html)", re.IGNORECASE)
 
 
 def why_not_a_file(path: Path | str) -> str:
@@ -100,16 +104,19 @@ def what_it_is(path: Path) -> str:
     if start[257:262] == b"ustar":
         return _PACKED
     if _PICKLE.match(start):
-        another = "is a pickle of another kind than torch.save's, as of PaddlePaddle or Detectron2"
-        return CHECKPOINT if _OF_TORCH in start[:64] else f"{another}: {_TO_WRITE}"
+        another = "is a pickle of another kind than torch.save's, as of pickle.dump or PaddlePaddle"
+        return CHECKPOINT if _OF_TORCH in start[:64] else f"{another}: {TENSORS_ALONE}"
     if what := next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), ""):
         return what
     if what := next((what for name, what in _NAMES.items() if re.search(name, path.name)), ""):
         return what
-    if _MSGPACK.match(start) and start[8:9] != b"{":  # of safetensors the first eight bytes are a length
-        return _NAMES[r"\.msgpack$"]
-    if _TEXT.fullmatch(text):
-        return f"is text and no model ({text.splitlines()[0][:40].decode()}): the download went wrong"
+    if _FLAX.match(start) and start[8:9] != b"{":  # of safetensors the first eight bytes are a length
+        return _MSGPACK
+    if text.startswith(b"<?xml"):
+        return "is an XML file: where it is a model of OpenVINO, name the weights that this was made from"
+    words = text.decode(errors="ignore")
+    if _TEXT.fullmatch(words) and len(text) - len(words.encode()) < 4:  # the last letter may be cut
+        return f"is text ({words.splitlines()[0][:40]}): name the file that holds the weights"
     return "" if start.strip(b"\0") else "holds nothing but zeros: fetch it again"
 
 
@@ -125,9 +132,9 @@ def why_not_fetched(path: Path) -> str:
 def _why_not_fetched(text: bytes) -> str:
     if text.startswith(b"version https://git-lfs"):
         return POINTER
-    if text.lower().startswith((b"<!doctype", b"<html")):
-        return "is a web page: the download went wrong"
-    return "is a server's answer in XML: the download went wrong" if text.startswith(b"<") else ""
+    answer = _ANSWER.match(text)
+    what = "a server's error in XML" if answer and answer[2] else "a web page"
+    return f"is {what}: the download went wrong" if answer else ""
 
 
 def write_text(path: Path, text: str) -> None:

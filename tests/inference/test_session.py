@@ -165,7 +165,7 @@ def test_an_unknown_device_is_refused(make_model):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"hello world", r"is text and no model \(hello world\)"),
+        (b"hello world", r"is text \(hello world\)"),
         (b"\x08\x0a\x12", "is no ONNX model that can be read"),
     ],
 )
