@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -68,6 +69,8 @@ _TRANSFORMERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 """Names of the parts of transformers' models -> those of timm, which for a ResNet are torchvision's; one by one."""
 _DERIVED = ("attn_mask", "relative_coords_table", "total_ops", "total_params")
 """Buffers that a network computes by itself, or a counter of operations has left in it."""
+_VECTOR = re.compile(r"weight|\w*bias|gamma\w*")
+"""Names of what a network has learned for each channel: other vectors are buffers, as of quantisation or DropBlock."""
 _THEIRS = re.compile(r"\b(embedder\.embedder|embeddings\.patch_embeddings)\.|\bregister_tokens$")
 _DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)")
 
@@ -86,6 +89,25 @@ class Found:
     @property
     def name(self) -> str:
         return ".".join(part for part in (self.place, self.prefix.rstrip(".")) if part)
+
+    @cached_property
+    def heads(self) -> frozenset[str]:
+        """Parts of the dict's network, by their keys' beginnings, in which something of the encoder stands."""
+        return frozenset(key[: dot.start()] for key in self.keys.values() for dot in re.finditer(r"\.", key))
+
+    def outermost(self, key: str) -> tuple[str, str]:
+        """The largest part around a key of the dict that holds nothing of the encoder, and the part that holds it."""
+        around = ""
+        for end in (*(dot.start() for dot in re.finditer(r"\.", key)), len(key)):
+            if key[:end] not in self.heads:
+                return key[:end], around
+            around = key[:end]
+        return key, around
+
+    def called(self, key: str) -> str:
+        """The same part as the encoder's keys would have it, without the prefix."""
+        part, _ = self.outermost(key)
+        return part[len(self.prefix) :] if part.startswith(self.prefix) else _word(part)
 
 
 def find_encoder(checkpoint: Any, own: Mapping[str, Tensor], children: Sequence[str]) -> Found:
@@ -177,7 +199,8 @@ def as_timm_calls_them(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def parts_beyond(found: Found) -> tuple[list[str], list[str]]:
     """What the dict has inside the network that was looked for, and that network has not: it is of another then.
 
-    The network goes on after these: a head, or what an encoder leaves off at its end, does not count.
+    The network goes on after these. A head does not count, nor what an encoder leaves off at its end, nor buffers that
+    are no weights, as of quantisation, nor a part with a name among blocks that have numbers, which do not call it.
 
     Returns:
         Blocks like others that match, as those of a ResNet-34 beyond a ResNet-18's; and parts of blocks, as those of
@@ -185,23 +208,35 @@ def parts_beyond(found: Found) -> tuple[list[str], list[str]]:
     """
     used = dict.fromkeys(found.keys.values())  # in the encoder's order
     last = next(reversed(used), "")
-    heads = {key[: dot.start()] for key in used for dot in re.finditer(r"\.", key)}
-    kinds = {re.sub(r"\d+", "0", head) for head in heads}
+    kinds = {re.sub(r"\d+", "0", head) for head in found.heads}
+    named = {
+        around for around, _, word in (name.rpartition(".") for name in (*found.heads, *used)) if not word.isdigit()
+    }
     positions = any(key == found.prefix + "pos_embed" for key in used)
     blocks, others = set[str](), set[str]()
     for key, tensor in found.tensors.items():
-        name = key[len(found.prefix) :]
-        if key in used or not key.startswith(found.prefix) or not tensor.is_floating_point():
+        if key in used or not key.startswith(found.prefix) or not _is_weight(key, tensor):
             continue
+        name = key[len(found.prefix) :]
         if positions and re.fullmatch(r"(?!mask)\w+_token", name):  # the positions know them, and the blocks see them
             others.add(name)
-        ends = [*(dot.start() for dot in re.finditer(r"\.", key)), len(key)]
-        place = next((number for number, end in enumerate(ends) if key[:end] not in heads), 0)
-        if place and key.rpartition(".")[2] not in _DERIVED and not last.startswith(key[: ends[place - 1] + 1]):
-            part = key[: ends[place]]
-            layers = len(ends) - place > 2  # inside it
-            (blocks if layers and re.sub(r"\d+", "0", part) in kinds else others).add(part[len(found.prefix) :])
+        part, around = found.outermost(key)
+        if not around or last.startswith(f"{around}.") or (around not in named and not _word(part).isdigit()):
+            continue
+        inside = key.count(".") - part.count(".") > 1  # layers of it
+        (blocks if inside and re.sub(r"\d+", "0", part) in kinds else others).add(part[len(found.prefix) :])
     return sorted(blocks), sorted(others - blocks)
+
+
+def _word(part: str) -> str:
+    return part.rpartition(".")[2]
+
+
+def _is_weight(key: str, tensor: Tensor) -> bool:
+    """Tell whether a tensor is what a network has learned for several channels, rather than a buffer or a number."""
+    if not tensor.is_floating_point() or _word(key) in _DERIVED:
+        return False
+    return tensor.ndim > 1 or (tensor.numel() > 1 and _VECTOR.fullmatch(_word(key)) is not None)
 
 
 def _candidates(

@@ -64,7 +64,7 @@ def adapt_first_layer(
     *,
     metadata: ModelMetadata | None,
     wanted: Sequence[str],
-) -> tuple[dict[str, Tensor], list[str]]:
+) -> tuple[dict[str, Tensor], list[str], str]:
     """Bring the first convolution to the encoder's shape: of our files as they say what it is, else if asked.
 
     Args:
@@ -74,12 +74,12 @@ def adapt_first_layer(
         wanted: bands of the encoder.
 
     Returns:
-        The state, and lines that say what was done, or could be.
+        The state; lines that say what was done, or could be; and the layer's key where something could be.
     """
     first = next((key for key, tensor in own.items() if tensor.ndim == 4), "")
     if (kernel := theirs.get(first)) is None or kernel.ndim != 4:
-        return theirs, []
-    lines: list[str] = []
+        return theirs, [], ""
+    done, offered = list[str](), list[str]()
     shape = own[first].shape
     small = metadata is not None and metadata.stem == "cifar"
     if small and _has_size(shape, 3):
@@ -87,15 +87,18 @@ def adapt_first_layer(
     elif _has_size(kernel.shape, 3) and _has_size(shape, 7) and len(kernel) == shape[0]:
         if "stem" in adapt or small:
             theirs = {**theirs, first: F.pad(kernel, (2, 2, 2, 2))}
-            lines.append("3x3 stem centred in 7x7")
+            done.append("3x3 stem centred in 7x7")
         else:
-            lines.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
+            offered.append(f"--adapt stem would fit {first} {tuple(kernel.shape)}")
     names = metadata.bands if metadata is not None else None
     bands = names or (RGB if kernel.shape[1] == len(RGB) else numbered_bands(kernel.shape[1]))
     fitted, line = adapt_bands(theirs, own, bands=bands, wanted=wanted)
     if line and (names is not None or "bands" in adapt):
-        return fitted, [*lines, line]
-    return theirs, [*lines, f"--adapt bands would fit {first} {tuple(kernel.shape)}"] if line else lines
+        theirs = fitted
+        done.append(line)
+    elif line:
+        offered.append(f"--adapt bands would fit {first} {tuple(kernel.shape)}")
+    return theirs, done + offered, first if offered else ""
 
 
 def adapt_bands(

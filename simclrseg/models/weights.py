@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.metadata import RGB, ModelMetadata
-from simclrseg.models.foreign import find_encoder, parts_beyond
+from simclrseg.models.foreign import Found, find_encoder, parts_beyond
 from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
@@ -41,6 +41,7 @@ class LoadReport:
     missing: list[str]  # the encoder's keys
     mismatched: list[str]  # the same, with both shapes
     left_out: list[str]  # the file's keys
+    beside: list[str]  # the parts of the file's network that these are of, whole ones first
     prefix: str  # that its keys have, where the encoder was
     place: str  # of the dict that holds it, as ``state_dict``; empty for the outermost
     equals: list[str]  # what would have fitted as well
@@ -58,14 +59,9 @@ class LoadReport:
             if keys:
                 parts.append(f"{what}: {_few(keys)}")
         parts += self.adapted
-        if self.left_out:
-            parts.append(f"left out: {', '.join(dict.fromkeys(self._part(key) for key in self.left_out))}")
+        if self.beside:
+            parts.append(f"left out: {_few(self.beside)}")
         return "; ".join(parts)
-
-    def _part(self, key: str) -> str:
-        """The part of the network that a key belongs to: the first word that the prefix does not have too."""
-        words, shared = key.split("."), self.prefix.split(".")
-        return next((word for word, other in zip(words, [*shared, *words], strict=False) if word != other), words[0])
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMetadata) -> None:
@@ -156,7 +152,7 @@ def load_backbone(
     """Load an encoder's weights from a file of its own, or out of a whole model's or a checkpoint of another tool.
 
     So it does with another part's, such as a decoder's. What fits best is found by names and shapes (foreign.py). The
-    encoder is changed only if enough matched.
+    encoder is changed only if enough matched; a first layer that ``adapt`` could fit may differ, and stays random.
 
     Args:
         bands: that the encoder takes. The first layer of a file of ours for other bands is adapted to them.
@@ -174,15 +170,41 @@ def load_backbone(
     children = backbone.get_submodule(inner.rstrip(".")).named_children()
     found = find_encoder(checkpoint, own, [name for name, _ in children])
     theirs = {key: found.tensors[other] for key, other in found.keys.items()}
-    theirs, adapted = adapt_first_layer(theirs, own, adapt, metadata=metadata, wanted=bands)
-    may_differ = [key for key, tensor in own.items() if tensor.ndim == 4][:1] if adapted else []
+    theirs, adapted, adaptable = adapt_first_layer(theirs, own, adapt, metadata=metadata, wanted=bands)
     if isinstance(backbone, ViTEncoder):
         theirs, line = fit_positions(theirs, backbone)
         adapted += [line] if line else []
     matching = {key: tensor for key, tensor in theirs.items() if tensor.shape == own[key].shape}
+    report = _report(found, own, theirs, adapted)
+    if report.loaded < minimum * report.total:
+        raise WeightsError(
+            f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, at least "
+            f"{minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, the {what} has "
+            f"{_few([key for key in own if key not in matching and not key.endswith(COUNTER)])}",
+            path=path,
+        )
+    which, has, remedy = _difference(found, report, adaptable)
+    if which == "a deeper" and (deeper := _deeper_encoder(checkpoint, backbone, len(bands))):
+        remedy = f"pass --backbone {deeper}"
+    if which:
+        raise WeightsError(f"{path} is of {which} network than this {what}: it has {has}", remedy, path=path)
+    _check_values(matching, own, path, minimum)
+    if report.mismatched:
+        log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
+    # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
+    nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
+    return report
+
+
+def _report(
+    found: Found, own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], adapted: Sequence[str]
+) -> LoadReport:
+    """Compare the encoder's tensors and those that were found for them."""
+    matching = {key for key, tensor in theirs.items() if tensor.shape == own[key].shape}
     wanted = [key for key in own if key in matching or not key.endswith(COUNTER)]
     used = set(found.keys.values())
-    report = LoadReport(
+    left_out = [key for key in found.tensors if key not in used]
+    return LoadReport(
         loaded=len(matching),
         total=len(wanted),
         missing=[key for key in wanted if key not in theirs],
@@ -191,37 +213,34 @@ def load_backbone(
             for key in wanted
             if key in theirs and key not in matching
         ],
-        left_out=[key for key in found.tensors if key not in used],
+        left_out=left_out,
+        beside=sorted(dict.fromkeys(map(found.called, left_out)), key=lambda part: "." in part),
         prefix=found.prefix,
         place=found.place,
         equals=list(found.equals),
-        adapted=adapted,
+        adapted=list(adapted),
     )
-    if report.loaded < minimum * report.total:
-        raise WeightsError(
-            f"{path} does not fit this {what}: {report.loaded} of {report.total} tensors match, at least "
-            f"{minimum:.0%} must; the file has {_few(list(found.tensors)) or 'no tensors'}, the {what} has "
-            f"{_few([key for key in wanted if key not in matching])}",
-            path=path,
-        )
+
+
+def _difference(found: Found, report: LoadReport, adaptable: str) -> tuple[str, str, str]:
+    """How the file's network differs from the encoder though most of it matches; all empty where it does not.
+
+    Args:
+        adaptable: the first layer's key where --adapt would fit it: it may differ, and stays random.
+
+    Returns:
+        Which network the file is of, what it has, and what can be done.
+    """
     blocks, parts = parts_beyond(found)
     if blocks:
-        deeper = _deeper_encoder(checkpoint, backbone, len(bands))
-        remedy = f"pass --backbone {deeper}" if deeper else _ANOTHER
-        reason = f"{path} is of a deeper network than this {what}: it has {_few(blocks)} beyond it"
-        raise WeightsError(reason, remedy, path=path)
+        return "a deeper", f"{_few(blocks)} beyond it", _ANOTHER
     if parts:
-        reason = f"{path} is of another network than this {what}: it has {_few(parts)} beside what matches"
-        raise WeightsError(reason, _ANOTHER, path=path)
-    if strange := [text for text in report.mismatched if text.split(" ")[0] not in may_differ]:
-        reason = f"{path} is of another network than this {what}: it has {_few(strange)}"
-        raise WeightsError(reason, _ANOTHER, path=path)
-    _check_values(matching, own, path, minimum)
-    if report.mismatched:
-        log.warning(f"{path.name}: {_few(report.mismatched)}: stays random")
-    # Module's own method: those of smp's encoders take keys out of the caller's dict and return nothing
-    nn.Module.load_state_dict(backbone, {inner + key: tensor for key, tensor in matching.items()}, strict=False)
-    return report
+        remedy = f"{_ANOTHER}, or leave them out of the file where its network works without them"
+        return "another", f"{_few(parts)} beside what matches", remedy
+    if strange := [text for text in report.mismatched if text.split(" ")[0] != adaptable]:
+        remedy = f"{_ANOTHER}: --adapt fits nothing but a first layer of other bands, or one of 3 x 3 to one of 7 x 7"
+        return "another", _few(strange), remedy
+    return "", "", ""
 
 
 def _deeper_encoder(checkpoint: Any, backbone: nn.Module, bands: int) -> str:

@@ -222,7 +222,9 @@ def test_another_network_that_matches_but_for_a_few_parts_is_refused(tmp_path, e
     before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     with pytest.raises(WeightsError, match=rf"is of another network than this encoder: it has {has}") as caught:
         load_backbone(backbone, path)
-    assert "choose the --backbone that it is of" in str(caught.value)
+    said = str(caught.value)
+    assert "choose the --backbone that it is of" in said
+    assert ("leave them out of the file" in said) == ("beside what matches" in said)
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.state_dict().items())
 
 
@@ -233,6 +235,36 @@ def test_buffers_that_a_network_makes_by_itself_and_unused_tokens_are_no_other_n
     vit = {**timm.create_model(VIT).state_dict(), "mask_token": torch.ones(1, 1, 192)}
     torch.save(vit, tmp_path / "masked.pth")
     assert load_backbone(build_backbone(f"tu-{VIT}"), tmp_path / "masked.pth").loaded == 150
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (
+            {
+                "layer1.0.conv1.weight_fake_quant.scale": torch.rand(64),
+                "layer1.0.conv1.weight_fake_quant.activation_post_process.max_val": torch.rand(64),
+                "layer1.0.conv1.activation_post_process.min_val": torch.tensor(0.5),
+            },
+            "layer1.0.conv1.weight_fake_quant, layer1.0.conv1.activation_post_process",
+        ),
+        ({"layer3.0.drop_block.keep": torch.rand(7)}, "layer3.0.drop_block"),
+        ({"layer3.aux.weight": torch.rand(9, 256, 1, 1), "layer3.aux.bias": torch.rand(9)}, "layer3.aux"),
+    ],
+    ids=["quantisation", "drop block", "head of a stage"],
+)
+def test_buffers_and_heads_inside_an_encoder_are_left_out_and_named(resnet, tmp_path, more, named):
+    torch.save(under("model.", {**more, **resnet.state_dict()}), tmp_path / "more.pth")
+    report = load_backbone(build_backbone("resnet18"), tmp_path / "more.pth")
+    assert report.loaded == report.total == 120
+    assert str(report).endswith(f"left out: fc, {named}")
+
+
+def test_a_first_layer_that_no_option_fits_is_refused_and_says_what_could_be_fitted(resnet, tmp_path):
+    torch.save({**resnet.state_dict(), "conv1.weight": torch.randn(64, 3, 5, 5)}, tmp_path / "five.pth")
+    reason = r"another network than this encoder: it has conv1\.weight \(64, 3, 5, 5\) for \(64, 3, 7, 7\)"
+    with pytest.raises(WeightsError, match=rf"{reason}.*--adapt fits nothing but a first layer of other bands"):
+        load_backbone(build_backbone("resnet18"), tmp_path / "five.pth")
 
 
 def test_an_old_densenet_is_read(tmp_path):
