@@ -15,7 +15,7 @@ from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
 _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
-_DECODED = 100  # of those that may be transparent
+_DECODED = 20  # of those that may be transparent
 _TRANSPARENT = (".png", ".tga", ".tif", ".tiff", ".webp")
 _PAGED = (".tif", ".tiff", ".gif", ".webp")
 
