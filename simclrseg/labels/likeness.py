@@ -17,11 +17,12 @@ from simclrseg.system.threads import map_in_threads
 
 T = TypeVar("T")
 
-_LOOKED_AT, _IF_BLANK = 5, 50  # pictures of a folder
+_LOOKED_AT, _IF_UNSURE = 5, 50  # pictures of a folder
 _ROWS = 256  # of a picture
 _FEW = 32  # values of a mask, which a photo has more of
 _FLAT, _RATHER_FLAT = 0.9, 0.7  # shares of pixels that are as their neighbour is
 _DARK, _BRIGHT = 16, 239  # what 0 and 255 are in lossy files, at their farthest
+_SOME = 0.005  # share of the pixels that are bright, at least, for an area to be there
 _GREY = 8  # levels between the channels of a grey picture in a lossy file
 _STEP = 2  # levels from a pixel to the next in an area of one value in a lossy file, at most
 _SMOOTH = 0.8  # share of such steps: 97 of 100 photos of Oxford Pets have less than 0.7, JPEGs of two colours 0.85
@@ -39,6 +40,7 @@ class Likeness:
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
         white: most of their area is white, as in drawings on paper.
+    palette: they have no colours, or few, which recur in most of them, as those of classes do.
         sizes: (height, width) of those looked at.
     """
 
@@ -48,6 +50,7 @@ class Likeness:
     lossy: bool = False
     coloured: bool = False
     white: bool = False
+    palette: bool = True
     sizes: tuple[tuple[int, int], ...] = ()
 
 
@@ -61,6 +64,7 @@ class _Look:
     coloured: bool
     white: bool
     size: tuple[int, int]
+    values: frozenset[int] = frozenset()  # where they are few
 
 
 _UNREAD = _Look(False, False, True, False, True, True, False, (0, 0))
@@ -73,7 +77,10 @@ def sample(many: Sequence[T], count: int = _LOOKED_AT) -> Sequence[T]:
 
 
 def likeness(files: Sequence[Path]) -> Likeness:
-    """Look at some of the pictures; those that cannot be read say nothing, and more are looked at if all are blank."""
+    """Look at some of the pictures; those that cannot be read say nothing.
+
+    More are looked at if all are blank, or flat and in colours.
+    """
     looks = distributed.from_main(lambda: _looks_at(files))
     telling = [look for look in looks if not look.blank]
     return Likeness(
@@ -83,15 +90,22 @@ def likeness(files: Sequence[Path]) -> Likeness:
         any(look.lossy for look in telling),
         any(look.coloured for look in telling),
         2 * sum(look.white for look in looks) > len(looks),
+        _recur([look for look in telling if look.coloured]),
         tuple(look.size for look in looks),
     )
 
 
 def _looks_at(files: Sequence[Path]) -> list[_Look]:
     looks = [look for look in map_in_threads(_look, sample(files)) if look]
-    if all(look.blank for look in looks):
-        looks = [look for look in map_in_threads(_look, sample(files, _IF_BLANK)) if look]
+    if all(look.blank or (look.flat and look.coloured) for look in looks):
+        looks = [look for look in map_in_threads(_look, sample(files, _IF_UNSURE)) if look]
     return looks
+
+
+def _recur(looks: Sequence[_Look]) -> bool:
+    """Whether colours are those of a palette: few in each picture, and mostly such as others of them have too."""
+    values = frozenset[int]().union(*(look.values for look in looks))
+    return all(look.few for look in looks) and 2 * len(values) <= sum(len(look.values) for look in looks)
 
 
 def _look(file: Path) -> _Look | None:
@@ -118,12 +132,12 @@ def _look(file: Path) -> _Look | None:
         values = wide[:, :, 0] << 32 | wide[:, :, 1] << 16 | wide[:, :, 2] if coloured else values[:, :, 0]
     blank = bool((values == values[0, 0]).all())
     grey = None if coloured or values.dtype != np.uint8 else values
-    few = not stored.lossy and len(np.unique(values)) <= _FEW
-    flat = _is_flat(values, few) if not stored.lossy else False
-    if grey is not None:
-        dark, bright = np.mean(grey <= _DARK), np.mean(grey >= _BRIGHT)
-        flat |= bool(dark + bright >= _FLAT and min(dark, bright) > 0)  # blended edges of black and white
-    return _Look(flat, few, grainy, blank, bool(stored.lossy), coloured, white, size)
+    unique = np.unique(values)
+    few = not stored.lossy and len(unique) <= _FEW
+    flat = not stored.lossy and _is_flat(values, few)
+    flat |= grey is not None and _is_black_and_white(grey, bool(stored.lossy))
+    kept = frozenset(unique.tolist()) if few else frozenset[int]()
+    return _Look(flat, few, grainy, blank, bool(stored.lossy), coloured, white, size, kept)
 
 
 def _is_flat(values: np.ndarray, few: bool) -> bool:
@@ -131,3 +145,13 @@ def _is_flat(values: np.ndarray, few: bool) -> bool:
         return False
     same = min(float(np.mean(values[:, 1:] == values[:, :-1])), float(np.mean(values[1:] == values[:-1])))
     return same >= _FLAT or (few and same >= _RATHER_FLAT)
+
+
+def _is_black_and_white(grey: np.ndarray, lossy: bool) -> bool:
+    """Whether a grey picture is of black and white areas with blended edges, and the black ones have no grain."""
+    dark, bright = grey <= _DARK, grey >= _BRIGHT
+    blended = 1 - dark.mean() - bright.mean()
+    steps = np.abs(np.diff(grey.astype(np.int16), axis=1))[dark[:, 1:] & dark[:, :-1]]
+    if not steps.size or bright.mean() < _SOME or blended > min(1 - _FLAT, bright.mean()):
+        return False
+    return bool(np.mean(steps <= _STEP) >= _SMOOTH if lossy else np.mean(steps == 0) >= _RATHER_FLAT)
