@@ -89,7 +89,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         config = config.model_copy(update={"data": config.data.model_copy(update={"dataset": name})})
         log.info(f"fine-tuning on {config.data.name}, which belongs to {pretrained.label} (--dataset names others)")
     with distributed.main_first():  # it may have to be downloaded
-        target: Target[Any, Any] = kind.open(config.data, config.target)
+        target: Target[Any, Any] = kind.open(config.data, config.target, resumed=resumed is not None)
     dataset, split = target.dataset, target.split
     target.tell()
     stopping = "" if config.training.patience is None else ", --patience or not"

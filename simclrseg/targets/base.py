@@ -104,17 +104,19 @@ class Target(ABC, Generic[K, S]):
         *,
         for_training: bool = True,
         model: ModelMetadata | None = None,
+        resumed: bool = False,
     ) -> Self:
         """Open the images that ``data`` names, for a ``model`` or for one to be trained, and split them."""
-        return cls(data, cls.open_dataset(data, model), knobs, for_training=for_training)
+        return cls(data, cls.open_dataset(data, model, resumed=resumed), knobs, for_training=for_training)
 
     @staticmethod
     @abstractmethod
-    def open_dataset(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
         """Open the images; raise DataError if they have no labels of this kind.
 
         Args:
             model: that they are for; None for one to be trained.
+            resumed: True where its training goes on.
         """
 
     @property

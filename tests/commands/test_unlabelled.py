@@ -117,7 +117,7 @@ def test_masks_under_names_of_their_own_are_left_out_of_the_unlabelled_photos_an
     keys = chosen(tree(folders, unlabelled=[str(tmp_path / "more")]))[1]
     unlabelled = sorted(key for key in keys if key.startswith("more/"))
     assert unlabelled == [f"more/Input/photo {i}.png" for i in range(40, 52)]
-    assert "left out: 12 masks, for photos alone are looked at" in caplog.text
+    assert "left out: 12 masks in Task_GroundTruth/, for photos alone are looked at" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ class DatasetOptions:
         image_column, label_column, mask_column: of a set of the Hub, where its types do not tell.
         reach: the values that become 0 and 255 in photos of more than 8 bits, as a model has them; None to find out.
         of_model: True where classes and rules are those of a model: labels that have no use for them leave them aside.
+        settled: True where masks were trained on already: of several folders that fit, the likeliest holds them.
+        labels: True where a folder's own folders are its classes, none of which is left out for its name.
     """
 
     border: Border = "pet"
@@ -54,6 +56,8 @@ class DatasetOptions:
     mask_column: str | None = None
     reach: Range | None = None
     of_model: bool = False
+    settled: bool = False
+    labels: bool = False
 
 
 @dataclass(eq=False, repr=False)

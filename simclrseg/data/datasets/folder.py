@@ -62,7 +62,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     wanted = options.mask_folder
     if options.of_model and not any(_lies_in(file.relative_to(root), wanted) for file in pictures):
         wanted = ""  # the model's own photos have such a folder, and these do not
-    layout = lay_out(root, pictures, unreadable=listing.left_out, strict=options.masks, mask_folder=wanted)
+    layout = lay_out(root, pictures, replace(options, mask_folder=wanted), unreadable=listing.left_out)
     if layout.leave_out(unread) and options.masks and layout.masks and not any(layout.masks):
         raise DataError(f"{root}: photos that have masks cannot be read: {tell_unread(unread)}", path=root)
     images = layout.images
@@ -106,7 +106,8 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
                 f"{split}: none of its {len(official.pop(split)):,} photos has a mask, so that it is no part"
             )
     elif with_masks:
-        summary.append(f"left out: {layout.mask_files:,} masks, for photos alone are looked at")
+        where = layout.where + (f", as {layout.beside.name}" if layout.beside else "")
+        summary.append(f"left out: {layout.mask_files:,} masks {where}, for photos alone are looked at")
         layout.masks = []
     elif "masks" in folders and options.masks:
         folder = folders["masks"]

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
 from simclrseg.data.datasets.naming import (
     IMAGE_FOLDERS,
@@ -37,25 +38,18 @@ from simclrseg.labels.likeness import likeness
 _AS_WELL = 0.9  # of the photos that one folder of masks fits, and another
 
 
-def lay_out(
-    root: Path,
-    files: Sequence[Path],
-    *,
-    unreadable: Collection[Path] = (),
-    strict: bool = True,
-    mask_folder: str = "",
-) -> Layout:
+def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unreadable: Collection[Path] = ()) -> Layout:
     """Tell images and masks apart, and find the mask of each image.
 
     Args:
         files: pictures below ``root``.
+        options: where masks are not asked for, it does not matter whether each has its image.
         unreadable: what is left out below it; their masks are left out too.
-        strict: False where masks are not asked for: whether each has its image does not matter then.
-        mask_folder: the name of the folder of masks, where it is given.
 
     Raises:
-        DataError: for masks without an image, two masks of one, or two folders that may be those of the masks.
+        DataError: for masks without an image, two masks of one, or several folders that may be those of the masks.
     """
+    strict, mask_folder = options.masks, options.mask_folder
     mask_names = (mask_folder.lower(),) if mask_folder else MASK_FOLDERS
     images = [found for file in files if (found := in_folder(root, file, IMAGE_FOLDERS))]
     masks = [found for file in files if (found := in_folder(root, file, mask_names))]
@@ -73,14 +67,14 @@ def lay_out(
         kinds = {above: min(found.kind for found in masks if found.above == above) for above in both}
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
         photos = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
-        if strict and not mask_folder:
+        if strict and not mask_folder and not options.settled:
             _refuse_others(root, images, masks, folders)
     else:
         in_images = {found.file for found in images}
         photos = images + [found for file, found in every.items() if file not in in_images]
     kept = {found.file for found in photos}
     folders = [folder for folder in folders if not kept.isdisjoint(folder.files)]
-    more = _in_folders_of_masks(root, photos, folders, strict, mask_folder)
+    more = _in_folders_of_masks(root, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
     photos = [found for found in photos if found.file not in apart]
     if not both:
@@ -104,7 +98,7 @@ def lay_out(
         photos = [found for found in photos if found.file in in_images]
     else:  # without images/ a class may be called masks/
         photos = [every[found.file] for found in photos]
-    return _in_no_folders(root, files, photos, images, unpaired, unreadable, strict)
+    return _in_no_folders(root, files, photos, images, unpaired, options, unreadable)
 
 
 def _in_masks(found: Found) -> bool:
@@ -117,8 +111,8 @@ def _in_no_folders(
     photos: Sequence[Found],
     images: Sequence[Found],
     unpaired: Sequence[Found],
+    options: DatasetOptions,
     unreadable: Collection[Path],
-    strict: bool,
 ) -> Layout:
     """Photos with their masks beside them, or alone.
 
@@ -129,13 +123,13 @@ def _in_no_folders(
     masks, drawn = _beside(photos)
     if masks:
         photos = [found for found in photos if found.file not in drawn]
-        return paired(root, files, photos, masks, unreadable, strict)
+        return paired(root, files, photos, masks, unreadable, options.masks)
     called_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in home_of(root, found))
-    if strict and called_images and unpaired and likeness([found.file for found in unpaired]).areas:
+    if options.masks and called_images and unpaired and likeness([found.file for found in unpaired]).areas:
         here, there = ("/".join(home_of(root, found)) for found in (images[0], unpaired[0]))
         reason = f"{root}: photos lie in {here}/ and masks in {there}/, which are not side by side"
         raise DataError(reason, "put both folders into one", path=root)
-    photos, told = without_masks(root, photos, drawn, lossy=called_images)
+    photos, told = without_masks(root, photos, drawn, lossy=called_images, by_folder=not options.labels)
     layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos], lines=list(told))
     count_left_out(layout, root, files, files_of(told))
     return layout
@@ -158,7 +152,10 @@ def _but_photos(root: Path, masks: Sequence[Found]) -> list[Found]:
 
 
 def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder]) -> None:
-    """Refuse a folder that fits the photos as well as that of the masks does, and is not called as if drawn of it."""
+    """Refuse a folder that is called as if it held masks, and fits the photos as well as that of the masks does.
+
+    One that is called as if drawn of masks is none, nor is one whose name begins as theirs does: masks_old.
+    """
     aboves = {home_of(root, found): found.above for found in images}
     taken = {home_of(root, found): found.above for found in masks}
     names = Names(images)
@@ -168,7 +165,11 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
         others = [
             folder.path
             for folder in folders
-            if aboves.get(folder.photos) == above and folder.path not in taken and not folder.is_drawn
+            if aboves.get(folder.photos) == above
+            and folder.path not in taken
+            and folder.says_mask
+            and not folder.is_drawn
+            if not folder.path[-1].casefold().startswith(home[-1].casefold())
             if folder.pairs >= _AS_WELL * pairs[above] and (coloured or not folder.coloured)
         ]
         if others:
@@ -183,23 +184,28 @@ def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
 
 
 def _in_folders_of_masks(
-    root: Path, photos: Sequence[Found], folders: Sequence[MaskFolder], strict: bool, wanted: str
+    root: Path, photos: Sequence[Found], folders: Sequence[MaskFolder], options: DatasetOptions
 ) -> list[Found]:
-    """The masks in folders that are known by what they hold; where masks are asked for, one folder for each."""
+    """The masks in folders that are known by what they hold; where masks are asked for, one folder for each.
+
+    Those that are called as if they held masks go before those that are not.
+    """
     by_photos: dict[tuple[str, ...], list[MaskFolder]] = defaultdict(list)
     for folder in folders:
         by_photos[folder.photos].append(folder)
     masks = []
     for place, group in by_photos.items():
-        if wanted:
-            group = [folder for folder in group if folder.path[-1].casefold() == wanted.casefold()]
-        elif strict:
+        if wanted := options.mask_folder.casefold():
+            group = [folder for folder in group if folder.path[-1].casefold() == wanted]
+        elif options.masks:
             group = [folder for folder in group if not folder.is_drawn] or group
             group = [folder for folder in group if not folder.coloured] or group
+            group = [folder for folder in group if folder.says_mask] or group
             most = max(folder.pairs for folder in group)
             group = [folder for folder in group if folder.pairs >= _AS_WELL * most]
-            if len(group) > 1:
+            if len(group) > 1 and not options.settled:
                 raise _several(root, [folder.path for folder in group])
+            group = group[:1]
         inside = ((found, below_root(root, found.file)) for found in photos)
         one, parts = next((found, parts) for found, parts in inside if parts[: len(place)] == place)
         above = one.parts[: max(0, len(one.parts) - len(parts) + len(place))]
@@ -257,5 +263,6 @@ def _same_stems(files: Sequence[Found]) -> set[Path]:
     kinds: dict[str, list[Path]] = defaultdict(list)
     for file in (file for several in by_name.values() if len(several) == 2 for file in several):
         kinds[file.suffix.lower()].append(file)
-    alike = {kind for kind, of_kind in kinds.items() if likeness(of_kind).masks}
+    looks = {kind: likeness(of_kind) for kind, of_kind in kinds.items()}
+    alike = {kind for kind, look in looks.items() if look.masks and look.palette}
     return {file for kind in alike for file in kinds[kind]} if len(alike) < len(kinds) else set()

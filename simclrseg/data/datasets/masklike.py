@@ -8,30 +8,42 @@ says that they are masks either, they have the size of their photos, and are not
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from simclrseg.data.datasets.naming import Found, Names, bare_name, meanings, stem_of, strip, without_image_mark
+from simclrseg.data.datasets.naming import (
+    MASK_FOLDERS,
+    Found,
+    Names,
+    bare_name,
+    meanings,
+    stem_of,
+    strip,
+    without_image_mark,
+)
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
 from simclrseg.labels.likeness import Likeness, likeness, sample
 
 _WORDS = {
     "mask", "masks", "gt", "label", "labels", "labeled", "labelled", "annot", "annotation", "annotations", "seg",
-    "segs", "segmentation", "segmentations", "manual", "trimap", "trimaps", "matte", "mattes", "semantic",
-    "groundtruth", "gts",
+    "segs", "segmentation", "segmentations", "trimap", "trimaps", "groundtruth", "gts", "pedmasks",
 }  # fmt: skip
+_IN_DOUBT = {"manual", "matte", "mattes", "semantic"}  # words of other things too
 _DRAWN = re.compile(
     r"(?:.*[_\-. ])?(?:colou?rs?|colou?red|colou?rmaps?|rgb|overlays?|vi[sz]|visuali[sz]ations?|superpixels?|edges?|"
     r"watershed|contours?|boundar(?:y|ies)|instances?|instanceids|panoptic|masks_human|gtcoarse)"
     r"(?:[_\-. ]?\d+|[_\-. ]masks?)?|segmentation(?:object|classvisualization).*|label_viz",
     re.IGNORECASE,
 )
+Files = Mapping[Path, tuple[str, ...]]
+"""Pictures, each with its path below a folder."""
+Look = Callable[[tuple[Path, ...]], Likeness]
 _NEARLY_ALL = 0.9
 _TOO_MANY = 8  # folders in which a name stands, as numbers do in folders of classes
 _SEPARATOR = re.compile(r"[_\-. ]+")
@@ -51,12 +63,17 @@ class MaskFolder:
     photos: tuple[str, ...]
     pairs: int
     coloured: bool
-    files: Mapping[Path, tuple[str, ...]]
+    files: Files
 
     @property
     def is_drawn(self) -> bool:
         """Its name says that it was drawn of masks, for viewers or for the objects in them."""
         return is_drawn(self.path[-1])
+
+    @property
+    def says_mask(self) -> bool:
+        """Its name says that it holds masks."""
+        return says_mask(self.path[-1], in_doubt=True)
 
 
 def is_drawn(name: str) -> bool:
@@ -64,13 +81,18 @@ def is_drawn(name: str) -> bool:
     return bool(_DRAWN.fullmatch(name))
 
 
-def says_mask(name: str) -> bool:
-    """Tell whether a word in the name of a folder says that it holds masks: SegmentationClassPNG, gtFine."""
+def says_mask(name: str, *, in_doubt: bool = False) -> bool:
+    """Tell whether a word in the name of a folder says that it holds masks: SegmentationClassPNG, gtFine.
+
+    Args:
+        in_doubt: take words that are those of other things too.
+    """
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
-    return not _WORDS.isdisjoint(words) or any(word in "".join(words) for word in ("mask", "groundtruth"))
+    known = _WORDS | _IN_DOUBT if in_doubt else _WORDS
+    return not known.isdisjoint(words) or "groundtruth" in "".join(words) or name.lower() in MASK_FOLDERS
 
 
-def mask_folders(paths: Mapping[Path, tuple[str, ...]], *, wanted: str = "") -> list[MaskFolder]:
+def mask_folders(paths: Files, *, wanted: str = "") -> list[MaskFolder]:
     """Find the folders of masks beside folders of photos, or beside the photos themselves.
 
     Args:
@@ -78,53 +100,81 @@ def mask_folders(paths: Mapping[Path, tuple[str, ...]], *, wanted: str = "") -> 
         wanted: a folder that holds masks, whatever is in it.
     """
     look = cache(likeness)
+    found: list[MaskFolder] = []
+    seen: set[Path] = set()
+    for parent, folders in _side_by_side(paths):
+        homes = _homes(folders)
+        for child, members in folders.items():
+            if child and seen.isdisjoint(members):
+                of_child = list(_masks_in(parent, child, folders, homes, wanted, look))
+                found += of_child
+                seen.update(*(folder.files for folder in of_child))
+    return found
+
+
+def _side_by_side(paths: Files) -> list[tuple[tuple[str, ...], dict[str, dict[Path, tuple[str, ...]]]]]:
+    """Folders that hold several others, or photos too, the outer first: each with the files of those, "" for its own,
+    and their paths below them."""
     children: dict[tuple[str, ...], dict[str, dict[Path, tuple[str, ...]]]] = defaultdict(lambda: defaultdict(dict))
     for file, parts in paths.items():
         for depth in range(len(parts)):
             child = parts[depth] if depth < len(parts) - 1 else ""
             children[parts[:depth]][child][file] = parts[depth + 1 :] if child else parts[depth:]
-    found: list[MaskFolder] = []
-    seen: set[Path] = set()
-    for parent, folders in sorted(children.items(), key=lambda item: (len(item[0]), item[0])):
-        if len(folders) < 2:
+    several = [item for item in children.items() if len(item[1]) > 1]
+    return sorted(several, key=lambda item: (len(item[0]), item[0]))
+
+
+def _homes(folders: Mapping[str, Files]) -> dict[str, list[str]]:
+    """The folders in which each name stands."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for child, members in folders.items():
+        for below in members.values():
+            for name in filter(None, {bare_name(below), without_image_mark(below)}):
+                if len(homes[name]) <= _TOO_MANY and child not in homes[name]:
+                    homes[name].append(child)
+    return homes
+
+
+def _masks_in(
+    parent: tuple[str, ...],
+    child: str,
+    folders: Mapping[str, Files],
+    homes: Mapping[str, Sequence[str]],
+    wanted: str,
+    look: Look,
+) -> Iterator[MaskFolder]:
+    """A folder as that of the masks of one beside it, or of several where it is called so; nothing if it is neither."""
+    members, named = folders[child], _photos_of(child, folders[child], homes)
+    chosen = child.casefold() == wanted.casefold()
+    if not chosen and _is_class(members, named, folders, look):
+        return
+    called = chosen or says_mask(child, in_doubt=True)
+    together = len({file for files in named.values() for file in files})
+    taken: set[Path] = set()
+    likely = sorted(named, key=lambda name: look(tuple(folders[name])).masks)  # other masks are the last
+    for photos, bearing in ((name, named[name]) for name in likely):
+        every = len(bearing) >= _NEARLY_ALL * len(members)
+        if not every and (not called or together < _NEARLY_ALL * len(members)):
             continue
-        homes: dict[str, list[str]] = defaultdict(list)
-        for child, members in folders.items():
-            for below in members.values():
-                for name in filter(None, {bare_name(below), without_image_mark(below)}):
-                    if len(homes[name]) <= _TOO_MANY and child not in homes[name]:
-                        homes[name].append(child)
-        for child, members in folders.items():
-            if not child or not seen.isdisjoint(members):
-                continue
-            named = _photos_of(child, members, homes)
-            called = says_mask(child) or child.casefold() == wanted.casefold()
-            together = len({file for files in named.values() for file in files})
-            for photos, bearing in named.items():
-                every = len(bearing) >= _NEARLY_ALL * len(members)
-                if not every and (not called or together < _NEARLY_ALL * len(members)):
-                    continue
-                of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
-                if (
-                    child.casefold() == wanted.casefold()
-                    or (called and of_masks.areas)
-                    or (of_masks.masks and not of_photos.masks and _is_mask_of(of_masks, members, folders[photos]))
-                ):
-                    path = (*parent, photos) if photos else parent
-                    files = {
-                        file: _named_as(below, homes, photos)
-                        for file, below in (members if every else bearing).items()
-                        if file not in seen
-                    }
-                    found.append(MaskFolder((*parent, child), path, len(bearing), of_masks.coloured, files))
-                    seen.update(files)
-                    if every:
-                        break
-    return found
+        of_masks, of_photos = look(tuple(members)), look(tuple(folders[photos]))
+        if not chosen and not (
+            _differ(of_masks, of_photos, called=called) and _have_sizes_of(members, folders[photos])
+        ):
+            continue
+        path = (*parent, photos) if photos else parent
+        files = {
+            file: _named_as(below, homes, photos)
+            for file, below in (members if every else bearing).items()
+            if file not in taken
+        }
+        yield MaskFolder((*parent, child), path, len(bearing), of_masks.coloured, files)
+        taken.update(files)
+        if every:
+            return
 
 
 def _photos_of(
-    child: str, members: Mapping[Path, tuple[str, ...]], homes: Mapping[str, Sequence[str]]
+    child: str, members: Files, homes: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[Path, tuple[str, ...]]]:
     """Folders of photos whose names a folder's files bear, the likeliest first, each with those files."""
 
@@ -166,10 +216,25 @@ def _alike(first: str, second: str) -> int:
     return same(zip(first, second, strict=False)) + same(zip(first[::-1], second[::-1], strict=False))
 
 
-def _is_mask_of(look: Likeness, masks: Mapping[Path, tuple[str, ...]], photos: Mapping[Path, tuple[str, ...]]) -> bool:
-    """Whether pictures that look like masks are masks, though not called so: of their photos' sizes, and not white."""
-    if look.lossy or look.white:
+def _is_class(members: Files, named: Mapping[str, Files], folders: Mapping[str, Files], look: Look) -> bool:
+    """Whether a folder is a class among classes: its files bear running numbers, as those of others that look alike."""
+    if not all(stem_of(below[-1]).isdecimal() for below in members.values()):
         return False
+    others = [name for name, bearing in named.items() if name and len(bearing) >= _NEARLY_ALL * len(members)]
+    looks = [look(tuple(folders[name])) for name in others]
+    return max(Counter((one.coloured, one.lossy, one.masks) for one in looks).values(), default=0) > 1
+
+
+def _differ(masks: Likeness, photos: Likeness, *, called: bool) -> bool:
+    """Whether pictures look like masks, and those whose names they bear do not; those not called so are lossless,
+    not white, and of colours that recur."""
+    if called:
+        return (masks.masks and not photos.masks) or (masks.areas and not photos.areas)
+    return masks.masks and not photos.masks and not masks.lossy and not masks.white and masks.palette
+
+
+def _have_sizes_of(masks: Files, photos: Files) -> bool:
+    """Whether pictures have the sizes of those whose names they bear."""
     by_name = {name: file for file, below in photos.items() for name in (bare_name(below), without_image_mark(below))}
     for file in sample(tuple(masks)):
         photo = next((by_name[way] for way, _ in _ways(masks[file]) if way in by_name), None)
@@ -203,7 +268,7 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
     drawn: dict[Path, Found] = {}
     for (_, marked), pairs in marks.items():
         look = likeness([found.file for found, _ in pairs])
-        exact = look.masks and not look.lossy and not look.white and len(pairs) > 1
+        exact = look.masks and look.palette and not look.lossy and not look.white and len(pairs) > 1
         if (marked and look.areas) or (exact and not likeness([photo.file for _, photo in pairs]).masks):
             for found, photo in pairs:
                 drawn[found.file] = Found(found.file, photo.above, photo.below)
@@ -218,8 +283,10 @@ def _cut(parts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield stem[: match.start()], mark
 
 
-def strays(paths: Mapping[Path, tuple[str, ...]], *, lossy: bool) -> set[Path]:
+def strays(paths: Files, *, lossy: bool) -> set[Path]:
     """Pictures in folders whose names say that they hold masks, which they look like, though no photo is theirs.
+
+    White ones are none, as drawings on paper are, nor are those beside others that look like masks, as icons do.
 
     Args:
         lossy: those in lossy files count too.
@@ -231,6 +298,7 @@ def strays(paths: Mapping[Path, tuple[str, ...]], *, lossy: bool) -> set[Path]:
     found = set[Path]()
     for files in folders.values():
         look = likeness(files)
-        if look.masks and (lossy or not look.lossy):
+        if look.masks and not look.white and (lossy or not look.lossy):
             found.update(files)
-    return found
+    others = [file for file in paths if file not in found]
+    return set() if found and likeness(others).masks else found

@@ -49,6 +49,7 @@ class Layout:
         mask_files: how many files of masks there are.
         parts: of files that show one class each, the class.
         where: the folders of the masks, in words.
+        beside: one of those that lie beside their photos.
         left_out: pictures that are neither, counted by their folder.
         lines: what is worth a line of the summary.
     """
@@ -59,6 +60,7 @@ class Layout:
     mask_files: int = 0
     parts: dict[Path, str] = field(default_factory=dict)
     where: str = ""
+    beside: Path | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
@@ -115,7 +117,9 @@ def paired(
         layout.masks[index] = tuple(of_image) if of_image[0] in layout.parts else of_image[0]
     if unclear:
         layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({some(unclear)})")
-    layout.where = _where(root, images, masks)
+    around = {found.file.parent for found in images}
+    layout.beside = next((found.file for found in masks if found.file.parent in around), None)
+    layout.where = _where(root, [found for found in masks if found.file.parent not in around], layout.beside)
     count_left_out(layout, root, files, files_of(told) | {found.file for found in masks})
     return layout
 
@@ -188,12 +192,11 @@ def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos:
     )
 
 
-def _where(root: Path, images: Sequence[Found], masks: Sequence[Found]) -> str:
-    """Where masks lie, in words."""
-    around = {found.file.parent for found in images}
-    homes = Counter("/".join(home_of(root, found)) for found in masks if found.file.parent not in around)
+def _where(root: Path, masks: Sequence[Found], beside: Path | None) -> str:
+    """Where masks lie, in words: those in folders of their own, and others beside photos."""
+    homes = Counter("/".join(home_of(root, found)) for found in masks)
     words = [f"in {some([f'{home}/' for home, _ in homes.most_common()], shown=3)}"] if homes else []
-    return " and ".join(words + ["beside their photos"] * (homes.total() < len(masks)))
+    return " and ".join(words + ["beside their photos"] * (beside is not None))
 
 
 def _by_class(
@@ -271,20 +274,21 @@ def count_left_out(layout: Layout, root: Path, files: Sequence[Path], told: Coll
 
 
 def without_masks(
-    root: Path, photos: Sequence[Found], beside: Collection[Path], *, lossy: bool
+    root: Path, photos: Sequence[Found], beside: Collection[Path], *, lossy: bool, by_folder: bool = True
 ) -> tuple[list[Found], dict[str, Collection[Path]]]:
     """Photos without the pictures among them that are masks by name and content, and lines, each on some of these.
 
     Args:
         beside: those that are known by the names of photos in the same folder.
         lossy: those in lossy files count too where a folder says that it holds masks.
+        by_folder: False where what a folder is called says nothing, as it is a class.
     """
     told: dict[str, Collection[Path]] = {}
     if beside:
         shown = some([file.name for file in beside], shown=2)
         told[f"left out: pictures that bear photos' names and look like masks: {len(beside):,} ({shown})"] = beside
     photos = [found for found in photos if found.file not in beside]
-    elsewhere = [found.file for found in photos if not in_folder(root, found.file, IMAGE_FOLDERS)]
+    elsewhere = [found.file for found in photos if not in_folder(root, found.file, IMAGE_FOLDERS)] if by_folder else []
     astray = strays({file: below_root(root, file) for file in elsewhere}, lossy=lossy)
     if len(astray) == len(photos):  # there is nothing else
         return photos, told

@@ -90,10 +90,11 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     COMPARE = staticmethod(score)
 
     @staticmethod
-    def open_dataset(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
         """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
         options = DatasetOptions(
             masks=False,
+            labels=True,
             image_column=data.image_column,
             label_column=data.label_column,
             reach=model.reach if model else None,

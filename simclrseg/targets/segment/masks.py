@@ -26,11 +26,12 @@ log = logging.getLogger(__name__)
 MANY = 6  # classes beyond which only the extremes are told
 
 
-def open_masks(data: LabelledData, model: ModelMetadata | None = None) -> Dataset:
+def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
     """Open images with masks, of those classes that are asked for.
 
     Args:
         model: that they are for, whose range of values and class ids they get; ``data`` is what it was trained with.
+        resumed: True for a model whose training goes on.
 
     Raises:
         DataError: if there are no masks.
@@ -55,6 +56,7 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None) -> Datase
         mask_column=data.mask_column,
         reach=model.reach if model else None,
         of_model=model is not None,
+        settled=resumed or model is not None,
     )
     dataset = open_dataset(data.name, options)
     if not dataset.has_masks:

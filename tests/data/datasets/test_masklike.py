@@ -91,7 +91,7 @@ def test_masks_of_any_name_are_read_and_never_trained_on_as_photos(tmp_path, pho
         np.testing.assert_array_equal(dataset.mask(index), DISC)
     unread = alone(tmp_path)
     assert sorted(unread.keys) == sorted(dataset.keys)
-    assert "left out: 6 masks, for photos alone are looked at" in unread.summary
+    assert sum(line.startswith("left out: 6 masks ") for line in unread.summary) == 1
 
 
 @pytest.mark.parametrize("masks", ["LabeledApproved_full/x_L.png", "labels_rgb/x.png", "photos/x_palette.png"])
@@ -210,7 +210,8 @@ def test_line_drawings_alone_are_photos(tmp_path):
         ("images/x.JPG", "mask/x_mask.tif", "manual1/x.tif"),
         ("test/images/x_test.tif", "test/1st_manual/x_manual1.gif", "test/2nd_manual/x_manual2.gif"),
         ("JPEGImages/x.jpg", "SegmentationClass/x.png", "labels/x.png"),
-        ("Original/x.jpg", "Ground Truth/x.png", "lesions/x.png"),
+        ("Original/x.jpg", "Ground Truth/x.png", "manual/x.png"),
+        ("Original/x.jpg", "vessels/x.png", "lesions/x.png"),
     ],
 )
 def test_of_two_folders_that_fit_as_masks_none_is_taken_unless_it_is_named(tmp_path, photos, first, second):
@@ -357,3 +358,139 @@ def test_masks_that_no_photo_fits_are_named_beside_photos_and_a_name_that_would_
     for number in NUMBERS:
         (tmp_path / f"masks/{number + 1}.png").unlink()
     assert all(map(image_folder(tmp_path, DatasetOptions()).has_mask, NUMBERS))
+
+
+def scan() -> np.ndarray:
+    """Lines of text on white paper."""
+    ink = (Y % 8 < 2) & (RNG.random((HEIGHT, WIDTH // 4)).repeat(4, 1) < 0.6)
+    return np.uint8(255) * np.uint8(~ink)
+
+
+def icon() -> np.ndarray:
+    """A disc in a colour of its own."""
+    middle = (Y - RNG.integers(16, 32)) ** 2 + (X - RNG.integers(16, 48)) ** 2 < 100
+    ground, colour = RNG.integers(0, 255, (2, 3), np.uint8)
+    return np.where(middle[..., None], colour, ground)
+
+
+def product() -> np.ndarray:
+    """A smooth thing on white."""
+    return np.where(DISC[..., None], cv2.GaussianBlur(photo(), (0, 0), 6), np.uint8(255))
+
+
+def noise(most: int) -> np.ndarray:
+    return RNG.integers(0, most + 1, (HEIGHT, WIDTH), np.uint8)
+
+
+def channel() -> np.ndarray:
+    """Noise in the dark, and a bright speck."""
+    pixels = noise(16)
+    pixels[20, 20] = 250
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("folders", "suffix", "draw"),
+    [
+        (("invoice", "letter", "manual"), ".png", scan),
+        (("invoice", "letter", "manual"), ".jpg", scan),
+        (("hat", "mask", "shoe"), ".png", icon),
+        (("bottles", "labels"), ".jpg", product),
+        (("brightfield", "dapi", "gfp"), ".png", channel),
+        (("chairs", "matte"), ".png", icon),
+        (("cotton", "damask"), ".png", icon),
+        (("masked", "unmasked"), ".png", icon),
+    ],
+)
+@pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
+def test_classes_of_flat_pictures_stay_classes_whatever_their_names_say(tmp_path, folders, suffix, draw, parts):
+    for part in parts:
+        for folder in folders:
+            for number in range(8):
+                put(tmp_path, f"{part}{folder}/00{number}{suffix}", draw())
+    assert len(alone(tmp_path)) == 8 * len(folders) * len(parts)
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert not dataset.has_masks
+    assert dataset.label_names == folders
+
+
+@pytest.mark.parametrize("folders", [("hats", "shoes", "mask"), ("hats", "labels")])
+def test_a_flat_class_under_other_names_than_its_grainy_siblings_is_one_where_folders_are_labels(tmp_path, folders):
+    for folder in folders:
+        for number in NUMBERS:
+            put(tmp_path, f"{folder}/{folder}-{number}.png", icon() if folder == folders[-1] else photo())
+    assert image_folder(tmp_path, DatasetOptions(masks=False, labels=True)).label_names == tuple(sorted(folders))
+
+
+def test_running_numbers_do_not_make_a_flat_class_the_masks_of_two_that_are_alike(tmp_path):
+    for number in NUMBERS:
+        for folder in ("hat", "shoe"):
+            put(tmp_path, f"{folder}/00{number}.png", photo())
+        put(tmp_path, f"mask/00{number}.png", binary())
+    assert not image_folder(tmp_path, DatasetOptions()).has_masks
+    assert image_folder(tmp_path, DatasetOptions(masks=False, labels=True)).label_names == ("hat", "mask", "shoe")
+
+
+def test_masks_beside_photos_and_what_was_measured_of_these_are_masks_still(tmp_path):
+    fill(tmp_path, "Original/x.jpg", "Masks/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"depth/{number}.png", photo()[:, :, 0])
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert sum(dataset.has_mask(index) for index in range(len(dataset))) == 6
+
+
+@pytest.mark.parametrize("other", ["predictions", "depth", "bbox", "skeletons", "masks_old"])
+def test_a_folder_whose_name_says_nothing_of_masks_is_no_rival_of_one_whose_name_does(tmp_path, other):
+    fill(tmp_path, "images/x.jpg", "masks/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"{other}/{number}.png", binary(OTHER_DISC))
+    np.testing.assert_array_equal(image_folder(tmp_path, DatasetOptions()).mask(0), DISC)
+
+
+def test_a_further_folder_of_masks_does_not_stop_what_was_trained_on_the_first(tmp_path):
+    fill(tmp_path, "images/x.jpg", "mask/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"1st_manual/{number}.png", binary(OTHER_DISC))
+    data = LabelledData(dataset=str(tmp_path))
+    with pytest.raises(DataError, match="has 2 folders that fit"):
+        open_masks(data)
+    np.testing.assert_array_equal(open_masks(data, resumed=True).mask(0), DISC)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("photo/x.png", "cartoon/x.png"), ("x.png", "x_thumb.png"), ("x.png", "x_logo.png"), ("x.jpg", "x.png")],
+)
+def test_flat_pictures_in_colours_of_their_own_stay_photos(tmp_path, first, second):
+    for number in range(8):
+        put(tmp_path, first.replace("x", f"00{number}"), photo())
+        put(tmp_path, second.replace("x", f"00{number}"), icon())
+    assert len(alone(tmp_path)) == 16
+
+
+@pytest.mark.parametrize("masks", ["classes/x.png", "x_areas.png"])
+def test_flat_pictures_in_the_colours_of_many_classes_are_masks(tmp_path, masks):
+    palette = RNG.integers(0, 255, (12, 3), np.uint8)
+    for number in range(40):
+        put(tmp_path, f"{'photos/' if '/' in masks else ''}{number}.png", photo())
+        ids = np.where(DISC, RNG.integers(1, 12), np.where(OTHER_DISC, RNG.integers(1, 12), 0))
+        put(tmp_path, masks.replace("x", f"{number}"), palette[ids])
+    assert len(alone(tmp_path)) == 40
+
+
+def test_masks_in_black_and_white_with_blended_edges_are_known(tmp_path):
+    blended = cv2.GaussianBlur(binary(), (0, 0), 1)
+    fill(tmp_path, "photos/x.png", "lesions/x.png", pixels=blended)
+    assert len(alone(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks", "where"),
+    [
+        ("photos/x.jpg", "manual/x.png", "in manual/"),
+        ("x.jpg", "x_areas.png", "beside their photos, as 0_areas.png"),
+    ],
+)
+def test_masks_that_are_left_out_are_said_with_where_they_are(tmp_path, photos, masks, where):
+    fill(tmp_path, photos, masks)
+    assert f"left out: 6 masks {where}, for photos alone are looked at" in alone(tmp_path).summary
