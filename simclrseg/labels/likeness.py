@@ -40,7 +40,7 @@ class Likeness:
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
         white: most of their area is white, as in drawings on paper.
-    palette: they have no colours, or few, which recur in most of them, as those of classes do.
+    palette: they have no colours, or few, which recur in several of them, as those of classes do.
         sizes: (height, width) of those looked at.
     """
 
@@ -103,9 +103,10 @@ def _looks_at(files: Sequence[Path]) -> list[_Look]:
 
 
 def _recur(looks: Sequence[_Look]) -> bool:
-    """Whether colours are those of a palette: few in each picture, and mostly such as others of them have too."""
+    """Whether colours are those of classes: few over all the pictures, and mostly such as several of them have."""
     values = frozenset[int]().union(*(look.values for look in looks))
-    return all(look.few for look in looks) and 2 * len(values) <= sum(len(look.values) for look in looks)
+    few = all(look.few for look in looks) and len(values) <= _FEW
+    return few and 2 * len(values) <= sum(len(look.values) for look in looks)
 
 
 def _look(file: Path) -> _Look | None:

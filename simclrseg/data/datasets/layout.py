@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -50,11 +50,8 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         DataError: for masks without an image, two masks of one, or several folders that may be those of the masks.
     """
     strict, mask_folder = options.masks, options.mask_folder
-    mask_names = (mask_folder.lower(),) if mask_folder else MASK_FOLDERS
     images = [found for file in files if (found := in_folder(root, file, IMAGE_FOLDERS))]
-    masks = [found for file in files if (found := in_folder(root, file, mask_names))]
-    if mask_folder:  # which may lie in a folder of masks of several kinds
-        masks = [replace(found, above=found.above[:-1]) if _in_masks(found) else found for found in masks]
+    masks = _in_named_folders(root, files, mask_folder)
     named = {found.file: found for found in (*masks, *images)}
     paths = {file: below_root(root, file) for file in files}
     every = {file: Found(file, parts[:-1], parts[-1:]) for file, parts in paths.items()}
@@ -77,22 +74,20 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     more = _in_folders_of_masks(root, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
     photos = [found for found in photos if found.file not in apart]
+    unpaired: list[Found] = []
     if not both:
         masks = _but_photos(root, [found for found in masks if found.file not in apart])
-        drawn = {found.file for found in masks}
-        names = Names(rest := [found for found in photos if found.file not in drawn]) if masks else None
-        if names and 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks):
-            photos, more = rest, more + masks
-        masks, unpaired = [], masks
+        if rest := _rest_if_theirs(masks, photos):
+            photos = rest
+        else:
+            masks, unpaired = [], masks
     if masks or more:
         return paired(root, files, photos, masks + more, unreadable, strict)
     if strict and mask_folder:
         reason = f"--masks folder:{mask_folder}: {root} has no such folder whose files bear the names of its photos"
         raise DataError(reason, option="masks", value=mask_folder)
-    masks_alone = [file for file, parts in paths.items() if not images and parts[0].lower() == "masks" and parts[1:]]
-    if masks_alone and (strict or (len(masks_alone) == len(files) and likeness(masks_alone).masks)):
-        folder = paths[masks_alone[0]][0]
-        raise DataError(f"{root} has {folder}/ but no images/", "put the photos into images/", path=root)
+    if not images:
+        _refuse_masks_alone(root, paths, strict)
     if images and {paths[found.file][0].lower() for found in images} == {"images"}:
         in_images = {found.file for found in images}
         photos = [found for found in photos if found.file in in_images]
@@ -101,8 +96,28 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
     return _in_no_folders(root, files, photos, images, unpaired, options, unreadable)
 
 
-def _in_masks(found: Found) -> bool:
-    return bool(found.above) and found.above[-1].lower() in MASK_FOLDERS
+def _in_named_folders(root: Path, files: Sequence[Path], mask_folder: str) -> list[Found]:
+    """Pictures in folders that are called as those of masks are; or of one name, be they in such a folder or not."""
+    if not mask_folder:
+        return [found for file in files if (found := in_folder(root, file, MASK_FOLDERS))]
+    masks = [found for file in files if (found := in_folder(root, file, (mask_folder.lower(),)))]
+    inside = [bool(found.above) and found.above[-1].lower() in MASK_FOLDERS for found in masks]
+    return [replace(found, above=found.above[:-1]) if of else found for found, of in zip(masks, inside, strict=True)]
+
+
+def _rest_if_theirs(masks: Sequence[Found], photos: Sequence[Found]) -> list[Found]:
+    """The photos that are not among the masks, where half of the masks bear names of those; else nothing."""
+    drawn = {found.file for found in masks}
+    rest = [found for found in photos if found.file not in drawn] if masks else []
+    names = Names(rest)
+    return rest if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks) else []
+
+
+def _refuse_masks_alone(root: Path, paths: Mapping[Path, tuple[str, ...]], strict: bool) -> None:
+    alone = [file for file, parts in paths.items() if parts[0].lower() == "masks" and parts[1:]]
+    if alone and (strict or (len(alone) == len(paths) and likeness(alone).masks)):
+        folder = paths[alone[0]][0]
+        raise DataError(f"{root} has {folder}/ but no images/", "put the photos into images/", path=root)
 
 
 def _in_no_folders(

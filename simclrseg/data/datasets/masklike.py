@@ -17,7 +17,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from simclrseg.data.datasets.naming import (
-    MASK_FOLDERS,
+    DOUBTFUL_WORDS,
+    MASK_WORDS,
     Found,
     Names,
     bare_name,
@@ -30,11 +31,6 @@ from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
 from simclrseg.labels.likeness import Likeness, likeness, sample
 
-_WORDS = {
-    "mask", "masks", "gt", "label", "labels", "labeled", "labelled", "annot", "annotation", "annotations", "seg",
-    "segs", "segmentation", "segmentations", "trimap", "trimaps", "groundtruth", "gts", "pedmasks",
-}  # fmt: skip
-_IN_DOUBT = {"manual", "matte", "mattes", "semantic"}  # words of other things too
 _DRAWN = re.compile(
     r"(?:.*[_\-. ])?(?:colou?rs?|colou?red|colou?rmaps?|rgb|overlays?|vi[sz]|visuali[sz]ations?|superpixels?|edges?|"
     r"watershed|contours?|boundar(?:y|ies)|instances?|instanceids|panoptic|masks_human|gtcoarse)"
@@ -88,8 +84,8 @@ def says_mask(name: str, *, in_doubt: bool = False) -> bool:
         in_doubt: take words that are those of other things too.
     """
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
-    known = _WORDS | _IN_DOUBT if in_doubt else _WORDS
-    return not known.isdisjoint(words) or "groundtruth" in "".join(words) or name.lower() in MASK_FOLDERS
+    known = MASK_WORDS | DOUBTFUL_WORDS if in_doubt else MASK_WORDS
+    return not known.isdisjoint([*words, name.lower()]) or "groundtruth" in "".join(words)
 
 
 def mask_folders(paths: Files, *, wanted: str = "") -> list[MaskFolder]:
@@ -236,10 +232,15 @@ def _differ(masks: Likeness, photos: Likeness, *, called: bool) -> bool:
 def _have_sizes_of(masks: Files, photos: Files) -> bool:
     """Whether pictures have the sizes of those whose names they bear."""
     by_name = {name: file for file, below in photos.items() for name in (bare_name(below), without_image_mark(below))}
-    for file in sample(tuple(masks)):
-        photo = next((by_name[way] for way, _ in _ways(masks[file]) if way in by_name), None)
+    meant = ((file, (by_name[way] for way, _ in _ways(masks[file]) if way in by_name)) for file in sample(tuple(masks)))
+    return _of_one_size([(file, photo) for file, ways in meant if (photo := next(ways, None))])
+
+
+def _of_one_size(pairs: Sequence[tuple[Path, Path]]) -> bool:
+    """Whether both of each pair are of one size, be one turned; those that cannot be read say nothing."""
+    for first, second in pairs:
         with suppress(ImageError):
-            if photo and sorted(image_header(photo)[:2]) != sorted(image_header(file)[:2]):
+            if sorted(image_header(first)[:2]) != sorted(image_header(second)[:2]):
                 return False
     return True
 
@@ -268,8 +269,12 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
     drawn: dict[Path, Found] = {}
     for (_, marked), pairs in marks.items():
         look = likeness([found.file for found, _ in pairs])
-        exact = look.masks and look.palette and not look.lossy and not look.white and len(pairs) > 1
-        if (marked and look.areas) or (exact and not likeness([photo.file for _, photo in pairs]).masks):
+        known = (marked and look.areas) or (
+            len(pairs) > 1
+            and _differ(look, likeness([photo.file for _, photo in pairs]), called=False)
+            and _of_one_size([(found.file, photo.file) for found, photo in sample(pairs)])
+        )
+        if known:
             for found, photo in pairs:
                 drawn[found.file] = Found(found.file, photo.above, photo.below)
     return drawn
@@ -286,7 +291,8 @@ def _cut(parts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def strays(paths: Files, *, lossy: bool) -> set[Path]:
     """Pictures in folders whose names say that they hold masks, which they look like, though no photo is theirs.
 
-    White ones are none, as drawings on paper are, nor are those beside others that look like masks, as icons do.
+    White ones are none, as drawings on paper are, nor are those in colours of their own, nor those beside others that
+    look like masks, as icons do.
 
     Args:
         lossy: those in lossy files count too.
@@ -298,7 +304,7 @@ def strays(paths: Files, *, lossy: bool) -> set[Path]:
     found = set[Path]()
     for files in folders.values():
         look = likeness(files)
-        if look.masks and not look.white and (lossy or not look.lossy):
+        if look.masks and look.palette and not look.white and (lossy or not look.lossy):
             found.update(files)
     others = [file for file in paths if file not in found]
     return set() if found and likeness(others).masks else found

@@ -31,13 +31,14 @@ IMAGE_STEMS = ("image", "img", "photo", "original", "rgb", "raw")
 MASK_STEMS = frozenset(
     {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "groundtruth", "ground_truth", "annotation"}
 )
+MASK_WORDS = MASK_STEMS.union(MASK_FOLDERS, ("labeled", "labelled", "segs", "gts", "trimap", "trimaps"))
+"""Words in the name of a folder of masks."""
+DOUBTFUL_WORDS = frozenset({"manual", "matte", "mattes", "semantic"})
+"""Words of other things too."""
 _BEHIND_ANOTHER = re.compile(r"(.+?)[_\-. ]?(annot|(?<=[_\-. ])[a-z]+)", re.IGNORECASE)
 _OF_NNUNET = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
 _CHANNEL = re.compile(r".+_\d{3}[1-9]\.\w+")  # of nnU-Net; the first is 0000
-_MARKS = (
-    "mask|masks|seg|segmentation|label|labels|gt|groundtruth|ground_truth|annotation|trimap|matte|manual|labelids|"
-    "labeltrainids"
-)
+_MARKS = "|".join([*MASK_STEMS, "trimap", "matte", "manual", "labelids", "labeltrainids"])
 _BEHIND = re.compile(
     rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)", re.IGNORECASE
 )

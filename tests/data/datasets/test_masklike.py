@@ -468,6 +468,29 @@ def test_flat_pictures_in_colours_of_their_own_stay_photos(tmp_path, first, seco
     assert len(alone(tmp_path)) == 16
 
 
+def posterized() -> np.ndarray:
+    """Areas in four levels a channel."""
+    smooth = cv2.GaussianBlur(RNG.normal(0, 900, (HEIGHT, WIDTH, 3)), (0, 0), 6) + 120
+    return np.clip(smooth, 0, 255).astype(np.uint8) // 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "draw"),
+    [
+        ("photo/x.png", "cartoon/x.png", posterized),
+        ("x.png", "x_thumb.png", lambda: posterized()[::2, ::2]),
+        ("x.png", "x_logo.png", lambda: binary()[::2, ::2]),
+        ("hat/x.png", "mask/x.png", lambda: icon()[::2, ::2]),
+        ("hat/h-x.png", "mask/m-x.png", scan),
+    ],
+)
+def test_flat_pictures_in_many_colours_of_another_size_or_on_paper_stay_photos(tmp_path, first, second, draw):
+    for number in range(12):
+        put(tmp_path, first.replace("x", f"00{number}", 1), photo())
+        put(tmp_path, second.replace("x", f"00{number}", 1), draw())
+    assert len(alone(tmp_path)) == 24
+
+
 @pytest.mark.parametrize("masks", ["classes/x.png", "x_areas.png"])
 def test_flat_pictures_in_the_colours_of_many_classes_are_masks(tmp_path, masks):
     palette = RNG.integers(0, 255, (12, 3), np.uint8)
