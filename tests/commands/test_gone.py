@@ -25,6 +25,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE, Run
+from simclrseg.targets.segment.target import SegmentationTarget
 from tests.folders import write
 from tests.observers import stop_at
 from tests.small import HARDWARE, evaluated
@@ -95,6 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pretrain(unlabelled(runs / "whole"))
         for name in FILES:
             (home / name).unlink()
+        shutil.copytree(home / "labelled" / "masks", home / "labelled" / "labels")
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         finetune(resumed(FinetuneConfig, runs / LABELLED))
         pretrain(resumed(PretrainConfig, runs / IMAGES))
@@ -119,6 +121,13 @@ def test_a_pretraining_goes_on_without_the_files_that_it_began_with_as_if_nothin
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert read_metadata(whole).model_dump(exclude={"dataset"}) == read_metadata(again).model_dump(exclude={"dataset"})
     assert (read_metadata(again).mean, read_metadata(again).std) == (MEAN, STD)
+
+
+def test_a_further_folder_that_fits_as_masks_stops_new_runs_alone(runs: Path) -> None:
+    config = config_of_run(FinetuneConfig, runs / LABELLED)
+    with pytest.raises(DataError, match="2 folders that fit its photos as masks, masks/ and labels/"):
+        SegmentationTarget.open(config.data)
+    assert evaluated(runs, runs / LABELLED)["n"] == 4
 
 
 def test_what_a_run_began_with_is_in_its_configuration(runs: Path) -> None:
