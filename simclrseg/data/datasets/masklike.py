@@ -1,8 +1,9 @@
 """Pictures that are masks of photos, by their names and by what they hold, whatever their folders are called.
 
 A name says it alone where it is one of those that people use, which ``layout`` knows. Elsewhere names have to pair,
-nearly all of a folder or of a mark, and the pictures have to look like masks while the photos do not. Where no word
-says that they are masks either, they have the size of their photos, and are not mostly white, as line drawings are.
+nearly all of a folder or of a mark, and the pictures have to look like masks of the photos' sizes while the photos do
+not. Where no word says that they are masks either, they are not mostly white, as line drawings are, and their colours
+are few and recur, as those of classes do. Where the two cannot be told apart, they are photos.
 """
 
 from __future__ import annotations
