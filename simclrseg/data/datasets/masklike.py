@@ -31,6 +31,7 @@ from simclrseg.data.datasets.naming import (
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
 from simclrseg.labels.likeness import Likeness, likeness, sample
+from simclrseg.system import distributed
 
 _DRAWN = re.compile(
     r"(?:.*[_\-. ])?(?:colou?rs?|colou?red|colou?rmaps?|rgb|overlays?|vi[sz]|visuali[sz]ations?|superpixels?|edges?|"
@@ -239,11 +240,13 @@ def _have_sizes_of(masks: Files, photos: Files) -> bool:
 
 def _of_one_size(pairs: Sequence[tuple[Path, Path]]) -> bool:
     """Whether both of each pair are of one size, be one turned; those that cannot be read say nothing."""
-    for first, second in pairs:
+
+    def differ(first: Path, second: Path) -> bool:
         with suppress(ImageError):
-            if sorted(image_header(first)[:2]) != sorted(image_header(second)[:2]):
-                return False
-    return True
+            return sorted(image_header(first)[:2]) != sorted(image_header(second)[:2])
+        return False
+
+    return distributed.from_main(lambda: not any(differ(*pair) for pair in pairs))
 
 
 def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
