@@ -184,8 +184,9 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
             and folder.path not in taken
             and folder.says_mask
             and not folder.is_drawn
-            if not folder.path[-1].casefold().startswith(home[-1].casefold())
-            if folder.pairs >= _AS_WELL * pairs[above] and (coloured or not folder.coloured)
+            and not folder.path[-1].casefold().startswith(home[-1].casefold())
+            and folder.pairs >= _AS_WELL * pairs[above]
+            and (coloured or not folder.coloured)
         ]
         if others:
             raise _several(root, [home, *others])
