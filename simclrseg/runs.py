@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
+from simclrseg.system.content import BadContent, read_json
 from simclrseg.system.files import make_folder, remove_empty, write_json, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
@@ -77,8 +77,8 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled."""
         try:
-            facts = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):  # json's and the decoder's errors are ValueErrors
+            facts = read_json(self.folder / ENVIRONMENT)
+        except (OSError, BadContent):
             return {}
         return facts if isinstance(facts, dict) else {}
 

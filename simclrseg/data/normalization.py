@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.randomness import permutation
 from simclrseg.errors import DataError, ImageError
+from simclrseg.metadata import MOST_BANDS, SMALLEST_STD
+from simclrseg.system.content import BadContent, parse_yaml, read_yaml
 from simclrseg.system.threads import map_in_threads
 
 MOST = 10_000
@@ -44,24 +45,35 @@ def read_normalization(source: str) -> Normalization:
         DataError: if they cannot be read, or are no figures of pixels.
     """
     try:
-        text = source if source.startswith("{") else Path(source).read_text(encoding="utf-8")
-        content: Any = yaml.safe_load(text)
-        chosen = Normalization(*(tuple(float(value) for value in content[key]) for key in ("mean", "std")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
+        content = parse_yaml(source) if source.startswith("{") else read_yaml(Path(source))
+        chosen = Normalization(*(_figures(content, key) for key in ("mean", "std")))
+    except (OSError, BadContent) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
             f"--normalization {source} cannot be read ({reason})",
             "write `mean: [0.4, 0.4, 0.4]` and `std: [0.2, 0.2, 0.2]`",
             option="normalization",
             value=source,
         ) from error
-    if len(chosen.mean) != len(chosen.std) or not all(0 < std <= 1 for std in chosen.std):
-        fault = "every mean needs a std above 0 and up to 1, for pixels in [0, 1]"
+    if len(chosen.mean) != len(chosen.std) or not all(SMALLEST_STD <= std <= 1 for std in chosen.std):
+        fault = f"every mean needs a std above 0 ({SMALLEST_STD} or more) and up to 1, for pixels in [0, 1]"
     elif not all(0 <= mean <= 1 for mean in chosen.mean):
         fault = "means lie in [0, 1], as pixels do once divided by their full scale"
     else:
         return chosen
     raise DataError(f"--normalization {source}: {fault}", option="normalization", value=source)
+
+
+def _figures(content: Any, key: str) -> tuple[float, ...]:
+    if not isinstance(content, dict) or key not in content:
+        raise BadContent(f"it has no key {key}")
+    values = content[key]
+    if not isinstance(values, list) or not 0 < len(values) <= MOST_BANDS:
+        raise BadContent(f"{key} is no list of 1 to {MOST_BANDS:,} numbers")
+    try:
+        return tuple(float(value) for value in values)  # PyYAML takes 1e-4 for a text
+    except (TypeError, ValueError) as error:
+        raise BadContent(f"{key} has a value that is no number") from error
 
 
 def band_statistics(dataset: Dataset, indices: Sequence[int], *, threads: int, most: int = MOST) -> Normalization:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
-import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, Strict
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
+from simclrseg.system.content import BadContent, fitting, read_json
 from simclrseg.system.threads import map_in_threads
 
 log = logging.getLogger(__name__)
@@ -253,6 +255,25 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
     }
 
 
+class _Record(BaseModel):
+    """What ``split_json`` writes, as far as a split follows from it."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    development: Annotated[int, Strict(), Ge(0)]
+    data_ratio: Annotated[float, Strict(), Gt(0), Le(1)]
+    split_seed: Annotated[int, Strict()]
+    test_split: TestSplit
+    fold: tuple[Annotated[int, Strict(), Ge(1)], Annotated[int, Strict(), Ge(2)]] | None
+    group_by: str | None
+    max_images: Annotated[int, Strict(), Ge(1)] | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        return [*self.train, *self.validation, *self.test]
+
+
 def stored_split(dataset: Dataset, path: Path) -> Split:
     """The split that a run recorded, whatever has come to the dataset since.
 
@@ -263,34 +284,39 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
     """
     places = {key: index for index, key in enumerate(dataset.keys)}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parts = {name: tuple(content[name]) for name in ("train", "validation", "test")}
-        train, validation, test = (sorted(places[key] for key in keys if key in places) for keys in parts.values())
-        split = Split(
-            train=tuple(train),
-            validation=tuple(validation),
-            test=tuple(test),
-            development=operator.index(content["development"]),
-            data_ratio=float(content["data_ratio"]),
-            seed=content["split_seed"],
-            test_split=content["test_split"],
-            fold=tuple(content["fold"]) if content["fold"] else None,
-            group_by=content["group_by"],
-            max_images=content.get("max_images"),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise BadContent("it has no keys")
+        record = fitting(_Record, content)
+        if twice := next((key for key, count in Counter(record.keys).items() if count > 1), None):
+            raise BadContent(f"it has {twice} twice")
+    except (OSError, BadContent) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {error})",
+            f"{path} cannot be read ({reason})",
             "restore it, or remove it, and the split is made anew from the photos that are there",
             path=path,
         ) from error
-    if gone := [key for key in parts["test"] if key not in places]:
+    parts = (record.train, record.validation, record.test)
+    train, validation, test = (sorted(places[key] for key in keys if key in places) for keys in parts)
+    split = Split(
+        train=tuple(train),
+        validation=tuple(validation),
+        test=tuple(test),
+        development=record.development,
+        data_ratio=record.data_ratio,
+        seed=record.split_seed,
+        test_split=record.test_split,
+        fold=record.fold,
+        group_by=record.group_by,
+        max_images=record.max_images,
+    )
+    if gone := [key for key in record.test if key not in places]:
         raise DataError(
-            f"{len(gone):,} of {len(parts['test']):,} test photos of {path} are not in {dataset.name}, such as "
-            f"{gone[0]}",
+            f"{len(gone):,} of {len(record.test):,} test photos of {path} are not in {dataset.name}, such as {gone[0]}",
             "restore them, or name others with --dataset",
         )
-    if gone := [key for key in (*parts["train"], *parts["validation"]) if key not in places]:
+    if gone := [key for key in (*record.train, *record.validation) if key not in places]:
         log.warning(f"{len(gone):,} photos that were trained on are not in {dataset.name} any more, such as {gone[0]}")
     return split
 

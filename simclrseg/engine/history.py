@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from simclrseg.system.content import parse_json
 from simclrseg.system.files import write_text, writing
 
 
@@ -180,7 +181,7 @@ def _epoch(row: Row) -> int | None:
 def _step(line: str) -> int | None:
     """The step that a line of metrics.jsonl tells of; None for an epoch's, and where the line is garbled."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         return None if "train" in record else int(record["step"])
     except (KeyError, TypeError, ValueError):  # cut short when the process was killed
         return None

@@ -6,7 +6,6 @@ stands before it. Metadata are empty in a file of others.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
+from simclrseg.system.content import parse_json
 
 Facts = dict[str, Any]
 
@@ -51,7 +51,7 @@ def read_program(path: Path) -> Facts:
     try:
         with zipfile.ZipFile(path) as file:
             entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
-            facts: Facts = json.loads(file.read(entries[0])) if entries else {}
+            facts: Facts = parse_json(file.read(entries[0]).decode()) if entries else {}
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelFileError("is no torch.export program that can be read", "export it again") from error
     return {"inputs": [], "outputs": [], "metadata": {}, **facts}

@@ -17,6 +17,7 @@ from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, p
 from simclrseg.knobs.sections import Section, alternatives
 from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN
 from simclrseg.runs import Run
+from simclrseg.system.content import BadContent, read_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -33,17 +34,11 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
     Raises:
         UsageError: if it cannot be read, is not YAML, or is another command's.
     """
-    import yaml
-
     wrong = partial(UsageError, path=path, option="config")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise wrong(f"{path}{place}: not YAML ({error.problem})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise wrong(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        tree = read_yaml(path)
+    except BadContent as error:
+        raise wrong(error.of(path)) from error
     except OSError as error:
         raise wrong(f"{path} cannot be read: {error.strerror}") from error
     if tree is not None and not isinstance(tree, dict):
@@ -240,6 +235,8 @@ def _problems(
             keys = ", ".join(path[-1] for path in knobs if path[:-1] == place)
             line = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
             found[place] = UsageError(line, option=place[-1], value=problem["input"])
+        elif problem["type"] == "invalid_key":
+            found[place] = UsageError(f"{prefix}{place[0]} is no name of a key: put it in quotes, or correct it")
         else:  # a rule across several knobs, which begins with the name of one
             line = _own_words(problem)
             about = next((knob.name for knob in knobs.values() if re.match(rf"{knob.name}\b", line)), None)

@@ -26,6 +26,7 @@ import yaml
 
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
+from simclrseg.system.content import BadContent, read_yaml_text, yaml_nodes
 from simclrseg.system.files import why_not_a_file
 
 Colour = tuple[int, int, int]
@@ -106,10 +107,12 @@ def read_classes(path: str) -> Classes:
         remedy = "name the file that holds the classes"
         raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig") if content is None else content
-        node = yaml.compose(text := _from_cvat(text), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"classes file {path} cannot be read: {' '.join(str(error).split())}", path=path) from error
+        text = read_yaml_text(Path(path)) if content is None else content
+        node = yaml_nodes(text := _from_cvat(text))
+    except BadContent as error:
+        raise DataError(f"classes file {error.of(path)}", path=path) from error
+    except OSError as error:
+        raise DataError(f"classes file {path} cannot be read: {error.strerror}", path=path) from error
     if isinstance(node, yaml.MappingNode):
         # names as written: a plain loader turns `no` into False and merges what is named twice
         pairs = [(key.value, value) for key, value in node.value]
@@ -165,7 +168,7 @@ def _colour(node: yaml.Node | None, name: str, path: str) -> Colour | None:
             return int(node.value[1:3], 16), int(node.value[3:5], 16), int(node.value[5:7], 16)
     items = node.value if isinstance(node, yaml.SequenceNode) else []
     whole = [item for item in items if isinstance(item, yaml.ScalarNode) and item.tag.endswith(":int")]
-    levels = [int(item.value) for item in whole if item.value.isdecimal()]
+    levels = [int(item.value) for item in whole if re.fullmatch(r"\d{1,4}", item.value)]
     if len(levels) == len(items) == 3 and max(levels) <= 255:
         return levels[0], levels[1], levels[2]
     raise DataError(

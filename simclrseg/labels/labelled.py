@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import unicodedata
@@ -20,6 +19,8 @@ from simclrseg.images.decode import is_image, is_photo, list_files, unread_photo
 from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE
+from simclrseg.system.content import BadContent
+from simclrseg.system.content import read_json as content_of_json
 from simclrseg.system.files import why_not_fetched
 
 BACKGROUND = "background"
@@ -103,12 +104,12 @@ def ring(values: Sequence[Any], what: str) -> Ring:
 def read_json(file: Path) -> Any:
     """The content of a JSON file; a DataError names one that cannot be read."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return content_of_json(file)
     except OSError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
-    except (ValueError, RecursionError) as error:
+    except BadContent as error:
         refuse_other_files(file)
-        raise DataError(f"{file} is no JSON that can be read ({error})", "export it again", path=file) from error
+        raise DataError(error.of(file), "export it again", path=file) from error
 
 
 def refuse_other_files(file: Path) -> None:

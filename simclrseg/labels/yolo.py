@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
@@ -32,6 +31,8 @@ from simclrseg.labels.labelled import (
     ring,
 )
 from simclrseg.labels.polygons import Object, keyhole, trace
+from simclrseg.system.content import BadContent
+from simclrseg.system.content import read_yaml as content_of_yaml
 
 CLASSES_FILE = "classes.txt"
 _CLASSES_FILES = (CLASSES_FILE, "obj.names")  # the other as Darknet calls it
@@ -52,12 +53,12 @@ def names_classes(content: Any) -> bool:
 def read_yaml(file: Path) -> Any:
     """The content of a YAML file; a DataError names one that cannot be read."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        content = content_of_yaml(file)
     except OSError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except BadContent as error:
         refuse_other_files(file)
-        raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}", path=file) from error
+        raise DataError(error.of(file), path=file) from error
     if not isinstance(content, dict | list):
         refuse_other_files(file)
     return content

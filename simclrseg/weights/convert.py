@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.foreign import tensor_dicts
 from simclrseg.models.weights import load_backbone, read_checkpoint, save_weights
+from simclrseg.system.content import read_json
 from simclrseg.system.files import replacing
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def convert_pickle(original: Path, target: Path) -> None:
 def _mean_and_std(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """For pixels in [0, 1], whatever range the settings mean."""
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path)
         highest = float(max(settings.get("input_range") or [1]))
         return tuple(value / highest for value in settings["mean"]), tuple(value / highest for value in settings["std"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

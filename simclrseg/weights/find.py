@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -19,6 +18,7 @@ from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
+from simclrseg.system.content import read_json
 from simclrseg.system.files import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
 from simclrseg.weights.fetch import backbone_file
@@ -117,7 +117,7 @@ def begun_with(run: runs.Run | None) -> Pretrained | None:
         The weights without their file; None where there is no such run, or no such report.
     """
     try:
-        report = json.loads((run.folder / LOAD_REPORT).read_text(encoding="utf-8")) if run is not None else {}
+        report = read_json(run.folder / LOAD_REPORT) if run is not None else {}
         said = report["metadata"]
         return Pretrained(report["weights"], None, said and ModelMetadata.model_validate(said), resumed=True)
     except (OSError, ValueError, KeyError, TypeError):  # none was written by an older version, or it is garbled

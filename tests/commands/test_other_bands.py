@@ -210,7 +210,7 @@ def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: R
         ({"mean": [0.1], "std": [0.2]}, "has 1 means, but photos has the bands red, green, blue"),
         ({"mean": [120, 110, 100], "std": [0.2, 0.2, 0.2]}, r"means lie in \[0, 1\]"),
         ({"mean": [0.1, 0.1, 0.1], "std": [0.2, 0.2, 0]}, "every mean needs a std above 0"),
-        ({"means": [0.1]}, r"cannot be read \('mean'\): write `mean"),
+        ({"means": [0.1]}, r"cannot be read \(it has no key mean\): write `mean"),
     ],
 )
 def test_figures_that_do_not_fit_are_one_line(runs: Runs, tmp_path: Path, values: dict, message: str) -> None:

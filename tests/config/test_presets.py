@@ -55,7 +55,7 @@ def test_what_is_no_config_file_gets_one_line(tmp_path, text, message):
 
 def test_a_file_that_is_not_text_gets_one_line(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UsageError, match="not YAML"):
+    with pytest.raises(UsageError, match="UTF-16 or UTF-32: save it as UTF-8"):
         load_preset(str(tmp_path / "x.yaml"), "pretrain")
 
 

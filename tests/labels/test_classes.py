@@ -73,7 +73,7 @@ def test_names_alone_do(tmp_path):
         ("a: [0, 0, 0]\nb: {x: 1}\n", "colour of 'b'"),
         ("a: [0, 0, 0]\nb:\n", "'b' no colour"),
         ("? [a]\n: 1\nb: 2\n", "plain names"),
-        ("a: [0, 0\n", "cannot be read"),
+        ("a: [0, 0\n", "line 2, column 1: not YAML"),
         (
             "a: #000000\nb: #00ff00\n",
             "gives 'a' no colour, for YAML takes #000000 for a comment: put it in quotes, as '#000",

@@ -449,12 +449,12 @@ def test_lists_that_do_not_fit_together_are_named(tmp_path, other, says):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("x.json", "{", r"x\.json is no JSON that can be read"),
+        ("x.json", "{", r"x\.json, line 1, column 2: not JSON"),
         ("x.json", [{"id": 1}], r"x\.json is a list, such as the JSON of Label Studio.*: export as COCO"),
         ("x.json", {"a": 1}, r"x\.json is no COCO file"),
         ("x.json", labelme("a.png", {}), r"x\.json holds the labels of one photo: name its folder"),
         ("x.yaml", {"background": None}, r"x\.yaml is no data\.yaml of YOLO"),
-        ("x.yaml", "{", r"x\.yaml cannot be read"),
+        ("x.yaml", "{", r"x\.yaml, line 1, column 2: not YAML"),
         ("x.txt", "", r"x\.txt is no folder: give the one that holds the photos, a COCO file or a data\.yaml"),
     ],
 )
