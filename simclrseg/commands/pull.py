@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.config.pull import PullConfig
-from simclrseg.errors import UnknownName, UsageError, WeightsError
+from simclrseg.errors import ModelFileError, UnknownName, UsageError, WeightsError
 from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, Remote, fetch, look
 from simclrseg.hub.imagenet import IMAGENET
@@ -158,6 +158,8 @@ def _metadata(file: Path) -> ModelMetadata | None:
     try:
         with safetensors.safe_open(file, framework="np") as opened:
             return ModelMetadata.from_strings(opened.metadata() or {})
+    except ModelFileError as error:
+        raise WeightsError(f"{file}: {error}", path=file) from error
     except safetensors.SafetensorError as error:
         raise WeightsError(
             f"{file} is no whole safetensors file ({error})", "ask whoever published it", path=file

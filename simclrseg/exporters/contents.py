@@ -19,6 +19,7 @@ from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.content import parse_json
 
 Facts = dict[str, Any]
+_TYPES = {kind: str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in onnx.helper.get_all_tensor_dtypes()}
 
 
 def read_onnx(path: Path) -> Facts:
@@ -42,7 +43,7 @@ def _tensor(value: onnx.ValueInfoProto) -> Facts:
     tensor = value.type.tensor_type
     return {
         "name": value.name,
-        "type": str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
+        "type": _TYPES.get(tensor.elem_type, "unknown"),
         "shape": [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
     }
 

@@ -10,6 +10,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ import onnxruntime
 
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import tensorrt
-from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.inference.graph import check_graph
+from simclrseg.metadata import IGNORE, ONNX_PREFIX, ModelMetadata
 from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
-from simclrseg.system.hardware import nvidia_gpu_is_there
+from simclrseg.system.hardware import available_memory, nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,9 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
 SILENT, ERRORS = 4, 3  # severities of ONNX Runtime's own log
 _PIXELS = ("tensor(uint8)", "tensor(uint16)")
+_PROBABILITIES = ("tensor(float)", "tensor(double)", "tensor(float16)")
+_MOST_VALUES = 1 << 28  # of a tensor that goes in or comes out
+_SLACK = 0.01  # by which rounding may leave [0, 1]
 _OUT_OF_MEMORY = re.compile(r"allocat|out of memory|bad_alloc", re.IGNORECASE)
 
 Describe = Callable[[onnxruntime.InferenceSession], ModelMetadata]
@@ -99,6 +105,29 @@ class Model:
         return found[:count] if self.classifies else found[:count, ..., :height, :width]
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
+        probability = self._answer(batch)
+        if reason := self._why_no_answer(batch, probability):
+            raise ModelFileError(f"{self.path} {reason}", "`simclrseg export RUN` makes another", path=self.path)
+        return probability
+
+    def _why_no_answer(self, batch: np.ndarray, probability: np.ndarray) -> str:
+        """What a model's answer has that no probabilities have; empty where it may be right."""
+        (count, *size), shape = batch.shape[:3], probability.shape
+        named = len(self.metadata.classes) or None
+        if self.classifies:
+            fits = len(shape) == 2 and shape[0] == count and named in (None, shape[1])
+        elif len(shape) == 3:
+            fits = shape == (count, *size) and named in (None, 2)
+        else:
+            fits = len(shape) == 4 and (shape[0], *shape[2:]) == (count, *size) and named in (None, shape[1])
+        if not fits:
+            pictures = " x ".join(map(str, batch.shape))
+            return f"gives probability in the shape {shape} for pictures {pictures} and {named or 'its'} classes"
+        if probability.size and not -_SLACK <= probability.min() <= probability.max() <= 1 + _SLACK:  # or one is NaN
+            return f"gives probabilities from {probability.min():g} to {probability.max():g}"
+        return ""
+
+    def _answer(self, batch: np.ndarray) -> np.ndarray:
         try:
             if self.provider == CPU:
                 probability: np.ndarray = self.session.run(["probability"], {"image": batch})[0]
@@ -167,6 +196,7 @@ def open_model(
         raise UsageError(f"unknown device {device!r}", remedy, option="device", value=device)
     if reason := why_not_a_file(path):
         raise ModelFileError(f"{path}: {reason}", path=path)
+    check_graph(path)
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
     if device == "tensorrt":
@@ -241,6 +271,8 @@ def _session(
     options.log_severity_level = severity
     options.enable_mem_pattern = False  # one block for all that a batch needs is larger, and not faster
     options.intra_op_num_threads = threads or 0  # 0 leaves it to ONNX Runtime
+    if _memory_is_bounded():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if once:  # the weights are not laid out anew for this CPU
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
@@ -248,6 +280,24 @@ def _session(
     for tensor in (*session.get_inputs(), *session.get_outputs()):
         _ = tensor.name, tensor.shape
     return session
+
+
+@cache
+def _memory_is_bounded() -> bool:
+    """Give the sessions of this process an allocator that fails before the machine does: graphs ask for what they like.
+
+    Once: ONNX Runtime takes no other afterwards.
+    """
+    if (most := available_memory()) is None:
+        return False
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    try:
+        onnxruntime.create_and_register_allocator(cpu, onnxruntime.OrtArenaCfg({"max_mem": most}))
+    except Exception:  # a program that calls us has given it one; ONNX Runtime's exceptions have no common base
+        return False
+    return True
 
 
 def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:
@@ -273,11 +323,63 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
             f"{path} takes an image of type {kind}: pixels must be {' or '.join(_PIXELS)}, scaled inside the model",
             path=path,
         )
-    if metadata is not None:
-        return metadata
-    if describe is None:
+    if metadata is None and describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
-    return describe(session)
+    _check_shapes(session, path)
+    if metadata is None:
+        assert describe is not None
+        metadata = describe(session)
+    if reason := _misfit(session, metadata):
+        raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
+    return metadata
+
+
+def _check_shapes(session: onnxruntime.InferenceSession, path: Path) -> None:
+    """Refuse another rank, other inputs, and answers that are no numbers."""
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    outputs = {tensor.name: tensor for tensor in session.get_outputs()}
+    reason, ranks = "", (2,) if "label" in outputs else (3, 4)
+    if more := sorted(inputs.keys() - {"image"}):
+        reason = f"wants {', '.join(more)} beside image"
+    elif len(inputs["image"].shape) != 4:
+        reason = f"takes an image of {len(inputs['image'].shape)} dimensions, not (N, H, W, bands)"
+    elif outputs["probability"].type not in _PROBABILITIES:
+        reason = f"gives probability of type {outputs['probability'].type}"
+    elif outputs["probability"].shape and len(outputs["probability"].shape) not in ranks:
+        reason = (
+            f"gives probability of {len(outputs['probability'].shape)} dimensions, not {' or '.join(map(str, ranks))}"
+        )
+    if reason:
+        raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
+
+
+def _misfit(session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> str:
+    """What of a model's shapes is not what its metadata say, or is beyond all memory; empty where all fits."""
+    image, outputs = session.get_inputs()[0], {tensor.name: tensor.shape for tensor in session.get_outputs()}
+    kind = "classification" if "label" in outputs else "segmentation"
+    if metadata.task != kind:
+        return f"is of the task {metadata.task}, by its metadata, and gives what {kind} does"
+    sizes = [size if isinstance(size, int) else None for size in image.shape]
+    if any(size is not None and size < 1 for size in sizes):
+        return f"takes pictures of the shape {image.shape}"
+    if sizes[3] not in (None, metadata.in_channels):
+        return f"takes {sizes[3]} bands, and {metadata.in_channels} by its metadata"
+    if (image.type == "tensor(uint8)") != (metadata.full_scale <= 255):
+        return f"takes {image.type}, and values up to {metadata.full_scale:,} by its metadata"
+    usual = (1, metadata.image_size, metadata.image_size)
+    count, height, width = (size or one for size, one in zip(sizes, usual, strict=False))
+    if count * height * width * metadata.in_channels > _MOST_VALUES:
+        return f"takes {count:,} pictures of {width:,} x {height:,} pixels at once, beyond what fits in memory"
+    shape = outputs["probability"]
+    if prod(size for size in shape if isinstance(size, int)) > _MOST_VALUES:
+        return f"gives probability in the shape {shape}, beyond what fits in memory"
+    given = shape[1] if len(shape) in (2, 4) else 2 if shape else None
+    named = len(metadata.classes)
+    if kind == "segmentation" and named >= IGNORE:
+        return f"has {named:,} classes by its metadata, and pixels can be of {IGNORE - 1}"
+    if named and isinstance(given, int) and given != named:
+        return f"gives {given} classes, and {named} by its metadata"
+    return ""
 
 
 def _cause(said: str) -> str:

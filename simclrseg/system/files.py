@@ -106,7 +106,8 @@ def what_it_is(path: Path) -> str:
     if _PICKLE.match(start):
         another = "is a pickle of another kind than torch.save's, as of pickle.dump or PaddlePaddle"
         return CHECKPOINT if _OF_TORCH in start[:64] else f"{another}: {TENSORS_ALONE}"
-    if what := next((what for signature, what in _SIGNATURES.items() if start.startswith(signature)), ""):
+    signed = start if b"\0" not in start[:8] else start.removeprefix(b"{")  # safetensors' length may begin with a brace
+    if what := next((what for signature, what in _SIGNATURES.items() if signed.startswith(signature)), ""):
         return what
     if what := next((what for name, what in _NAMES.items() if re.search(name, path.name)), ""):
         return what

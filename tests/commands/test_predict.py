@@ -183,8 +183,8 @@ def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):
 
 def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):
     model = onnx.load(make_model())
-    (entry,) = (entry for entry in model.metadata_props if entry.key == "simclrseg.in_channels")
-    entry.value = "12"
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "simclrseg.bands")
+    entry.value = '["nir", "red", "green"]'
     onnx.save(model, tmp_path / "bands.onnx")
     result = run(tmp_path / "bands.onnx", [save(tmp_path / "a.png")], tmp_path / "out")
     assert "a.png: not a TIFF" in result.failed[0]["reason"]

@@ -22,9 +22,8 @@ def encoder(bands: tuple[str, ...], *, name: str = "resnet18", seed: int = 0) ->
 
 
 def saved(backbone: nn.Module, bands: tuple[str, ...], path: Path) -> Path:
-    metadata = ModelMetadata(
-        task="backbone", encoder="resnet18", image_size=64, in_channels=len(bands), bands=bands, full_scale=10_000
-    )
+    figures = {"mean": (0.5,) * len(bands), "std": (0.25,) * len(bands), "bands": bands, "full_scale": 10_000}
+    metadata = ModelMetadata(task="backbone", encoder="resnet18", image_size=64, in_channels=len(bands), **figures)
     save_weights(path, backbone.state_dict(), metadata)
     return path
 
