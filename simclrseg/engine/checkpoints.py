@@ -21,7 +21,7 @@ from simclrseg.engine.history import EpochRecord
 from simclrseg.engine.stored import Misfit, kinds, require_fit, require_numbers
 from simclrseg.errors import OutputError, RunError, TrainingError
 from simclrseg.system import distributed
-from simclrseg.system.files import replacing, writing
+from simclrseg.system.files import replacing, why_not_unpacked, writing
 
 FORMAT = 1
 """Format of the files, which say so; older ones do not, and are of this format too."""
@@ -218,6 +218,8 @@ def _load(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if what := why_not_unpacked(archive):
+                raise Misfit(f"it {what}")
             folders = [entry.filename for entry in archive.infolist() if entry.external_attr]
             if damaged := archive.testzip() or next(iter(folders), None):  # torch reads nothing of a folder
                 raise Misfit(f"its {damaged.partition('/')[2]} is damaged")

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.content import parse_json
+from simclrseg.system.files import why_not_unpacked
 
 Facts = dict[str, Any]
 _TYPES = {kind: str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in onnx.helper.get_all_tensor_dtypes()}
@@ -51,6 +52,8 @@ def _tensor(value: onnx.ValueInfoProto) -> Facts:
 def read_program(path: Path) -> Facts:
     try:
         with zipfile.ZipFile(path) as file:
+            if what := why_not_unpacked(file):
+                raise ModelFileError(what, "export it again")
             entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
             facts: Facts = parse_json(file.read(entries[0]).decode()) if entries else {}
     except (zipfile.BadZipFile, OSError, ValueError) as error:

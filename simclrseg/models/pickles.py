@@ -7,10 +7,13 @@ reader refuses a file for one unknown name, as of a path or a callback, which ha
 
 from __future__ import annotations
 
+import gc
 import io
+import math
 import pickle
 import types
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 from simclrseg.errors import WeightsError
-from simclrseg.system.files import TENSORS_ALONE
+from simclrseg.system.files import TENSORS_ALONE, why_not_unpacked
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,13 @@ class Name:
         return self.text
 
 
+_MOST_STEPS = 3_000_000
+"""Steps of a pickle that are taken, each about a microsecond: a checkpoint of 1,000 tensors has 35,000."""
+_UNSTORED = 1 << 26
+"""Bytes that a tensor may stand for beyond those that it is stored in: an expanded one stands for any number."""
+_WIDEST_KEY = 100  # parts of a tuple that is a key
+
+
 class Stranger(dict[Any, Any]):
     """In the place of an object of any class: a dict of its attributes and items, which does nothing."""
 
@@ -44,12 +54,19 @@ class Stranger(dict[Any, Any]):
     __eq__ = object.__eq__
 
 
-def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor | Stranger:
     """What ``torch._utils._rebuild_tensor_v2`` makes, without hooks."""
     if not isinstance(storage, torch.storage.TypedStorage):
         raise pickle.UnpicklingError("a tensor without a storage")
+    if _is_expanded(storage, size):
+        return Stranger()
     tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
     return tensor
+
+
+def _is_expanded(storage: torch.storage.TypedStorage, size: tuple[int, ...]) -> bool:
+    """Tell whether a tensor would take far more memory by itself than it has in the file."""
+    return math.prod(size) * storage.dtype.itemsize > storage._untyped_storage.nbytes() + _UNSTORED
 
 
 def _tensor_of_a_rare_type(
@@ -61,10 +78,12 @@ def _tensor_of_a_rare_type(
     hooks: Any,
     kind: Any,
     *_: Any,
-) -> Tensor:
+) -> Tensor | Stranger:
     """What ``torch._utils._rebuild_tensor_v3`` makes, of types that have no storage of their own, as of 8 bits."""
     if not isinstance(storage, torch.storage.TypedStorage) or str(kind) not in _TYPES:
         raise pickle.UnpicklingError("a tensor without a storage")
+    if _is_expanded(storage, size):
+        return Stranger()
     return torch.empty(0, dtype=_TYPES[str(kind)]).set_(storage._untyped_storage, offset, size, stride)
 
 
@@ -76,7 +95,7 @@ def _with_attributes(function: Any, kind: Any, arguments: tuple[Any, ...], state
 
 
 _MEANT: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": dict,
+    "collections.OrderedDict": lambda pairs=(): {_key(key): value for key, value in pairs},
     "torch._tensor._rebuild_from_type_v2": _with_attributes,  # buffers, and tensors with attributes
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
@@ -91,6 +110,23 @@ def _call(function: Any, arguments: Any) -> Any:
     return meant(*arguments) if meant else Stranger()
 
 
+def _key(value: Any) -> Any:
+    """What may be hashed in the place of a key: a tuple of tuples of … takes for ever, or more stack than there is."""
+    parts, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        parts += 1
+        if isinstance(part, tuple):
+            waiting.extend(part[: _WIDEST_KEY + 1])
+        if parts + len(waiting) > _WIDEST_KEY:
+            return Stranger()
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    return isinstance(value, tuple) and any(isinstance(part, tuple) for part in value)
+
+
 _Steps: Any = pickle._Unpickler  # the one written in Python, a method a step, of which nothing states the types
 
 
@@ -99,6 +135,28 @@ class _Unpickler(_Steps):  # type: ignore[misc]
 
     torch's functions that use it derive from it, and add the storages.
     """
+
+    def load(self) -> Any:
+        """As of the base, but for so many steps."""
+        self._unframer = pickle._Unframer(self._file_read, self._file_readline)  # type: ignore[attr-defined]
+        self.read, self.readline = self._unframer.read, self._unframer.readline
+        self.metastack: list[Any] = []
+        self.stack: list[Any] = []
+        self.proto = 0
+        self.append = self.stack.append
+        collects = gc.isenabled()
+        gc.disable()  # it would look at all that was made again and again
+        try:
+            for _ in range(_MOST_STEPS):
+                if not (step := self.read(1)):
+                    raise EOFError("it ends early")
+                self.dispatch[step[0]](self)
+        except pickle._Stop as end:  # type: ignore[attr-defined]
+            return end.value
+        finally:
+            if collects:
+                gc.enable()
+        raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps to read")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch.storage", "UntypedStorage"):  # torch asks which it is, and makes its own
@@ -130,6 +188,22 @@ class _Unpickler(_Steps):  # type: ignore[misc]
                 if isinstance(part, dict):
                     self.stack[-1].update(part)
 
+    def load_binpersid(self) -> None:
+        which = self.stack.pop()
+        if not isinstance(which, tuple) or any(map(_is_deep, which)):
+            raise pickle.UnpicklingError("a storage without a name")
+        self.append(self.persistent_load(which))
+
+    def load_bytearray8(self) -> None:
+        raise pickle.UnpicklingError("an array of bytes")  # which is reserved before it is read
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+    def load_frozenset(self) -> None:
+        self.append(frozenset(map(_key, self.pop_mark())))
+
     def load_append(self) -> None:
         self._extend([self.stack.pop()])
 
@@ -149,12 +223,12 @@ class _Unpickler(_Steps):  # type: ignore[misc]
 
     def _update(self, items: list[Any]) -> None:
         if isinstance(self.stack[-1], dict):
-            self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            self.stack[-1].update((_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
 
     def load_additems(self) -> None:
         items = self.pop_mark()
         if isinstance(self.stack[-1], set):
-            self.stack[-1].update(items)
+            self.stack[-1].update(map(_key, items))
 
     dispatch = _Steps.dispatch | {
         pickle.NEWOBJ[0]: load_newobj,
@@ -166,6 +240,10 @@ class _Unpickler(_Steps):  # type: ignore[misc]
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.ADDITEMS[0]: load_additems,
+        pickle.BINPERSID[0]: load_binpersid,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.DICT[0]: load_dict,
+        pickle.FROZENSET[0]: load_frozenset,
     }
 
 
@@ -188,9 +266,14 @@ def read_pickle(path: Path) -> Any:
             if not zipped:  # as torch wrote it before 1.6
                 content = io.BytesIO(path.read_bytes())
                 return loading._legacy_load(content, "cpu", _READER, encoding="utf-8")
+            with zipfile.ZipFile(path) as archive:
+                if what := why_not_unpacked(archive):
+                    raise WeightsError(f"{path} {what}", TENSORS_ALONE, path=path)
             with loading._open_zipfile_reader(str(path)) as reader:
                 if not loading._is_torchscript_zip(reader):
                     return loading._load(reader, "cpu", _READER, encoding="utf-8")
+    except WeightsError:
+        raise
     except Exception as error:  # a damaged pickle can raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error

@@ -33,6 +33,9 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 CHECKPOINT = "is a pickled checkpoint"
+_MOST_TIMES = 20
+"""How much smaller files of an archive may be than they are: weights shrink by a tenth, texts to a tenth."""
+_SMALL = 1 << 24  # bytes that are unpacked anyway
 _PACKED = "is a packed archive: unpack it first"
 _TO_WRITE = "load it there, and write its tensors with safetensors"
 TENSORS_ALONE = "where it was made, write its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
@@ -119,6 +122,17 @@ def what_it_is(path: Path) -> str:
     if _TEXT.fullmatch(words) and len(text) - len(words.encode()) < 4:  # the last letter may be cut
         return f"is text ({words.splitlines()[0][:40]}): name the file that holds the weights"
     return "" if start.strip(b"\0") else "holds nothing but zeros: fetch it again"
+
+
+def why_not_unpacked(archive: zipfile.ZipFile) -> str:
+    """Why an archive is not unpacked, as the end of a sentence: its files would be far larger than it is itself."""
+    entries = archive.infolist()
+    packed, whole = (sum(getattr(entry, size) for entry in entries) for size in ("compress_size", "file_size"))
+    packed = min(
+        packed, os.fstat(archive.fp.fileno()).st_size if archive.fp else packed
+    )  # they may lie over each other
+    too_large = whole > _MOST_TIMES * packed + _SMALL
+    return f"would unpack to {whole / 1e6:,.0f} MB from {packed / 1e6:,.1f}" if too_large else ""
 
 
 def why_not_fetched(path: Path) -> str:

@@ -19,6 +19,9 @@ from simclrseg.system.files import replacing
 
 log = logging.getLogger(__name__)
 
+_MOST_COPIES = 4
+"""How often weights are written where several names share them, as in a model and its average."""
+_SMALL = 1 << 26  # bytes that are written anyway
 IMAGE_SIZE = 224  # what published encoders are trained at, pixels
 
 
@@ -62,13 +65,20 @@ def convert_pickle(original: Path, target: Path) -> None:
         WeightsError: if it cannot be read, or holds none.
     """
     checkpoint, _ = read_checkpoint(original)
-    tensors = {
-        f"{place}.{key}" if place else key: tensor.contiguous().clone()
+    found = {
+        f"{place}.{key}" if place else key: tensor
         for place, inside in tensor_dicts(checkpoint)
         for key, tensor in inside.items()
     }
-    if not tensors:
+    if not found:
         raise WeightsError(f"{original} holds no tensors", "choose another file", path=original)
+    apart, there = sum(tensor.nbytes for tensor in found.values()), original.stat().st_size
+    if apart > _MOST_COPIES * there + _SMALL:
+        reason = (
+            f"{original} holds {len(found):,} tensors that share memory, and would take {apart / 1e6:,.0f} MB apart"
+        )
+        raise WeightsError(reason, "choose another file, or write its weights alone", path=original)
+    tensors = {key: tensor.contiguous().clone() for key, tensor in found.items()}
     with replacing(target) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
     log.info(f"converted: {len(tensors)} tensors")
