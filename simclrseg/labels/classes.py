@@ -84,7 +84,7 @@ def classes_of_table(file: Path) -> Classes | None:
     names: dict[int, str] = {}
     for row in filter(None, rows):
         number, name = (*(cell.strip() for cell in row), "")[:2]
-        if not number.isdecimal() or int(number) >= MAX_CLASSES or not name or len(row) > 2:
+        if not number.isdecimal() or len(number) > 3 or int(number) >= MAX_CLASSES or not name or len(row) > 2:
             remedy = f"write a number from 0 to {MAX_CLASSES - 1} and a name in each line"
             raise DataError(f"{file} has the line {', '.join(row)!r}", remedy, path=file)
         if int(number) in names or name in names.values():

@@ -22,6 +22,7 @@ from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, 
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
 
+_LARGEST_SIDE = 1 << 31  # pixels
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -113,7 +114,7 @@ def _read_file(
             missing.append(_file_name(row))
             continue
         size = row.get("height"), row.get("width")
-        known = all(isinstance(side, int | float) and side > 0 for side in size)
+        known = all(isinstance(side, int | float) and 0 < side < _LARGEST_SIDE for side in size)
         shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
         found.images.append(LabelledImage(image, file, tuple(objects[row["id"]]), shape))
     found.notes += left_out(strangers, f"{file.name} has objects of photos that it does not list, by image_id")

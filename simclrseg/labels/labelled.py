@@ -90,7 +90,7 @@ def ring(values: Sequence[Any], what: str) -> Ring:
     """
     try:
         numbers = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         numbers = np.array([np.nan])
     if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise DataError(f"{what}: its points are not all numbers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -30,6 +31,7 @@ from simclrseg.labels.labelled import (
 from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
 
 _CIRCLE = 128  # corners of a circle
+_SLACK = 2  # pixels by which a mask may be larger than the box of its points
 _OPEN = ("linestrip", "line", "point", "points")
 
 
@@ -144,9 +146,13 @@ def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
         turns = np.arange(_CIRCLE) * (2 * math.pi / _CIRCLE)
         return np.array([x, y]) + math.hypot(right - x, bottom - y) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     try:
-        with Image.open(BytesIO(base64.b64decode(str(shape.get("mask")), validate=True)), formats=["PNG"]) as picture:
+        content = base64.b64decode(str(shape.get("mask")), validate=True)
+        width, height = struct.unpack(">II", content[16:24])  # where a PNG has them
+        if width > 2 * abs(right - x) + _SLACK or height > 2 * abs(bottom - y) + _SLACK:
+            raise DataError(f"{what}: its mask has {width} x {height} pixels, which its points have not")
+        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
             return Region(int(y), int(x), np.asarray(picture.convert("L")) > 0)
-    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, binascii.Error, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{what}: its mask is no PNG") from error
 
 

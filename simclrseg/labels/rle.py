@@ -55,7 +55,7 @@ def decode_rle(counts: str | Sequence[int], size: tuple[int, int]) -> NDArray[np
     lengths = _from_characters(counts) if isinstance(counts, str) else np.asarray(counts)
     if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or (lengths < 0).any():
         raise ValueError("its counts are no run lengths")
-    if (total := int(lengths.sum())) != size[0] * size[1]:
+    if (total := sum(lengths.tolist())) != size[0] * size[1]:
         raise ValueError(f"its run lengths cover {total:,} pixels of {size[1]} x {size[0]} = {size[0] * size[1]:,}")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[1], size[0]).T
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import is_image, is_photo, list_files, tell_unread, unread_photos
-from simclrseg.labels.classes import numbered_classes
+from simclrseg.labels.classes import MAX_CLASSES, numbered_classes
 from simclrseg.labels.labelled import (
     Folders,
     Labelled,
@@ -37,6 +37,7 @@ from simclrseg.system.content import read_yaml as content_of_yaml
 CLASSES_FILE = "classes.txt"
 _CLASSES_FILES = (CLASSES_FILE, "obj.names")  # the other as Darknet calls it
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+_MOST_DIGITS = 9  # of a class's number
 _SLACK = 0.01  # of a side, by which rounding may leave the image, as in Ultralytics
 
 
@@ -106,9 +107,12 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     names = content["names"]
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
+    if not isinstance(names, dict) or not names or not all(_number(str(key)) >= 0 for key in names):
         raise DataError(f"{file}: names must be a list, or map numbers to names", path=file)
-    return {int(key): str(name) for key, name in names.items()}
+    numbered = {int(key): str(name) for key, name in names.items()}
+    if len(numbered) < len(names):
+        raise DataError(f"{file} has two names for one number", "keep one", path=file)
+    return numbered
 
 
 def read_yolo_folder(folder: Path, photos: Iterable[Path], contents: Mapping[Path, Any]) -> Labelled:
@@ -180,6 +184,8 @@ def _images(
     """
     path = _path(name)
     place = _find(bases, path, folders, 1 if ends[plain(path.name)] == 1 else 2)
+    if place is not None and place == place.parent:
+        raise DataError(f"{name} is the whole machine, and no folder of photos", "correct the path", path=place)
     if place is None or place.is_dir():
         return list_files(place, is_photo).files if place else None
     lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
@@ -220,8 +226,12 @@ def _read(
     every = {f"{found[image]}, line {number}": words[1:] for image, rows in lines.items() for number, words in rows}
     points = _refuse_poses(every)
     if not names:
-        count = 1 + max((int(line[0]) for rows in lines.values() for _, line in rows if line[0].isdecimal()), default=0)
-        names = dict(enumerate(numbered_classes(count + 1).names[1:]))
+        count = 1 + max((_number(line[0]) for rows in lines.values() for _, line in rows), default=0)
+        if count >= MAX_CLASSES:
+            raise DataError(
+                f"{file} has labels of class {count - 1:,}: {MAX_CLASSES - 1} classes are possible", path=file
+            )
+        names = dict(enumerate(numbered_classes(max(count, 1) + 1).names[1:]))
     classes, ids = class_ids(names.values(), file)
     images, problems, count = [], [], 0
     for image, rows in lines.items():
@@ -302,16 +312,21 @@ def _lines(file: Path) -> list[tuple[int, list[str]]]:
     return [(number, words) for number, line in enumerate(text.splitlines(), 1) if (words := line.split())]
 
 
+def _number(word: str) -> int:
+    """The number of a class; -1 for what is none, and for digits without end."""
+    return int(word) if word.isdecimal() and len(word) <= _MOST_DIGITS else -1
+
+
 def _object(words: list[str], what: str, names: Mapping[int, str], ids: Mapping[str, int]) -> Object:
-    label = words[0].removesuffix(".0")
-    if not label.isdecimal() or int(label) not in names:
+    label = _number(words[0].removesuffix(".0"))
+    if label not in names:
         raise DataError(f"{what}: no class has the number {words[0]} ({some([f'{k} {v}' for k, v in names.items()])})")
     if len(words) == 5:
         raise DataError(f"{what}: a box, not a polygon", "export for segmentation")
     points = ring(words[1:], what)
     if points.min() < -_SLACK or points.max() > 1 + _SLACK:
         raise DataError(f"{what}: points reach from {points.min():g} to {points.max():g}, not from 0 to 1 of the photo")
-    return Object(ids[names[int(label)]], (points,))
+    return Object(ids[names[label]], (points,))
 
 
 def yolo_lines(mask: NDArray[np.uint8], labels: Iterable[int]) -> list[str]:
