@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import resource
+import signal
 import sys
 import tempfile
 import threading
@@ -33,12 +34,15 @@ from typing import Any
 from unittest import mock
 
 SECONDS = 5.0
-"""An input that takes longer hangs."""
+"""An input that computes longer hangs."""
 EXTRA = 300_000_000
 """Bytes of memory that an input may take beyond what its accepted pixels need."""
 LONGEST = 2_000
 """Characters of a line of a message."""
 CHUNK = 250  # inputs that a process gets at a time
+_WAITS = 6  # times as long, without computing
+_LAST_WORDS = 1.0  # seconds
+_FRAMES = -40  # of a traceback, the last ones
 _ADDRESSES = 6_000_000_000  # bytes that a process may ask for beyond what it has at first
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FOUND = ("traceback", "message", "hang", "allocation", "crash")
@@ -192,7 +196,7 @@ class _Worker:
         folder.mkdir()
         self._trace = folder / "trace"
         self._connection, other = self._context.Pipe()
-        arguments = (dict(self._kinds), self._seed, self._seconds, folder, other)
+        arguments = (dict(self._kinds), self._seed, folder, other)
         self._process = self._context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         other.close()
@@ -211,50 +215,73 @@ class _Worker:
                 self._start()
             try:
                 self._connection.send((kind, rest[0], numbers.stop))
+                self._computed: float = self._connection.recv()  # once it is ready
                 while rest:
-                    what, text = self._connection.recv()
-                    if what == "broken":
-                        raise RuntimeError(text)  # of the harness, not of an input
+                    what, text, self._computed = self._answer()
                     yield rest.pop(0), what, text
+            except TimeoutError:
+                os.kill(self._process.pid, signal.SIGUSR1)  # which writes where it is
+                self._connection.poll(_LAST_WORDS)
+                self._end()
+                yield rest.pop(0), "hang", self._trace.read_text(errors="replace")
             except (EOFError, OSError):
                 self._process.join()
-                trace = self._trace.read_text(errors="replace") if self._trace.exists() else ""
-                what = "hang" if trace.startswith("Timeout") else "crash"
-                text = trace or f"the process ended with {self._process.exitcode}"
+                text = self._trace.read_text(errors="replace") or f"the process ended with {self._process.exitcode}"
                 self._process = None
-                yield rest.pop(0), what, text
+                yield rest.pop(0), "crash", text
+
+    def _answer(self) -> tuple[str, str, float]:
+        """The outcome of the input that is read now, and the seconds computed so far; TimeoutError where it hangs.
+
+        Seconds are those of computing, for the machine may have more to do; but of an input that waits none pass.
+        """
+        began, statistics = time.monotonic(), Path(f"/proc/{self._process.pid}/stat")
+        while not self._connection.poll(self._seconds / 10):
+            ticks = sum(map(int, statistics.read_text().rpartition(")")[2].split()[11:13]))
+            waited = time.monotonic() - began > _WAITS * self._seconds
+            if waited or ticks / os.sysconf("SC_CLK_TCK") - self._computed > self._seconds:
+                raise TimeoutError
+        answer: tuple[str, str, float] = self._connection.recv()
+        return answer
 
 
-def _work(kinds: dict[str, Kind], seed: int, seconds: float, folder: Path, connection: Connection) -> None:
+def _work(kinds: dict[str, Kind], seed: int, folder: Path, connection: Connection) -> None:
     """Read inputs for as long as there are any; their outcomes go into the connection."""
     os.environ.update(OMP_NUM_THREADS="1", HF_HUB_DISABLE_TELEMETRY="1", COLUMNS="80")
     os.environ.pop("SIMCLRSEG_DEBUG", None)
     for name in ("stdin", "stdout", "stderr"):
         setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     trace = open(folder / "trace", "w")  # noqa: SIM115
+    faulthandler.register(signal.SIGUSR1, trace)
     for descriptor in (1, 2):  # what libraries write there themselves
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     faulthandler.enable(trace)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        _serve(kinds, seed, folder, connection)
+    except Exception:  # of the harness itself
+        traceback.print_exc(file=trace)
+        trace.flush()
+        raise
+
+
+def _serve(kinds: dict[str, Kind], seed: int, folder: Path, connection: Connection) -> None:
     sources: dict[str, Source] = {}
     while True:
         try:
             kind, first, stop = connection.recv()
         except EOFError:
             return
+        os.makedirs(folder / kind, exist_ok=True)
+        os.chdir(folder / kind)
+        if kind not in sources:
+            sources[kind] = kinds[kind].source(folder / kind)
+            _limit_addresses()
+        connection.send(time.process_time())
         for number in range(first, stop):
-            try:
-                if kind not in sources:
-                    (folder / kind).mkdir()
-                    os.chdir(folder / kind)
-                    sources[kind] = kinds[kind].source(folder / kind)
-                    _limit_addresses()
-                os.chdir(folder / kind)
-                given = sources[kind].make(Random(f"{seed}/{kind}/{number}"))
-            except Exception:
-                connection.send(("broken", traceback.format_exc()))
-                return
-            connection.send(_outcome(sources[kind], given, seconds, trace))
+            os.chdir(folder / kind)
+            given = sources[kind].make(Random(f"{seed}/{kind}/{number}"))
+            connection.send((*_outcome(sources[kind], given), time.process_time()))
 
 
 def _limit_addresses() -> None:
@@ -263,11 +290,9 @@ def _limit_addresses() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size + _ADDRESSES, resource.RLIM_INFINITY))
 
 
-def _outcome(source: Source, given: Any, seconds: float, trace: Any) -> tuple[str, str]:
+def _outcome(source: Source, given: Any) -> tuple[str, str]:
     before = _memory(reset=True)
-    faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
     code, out, err, text = as_command(lambda: source.read(given))
-    faulthandler.cancel_dump_traceback_later()
     if text:
         return "traceback", text
     taken = _memory() - before
@@ -296,7 +321,7 @@ def as_command(read: Callable[[], object]) -> tuple[int, str, str, str]:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
         except BaseException:
-            text = traceback.format_exc()
+            text = traceback.format_exc(limit=_FRAMES)
     if said and not text:
         text = "".join(
             f'File "{one.filename}", line {one.lineno}\n{one.category.__name__}: {one.message}\n' for one in said

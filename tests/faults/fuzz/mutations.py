@@ -134,7 +134,7 @@ def tree_of(rng: Random, tree: Any) -> Any:
             case 1 if isinstance(holder, dict):
                 holder[rng.choice(WORDS) if rng.random() < 0.8 else f"{key}x"] = holder.pop(key)
             case 2 if isinstance(holder, list):
-                holder[key:key] = [copy.deepcopy(inner)] * rng.choice((1, 1, 5, 300))
+                holder[key:key] = [inner] * rng.choice((1, 1, 5, 300))
             case _:
                 holder[key] = leaf(rng, inner)
     return tree
