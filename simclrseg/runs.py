@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +35,46 @@ RESERVED = ("none", "imagenet")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+
+
+def _is_lengthening(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict)
+        and _is_count(one.get("epochs"))
+        and ("from_step" in one and (one["from_step"] is None or _is_count(one["from_step"])))
+        for one in value
+    )
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+
+
+_FITS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("kind", "folder", "encoder", "encoder_prefix"), _is_text),
+    **dict.fromkeys(("test_hash", "photos_hash", "truth_hash"), _is_text),
+    **dict.fromkeys(("started", "finished"), _is_moment),
+    **dict.fromkeys(("photos", "epochs", "batch_size", "micro_batch", "threads", "processes"), _is_count),
+    "learning_rate": _is_rate,
+    "prolonged": _is_lengthening,
+    "precision": lambda value: value in ("fp32", "bf16", "fp16"),
+}
+"""Facts that are used again, as when a run is resumed or scored, and what they must be."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run's folder."""
@@ -56,7 +96,8 @@ class Run:
     def kind(self) -> str:
         """The command that made it, also where its folder was moved."""
         if "kind" in self.environment:
-            return str(self.environment["kind"])
+            kind: str = self.environment["kind"]
+            return kind
         with suppress(OSError, UnicodeDecodeError):  # one from before that was recorded
             if found := re.match(r"command: (\w+)$", (self.folder / "config.yaml").read_text("utf-8"), re.MULTILINE):
                 return found[1]
@@ -71,26 +112,34 @@ class Run:
     def begun_in(self) -> Path | None:
         """The folder that its command was typed in, which its relative paths start from; None if it is not known."""
         folder = self.environment.get("folder")
-        return Path(folder) if isinstance(folder, str) else None
+        return None if folder is None else Path(folder)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled."""
+        """Facts about the run that are not its configuration; empty when it never got that far, or they are garbled.
+
+        A single fact that is garbled is left out too.
+        """
         try:
             facts = read_json(self.folder / ENVIRONMENT)
         except (OSError, BadContent):
             return {}
-        return facts if isinstance(facts, dict) else {}
+        if not isinstance(facts, dict):
+            return {}
+        return {name: value for name, value in facts.items() if name not in _FITS or _FITS[name](value)}
+
+    def recorded(self, name: str) -> Any:
+        """A fact of the environment without which the run is of no use; a RunError names one that is not there."""
+        if name not in self.environment:
+            reason = f"{self.folder / ENVIRONMENT} does not say the {name.replace('_', ' ')} of the run"
+            raise RunError(reason, "restore it, or start a new run", path=self.folder / ENVIRONMENT)
+        return self.environment[name]
 
     @property
     def finished(self) -> str | None:
         """When the run finished (ISO 8601, UTC), or None."""
-        moment = self.environment.get("finished", "")
-        try:
-            datetime.fromisoformat(moment)
-        except (TypeError, ValueError):
-            return None
-        return str(moment)
+        finished: str | None = self.environment.get("finished")
+        return finished
 
     @property
     def started(self) -> bool:

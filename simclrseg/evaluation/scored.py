@@ -241,7 +241,7 @@ def _seconds(folder: Path) -> float | None:
     """Seconds of all epochs of a run."""
     try:
         return sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):  # the last line may be cut
         return None
 
 

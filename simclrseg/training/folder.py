@@ -109,7 +109,7 @@ def start_anew(run: runs.Run, state: Path | None = None) -> str:
     if run.holds(file):
         start = f" {option} {folder}"
     elif state is not None:
-        start = f" {option} {shlex.quote(str(state))} --backbone {run.environment['encoder']}"
+        start = f" {option} {shlex.quote(str(state))} --backbone {run.recorded('encoder')}"
     return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs.option(run.root)}`"
 
 
@@ -126,7 +126,7 @@ def prolonged(config: Config, resumed: runs.Run | None) -> Config:
 
 def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:
     """The epochs of a run: those of its configuration, or what ``auto`` became."""
-    return int(run.environment["epochs"] if stored.training.epochs == "auto" else stored.training.epochs)
+    return int(run.recorded("epochs") if stored.training.epochs == "auto" else stored.training.epochs)
 
 
 @contextmanager
@@ -169,8 +169,8 @@ def open_run(
     began = run.environment
     if resumed is not None and began.get("photos_hash", digest) != digest:
         raise DataError(
-            f"--resume {run.name}: the photos are not those that the run began with ({began['photos']:,}, now "
-            f"{len(images):,})",
+            f"--resume {run.name}: the photos are not those that the run began with ({run.recorded('photos'):,}, "
+            f"now {len(images):,})",
             "restore them, or start a new run",
             option="resume",
             value=run.name,

@@ -15,7 +15,7 @@ from simclrseg.errors import DataError, UnknownName
 def data_root() -> Path:
     """Where named sets lie: ``$SIMCLRSEG_DATA``, else the user's cache directory."""
     if folder := os.environ.get("SIMCLRSEG_DATA"):
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     return user_cache() / "data"
 
 
@@ -49,7 +49,7 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
         if options.mask_folder and not options.of_model:
             raise DataError(f"--masks folder is for a folder; {name_or_path} has columns", option="masks")
         return hub_dataset(name_or_path, user_cache() / "hub", options)
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))
     labels = folder.suffix.lower() in LABEL_SUFFIXES and folder.is_file()
     if (labels or (folder.is_dir() and options.masks)) and (drawn := drawn_set(folder, options)):
         return drawn

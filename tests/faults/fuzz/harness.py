@@ -105,7 +105,9 @@ class Finding:
     @property
     def place(self) -> str:
         """The same for findings of one cause: the last line, and the last place in this package."""
-        lines = re.findall(r'File "[^"]*/(simclrseg/[^"]+)", line (\d+)', self.text)
+        if self.what == "message":
+            return self.text.partition("\n")[0]
+        lines = re.findall(r'File "[^"]*/((?:simclrseg|fuzz)/[^"]+)", line (\d+)', self.text)
         last = self.text.strip().rpartition("\n")[2]
         return f"{':'.join(lines[-1]) if lines else ''} {re.sub(r'[0-9]+', '0', last)[:60]}"
 
