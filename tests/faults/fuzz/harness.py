@@ -37,7 +37,7 @@ SECONDS = 5.0
 """An input that computes longer hangs."""
 EXTRA = 300_000_000
 """Bytes of memory that an input may take beyond what its accepted pixels need."""
-LONGEST = 2_000
+LONGEST = 2_100
 """Characters of a line of a message."""
 CHUNK = 250  # inputs that a process gets at a time
 _WAITS = 6  # times as long, without computing

@@ -18,5 +18,9 @@ KINDS = {
     "sets": Kind("tests.faults.fuzz.pictures:sets", 1),
     "drawn": Kind("tests.faults.fuzz.pictures:drawn", 1),
     "hub": Kind("tests.faults.fuzz.texts:hub", 0.5),
+    "named": Kind("tests.faults.fuzz.others:named", 1),
+    "completions": Kind("tests.faults.fuzz.others:completions", 1),
+    "keywords": Kind("tests.faults.fuzz.others:keywords", 1),
+    "predictions": Kind("tests.faults.fuzz.others:predictions", 0.5),
     "runs": Kind("tests.faults.fuzz.texts:runs", 0.5),
 }

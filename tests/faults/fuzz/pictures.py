@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import (
@@ -45,12 +45,12 @@ _BYTES_A_PIXEL = 40  # of a decoded image with all that is made of it on the way
 
 def images(folder: Path) -> Source:
     """Images of all formats."""
-    return _pictures(folder, [*_photo_seeds(), *_odd_images()], _read_as_photo)
+    return _pictures(folder, [*photo_seeds(), *_odd_images()], _read_as_photo)
 
 
 def masks(folder: Path) -> Source:
     """Images that stand for masks."""
-    return _pictures(folder, [*_mask_seeds(), *_photo_seeds()], _read_as_mask)
+    return _pictures(folder, [*mask_seeds(), *photo_seeds()], _read_as_mask)
 
 
 def _pictures(folder: Path, seeds: list[tuple[str, bytes]], read: Any) -> Source:
@@ -106,7 +106,7 @@ def with_right_sums(png: bytes) -> bytes:
 
 
 @cache
-def _photo_seeds() -> tuple[tuple[str, bytes], ...]:
+def photo_seeds() -> tuple[tuple[str, bytes], ...]:
     rng = np.random.default_rng(0)
     colours = np.kron(rng.integers(0, 256, (5, 6, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     picture = Image.fromarray(colours)
@@ -158,7 +158,7 @@ def _photo_seeds() -> tuple[tuple[str, bytes], ...]:
 
 
 @cache
-def _mask_seeds() -> tuple[tuple[str, bytes], ...]:
+def mask_seeds() -> tuple[tuple[str, bytes], ...]:
     ids = np.kron(np.arange(6).reshape(2, 3) % 3, np.ones((8, 8))).astype(np.uint8)
 
     def every() -> Iterator[tuple[str, Image.Image]]:
@@ -197,7 +197,7 @@ def _odd_images() -> list[tuple[str, bytes]]:
 
 def sets(folder: Path) -> Source:
     """Folders of images and masks: a mask, an image, a list, or the table of classes is damaged."""
-    seeds = [*_mask_seeds(), *_photo_seeds()]
+    seeds = [*mask_seeds(), *photo_seeds()]
     home = folder / "home"
     for number in range(4):
         ids = np.kron(np.arange(4).reshape(2, 2) % 3, np.ones((8, 8))).astype(np.uint8)
@@ -213,7 +213,7 @@ def sets(folder: Path) -> Source:
         shutil.copytree(home, place)
         match rng.randrange(6):
             case 0 | 1 | 2:
-                _, data = rng.choice(seeds[: len(_mask_seeds())])
+                _, data = rng.choice(seeds[: len(mask_seeds())])
                 changed = data if rng.random() < 0.3 else bytes_of(rng, data, every)
                 for number in range(4) if rng.random() < 0.5 else (1,):
                     (place / "masks" / f"{number}.png").write_bytes(changed)
@@ -228,7 +228,7 @@ def sets(folder: Path) -> Source:
         rules = rng.choice(({}, {}, {}, {"foreground": None}, {"threshold": 1}, {"alpha": None}, {"stored": None}))
         return DatasetOptions(masks=rng.random() < 0.9, mask_rules=rules, class_count=rng.choice((None, None, 2, 3)))
 
-    return Source(make, lambda options: _look_at(place, options), lambda _: 40 * 10**6)
+    return Source(make, lambda options: look_at(open_dataset(str(place), options)), lambda _: 40 * 10**6)
 
 
 def drawn(folder: Path) -> Source:
@@ -289,15 +289,18 @@ def drawn(folder: Path) -> Source:
                 (place / "data.yaml").write_bytes(text)
                 return rng.choice((place, place / "data.yaml"))
 
-    return Source(make, lambda path: _look_at(path, DatasetOptions()))
+    return Source(make, lambda path: look_at(open_dataset(str(path), DatasetOptions())))
 
 
-def _look_at(path: Path, options: DatasetOptions) -> None:
-    """Open a set and read all that it has, as a training does."""
-    dataset = open_dataset(str(path), options)
-    assert len(dataset) == len(set(dataset.keys)) and all(
-        0 <= one < len(dataset) for part in dataset.official.values() for one in part
-    )
+def look_at(dataset: Dataset) -> None:
+    """Read all that a set has, as a training does."""
+    parts = [set(dataset.official.get(part, ())) for part in ("train", "validation", "trainval", "test")]
+    assert len(dataset) == len(set(dataset.keys)) and set().union(*parts) <= set(range(len(dataset)))
+    assert not any(part & parts[-1] for part in parts[:-1]), "photos of the test part are in another"
+    assert all(len(part) == len(set(part)) for part in dataset.official.values()), "a photo is twice in a part"
+    if dataset.labels is not None:
+        assert dataset.labels.shape == (len(dataset),) and -1 <= dataset.labels.min()
+        assert dataset.labels.max() < len(dataset.label_names)
     for index in range(len(dataset)):
         try:
             shape = dataset.image(index).shape

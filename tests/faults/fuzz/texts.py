@@ -173,14 +173,14 @@ def commands(folder: Path) -> Source:
         return [word.replace("\0", "") for word in words]  # which no process gets
 
     def read(words: list[str]) -> Any:
-        with _no_work():
+        with no_work():
             return command_line(words)
 
     return Source(make, read)
 
 
 @contextmanager
-def _no_work() -> Iterator[None]:
+def no_work() -> Iterator[None]:
     """Let every command end where it would begin its work."""
 
     def stop(*_: Any, **__: Any) -> None:
