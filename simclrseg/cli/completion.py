@@ -8,6 +8,7 @@ to import Typer and the config models takes longer than a shell should wait.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -102,7 +103,8 @@ def _words(shell: str, environment: Mapping[str, str]) -> tuple[list[str], str]:
     """The whole words after the program's name, and the one being typed."""
     if shell == "bash":
         words = _split(environment.get("COMP_WORDS", ""))
-        at = int(environment.get("COMP_CWORD") or len(words))
+        number = environment.get("COMP_CWORD", "")
+        at = int(number) if re.fullmatch(r"[0-9]{1,6}", number) else len(words)
         before, incomplete = words[1:at], words[at] if at < len(words) else ""
         # bash cuts `--option=value` in three
         return [word for word in before if word != "="], "" if incomplete == "=" else incomplete

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from simclrseg.evaluation.probe import Probed
     from simclrseg.evaluation.results import Report
     from simclrseg.inference.model import LoadedModel
+
+
+_PLAIN = (str, Real, os.PathLike, type(None))
+_TEXTS = ("config", "resume", "runs")
+"""Keywords that are looked at before all are checked."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,11 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
                 f"{command} has no option {name!r}", suggestion(name, [*knobs, "config"]), option=name, value=value
             )
         several = isinstance(value, list | tuple)
+        strangers = [item for item in (value if several else [value]) if not isinstance(item, _PLAIN)]
+        if strangers or (name in _TEXTS and not isinstance(value, str | os.PathLike | None)):
+            kind = type([*strangers, value][0]).__name__
+            remedy = "pass text or a path" if name in _TEXTS else "pass text, a number, a path, or a list of these"
+            raise UsageError(f"{command}: {name} is of type {kind}", remedy, option=name, value=value)
         value = [_path_text(item) for item in value] if several else _path_text(value)
         if name == "config":
             words["config_file"] = value

@@ -263,3 +263,9 @@ def test_zsh_completes_at_the_first_tab_from_fpath(folder):
         print -r -- "$out"
     """
     assert "shapes" in ask("zsh", "-f", "-c", terminal)
+
+
+@pytest.mark.parametrize("place", ["", "x", "-1", "1.5", "٣", "9" * 5000])
+def test_a_place_that_is_no_number_is_that_of_the_last_word(place: str) -> None:
+    words = {"_SIMCLRSEG_COMPLETE": "complete_bash", "COMP_WORDS": "simclrseg", "COMP_CWORD": place}
+    assert "finetune" in respond(words).split()

@@ -128,3 +128,15 @@ def test_the_face_is_what_it_says():
     assert set(simclrseg.__all__) <= set(dir(simclrseg))
     with pytest.raises(AttributeError, match="has no attribute 'fine_tune'"):
         simclrseg.fine_tune  # noqa: B018
+
+
+@pytest.mark.parametrize("value", [b"shapes", {1, 2}, [["shapes"]], [{}], np.zeros(3), object(), print])
+def test_a_value_of_no_option_is_named_with_its_type(value: object) -> None:
+    with pytest.raises(UsageError, match=r"pretrain: dataset is of type \w+; pass text, a number, a path, or a list"):
+        simclrseg.pretrain(dataset=value)
+
+
+@pytest.mark.parametrize("name", ["config", "resume", "runs"])
+def test_a_name_that_is_no_text_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=f"finetune: {name} is of type int; pass text or a path"):
+        simclrseg.finetune(**{name: 5})

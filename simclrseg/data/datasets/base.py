@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.errors import DataError, ImageError
+from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.decode import Mask, Pixels, read_bands, read_image
 from simclrseg.images.depth import Range
 from simclrseg.images.masks import read_mask
@@ -100,7 +100,8 @@ class Dataset:
         self.classes = tuple(self.classes)
         self.colours = tuple(self.colours) or voc_colours(len(self.classes))
         self.label_names = tuple(self.label_names)
-        self.official = {split: tuple(indices) for split, indices in self.official.items()}
+        self.official = {split: tuple(dict.fromkeys(indices)) for split, indices in self.official.items()}
+        refuse_shared(self.official, self.keys, self.name)
         self.bands = tuple(self.bands)
 
     def __len__(self) -> int:
@@ -141,6 +142,19 @@ class Dataset:
             return np.ascontiguousarray(self.image(index)).tobytes()
         with open(path, "rb") as file:
             return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
+
+
+def refuse_shared(official: Mapping[str, Sequence[int]], names: Sequence[str], where: Path | str) -> None:
+    """Raise a DataError that names images of which two lists say that they are in parts that have nothing in common.
+
+    Args:
+        names: of all images.
+        where: what the message begins with.
+    """
+    for first, second in (("train", "test"), ("trainval", "test"), ("validation", "test"), ("train", "validation")):
+        if both := sorted(set(official.get(first, ())) & set(official.get(second, ()))):
+            reason = f"{where}: {some([names[index] for index in both])} in the lists of both {first} and {second}"
+            raise DataError(reason, "take each out of one of them", path=where if isinstance(where, Path) else None)
 
 
 class FileDataset(Dataset):

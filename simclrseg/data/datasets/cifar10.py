@@ -48,6 +48,13 @@ def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
         raise missing(_SOURCE, root, f"{folder} lacks {', '.join(absent)}; remove the folder to fetch it anew")
     batches = {name: _read_batch(folder / name) for name in _FILES[:-1]}
     keys = [f"{name}/{number:05d}" for name, (pixels, _) in batches.items() for number in range(len(pixels))]
+    names = _read_names(folder / "batches.meta")
+    for name, (_, labels) in batches.items():
+        if not 0 <= labels.min() <= labels.max() < len(names):
+            reason = (
+                f"{folder / name} has labels from {labels.min()} to {labels.max()}, and there are {len(names)} names"
+            )
+            raise DataError(reason, "fetch it again", path=folder / name)
     sizes = {name: len(pixels) for name, (pixels, _) in batches.items()}
     train = sum(sizes[name] for name in _TRAIN)
     total = len(keys)
@@ -57,7 +64,7 @@ def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
         keys,
         np.concatenate([pixels for pixels, _ in batches.values()]),
         labels=np.concatenate([labels for _, labels in batches.values()]),
-        label_names=[_text(name) for name in _read_pickle(folder / "batches.meta", "label_names")["label_names"]],
+        label_names=names,
         official={"trainval": range(train), "test": range(train, total)},
         summary=[f"{folder}: {total:,} photos of 32 px, {train:,} trainval and {total - train:,} test", counts + short],
     )
@@ -66,10 +73,21 @@ def cifar10(root: Path, options: DatasetOptions) -> Cifar10:
 def _read_batch(file: Path) -> tuple[Pixels, NDArray[np.int64]]:
     """((N, 3, 32, 32) pixels, (N,) labels) of one batch file."""
     batch = _read_pickle(file, "data", "labels")
-    pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
-    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or labels.dtype.kind != "i" or not len(labels):
+    try:
+        pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+    except ValueError:  # rows of several lengths
+        pixels = labels = np.zeros(0)
+    right = labels.dtype.kind == "i" and labels.ndim == 1 and labels.size
+    if not right or pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
         raise DataError(f"{file} is not a batch of CIFAR-10: it needs one row of 3072 bytes for each label", path=file)
     return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)
+
+
+def _read_names(file: Path) -> list[str]:
+    names = _read_pickle(file, "label_names")["label_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str | bytes) for name in names):
+        raise DataError(f"{file} has no list of names", "fetch it again", path=file)
+    return [_text(name) for name in names]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -94,7 +112,7 @@ def _read_pickle(file: Path, *needed: str) -> dict[str, Any]:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _download(folder: Path) -> None:

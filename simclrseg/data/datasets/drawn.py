@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.base import DatasetOptions, FileDataset, refuse_shared
 from simclrseg.data.datasets.folder import bands_of, exact_copies
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS
@@ -108,10 +108,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
             official, bare = _splits_of_folders(found.images, lines)
     else:
         official = {key: [place[Path(os.path.abspath(one))] for one in part] for key, part in found.splits.items()}
-    for first, second in (("train", "test"), ("validation", "test"), ("train", "validation")):
-        if both := sorted({*official.get(first, ())} & {*official.get(second, ())}):
-            names = some([images[index].name for index in both])
-            raise DataError(f"{path}: {names} in the lists of both {first} and {second}", path=path)
+    refuse_shared(official, [image.name for image in images], path)
     objects = [len(one.objects) for one in found.images if one.objects is not None]
     number = f"{len(found.classes) - 1} class" + ("es" if len(found.classes) > 2 else "")
     summary = [

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
+from simclrseg.data.datasets.base import refuse_shared
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import is_image, is_photo
 from simclrseg.labels.labelled import left_out, plain, refuse_other_files
@@ -185,12 +186,7 @@ def read_lists(
     if "trainval" in official and "validation" in official and "train" not in official:
         held = set(official["validation"])  # trainval.txt + val.txt
         official["train"] = [index for index in official.pop("trainval") if index not in held]
-    for first, second in (("train", "test"), ("trainval", "test"), ("validation", "test"), ("train", "validation")):
-        both = sorted(set(official.get(first, ())) & set(official.get(second, ())))
-        if both:
-            raise DataError(
-                f"{root}: {some([images[i].name for i in both])} in the lists of both {first} and {second}", path=root
-            )
+    refuse_shared(official, [image.name for image in images], root)
     listed = {index for indices in official.values() for index in indices}
     if listed and len(listed) < len(images):
         summary.append(f"photos in no list: {len(images) - len(listed):,}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import typer
 
 from simclrseg.cli import python
 from simclrseg.cli.app import app
@@ -66,7 +68,7 @@ def named(folder: Path) -> Source:
             (place / file.relative_to(home)).write_bytes(data)
         file = rng.choice(list(whole))
         if "batch" in file.name and rng.random() < 0.5:
-            changed = pickle.dumps(tree_of(rng, batches[file.name]), 2) if rng.random() < 0.8 else b""
+            changed = _pickled(rng, batches[file.name])
         elif file.suffix in (".txt", ".csv"):
             changed = text_of(rng, whole[file].decode(), [text for text in lists.values() if text])
         else:
@@ -78,6 +80,13 @@ def named(folder: Path) -> Source:
         look_at(open_dataset(name, DatasetOptions()))
 
     return Source(make, read)
+
+
+def _pickled(rng: Random, tree: Any) -> bytes:
+    try:
+        return pickle.dumps(tree_of(rng, tree), 2)
+    except RecursionError:
+        return b""
 
 
 def completions(folder: Path) -> Source:
@@ -121,7 +130,7 @@ def keywords(folder: Path) -> Source:
 
     def read(given: tuple[str, list[Any], dict[str, Any]]) -> None:
         name, positional, pairs = given
-        with no_work():
+        with no_work(), suppress(typer.Exit):
             calls[name](*positional, **pairs)
 
     return Source(make, read)

@@ -299,7 +299,7 @@ def look_at(dataset: Dataset) -> None:
     assert not any(part & parts[-1] for part in parts[:-1]), "photos of the test part are in another"
     assert all(len(part) == len(set(part)) for part in dataset.official.values()), "a photo is twice in a part"
     if dataset.labels is not None:
-        assert dataset.labels.shape == (len(dataset),) and -1 <= dataset.labels.min()
+        assert dataset.labels.shape == (len(dataset),) and dataset.labels.min() >= -1
         assert dataset.labels.max() < len(dataset.label_names)
     for index in range(len(dataset)):
         try:
