@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,8 +183,8 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
         if strangers or (name in _TEXTS and not isinstance(value, str | os.PathLike | None)):
             kind = type([*strangers, value][0]).__name__
             remedy = "pass text or a path" if name in _TEXTS else "pass text, a number, a path, or a list of these"
-            raise UsageError(f"{command}: {name} is of type {kind}", remedy, option=name, value=value)
-        value = [_path_text(item) for item in value] if several else _path_text(value)
+            raise UsageError(f"{command}: {name} is of type {kind}", remedy, option=name)
+        value = [_plain(item) for item in value] if several else _plain(value)
         if name == "config":
             words["config_file"] = value
             continue
@@ -197,5 +197,10 @@ def _config(command: str, keywords: Mapping[str, Any]) -> Any:
     return config_from(model, words)
 
 
-def _path_text(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+def _plain(value: Any) -> Any:
+    """A path as text, and a number of NumPy as one of Python."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Real) and not isinstance(value, int | float):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value

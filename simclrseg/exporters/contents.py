@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.content import parse_json
-from simclrseg.system.files import why_not_unpacked
+from simclrseg.system.files import BAD_ARCHIVE, why_not_unpacked
 
 Facts = dict[str, Any]
 _TYPES = {kind: str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in onnx.helper.get_all_tensor_dtypes()}
@@ -56,7 +56,7 @@ def read_program(path: Path) -> Facts:
                 raise ModelFileError(what, "export it again")
             entries = [name for name in file.namelist() if name.endswith(f"/extra/{PROGRAM_ENTRY}")]
             facts: Facts = parse_json(file.read(entries[0]).decode()) if entries else {}
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except BAD_ARCHIVE as error:
         raise ModelFileError("is no torch.export program that can be read", "export it again") from error
     return {"inputs": [], "outputs": [], "metadata": {}, **facts}
 

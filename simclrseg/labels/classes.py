@@ -36,7 +36,7 @@ CLASSES_TABLE = "_classes.csv"
 _OF_TABLE = ["pixel value", "class"]
 LABEL_MAP = "labelmap.txt"
 """CVAT's file of classes beside its masks."""
-_OF_CVAT = re.compile(r"([^:#]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # name, colour, parts, actions
+_OF_CVAT = re.compile(r"([^:#]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*")  # name, colour, parts, actions
 _TAKEN_FOR_COMMENT = re.compile(r":\s+(#(?:[0-9a-fA-F]{3}){1,2})\s*$")
 MAX_CLASSES = 254
 """Ids are bytes; 255 is ignored and 254 marks a colour that no class has."""
@@ -118,7 +118,8 @@ def read_classes(path: str) -> Classes:
         pairs = [(key.value, value) for key, value in node.value]
         lines = text.splitlines()
         for key, value in node.value:
-            if value.tag.endswith(":null") and (match := _TAKEN_FOR_COMMENT.search(lines[key.end_mark.line])):
+            line = "".join(lines[key.end_mark.line : key.end_mark.line + 1])  # it may end beyond the last one
+            if value.tag.endswith(":null") and (match := _TAKEN_FOR_COMMENT.search(line)):
                 reason = f"classes file {path} gives {key.value!r} no colour, for YAML takes {match[1]} for a comment"
                 digits = match[1][1:] if len(match[1]) == 7 else "".join(2 * digit for digit in match[1][1:])
                 raise DataError(reason, f"put it in quotes, as '#{digits}'", path=path)

@@ -126,7 +126,7 @@ def _look(file: Path) -> _Look | None:
     white = bool(np.mean(darkest >= min(_NEARLY_WHITE, top)) > 0.5)
     apart = values.max(axis=2).astype(np.int64) - values.min(axis=2) if values.ndim == 3 else np.zeros(1)
     coloured = bool(apart.max() > (_GREY if stored.lossy else 0))
-    steps = np.abs(np.diff(shown.astype(np.int64), axis=1))
+    steps = np.abs(np.diff(shown.astype(np.float64), axis=1))
     grainy = bool(steps.size and np.mean(steps <= _STEP) < _SMOOTH)
     if values.ndim == 3:
         wide = values.astype(np.int64)

@@ -33,6 +33,7 @@ from simclrseg.labels.labelled import (
 from simclrseg.labels.polygons import Object, keyhole, trace
 from simclrseg.system.content import BadContent
 from simclrseg.system.content import read_yaml as content_of_yaml
+from simclrseg.system.files import why_not_a_file
 
 CLASSES_FILE = "classes.txt"
 _CLASSES_FILES = (CLASSES_FILE, "obj.names")  # the other as Darknet calls it
@@ -188,6 +189,8 @@ def _images(
         raise DataError(f"{name} is the whole machine, and no folder of photos", "correct the path", path=place)
     if place is None or place.is_dir():
         return list_files(place, is_photo).files if place else None
+    if reason := why_not_a_file(place):  # a device may never end
+        raise DataError(f"{place}: {reason}", "name a folder of photos, or a list of them", path=place)
     lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     found, missing = [], []
     for line in filter(None, map(str.strip, lines)):

@@ -12,6 +12,7 @@ import stat
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") 
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
+BAD_ARCHIVE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""All that zipfile raises of a ZIP archive that is damaged, or of a kind that it does not read."""
 _RUST = re.compile(r"\(os error (\d+)\)")
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -97,7 +100,7 @@ def what_it_is(path: Path) -> str:
     if what := _why_not_fetched(text):
         return what
     if start.startswith(b"PK\x03\x04"):
-        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        with suppress(*BAD_ARCHIVE), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if all(name.endswith(".npy") for name in names):
                 return "is a NumPy archive (.npz): load its arrays, and write them as tensors with safetensors"

@@ -29,7 +29,8 @@ from simclrseg.labels import EXCLUSIVE, NAMING, RULES
 
 def _fold(text: str) -> str:
     part, _, count = text.partition("/")
-    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count) and int(count) >= 2):
+    numbers = all(re.fullmatch(r"[0-9]{1,9}", number) for number in (part, count))
+    if not (numbers and 1 <= int(part) <= int(count) and int(count) >= 2):
         raise ValueError(f"{text!r} is not K/N, such as 1/5, with K from 1 to N and N at least 2")
     return text
 

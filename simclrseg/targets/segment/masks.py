@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from simclrseg.targets.knobs import LabelledData, mask_words
 
 log = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
 MANY = 6  # classes beyond which only the extremes are told
 
 
@@ -37,7 +39,7 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resume
         DataError: if there are no masks.
         UsageError: if ``--classes`` or ``--border`` does not fit them.
     """
-    count = int(data.classes[0]) if len(data.classes) == 1 and data.classes[0].isdecimal() else None
+    count = int(data.classes[0]) if len(data.classes) == 1 and _NUMBER.fullmatch(data.classes[0]) else None
     if count is not None and not 2 <= count <= MAX_CLASSES:
         raise UsageError(
             f"--classes {count}: 2 to {MAX_CLASSES} classes are possible, background among them",

@@ -1,0 +1,93 @@
+"""Files of labels and lists whose numbers and names no tool writes."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.drawn import drawn_set
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.errors import DataError, ModelFileError, UsageError, WeightsError
+from simclrseg.exporters.contents import read_program
+from simclrseg.knobs.files import parse_config
+from simclrseg.labels.classes import classes_of_table, read_classes
+from simclrseg.models.weights import read_checkpoint
+from simclrseg.targets.knobs import LabelledData
+from tests.data.datasets.labels import photos, put, yolo
+
+DIGITS = "9" * 5000
+
+
+def write_yolo(folder: Path, text: str, data: str = "") -> Path:
+    photos(folder, "a.png")
+    put(folder / "a.txt", text)
+    return put(folder / "data.yaml", data) if data else folder
+
+
+@pytest.mark.parametrize("number", ["254", "999999999"])
+def test_a_class_number_that_nothing_names_makes_no_names_for_all_below_it(tmp_path: Path, number: str) -> None:
+    folder = write_yolo(tmp_path, yolo(label=number))
+    with pytest.raises(DataError, match=f"has labels of class {int(number):,}: 253 classes are possible"):
+        open_dataset(str(folder))
+
+
+@pytest.mark.parametrize("number", [DIGITS, "-1", "1e3"])
+def test_what_is_no_class_number_is_named_by_its_line(tmp_path: Path, number: str) -> None:
+    folder = write_yolo(tmp_path, yolo() + yolo(label=number))
+    with pytest.raises(DataError, match=r"a\.txt, line 2: no class has the number"):
+        open_dataset(str(folder))
+
+
+def test_a_key_of_many_digits_names_no_class(tmp_path: Path) -> None:
+    file = write_yolo(tmp_path, yolo(), f"train: .\nnames: \n  ? '{DIGITS}'\n  : pet\n")
+    with pytest.raises(DataError, match="names must be a list, or map numbers to names"):
+        drawn_set(file, DatasetOptions())
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("/", "is the whole machine"), ("/dev/zero", "/dev/zero: it is a device")]
+)
+def test_a_place_of_photos_that_has_no_end_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    file = write_yolo(tmp_path, yolo(), f"train: {place}\nnames: [pet]\n")
+    with pytest.raises(DataError, match=reason):
+        drawn_set(file, DatasetOptions())
+
+
+@pytest.mark.parametrize("line", [f"{DIGITS}, cat", "0.5, cat"])
+def test_a_table_of_classes_takes_numbers_up_to_253(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "_classes.csv"
+    file.write_text(f"Pixel Value, Class\n0, background\n{line}\n")
+    with pytest.raises(DataError, match="write a number from 0 to 253 and a name"):
+        classes_of_table(file)
+
+
+@pytest.mark.parametrize("text", [f"a:{DIGITS},0,0::\n", "? a\n? ", "a: |\n", "a:"])
+def test_odd_ends_of_classes_files_are_read_or_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "classes.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=re.escape(f"classes file {file}")):
+        read_classes(str(file))
+
+
+@pytest.mark.parametrize("fold", [f"1/{DIGITS}", f"{DIGITS}/{DIGITS}", "1/٣"])
+def test_a_fold_has_nine_digits_at_most(fold: str) -> None:
+    with pytest.raises(UsageError, match="is not K/N, such as 1/5"):
+        parse_config(LabelledData, {"dataset": "shapes", "fold": fold})
+
+
+def zip_with_name(path: Path, *, name: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("éé", "x")
+    path.write_bytes(path.read_bytes().replace("éé".encode(), name))
+    return path
+
+
+def test_an_archive_whose_names_are_no_text_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"file\.pth"):
+        read_checkpoint(zip_with_name(tmp_path / "file.pth", name=b"\xf2\xad\xc3\xa9"))
+    with pytest.raises(ModelFileError, match=r"is no torch\.export program"):
+        read_program(zip_with_name(tmp_path / "file.pt2", name=b"\xf2\xad\xc3\xa9"))
