@@ -89,6 +89,9 @@ def classes_of_table(file: Path) -> Classes | None:
             raise DataError(f"{file} has the line {', '.join(row)!r}", remedy, path=file)
         if int(number) in names or name in names.values():
             raise DataError(f"{file} has two lines for {number} or {name!r}", "keep one", path=file)
+        if name == IGNORE_NAME:
+            reason = f"{file} names {number} {IGNORE_NAME!r}, as pixels are called that do not count"
+            raise DataError(reason, f"give it another name, or store {IGNORE} in these pixels", path=file)
         names[int(number)] = name
     if max(names, default=0) < 1:
         raise DataError(f"{file} names no class but the background: there is nothing to learn", path=file)

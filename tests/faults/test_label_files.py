@@ -65,6 +65,13 @@ def test_a_table_of_classes_takes_numbers_up_to_253(tmp_path: Path, line: str) -
         classes_of_table(file)
 
 
+def test_a_table_does_not_call_a_class_what_other_files_call_pixels_that_do_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "_classes.csv"
+    file.write_text("Pixel Value, Class\n0, background\n1, cat\n2, ignore\n")
+    with pytest.raises(DataError, match=r"names 2 'ignore', .* give it another name, or store 255 in these pixels"):
+        classes_of_table(file)
+
+
 @pytest.mark.parametrize("text", [f"a:{DIGITS},0,0::\n", "? a\n? ", "a: |\n", "a:"])
 def test_odd_ends_of_classes_files_are_read_or_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "classes.yaml"
