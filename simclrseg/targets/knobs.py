@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, model_validator
 
+from simclrseg.errors import DataError
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import (
     ClassesName,
@@ -129,8 +130,9 @@ class LabelledData(Section):
 
     @property
     def name(self) -> str:
-        """``dataset``, which the command has chosen where the user has not."""
-        assert self.dataset is not None
+        """``dataset``, which the command has chosen where the user has not; a DataError where a file lost it."""
+        if self.dataset is None:
+            raise DataError("the configuration names no dataset", "name the photos with --dataset", option="dataset")
         return self.dataset
 
     @property

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from simclrseg.errors import RunError
+from simclrseg.errors import DataError, RunError
+from simclrseg.evaluation.opened import images_of
 from simclrseg.evaluation.scored import batch_size_of, origin_of
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
@@ -60,6 +61,13 @@ def test_a_table_of_times_that_is_cut_tells_no_time(tmp_path: Path, line: str) -
 
     Scored.metadata = metadata
     assert origin_of(Scored, tmp_path)["finetuning_seconds"] is None
+
+
+def test_a_configuration_that_lost_its_dataset_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("command: finetune\nmodel: {pretrained: none}\n")
+    metadata = ModelMetadata(task="segmentation", encoder="resnet18", image_size=32, classes=("background", "cat"))
+    with pytest.raises(DataError, match="the configuration names no dataset: name the photos with --dataset"):
+        images_of(recorded(tmp_path), metadata)
 
 
 def test_a_moment_without_its_zone_is_one_of_this_machine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
