@@ -350,11 +350,9 @@ def _wrong_message(code: int, out: str, err: str) -> str:
 
 
 def _memory(*, reset: bool = False) -> int:
-    """Bytes of memory that this process has now, if ``reset``, else the most since; 0 where the system does not say."""
-    with suppress(OSError):
-        if reset:
+    """The most bytes of memory that this process has had, since the last ``reset`` where the system can forget."""
+    if reset:
+        with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return 1024 * int(line.split()[1])
-    return 0
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
