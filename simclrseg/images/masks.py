@@ -127,6 +127,8 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
     """Floats as whole numbers where they are that."""
     if not np.isfinite(values).all():
         raise Refused("it has values that are not finite", "save it as an 8-bit PNG")
+    if np.abs(values).max(initial=0) >= 1 << 31:
+        return values
     whole = values.astype(np.int32)
     return whole if (whole == values).all() else values
 
@@ -147,7 +149,8 @@ def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | Non
             decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
             return decoded[:, :, [2, 1, 0, 3][: decoded.shape[2]]]
         if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS, ())[:3] == (16, 16, 16):
-            return read_tiff(stream)
+            colours = read_tiff(stream)
+            return colours if colours.shape[2] >= 3 else None  # it may state bits of more bands than it has
         return None
     finally:
         stream.seek(place)

@@ -118,8 +118,10 @@ def begun_with(run: runs.Run | None) -> Pretrained | None:
     """
     try:
         report = read_json(run.folder / LOAD_REPORT) if run is not None else {}
-        said = report["metadata"]
-        return Pretrained(report["weights"], None, said and ModelMetadata.model_validate(said), resumed=True)
+        said, label = report["metadata"], report["weights"]
+        if not isinstance(label, str):
+            raise TypeError
+        return Pretrained(label, None, said and ModelMetadata.model_validate(said), resumed=True)
     except (OSError, ValueError, KeyError, TypeError):  # none was written by an older version, or it is garbled
         return None
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.errors import DataError, ModelFileError, UsageError, WeightsError
+from simclrseg.errors import DataError, ImageError, ModelFileError, UsageError, WeightsError
 from simclrseg.exporters.contents import read_program
+from simclrseg.images.masks import read_mask, read_stored_mask
 from simclrseg.knobs.files import parse_config
 from simclrseg.labels.classes import classes_of_table, read_classes
 from simclrseg.models.weights import read_checkpoint
 from simclrseg.targets.knobs import LabelledData
 from tests.data.datasets.labels import photos, put, yolo
+from tests.images.tiffs import tiff
 
 DIGITS = "9" * 5000
 
@@ -98,3 +103,22 @@ def test_an_archive_whose_names_are_no_text_is_no_checkpoint(tmp_path: Path) -> 
         read_checkpoint(zip_with_name(tmp_path / "file.pth", name=b"\xf2\xad\xc3\xa9"))
     with pytest.raises(ModelFileError, match=r"is no torch\.export program"):
         read_program(zip_with_name(tmp_path / "file.pt2", name=b"\xf2\xad\xc3\xa9"))
+
+
+def test_floats_beyond_whole_numbers_are_no_class_ids(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 1e30, np.float32)).save(tmp_path / "mask.tif")
+    assert read_stored_mask(tmp_path / "mask.tif").values.dtype == np.float32
+    with pytest.raises(ImageError, match="does not fit in 8 bits"):
+        read_mask(tmp_path / "mask.tif")
+
+
+def test_a_mask_that_states_bits_of_more_bands_than_it_has_is_one_of_ids(tmp_path: Path) -> None:
+    ids = np.arange(16, dtype=np.uint16).reshape(4, 4, 1)
+    one = tiff(ids)
+    bits = struct.pack("<HHI", 258, 3, 1)  # BitsPerSample, a short
+    place = one.index(bits)
+    (tmp_path / "mask.tif").write_bytes(
+        one[:place] + struct.pack("<HHII", 258, 3, 3, len(one)) + one[place + 12 :] + struct.pack("<HHH", 16, 16, 16)
+    )
+    stored = read_stored_mask(tmp_path / "mask.tif")
+    assert np.array_equal(stored.values, ids[:, :, 0])

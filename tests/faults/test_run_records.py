@@ -16,7 +16,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
 from simclrseg.runs import ENVIRONMENT, Run
 from simclrseg.training.folder import first_step
-from simclrseg.weights.find import began_with, find_pretrained
+from simclrseg.weights.find import began_with, begun_with, find_pretrained
 
 OTHERS: tuple[Any, ...] = (None, True, 0, -8, 1.5, 10**30, float("nan"), "", "8", "2026-13-01", [], [8], {}, {"a": 1})
 
@@ -61,6 +61,12 @@ def test_a_table_of_times_that_is_cut_tells_no_time(tmp_path: Path, line: str) -
 
     Scored.metadata = metadata
     assert origin_of(Scored, tmp_path)["finetuning_seconds"] is None
+
+
+@pytest.mark.parametrize("label", [None, 3, ["none"], {}])
+def test_a_load_report_that_names_no_weights_is_none(tmp_path: Path, label: Any) -> None:
+    (tmp_path / "load_report.json").write_text(json.dumps({"weights": label, "metadata": None}))
+    assert begun_with(Run(tmp_path)) is None
 
 
 def test_a_configuration_that_lost_its_dataset_is_named(tmp_path: Path) -> None:
