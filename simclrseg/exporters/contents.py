@@ -17,12 +17,15 @@ from google.protobuf.message import DecodeError
 
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
+from simclrseg.system.digest import DAMAGED, is_damaged
 
 Facts = dict[str, Any]
 
 
 def read_onnx(path: Path) -> Facts:
     try:
+        if is_damaged(path):
+            raise ModelFileError(DAMAGED, "export it again")
         model = onnx.load(path, load_external_data=False)
         if not model.graph.output:  # arbitrary bytes may parse
             raise ValueError
@@ -59,6 +62,8 @@ def read_program(path: Path) -> Facts:
 
 def read_weights(path: Path) -> Facts:
     try:
+        if is_damaged(path):
+            raise ModelFileError(DAMAGED, "export it again")
         with safetensors.safe_open(path, framework="np") as file:
             header, tensors = file.metadata() or {}, len(file.keys())
     except (OSError, safetensors.SafetensorError) as error:

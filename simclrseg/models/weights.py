@@ -23,12 +23,14 @@ from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
+from simclrseg.system import digest
 from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_file
 
 log = logging.getLogger(__name__)
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
 _ANOTHER = "choose the --backbone that it is of"
+_WHOLE = "fetch it again, or take the weights that its run keeps under checkpoints/ with --pretrained"
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
 
@@ -69,19 +71,23 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMe
     # clones, because safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", **metadata.to_strings()})
+        header = {"format": "pt", **metadata.to_strings(), **digest.UNSEALED}
+        safetensors.torch.save_file(tensors, temporary, metadata=header)
+        digest.seal_safetensors(temporary)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
     """All tensors of a safetensors file, on the CPU, and its metadata (None when it is not ours).
 
     Raises:
-        WeightsError: if it cannot be read.
+        WeightsError: if it cannot be read, or is damaged.
     """
     metadata = read_metadata(path)
     if is_pickle(path):
         raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model", path=path)
     try:
+        if digest.is_damaged(path):
+            raise WeightsError(f"{path} {digest.DAMAGED}", _WHOLE, path=path)
         return safetensors.torch.load_file(path, device="cpu"), metadata
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", path=path) from error
