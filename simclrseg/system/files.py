@@ -8,9 +8,11 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +21,19 @@ from typing import Any
 
 from simclrseg.errors import OutputError, SimclrsegError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]
+
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 """Error numbers of a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
+_TEMPORARY = ".simclrseg-"  # how names of temporary folders begin
+_LONGEST_WRITE = 24 * 3600  # seconds after which nobody writes into a folder where that cannot be seen
+_CLEARED: set[Path] = set()  # folders in which this process has looked for what killed ones have left
 _RUST = re.compile(r"\(os error (\d+)\)")
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -172,15 +182,15 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well, and is gone when not.
+    """Give a temporary path that takes the place of ``path`` when the block ends well, and is gone when not.
+
+    It has the same name, in a folder of its own beside it.
 
     Raises:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
-    with writing(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
-        os.close(descriptor)
-        temporary = Path(name)
+    with writing(path), temporary_folder(path.parent) as folder:
+        temporary = folder / path.name
         try:
             yield temporary
             with open(temporary, "rb") as file:
@@ -195,8 +205,61 @@ def replacing(path: Path) -> Iterator[Path]:
         except Exception as error:
             _raise_os_error(error, temporary)
             raise
-        finally:
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder for the block, which removes it with all that is in it.
+
+    Those of processes that were killed are removed too, once for each ``parent``.
+    """
+    if parent not in _CLEARED:
+        _CLEARED.add(parent)
+        remove_abandoned(parent)
+    folder, held = _make_temporary(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders of processes that were killed, and none of a living one."""
+    with suppress(OSError):
+        for entry in os.scandir(parent):
+            if entry.name.startswith(_TEMPORARY) and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_abandoned(entry.path)
+
+
+def _make_temporary(parent: Path) -> tuple[Path, int | None]:
+    """A new folder, and the handle by which this process holds it as long as it lives; None where there is no way."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        if fcntl is None:
+            return folder, None
+        held = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if folder.exists():  # else another process has removed it before it was held
+            return folder, held
+        os.close(held)
+
+
+def _remove_if_abandoned(folder: str) -> None:
+    """Raise OSError where a process holds the folder, or is likely to where that cannot be seen."""
+    if fcntl is None:
+        if time.time() - os.stat(folder).st_mtime > _LONGEST_WRITE:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(held)
 
 
 @contextmanager
