@@ -36,8 +36,8 @@ def seal_safetensors(path: Path) -> None:
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
-        metadata = header.pop("__metadata__")
-        metadata = {**{key: value for key, value in metadata.items() if key != KEY}, **UNSEALED}
+        metadata = header.pop("__metadata__")  # in any order, of which files of the same content shall not differ
+        metadata = {**{key: metadata[key] for key in sorted(metadata) if key != KEY}, **UNSEALED}
         text = json.dumps({**header, "__metadata__": metadata}, ensure_ascii=False, separators=(",", ":")).encode()
         assert len(text) <= size, "the header is written longer than safetensors does"
         file.seek(8)

@@ -220,7 +220,10 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.rmdir()  # as a rule it is empty by now
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
         if held is not None:
             os.close(held)
 
