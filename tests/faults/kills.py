@@ -30,8 +30,8 @@ EVERYWHERE = (
     "--dataset shapes --image-size 32 --backbone cnn --device cpu --precision fp32 --workers 2 --quiet "
     "--checkpoint-steps 2 --keep-checkpoints 2"
 )
-PRETRAIN = f"pretrain {EVERYWHERE} --max-images 128 --batch-size 16 --epochs 4"
-FINETUNE = f"finetune {EVERYWHERE} --max-images 40 --batch-size 8 --epochs 4 --ema 0.9"
+PRETRAIN = f"pretrain {EVERYWHERE} --max-images 96 --batch-size 16 --epochs 3"
+FINETUNE = f"finetune {EVERYWHERE} --max-images 40 --batch-size 8 --epochs 3 --ema 0.9"
 KINDS = {
     "simclr": PRETRAIN,
     "reconstruction": f"{PRETRAIN} --method reconstruction",
@@ -119,12 +119,13 @@ def differences(whole: Run, parts: Run) -> list[str]:
         or (whole.holds(name) and (whole.folder / name).read_bytes() != (parts.folder / name).read_bytes())
     ]
     states = [Checkpoints(run.folder / "checkpoints").load_last() for run in (whole, parts)]
-    found += [name for name in vars(states[0]) if not same(*(getattr(state, name) for state in states))]
-    names = [
+    names = [name for name in vars(states[0]) if name != "history"]  # of times
+    found += [name for name in names if not same(*(getattr(state, name) for state in states))]
+    files = [
         {path.relative_to(run.folder) for path in run.folder.rglob("*") if not path.name.startswith("state-")}
         for run in (whole, parts)
     ]
-    return [*found, *map(str, names[0] ^ names[1])]
+    return [*found, *map(str, files[0] ^ files[1])]
 
 
 def main() -> None:
@@ -132,11 +133,12 @@ def main() -> None:
     options.add_argument("count", nargs="?", type=int, default=50)
     options.add_argument("--only", nargs="+", default=list(KINDS), choices=KINDS)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the runs in a folder")
     asked = options.parse_args()
     total = Counts()
     with TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "more").mkdir()
+        root = (asked.keep or Path(name)).absolute()
+        (root / "more").mkdir(parents=True)
         for index in range(300, 330):
             cv2.imwrite(str(root / "more" / f"{index}.png"), Shapes(330).image(index)[::3, ::3])
         for place, kind in enumerate(asked.only):
