@@ -19,6 +19,7 @@ from simclrseg.errors import ModelFileError, WeightsError
 from simclrseg.exporters import READERS
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
+from simclrseg.models.pickles import read_pickle
 from simclrseg.models.weights import load_backbone, read_checkpoint, read_weights, save_weights
 from simclrseg.system.digest import is_damaged
 from tests.exporters.small import described, small
@@ -152,3 +153,22 @@ def test_a_digest_says_in_the_metadata_what_it_covers(onnx_files, weights) -> No
         words += [entry.value for entry in onnx.load(file).metadata_props if entry.key == "simclrseg.digest"]
     assert len(words) == 4
     assert all(word.startswith("SHA-256 of this file with zeros in place of these digits: ") for word in words)
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_a_flipped_bit_of_a_pickled_checkpoint_is_refused_where_it_has_checksums(tmp_path, summed: bool) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(summed)
+    try:
+        torch.save(small(1).state_dict(), tmp_path / "whole.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    weight = small(1)[0].weight
+    assert torch.equal(read_pickle(tmp_path / "whole.pth")["0.weight"], weight)
+    place = (tmp_path / "whole.pth").read_bytes().index(weight.detach().numpy().tobytes())
+    damaged = flipped(tmp_path / "whole.pth", tmp_path / "damaged.pth", place + 2, 6)
+    if summed:
+        with pytest.raises(WeightsError, match=r"damaged.pth is no whole checkpoint \(Bad CRC-32.*\): fetch it again"):
+            read_pickle(damaged)
+    else:  # nothing tells
+        assert not torch.equal(read_pickle(damaged)["0.weight"], weight)
