@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
-from simclrseg.system.digest import DAMAGED, is_damaged
+from simclrseg.system.checksum import DAMAGED, is_damaged
 
 Facts = dict[str, Any]
 

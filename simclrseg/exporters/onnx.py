@@ -30,7 +30,7 @@ from simclrseg.exporters.verification import (
     in_batches,
 )
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.digest import KEY, seal_onnx
+from simclrseg.system.checksum import KEY, seal_onnx
 from simclrseg.system.files import held_back, replacing
 
 log = logging.getLogger(__name__)

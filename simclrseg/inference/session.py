@@ -19,7 +19,7 @@ import onnxruntime
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.digest import DAMAGED, checked_meanwhile
+from simclrseg.system.checksum import DAMAGED, checked_meanwhile
 from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
 from simclrseg.system.hardware import nvidia_gpu_is_there
 

@@ -23,7 +23,7 @@ from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
-from simclrseg.system import digest
+from simclrseg.system import checksum
 from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_file
 
 log = logging.getLogger(__name__)
@@ -71,9 +71,9 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMe
     # clones, because safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with replacing(path) as temporary:
-        header = {"format": "pt", **metadata.to_strings(), **digest.UNSEALED}
+        header = {"format": "pt", **metadata.to_strings(), **checksum.UNSEALED}
         safetensors.torch.save_file(tensors, temporary, metadata=header)
-        digest.seal_safetensors(temporary)
+        checksum.seal_safetensors(temporary)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
@@ -86,8 +86,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
     if is_pickle(path):
         raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model", path=path)
     try:
-        if digest.is_damaged(path):
-            raise WeightsError(f"{path} {digest.DAMAGED}", _WHOLE, path=path)
+        if checksum.is_damaged(path):
+            raise WeightsError(f"{path} {checksum.DAMAGED}", _WHOLE, path=path)
         return safetensors.torch.load_file(path, device="cpu"), metadata
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", path=path) from error

@@ -21,7 +21,7 @@ from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from simclrseg.models.pickles import read_pickle
 from simclrseg.models.weights import load_backbone, read_checkpoint, read_weights, save_weights
-from simclrseg.system.digest import is_damaged
+from simclrseg.system.checksum import is_damaged
 from tests.exporters.small import described, small
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
@@ -70,7 +70,7 @@ def test_a_flipped_bit_of_an_onnx_file_is_refused_or_changes_nothing(onnx_files,
             model = open_model(flipped(file, tmp_path / "model.onnx", place, bit), "cpu")
         except ModelFileError as error:
             refused += "is damaged" in str(error)
-        else:  # the digest's own words
+        else:  # the checksum's own words
             assert (model.metadata, model.run(PIXELS).tolist()) == (whole.metadata, answer.tolist()), (place, bit)
     assert refused > 30
 
@@ -138,21 +138,21 @@ def test_weights_that_another_tool_has_changed_are_not_called_damaged(weights, t
     assert not any(tensor.any() for tensor in read.values())
 
 
-def test_files_without_a_digest_are_read_as_they_are(make_model, tmp_path) -> None:
+def test_files_without_a_checksum_are_read_as_they_are(make_model, tmp_path) -> None:
     safetensors.torch.save_file(small(1).state_dict(), tmp_path / "theirs.safetensors")
     assert not is_damaged(tmp_path / "theirs.safetensors")
     assert read_weights(tmp_path / "theirs.safetensors")[0].keys() == small(1).state_dict().keys()
     assert open_model(make_model(), "cpu").metadata.encoder == "resnet18"
 
 
-def test_a_digest_says_in_the_metadata_what_it_covers(onnx_files, weights) -> None:
+def test_a_checksum_says_in_the_metadata_what_it_covers(onnx_files, weights) -> None:
     with safetensors.safe_open(weights, "pt") as file:
-        words = [file.metadata()["digest"]]
+        words = [file.metadata()["checksum"]]
     for file in onnx_files.values():
         onnx.checker.check_model(file)
-        words += [entry.value for entry in onnx.load(file).metadata_props if entry.key == "simclrseg.digest"]
+        words += [entry.value for entry in onnx.load(file).metadata_props if entry.key == "simclrseg.checksum"]
     assert len(words) == 4
-    assert all(word.startswith("SHA-256 of this file with zeros in place of these digits: ") for word in words)
+    assert all(word.startswith("CRC-32 of this file with zeros in place of these digits: ") for word in words)
 
 
 @pytest.mark.parametrize("summed", [True, False])
