@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from simclrseg.errors import DeviceError, ModelFileError, UsageError
+from simclrseg.errors import DeviceError, ModelFileError, OutOfMemory, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.system.checksum import DAMAGED, checked_meanwhile
@@ -231,6 +231,8 @@ def _open_on_cpu(path: Path, *, threads: int | None, once: bool = False) -> onnx
     try:
         return _session(path, [CPU], severity=SILENT, threads=threads, once=once)
     except Exception as error:  # as above
+        if "bad_alloc" in str(error):
+            raise OutOfMemory(f"out of memory when {path} was opened", "free some memory", path=path) from error
         if what := what_it_is(path):
             raise ModelFileError(f"{path} {what}", path=path) from error
         reason = f"{path} is no ONNX model that can be read ({_first_line(str(error))})"

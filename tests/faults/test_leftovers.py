@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from simclrseg import runs
+from simclrseg.hub import store
+from simclrseg.hub.fetch import fetch
+from simclrseg.hub.table import PUBLISHED
 from simclrseg.system.files import remove_abandoned, replacing, write_text
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
@@ -102,3 +105,15 @@ def test_without_locks_a_folder_is_kept_for_a_day(tmp_path, monkeypatch) -> None
         os.utime(folder, (time.time() - age,) * 2)
     write_text(tmp_path / "a.txt", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".simclrseg-new", "a.txt"]
+
+
+def test_a_fetch_that_was_broken_off_at_another_commit_is_removed_unless_somebody_goes_on(fake_hub) -> None:
+    source = PUBLISHED["pets"].source("me")
+    fake_hub.add("me/resnet50-simclr-pets", {"backbone.safetensors": b"weights " * 1000})
+    parts = [store.home(source) / (40 * digit) / ".backbone.safetensors.etag.part" for digit in "ab"]
+    for part in parts:
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(1000))
+    with store.locked(parts[1].with_name("backbone.safetensors")):
+        fetch(source)
+    assert [part.exists() for part in parts] == [False, True]
