@@ -28,10 +28,10 @@ from tests.processes import Simclrseg
 
 EVERYWHERE = (
     "--dataset shapes --image-size 32 --backbone cnn --device cpu --precision fp32 --workers 2 --quiet "
-    "--checkpoint-steps 2 --keep-checkpoints 2"
+    "--checkpoint-steps 3 --keep-checkpoints 2 --epochs 2"
 )
-PRETRAIN = f"pretrain {EVERYWHERE} --max-images 96 --batch-size 16 --epochs 3"
-FINETUNE = f"finetune {EVERYWHERE} --max-images 40 --batch-size 8 --epochs 3 --ema 0.9"
+PRETRAIN = f"pretrain {EVERYWHERE} --max-images 96 --batch-size 16"
+FINETUNE = f"finetune {EVERYWHERE} --max-images 40 --batch-size 8 --ema 0.9"
 KINDS = {
     "simclr": PRETRAIN,
     "reconstruction": f"{PRETRAIN} --method reconstruction",
