@@ -86,8 +86,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
     if is_pickle(path):
         raise WeightsError(f"{path} is a pickled checkpoint, and only .safetensors is read as a whole model", path=path)
     try:
-        if checksum.is_damaged(path):
-            raise WeightsError(f"{path} {checksum.DAMAGED}", _WHOLE, path=path)
         return safetensors.torch.load_file(path, device="cpu"), metadata
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", path=path) from error
@@ -97,13 +95,15 @@ def read_metadata(path: Path) -> ModelMetadata | None:
     """Read the metadata of a weights file, and not its tensors; None when it is not ours.
 
     Raises:
-        WeightsError: if it cannot be read.
+        WeightsError: if it cannot be read, or is damaged.
     """
     if reason := why_not_a_file(path):
         raise WeightsError(f"{path}: {reason}", path=path)
     if is_pickle(path):
         return None
     try:
+        if checksum.is_damaged(path):
+            raise WeightsError(f"{path} {checksum.DAMAGED}", _WHOLE, path=path)
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:

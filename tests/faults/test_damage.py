@@ -20,7 +20,7 @@ from simclrseg.exporters import READERS
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
 from simclrseg.models.pickles import read_pickle
-from simclrseg.models.weights import load_backbone, read_checkpoint, read_weights, save_weights
+from simclrseg.models.weights import load_backbone, read_checkpoint, read_metadata, read_weights, save_weights
 from simclrseg.system.checksum import is_damaged
 from tests.exporters.small import described, small
 
@@ -90,11 +90,13 @@ def test_a_flipped_bit_of_a_weights_file_is_refused_or_changes_nothing(weights, 
     assert metadata is not None and metadata.classes == ("Bär", 'a "b"\n')
 
 
-@pytest.mark.parametrize("read", [read_checkpoint, lambda path: load_backbone(small(1), path)])
-def test_damaged_weights_are_one_line_with_a_way_on(weights, tmp_path, read: Callable[[Path], object]) -> None:
-    size = weights.stat().st_size
+@pytest.mark.parametrize("read", [read_checkpoint, read_metadata, lambda path: load_backbone(small(1), path)])
+@pytest.mark.parametrize("place", ["weights", "encoder", "header"])
+def test_damaged_weights_are_one_line_with_a_way_on(weights, tmp_path, read: Callable[[Path], object], place) -> None:
+    content = weights.read_bytes()
+    at = {"weights": len(content) - 5, "encoder": content.index(b"resnet18"), "header": content.index(b'":')}[place]
     with pytest.raises(WeightsError, match=r"model.safetensors is damaged.*fetch it again, or take") as caught:
-        read(flipped(weights, tmp_path / "model.safetensors", size - 5, 0))
+        read(flipped(weights, tmp_path / "model.safetensors", at, 0))
     assert "\n" not in str(caught.value)
 
 
