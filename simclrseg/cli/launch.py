@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -13,11 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simclrseg.cli import console
 from simclrseg.errors import UsageError
 from simclrseg.system.signals import HANGUP
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
 FAREWELL = 15  # seconds that the others have to say why they end when one has failed
@@ -57,6 +58,9 @@ def launch(devices: int | None) -> None:
 
 def _run(devices: int) -> int:
     """Start the processes, hand signals on to them, and give the exit code when all have ended."""
+    import socket  # which no other command waits for
+    import subprocess
+
     from simclrseg.system.hardware import cpu_cores
 
     with socket.socket() as free:
@@ -73,7 +77,7 @@ def _run(devices: int) -> int:
         LAUNCHER: str(os.getpid()),
     }
     command = [sys.executable, "-m", "simclrseg", *sys.argv[1:]]
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Popen[bytes]] = []
     with _handed_on(processes) as came:
         try:
             for rank in map(str, range(devices)):
@@ -98,7 +102,7 @@ def _run(devices: int) -> int:
     return 1 if killed else max(codes)
 
 
-def _codes(processes: list[subprocess.Popen[bytes]], came: list[int]) -> list[int]:
+def _codes(processes: list[Popen[bytes]], came: list[int]) -> list[int]:
     """Exit codes of the processes when all have ended, or one has failed and the others' time is over: theirs are 0."""
     failed_at: float | None = None
     while True:
@@ -113,7 +117,7 @@ def _codes(processes: list[subprocess.Popen[bytes]], came: list[int]) -> list[in
 
 
 @contextmanager
-def _handed_on(processes: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+def _handed_on(processes: list[Popen[bytes]]) -> Iterator[list[int]]:
     """Hand the signals that end a command on to processes; the list holds those that came."""
     came: list[int] = []
 

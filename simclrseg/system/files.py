@@ -243,7 +243,11 @@ def _make_temporary(parent: Path) -> tuple[Path, int | None]:
         folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
         if fcntl is None:
             return folder, None
-        held = os.open(folder, os.O_RDONLY)
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except OSError:
+            folder.rmdir()
+            raise
         with suppress(OSError):  # a file system without locks
             fcntl.flock(held, fcntl.LOCK_EX)
         if folder.exists():  # else another process has removed it before it was held

@@ -16,6 +16,7 @@ from PIL import Image
 from simclrseg.cli.app import main
 from simclrseg.errors import OutputError
 from simclrseg.images.decode import read_image
+from simclrseg.system.files import write_text
 from simclrseg.system.limits import used_up
 
 
@@ -64,7 +65,7 @@ def test_where_no_file_can_be_opened_one_line_says_so_and_no_photo_is_blamed(tmp
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
-def test_a_picture_that_cannot_be_opened_for_want_of_handles_is_not_taken_for_a_bad_one(tmp_path) -> None:
+def test_for_want_of_handles_no_picture_is_taken_for_a_bad_one_and_nothing_is_left_of_a_write(tmp_path) -> None:
     import resource
 
     photo = tmp_path / "photo.png"
@@ -76,10 +77,13 @@ def test_a_picture_that_cannot_be_opened_for_want_of_handles_is_not_taken_for_a_
     try:
         with pytest.raises(OSError, match="Too many open files") as caught:
             read_image(photo)
+        with pytest.raises(OutputError, match="Too many open files"):
+            write_text(tmp_path / "a.txt", "text")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert caught.value.errno == errno.EMFILE
     assert read_image(photo).shape == (16, 16, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
 def test_an_error_of_ours_that_comes_of_a_limit_gets_its_remedy_and_others_keep_theirs() -> None:
