@@ -2,8 +2,9 @@
 
     python -m tests.faults.kills [COUNT] [--only KIND ...] [--seed SEED]
 
-COUNT kills are shared out over the kinds; for Linux, where processes are found under /proc. A run is killed as often as a moment comes before its end, from its start to
-its last picture; of two processes one is, or whoever has started them. Counts are printed for each kind.
+COUNT kills are shared out over the kinds. A run is killed as often as a moment comes before its end, from its start to
+its last picture; of two processes one is, or whoever has started them. Counts are printed for each kind. It is for
+Linux, where processes are found under /proc.
 """
 
 from __future__ import annotations
