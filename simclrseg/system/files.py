@@ -32,6 +32,7 @@ UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 _TEMPORARY = ".simclrseg-"  # how names of temporary folders begin
+_SUFFIX = re.compile(r"\.\w{1,15}", re.ASCII)
 _LONGEST_WRITE = 24 * 3600  # seconds after which nobody writes into a folder where that cannot be seen
 _CLEARED: set[Path] = set()  # folders in which this process has looked for what killed ones have left
 _RUST = re.compile(r"\(os error (\d+)\)")
@@ -184,13 +185,14 @@ def finite(value: Any) -> Any:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of ``path`` when the block ends well, and is gone when not.
 
-    It has the same name, in a folder of its own beside it.
+    It lies in a folder of its own beside it, and its name has the same suffix if that is a usual one: any library can
+    write it, whatever the name of ``path``.
 
     Raises:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
     with writing(path), temporary_folder(path.parent) as folder:
-        temporary = folder / path.name
+        temporary = folder / f"new{path.suffix if _SUFFIX.fullmatch(path.suffix) else ''}"
         try:
             yield temporary
             with open(temporary, "rb") as file:
