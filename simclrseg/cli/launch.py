@@ -89,7 +89,7 @@ def _run(devices: int) -> int:
             for process in processes:
                 process.kill()
                 process.wait()
-    if came:
+    if came and any(codes):  # else they were done all the same
         return max(128 + came[0], *codes)
     if killed := [rank for rank, code in enumerate(codes) if code < 0]:
         number = -codes[killed[0]]
