@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
 from simclrseg.system.content import BadContent, read_json
-from simclrseg.system.files import make_folder, remove_empty, write_json, writing
+from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, write_json, writing
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -234,6 +234,8 @@ def lock(run: Run) -> Iterator[None]:
         with writing(path):
             file.truncate(0)
             os.write(file.fileno(), f"process {os.getpid()}".encode())  # unbuffered: closing would try once more
+        for folder in (run.folder, *(run.folder / CHECKPOINT.parts[0]).glob("*/")):
+            remove_abandoned(folder)
         yield
 
 

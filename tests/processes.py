@@ -43,6 +43,11 @@ class Simclrseg:
         self._process = _context.Process(target=_run, args=arguments)
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def kill(self) -> None:
         self._process.kill()
 

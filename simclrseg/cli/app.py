@@ -19,6 +19,7 @@ from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.errors import GateError, Interrupted, SimclrsegError, Terminated, UsageError
 from simclrseg.system.files import UNWRITABLE, output_error
+from simclrseg.system.limits import used_up
 from simclrseg.system.signals import INTERRUPTED, terminable
 
 if TYPE_CHECKING:
@@ -209,10 +210,14 @@ def main(args: list[str] | None = None) -> None:
 
 @contextmanager
 def _systems_refusals_in_one_line() -> Iterator[None]:
-    """The last net, for what is written by libraries and to stdout, and for paths that are out of reach."""
+    """The last net, for what is written by libraries and to stdout, for paths out of reach, and where threads end."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if line := used_up(error):
+            raise line from error
+        if not isinstance(error, OSError):
+            raise
         if error.filename and (remedy := _OUT_OF_REACH.get(error.errno or 0)):
             raise UsageError(
                 f"{error.filename}: {error.strerror}", remedy, path=error.filename, option="output"

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from simclrseg.errors import ModelFileError
 from simclrseg.metadata import ONNX_PREFIX, PROGRAM_ENTRY, ModelMetadata
+from simclrseg.system.checksum import DAMAGED, is_damaged
 from simclrseg.system.content import parse_json
 from simclrseg.system.files import BAD_ARCHIVE, why_not_unpacked
 
@@ -25,6 +26,8 @@ _TYPES = {kind: str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in onnx
 
 def read_onnx(path: Path) -> Facts:
     try:
+        if is_damaged(path):
+            raise ModelFileError(DAMAGED, "export it again")
         model = onnx.load(path, load_external_data=False)
         if not model.graph.output:  # arbitrary bytes may parse
             raise ValueError
@@ -63,6 +66,8 @@ def read_program(path: Path) -> Facts:
 
 def read_weights(path: Path) -> Facts:
     try:
+        if is_damaged(path):
+            raise ModelFileError(DAMAGED, "export it again")
         with safetensors.safe_open(path, framework="np") as file:
             header, tensors = file.metadata() or {}, len(file.keys())
     except (OSError, safetensors.SafetensorError) as error:

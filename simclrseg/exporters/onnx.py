@@ -30,6 +30,7 @@ from simclrseg.exporters.verification import (
     in_batches,
 )
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.system.checksum import KEY, seal_onnx
 from simclrseg.system.files import held_back, replacing
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def _describe(path: Path, metadata: ModelMetadata) -> None:
     others = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, others | metadata.to_strings(ONNX_PREFIX))
     onnx.save(model, path)
+    seal_onnx(path, ONNX_PREFIX + KEY, model.ir_version)
     onnx.checker.check_model(path)  # other runtimes are stricter than ONNX Runtime
 
 

@@ -161,6 +161,7 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
             refs = store.home(source) / "refs" / source.revision
             make_folder(refs.parent)
             write_text(refs, remote.commit)
+            store.remove_parts(source)
     except OSError as error:
         raise output_error(target, error) from error
     log.info(f"verified: {target}")

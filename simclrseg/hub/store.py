@@ -6,11 +6,12 @@ huggingface_hub's own cache is read first and never written. What is fetched her
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from simclrseg.hub.table import Source, stays_inside
@@ -148,6 +149,16 @@ def locked(path: Path) -> Iterator[None]:
             log.info(f"another process writes {path}: waiting for it")
             stack.enter_context(WeakFileLock(lock))
         yield
+
+
+def remove_parts(source: Source) -> None:
+    """Remove what is left of the file at other commits, where fetching it was broken off and nobody goes on."""
+    from huggingface_hub.utils import WeakFileLock
+
+    file = Path(source.file or "")
+    for part in home(source).glob(f"*/{glob.escape(str(file.with_name(f'.{file.name}.')))}*.part"):
+        with suppress(OSError, TimeoutError), WeakFileLock(part.with_name(f".{file.name}.lock"), timeout=AT_ONCE / 10):
+            part.unlink()
 
 
 def checksum_file(path: Path) -> Path:

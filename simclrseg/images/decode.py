@@ -40,6 +40,7 @@ from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientat
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
 from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
 from simclrseg.system.files import why_not_a_file
+from simclrseg.system.limits import NO_HANDLES
 
 log = logging.getLogger(__name__)
 
@@ -473,6 +474,8 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[IO[bytes], str]]:
         try:
             stream = open(source, "rb")  # noqa: SIM115
         except OSError as error:
+            if error.errno in NO_HANDLES:  # which is not about this picture
+                raise
             raise ImageError(f"{name} cannot be opened: {error.strerror}", path=name) from error
         with stream:
             yield stream, name
@@ -484,6 +487,8 @@ def _opened(source: str | Path | bytes) -> Iterator[tuple[IO[bytes], str]]:
         reason = f"it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it"
         raise ImageError(f"{name}: {reason}", path=name) from error
     except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
+        if isinstance(error, OSError) and error.errno in NO_HANDLES:
+            raise
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"the picture is damaged or cut short ({cause}): copy or download it again"
         raise ImageError(f"{name}: {reason}", path=name) from error

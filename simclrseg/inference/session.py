@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from simclrseg.errors import DeviceError, ModelFileError, UsageError
+from simclrseg.errors import DeviceError, ModelFileError, OutOfMemory, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.inference.graph import check_graph
 from simclrseg.metadata import IGNORE, ONNX_PREFIX, ModelMetadata
+from simclrseg.system.checksum import DAMAGED, checked_meanwhile
 from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
 from simclrseg.system.hardware import available_memory, nvidia_gpu_is_there
 
@@ -186,7 +187,8 @@ def open_model(
         describe: gives the metadata of a file that has none.
 
     Raises:
-        ModelFileError: if the file cannot be read or was not exported by this tool; NoMetadata if it does not say so.
+        ModelFileError: if the file cannot be read, is damaged or was not exported by this tool; NoMetadata if it does
+            not say so.
         DeviceError: if the device was asked for and cannot be used; UsageError if there is no such device.
     """
     if device == "mps":
@@ -199,16 +201,18 @@ def open_model(
     check_graph(path)
     onnxruntime.set_default_logger_severity(SILENT)
     session, cause = None, ""
-    if device == "tensorrt":
-        session, cause = _open_on_gpu(path, [_tensorrt(path, largest, cache), (CUDA, CUDA_OPTIONS)])
-    elif device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
-        session, cause = _open_on_gpu(path, [(CUDA, CUDA_OPTIONS)])
-    if session is None and device in ("cuda", "tensorrt"):
-        reason = f"--device {device} cannot be used by ONNX Runtime: {cause}"
-        raise DeviceError(reason, "use --device cpu, or auto", option="device", value=device)
-    if session is None:
-        session = _open_on_cpu(path, threads=threads, once=once)
-    metadata = _metadata(session, path, describe)
+    remedy = "export it again with `simclrseg export RUN`, or fetch it again"
+    with checked_meanwhile(path, ModelFileError(f"{path} {DAMAGED}", remedy, path=path)):
+        if device == "tensorrt":
+            session, cause = _open_on_gpu(path, [_tensorrt(path, largest, cache), (CUDA, CUDA_OPTIONS)])
+        elif device == "cuda" or (device == "auto" and nvidia_gpu_is_there()):
+            session, cause = _open_on_gpu(path, [(CUDA, CUDA_OPTIONS)])
+        if session is None and device in ("cuda", "tensorrt"):
+            reason = f"--device {device} cannot be used by ONNX Runtime: {cause}"
+            raise DeviceError(reason, "use --device cpu, or auto", option="device", value=device)
+        if session is None:
+            session = _open_on_cpu(path, threads=threads, once=once)
+        metadata = _metadata(session, path, describe)
     if cause:
         log.warning("the NVIDIA GPU is not used: %s", cause)
     return Model(session, metadata, session.get_providers()[0], path, cause)
@@ -257,6 +261,8 @@ def _open_on_cpu(path: Path, *, threads: int | None, once: bool = False) -> onnx
     try:
         return _session(path, [CPU], severity=SILENT, threads=threads, once=once)
     except Exception as error:  # as above
+        if "bad_alloc" in str(error):
+            raise OutOfMemory(f"out of memory when {path} was opened", "free some memory", path=path) from error
         if what := what_it_is(path):
             raise ModelFileError(f"{path} {what}", path=path) from error
         reason = f"{path} is no ONNX model that can be read ({_first_line(str(error))})"

@@ -25,6 +25,8 @@ from torch import Tensor
 from simclrseg.errors import WeightsError
 from simclrseg.system.files import TENSORS_ALONE, why_not_unpacked
 
+_BLOCK = 1 << 20  # bytes read at once
+
 
 @dataclass(frozen=True)
 class Name:
@@ -269,6 +271,7 @@ def read_pickle(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if what := why_not_unpacked(archive):
                     raise WeightsError(f"{path} {what}", TENSORS_ALONE, path=path)
+            _check_sums(path)
             with loading._open_zipfile_reader(str(path)) as reader:
                 if not loading._is_torchscript_zip(reader):
                     return loading._load(reader, "cpu", _READER, encoding="utf-8")
@@ -278,3 +281,16 @@ def read_pickle(path: Path) -> Any:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
     raise WeightsError(f"{path} is a TorchScript program, which could run any code", TENSORS_ALONE, path=path)
+
+
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile where a part has another checksum than was written, which torch does not look at.
+
+    It can be told to write none, which is zero.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if part.CRC and part.compress_type == zipfile.ZIP_STORED:
+                with archive.open(part) as content:
+                    while content.read(_BLOCK):
+                        pass

@@ -23,12 +23,14 @@ from simclrseg.models.pickles import read_pickle
 from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
+from simclrseg.system import checksum
 from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_file
 
 log = logging.getLogger(__name__)
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.\w+$")
 _ANOTHER = "choose the --backbone that it is of"
+_WHOLE = "fetch it again, or take the weights that its run keeps under checkpoints/ with --pretrained"
 COUNTER = "num_batches_tracked"  # batch norm's step counter; old files lack it and inference has no use for it
 
 
@@ -69,14 +71,16 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: ModelMe
     # clones, because safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
     with replacing(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", **metadata.to_strings()})
+        header = {"format": "pt", **metadata.to_strings(), **checksum.UNSEALED}
+        safetensors.torch.save_file(tensors, temporary, metadata=header)
+        checksum.seal_safetensors(temporary)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], ModelMetadata | None]:
     """All tensors of a safetensors file, on the CPU, and its metadata (None when it is not ours).
 
     Raises:
-        WeightsError: if it cannot be read.
+        WeightsError: if it cannot be read, or is damaged.
     """
     metadata = read_metadata(path)
     if is_pickle(path):
@@ -91,13 +95,15 @@ def read_metadata(path: Path) -> ModelMetadata | None:
     """Read the metadata of a weights file, and not its tensors; None when it is not ours.
 
     Raises:
-        WeightsError: if it cannot be read.
+        WeightsError: if it cannot be read, or is damaged.
     """
     if reason := why_not_a_file(path):
         raise WeightsError(f"{path}: {reason}", path=path)
     if is_pickle(path):
         return None
     try:
+        if checksum.is_damaged(path):
+            raise WeightsError(f"{path} {checksum.DAMAGED}", _WHOLE, path=path)
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:

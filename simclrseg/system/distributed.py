@@ -101,8 +101,9 @@ def first_failure(code: int) -> tuple[bool, int]:
         Whether this process is the first, whose line the user should see; and the exit code of the first, with which
         all end.
     """
+    first = local_rank() == 0
     if _store is None:  # before they met, where the processes of a machine fail alike
-        return local_rank() == 0, code
+        return first, code
     try:
         first = _store.add("simclrseg/failed", 1) == 1
         if first:
@@ -112,7 +113,7 @@ def first_failure(code: int) -> tuple[bool, int]:
             code = int(_store.get("simclrseg/code"))
         if dist.is_initialized():
             dist.destroy_process_group()  # whoever waits for this process sees that it is gone
-        # torchrun kills the others as soon as one has ended: let them end by themselves
+        # the others are killed soon after one has ended: let them end by themselves
         if _store.add("simclrseg/ended", 1) == world_size():
             _store.set("simclrseg/all", "")
         _store.wait(["simclrseg/all"], _FAREWELL)

@@ -8,9 +8,11 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import tempfile
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,11 @@ from typing import Any
 
 from simclrseg.errors import OutputError, SimclrsegError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment,unused-ignore]
+
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 """Error numbers of a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
@@ -27,6 +34,10 @@ UNWRITABLE = FULL | {errno.EROFS}
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 BAD_ARCHIVE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 """All that zipfile raises of a ZIP archive that is damaged, or of a kind that it does not read."""
+_TEMPORARY = ".simclrseg-"  # how names of temporary folders begin
+_SUFFIX = re.compile(r"\.\w{1,15}", re.ASCII)
+_LONGEST_WRITE = 24 * 3600  # seconds after which nobody writes into a folder where that cannot be seen
+_CLEARED: set[Path] = set()  # folders in which this process has looked for what killed ones have left
 _RUST = re.compile(r"\(os error (\d+)\)")
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -190,15 +201,16 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well, and is gone when not.
+    """Give a temporary path that takes the place of ``path`` when the block ends well, and is gone when not.
+
+    It lies in a folder of its own beside it, and its name has the same suffix if that is a usual one: any library can
+    write it, whatever the name of ``path``.
 
     Raises:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
-    with writing(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
-        os.close(descriptor)
-        temporary = Path(name)
+    with writing(path), temporary_folder(path.parent) as folder:
+        temporary = folder / f"new{path.suffix if _SUFFIX.fullmatch(path.suffix) else ''}"
         try:
             yield temporary
             with open(temporary, "rb") as file:
@@ -213,8 +225,68 @@ def replacing(path: Path) -> Iterator[Path]:
         except Exception as error:
             _raise_os_error(error, temporary)
             raise
-        finally:
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder for the block, which removes it with all that is in it.
+
+    Those of processes that were killed are removed too, once for each ``parent``.
+    """
+    if parent not in _CLEARED:
+        _CLEARED.add(parent)
+        remove_abandoned(parent)
+    folder, held = _make_temporary(parent)
+    try:
+        yield folder
+    finally:
+        try:
+            folder.rmdir()  # as a rule it is empty by now
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders of processes that were killed, and none of a living one."""
+    with suppress(OSError):
+        for entry in os.scandir(parent):
+            if entry.name.startswith(_TEMPORARY) and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_abandoned(entry.path)
+
+
+def _make_temporary(parent: Path) -> tuple[Path, int | None]:
+    """A new folder, and the handle by which this process holds it as long as it lives; None where there is no way."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
+        if fcntl is None:
+            return folder, None
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except OSError:
+            folder.rmdir()
+            raise
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if folder.exists():  # else another process has removed it before it was held
+            return folder, held
+        os.close(held)
+
+
+def _remove_if_abandoned(folder: str) -> None:
+    """Raise OSError where a process holds the folder, or is likely to where that cannot be seen."""
+    if fcntl is None:
+        if time.time() - os.stat(folder).st_mtime > _LONGEST_WRITE:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(held)
 
 
 @contextmanager

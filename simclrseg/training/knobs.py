@@ -41,7 +41,7 @@ class TrainingHardware(Hardware):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the forward pass; auto is bf16 where the hardware has it."""
     devices: Annotated[int, Ge(1)] | None = None
-    """Train on so many GPUs of this machine, in one process each, started by torchrun."""
+    """Train on so many GPUs of this machine, in one process each."""
 
 
 class TrainingRun(Section):

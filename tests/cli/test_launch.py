@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from torch.distributed.run import get_args_parser
 
 from simclrseg.cli.launch import launch
 from simclrseg.errors import UsageError
@@ -88,7 +85,7 @@ def test_a_photo_that_only_the_second_process_meets_stops_both_with_one_line(tmp
 
 
 @pytest.mark.parametrize("devices", [None, 1])
-def test_one_process_needs_no_torchrun(devices: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_starts_no_others(devices: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     launch(devices)  # returns
 
@@ -96,23 +93,6 @@ def test_one_process_needs_no_torchrun(devices: int | None, monkeypatch: pytest.
 def test_a_process_of_torchrun_does_not_start_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     launch(4)  # returns
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
-@pytest.mark.parametrize(("handler", "told"), [(signal.SIG_DFL, False), (signal.SIG_IGN, True)])
-def test_torchrun_ignores_a_closed_terminal_under_nohup(monkeypatch: pytest.MonkeyPatch, handler, told: bool) -> None:
-    commands: list[list[str]] = []
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setattr("torch.distributed.run.main", commands.append)
-    monkeypatch.setattr(logging, "disable", lambda: None)
-    before = signal.signal(signal.SIGHUP, handler)
-    try:
-        with pytest.raises(SystemExit):
-            launch(2)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    can_be_told = "--signals-to-handle" in get_args_parser().format_usage()  # which torch 2.8 cannot
-    assert ("SIGTERM,SIGINT,SIGQUIT" in commands[0]) is (told and can_be_told)
 
 
 def test_a_command_that_has_nothing_to_share_is_done_by_the_first_process(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_where_no_file_can_be_made_only_the_disk_is_insisted_on(
     def refuse(**options: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     monkeypatch.setattr(cache, "available_memory", lambda: 0)
     says = rf"--cache disk: {folder} cannot be written: Permission denied; set XDG_CACHE_HOME"
     with pytest.raises(DataError, match=says):

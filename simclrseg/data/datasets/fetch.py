@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from simclrseg.data.datasets.base import size_text
 from simclrseg.errors import DataError
+from simclrseg.system.files import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +69,11 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
     try:
         root.mkdir(parents=True, exist_ok=True)
         log.info("fetching %s: %s from %s to %s", source.name, size_text(source.download), source.address, root)
-        with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=root) as temporary:
+        with temporary_folder(root) as temporary:
             with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
-                download(Path(temporary))
+                download(temporary)
             for entry in entries:
-                Path(temporary, entry).rename(root / entry)
+                (temporary / entry).rename(root / entry)
     except Exception as error:  # whatever a network and three libraries can raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise missing(source, root, reason) from error
