@@ -17,6 +17,7 @@ from typing import Any, Literal
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
 from simclrseg.system.threads import map_in_threads
+from simclrseg.text import encodable
 
 log = logging.getLogger(__name__)
 
@@ -261,10 +262,10 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
     Raises:
         DataError: if the record cannot be read, or test images are gone.
     """
-    places = {key: index for index, key in enumerate(dataset.keys)}
+    places = {encodable(key): index for index, key in enumerate(dataset.keys)}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        parts = {name: tuple(content[name]) for name in ("train", "validation", "test")}
+        parts = {name: tuple(encodable(str(key)) for key in content[name]) for name in ("train", "validation", "test")}
         train, validation, test = (sorted(places[key] for key in keys if key in places) for keys in parts.values())
         split = Split(
             train=tuple(train),

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import OutputError, SimclrsegError
+from simclrseg.text import encodable
 
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 """Error numbers of a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
+_LONGEST_SUFFIX = 16  # characters; where a file has a longer one, it is a part of its name
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 _RUST = re.compile(r"\(os error (\d+)\)")
 _KINDS = {
@@ -145,7 +147,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON; what is not finite as null."""
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+    write_text(path, json_text(value, indent=1))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A line of JSON, or several, with the end of the last: what is not finite is null, and all names are UTF-8."""
+    return json.dumps(finite(value), indent=indent, default=lambda other: encodable(str(other))) + "\n"
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -160,11 +167,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity as None: JSON has neither."""
+    """What JSON can hold: NaN and infinity are None, and names and paths have whole characters only."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str | Path):
+        return encodable(str(value))
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {encodable(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
@@ -178,7 +187,8 @@ def replacing(path: Path) -> Iterator[Path]:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
     with writing(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
+        suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=suffix)
         os.close(descriptor)
         temporary = Path(name)
         try:
