@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
-from simclrseg.system.files import make_folder, remove_empty, write_json, writing
+from simclrseg.system.files import make_folder, remove_empty, why_no_model, write_json, writing
 from simclrseg.text import decoded
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
@@ -138,6 +138,8 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
             option="name",
             value=name,
         )
+    if unfit := why_no_model(root):
+        raise UsageError(f"--runs {root}: {unfit}", "rename it, or name another", option="runs", path=root)
     folder = root / kind / name
     created: list[Path] = []
     try:

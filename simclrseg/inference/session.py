@@ -19,7 +19,7 @@ import onnxruntime
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import tensorrt
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
-from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
+from simclrseg.system.files import held_back, make_folder, what_it_is, why_no_model, why_not_a_file
 from simclrseg.system.hardware import nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
@@ -243,11 +243,16 @@ def _session(
     options.intra_op_num_threads = threads or 0  # 0 leaves it to ONNX Runtime
     if once:  # the weights are not laid out anew for this CPU
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    session = onnxruntime.InferenceSession(readable(path), options, providers=providers, enable_fallback=0)
     _ = session.get_modelmeta().custom_metadata_map  # texts are decoded when they are read, and may be damaged
     for tensor in (*session.get_inputs(), *session.get_outputs()):
         _ = tensor.name, tensor.shape
     return session
+
+
+def readable(path: Path) -> Path | bytes:
+    """A model as ONNX Runtime takes it: its content where the names of folders around it are no UTF-8."""
+    return path.read_bytes() if why_no_model(path.absolute()) else path
 
 
 def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:

@@ -83,6 +83,12 @@ def why_not_a_file(path: Path | str) -> str:
     return "" if kind == stat.S_IFREG else f"it is {_KINDS.get(kind, 'something else')}, not a file"
 
 
+def why_no_model(path: Path | str) -> str:
+    """Why libraries of weights and models, which take names in UTF-8 alone, cannot open a file; empty if they can."""
+    text = str(path)
+    return "" if encodable(text) == text else "its path holds bytes that are no UTF-8, which libraries of models refuse"
+
+
 def what_it_is(path: Path) -> str:
     """What a file plainly is by its content, as the end of a sentence with what helps; empty where nothing tells.
 
@@ -187,8 +193,8 @@ def replacing(path: Path) -> Iterator[Path]:
         OutputError: if it cannot be written; what ``path`` held before stands.
     """
     with writing(path):
-        suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=suffix)
+        suffix = _whole(path.suffix) if len(path.suffix) <= _LONGEST_SUFFIX else ""
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{_whole(path.name)[:40]}.", suffix=suffix)
         os.close(descriptor)
         temporary = Path(name)
         try:
@@ -207,6 +213,11 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _whole(name: str) -> str:
+    """A name without its bytes that are no UTF-8, so that any library can write the file."""
+    return name.encode("utf-8", "ignore").decode("utf-8")
 
 
 @contextmanager

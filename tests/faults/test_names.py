@@ -29,9 +29,10 @@ from simclrseg.cli.progress import Bar
 from simclrseg.data.datasets.base import FileDataset
 from simclrseg.data.splits import make_split, split_json, stored_split
 from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord
-from simclrseg.errors import DataError, RunError, SimclrsegError, UsageError
+from simclrseg.errors import DataError, RunError, SimclrsegError, UsageError, WeightsError
 from simclrseg.evaluation.page import table
 from simclrseg.metadata import ModelMetadata
+from simclrseg.models.weights import read_metadata
 from simclrseg.system import log_file
 from simclrseg.system.files import json_text, write_text
 from simclrseg.text import LONGEST_MESSAGE, LONGEST_WORD, decoded, encodable, printable
@@ -298,3 +299,34 @@ def test_paths_reach_a_stream_that_lacks_their_letters_escaped(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
     assert done.stdout == b"caf\\xe9\n"
+
+
+@pytest.fixture
+def latin(tmp_path, monkeypatch) -> Path:
+    """A working folder whose name is no UTF-8."""
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_model_in_a_folder_that_is_no_utf8_predicts(run, latin):
+    model = write_segmenter(Path("model.onnx")).rename("mod\udce9le.onnx")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save("photo.png")
+    code, out, _ = run("predict", latin / "photo.png", "-o", "mask.png", "--model", model, "--device", "cpu")
+    assert (code, out) == (0, "mask.png\n")
+
+
+@pytest.mark.parametrize("name", ["runs\udce9", "/tmp/\udcff/runs"])
+def test_runs_are_not_made_where_no_library_reads_weights(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"--runs .*no UTF-8, which libraries of models refuse; rename it"):
+        runs.claim(Path(name), "pretrain", "run")
+    assert not os.listdir(tmp_path)
+
+
+def test_weights_of_a_name_that_is_no_utf8_are_told_to_be_renamed(tmp_path):
+    path = tmp_path / "caf\udce9.safetensors"
+    path.write_bytes(b"weights")
+    with pytest.raises(WeightsError, match=r"caf\\udce9\.safetensors: .*no UTF-8.*; rename it"):
+        read_metadata(path)
