@@ -29,13 +29,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from simclrseg.text import message, printable
+
 
 class SimclrsegError(Exception):
     """Base of every error caused by input rather than by a bug.
 
     Args:
         reason: what was given, and why it cannot be.
-        remedy: what to do; the message is both, in one line.
+        remedy: what to do; the message is both, in one line that can be shown (``message``).
         option: the option that it is about, as a keyword: ``data_ratio``.
         path: the file or folder that it is about.
         value: what was given.
@@ -53,7 +55,11 @@ class SimclrsegError(Exception):
         value: object = None,
     ) -> None:
         join = "; " if ": " in re.sub(r"\([^()]*\)", "", reason) else ": "
-        super().__init__(f"{reason}{join}{remedy}" if remedy else reason)
+        text = f"{reason}{join}{remedy}" if remedy else reason
+        for thing in (path, value):
+            if (name := str(thing)) != printable(name):
+                text = text.replace(name, printable(name))
+        super().__init__(message(text))
         self.remedy, self.option, self.value = remedy, option, value
         self.path = None if path is None else Path(path)
 
@@ -139,8 +145,8 @@ class Interrupted(SimclrsegError):
         signum: the signal; the exit code is 128 + signum, as shells have it.
     """
 
-    def __init__(self, message: str, *, signum: int = 2) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, *, signum: int = 2) -> None:
+        super().__init__(reason)
         self.signum = signum
         self.exit_code = 128 + signum
 

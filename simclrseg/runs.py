@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -16,7 +17,8 @@ from typing import Any, Literal, get_args
 
 from simclrseg.errors import OutputError, RunError, UsageError, suggestion
 from simclrseg.system.content import BadContent, read_json
-from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, write_json, writing
+from simclrseg.system.files import make_folder, remove_abandoned, remove_empty, why_no_model, write_json, writing
+from simclrseg.text import decoded
 
 Kind = Literal["pretrain", "finetune", "evaluate"]
 
@@ -33,6 +35,10 @@ WEIGHTS = (".safetensors", *PICKLES)
 RESERVED = ("none", "imagenet")
 """Names that ``--pretrained`` takes for other weights than a run's; a name with a suffix is a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+LONGEST_NAME = 200
+"""Characters of a run's name: a number may follow, and names of files are made of it."""
+LONGEST_LABEL = 80
+"""Characters of each part of a name that is derived."""
 
 
 def _is_text(value: object) -> bool:
@@ -88,9 +94,14 @@ class Run:
         return self.folder.name
 
     @property
+    def word(self) -> str:
+        """Its name as a shell takes it: a folder may have been renamed."""
+        return shlex.quote(self.name)
+
+    @property
     def as_start(self) -> str:
         """Its name for ``--pretrained``, as a shell takes it: its folder where its name means something else there."""
-        return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.name
+        return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.word
 
     @property
     def kind(self) -> str:
@@ -112,7 +123,7 @@ class Run:
     def begun_in(self) -> Path | None:
         """The folder that its command was typed in, which its relative paths start from; None if it is not known."""
         folder = self.environment.get("folder")
-        return None if folder is None else Path(folder)
+        return None if folder is None else Path(decoded(folder))
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -169,6 +180,15 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
     if not NAME.fullmatch(name):
         remedy = "use letters, digits and . _ + - only, beginning with a letter or digit"
         raise UsageError(f"--name {name!r}", remedy, option="name", value=name)
+    if len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"--name {name} has {len(name)} characters, and {LONGEST_NAME} are possible",
+            "choose a shorter one",
+            option="name",
+            value=name,
+        )
+    if unfit := why_no_model(root):
+        raise UsageError(f"--runs {root}: {unfit}", "rename it, or name another", option="runs", path=root)
     folder = root / kind / name
     created: list[Path] = []
     try:
@@ -319,14 +339,14 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)
         if allow_unfinished:
             return run
-        resume = f"simclrseg {kind} --resume {run.name}{option(root)}"
+        resume = f"simclrseg {kind} --resume {run.word}{option(root)}"
         remedy = f"resume it with `{resume}`, or take it as it is with --allow-unfinished"
         raise RunError(f"run {run.name!r} in {root / kind} is not finished", remedy)
     if runs:
         run = runs[0]
         lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
         config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
-        command = f"simclrseg {kind}{config} --name {run.name}{option(root)}"
+        command = f"simclrseg {kind}{config} --name {run.word}{option(root)}"
         raise RunError(f"run {run.name!r} in {root / kind} {lack}", f"start it again with `{command}`")
     return None
 
@@ -337,7 +357,11 @@ def dataset_label(dataset: str) -> str:
     if path.is_file():  # of labels, whose own name says little
         path = path.parents[1] if path.parent.name == "annotations" else path.parent
     name = path.name if path.is_dir() else dataset
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
+    label = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("._+-") or "photos"
+    if len(label) <= LONGEST_LABEL:
+        return label
+    digest = hashlib.sha256(label.encode()).hexdigest()[:8]  # long names may differ at their ends only
+    return f"{label[: LONGEST_LABEL - 9]}-{digest}"
 
 
 def source_commit() -> str | None:

@@ -28,6 +28,7 @@ class Fault:
         cut: bytes of the body after which the connection ends.
         flip: the last byte of the body is another.
         whole: a Range is not honoured.
+        headers, body: of another answer in its place; ``endless``, the body comes again and again.
     """
 
     status: int | None = None
@@ -35,6 +36,9 @@ class Fault:
     cut: int | None = None
     flip: bool = False
     whole: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    endless: bool = False
 
 
 @dataclass
@@ -120,6 +124,8 @@ class FakeHub:
         self.ranges.append(handler.headers.get("Range", ""))
         body = handler.body()
         fault = self._fault(request)
+        if fault.body is not None:
+            return handler.send_other(fault, fault.body)
         if fault.status is not None:
             return handler.refuse(fault.status, fault.code)
         allowed = handler.headers.get("Authorization") == f"Bearer {TOKEN}"
@@ -259,6 +265,19 @@ class _Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str = "") -> None:
         headers = {"X-Error-Message": code or "refused", **({"X-Error-Code": code} if code else {})}
         self.send_json({"error": code}, status, headers)
+
+    def send_other(self, fault: Fault, body: bytes) -> None:
+        self.send_response(fault.status or 200)
+        length = {} if fault.endless else {"Content-Length": str(len(body))}
+        for name, value in {**length, **fault.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):  # whoever asked has heard enough
+            while self.command != "HEAD":
+                self.wfile.write(body)
+                if not fault.endless:
+                    break
 
     def send_json(self, tree: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         self.send(status, json.dumps(tree).encode(), {**(headers or {}), "Content-Type": "application/json"})

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from simclrseg.text import printable
+
 DASHES = ("-", "--", "-.")  # lines differ in more than colour
 POINTS_SEEN = 40  # of a line with fewer each is marked
 
@@ -70,7 +72,7 @@ def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
             x, y, low, high = np.array(line.bars).T
             away = np.maximum([y - low, high - y], 0)  # an interval need not hold its value
             axes.errorbar(x, y, away, fmt=".", color=colour, capsize=3, alpha=0.7)
-    axes.set_title(chart.title, fontsize=10)
+    axes.set_title(printable(chart.title), fontsize=10)
     axes.set(xlabel=chart.x, ylabel=chart.y)
     if chart.whole:
         axes.locator_params(axis="x", integer=True)
@@ -84,6 +86,7 @@ def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
 
 def shortened(label: str) -> str:
     """A name for a legend; of a long one, such as a path, the end, so that the legend does not crowd out the chart."""
+    label = printable(label)
     return label if len(label) <= 32 else f"…{label[-31:]}"
 
 

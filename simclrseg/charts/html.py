@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simclrseg.charts.chart import Chart, draw
+from simclrseg.text import printable
 
 INK = "#010203"  # becomes the page's text colour
 GRID = "#040506"
@@ -49,13 +50,13 @@ def element(name: str, /, *content: str, **attributes: str | None) -> Html:
     parts = [name]
     for key, value in attributes.items():
         if value is not None:
-            parts.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(value)}"')
+            parts.append(f'{key.rstrip("_").replace("_", "-")}="{html.escape(printable(value))}"')
     return Html(f"<{' '.join(parts)}>{joined(content)}" + ("" if name in ("img", "meta") else f"</{name}>"))
 
 
 def joined(parts: Sequence[str]) -> Html:
     """Markup as it is and text escaped, one after the other."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else html.escape(printable(part)) for part in parts))
 
 
 def drawn(charts: Sequence[Chart], identifier: str) -> Html:

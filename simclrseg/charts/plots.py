@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +29,9 @@ def charts(drawn: Sequence[Chart], path: Path) -> None:
     """Write charts side by side as one PNG, three a row at most."""
     across = min(3, max(1, len(drawn)))
     down = max(1, -(-len(drawn) // across))
-    figure = _figure(4.4 * across, 3.1 * down)
-    for number, chart in enumerate(drawn, start=1):
-        draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
-    _save(figure, path)
+    with _drawn(path, 4.4 * across, 3.1 * down) as figure:
+        for number, chart in enumerate(drawn, start=1):
+            draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
 
 
 def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
@@ -69,20 +70,20 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Draw a confusion matrix (K, K): each row is a true class and shows where its images went."""
     count, shares = len(classes), shares_of(matrix)
     side = min(20.0, 3 + 0.45 * count)
-    figure = _figure(side + 1, side)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
-    small = 8 if count <= NUMBERED else 5
-    axes.set_xticks(range(count), classes, rotation=90, fontsize=small)
-    axes.set_yticks(range(count), classes, fontsize=small)
-    axes.set(xlabel="predicted", ylabel="true")
-    if count <= NUMBERED:
-        for (row, column), number in np.ndenumerate(matrix):
-            if number:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
-    _save(figure, path)
+    names = [shortened(name) for name in classes]
+    with _drawn(path, side + 1, side) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        figure.colorbar(image, label="share of the true class", shrink=0.8)
+        small = 8 if count <= NUMBERED else 5
+        axes.set_xticks(range(count), names, rotation=90, fontsize=small)
+        axes.set_yticks(range(count), names, fontsize=small)
+        axes.set(xlabel="predicted", ylabel="true")
+        if count <= NUMBERED:
+            for (row, column), number in np.ndenumerate(matrix):
+                if number:
+                    colour = "white" if shares[row, column] > 0.5 else "black"
+                    axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=7, color=colour)
 
 
 def shares_of(matrix: np.ndarray) -> np.ndarray:
@@ -95,19 +96,18 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> No
     """Draw how the values (n,) of some sets are distributed, a panel a quantity, all of its sets in the same bins."""
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    figure = _figure(4.8 * across, 3 * down)
-    for number, (quantity, sets) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(down, across, number)
-        low, high = np.percentile(np.concatenate(list(sets.values())), (0, 99.5))  # a few would squeeze the rest
-        edges = np.linspace(low, max(high, low + 1e-6), 41)
-        for name, values in sets.items():
-            shares = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
-            axes.stairs(shares, edges, fill=True, alpha=0.4, label=f"{shortened(name)} ({len(values):,})")
-        axes.set_title(quantity.replace("_", " "), fontsize=10)
-        axes.set_ylabel("share", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7)
-    _save(figure, path)
+    with _drawn(path, 4.8 * across, 3 * down) as figure:
+        for number, (quantity, sets) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(down, across, number)
+            low, high = np.percentile(np.concatenate(list(sets.values())), (0, 99.5))  # a few would squeeze the rest
+            edges = np.linspace(low, max(high, low + 1e-6), 41)
+            for name, values in sets.items():
+                shares = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
+                axes.stairs(shares, edges, fill=True, alpha=0.4, label=f"{shortened(name)} ({len(values):,})")
+            axes.set_title(quantity.replace("_", " "), fontsize=10)
+            axes.set_ylabel("share", fontsize=8)
+            axes.tick_params(labelsize=8)
+            axes.legend(fontsize=7)
 
 
 def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -120,23 +120,24 @@ def scatter(panels: Mapping[str, np.ndarray], ids: np.ndarray, classes: Sequence
         ids: (N,) class of each.
         classes: names by id; empty where there are none.
     """
-    figure = _figure(5.2 * len(panels), 5.2)
-    if classes:
-        names, places, colours = _frequent(ids, classes)
-    size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
-    for number, (title, points) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(1, len(panels), number)
-        order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
+    with _drawn(path, 5.2 * len(panels), 5.2) as figure:
         if classes:
-            axes.scatter(points[order, 0], points[order, 1], s=size, c=colours[places[order]], linewidths=0, alpha=0.8)
-        else:
-            axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.8)
-        axes.set_title(title, fontsize=10)
-        axes.set(xticks=[], yticks=[])
-    if classes:
-        handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
-        figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
-    _save(figure, path)
+            names, places, colours = _frequent(ids, classes)
+        size = float(np.clip(8_000 / len(ids), 4, 30))  # points², so that many do not cover each other
+        for number, (title, points) in enumerate(panels.items(), start=1):
+            axes = figure.add_subplot(1, len(panels), number)
+            order = np.random.default_rng(0).permutation(len(points))  # else the last class covers the others
+            if classes:
+                axes.scatter(
+                    points[order, 0], points[order, 1], s=size, c=colours[places[order]], linewidths=0, alpha=0.8
+                )
+            else:
+                axes.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, alpha=0.8)
+            axes.set_title(title, fontsize=10)
+            axes.set(xticks=[], yticks=[])
+        if classes:
+            handles = [axes.scatter([], [], s=30, color=colour) for colour in colours]
+            figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8)
 
 
 def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -147,11 +148,11 @@ def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.nd
     colours = np.concatenate([shades[::2], shades[1::2]])  # ten dark ones, which differ most, before ten light ones
     occurring, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
     if len(occurring) <= len(colours):
-        return [classes[number] for number in occurring], places, colours[: len(occurring)]
+        return [shortened(classes[number]) for number in occurring], places, colours[: len(occurring)]
     kept = np.sort(np.argsort(-counts, kind="stable")[: len(colours) - 1])
     renumbered = np.full(len(occurring), len(kept))
     renumbered[kept] = np.arange(len(kept))
-    names = [*(classes[number] for number in occurring[kept]), f"{len(occurring) - len(kept)} others"]
+    names = [*(shortened(classes[number]) for number in occurring[kept]), f"{len(occurring) - len(kept)} others"]
     grey, light_grey = 7, 17  # of no class, beside others that are grey
     colours[grey] = (0, 0, 0, 1)
     return names, renumbered[places], np.concatenate([np.delete(colours, light_grey, 0), colours[[light_grey]]])
@@ -182,12 +183,15 @@ def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: S
         grid.save(temporary, format="PNG")
 
 
-def _figure(width: float, height: float) -> Figure:
+@contextmanager
+def _drawn(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure, which is written when the block ends."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a class may be called $x$
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # a name may be of letters that the font lacks
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +17,12 @@ from simclrseg.cli.launch import first_failure, go_on_alone, launch
 from simclrseg.cli.options import CommandGroup, command
 from simclrseg.cli.progress import DownloadProgress, FileProgress, TrainingProgress
 from simclrseg.errors import GateError, Interrupted, SimclrsegError, Terminated, UsageError
+from simclrseg.hub.table import check_endpoint
+from simclrseg.inference import OUTPUTS
 from simclrseg.system.files import UNWRITABLE, output_error
 from simclrseg.system.limits import used_up
 from simclrseg.system.signals import INTERRUPTED, terminable
+from simclrseg.text import printable
 
 if TYPE_CHECKING:
     from simclrseg.config.evaluate import EvaluateConfig
@@ -174,15 +176,16 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Print what predict did, for other programs: a path a line, or photo, label and score with tabs between."""
     for row in rows:
         if "label" in row:
-            yield f"{row['image']}\t{row['label']}\t{row['score']:.4f}"
+            yield f"{printable(row['image'])}\t{printable(row['label'])}\t{row['score']:.4f}"
         else:
-            yield from (path for kind, path in row.items() if kind != "image" and path != "-")
+            yield from (printable(path) for kind, path in row.items() if kind in OUTPUTS and path != "-")
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one line, a bug in a traceback."""
     console.prepare_streams()
     try:
+        check_endpoint()
         with terminable(), _systems_refusals_in_one_line():
             code = app(args, prog_name="simclrseg", standalone_mode=False)
             sys.stdout.flush()
@@ -198,7 +201,7 @@ def main(args: list[str] | None = None) -> None:
     except (SimclrsegError, typer.TyperException) as error:
         first, code = first_failure(error.exit_code)
         if os.environ.get("SIMCLRSEG_DEBUG"):
-            traceback.print_exc()
+            console.print_traceback(error)
         if first:
             console.print_error(("" if isinstance(error, Interrupted) else "error: ") + _one_line(error))
     except Exception:  # a bug, or another process has failed
@@ -230,7 +233,7 @@ def _systems_refusals_in_one_line() -> Iterator[None]:
 
 def _one_line(error: SimclrsegError | typer.TyperException) -> str:
     if isinstance(error, SimclrsegError):
-        return " ".join(str(error).split())
+        return str(error)
     text = " ".join(error.format_message().split()).rstrip(".")
     if near := getattr(error, "possibilities", None):  # of an unknown option
         text = f"{error.message}: did you mean {near[0]}?"

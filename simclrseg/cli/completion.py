@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from simclrseg.cli.help import SHARED
 from simclrseg.cli.shells import FILES, SCRIPTS
 from simclrseg.registry import Registry, declared, imported
+from simclrseg.text import printable
 
 if TYPE_CHECKING:
     from simclrseg.knobs.knob import Knob
 
 TABLE = Path(__file__).with_name("knobs.json")
 """What ``table`` gives; a test holds it fresh."""
+_OF_SHELLS = frozenset(" \"'`$&|;<>()[]{}*?!~#^%\\")
 
 
 class Item(NamedTuple):
@@ -244,7 +246,7 @@ def _datasets(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     yield from map(Item, DATASETS)
     folder, slash, begun = incomplete.rpartition("/")
     for path in sorted(Path(folder + slash or ".").glob("*/")):
-        if begun.startswith(".") or not path.name.startswith("."):
+        if _typable(path.name) and (begun.startswith(".") or not path.name.startswith(".")):
             yield Item(f"{folder}{slash}{path.name}/")
     yield from _files(incomplete, *LABEL_SUFFIXES)
 
@@ -279,7 +281,8 @@ def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
 
     root = words[words.index("--runs") + 1] if "--runs" in words[:-1] else "runs"
     for run in runs.list_runs(Path(root), kind):  # type: ignore[arg-type]
-        yield Item(run.name, f"finished {run.finished[:10]}" if run.finished else "unfinished")
+        if _typable(run.name):
+            yield Item(run.name, f"finished {run.finished[:10]}" if run.finished else "unfinished")
 
 
 def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
@@ -305,8 +308,13 @@ def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:
 def _files(incomplete: str, *suffixes: str) -> Iterator[Item]:
     folder, slash, _ = incomplete.rpartition("/")
     for path in sorted(Path(folder + slash or ".").glob("*")):
-        if path.name.endswith(suffixes) and path.is_file():
+        if path.name.endswith(suffixes) and _typable(path.name) and path.is_file():
             yield Item(folder + slash + path.name)
+
+
+def _typable(name: str) -> bool:
+    """Tell whether a shell takes a name as it stands; others are left to its own completion, which quotes them."""
+    return _OF_SHELLS.isdisjoint(name) and printable(name) == name
 
 
 COMPLETERS: dict[str, Callable[[Sequence[str], str], Iterable[Item]]] = {

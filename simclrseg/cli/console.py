@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import logging
 import math
 import os
@@ -14,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from simclrseg.system.files import finite
-from simclrseg.system.log_file import LOGGER, LogFile, worded
+from simclrseg.system.files import json_text
+from simclrseg.system.log_file import LOGGER, LogFile, traced, worded
+from simclrseg.text import message, plain_addresses, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,9 +48,9 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="backslashreplace")
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):  # the process's own
-        sys.stderr = Diagnostics(sys.stderr.buffer, sys.stderr.encoding, "replace", line_buffering=True)
+        sys.stderr = Diagnostics(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def drop_unwritable() -> None:
@@ -108,9 +108,14 @@ def is_quiet() -> bool:
     return not logger.isEnabledFor(logging.INFO) or min(heard, default=logging.WARNING) > logging.INFO
 
 
-def print_error(message: str) -> None:
+def print_error(text: str) -> None:
     """One line on stderr."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    print(message(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_traceback(error: BaseException) -> None:
+    """Where an error comes from, on stderr."""
+    print(traced(error), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kept: bool = False) -> None:
@@ -134,12 +139,12 @@ def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kep
             raise
         drop_unwritable()
     if not (as_json or quiet) and isinstance(result, Mapping) and (following := result.get("next")):
-        print(f"next: {following}", file=sys.stderr)  # noqa: T201
+        print(f"next: {printable(plain_addresses(following))}", file=sys.stderr)  # noqa: T201
 
 
 def _print(result: Any, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(finite(result), indent=1, default=str))  # noqa: T201
+        print(plain_addresses(json_text(result, indent=1)), end="")  # noqa: T201
     elif isinstance(result, Mapping):
         _print_mapping(result)
     elif isinstance(result, str):
@@ -157,7 +162,7 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
     facts = {key: value for key, value in result.items() if not isinstance(value, Mapping | list) and key != "next"}
     width = max(map(len, facts), default=0)
     for key, value in facts.items():
-        print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")  # noqa: T201
+        print(f"{printable(key.replace('_', ' ')):<{width}}  {_text(value)}")  # noqa: T201
     columns = dict(_columns({key: value for key, value in result.items() if isinstance(value, Mapping)}))
     by_class = {title: column for title, column in columns.items() if title.endswith(BY_CLASS)}
     numbers = {title: column for title, column in columns.items() if title not in by_class}
@@ -195,10 +200,10 @@ def _print_table(
     table: Table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, title in enumerate(header):
         numbers = all(_is_number(row[place]) for row in rows)
-        table.add_column(Text(title), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(Text(printable(title)), justify="right" if numbers else "left", overflow="fold")
     for number, row in enumerate(rows):
         cells = zip(header, row, strict=True)
-        table.add_row(*(Text(cell, "bold" if (number, title) in bold else "") for title, cell in cells))
+        table.add_row(*(Text(printable(cell), "bold" if (number, title) in bold else "") for title, cell in cells))
     # a table that is read by another program is not to be folded
     width, terminal = (None, True) if sys.stdout.isatty() else (10_000, None)
     text = io.StringIO()  # rich ends the process where stdout has no reader
@@ -218,4 +223,4 @@ def _is_number(text: str) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if not math.isnan(value) else "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(plain_addresses(str(value)))

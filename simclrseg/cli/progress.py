@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from simclrseg.cli.console import is_quiet
 from simclrseg.system.log_file import LOGGER
+from simclrseg.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -49,10 +50,10 @@ class Bar:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             console=Console(stderr=True),
             transient=True,
             expand=True,
@@ -73,7 +74,7 @@ class Bar:
             line: what is said in the place of description and facts where there is no bar.
         """
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, description=description, facts=facts)
+            self._bar.update(self._bar.task_ids[0], completed=done, description=description, facts=printable(facts))
         elif self._clock() - self._spoke >= EVERY:
             self.say(line)
 

@@ -22,6 +22,7 @@ from simclrseg.knobs.files import (
     stored_values,
 )
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
+from simclrseg.text import printable
 
 if TYPE_CHECKING:
     from simclrseg.knobs.sections import Section
@@ -104,7 +105,10 @@ def _explained(config: Section, missing: Collection[KeyPath]) -> Iterator[str]:
             yield f"  # {knob.name}:"
             continue
         tree = {knob.name: look_up(values, knob.path)}
-        line = yaml.safe_dump(tree, default_flow_style=None, allow_unicode=True, width=float("inf"))
+        style: dict[str, Any] = {"default_flow_style": None, "width": float("inf")}
+        line = yaml.safe_dump(tree, allow_unicode=True, **style)
+        if any(printable(part) != part for part in line.split("\n")):
+            line = yaml.safe_dump(tree, **style)  # which writes them as YAML escapes them
         yield "  " + line.removeprefix("{").removesuffix("}\n").rstrip()
 
 

@@ -28,7 +28,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
-from simclrseg.system.files import make_folder, remove_empty
+from simclrseg.system.files import make_folder, remove_empty, why_no_model
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.weights.companion import following
 from simclrseg.weights.publish import PUBLISHED, check_push, file_to_publish, for_others, publish
@@ -168,7 +168,7 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
     if not run.holds(BACKBONE_FILE):
         raise RunError(
             f"run {run.name!r} holds no {BACKBONE_FILE}",
-            f"finish it with `simclrseg pretrain --resume {run.name}{runs.option(run.root)}`",
+            f"finish it with `simclrseg pretrain --resume {run.word}{runs.option(run.root)}`",
         )
     return run
 
@@ -187,6 +187,8 @@ def output_of(config: ExportConfig, run: runs.Run) -> Path:
         raise UsageError(
             f"-o {path}: the name of a file of --format {format} ends in {suffix}", option="output", path=path
         )
+    if reason := why_no_model(path.absolute()):
+        raise UsageError(f"-o {path}: {reason}", "choose another", option="output", path=path)
     if path.is_dir():
         raise UsageError(f"-o {path} is a folder", "name a file", option="output", path=path)
     if any(path.exists() and path.samefile(run.folder / own) for own in (MODEL_FILE, BACKBONE_FILE) if run.holds(own)):

@@ -129,7 +129,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     if problem is not None:
         raise GateError(
             f"{problem}; the run is finished without {ONNX_FILE}",
-            f"try `simclrseg export {run.name}{runs.option(run.root)}` later",
+            f"try `simclrseg export {run.word}{runs.option(run.root)}` later",
         ) from problem
     return FinetuneResult(
         run=run.folder,
@@ -185,7 +185,7 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
         MODEL_FILE,
         metadata,
         use=(
-            f"    {target.NEXT} --model {run.name}{options}\n\n"
+            f"    {target.NEXT} --model {run.word}{options}\n\n"
             "or from Python:\n\n"
             f'```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict("photo.jpg")\n```'
         ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from simclrseg.inference.pipeline import run_all
 from simclrseg.inference.predictor import Predictor, to_stdout
 from simclrseg.inference.session import CPU, Model, open_model
 from simclrseg.runs import ONNX_FILE
-from simclrseg.system.files import finite, make_folder, remove_empty, replacing, why_not_a_file, write_text
+from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, why_not_a_file, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
 
 log = logging.getLogger(__name__)
@@ -297,7 +296,7 @@ def _pixels(image: InputImage) -> int:
 
 def _as_table(rows: Sequence[Row], suffix: str) -> str:
     if suffix == ".json":
-        return json.dumps(finite(rows), indent=1) + "\n"
+        return json_text(rows, indent=1)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "label", "score", *(rows[0]["scores"] if rows else [])])
@@ -319,7 +318,7 @@ def find_model(root: Path, name: str | None) -> Path:
     if not run.holds(ONNX_FILE):
         raise UsageError(
             f"run {run.name!r} holds no {ONNX_FILE}",
-            f"write it with `simclrseg export {run.name}{runs.option(run.root)}`",
+            f"write it with `simclrseg export {run.word}{runs.option(run.root)}`",
             option="model",
             value=run.name,
         )

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BaseModel, Strict
+from pydantic import AfterValidator, BaseModel, Strict
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
 from simclrseg.system.content import BadContent, fitting, read_json
 from simclrseg.system.threads import map_in_threads
+from simclrseg.text import encodable
 
 log = logging.getLogger(__name__)
 
@@ -255,12 +256,15 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
     }
 
 
+_Key = Annotated[str, AfterValidator(encodable)]
+
+
 class _Record(BaseModel):
     """What ``split_json`` writes, as far as a split follows from it."""
 
-    train: list[str]
-    validation: list[str]
-    test: list[str]
+    train: list[_Key]
+    validation: list[_Key]
+    test: list[_Key]
     development: Annotated[int, Strict(), Ge(0)]
     data_ratio: Annotated[float, Strict(), Gt(0), Le(1)]
     split_seed: Annotated[int, Strict()]
@@ -282,7 +286,7 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
     Raises:
         DataError: if the record cannot be read, or test images are gone.
     """
-    places = {key: index for index, key in enumerate(dataset.keys)}
+    places = {encodable(key): index for index, key in enumerate(dataset.keys)}
     try:
         content = read_json(path)
         if not isinstance(content, dict):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from simclrseg.system.content import parse_json
-from simclrseg.system.files import write_text, writing
+from simclrseg.system.files import json_text, write_text, writing
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,16 @@ class FileHistory:
         known = self._timing.read()
         self._timing.add(*(known.get(record.epoch) or _times(record) for record in plan.history))
         lines = self._lines.read_text("utf-8", "replace").splitlines() if self._lines.exists() else []
-        steps = [(step, line) for line in lines if (step := _step(line)) is not None and step <= plan.start_step]
+        steps = [(step, f"{line}\n") for line in lines if (step := _step(line)) is not None and step <= plan.start_step]
         epochs = [(record.step, _line(record)) for record in plan.history]
         merged = sorted([*steps, *epochs], key=lambda pair: pair[0])  # stable: an epoch follows its last step
-        write_text(self._lines, "".join(f"{line}\n" for _, line in merged))
+        write_text(self._lines, "".join(line for _, line in merged))
 
     def on_step(self, record: StepRecord) -> None:
         self._images += record.images
         self._data_seconds += record.data_seconds
         where = {"step": record.step, "epoch": record.epoch, "learning_rate": record.learning_rate}
-        self._append(json.dumps({**where, **record.logs}))
+        self._append(json_text({**where, **record.logs}))
 
     def on_epoch(self, record: EpochRecord) -> None:
         self._append(_line(record))
@@ -118,7 +117,7 @@ class FileHistory:
 
     def _append(self, line: str) -> None:
         with writing(self._lines), open(self._lines, "a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{line}\n")
+            file.write(line)
 
 
 Row = dict[str, str]
@@ -165,7 +164,7 @@ def _row(values: Mapping[str, float]) -> Row:
 
 def _line(record: EpochRecord) -> str:
     values = {"epoch": record.epoch, "step": record.step, "train": record.train, "validation": record.validation}
-    return json.dumps(values)
+    return json_text(values)
 
 
 def _epoch(row: Row) -> int | None:

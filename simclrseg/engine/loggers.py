@@ -16,7 +16,8 @@ from typing import Any
 
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.errors import SimclrsegError, TrainingError, UsageError
-from simclrseg.system.files import write_text
+from simclrseg.system.files import finite, write_text
+from simclrseg.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(self._folder), purge_step=plan.start_step + 1)
         if plan.start_step == 0:
-            self._writer.add_text("config", "\n".join(f"    {name}: {value}" for name, value in self._config.items()))
+            self._writer.add_text(
+                "config", "\n".join(f"    {name}: {printable(str(value))}" for name, value in self._config.items())
+            )
 
     def on_step(self, record: StepRecord) -> None:
         for name, value in _step_values(record).items():
@@ -130,7 +133,7 @@ class WandB:
             id=identity.read_text("utf-8"),
             resume="allow",
             dir=str(self._folder),
-            config=dict(self._config),
+            config=finite(self._config),
         )
 
     def on_step(self, record: StepRecord) -> None:

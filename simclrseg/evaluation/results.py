@@ -16,6 +16,7 @@ from simclrseg.metrics.table import COMPARED
 from simclrseg.scores.doubts import coverage
 from simclrseg.scores.results import Estimate, Scores
 from simclrseg.scores.wording import duration, words, written
+from simclrseg.text import in_markdown
 
 ORIGIN = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
 
@@ -199,7 +200,7 @@ class Report:
         table, best = self.table
         lines = [list(table[0]), ["---"] * len(table[0])]
         for number, row in enumerate(table):
-            texts = {name: text.replace("|", "\\|") for name, text in row.items()}
+            texts = {name: in_markdown(text) for name, text in row.items()}
             lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -29,6 +29,7 @@ from simclrseg.exporters.verification import (
     compare,
     in_batches,
 )
+from simclrseg.inference.session import readable
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.system.checksum import KEY, seal_onnx
 from simclrseg.system.files import held_back, replacing
@@ -146,7 +147,7 @@ def _traced(
 
 
 def _answer_of_file(path: Path, outputs: Sequence[str]) -> Answer:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)
+    session = onnxruntime.InferenceSession(readable(path), providers=["CPUExecutionProvider"], enable_fallback=0)
     return lambda images: session.run(outputs, {INPUT: images})
 
 
@@ -157,7 +158,7 @@ def _describe(path: Path, metadata: ModelMetadata) -> None:
     onnx.helper.set_model_props(model, others | metadata.to_strings(ONNX_PREFIX))
     onnx.save(model, path)
     seal_onnx(path, ONNX_PREFIX + KEY, model.ir_version)
-    onnx.checker.check_model(path)  # other runtimes are stricter than ONNX Runtime
+    onnx.checker.check_model(readable(path))  # other runtimes are stricter than ONNX Runtime
 
 
 @contextlib.contextmanager

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import http
+import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from simclrseg.errors import HubError
 from simclrseg.hub import store
 from simclrseg.hub.table import Source, stays_inside
-from simclrseg.hub.trouble import one_line, place_of
+from simclrseg.hub.trouble import NO_ANSWERS, no_hub, one_line, place_of, raise_refusal
 from simclrseg.runs import WEIGHTS
 from simclrseg.system.files import make_folder, output_error, write_text, writing
 
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10.0  # seconds for the first answer
 PATIENCE = 3  # attempts that brought nothing, one after the other
 PAUSE = 1.0  # seconds before another attempt
+LARGEST_UNTOLD = 1 << 33  # bytes of a file whose size the Hub does not say
+LONGEST_LIST = 1 << 26  # bytes of a list of files
 EVERY = 30.0  # seconds between lines where nobody else shows how far it is
 
 Progress = Callable[[int, int], None]
@@ -92,24 +97,21 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
         found = huggingface_hub.get_hf_file_metadata(url, token=token, timeout=TIMEOUT)
     commit, etag = found.commit_hash or "", found.etag or ""
     if not store.COMMIT.fullmatch(commit):
-        raise HubError(f"{place_of(source)} does not answer as the Hub does (no commit)", "check HF_ENDPOINT")
+        raise no_hub(source, "no commit")
     if source.sha256 and store.SHA256.fullmatch(etag) and etag != source.sha256:
         raise HubError(
             f"{source} is another file now (sha256 {etag[:12]}…) than this version knows ({source.sha256[:12]}…)",
             "update simclrseg (pip install -U simclrseg)",
             value=str(source),
         )
+    if found.size is not None and found.size < 0:
+        raise no_hub(source, f"a file of {found.size} bytes")
     return Remote(source, commit, etag, found.size)
 
 
 def _weights_file(source: Source, token: str | None) -> str:
     """The file of a repository that holds the weights."""
-    from huggingface_hub import HfApi, constants
-
-    info = HfApi(endpoint=constants.ENDPOINT, token=token).model_info(
-        source.repo_id, revision=source.revision, timeout=TIMEOUT
-    )
-    names = [file.rfilename for file in info.siblings or () if stays_inside(file.rfilename)]
+    names = [name for name in _files(source, token) if stays_inside(name)]
     for name in store.USUAL_FILES:
         if name in names:
             return name
@@ -122,6 +124,24 @@ def _weights_file(source: Source, token: str | None) -> str:
         f"{place_of(source)} holds several weights files ({', '.join(weights[:5])})",
         f"name one, as hf:{source.repo_id}/{weights[0]}",
     )
+
+
+def _files(source: Source, token: str | None) -> list[str]:
+    """The paths of the files of a repository; of an answer no more is read than a list of files can have."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    address = f"{constants.ENDPOINT}/api/models/{source.repo_id}/revision/{quote(source.revision, safe='')}"
+    text = bytearray()
+    with get_session().stream(
+        "GET", address, headers=build_hf_headers(token=token), follow_redirects=True, timeout=TIMEOUT
+    ) as answer:
+        raise_refusal(answer)
+        for chunk in answer.iter_bytes():
+            text += chunk
+            if len(text) > LONGEST_LIST:
+                raise no_hub(source, f"a list of files of more than {LONGEST_LIST / 1e6:.0f} MB")
+    return [str(file["rfilename"]) for file in json.loads(text)["siblings"]]
 
 
 def _lines() -> Progress:
@@ -145,7 +165,8 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
         with store.locked(target):
             if not force and store.intact_or_removed(target, source.sha256):  # another process has fetched it meanwhile
                 return target
-            part = target.with_name(f".{target.name}.{remote.etag[:16] or remote.commit}.part")
+            mark = re.sub(r"\W", "", remote.etag)[:16] or remote.commit
+            part = target.with_name(f".{target.name}.{mark}.part")
             needed, free = (remote.size or 0) - _size(part), shutil.disk_usage(target.parent).free
             if free < needed:
                 raise HubError(
@@ -170,6 +191,7 @@ def _download(remote: Remote, *, token: str | None, force: bool, progress: Progr
 
 def _receive(remote: Remote, part: Path, *, token: str | None, progress: Progress) -> None:
     """Bring the part to its whole size, from where it ends; a connection that breaks is taken up again."""
+    part.touch()
     size, have, fruitless = remote.size, _size(part), 0
     if size is not None and have > size:
         part.unlink()
@@ -199,7 +221,7 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
     """Ask once for what is missing; what broke the connection, if something did."""
     import huggingface_hub
     from huggingface_hub import errors
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, get_session
 
     have, source = _size(part), remote.source
     url = huggingface_hub.hf_hub_url(source.repo_id, source.file or "", revision=remote.commit)
@@ -207,17 +229,25 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
     headers = build_hf_headers(token=token, headers=wanted)
     try:
         with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer:
-            hf_raise_for_status(answer)
+            raise_refusal(answer)
             with open(part, "ab" if answer.status_code == http.HTTPStatus.PARTIAL_CONTENT else "wb") as file:
                 done = file.tell()
                 for chunk in answer.iter_bytes():  # as it comes: chunks of one size would lose the last at a break
                     file.write(chunk)
                     done += len(chunk)
                     progress(done, remote.size or done)
+                    if done > (remote.size or LARGEST_UNTOLD):
+                        break
     except errors.HfHubHTTPError:
         raise  # an answer, which another attempt would not change
     except errors.HTTPError as error:
+        if type(error).__name__ in NO_ANSWERS:
+            raise
         return type(error).__name__
+    if done > (remote.size or LARGEST_UNTOLD):
+        part.unlink()
+        told = "" if remote.size is None else f", though {remote.size:,} were announced"
+        raise no_hub(source, f"more than {remote.size or LARGEST_UNTOLD:,} bytes{told}")
     return "" if remote.size is None or done >= remote.size else "it ended early"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from simclrseg.errors import HubError
 from simclrseg.hub.fetch import TIMEOUT
 from simclrseg.hub.table import Source
-from simclrseg.hub.trouble import TOKEN, one_line, place_of
+from simclrseg.hub.trouble import TOKEN, one_line, place_of, raise_refusal
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def check_access(repo_id: str, token: str | None = None) -> str:
         HubError: if there is none, the Hub does not know it, or cannot be reached.
     """
     from huggingface_hub import constants, get_token
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, get_session
 
     source = _destination(repo_id)
     if constants.HF_HUB_OFFLINE:
@@ -33,10 +33,9 @@ def check_access(repo_id: str, token: str | None = None) -> str:
         raise HubError(f"uploading to {place_of(source)} needs a token with write access: {TOKEN}")
     # HfApi would try for 23 silent seconds before it says that there is no network
     with one_line(source):
-        answer = get_session().get(
-            f"{constants.ENDPOINT}/api/whoami-v2", headers=build_hf_headers(token=token), timeout=TIMEOUT
-        )
-        hf_raise_for_status(answer)
+        address, headers = f"{constants.ENDPOINT}/api/whoami-v2", build_hf_headers(token=token)
+        with get_session().stream("GET", address, headers=headers, timeout=TIMEOUT) as answer:
+            raise_refusal(answer)
     return token
 
 

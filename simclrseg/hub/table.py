@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
+from urllib.parse import urlsplit
 
 from simclrseg.errors import UnknownName, UsageError, suggestion
 from simclrseg.hub.imagenet import IMAGENET
@@ -13,6 +14,7 @@ from simclrseg.runs import BACKBONE_FILE
 
 NAMESPACE = "simclrseg"
 NAMESPACE_VARIABLE = "SIMCLRSEG_HUB_NAMESPACE"
+ENDPOINT_VARIABLE = "HF_ENDPOINT"
 HF = "hf:"
 """Prefix of an address of the Hub."""
 _ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>.+))?")
@@ -108,6 +110,17 @@ def stays_inside(path: str) -> bool:
 
 def own_namespace() -> str:
     return os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
+
+
+def check_endpoint() -> None:
+    """Refuse an HF_ENDPOINT that is no address: huggingface_hub, and what imports it, fail with one."""
+    address = os.environ.get(ENDPOINT_VARIABLE, "")
+    try:
+        urlsplit(address).port  # noqa: B018
+    except ValueError as error:
+        raise UsageError(
+            f"{ENDPOINT_VARIABLE} {address} is no address", "set another, such as https://huggingface.co"
+        ) from error
 
 
 _on_imagenet = partial(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
-from simclrseg.errors import HubError
+from simclrseg.errors import HubError, SimclrsegError
 from simclrseg.hub.table import NAMESPACE_VARIABLE, Source
 from simclrseg.system.files import FULL
+from simclrseg.system.log_file import shown_as_ours
 
+NO_ANSWERS = ("DecodingError", "TooManyRedirects", "UnsupportedProtocol")
+"""Errors of the HTTP library that no network causes."""
 TOKEN = "set HF_TOKEN, pass --token or run `hf auth login`"
 
 
@@ -17,13 +21,17 @@ TOKEN = "set HF_TOKEN, pass --token or run `hf auth login`"
 def one_line(source: Source) -> Iterator[None]:
     """Turn what huggingface_hub raises into one HubError; subclasses come before their bases.
 
-    An error of the disk passes as it is: it is the folder's, not the Hub's.
+    An error of the disk passes as it is: it is the folder's, not the Hub's. Where an answer has another form than the
+    Hub's, the library fails in any way, as it does with a token or a proxy that it cannot use.
     """
     from huggingface_hub import errors
 
     place = place_of(source)
     try:
-        yield
+        with shown_as_ours("huggingface_hub"):
+            yield
+    except SimclrsegError:
+        raise
     except errors.GatedRepoError as error:
         raise HubError(f"{place} is gated", f"ask for access on its page and {TOKEN}, or {source.remedy}") from error
     except errors.RepositoryNotFoundError as error:
@@ -36,6 +44,8 @@ def one_line(source: Source) -> Iterator[None]:
         raise HubError(
             f"{source.repo_id!r} cannot be a repository's name", f"check the address or {NAMESPACE_VARIABLE}"
         ) from error
+    except RecursionError as error:
+        raise no_hub(source, "an answer that is nested too deeply") from error
     except (
         errors.OfflineModeIsEnabled,
         errors.LocalEntryNotFoundError,
@@ -46,6 +56,27 @@ def one_line(source: Source) -> Iterator[None]:
         if getattr(error, "errno", None) in FULL:
             raise
         raise HubError(_trouble(error, source)) from error
+    except OSError:
+        raise
+    except UnicodeEncodeError as error:
+        raise HubError(f"the token for {place} holds characters that no token has", TOKEN) from error
+    except Exception as error:
+        raise no_hub(source, type(error).__name__) from error
+
+
+def raise_refusal(answer: Any) -> None:
+    """Raise huggingface_hub's error for an answer that refuses, whose text, of any length, is not read."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    if answer.is_error:
+        answer.close()
+    hf_raise_for_status(answer)
+
+
+def no_hub(source: Source, why: str) -> HubError:
+    """The error for a server that answers in another way than the Hub does, or cannot be asked."""
+    remedy = "check HF_ENDPOINT, and HTTPS_PROXY or ALL_PROXY where one is set"
+    return HubError(f"{place_of(source)} does not answer as the Hub does ({why})", remedy)
 
 
 def place_of(source: Source) -> str:
@@ -73,6 +104,10 @@ def _trouble(error: Exception, source: Source) -> str:
             trouble = f"access to {place} was refused: check the rights of the token"
         case HTTPStatus.TOO_MANY_REQUESTS:
             trouble = "the Hub has had too many requests from here: wait some minutes"
+        case None if type(origin).__name__ == "LocalProtocolError":  # of headers, as where a line ends in it
+            trouble = f"the token for {place} holds characters that no token has: {TOKEN}"
+        case None if type(error).__name__ in NO_ANSWERS:
+            return str(no_hub(source, type(error).__name__))
         case None:
             trouble = f"{place} cannot be reached ({type(origin).__name__}): check the network"
         case status:

@@ -23,6 +23,7 @@ from simclrseg.labels.labelme import labelme_shapes
 from simclrseg.labels.rle import encode_rle
 from simclrseg.labels.yolo import CLASSES_FILE, yolo_lines
 from simclrseg.metadata import ModelMetadata, voc_colours
+from simclrseg.text import encodable, printable
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Subject:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.metadata.classes or BINARY
+        return class_names(self.metadata)
 
 
 class Output:
@@ -219,12 +220,13 @@ class Json(Objects):
     def text(self, mask: np.ndarray) -> str:
         height, width = self.subject.size
         classes = self.subject.metadata.classes
+        names = [*map(encodable, classes), *map(str, range(len(classes), 2))]
         annotations = [
-            {"category_id": label, "category": classes[label] if label < len(classes) else str(label), **_shape(where)}
+            {"category_id": label, "category": names[label], **_shape(where)}
             for label in range(1 if len(classes) <= 2 else 0, max(2, len(classes)))
             if (where := mask == label).any()
         ]
-        name = Path(self.subject.name).name
+        name = encodable(Path(self.subject.name).name)
         return json.dumps({"image": name, "width": width, "height": height, "annotations": annotations}) + "\n"
 
 
@@ -238,11 +240,12 @@ class Coco(Objects):
         name, source, target = self.subject.name, self.subject.source, self.subject.target
         if source and target and source.absolute().is_relative_to(target.parent.absolute()):
             name = source.absolute().relative_to(target.parent.absolute()).as_posix()
-        return json.dumps([{"file_name": name, "height": height, "width": width}, coco_annotations(mask, self.labels)])
+        about = {"file_name": encodable(name), "height": height, "width": width}
+        return json.dumps([about, coco_annotations(mask, self.labels)])
 
     @classmethod
     def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:
-        names = enumerate((metadata.classes or BINARY)[1:], 1)
+        names = enumerate(class_names(metadata)[1:], 1)
         content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
         for number, (image, objects) in enumerate(map(json.loads, files), 1):
             content["images"].append({"id": number, **image})
@@ -260,7 +263,7 @@ class Yolo(Objects):
 
     @classmethod
     def index(cls, metadata: ModelMetadata) -> tuple[str, str]:
-        return CLASSES_FILE, "".join(f"{name}\n" for name in (metadata.classes or BINARY)[1:])
+        return CLASSES_FILE, "".join(f"{printable(name)}\n" for name in class_names(metadata)[1:])
 
     def text(self, mask: np.ndarray) -> str:
         return "".join(f"{line}\n" for line in yolo_lines(mask, self.labels))
@@ -277,7 +280,7 @@ class LabelMe(Objects):
         if source and target:
             name = Path(os.path.relpath(source, target.parent)).as_posix()
         shapes = labelme_shapes(mask, self.labels, self.subject.classes)
-        about = {"imagePath": name, "imageData": None, "imageHeight": height, "imageWidth": width}
+        about = {"imagePath": encodable(name), "imageData": None, "imageHeight": height, "imageWidth": width}
         return json.dumps({"version": "5.4.1", "flags": {}, "shapes": shapes, **about}, indent=1) + "\n"
 
 
@@ -296,6 +299,11 @@ def likeliest(probability: np.ndarray) -> np.ndarray:
     """(H, W) probability of the likeliest class, given that of the foreground (H, W) or of each class (C, H, W)."""
     each = probability if probability.ndim == 3 else np.stack([1 - probability, probability])
     return np.asarray(each.max(axis=0))
+
+
+def class_names(metadata: ModelMetadata) -> tuple[str, ...]:
+    """A name a class, as files can hold it."""
+    return tuple(map(encodable, metadata.classes or BINARY))
 
 
 def class_colours(metadata: ModelMetadata) -> list[Colour]:

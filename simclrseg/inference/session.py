@@ -23,7 +23,7 @@ from simclrseg.inference import tensorrt
 from simclrseg.inference.graph import check_graph
 from simclrseg.metadata import IGNORE, ONNX_PREFIX, ModelMetadata
 from simclrseg.system.checksum import DAMAGED, checked_meanwhile
-from simclrseg.system.files import held_back, make_folder, what_it_is, why_not_a_file
+from simclrseg.system.files import held_back, make_folder, what_it_is, why_no_model, why_not_a_file
 from simclrseg.system.hardware import available_memory, nvidia_gpu_is_there
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ def _session(
         options.add_session_config_entry("session.use_env_allocators", "1")
     if once:  # the weights are not laid out anew for this CPU
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    session = onnxruntime.InferenceSession(readable(path), options, providers=providers, enable_fallback=0)
     _ = session.get_modelmeta().custom_metadata_map  # texts are decoded when they are read, and may be damaged
     for tensor in (*session.get_inputs(), *session.get_outputs()):
         _ = tensor.name, tensor.shape
@@ -304,6 +304,11 @@ def _memory_is_bounded() -> bool:
     except Exception:  # a program that calls us has given it one; ONNX Runtime's exceptions have no common base
         return False
     return True
+
+
+def readable(path: Path) -> Path | bytes:
+    """A model as ONNX Runtime takes it: its content where the names of folders around it are no UTF-8."""
+    return path.read_bytes() if why_no_model(path.absolute()) else path
 
 
 def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Describe | None = None) -> ModelMetadata:

@@ -22,6 +22,7 @@ from simclrseg.metadata import IGNORE
 from simclrseg.system.content import BadContent
 from simclrseg.system.content import read_json as content_of_json
 from simclrseg.system.files import why_not_fetched
+from simclrseg.text import decoded
 
 BACKGROUND = "background"
 _GROUND = frozenset({BACKGROUND, "_background_", "__background__"})
@@ -246,7 +247,7 @@ class Images:
 
     def _seek(self, name: str, source: Path) -> Fitting:
         words = frozenset(self._folders.intersection(re.split(r"[\W_]+", plain(source.stem))))
-        texts = [name, unquote(name), unquote(name).rpartition("?d=")[2]]
+        texts = [name, decoded(name), unquote(name), unquote(name).rpartition("?d=")[2]]
         for parts in filter(None, (PurePosixPath(text.replace("\\", "/")).parts for text in texts)):
             folders = tuple(plain(part) for part in parts[:-1] if part not in ("..", "/"))
             for last in (parts[-1], _UPLOADED.sub("", parts[-1], count=1)):

@@ -24,7 +24,7 @@ from simclrseg.models.stems import adapt_first_layer
 from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
 from simclrseg.system import checksum
-from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_not_a_file
+from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_no_model, why_not_a_file
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ def read_metadata(path: Path) -> ModelMetadata | None:
     """
     if reason := why_not_a_file(path):
         raise WeightsError(f"{path}: {reason}", path=path)
+    if reason := why_no_model(path):
+        raise WeightsError(f"{path}: {reason}", "rename it", path=path)
     if is_pickle(path):
         return None
     try:

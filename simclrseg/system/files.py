@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import OutputError, SimclrsegError
+from simclrseg.text import encodable
 
 try:
     import fcntl
@@ -31,6 +32,7 @@ FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") 
 """Error numbers of a disk that takes no more."""
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
+_LONGEST_SUFFIX = 16  # characters; where a file has a longer one, it is a part of its name
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 BAD_ARCHIVE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 """All that zipfile raises of a ZIP archive that is damaged, or of a kind that it does not read."""
@@ -96,6 +98,12 @@ def why_not_a_file(path: Path | str) -> str:
         return "it is a link back to itself" if error.errno == errno.ELOOP else str(error.strerror)
     kind = stat.S_IFMT(mode)
     return "" if kind == stat.S_IFREG else f"it is {_KINDS.get(kind, 'something else')}, not a file"
+
+
+def why_no_model(path: Path | str) -> str:
+    """Why libraries of weights and models, which take names in UTF-8 alone, cannot open a file; empty if they can."""
+    text = str(path)
+    return "" if encodable(text) == text else "its path holds bytes that are no UTF-8, which libraries of models refuse"
 
 
 def what_it_is(path: Path) -> str:
@@ -174,7 +182,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON; what is not finite as null."""
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+    write_text(path, json_text(value, indent=1))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A line of JSON, or several, with the end of the last: what is not finite is null, and all names are UTF-8."""
+    return json.dumps(finite(value), indent=indent, default=lambda other: encodable(str(other))) + "\n"
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -189,11 +202,13 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity as None: JSON has neither."""
+    """What JSON can hold: NaN and infinity are None, and names and paths have whole characters only."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str | Path):
+        return encodable(str(value))
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {encodable(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
@@ -287,6 +302,11 @@ def _remove_if_abandoned(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(held)
+
+
+def _whole(name: str) -> str:
+    """A name without its bytes that are no UTF-8, so that any library can write the file."""
+    return name.encode("utf-8", "ignore").decode("utf-8")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,15 +12,39 @@ from pathlib import Path
 from typing import TextIO
 
 from simclrseg.errors import SimclrsegError
+from simclrseg.text import message, printable, without_secrets
 
 LOGGER = "simclrseg"
 LOG_FILE = "log.txt"
 
 
 def worded(record: logging.LogRecord) -> str:
-    """Facts as they are, warnings marked as such."""
+    """Facts as they are, warnings marked as such, in one line that can be shown."""
     prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-    return prefix + record.getMessage()
+    return prefix + message(record.getMessage())
+
+
+@contextmanager
+def shown_as_ours(library: str) -> Iterator[None]:
+    """Show what a library logs on its own, such as addresses and what servers say, as messages of ours are shown."""
+
+    def show(record: logging.LogRecord) -> bool:
+        record.msg, record.args = message(record.getMessage()), ()
+        return True
+
+    handlers = list(logging.getLogger(library).handlers)
+    for handler in handlers:
+        handler.addFilter(show)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(show)
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of an error, in lines that can be shown."""
+    return "\n".join(map(printable, without_secrets("".join(traceback.format_exception(error))).splitlines()))
 
 
 class LogFile(logging.Handler):
@@ -31,8 +56,15 @@ class LogFile(logging.Handler):
         self._file: TextIO | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        moment = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
-        line = f"{moment}  {worded(record)}\n"
+        self._write(record.created, worded(record))
+
+    def end_with(self, error: BaseException) -> None:
+        """Say how a run failed."""
+        ours = isinstance(error, SimclrsegError | KeyboardInterrupt)
+        self._write(time.time(), f"error: {error}" if ours else traced(error))
+
+    def _write(self, moment: float, text: str) -> None:
+        line = f"{datetime.fromtimestamp(moment).astimezone().isoformat(timespec='seconds')}  {text}\n"
         if self._file is None:
             self._early.append(line)
             return
@@ -44,7 +76,7 @@ class LogFile(logging.Handler):
         with suppress(OSError):
             self._file = open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
             early, self._early = self._early, []
-            self._file.writelines([f"$ {title}\n", *early])
+            self._file.writelines([f"$ {printable(title)}\n", *early])
 
     def end(self) -> None:
         if self._file is not None:
@@ -70,9 +102,7 @@ def kept(folder: Path, title: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        ours = isinstance(error, SimclrsegError | KeyboardInterrupt)
-        text = f"error: {error}" if ours else "".join(traceback.format_exception(error))
-        handler.handle(logger.makeRecord(LOGGER, logging.INFO, "", 0, "%s", (text,), None))
+        handler.end_with(error)
         raise
     finally:
         if known is None:

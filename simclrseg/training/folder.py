@@ -24,6 +24,7 @@ from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
+from simclrseg.text import without_secrets
 from simclrseg.training.knobs import TrainingConfig
 from simclrseg.training.machine import Machine
 
@@ -73,7 +74,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             value=wanted,
         )
     if run.finished and not longer:
-        export = f"`simclrseg export {run.name}{runs.option(run.root)}` writes its {ONNX_FILE}"
+        export = f"`simclrseg export {run.word}{runs.option(run.root)}` writes its {ONNX_FILE}"
         more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
         raise RunError(
             f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume; more --epochs than its "
@@ -182,7 +183,7 @@ def open_run(
             option="resume",
             value=run.name,
         )
-    command = shlex.join(["simclrseg", *sys.argv[1:]])
+    command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
     with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
             _take_up_threads(run)

@@ -300,7 +300,7 @@ class Trainer:
     @property
     def _resume(self) -> str:
         """The command that goes on with the run."""
-        return f"simclrseg {self.run.kind} --resume {self.run.name}{runs.option(self.run.root)}"
+        return f"simclrseg {self.run.kind} --resume {self.run.word}{runs.option(self.run.root)}"
 
     def _choose_micro_batch(self, recorded: Mapping[str, Any]) -> int:
         """Images of this process in memory at once, at most its share of a batch; a resumed run keeps what it has.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from simclrseg.errors import some
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import OURS, is_vit, timm_name
+from simclrseg.text import in_markdown
 
 CARD = "README.md"
 PIPELINES = {
@@ -77,7 +78,7 @@ def card_text(
         "",
         "| | |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts.items() if value not in {None, ""}),
+        *(f"| {name} | {in_markdown(str(value))} |" for name, value in facts.items() if value not in {None, ""}),
         "",
         "## Scores",
         "",
@@ -93,7 +94,7 @@ def card_text(
         *usage(file, metadata),
         "## Data and licence",
         "",
-        f"Trained on photos of {metadata.dataset or 'a folder'}.{test} {terms} "
+        f"Trained on photos of {in_markdown(metadata.dataset) or 'a folder'}.{test} {terms} "
         "The licence of the photos applies to what was learned from them.",
         "",
         *(["## Recipe", "", "```yaml", recipe.strip(), "```", ""] if recipe else []),
@@ -112,12 +113,12 @@ def _what(metadata: ModelMetadata, method: str | None) -> str:
     """The model in a sentence."""
     pretrained = f", pretrained with {method}" if method else ""
     if metadata.task == "segmentation":
-        classes = some(metadata.classes)
+        classes = in_markdown(some(metadata.classes))
         return (
             f"A {metadata.decoder} on a {metadata.encoder} encoder{pretrained}, which segments photos into {classes}."
         )
     if metadata.task == "classification":
-        return f"A {metadata.encoder}{pretrained}, which tells photos of {some(metadata.classes)} apart."
+        return f"A {metadata.encoder}{pretrained}, which tells photos of {in_markdown(some(metadata.classes))} apart."
     return f"A {metadata.encoder} encoder{pretrained}."
 
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from simclrseg.data.datasets.base import size_text
 from simclrseg.errors import DataError
@@ -86,7 +87,8 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
 
 def reach_hub() -> None:
     """See that the Hugging Face Hub answers, or raise OSError: its own libraries would try for half a minute."""
-    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    address = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    plain = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()  # urllib takes a password for a port
     with contextlib.suppress(urllib.error.HTTPError):  # an answer, if not a kind one
-        request = urllib.request.Request(address, method="HEAD")
+        request = urllib.request.Request(plain, method="HEAD")
         urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_AN_ANSWER).close()

@@ -28,6 +28,7 @@ from simclrseg.data.datasets.lists import split_of
 from simclrseg.data.datasets.values import deep_photos
 from simclrseg.errors import DataError, some
 from simclrseg.labels.masks import mask_details
+from simclrseg.system.log_file import shown_as_ours
 
 _PHOTO_NAMES = {"image", "images", "img", "photo", "picture", "pixel_values"}
 _MASK_NAMES = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask", "label", "labels"}
@@ -111,7 +112,7 @@ def _load(name: str) -> dict[str, Any]:
         elif not repository:
             raise DataError(f"{name}: a set of the Hub is called hf:owner/name, and there is no such folder")
         else:
-            with _offline_unless_it_answers():
+            with _offline_unless_it_answers(), shown_as_ours("datasets"), shown_as_ours("huggingface_hub"):
                 loaded = load_dataset(f"{owner}/{repository}", configuration or None, revision=revision or None)
     except DataError:
         raise
