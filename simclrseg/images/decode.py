@@ -303,14 +303,16 @@ def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: 
     """
     left_out: dict[Path, str] = {}
     litter: Counter[str] = Counter()
-    walked = walk(folder, left_out, litter)
-    found = [parent / name for parent, names in walked for name in names if wanted(name)]
+    found: list[tuple[str, Path]] = []
+    for parent, names in walk(folder, left_out, litter):
+        below = "" if parent == Path(folder) else f"{parent.relative_to(folder).as_posix()}/"
+        found += [(below + name, parent / name) for name in names if wanted(name)]
     if reason := left_out.get(Path(folder)):
         raise DataError(f"{folder} cannot be opened: {reason}", path=folder)
     warn_left_out(folder, left_out)
     if litter:
         log.info(f"{folder}: left out: {', '.join(f'{count:,} {what}' for what, count in litter.most_common())}")
-    return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
+    return Listing([path for _, path in sorted(found)], left_out)
 
 
 def walk(

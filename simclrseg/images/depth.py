@@ -52,17 +52,23 @@ class Deep:
 
     def to_8_bits(self, top: int, bottom: int, *, reach: Range, profile: bytes | None) -> Image.Image:
         """Rows as a picture of 8 bits with that ICC profile; what lies beyond the range is cut off."""
-        low, high = reach
         values = self.values[top:bottom]
-        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-        scaled = 255 - scaled if self.white_is_zero else scaled
-        pixels = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        if values.dtype.newbyteorder("=") == np.uint16:
+            pixels = self._scaled(np.arange(1 << 16), reach)[values]
+        else:
+            pixels = self._scaled(values, reach)
         if values.ndim == 3 and values.shape[-1] == 4:
             pixels[:, :, 3] = values[:, :, 3] // _OPAQUE
         picture = Image.fromarray(pixels)
         if profile:
             picture.info["icc_profile"] = profile
         return picture
+
+    def _scaled(self, values: NDArray[Any], reach: Range) -> NDArray[np.uint8]:
+        low, high = reach
+        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+        scaled = 255 - scaled if self.white_is_zero else scaled
+        return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
 
 def sample_bits(picture: Image.Image) -> int:

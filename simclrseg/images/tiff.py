@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import LARGE, MAX_PIXELS, PIXEL, check_content, check_size, length_of
+from simclrseg.images.strips import cut, strips_of
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
@@ -115,12 +116,14 @@ def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
         top, left = place // across * high, place % across * wide
         rows = high if tiled else min(high, header.height - top)
         stream.seek(offsets[number])
-        unpacked = _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize)
-        block = np.frombuffer(unpacked, stored, rows * wide * depth).reshape(rows, wide, depth)
-        if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
-            block = block.cumsum(axis=1, dtype=picture.dtype)
         bands = slice(plane * depth, (plane + 1) * depth)
-        picture[top : top + rows, left : left + wide, bands] = block[: header.height - top, : header.width - left]
+        for unpacked in _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize):
+            block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
+            if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
+                block = block.cumsum(axis=1, dtype=picture.dtype)
+            place = picture[top : top + len(block), left : left + wide, bands]
+            place[...] = block[: place.shape[0], : place.shape[1]]
+            top += len(block)
     if kind == _SIGNED and any((rows >> header.bits - 1).any() for rows in picture):
         raise Refused("it has negative samples, which no pixel has here: shift it above zero")
     return picture
@@ -162,10 +165,13 @@ def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), is_photo)
 
 
-def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:
-    """The bytes of a strip or tile: libtiff, by way of Pillow, unpacks one that passes for a grey picture."""
+def _unpack(block: bytes, compression: int, rows: int, row: int) -> Iterator[bytes | memoryview]:
+    """The bytes of rows of a strip or tile: libtiff, by way of Pillow, unpacks one that passes for a grey picture."""
     if compression == _PLAIN:
-        return block
+        if len(block) < rows * row:
+            raise ValueError("a block of it is too short")
+        yield memoryview(block)[: rows * row]
+        return
     tags = ImageFileDirectory_v2()
     tags.update({_WIDTH: row, _HEIGHT: rows, _BITS: 8, _COMPRESSION: compression, _PHOTOMETRIC: 1, _OFFSETS: 0})
     tags.update({_BANDS: 1, _ROWS: rows, _COUNTS: len(block)})
@@ -173,4 +179,7 @@ def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:
     tags.save(file)
     file.write(block)
     file.seek(0)
-    return TiffImagePlugin.TiffImageFile(file, "").tobytes()
+    picture = TiffImagePlugin.TiffImageFile(file, "")
+    picture.load()
+    for top, bottom in strips_of(picture.size):
+        yield cut(picture, top, bottom).tobytes()
