@@ -71,25 +71,27 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
         inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
         stored = as_array(picture)
         alpha, palette = None, None
-        if picture.mode in ("RGBA", "LA", "PA"):
+        mode = picture.mode
+        if mode in ("RGBA", "LA", "PA"):
             alpha, stored = stored[:, :, -1], stored[:, :, :-1]
-            stored = stored[:, :, 0] if picture.mode != "RGBA" else stored
-        elif picture.mode == "RGBX":
+            stored = stored[:, :, 0] if mode != "RGBA" else stored
+        elif mode == "RGBX":
             stored = stored[:, :, :3]
-        elif "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"):
+        elif "transparency" in picture.info and mode in ("1", "L", "P", "RGB"):
             alpha = as_array(picture, lambda rows: rows.convert("RGBA").getchannel("A"))
-        if picture.mode in ("P", "PA"):
+        if mode in ("P", "PA"):
             colours = picture.getpalette("RGB") or []
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(colours) // 3] = np.array(colours, np.uint8).reshape(-1, 3)
-        if inverting and picture.mode == "L":  # Pillow has turned it round, as it does nothing of more bits
+        del picture  # a large one is in memory long enough
+        if inverting and mode == "L":  # Pillow has turned it round, as it does nothing of more bits
             stored = 255 - stored
-        if picture.mode == "L" and bits in (2, 4):  # which Pillow has stretched to 255
+        if mode == "L" and bits in (2, 4):  # which Pillow has stretched to 255
             greys = np.linspace(0, 255, 2**bits).astype(np.uint8)
             stored = stored // greys[1]
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(greys)] = greys[:, None]
-        if picture.mode == "F":
+        if mode == "F":
             stored = _whole(stored)
         native = np.uint8 if stored.dtype == bool else stored.dtype.newbyteorder("=")
         values = np.ascontiguousarray(stored, native)
@@ -97,7 +99,7 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             _turn(values, orientation),
             palette,
             _turned(alpha, orientation),
-            bilevel=picture.mode == "1",
+            bilevel=mode == "1",
             why_lossy=why_lossy,
             inverting=inverting,
             turned=turned,

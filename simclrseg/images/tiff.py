@@ -30,6 +30,7 @@ _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, pal
 _EXTRA, _ALPHA = 338, {1, 2}
 # Bytes that one of a file gives at most, by the compression; nothing is known of others, in which a bit is a white row.
 _MOST = {1: 1, 5: 3000, 6: 2048, 7: 2048, 8: 1040, 32773: 64, 32946: 1040, 34925: 20_000, 50000: 40_000}
+_FAX = {2, 3, 4}
 _MANY = 1 << 16  # blocks: reading their places takes a while
 
 
@@ -60,6 +61,8 @@ def check_tiff(stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
     pixel = max(1, header.bands * header.bits // 8)
     check_size(header.width, header.height, limit, pixel=pixel)
     needed = header.height * header.width * header.bands * header.bits // 8
+    if tags.get(_COMPRESSION) in _FAX and header.bits > 1:
+        raise Refused("its compression is that of a fax, of one bit a pixel, and it has more", "save it again")
     if needed > LARGE:
         check_content(needed, _MOST.get(tags.get(_COMPRESSION, _PLAIN)), length_of(stream))
     if _TILE_WIDTH in tags:

@@ -16,6 +16,8 @@ from PIL import Image
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import tell_unread
+from simclrseg.images.headers import Refused
+from simclrseg.images.limits import check_picture
 from simclrseg.labels.labelled import (
     GUESSED,
     Fitting,
@@ -144,8 +146,12 @@ def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
         turns = np.arange(_CIRCLE) * (2 * math.pi / _CIRCLE)
         return np.array([x, y]) + math.hypot(right - x, bottom - y) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     try:
-        with Image.open(BytesIO(base64.b64decode(str(shape.get("mask")), validate=True)), formats=["PNG"]) as picture:
+        data = BytesIO(base64.b64decode(str(shape.get("mask")), validate=True))
+        with Image.open(data, formats=["PNG"]) as picture:
+            check_picture(picture, data)
             return Region(int(y), int(x), np.asarray(picture.convert("L")) > 0)
+    except Refused as error:
+        raise DataError(f"{what}: its mask: {error.reason}", error.remedy) from error
     except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
         raise DataError(f"{what}: its mask is no PNG") from error
 
