@@ -57,24 +57,26 @@ def repeated(work: Callable[[], object], *, warm: int, count: int) -> tuple[Use,
 
 
 class Epochs(Watcher):
-    """Looks at what is held when epochs end."""
+    """Looks at what is held when some epochs end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *epochs: int) -> None:
         super().__init__()
-        self.uses: list[Use] = []
+        self.looked_at, self.uses = epochs, list[Use]()
 
     def on_step(self, record: Any) -> None:
         """Remembers none."""
 
     def on_epoch(self, record: EpochRecord) -> None:
-        self.uses.append(in_use())
+        if record.epoch in self.looked_at:
+            self.uses.append(in_use())
 
 
-def of_epochs(train: Callable[..., object], config: object, *, warm: int) -> tuple[Use, Use]:
-    """What is held after an epoch, and after the last."""
-    epochs = Epochs()
+def of_epochs(train: Callable[..., object], config: object, *, warm: int, last: int) -> tuple[Use, Use]:
+    """What is held after one epoch, and after another."""
+    epochs = Epochs(warm, last)
     train(config, observers=[epochs])
-    return epochs.uses[warm - 1], epochs.uses[-1]
+    first, second = epochs.uses
+    return first, second
 
 
 def trainings(runs: Path, epochs: int) -> dict[str, tuple[Callable[..., object], object]]:
@@ -172,23 +174,15 @@ def main() -> None:
             ),
         )
         for name, (train, config) in trainings(folder / "runs", EPOCHS).items():
-            tell(f"{EPOCHS} epochs, {name}", *of_epochs(train, config, warm=20))
+            tell(f"{EPOCHS} epochs, {name}", *of_epochs(train, config, warm=20, last=EPOCHS))
         write_many(folder / "many", FILES, masks=True)
         out = folder / "out"
-        predict = ("predict", "many/images", "-o", "out", "--model", "model.onnx", "--device", "cpu")
-        pretrain = (
-            "pretrain",
-            "many/images",
-            "--dry-run",
-            "--backbone",
-            "cnn",
-            "--image-size",
-            "32",
-            "--device",
-            "cpu",
-        )
-        finetune = ("finetune", "many", "--dry-run", "--pretrained", "none", "--image-size", "32", "--device", "cpu")
-        for words in (predict, pretrain, finetune):
+        small = ("--dry-run", "--image-size", "32")
+        predict = ("predict", "many/images", "-o", "out", "--model", "model.onnx")
+        pretrain = ("pretrain", "many/images", "--backbone", "cnn", *small)
+        finetune = ("finetune", "many", "--pretrained", "none", "--backbone", "resnet18", *small)
+        for command in (predict, pretrain, finetune):
+            words = (*command, "--device", "cpu")
             first, whole, most = watched(
                 *words, folder=folder, done=lambda: out.is_dir() and any(out.glob("[0-9]*.png"))
             )
