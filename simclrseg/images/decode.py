@@ -37,8 +37,10 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.depth import Deep, Range, deep_values, sample_bits, stated_range
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
+from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_picture, check_size
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
-from simclrseg.images.tiff import SIGNATURES, is_plain_rgb, read_tiff, tiff_header
+from simclrseg.images.strips import cut, swap_red_and_blue
+from simclrseg.images.tiff import SIGNATURES, check_tiff, is_plain_rgb, read_tiff, tiff_header
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.limits import NO_HANDLES
 
@@ -59,10 +61,6 @@ _LITTER = frozenset(
     ["@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"]
 )
 _NO_HEIC = "HEIC is not supported: `pip install 'simclrseg[heic]'`, or convert it to JPEG or PNG"
-MAX_PIXELS = 178_956_970
-"""Width x height above which a picture is refused, as in Pillow."""
-LARGE = 1 << 25
-"""Width x height above which a second copy is worth avoiding."""
 
 # Of numbers of more than 8 bits Pillow knows few in which zero is white, as ImageJ writes them; they are stored alike.
 for (_order, _shown, _sign, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
@@ -125,7 +123,9 @@ def read_picture(
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
             header = jpeg_header(data)
             if header is not None:
-                _check_pixels(header.width, header.height, max_pixels)
+                check_size(header.width, header.height, max_pixels)
+                if header.width * header.height > LARGE:
+                    check_content(header.width * header.height, MOST["JPEG"], len(data))
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
                 if header.plain and whole and is_srgb(header.profile):
                     small = in_memory or header.height * header.width <= LARGE
@@ -135,7 +135,7 @@ def read_picture(
             stream = BytesIO(data)
         picture = _open_picture(stream, name)
         width, height = picture.size
-        _check_pixels(width, height, max_pixels)
+        _check(picture, stream, max_pixels)
         if width * height > LARGE and not in_memory and is_plain_png(stream):
             image = _decode_plain(source, height, width)
             if image is not None:
@@ -146,17 +146,21 @@ def read_picture(
             if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
                 several = _holds_several(picture)
                 return Picture(_turn(read_tiff(stream), orientation), orientation, several)
-        orientation, left = _load(picture)
         several = _holds_several(picture)
+        picture, orientation, left = _loaded(picture, stream)
         deep = deep_values(stream, picture, partial(_turn, orientation=orientation))
         if deep is None:
             hidden = hides_all(picture)
-            return Picture(_turn(srgb_pixels(picture, over_white=not hidden), left), orientation, several, hidden)
+            pixels = srgb_pixels(partial(cut, picture), picture.size, over_white=not hidden)
+            del picture  # of which turning would take a third copy
+            return Picture(_turn(pixels, left), orientation, several, hidden)
+        size, profile = picture.size, picture.info.get("icc_profile")
+        del picture
         stored = deep.spread  # before anything is scaled: it refuses what is no number
         scale = reach(deep) if callable(reach) else reach
-        picture = deep.to_8_bits(scale, picture.info.get("icc_profile"))
-        hidden = hides_all(picture)
-        pixels = _turn(srgb_pixels(picture, over_white=not hidden), left)
+        hidden = deep.hides_all
+        rows = partial(deep.to_8_bits, reach=scale, profile=profile)
+        pixels = _turn(srgb_pixels(rows, size, over_white=not hidden), left)
         return Picture(pixels, orientation, several, hidden, stored, scale)
 
 
@@ -172,8 +176,8 @@ def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
         picture = _open_picture(stream, name)
         if sample_bits(picture) < 16:
             return None
-        _check_pixels(*picture.size, MAX_PIXELS)
-        _load(picture)
+        _check(picture, stream)
+        picture, _, _ = _loaded(picture, stream)
         deep = deep_values(stream, picture, lambda values: values)
         return (deep.spread, deep.floating) if deep is not None and deep.stated is None else None
 
@@ -187,8 +191,7 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
     with _opened(source) as (stream, _):
         if not stream.read(64).startswith(SIGNATURES):
             raise Refused("not a TIFF, which pictures of other bands than red, green and blue must be")
-        header = tiff_header(stream)
-        _check_pixels(header.width, header.height, max_pixels)
+        check_tiff(stream, max_pixels)
         return read_tiff(stream)
 
 
@@ -213,9 +216,8 @@ def is_hidden(source: str | Path | bytes) -> bool:
         picture = _open_picture(stream, name)
         if picture.mode not in ALPHA:
             return False
-        _check_pixels(*picture.size, MAX_PIXELS)
-        picture.load()
-        return hides_all(picture)
+        _check(picture, stream)
+        return hides_all(_loaded(picture, stream)[0])
 
 
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:
@@ -234,7 +236,7 @@ def image_header(source: str | Path | bytes) -> tuple[int, int, int]:
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
             return height, width, exif_orientation(picture)
         if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
-            _check_pixels(width, height, MAX_PIXELS)
+            _check(picture, stream)
             picture.load()
         orientation = exif_orientation(picture)
         return (width, height, orientation) if orientation >= 5 else (height, width, orientation)
@@ -302,14 +304,16 @@ def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: 
     """
     left_out: dict[Path, str] = {}
     litter: Counter[str] = Counter()
-    walked = walk(folder, left_out, litter)
-    found = [parent / name for parent, names in walked for name in names if wanted(name)]
+    found: list[tuple[str, Path]] = []
+    for parent, names in walk(folder, left_out, litter):
+        below = "" if parent == Path(folder) else f"{parent.relative_to(folder).as_posix()}/"
+        found += [(below + name, parent / name) for name in names if wanted(name)]
     if reason := left_out.get(Path(folder)):
         raise DataError(f"{folder} cannot be opened: {reason}", path=folder)
     warn_left_out(folder, left_out)
     if litter:
         log.info(f"{folder}: left out: {', '.join(f'{count:,} {what}' for what, count in litter.most_common())}")
-    return Listing(sorted(found, key=lambda path: path.relative_to(folder).as_posix()), left_out)
+    return Listing([path for _, path in sorted(found)], left_out)
 
 
 def walk(
@@ -434,27 +438,45 @@ def _holds_several(picture: Image.Image) -> bool:
         return False
 
 
-def _load(picture: Image.Image) -> tuple[int, int]:
-    """Decode the pixels; gives the orientation that the file asks for, and the one that is left to apply."""
+def _check(picture: Image.Image, stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
+    """Refuse an opened picture that claims too much, before a pixel is decoded."""
+    check_picture(picture, stream, limit)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_tiff(stream, limit)
+
+
+def _loaded(picture: Image.Image, stream: IO[bytes]) -> tuple[Image.Image, int, int]:
+    """The picture with its pixels, the orientation that the file asks for, and the one that is left to apply."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         orientation = exif_orientation(picture)  # is gone once Pillow has turned the pixels, which it does here
         picture.load()
-        return orientation, 1
+        return picture, orientation, 1
+    if isinstance(picture, WebPImagePlugin.WebPImageFile) and picture.width * picture.height > LARGE:
+        orientation = exif_orientation(picture)
+        return _large_webp(picture, stream), orientation, orientation
     picture.load()
     orientation = exif_orientation(picture)  # a PNG's EXIF may follow its pixels
-    return orientation, orientation
+    return picture, orientation, orientation
+
+
+def _large_webp(picture: Image.Image, stream: IO[bytes]) -> Image.Image:
+    """The same by OpenCV: Pillow takes it for an animation, which needs it in memory four times."""
+    stream.seek(0)
+    flags = _AS_STORED if picture.mode == "RGB" else cv2.IMREAD_UNCHANGED
+    values = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), flags)
+    if values is None or values.shape[:2] != (picture.height, picture.width):
+        raise Refused("the picture is damaged or cut short", "copy or download it again")
+    decoded = Image.fromarray(values if picture.mode == "RGB" else swap_red_and_blue(values))
+    decoded.info, decoded.format = picture.info, picture.format
+    return decoded
 
 
 def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Apply an EXIF orientation to (H, W[, 3])."""
     if orientation >= 5:
         image = cv2.transpose(image)
+        return cv2.flip(image, _FLIPS[orientation], image) if orientation in _FLIPS else image  # no third copy
     return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
-
-
-def _check_pixels(width: int, height: int, limit: int) -> None:
-    if width * height > limit:
-        raise Refused(f"{width} x {height} = {width * height:,} pixels, more than the {limit:,} allowed: shrink it")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from simclrseg.images.headers import Refused
+from simclrseg.images.strips import as_array, swap_red_and_blue
 from simclrseg.images.tiff import read_tiff
 
 Range = tuple[float, float]
@@ -20,7 +21,7 @@ Range = tuple[float, float]
 _PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
 _SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
-_STRIP = 1 << 21  # values that are scaled together
+_OPAQUE = 257  # of 16 bits, for each of the 255 steps of 8
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,30 @@ class Deep:
             raise Refused("some of its pixels are NaN or infinite", "give these a value, or leave the picture out")
         return low, high
 
-    def to_8_bits(self, reach: Range, profile: bytes | None) -> Image.Image:
-        """A picture of 8 bits with that ICC profile; what lies beyond the range is cut off."""
-        low, high = reach
-        values = self.values.reshape(len(self.values), -1)
-        result = np.empty(values.shape, np.uint8)
-        rows = max(1, _STRIP // values.shape[1])
-        for top in range(0, len(values), rows):
-            scaled = (values[top : top + rows].astype(np.float64) - low) * (255 / (high - low))
-            scaled = 255 - scaled if self.white_is_zero else scaled
-            result[top : top + rows] = np.clip(scaled + 0.5, 0, 255)
-        pixels = result.reshape(self.values.shape)
-        if self.values.ndim == 3 and self.values.shape[-1] == 4:
-            pixels[:, :, 3] = self.values[:, :, 3] // 257
+    @property
+    def hides_all(self) -> bool:
+        """Tell whether its opacity hides all of it."""
+        return self.values.ndim == 3 and self.values.shape[-1] == 4 and int(self.values[:, :, 3].max()) < _OPAQUE
+
+    def to_8_bits(self, top: int, bottom: int, *, reach: Range, profile: bytes | None) -> Image.Image:
+        """Rows as a picture of 8 bits with that ICC profile; what lies beyond the range is cut off."""
+        values = self.values[top:bottom]
+        if values.dtype.newbyteorder("=") == np.uint16:
+            pixels = self._scaled(np.arange(1 << 16), reach)[values]
+        else:
+            pixels = self._scaled(values, reach)
+        if values.ndim == 3 and values.shape[-1] == 4:
+            pixels[:, :, 3] = values[:, :, 3] // _OPAQUE
         picture = Image.fromarray(pixels)
         if profile:
             picture.info["icc_profile"] = profile
         return picture
+
+    def _scaled(self, values: NDArray[Any], reach: Range) -> NDArray[np.uint8]:
+        low, high = reach
+        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+        scaled = 255 - scaled if self.white_is_zero else scaled
+        return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
 
 def sample_bits(picture: Image.Image) -> int:
@@ -79,18 +87,17 @@ def deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray
     is_tiff, bits = picture.format == "TIFF", sample_bits(picture)
     inverse = isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC) == 0
     if picture.mode == "F":
-        return Deep(np.asarray(picture), None if is_tiff else (0, 1), inverse)
+        return Deep(as_array(picture), None if is_tiff else (0, 1), inverse)
     if picture.mode.startswith("I"):  # PNG and TIFF hold fewer bits in 16 or 32; other formats say how many
         vague = bits >= 16 and (is_tiff or picture.format == "PNG")
-        return Deep(np.asarray(picture), None if vague else (0, (1 << bits) - 1), inverse)
+        return Deep(as_array(picture), None if vague else (0, (1 << bits) - 1), inverse)
     if picture.mode in ("RGB", "RGBA", "LA") and picture.format == "PNG" and "transparency" not in picture.info:
         stream.seek(24)
         if stream.read(1) == b"\x10":
             stream.seek(0)
             values = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
             if values is not None and values.dtype == np.uint16 and values.ndim == 3:
-                order = [2, 1, 0, 3][: values.shape[2]]
-                return Deep(values[:, :, order], None)
+                return Deep(swap_red_and_blue(values), None)
     if picture.mode in ("RGB", "RGBA") and is_tiff and bits == 16:
         with suppress(Refused):
             return Deep(turn(read_tiff(stream)), None)

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from simclrseg.images.decode import MAX_PIXELS, Mask, _check_pixels, _load, _open_picture, _opened, _turn
+from simclrseg.images.decode import Mask, _check, _loaded, _open_picture, _opened, _turn
 from simclrseg.images.headers import Refused, exif_orientation
+from simclrseg.images.strips import as_array, swap_red_and_blue
 from simclrseg.images.tiff import read_tiff
 
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _JPEG_IN_TIFF = {6, 7}
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "F"}  # Pillow's, of which pixels are values; and all of I
 _DEEP_PNG = {2: "RGB", 4: "grey and alpha", 6: "RGB and alpha"}  # colour types of which Pillow keeps 8 of 16 bits
 
 
@@ -49,12 +51,16 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
     """
     with _opened(source) as (stream, name):
         picture = _open_picture(stream, name)
-        _check_pixels(*picture.size, MAX_PIXELS)
+        _check(picture, stream)
+        if picture.mode not in _MODES and not picture.mode.startswith("I"):
+            raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
         why_lossy = _why_lossy(picture, stream)
         deep = _deep_colours(picture, stream)
         bits = _bits(picture, stream)
         own = exif_orientation(picture)
-        left = own if deep is not None else _load(picture)[1]
+        left = own
+        if deep is None:
+            picture, _, left = _loaded(picture, stream)
         orientation = turned_by if left == 1 else left
         turned = own != 1
         if deep is not None:
@@ -63,29 +69,29 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
         inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
-        stored = np.asarray(picture)
+        stored = as_array(picture)
         alpha, palette = None, None
-        if picture.mode in ("RGBA", "LA", "PA"):
+        mode = picture.mode
+        if mode in ("RGBA", "LA", "PA"):
             alpha, stored = stored[:, :, -1], stored[:, :, :-1]
-            stored = stored[:, :, 0] if picture.mode != "RGBA" else stored
-        elif picture.mode == "RGBX":
+            stored = stored[:, :, 0] if mode != "RGBA" else stored
+        elif mode == "RGBX":
             stored = stored[:, :, :3]
-        elif "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB"):
-            alpha = np.asarray(picture.convert("RGBA"))[:, :, 3]
-        if picture.mode in ("P", "PA"):
+        elif "transparency" in picture.info and mode in ("1", "L", "P", "RGB"):
+            alpha = as_array(picture, lambda rows: rows.convert("RGBA").getchannel("A"))
+        if mode in ("P", "PA"):
             colours = picture.getpalette("RGB") or []
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(colours) // 3] = np.array(colours, np.uint8).reshape(-1, 3)
-        elif picture.mode not in ("1", "L", "LA", "RGB", "RGBA", "RGBX", "F") and not picture.mode.startswith("I"):
-            raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
-        if inverting and picture.mode == "L":  # Pillow has turned it round, as it does nothing of more bits
+        del picture  # a large one is in memory long enough
+        if inverting and mode == "L":  # Pillow has turned it round, as it does nothing of more bits
             stored = 255 - stored
-        if picture.mode == "L" and bits in (2, 4):  # which Pillow has stretched to 255
+        if mode == "L" and bits in (2, 4):  # which Pillow has stretched to 255
             greys = np.linspace(0, 255, 2**bits).astype(np.uint8)
             stored = stored // greys[1]
             palette = np.zeros((256, 3), np.uint8)
             palette[: len(greys)] = greys[:, None]
-        if picture.mode == "F":
+        if mode == "F":
             stored = _whole(stored)
         native = np.uint8 if stored.dtype == bool else stored.dtype.newbyteorder("=")
         values = np.ascontiguousarray(stored, native)
@@ -93,7 +99,7 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             _turn(values, orientation),
             palette,
             _turned(alpha, orientation),
-            bilevel=picture.mode == "1",
+            bilevel=mode == "1",
             why_lossy=why_lossy,
             inverting=inverting,
             turned=turned,
@@ -147,7 +153,7 @@ def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | Non
             if decoded is None or decoded.dtype != np.uint16:
                 raise Refused("the picture is damaged or cut short", "copy or download it again")
             decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
-            return decoded[:, :, [2, 1, 0, 3][: decoded.shape[2]]]
+            return swap_red_and_blue(decoded)
         if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS, ())[:3] == (16, 16, 16):
             colours = read_tiff(stream)
             return colours if colours.shape[2] >= 3 else None  # it may state bits of more bands than it has

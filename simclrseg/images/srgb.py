@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from simclrseg.images.strips import strips_of
+
 ALPHA = ("RGBA", "LA", "PA")
 """Pillow's modes with an alpha channel."""
-AT_ONCE = 1 << 21  # pixels that are converted together
 
 
 def hides_all(picture: Image.Image) -> bool:
@@ -19,20 +21,20 @@ def hides_all(picture: Image.Image) -> bool:
     return picture.mode in ALPHA and picture.getchannel("A").getextrema()[1] == 0
 
 
-def srgb_pixels(picture: Image.Image, *, over_white: bool = True) -> NDArray[np.uint8]:
-    """The pixels of a loaded picture of 8 bits, (H, W, 3) and contiguous; a large one takes no third copy.
+def srgb_pixels(
+    rows: Callable[[int, int], Image.Image], size: tuple[int, int], *, over_white: bool = True
+) -> NDArray[np.uint8]:
+    """The pixels of a picture of 8 bits, (H, W, 3) and contiguous; a large one takes no third copy.
 
     Args:
+        rows: gives those from the first to the last, which is not included.
+        size: of the picture, (width, height).
         over_white: where it is transparent; else its colours are taken whatever its alpha channel says.
     """
-    width, height = picture.size
-    rows = max(1, AT_ONCE // width)
-    if rows >= height:
-        return np.array(_to_srgb(picture, over_white), order="C")
+    width, height = size
     image = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        strip = picture.crop((0, top, width, min(top + rows, height)))
-        image[top : top + rows] = np.asarray(_to_srgb(strip, over_white))
+    for top, bottom in strips_of(size):
+        image[top:bottom] = np.asarray(_to_srgb(rows(top, bottom), over_white))
     return image
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any
@@ -13,6 +13,8 @@ from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from simclrseg.images.headers import Refused
+from simclrseg.images.limits import LARGE, MAX_PIXELS, PIXEL, check_content, check_size, length_of
+from simclrseg.images.strips import cut, strips_of
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
@@ -26,6 +28,10 @@ _UNSIGNED, _SIGNED = 1, 2
 _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, palette, CMYK, YCbCr and Lab
 _EXTRA, _ALPHA = 338, {1, 2}
+# Bytes that one of a file gives at most, by the compression; nothing is known of others, in which a bit is a white row.
+_MOST = {1: 1, 5: 3000, 6: 2048, 7: 2048, 8: 1040, 32773: 64, 32946: 1040, 34925: 20_000, 50000: 40_000}
+_FAX = {2, 3, 4}
+_MANY = 1 << 16  # blocks: reading their places takes a while
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,27 @@ class TiffHeader:
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
     """Read the header of the first page; raises about anything where the file is damaged, as ``read_tiff`` does."""
     return _header(_tags(stream)[0])
+
+
+def check_tiff(stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
+    """Refuse a file whose first page has too many pixels or bytes, or far more than the file can hold.
+
+    Args:
+        limit: as in ``check_size``.
+    """
+    tags, _ = _tags(stream)
+    header = _header(tags)
+    pixel = max(1, header.bands * header.bits // 8)
+    check_size(header.width, header.height, limit, pixel=pixel)
+    needed = header.height * header.width * header.bands * header.bits // 8
+    if tags.get(_COMPRESSION) in _FAX and header.bits > 1:
+        raise Refused("its compression is that of a fax, of one bit a pixel, and it has more", "save it again")
+    if needed > LARGE:
+        check_content(needed, _MOST.get(tags.get(_COMPRESSION, _PLAIN)), length_of(stream))
+    if _TILE_WIDTH in tags:
+        tile = tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 0) * pixel
+        if tile > max(2 * needed, LARGE * PIXEL):
+            raise Refused(f"a tile of it takes {tile:,} bytes", "save it again")
 
 
 def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
@@ -86,20 +113,23 @@ def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
     down, across = -(-header.height // high), -(-header.width // wide)
     if len(offsets) < planes * down * across:
         raise ValueError("some of its blocks are missing")
-    picture = np.zeros((planes, header.height, header.width, depth), stored.newbyteorder("="))
+    picture = np.zeros((header.height, header.width, header.bands), stored.newbyteorder("="))
     for number in range(planes * down * across):
         plane, place = divmod(number, down * across)
         top, left = place // across * high, place % across * wide
         rows = high if tiled else min(high, header.height - top)
         stream.seek(offsets[number])
-        unpacked = _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize)
-        block = np.frombuffer(unpacked, stored, rows * wide * depth).reshape(rows, wide, depth)
-        if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
-            block = block.cumsum(axis=1, dtype=picture.dtype)
-        picture[plane, top : top + rows, left : left + wide] = block[: header.height - top, : header.width - left]
-    if kind == _SIGNED and (picture >> header.bits - 1).any():
+        bands = slice(plane * depth, (plane + 1) * depth)
+        for unpacked in _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize):
+            block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
+            if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
+                block = block.cumsum(axis=1, dtype=picture.dtype)
+            place = picture[top : top + len(block), left : left + wide, bands]
+            place[...] = block[: place.shape[0], : place.shape[1]]
+            top += len(block)
+    if kind == _SIGNED and any((rows >> header.bits - 1).any() for rows in picture):
         raise Refused("it has negative samples, which no pixel has here: shift it above zero")
-    return np.ascontiguousarray(picture.transpose(1, 2, 0, 3)).reshape(header.height, header.width, header.bands)
+    return picture
 
 
 def _cut(
@@ -128,15 +158,23 @@ def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
 
 def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     bands = tags.get(_BANDS, 1)
+    rows = tags.get(_TILE_HEIGHT if _TILE_OFFSETS in tags else _ROWS, 0)
+    across = -(-tags[_WIDTH] // max(1, tags.get(_TILE_WIDTH, 1))) if _TILE_OFFSETS in tags else 1
+    most = 2 * -(-tags[_HEIGHT] // max(1, rows)) * across * bands
+    if (blocks := len(tags.get(_TILE_OFFSETS, tags.get(_OFFSETS, ())))) > max(most, _MANY):
+        raise Refused(f"it is damaged: {blocks:,} blocks where {most // 2:,} hold all", "copy or download it again")
     transparent = bool(_ALPHA & set(tags.get(_EXTRA, ())))
     is_photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent
     return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), is_photo)
 
 
-def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:
-    """The bytes of a strip or tile: libtiff, by way of Pillow, unpacks one that passes for a grey picture."""
+def _unpack(block: bytes, compression: int, rows: int, row: int) -> Iterator[bytes | memoryview]:
+    """The bytes of rows of a strip or tile: libtiff, by way of Pillow, unpacks one that passes for a grey picture."""
     if compression == _PLAIN:
-        return block
+        if len(block) < rows * row:
+            raise ValueError("a block of it is too short")
+        yield memoryview(block)[: rows * row]
+        return
     tags = ImageFileDirectory_v2()
     tags.update({_WIDTH: row, _HEIGHT: rows, _BITS: 8, _COMPRESSION: compression, _PHOTOMETRIC: 1, _OFFSETS: 0})
     tags.update({_BANDS: 1, _ROWS: rows, _COUNTS: len(block)})
@@ -144,4 +182,7 @@ def _unpack(block: bytes, compression: int, rows: int, row: int) -> bytes:
     tags.save(file)
     file.write(block)
     file.seek(0)
-    return TiffImagePlugin.TiffImageFile(file, "").tobytes()
+    picture = TiffImagePlugin.TiffImageFile(file, "")
+    picture.load()
+    for top, bottom in strips_of(picture.size):
+        yield cut(picture, top, bottom).tobytes()

@@ -26,6 +26,7 @@ from simclrseg.images.decode import (
     why_unread,
 )
 from simclrseg.inference import OUTPUTS
+from simclrseg.inference.outputs import Output
 from simclrseg.system.files import why_not_a_file
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,22 @@ class InputImage:
 
     def __str__(self) -> str:
         return STREAM if self.source is None else str(self.source)
+
+
+class _Real:
+    """Paths without links in them, of many files in few folders; those that lead in circles stay as they are."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        text = str(path)
+        folder, name = os.path.split(text)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(text):
+            return os.path.realpath(text)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder or os.curdir)
+        return os.path.join(self._folders[folder], name)
 
 
 @dataclass(frozen=True)
@@ -71,11 +88,12 @@ def find_images(
     """
     if not inputs:
         raise UsageError("no photo to predict", "name a file or a folder", option="inputs")
-    images: dict[Path | None, InputImage] = {}
+    images: dict[str | None, InputImage] = {}
     unread = {} if unread is None else unread
+    real = _Real()
     for given in inputs:
-        for image in _images(given, None if output in (None, STREAM) else Path(str(output)), unread):
-            images.setdefault(None if image.source is None else _real(image.source), image)
+        for image in _images(given, None if output in (None, STREAM) else Path(str(output)), unread, real):
+            images.setdefault(None if image.source is None else real(image.source), image)
     return list(images.values())
 
 
@@ -112,18 +130,18 @@ def plan_outputs(
         if not in_one_file or len(endings) > 1:
             raise UsageError("stdout takes one output of one photo", "name a folder with -o", option="output")
         return [Job(image, dict.fromkeys(endings)) for image in images]
-    stems = Counter(_place(image, output).with_suffix("") for image in images)
-    alike = {image for image in images if stems[_place(image, output).with_suffix("")] > 1}
-    if alike:
-        log.info(f"{len(alike)} photos share a name but for the suffix, which their results keep too: {some([*alike])}")
+    places = [_place(image, output) for image in images]
+    stems = [os.path.splitext(place)[0] for place in places]
+    times = Counter(stems)
+    alike = [times[stem] > 1 for stem in stems]
+    if any(alike):
+        shared = [image for image, other in zip(images, alike, strict=True) if other]
+        log.info(f"{len(shared)} photos share a name but for the suffix, which their results keep too: {some(shared)}")
     if output is None:
         if any(image.source is None for image in images):
             raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
         folder = common_folder(images, output)
-        jobs = [
-            Job(image, _names(_place(image, output), endings, folder, several=True, whole=image in alike))
-            for image in images
-        ]
+        several = True
     elif names_a_file(output):
         if not in_one_file or len(endings) > 1:
             what = "several outputs" if in_one_file else "several inputs or a folder"
@@ -136,9 +154,11 @@ def plan_outputs(
         jobs = [Job(image, {kind: Path(output)}) for image in images]
     else:
         several, folder = len(endings) > 1, Path(output)
+    if output is None or not names_a_file(output):
+        kinds = {kind: (OUTPUTS[kind], ending) for kind, ending in endings.items()}
         jobs = [
-            Job(image, _names(_place(image, output), endings, folder, several=several, whole=image in alike))
-            for image in images
+            Job(image, _names(place, kinds, folder, several=several, whole=whole))
+            for image, place, whole in zip(images, places, alike, strict=True)
         ]
     for image, _, target in _targets(jobs):
         if (length := len(os.fsencode(target.name))) > _LONGEST:
@@ -167,12 +187,11 @@ def common_folder(images: Sequence[InputImage], output: str | None) -> Path:
 
 
 def _names(
-    path: Path, endings: Mapping[str, str], folder: Path, *, several: bool, whole: bool
+    path: Path, kinds: Mapping[str, tuple[type[Output], str]], folder: Path, *, several: bool, whole: bool
 ) -> dict[str, Path | None]:
     """The results' files by their kind; ``whole`` keeps the image's suffix in their names."""
     names: dict[str, Path | None] = {}
-    for kind, ending in endings.items():
-        output = OUTPUTS[kind]
+    for kind, (output, ending) in kinds.items():
         stem = path.name if whole and not output.named_as_image else path.stem
         # a mark tells the outputs of one image apart
         mark = f".{kind}" if several and ending != f".{kind}" and not output.named_as_image else ""
@@ -185,16 +204,16 @@ def _names(
     return names
 
 
-def _images(given: str, output: Path | None, unread: dict[Path, str]) -> Iterator[InputImage]:
+def _images(given: str, output: Path | None, unread: dict[Path, str], real: _Real) -> Iterator[InputImage]:
     path = Path(given)
     if given == STREAM:
         yield InputImage(None, Path("stdin"))
     elif path.is_dir():
-        if output is not None and _real(output) == _real(path):
+        if output is not None and real(output) == real(path):
             reason = f"-o {output} is the folder of the photos itself"
             raise UsageError(reason, "name another folder for the results", option="output")
         listing = list_files(path)
-        found = _without_earlier(path, [file for file in listing.files if is_image(file.name)], output)
+        found = _without_earlier(path, [file for file in listing.files if is_image(file.name)], output, real)
         others = _tell_unread(given, listing, unread)
         if not found:
             raise DataError(f"{given} holds no photo ({others or ', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -204,7 +223,7 @@ def _images(given: str, output: Path | None, unread: dict[Path, str]) -> Iterato
     elif glob.has_magic(given):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
         listing = _matching(base, path)
-        found = _without_earlier(base, [file for file in listing.files if is_image(file.name)], output)
+        found = _without_earlier(base, [file for file in listing.files if is_image(file.name)], output, real)
         _tell_unread(given, listing, unread)
         if not found:
             raise DataError(f"{given}: no photo has such a name")
@@ -247,21 +266,17 @@ def _expand(folder: Path, parts: Sequence[str], unread: dict[Path, str]) -> Iter
             yield from _expand(below, parts[place + 1 :] or ["*"], unread)
 
 
-def _without_earlier(where: Path, pictures: Collection[Path], output: Path | None) -> list[Path]:
+def _without_earlier(where: Path, pictures: Collection[Path], output: Path | None, real: _Real) -> list[Path]:
     """The images among pictures, without what an earlier call wrote."""
+    results = None if output is None else os.path.join(real(output), "")
     images = [
         picture
         for picture in pictures
-        if not _EARLIER.fullmatch(picture.name) and (output is None or not _real(picture).is_relative_to(_real(output)))
+        if not _EARLIER.fullmatch(picture.name) and (results is None or not real(picture).startswith(results))
     ]
     if len(images) < len(pictures):
         log.info("%s: %d results of an earlier call are not taken for photos", where, len(pictures) - len(images))
     return images
-
-
-def _real(path: Path) -> Path:
-    """Follow links; ``Path.resolve`` would fail on those that lead in circles."""
-    return Path(os.path.realpath(path))
 
 
 def names_a_file(output: str) -> bool:
@@ -272,22 +287,24 @@ def names_a_file(output: str) -> bool:
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    inputs = {_real(job.image.source) for job in jobs if job.image.source is not None}
+    real = _Real()
+    inputs = {real(job.image.source) for job in jobs if job.image.source is not None}
     writer: dict[str, InputImage | str] = {}
+    joint = {kind for kind in OUTPUTS if OUTPUTS[kind].joint}
     for image, kind, target in _targets(jobs):
-        if _real(target) in inputs:
+        name = real(target)
+        if name in inputs:
             raise UsageError(f"{target} is itself an input", "name another output", option="output", path=target)
-        name = str(_real(target))
-        owner = kind if OUTPUTS[kind].joint else image
+        owner = kind if kind in joint else image
         # the file systems of macOS and Windows see no difference between upper and lower case
         other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, owner)
         if other is not owner:
             reason = f"{other} and {image} would both be written to {target}"
             raise UsageError(reason, "rename one, or give them different outputs", option="output", path=target)
-        if target.is_dir():
+        if os.path.isdir(target):
             raise UsageError(f"{target} is a folder", "name another output", option="output", path=target)
-    for folder in {target.parent for _, _, target in _targets(jobs)}:
-        check_writable(folder)
+    for folder in {os.path.dirname(target) for _, _, target in _targets(jobs)}:
+        check_writable(Path(folder))
 
 
 def _targets(jobs: Iterable[Job]) -> Iterator[tuple[InputImage, str, Path]]:

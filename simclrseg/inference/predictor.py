@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory
-from simclrseg.images.decode import MAX_PIXELS, Picture, read_bands, read_picture, turn_back
+from simclrseg.images.decode import Picture, read_bands, read_picture, turn_back
 from simclrseg.images.depth import fits, in_words, likely_range
+from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import struct
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,8 @@ from PIL import Image
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import tell_unread
+from simclrseg.images.headers import Refused
+from simclrseg.images.limits import check_picture
 from simclrseg.labels.labelled import (
     GUESSED,
     Fitting,
@@ -146,13 +147,13 @@ def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
         turns = np.arange(_CIRCLE) * (2 * math.pi / _CIRCLE)
         return np.array([x, y]) + math.hypot(right - x, bottom - y) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     try:
-        content = base64.b64decode(str(shape.get("mask")), validate=True)
-        width, height = struct.unpack(">II", content[16:24])  # where a PNG has them
-        if width > 2 * abs(right - x) + _SLACK or height > 2 * abs(bottom - y) + _SLACK:
-            raise DataError(f"{what}: its mask has {width} x {height} pixels, which its points have not")
-        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+        data = BytesIO(base64.b64decode(str(shape.get("mask")), validate=True))
+        with Image.open(data, formats=["PNG"]) as picture:
+            check_picture(picture, data)
             return Region(int(y), int(x), np.asarray(picture.convert("L")) > 0)
-    except (OSError, ValueError, SyntaxError, binascii.Error, struct.error, Image.DecompressionBombError) as error:
+    except Refused as error:
+        raise DataError(f"{what}: its mask: {error.reason}", error.remedy) from error
+    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
         raise DataError(f"{what}: its mask is no PNG") from error
 
 

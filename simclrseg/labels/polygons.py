@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.labels.rle import decode_rle
 
 Ring = NDArray[np.float64]
@@ -24,6 +25,10 @@ _EXACT, _COARSE = 1 / 3, 0.7
 """Pixels by which an outline may leave the middles of the pixels' sides. These lie 0.35 and more from the pixels'
 centres: with the first, what is traced and drawn again is the same mask. The second changes pixels on the edge, and
 needs a quarter of the points."""
+_KEPT = 1 << 26  # bytes of objects that are not drawn a second time
+_AT_ONCE = 1 << 20  # crossings of an outline and a column of pixels that are looked at together
+_LONGEST = 1 << 24  # pixels from left to right and back that an outline may go in any image
+_FARTHEST = 1e9  # pixels
 _THIN = 15  # times the tolerance that an object is wide on average, to be traced with it
 
 
@@ -56,12 +61,19 @@ def draw(objects: Iterable[Object], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Class ids (H, W) of objects on background 0: where they overlap, the smaller is on top, or else the later.
 
     Raises:
-        ValueError: for run lengths that do not fit the image.
+        ValueError: for run lengths that do not fit the image, an outline without end, and an image of too many pixels.
     """
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{size[1]} x {size[0]} pixels, more than the {MAX_PIXELS:,} allowed")
     mask = np.zeros(size, np.uint8)
-    drawn = [(one.label, _region(one.parts, size)) for one in objects]
-    for label, region in sorted(drawn, key=lambda pair: -np.count_nonzero(pair[1].pixels)):
-        np.copyto(place(region, mask), np.uint8(label), where=region.pixels)
+    kept, drawn = 0, []
+    for one in objects:
+        region = _region(one.parts, size)
+        area, kept = np.count_nonzero(region.pixels), kept + region.pixels.nbytes
+        drawn.append((area, one, region if kept < _KEPT else None))
+    for _, one, held in sorted(drawn, key=lambda each: -each[0]):
+        region = held or _region(one.parts, size)
+        np.copyto(place(region, mask), np.uint8(one.label), where=region.pixels)
     return mask
 
 
@@ -81,7 +93,17 @@ def _region(parts: Sequence[Ring | Runs | Region], size: tuple[int, int]) -> Reg
             own, other = (f"{width} x {height}" for height, width in (part.size, size))
             raise ValueError(f"its run lengths are for {own} pixels, the photo is {other}")
         return Region(0, 0, decode_rle(part.counts, size))
+    _refuse_endless(part, size)
     return fill(part, size)
+
+
+def _refuse_endless(ring: Ring, size: tuple[int, int]) -> None:
+    """Refuse an outline that leads far away, or to and fro so often that filling it takes long."""
+    if np.abs(ring).max() > _FARTHEST:
+        raise ValueError("a point of it lies outside of any photo")
+    columns = ring[:, 0].clip(0, size[1])
+    if (length := np.abs(columns - np.roll(columns, 1)).sum()) > max(size[0] * size[1], _LONGEST):
+        raise ValueError(f"its outline goes to and fro over {length:,.0f} pixels")
 
 
 def place(region: Region, image: NDArray[Any]) -> NDArray[Any]:
@@ -99,17 +121,25 @@ def fill(ring: Ring, size: tuple[int, int]) -> Region:
     from_, to = np.where(forward, starts, ends), np.where(forward, ends, starts)
     first, last = (np.ceil(point[:, 0]).clip(0, size[1]).astype(np.int64) for point in (from_, to))
     count = last - first  # columns whose centres an edge crosses
-    edge = np.repeat(np.arange(len(ring)), count)
-    if not edge.size:
+    crossing = np.flatnonzero(count)
+    if not crossing.size:
         return Region(0, 0, np.zeros((0, 0), bool))
-    columns = np.arange(edge.size) + np.repeat(first - (np.cumsum(count) - count), count)
-    slope = (to[edge, 1] - from_[edge, 1]) / (to[edge, 0] - from_[edge, 0])
-    crossings = from_[edge, 1] + (columns - from_[edge, 0]) * slope
-    rows = np.ceil(crossings).clip(0, size[0]).astype(np.int64)
-    top, left = rows.min(), columns.min()
-    turns = np.zeros((rows.max() - top + 1, columns.max() - left + 1), np.uint8)
-    np.bitwise_xor.at(turns, (rows - top, columns - left), 1)
-    return Region(int(top), int(left), np.bitwise_xor.accumulate(turns, axis=0)[:-1].view(bool))
+    left, right = first[crossing].min(), last[crossing].max()
+    above, below = (int(y.clip(0, size[0])) for y in (np.floor(starts[:, 1].min()), np.ceil(starts[:, 1].max())))
+    turns = np.zeros((below - above + 2, right - left), np.uint8)
+    top, bottom = size[0], 0
+    for edges in np.split(crossing, np.flatnonzero(np.diff(np.cumsum(count[crossing]) // _AT_ONCE)) + 1):
+        edge = np.repeat(edges, count[edges])
+        columns = np.arange(edge.size) + np.repeat(
+            first[edges] - (np.cumsum(count[edges]) - count[edges]), count[edges]
+        )
+        slope = (to[edge, 1] - from_[edge, 1]) / (to[edge, 0] - from_[edge, 0])
+        crossings = from_[edge, 1] + (columns - from_[edge, 0]) * slope
+        rows = np.ceil(crossings).clip(above, below + 1).astype(np.int64).clip(0, size[0])
+        top, bottom = min(top, int(rows.min())), max(bottom, int(rows.max()))
+        np.bitwise_xor.at(turns, (rows - above, columns - left), 1)
+    inside = np.bitwise_xor.accumulate(turns[top - above : bottom - above], axis=0)
+    return Region(top, int(left), inside.view(bool))
 
 
 def trace(where: NDArray[np.bool_]) -> Iterator[tuple[Ring, list[Ring]]]:

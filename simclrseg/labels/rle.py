@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_SPARE = 1000  # run lengths that may be zero
 _BLOCK = 1 << 24  # pixels looked at together
 
 
@@ -52,11 +53,14 @@ def decode_rle(counts: str | Sequence[int], size: tuple[int, int]) -> NDArray[np
     Raises:
         ValueError: if they are no run lengths, or not those of an image of ``size``, (height, width).
     """
+    pixels = size[0] * size[1]
+    if len(counts) > 2 * pixels + _SPARE:  # each run has a pixel, and as many characters at most
+        raise ValueError(f"its {len(counts):,} run lengths are more than {size[1]} x {size[0]} pixels need")
     lengths = _from_characters(counts) if isinstance(counts, str) else np.asarray(counts)
     if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or (lengths < 0).any():
         raise ValueError("its counts are no run lengths")
-    if (total := sum(lengths.tolist())) != size[0] * size[1]:
-        raise ValueError(f"its run lengths cover {total:,} pixels of {size[1]} x {size[0]} = {size[0] * size[1]:,}")
+    if (total := sum(map(int, lengths)) if lengths.max() > pixels else int(lengths.sum())) != pixels:  # no sum wraps
+        raise ValueError(f"its run lengths cover {total:,} pixels of {size[1]} x {size[0]} = {pixels:,}")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[1], size[0]).T
 
 

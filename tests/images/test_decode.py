@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import decode, srgb, tiff
+from simclrseg.images import decode, strips, tiff
 from simclrseg.images.decode import (
     image_shape,
     list_files,
@@ -173,7 +173,7 @@ def test_transparent_pixels_are_white():
 @pytest.mark.parametrize("large", [False, True])
 def test_a_photo_that_is_hidden_as_a_whole_shows_its_colours(tmp_path, monkeypatch, kind, mode, large):
     if large:
-        monkeypatch.setattr(srgb, "AT_ONCE", 600)
+        monkeypatch.setattr(strips, "AT_ONCE", 600)
     colours = Image.fromarray(photo()).convert("RGB" if mode == "RGBA" else "L")
     for opacity in (0, 1):  # of the last pixel
         alpha = np.zeros((40, 60), np.uint8)
@@ -397,7 +397,7 @@ def test_a_damaged_large_png_is_refused_as_a_small_one_is(tmp_path, monkeypatch)
 def test_a_picture_that_is_converted_in_strips_is_the_same(monkeypatch, mode):
     data = encoded(Image.fromarray(photo()).convert(mode), "TIFF")
     usual = read_image(data)
-    monkeypatch.setattr(srgb, "AT_ONCE", 7 * 60)
+    monkeypatch.setattr(strips, "AT_ONCE", 7 * 60)
     np.testing.assert_array_equal(read_image(data), usual)
 
 

@@ -1,0 +1,48 @@
+"""Large pictures in strips of whole rows, so that no further copy of them is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+AT_ONCE = 1 << 19  # pixels that are converted together
+
+
+def strips_of(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """First and last row, the latter not included, of strips of a picture of ``size``, (width, height)."""
+    width, height = size
+    rows = max(1, AT_ONCE // width)
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def cut(picture: Image.Image, top: int, bottom: int) -> Image.Image:
+    """Rows of a picture; itself if they are all."""
+    return picture if bottom - top == picture.height else picture.crop((0, top, picture.width, bottom))
+
+
+def as_array(picture: Image.Image, part: Callable[[Image.Image], Image.Image] = lambda strip: strip) -> NDArray[Any]:
+    """The pixels of a loaded picture as Pillow gives them, (H, W[, bands]), or those of what ``part`` makes of rows.
+
+    Pillow would have them in memory three times.
+    """
+    result: NDArray[Any] | None = None
+    for top, bottom in strips_of(picture.size):
+        rows = np.asarray(part(cut(picture, top, bottom)))
+        if bottom - top == picture.height:
+            return rows
+        if result is None:
+            result = np.empty((picture.height, *rows.shape[1:]), rows.dtype)
+        result[top:bottom] = rows
+    assert result is not None  # no picture is empty
+    return result
+
+
+def swap_red_and_blue(values: NDArray[Any]) -> NDArray[Any]:
+    """Bring (H, W, 3 or 4) from OpenCV's order of the bands, in place."""
+    for top, bottom in strips_of((values.shape[1], values.shape[0])):
+        values[top:bottom, :, :3] = values[top:bottom, :, 2::-1].copy()
+    return values
