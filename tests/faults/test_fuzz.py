@@ -15,7 +15,7 @@ from simclrseg.errors import DataError
 from tests.faults.fuzz.harness import FOUND, Counts, Kind, Source, run
 from tests.faults.fuzz.kinds import KINDS
 
-INPUTS = 1200
+INPUTS = 1000
 """Of all kinds together: half a minute on one core."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux tells it")
@@ -33,7 +33,8 @@ def test_damaged_inputs_are_read_or_refused_in_one_line(counts: Counts, kind: st
     found = [f"{one.what}: {one.command}\n{one.shown}" for one in counts.findings if one.kind == kind]
     assert not found, "\n\n".join(found)
     outcomes = counts.outcomes[kind]
-    assert outcomes["accepted"] and outcomes["refused"], "damage that is always refused, or never, tests little"
+    assert outcomes["accepted"], "damage that is always refused tests little"
+    assert outcomes["refused"] or kind == "completions", "so does damage that never is; but a shell gets no errors"
 
 
 OUTCOMES = ("accepted", "refused", "traceback", "hang", "allocation", "message", "crash", "accepted")
@@ -54,7 +55,8 @@ def planted(folder: Path) -> Source:
             case 4 | 7:
                 np.ones(400_000_000, np.uint8)
             case 5:
-                raise DataError("x" * 100_000)
+                print("\x1b[31m", file=sys.stderr)
+                raise DataError("below a line that a terminal obeys")
             case 6:
                 ctypes.string_at(0)
 
