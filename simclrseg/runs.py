@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ WEIGHTS = (".safetensors", *PICKLES)
 RESERVED = ("none", "imagenet")
 """Names that ``--pretrained`` takes for other weights than a run's; a name with a suffix is a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LOCKED = 1 << 30  # the byte of a lock's file that is locked on Windows
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # as Windows knows them
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,10 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
     if not NAME.fullmatch(name):
         remedy = "use letters, digits and . _ + - only, beginning with a letter or digit"
         raise UsageError(f"--name {name!r}", remedy, option="name", value=name)
+    if sys.platform == "win32" and (_DEVICES.fullmatch(name) or name.endswith(".")):
+        raise UsageError(
+            f"--name {name!r} cannot be a folder's on Windows", "choose another", option="name", value=name
+        )
     folder = root / kind / name
     created: list[Path] = []
     try:
@@ -173,7 +180,7 @@ def lock(run: Run) -> Iterator[None]:
     """
     path = run.folder / ".lock"
     with writing(path):
-        file = open(path, "a+", errors="replace")  # noqa: SIM115
+        file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
     with file:
         try:
             _lock_file(file.fileno())
@@ -194,6 +201,8 @@ def _lock_file(descriptor: int) -> None:
     except ImportError:  # Windows
         import msvcrt
 
+        # a place that all agree on, and behind what is read: nobody can read what is locked there
+        os.lseek(descriptor, _LOCKED, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from simclrseg.errors import UsageError
 from simclrseg.system.signals import HANGUP
+from simclrseg.system.surroundings import check_loopback
 
 LONGEST_SAVE = 120  # seconds that processes have to save their state when a signal comes
 
@@ -20,10 +21,11 @@ def launch(devices: int | None) -> None:
     A process that torchrun has started goes on: its number of processes holds.
 
     Raises:
-        UsageError: if a word names a pipe.
+        UsageError: if a word names a pipe, or this machine does not reach itself.
     """
     if devices in (None, 1) or "WORLD_SIZE" in os.environ:
         return
+    check_loopback()
     for word in sys.argv[1:]:
         path = word.rpartition("=")[2]
         if os.path.exists(path) and Path(path).is_fifo():  # a word may be longer than any path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def find_preset(name_or_path: str) -> Path:
     """
     if name_or_path in PRESETS:
         return PRESETS[name_or_path]
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if (path / "config.yaml").is_file():
         return path / "config.yaml"
     reason = why_not_a_file(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -72,6 +73,8 @@ def meet() -> None:
             "start the processes with torchrun",
             option="devices",
         )
+    if sys.platform == "win32":  # whose builds of torch have no libuv, which some ask for all the same
+        os.environ.setdefault("USE_LIBUV", "0")
     _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
 
 

@@ -101,7 +101,7 @@ def _load(name: str) -> dict[str, Any]:
     from datasets import Dataset, load_dataset, load_from_disk
 
     target, _, revision = name.removeprefix(HUB).partition("@")
-    folder = Path(name.removeprefix(HUB)).expanduser()
+    folder = Path(os.path.expanduser(name.removeprefix(HUB)))
     owner, _, rest = target.partition("/")
     repository, _, configuration = rest.partition("/")
     try:

@@ -9,19 +9,26 @@ from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
-from simclrseg.errors import DataError, UnknownName
+from simclrseg.errors import DataError, UnknownName, UsageError
 
 
 def data_root() -> Path:
     """Where named sets lie: ``$SIMCLRSEG_DATA``, else the user's cache directory."""
     if folder := os.environ.get("SIMCLRSEG_DATA"):
-        return Path(folder).expanduser()
+        return Path(os.path.expanduser(folder))
     return user_cache() / "data"
 
 
 def user_cache() -> Path:
-    """Our folder among the user's caches: what lies there can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simclrseg"
+    """Our folder among the user's caches: what lies there can be made again.
+
+    Raises:
+        UsageError: if nobody knows where it would be.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if caches.startswith("~"):  # HOME is not set, and the system does not know the user
+        raise UsageError("there is no home folder for what is kept", "set HOME, or XDG_CACHE_HOME and SIMCLRSEG_DATA")
+    return Path(caches) / "simclrseg"
 
 
 def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:
@@ -49,7 +56,7 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
         if options.mask_folder and not options.of_model:
             raise DataError(f"--masks folder is for a folder; {name_or_path} has columns", option="masks")
         return hub_dataset(name_or_path, user_cache() / "hub", options)
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))
     labels = folder.suffix.lower() in LABEL_SUFFIXES and folder.is_file()
     if (labels or (folder.is_dir() and options.masks)) and (drawn := drawn_set(folder, options)):
         return drawn
@@ -61,6 +68,6 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
             "give the one that holds the photos, a COCO file or a data.yaml",
             path=name_or_path,
         )
-    if os.sep in name_or_path or name_or_path.startswith((".", "~")):
+    if os.sep in name_or_path or name_or_path.startswith((".", "~")) or folder.parent != Path():
         raise DataError(f"{name_or_path}: no such folder", path=name_or_path)
     raise UnknownName("dataset", name_or_path, known=DATASETS)
