@@ -430,6 +430,19 @@ def test_a_home_that_cannot_be_written_is_not_told_by_those_who_draw():
     assert not logging.getLogger("matplotlib.font_manager").isEnabledFor(logging.WARNING)
 
 
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_no_word_of_the_help_is_cut_on_a_narrow_terminal(monkeypatch, capsys, columns):
+    pages = []
+    for width in (80, columns):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with pytest.raises(SystemExit):
+            main(["predict", "--help"])
+        pages.append(capsys.readouterr().out)
+    wide, narrow = ("".join(re.findall(r"[\w<>|=\[\]*/'.-]", page)) for page in pages)
+    assert max(map(len, pages[1].splitlines())) <= columns
+    assert "…" not in pages[1] and sorted(narrow) == sorted(wide)
+
+
 def test_the_workflow_runs_the_readmes_tests_on_three_systems_with_the_versions_of_python_that_are_promised():
     text = (TREE / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
