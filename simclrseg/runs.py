@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -220,16 +220,33 @@ def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
     for run in list_runs(root, kind):
         if run.finished and run.holds(holding):
             return run
+    if (root / kind).is_dir():
+        _refuse_closed((root / kind).iterdir())
     raise RunError(f"no finished run under {root / kind} holds {holding}", remedy)
+
+
+def _refuse_closed(folders: Iterable[Path]) -> None:
+    """Raise RunError for the first run that is there but cannot be read, as another user's."""
+    for folder in folders:
+        try:
+            with open(folder / ENVIRONMENT, "rb"):
+                pass
+        except PermissionError as error:
+            reason = f"run {folder} cannot be read ({error.strerror})"
+            raise RunError(reason, "ask its owner for access, or name another", path=folder) from error
+        except OSError:  # no run
+            pass
 
 
 def find(root: Path, kind: Kind, name: str) -> Run:
     """Find a run by its name or its folder, finished or not.
 
     Raises:
-        RunError: if there is none, or it is of another kind; the message names the folder that was searched.
+        RunError: if there is none, it is of another kind or cannot be read; the message names the folder that was
+            searched.
     """
     for run in (Run(root / kind / name), Run(Path(name))):
+        _refuse_closed([run.folder])
         if run.holds(ENVIRONMENT):
             if run.kind != kind and run.kind in get_args(Kind):
                 reason = f"{run.folder} is {_a(run.kind)} run, and {_a(kind)} run is needed"
@@ -265,13 +282,16 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         allow_unfinished: take the run with the newest checkpoint where none is finished.
 
     Raises:
-        RunError: if no run that bears it is finished and has the file; the message gives the command that helps.
+        RunError: if no run that bears it is finished and has the file, or one cannot be read; the message gives the
+            command that helps.
     """
     numbered = re.compile(re.escape(name) + r"(-\d+)?")
     runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name)]
     for run in runs:
         if run.finished and run.holds(holding):
             return run
+    if (root / kind).is_dir():
+        _refuse_closed(path for path in sorted((root / kind).iterdir()) if numbered.fullmatch(path.name))
     started = [run for run in runs if run.started and not run.finished]
     if started:
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)

@@ -83,7 +83,11 @@ def render_help(
         blocks.append(Text("\nExamples:"))
     for example in examples:  # in lines that a shell takes
         *lines, last = textwrap.wrap(
-            example, max(1, min(width, 80) - 4), subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+            example,
+            max(1, min(width, 80) - 4),
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
         )
         blocks.extend(Text(f"  {line}", style="cyan") for line in [*(f"{line} \\" for line in lines), last])
     page = io.StringIO()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import errno
+import io
 import logging
 import os
 import re
@@ -13,7 +15,7 @@ import sys
 import tempfile
 import tomllib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -386,6 +388,45 @@ def test_a_machine_that_does_not_reach_itself_is_told_before_processes_start(mon
     with pytest.raises(UsageError, match=r"127\.0\.0\.1 \(Cannot assign.*: start the loopback") as error:
         check_loopback()
     assert error.value.option == "devices"
+
+
+@pytest.fixture
+def close(monkeypatch) -> Callable[[Path], None]:
+    """Closes a folder to everybody, which chmod does not to root."""
+    closed: list[Path] = []
+
+    def refusing(function):
+        def asked(path, *args, **options):
+            if isinstance(path, str | os.PathLike) and any(one in Path(path).parents for one in closed):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return function(path, *args, **options)
+
+        return asked
+
+    for module, name in ((builtins, "open"), (io, "open"), (os, "stat")):
+        monkeypatch.setattr(module, name, refusing(getattr(module, name)))
+    return closed.append
+
+
+@pytest.mark.parametrize("ask", ["by name", "by folder", "the newest", "as a start"])
+def test_another_users_run_is_no_missing_run(tmp_path, close, ask):
+    """Else a published backbone of the same name would be taken in its place, or the advice were to train again."""
+    run = runs.claim(tmp_path, "pretrain", "pets")
+    write_text(run.folder / "backbone.safetensors", "")
+    runs.finish(run)
+
+    def find():
+        if ask == "the newest":
+            return runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="train one")
+        if ask == "as a start":
+            return runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+        return runs.find(tmp_path, "pretrain", "pets" if ask == "by name" else str(run.folder))
+
+    assert find() == run
+    close(run.folder)
+    with pytest.raises(RunError, match=r"pets cannot be read \(Permission denied\): ask its owner for access") as error:
+        find()
+    assert error.value.path == run.folder
 
 
 @pytest.fixture
