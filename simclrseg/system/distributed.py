@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from simclrseg.errors import UsageError
 from simclrseg.system.files import held_back
+from simclrseg.system.signals import ending_at_once
 
 _PATIENCE = timedelta(hours=2)  # others wait while the first process downloads a dataset
 _FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
@@ -75,7 +76,8 @@ def meet() -> None:
         )
     if sys.platform == "win32":  # whose builds of torch have no libuv, which some ask for all the same
         os.environ.setdefault("USE_LIBUV", "0")
-    _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    with ending_at_once():
+        _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
 
 
 def start(device: torch.device) -> None:

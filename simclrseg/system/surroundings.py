@@ -14,12 +14,19 @@ def check_surroundings(command: str) -> None:
     """Make sure that there is a folder to be in, and what a command's libraries are built from.
 
     Raises:
-        UsageError: if the current folder is gone, or Python runs without docstrings.
+        UsageError: if the current folder is gone, Python runs without docstrings, or the environment speaks of several
+            processes of which this cannot be one.
     """
     try:
         os.getcwd()
     except OSError as error:
         raise UsageError(f"the current folder cannot be read ({error.strerror})", "cd to one that is there") from error
+    rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
+        raise UsageError(  # else it would wait for others, or leave the work to them
+            f"RANK is {rank!r} and WORLD_SIZE {processes!r} in the environment, which fits no process",
+            "unset them, or start the processes with torchrun",
+        )
     if sys.flags.optimize > 1 and command not in _WITHOUT_TORCH:
         raise UsageError(
             "python -OO and PYTHONOPTIMIZE=2 take docstrings away, which segmentation-models-pytorch builds on",

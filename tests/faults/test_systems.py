@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from simclrseg.inference.files import find_images, plan_outputs
 from simclrseg.models.weights import read_weights
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
+from simclrseg.system.signals import terminable
 from simclrseg.system.surroundings import check_loopback, check_surroundings
 from tests.exporters.small import described, small
 
@@ -317,6 +319,25 @@ def test_processes_of_windows_meet_without_libuv(monkeypatch):
     assert asked == [None, "0"]
 
 
+def test_a_process_that_waits_for_others_can_be_ended(monkeypatch):
+    """It waits in C++, for up to two hours, and what Python would do of a signal waits with it."""
+    seen = []
+
+    def rendezvous(address, timeout):
+        seen.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)))
+        yield None, 0, 2
+
+    monkeypatch.setattr("simclrseg.system.distributed.rendezvous", rendezvous)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with terminable():
+        before = signal.getsignal(signal.SIGTERM)
+        distributed.meet()
+        assert signal.getsignal(signal.SIGTERM) is before != signal.SIG_DFL
+    distributed.dismiss()
+    assert seen == [signal.SIG_DFL, signal.SIG_DFL]
+
+
 def test_a_reader_that_has_gone_is_no_bug_on_windows(monkeypatch, capsys):
     def write(config, progress):
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -376,6 +397,16 @@ def test_without_docstrings_only_what_needs_none_is_done(monkeypatch, command, f
         check_surroundings(command)
     monkeypatch.setattr("simclrseg.system.surroundings.sys", SimpleNamespace(flags=SimpleNamespace(optimize=1)))
     check_surroundings(command)
+
+
+@pytest.mark.parametrize(("rank", "processes"), [("x", "2"), ("0", "two"), ("2", "2"), ("3", None), ("-1", "2")])
+def test_a_process_that_is_none_of_several_does_not_leave_the_work_to_others(monkeypatch, capsys, rank, processes):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if processes:
+        monkeypatch.setenv("WORLD_SIZE", processes)
+    line = refused(["pull"], capsys)
+    assert line.startswith(f"RANK is '{rank}' and WORLD_SIZE") and line.endswith("start the processes with torchrun")
 
 
 def test_a_machine_that_does_not_reach_itself_is_told_before_processes_start(monkeypatch):
