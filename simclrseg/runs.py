@@ -7,7 +7,8 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ _FITS: dict[str, Callable[[object], bool]] = {
     "precision": lambda value: value in ("fp32", "bf16", "fp16"),
 }
 """Facts that are used again, as when a run is resumed or scored, and what they must be."""
+_LOCKED = 1 << 30  # the byte of a lock's file that is locked on Windows
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # as Windows knows them
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,10 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
         )
     if unfit := why_no_model(root):
         raise UsageError(f"--runs {root}: {unfit}", "rename it, or name another", option="runs", path=root)
+    if sys.platform == "win32" and (_DEVICES.fullmatch(name) or name.endswith(".")):
+        raise UsageError(
+            f"--name {name!r} cannot be a folder's on Windows", "choose another", option="name", value=name
+        )
     folder = root / kind / name
     created: list[Path] = []
     try:
@@ -242,7 +249,7 @@ def lock(run: Run) -> Iterator[None]:
     """
     path = run.folder / ".lock"
     with writing(path):
-        file = open(path, "a+", errors="replace")  # noqa: SIM115
+        file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
     with file:
         try:
             _lock_file(file.fileno())
@@ -265,6 +272,8 @@ def _lock_file(descriptor: int) -> None:
     except ImportError:  # Windows
         import msvcrt
 
+        # a place that all agree on, and behind what is read: nobody can read what is locked there
+        os.lseek(descriptor, _LOCKED, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -282,16 +291,33 @@ def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
     for run in list_runs(root, kind):
         if run.finished and run.holds(holding):
             return run
+    if (root / kind).is_dir():
+        _refuse_closed((root / kind).iterdir())
     raise RunError(f"no finished run under {root / kind} holds {holding}", remedy)
+
+
+def _refuse_closed(folders: Iterable[Path]) -> None:
+    """Raise RunError for the first run that is there but cannot be read, as another user's."""
+    for folder in folders:
+        try:
+            with open(folder / ENVIRONMENT, "rb"):
+                pass
+        except PermissionError as error:
+            reason = f"run {folder} cannot be read ({error.strerror})"
+            raise RunError(reason, "ask its owner for access, or name another", path=folder) from error
+        except OSError:  # no run
+            pass
 
 
 def find(root: Path, kind: Kind, name: str) -> Run:
     """Find a run by its name or its folder, finished or not.
 
     Raises:
-        RunError: if there is none, or it is of another kind; the message names the folder that was searched.
+        RunError: if there is none, it is of another kind or cannot be read; the message names the folder that was
+            searched.
     """
     for run in (Run(root / kind / name), Run(Path(name))):
+        _refuse_closed([run.folder])
         if run.holds(ENVIRONMENT):
             if run.kind != kind and run.kind in get_args(Kind):
                 reason = f"{run.folder} is {_a(run.kind)} run, and {_a(kind)} run is needed"
@@ -327,13 +353,16 @@ def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfi
         allow_unfinished: take the run with the newest checkpoint where none is finished.
 
     Raises:
-        RunError: if no run that bears it is finished and has the file; the message gives the command that helps.
+        RunError: if no run that bears it is finished and has the file, or one cannot be read; the message gives the
+            command that helps.
     """
     numbered = re.compile(re.escape(name) + r"(-\d+)?")
     runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name)]
     for run in runs:
         if run.finished and run.holds(holding):
             return run
+    if (root / kind).is_dir():
+        _refuse_closed(path for path in sorted((root / kind).iterdir()) if numbered.fullmatch(path.name))
     started = [run for run in runs if run.started and not run.finished]
     if started:
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from simclrseg.text import printable
 
 DASHES = ("-", "--", "-.")  # lines differ in more than colour
 POINTS_SEEN = 40  # of a line with fewer each is marked
+
+# where the home folder cannot be written, it says so in three lines, and draws all the same
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # columns; longer lines are hard to read
 NAMES = 30  # columns for names and values
+NARROW = 60  # columns below which there is no room beside the names
 
 SHARED = {
     "--config": "Take values from this preset, YAML file or run folder.",
@@ -46,19 +47,31 @@ def render_help(
         terms: (word, what it means).
     """
     from rich.console import Console, Group
+    from rich.padding import Padding
     from rich.panel import Panel
+    from rich.table import Table
     from rich.text import Text
 
+    width = min(shutil.get_terminal_size().columns, WIDEST)
     panels: dict[str, Table] = {}
+
+    def add(title: str, name: Text, meaning: str, names: int = NAMES) -> None:
+        if width < NARROW:
+            table = panels.setdefault(title, Table.grid(expand=True))
+            table.add_row(name)
+            table.add_row(Padding(Text(meaning, overflow="fold"), (0, 0, 0, 2)))
+        else:
+            panels.setdefault(title, _table(names)).add_row(name, Text(meaning))
+
     for param in params:
         title = "Arguments" if param.param_type_name == "argument" else "Options"
         if title == "Options" and not more:
             title = param.rich_help_panel or title
-        panels.setdefault(title, _table()).add_row(_names(param), Text(param.help or ""))
+        add(title, _names(param), param.help or "")
     for name, help_text in commands:
-        panels.setdefault("Commands", _table(names=12)).add_row(Text(name, style="bold cyan"), Text(help_text))
+        add("Commands", Text(name, style="bold cyan"), help_text, names=12)
     for name, meaning in terms:
-        panels.setdefault("Metrics", _table(names=16)).add_row(Text(name, style="bold cyan"), Text(meaning))
+        add("Metrics", Text(name, style="bold cyan"), meaning, names=16)
     order = sorted(panels, key=lambda title: title != "Arguments")
     blocks: list[RenderableType] = [
         Text.assemble(("Usage: ", "yellow"), usage, "\n\n", sentence, "\n"),
@@ -70,13 +83,17 @@ def render_help(
         blocks.append(Text("\nExamples:"))
     for example in examples:  # in lines that a shell takes
         *lines, last = textwrap.wrap(
-            example, 76, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+            example,
+            max(1, min(width, 80) - 4),
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
         )
         blocks.extend(Text(f"  {line}", style="cyan") for line in [*(f"{line} \\" for line in lines), last])
     page = io.StringIO()
     console = Console(
         file=page,
-        width=min(shutil.get_terminal_size().columns, WIDEST),
+        width=width,
         force_terminal=sys.stdout.isatty(),
         highlight=False,
         legacy_windows=False,
@@ -86,12 +103,12 @@ def render_help(
     return page.getvalue().rstrip() + "\n"
 
 
-def _table(names: int = NAMES) -> Table:
+def _table(names: int) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(width=names, overflow="fold")
-    table.add_column(ratio=1)
+    table.add_column(ratio=1, overflow="fold")
     return table
 
 
@@ -100,11 +117,11 @@ def _names(param: Any) -> Text:
     from rich.text import Text
 
     if param.param_type_name == "argument":
-        return Text(param.metavar, style="bold cyan")
+        return Text(param.metavar, style="bold cyan", overflow="fold")
     names = sorted(param.opts, key=len)
     if param.secondary_opts:
         names = [name.replace("--", "--[no-]", 1) if name.startswith("--") else name for name in names]
-    text = Text(", ".join(names), style="bold cyan")
+    text = Text(", ".join(names), style="bold cyan", overflow="fold")
     if param.metavar:
         text.append("\n  " if len(text) + len(param.metavar) >= NAMES else " ")
         text.append(param.metavar, style="yellow")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from simclrseg.cli import console
 from simclrseg.errors import UsageError
 from simclrseg.system.signals import HANGUP
+from simclrseg.system.surroundings import check_loopback
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -35,7 +36,7 @@ def launch(devices: int | None) -> None:
     started it.
 
     Raises:
-        UsageError: if a word names a pipe.
+        UsageError: if a word names a pipe, or this machine does not reach itself.
     """
     if "WORLD_SIZE" in os.environ:
         _end_with_launcher()
@@ -43,6 +44,7 @@ def launch(devices: int | None) -> None:
     if devices in (None, 1):
         return
     assert devices is not None
+    check_loopback()
     for word in sys.argv[1:]:
         path = word.rpartition("=")[2]
         if os.path.exists(path) and Path(path).is_fifo():  # a word may be longer than any path

@@ -22,6 +22,7 @@ from simclrseg.knobs.files import (
     stored_values,
 )
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
+from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
     Args:
         words: what Typer read, by name of the parameter; None or empty where an option was not given.
     """
+    check_surroundings(command_of(model))
     typed = _read(model, words)
     run = typed.run
     return typed.config(model, of_a_run=run is not None, begun_in=run.begun_in if run else None)

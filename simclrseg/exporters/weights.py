@@ -24,6 +24,7 @@ def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> Non
         save_weights(temporary, state, metadata)
         stored, described = read_weights(temporary)
         same = stored.keys() == state.keys() and all(torch.equal(stored[key], state[key].cpu()) for key in state)
+        del stored  # they are the file itself, mapped into the memory, and Windows would not move it
         if not same or described != metadata:
             raise GateError(
                 f"{path}: the weights do not come back from the file as they were written", "try again", path=path

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +184,12 @@ def common_folder(images: Sequence[InputImage], output: str | None) -> Path:
     if output is not None:
         return Path(output)
     folders = {image.source.parent for image in images if image.source is not None}
-    return folders.pop() if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    if len(folders) == 1:
+        return folders.pop()
+    try:
+        return Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    except ValueError:  # Windows
+        raise UsageError("the photos lie on several drives", "name a folder with -o", option="output") from None
 
 
 def _names(
@@ -296,8 +302,9 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         if name in inputs:
             raise UsageError(f"{target} is itself an input", "name another output", option="output", path=target)
         owner = kind if kind in joint else image
-        # the file systems of macOS and Windows see no difference between upper and lower case
-        other = writer.setdefault(name.casefold() if sys.platform in ("darwin", "win32") else name, owner)
+        if sys.platform in ("darwin", "win32"):  # which see no difference in case, or in how an é is put together
+            name = unicodedata.normalize("NFC", name).casefold()
+        other = writer.setdefault(name, owner)
         if other is not owner:
             reason = f"{other} and {image} would both be written to {target}"
             raise UsageError(reason, "rename one, or give them different outputs", option="output", path=target)

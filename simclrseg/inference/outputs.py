@@ -278,7 +278,8 @@ class LabelMe(Objects):
         height, width = self.subject.size
         name, source, target = Path(self.subject.name).name, self.subject.source, self.subject.target
         if source and target:
-            name = Path(os.path.relpath(source, target.parent)).as_posix()
+            apart = os.path.splitdrive(os.path.abspath(source))[0] != os.path.splitdrive(os.path.abspath(target))[0]
+            name = Path(os.path.abspath(source) if apart else os.path.relpath(source, target.parent)).as_posix()
         shapes = labelme_shapes(mask, self.labels, self.subject.classes)
         about = {"imagePath": encodable(name), "imageData": None, "imageHeight": height, "imageWidth": width}
         return json.dumps({"version": "5.4.1", "flags": {}, "shapes": shapes, **about}, indent=1) + "\n"

@@ -168,7 +168,8 @@ def _find(bases: Iterable[Path], path: PurePosixPath, folders: Folders, least: i
     # Roboflow writes ../train/images of what lies beside the file; a path of another machine is found by its end
     ends = [parts[start:] for start in range(len(parts)) if start == 0 or len(parts) - start >= least]
     ways: list[tuple[Path, Sequence[str]]] = [(base, end) for end in ends[:1] for base in bases]
-    ways += [(Path("/"), parts)] if path.is_absolute() else [(base, path.parts) for base in bases]
+    own = Path(str(path))  # on Windows a drive's letter makes it absolute too
+    ways += [(Path(own.anchor), own.parts[1:])] if own.is_absolute() else [(base, path.parts) for base in bases]
     ways += [(base, end) for end in ends[1:] for base in bases]
     found = (folders.find(*way) for way in ways)
     return next((one for one in found if one is not None and one.exists()), None)

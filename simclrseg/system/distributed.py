@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from simclrseg.errors import UsageError
 from simclrseg.system.files import held_back
+from simclrseg.system.signals import ending_at_once
 
 _PATIENCE = timedelta(hours=2)  # others wait while the first process downloads a dataset
 _FAREWELL = timedelta(seconds=10)  # a process that failed waits so long for the others to see it
@@ -72,7 +74,10 @@ def meet() -> None:
             "start the processes with torchrun",
             option="devices",
         )
-    _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    if sys.platform == "win32":  # whose builds of torch have no libuv, which some ask for all the same
+        os.environ.setdefault("USE_LIBUV", "0")
+    with ending_at_once():
+        _store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
 
 
 def start(device: torch.device) -> None:

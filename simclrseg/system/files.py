@@ -228,7 +228,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = folder / f"new{path.suffix if _SUFFIX.fullmatch(path.suffix) else ''}"
         try:
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:  # Windows syncs none that is open for reading alone
                 os.fsync(file.fileno())
             with _ASKING:
                 mask = os.umask(0)

@@ -71,7 +71,7 @@ def explained_shortage(doing: str, remedy: str) -> Iterator[None]:
 def _left_in_groups(root: Path) -> Iterator[int]:
     """Bytes that the control groups of this process, from its own up to the topmost, have left of their limits."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:
@@ -82,8 +82,8 @@ def _left_in_groups(root: Path) -> Iterator[int]:
             for group in (own, *own.parents):
                 folder = root / base / group
                 try:
-                    most = int((folder / limit).read_text())
-                    used = int((folder / use).read_text()) - _table(folder / "memory.stat").get(reclaimable, 0)
+                    most = int((folder / limit).read_bytes())
+                    used = int((folder / use).read_bytes()) - _table(folder / "memory.stat").get(reclaimable, 0)
                 except (OSError, ValueError):  # "max"; and in a container, groups of the host that cannot be seen
                     continue
                 yield most - used
@@ -91,5 +91,5 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 def _table(file: Path) -> dict[str, int]:
     """The first number of each line, by its first word."""
-    rows = (line.split() for line in file.read_text().splitlines())
+    rows = (line.split() for line in file.read_text(encoding="ascii").splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -52,6 +52,26 @@ def terminable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let signals end the process at once in the block, in which C++ waits so that no handler of Python's would run.
+
+    Nothing changes for those that are ignored, as SIGHUP under nohup, and outside the main thread.
+    """
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Stop(Exception):
     """Training is to stop here, between two steps."""
 

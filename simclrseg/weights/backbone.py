@@ -60,7 +60,7 @@ def save_backbone(
         image_size=facts["image_size"],
         dataset=facts["dataset"],
         include_test=facts["include_test"],
-        seen=seen.read_text() if seen.is_file() else "",
+        seen=seen.read_text(encoding="utf-8") if seen.is_file() else "",
         metrics=dict(metrics),
         without_learning=facts.get(BEFORE, {}),
         doubts=tuple(doubts),

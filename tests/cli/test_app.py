@@ -509,6 +509,7 @@ def test_every_command_has_its_recipe(command):
 def test_only_the_first_process_prints_results(run, recipe, monkeypatch):
     recipe("pull", lambda config, progress: {"name": "x"})
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert run("pull") == (0, "", "")
 
 

@@ -87,7 +87,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     _check_sizes(found)
     images = [one.image for one in found.images]
     folder = _set_of(path) if path.is_file() else path
-    root = Path(os.path.commonpath([os.path.abspath(folder), *(image.parent for image in images)]))
+    root = _root_of(path, folder, images)
     place = {image: index for index, image in enumerate(images)}
     if len(place) < len(images):
         one = next(one for index, one in enumerate(found.images) if place[one.image] != index)
@@ -126,6 +126,15 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
     details |= {"classes": found.classes if options.masks else ()}
     details["twins"] = exact_copies(images, official, summary)
     return Drawn(folder.resolve().name, root, found.images, official=official, summary=summary, **details)
+
+
+def _root_of(path: Path, folder: Path, images: Sequence[Path]) -> Path:
+    """The folder around a set and its images; where Windows has these on another drive, around them alone."""
+    folders = [image.parent for image in images]
+    for inside in ([Path(os.path.abspath(folder)), *folders], folders):
+        with suppress(ValueError):
+            return Path(os.path.commonpath(inside))
+    raise DataError(f"{path}: its photos lie on several drives", "bring them together on one", path=path)
 
 
 def _splits_of_folders(found: Sequence[LabelledImage], lines: list[str]) -> tuple[dict[str, list[int]], Counter[str]]:

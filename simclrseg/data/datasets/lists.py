@@ -242,7 +242,8 @@ def _read_list(one: _List, spellings: _Spellings, strangers: set[str], summary: 
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a list of photos: {error}", path=file) from error
+        remedy = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{file} cannot be read as a list of photos ({error})", remedy, path=file) from error
     indices, unknown = [], []
     for line in lines:
         if not line or line.startswith("#"):

@@ -9,7 +9,7 @@ from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
-from simclrseg.errors import DataError, UnknownName
+from simclrseg.errors import DataError, UnknownName, UsageError
 
 
 def data_root() -> Path:
@@ -20,8 +20,15 @@ def data_root() -> Path:
 
 
 def user_cache() -> Path:
-    """Our folder among the user's caches: what lies there can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simclrseg"
+    """Our folder among the user's caches: what lies there can be made again.
+
+    Raises:
+        UsageError: if nobody knows where it would be.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if caches.startswith("~"):  # HOME is not set, and the system does not know the user
+        raise UsageError("there is no home folder for what is kept", "set HOME, or XDG_CACHE_HOME and SIMCLRSEG_DATA")
+    return Path(caches) / "simclrseg"
 
 
 def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Dataset:
@@ -61,6 +68,6 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
             "give the one that holds the photos, a COCO file or a data.yaml",
             path=name_or_path,
         )
-    if os.sep in name_or_path or name_or_path.startswith((".", "~")):
+    if os.sep in name_or_path or name_or_path.startswith((".", "~")) or folder.parent != Path():
         raise DataError(f"{name_or_path}: no such folder", path=name_or_path)
     raise UnknownName("dataset", name_or_path, known=DATASETS)
