@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import urlsplit
 
-from simclrseg.errors import UnknownName, UsageError, suggestion
+from simclrseg.errors import HubError, UnknownName, UsageError, suggestion
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.runs import BACKBONE_FILE
 
@@ -118,9 +118,8 @@ def check_endpoint() -> None:
     try:
         urlsplit(address).port  # noqa: B018
     except ValueError as error:
-        raise UsageError(
-            f"{ENDPOINT_VARIABLE} {address} is no address", "set another, such as https://huggingface.co"
-        ) from error
+        reason = f"{ENDPOINT_VARIABLE} {address} is no address"
+        raise HubError(reason, "set another, such as https://huggingface.co") from error
 
 
 _on_imagenet = partial(
