@@ -28,7 +28,7 @@ LARGEST_SIDE = 8192
 SMALLEST_STD = 1e-6
 """Of pixels in [0, 1]: less would turn rounding into pictures."""
 
-_Count = Annotated[int, Strict(), Ge(0), Lt(1 << 31)]
+_Count = Annotated[int, Strict(), Ge(0), Lt(1 << 53)]
 
 
 def _short(text: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, model_validator
 
 from simclrseg.knobs.values import Common, Completes, Flag, PathText, Transient, of_a_run
 from simclrseg.registry import FolderRegistry, Registry
+
+_BEYOND = 1 << 53
+"""Whole numbers from here on are not exact any more, where floating-point numbers are computed from them."""
 
 
 class Section(BaseModel):
@@ -22,6 +25,13 @@ class Section(BaseModel):
     """Of a whole config: section and name of the knob that chooses one of several sections, such as the method's."""
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Of a whole config: keys of older files, and what they are now."""
+
+    @model_validator(mode="after")
+    def _whole_numbers_can_be_computed_with(self) -> Self:
+        for name in type(self).model_fields:
+            if isinstance(value := getattr(self, name), int) and not -_BEYOND < value < _BEYOND:
+                raise ValueError(f"{name} is beyond all use: take less than {_BEYOND:,}")
+        return self
 
 
 Whole = TypeVar("Whole", bound=Section)

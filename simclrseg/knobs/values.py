@@ -77,13 +77,13 @@ def _path(text: str) -> str:
 def _known_dataset(name: str, info: ValidationInfo) -> str:
     path = _path(name)
     begun_in: Path | None = info.context and info.context.get(BEGUN_IN)
-    if begun_in and name not in DATASETS and not Path(path).exists() and (begun_in / path).exists():
+    if begun_in and name not in DATASETS and not os.path.exists(path) and os.path.exists(begun_in / path):
         return str(begun_in / path)
-    if of_a_run(info) or name in DATASETS or Path(path).is_dir() or (name.startswith(HUB) and len(name) > len(HUB)):
+    if of_a_run(info) or name in DATASETS or os.path.isdir(path) or (name.startswith(HUB) and len(name) > len(HUB)):
         return path
-    if Path(path).is_file() and Path(path).suffix.lower() in LABEL_SUFFIXES:
+    if os.path.isfile(path) and Path(path).suffix.lower() in LABEL_SUFFIXES:
         return path
-    if Path(path).exists():
+    if os.path.exists(path):
         raise ValueError(f"{name!r} is no folder: give the one that holds the photos, a COCO file or a data.yaml")
     if any(mark in name for mark in "/\\.~"):
         raise ValueError(f"there is no folder {name!r}")
@@ -113,7 +113,7 @@ def _known_normalization(text: str, info: ValidationInfo) -> str:
     names = ("imagenet", "dataset")
     if text in names:
         return text
-    if not of_a_run(info) and not text.startswith("{") and not Path(_path(text)).is_file():
+    if not of_a_run(info) and not text.startswith("{") and not os.path.isfile(_path(text)):
         raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
     return _content(text, info, lambda source: read_normalization(source).text)
 
@@ -129,7 +129,7 @@ def _content(text: str, info: ValidationInfo, read: Callable[[str], str]) -> str
     if text.startswith("{"):
         return read(text)
     path = _path(text)
-    if of_a_run(info) and not Path(path).is_file():
+    if of_a_run(info) and not os.path.isfile(path):
         return path  # of an older version, which kept the name; it is missed where it is needed
     return read(path)
 

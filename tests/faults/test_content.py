@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.normalization import read_normalization
 from simclrseg.errors import SimclrsegError
 from simclrseg.knobs.files import dump_config, parse_config, parse_config_file
+from simclrseg.knobs.knob import knobs_of, look_up, put
 from simclrseg.labels.classes import read_classes
 from simclrseg.labels.yolo import read_yaml
 from simclrseg.system.content import DEEPEST, MOST_YAML, BadContent, parse_json, parse_yaml
@@ -142,3 +144,15 @@ def test_broken_json_is_one_line(text, reason):
 @pytest.mark.parametrize("value", ["[" * 500, {"a]": ["}" * 200, "\udce9", "😀"]}, json.loads("[" * 100 + "]" * 100)])
 def test_brackets_in_names_and_odd_letters_are_no_fault(value):
     assert parse_json(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize("value", [10**30, 10**4000, "9" * 4000, "9" * 5000, float("inf"), "a" * 5000, [[[]]], "a\0b"])
+def test_a_knob_of_any_value_is_kept_or_one_line(value):
+    for knob in knobs_of(FinetuneConfig):
+        tree: dict[str, Any] = {"data": {"dataset": "shapes"}}
+        put(tree, knob.path, value)
+        try:
+            kept = look_up(parse_config(FinetuneConfig, tree).model_dump(), knob.path)
+        except SimclrsegError as error:
+            kept = str(error)
+        assert "\n" not in str(kept) and not (isinstance(kept, int) and kept > 2**53)

@@ -15,7 +15,9 @@ import numpy as np
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
+from simclrseg.errors import DataError
 from simclrseg.images.decode import Pixels, list_images
+from simclrseg.system.files import why_not_unpacked
 
 _COLOUR = Source(
     name="eurosat",
@@ -94,5 +96,7 @@ def _download_all_bands(folder: Path) -> None:
         "torchgeo/eurosat", "EuroSATallBands.zip", repo_type="dataset", revision=_REVISION, local_dir=folder / "archive"
     )
     with zipfile.ZipFile(archive) as file:
-        file.extractall(folder)
+        if what := why_not_unpacked(file):
+            raise DataError(f"{archive} {what}", "fetch it again", path=archive)
+        file.extractall(folder)  # which writes nothing outside of it, and no links
     Path(archive).unlink()

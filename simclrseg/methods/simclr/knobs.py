@@ -13,7 +13,7 @@ from simclrseg.methods.knobs import MethodKnobs, Projection
 def _warm_enough(value: Any) -> Any:
     try:
         cold = float(value) < 0.01
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return value  # what it must be is said elsewhere
     if cold:
         raise ValueError(
