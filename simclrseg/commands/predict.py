@@ -261,13 +261,16 @@ def _run(
     size = model.fixed[0] or (1 if model.provider == CPU else GPU_BATCH)
     batches = [items[start : start + size] for start in range(0, len(items), size)]
     rows: list[list[Row]] = [[] for _ in batches]
+    weight = max(1, model.metadata.in_channels * model.dtype.itemsize // 3)  # of a pixel, against that of a photo
     count = failures = 0
     if threads > 1:
         cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
     try:
         remedy = "pass --workers 1" if threads > 1 else "free some memory"
         with explained_shortage(f"with {threads} at a time", remedy):
-            for number, batch in run_all(work, batches, threads=threads, pixels=lambda item: _pixels(image_of(item))):
+            for number, batch in run_all(
+                work, batches, threads=threads, pixels=lambda item: weight * _pixels(image_of(item))
+            ):
                 rows[number] = batch
                 for row in batch:
                     count += 1

@@ -29,7 +29,8 @@ _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, palette, CMYK, YCbCr and Lab
 _EXTRA, _ALPHA = 338, {1, 2}
 # Bytes that one of a file gives at most, by the compression; nothing is known of others, in which a bit is a white row.
-_MOST = {1: 1, 5: 3000, 6: 2048, 7: 2048, 8: 1040, 32773: 64, 32946: 1040, 34925: 20_000, 50000: 40_000}
+# Colours may be stored for every sixteenth pixel alone, so each is three times what it would be.
+_MOST = {1: 3, 5: 9000, 6: 2048, 7: 2048, 8: 3120, 32773: 192, 32946: 3120, 34925: 60_000, 50000: 120_000}
 _FAX = {2, 3, 4}
 _MANY = 1 << 16  # blocks: reading their places takes a while
 

@@ -1,6 +1,6 @@
 """What does not grow: memory, open files and threads of many predictions and epochs; and 100,000 files.
 
-    python -m tests.faults.growth
+    python -m tests.faults.growth [predictions] [epochs] [files]
 
 takes minutes, and prints a table: of 1,000 predictions with a model opened once and each time, of 200 epochs of each
 kind of training, and for a folder of 100,000 files how long a command takes until its first result, and its memory.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -88,8 +89,8 @@ def trainings(runs: Path, epochs: int) -> dict[str, tuple[Callable[..., object],
     from simclrseg.knobs.files import parse_config
     from tests.small import HARDWARE, SMALL_PRETRAIN, changed, in_runs
 
-    data = {"dataset": ["shapes"], "image_size": 32, "max_images": 64}
-    simclr = changed(changed(SMALL_PRETRAIN, "training", epochs=epochs, batch_size=32), "data", **data)
+    data = {"dataset": ["shapes"], "image_size": 32, "max_images": 48}
+    simclr = changed(changed(SMALL_PRETRAIN, "training", epochs=epochs, batch_size=16), "data", **data)
     painting = changed(simclr, "model", method="reconstruction", backbone="resnet18")
     labelled = {
         "data": {"dataset": "shapes", "image_size": 32, "max_images": 60},
@@ -151,43 +152,56 @@ def tell(name: str, first: Use, last: Use) -> None:
     )
 
 
-def main() -> None:
+def of_predictions(folder: Path) -> None:
     import simclrseg
     from tests.inference.models import write_segmenter
 
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        model = write_segmenter(folder / "model.onnx")
-        image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-        Image.fromarray(image).save(folder / "image.jpg")
-        opened = simclrseg.load_model(model, device="cpu")
-        tell(
-            f"{PREDICTIONS:,} predictions, opened once",
-            *repeated(lambda: opened.predict(folder / "image.jpg"), warm=100, count=PREDICTIONS),
+    model = write_segmenter(folder / "model.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    Image.fromarray(image).save(folder / "image.jpg")
+    opened = simclrseg.load_model(model, device="cpu")
+    ways: dict[str, Callable[[], object]] = {
+        "opened once": lambda: opened.predict(folder / "image.jpg"),
+        "opened each time": lambda: simclrseg.load_model(model, device="cpu").predict(folder / "image.jpg"),
+    }
+    for name, work in ways.items():
+        tell(f"{PREDICTIONS:,} predictions, {name}", *repeated(work, warm=100, count=PREDICTIONS))
+
+
+def of_trainings(folder: Path) -> None:
+    for name, (train, config) in trainings(folder / "runs", EPOCHS).items():
+        tell(f"{EPOCHS} epochs, {name}", *of_epochs(train, config, warm=20, last=EPOCHS))
+
+
+def of_files(folder: Path) -> None:
+    from tests.inference.models import write_segmenter
+
+    write_segmenter(folder / "many.onnx")
+    write_many(folder / "many", FILES, masks=True)
+    out = folder / "out"
+    small = ("--dry-run", "--image-size", "32")
+    predict = ("predict", "many/images", "-o", "out", "--model", "many.onnx")
+    pretrain = ("pretrain", "many/images", "--backbone", "cnn", *small)
+    finetune = ("finetune", "many", "--pretrained", "none", "--backbone", "resnet18", *small)
+    for command in (predict, pretrain, finetune):
+        words = (*command, "--device", "cpu")
+        before = os.times()
+        first, whole, most = watched(*words, folder=folder, done=lambda: any(out.glob("[0-9]*.png")))
+        shutil.rmtree(out, ignore_errors=True)
+        after = os.times()
+        busy = after.children_user + after.children_system - before.children_user - before.children_system
+        print(
+            f"{FILES:,} files, {words[0]:10} {first or whole:6.1f} s, {busy:6.1f} s of a core  {most >> 20:6} MB",
+            flush=True,
         )
-        tell(
-            f"{PREDICTIONS:,} predictions, opened each time",
-            *repeated(
-                lambda: simclrseg.load_model(model, device="cpu").predict(folder / "image.jpg"),
-                warm=100,
-                count=PREDICTIONS,
-            ),
-        )
-        for name, (train, config) in trainings(folder / "runs", EPOCHS).items():
-            tell(f"{EPOCHS} epochs, {name}", *of_epochs(train, config, warm=20, last=EPOCHS))
-        write_many(folder / "many", FILES, masks=True)
-        out = folder / "out"
-        small = ("--dry-run", "--image-size", "32")
-        predict = ("predict", "many/images", "-o", "out", "--model", "model.onnx")
-        pretrain = ("pretrain", "many/images", "--backbone", "cnn", *small)
-        finetune = ("finetune", "many", "--pretrained", "none", "--backbone", "resnet18", *small)
-        for command in (predict, pretrain, finetune):
-            words = (*command, "--device", "cpu")
-            first, whole, most = watched(
-                *words, folder=folder, done=lambda: out.is_dir() and any(out.glob("[0-9]*.png"))
-            )
-            print(f"{FILES:,} files, {words[0]:10} {first or whole:6.1f} s  {most >> 20:6} MB", flush=True)
+
+
+def main(*parts: str) -> None:
+    every = {"predictions": of_predictions, "epochs": of_trainings, "files": of_files}
+    for part in parts or every:
+        with TemporaryDirectory() as folder:
+            every[part](Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
