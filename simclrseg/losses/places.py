@@ -16,7 +16,7 @@ WORKSPACE = 32 << 20  # bytes of one block of similarities
 
 
 class PlaceContrast(NamedTuple):
-    """What a contrast of places comes to, each a scalar.
+    """What a contrast of places comes to, each a scalar; the loss alone has a gradient.
 
     Attributes:
         top1: share of the anchors that are more similar to their positive than to any negative.
@@ -78,7 +78,8 @@ def place_contrast(
                 preserve_rng_state=False,
             )
         anchors = 2 * places * known.sum().clamp(min=1) / distributed.world_size()
-        return PlaceContrast(*(sums / anchors).unbind())
+        loss, *others = (sums / anchors).unbind()
+        return PlaceContrast(loss, *(value.detach() for value in others))
 
 
 def _sums(
@@ -87,7 +88,7 @@ def _sums(
     """The fields of ``PlaceContrast``, summed over the anchors of some images, (4,)."""
     distance = (where[:, :, None] - where[:, None]).square().sum(3).sqrt()  # (n, P, P)
     near, known = distance < apart, ~strange[:, None]
-    count = (~near).sum(2) + strange.sum(1)[:, None]  # (n, P) negatives
+    count = ((~near).sum(2) + strange.sum(1)[:, None]).to(z.dtype)  # (n, P) negatives
     found = []
     for view in range(2):
         anchors, others = z[:, view], z[:, 1 - view]  # (n, P, D)
@@ -98,6 +99,6 @@ def _sums(
         logits = similarities / temperature
         loss = logits.logsumexp(2) - logits[:, :, 0]
         hit = positive > similarities[:, :, 1:].amax(2)
-        found.append(torch.stack([loss, hit.to(loss), 1 / (1 + count), count.to(loss).log1p()]))
+        found.append(torch.stack([loss, hit.to(loss), 1 / (1 + count), count.log1p()]))
     sums: Tensor = (sum(found) * matched[:, None]).sum((1, 2))
     return sums

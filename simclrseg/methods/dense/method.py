@@ -152,11 +152,11 @@ class Dense(JointEmbeddingTask, CoupledTask):
             negatives=self.negatives,
         )
         logs |= {
-            "chance": (1 - self.weight) * logs["chance"] + self.weight * places.chance.detach(),
+            "chance": (1 - self.weight) * logs["chance"] + self.weight * places.chance,
             "dense_loss": places.loss.detach(),
-            "dense_loss_chance": places.chance.detach(),
-            "dense_top1": places.top1.detach(),
-            "dense_top1_chance": places.top1_chance.detach(),
+            "dense_loss_chance": places.chance,
+            "dense_top1": places.top1,
+            "dense_top1_chance": places.top1_chance,
         }
         return (1 - self.weight) * loss + self.weight * places.loss, logs
 
