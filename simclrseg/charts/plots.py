@@ -60,8 +60,9 @@ def mark_places(picture: np.ndarray, places: np.ndarray) -> None:
     Args:
         places: (n, 2), x and y as fractions of the picture's sides.
     """
-    arm = max(1, len(picture) // 32)
-    for (x, y), colour in zip(np.floor(places * picture.shape[1::-1]).astype(int), MARKS, strict=False):
+    arm, size = max(1, len(picture) // 32), np.array(picture.shape[1::-1])
+    pixels = np.minimum(places * size, size - 1).astype(int)
+    for (x, y), colour in zip(pixels, MARKS, strict=False):
         for reach, shade in ((arm + 1, 0), (arm, colour)):  # a dark edge, to be seen on everything
             edge = reach - arm
             for tall, wide in ((reach, edge), (edge, reach)):

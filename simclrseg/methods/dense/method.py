@@ -84,11 +84,18 @@ def look_up(maps: Tensor, places: Tensor) -> Tensor:
     Returns:
         (N, P, C), float32 at least.
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-        grid = 2 * places[:, None].to(maps.dtype) - 1  # (N, 1, P, 2)
-        found: Tensor = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
-        return found[:, :, 0].transpose(1, 2)
+    height, width = maps.shape[2:]
+    x, y = ((places[..., axis] * side - 0.5).clamp(0, side - 1) for axis, side in enumerate((width, height)))
+    left, top = x.floor(), y.floor()
+    columns, rows = (left, (left + 1).clamp(max=width - 1)), (top, (top + 1).clamp(max=height - 1))
+    across, down = (1 - (x - left), x - left), (1 - (y - top), y - top)
+    corners = [(i, j) for i in range(2) for j in range(2)]
+    pixels = torch.stack([rows[i] * width + columns[j] for i, j in corners], 1).long()  # (N, 4, P)
+    weights = torch.stack([down[i] * across[j] for i, j in corners], 1)
+    # not grid_sample, which Apple's GPUs differentiate in the newest versions of torch alone
+    found = maps.flatten(2).gather(2, pixels.flatten(1)[:, None].expand(-1, maps.shape[1], -1))  # (N, C, 4P)
+    between: Tensor = (found.unflatten(2, (4, -1)) * weights[:, None]).sum(2)  # (N, C, P)
+    return between.transpose(1, 2)
 
 
 class Dense(JointEmbeddingTask, CoupledTask):
