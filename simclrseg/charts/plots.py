@@ -21,6 +21,8 @@ COLOURS = tuple(f"C{number}" for number in range(10))
 GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
+MARKS = ((255, 40, 40), (60, 220, 60), (80, 120, 255), (255, 220, 0), (255, 80, 255), (0, 230, 230))
+"""RGB of places that belong together."""
 STRETCH = (1, 99)  # percentiles of the values that become black and white
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
@@ -51,6 +53,22 @@ def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
 def views(pairs: np.ndarray, path: Path) -> None:
     """Show pairs of augmented views (n, 2, S, S, 3) uint8 RGB, a pair a column."""
     write_grid([list(pairs[:, view]) for view in range(pairs.shape[1])], path)
+
+
+def mark_places(picture: np.ndarray, places: np.ndarray) -> None:
+    """Draw small crosses on a picture (H, W, 3) uint8 RGB in place, each in a colour of its own, at most as many.
+
+    Args:
+        places: (n, 2), x and y as fractions of the picture's sides.
+    """
+    arm, size = max(1, len(picture) // 32), np.array(picture.shape[1::-1])
+    pixels = np.minimum(places * size, size - 1).astype(int)
+    for (x, y), colour in zip(pixels, MARKS, strict=False):
+        for reach, shade in ((arm + 1, 0), (arm, colour)):  # a dark edge, to be seen on everything
+            edge = reach - arm
+            for tall, wide in ((reach, edge), (edge, reach)):
+                rows, columns = slice(max(0, y - tall), y + tall + 1), slice(max(0, x - wide), x + wide + 1)
+                picture[rows, columns] = shade
 
 
 def examples(

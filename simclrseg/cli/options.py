@@ -191,7 +191,7 @@ def _parameters(knob: Knob, *others: Knob) -> Iterator[inspect.Parameter]:
         metavar=None if knob.is_flag else knob.metavar,
         help=help_text,
         show_default=False,
-        rich_help_panel=knob.panel,
+        rich_help_panel=", ".join(dict.fromkeys(each.panel for each in (knob, *others))),
     )
     yield _keyword(knob.name, kind | None, option)
 

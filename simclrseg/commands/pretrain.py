@@ -120,8 +120,10 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             if not run.holds(SEEN_FILE):  # a resumed run has what its first weights had seen too
                 own = record(image_hashes(dataset, learned))
                 write_text(run.folder / SEEN_FILE, joined(prepared.seen, own))
-            first = method.first_views(some_rows(prepared.batches.samples, EXAMPLES))
-            plots.views(plots.viewable(first, colour_bands(dataset.bands)), run.folder / "augmentations.png")
+            rows = some_rows(prepared.batches.samples, EXAMPLES)
+            pictures = plots.viewable(method.first_views(rows), colour_bands(dataset.bands))
+            method.mark(pictures, rows)
+            plots.views(pictures, run.folder / "augmentations.png")
         micro_batch = trainer.micro_batch
         if session.resumed is None and prepared.validation is not None:
             before = trainer.score()  # by all processes

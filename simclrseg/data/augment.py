@@ -148,6 +148,29 @@ class View(NamedTuple):
         """True where any pixel changes beyond crop and flip."""
         return self.factors != _UNCHANGED or self.grayscale or self.sigma > 0
 
+    def locate(self, points: np.ndarray) -> np.ndarray:
+        """Find points of the image in the view.
+
+        Args:
+            points: (n, 2), each x and y in pixels of the image, whose first pixel goes from 0 to 1.
+
+        Returns:
+            (n, 2), each x and y as fractions of the view's sides; outside [0, 1] where the crop does not show them.
+        """
+        top, left, height, width = self.box
+        found = (points - (left, top)) / (width, height)
+        if self.flip:
+            found[:, 0] = 1 - found[:, 0]
+        located: np.ndarray = found
+        return located
+
+
+def common_box(first: View, second: View) -> tuple[int, int, int, int]:
+    """What both crops show, as (top, left, height, width) in pixels of the image; sides of 0 where they do not meet."""
+    (y1, x1, h1, w1), (y2, x2, h2, w2) = first.box, second.box
+    top, left = max(y1, y2), max(x1, x2)
+    return top, left, max(0, min(y1 + h1, y2 + h2) - top), max(0, min(x1 + w1, x2 + w2) - left)
+
 
 def sample_view(u: Sequence[float], height: int, width: int, strengths: Strengths) -> View:
     """Turn random numbers into the parameters of one view, with the distribution of torchvision's transforms.

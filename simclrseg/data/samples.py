@@ -16,6 +16,8 @@ from simclrseg.data.augment import (
     STRONG,
     VIEW_COLUMNS,
     Strengths,
+    View,
+    common_box,
     recolour,
     render_image,
     render_pair,
@@ -136,9 +138,61 @@ class TwoViews(Samples):
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         image = self.dataset.image(index)
+        self.render(image, self.views(image, u), out["image"])
+
+    def views(self, image: np.ndarray, u: np.ndarray) -> list[View]:
+        """Parameters of two views of an image, from 2 * VIEW_COLUMNS numbers."""
         height, width = image.shape[:2]
-        for view, numbers in zip(out["image"], u.reshape(2, -1).tolist(), strict=True):
-            render_view(image, sample_view(numbers, height, width, self.strengths), view, self._colours)
+        return [sample_view(numbers, height, width, self.strengths) for numbers in u.reshape(2, -1).tolist()]
+
+    def render(self, image: np.ndarray, views: Sequence[View], out: np.ndarray) -> None:
+        """Write both views (2, S, S, bands)."""
+        for view, pixels in zip(views, out, strict=True):
+            render_view(image, view, pixels, self._colours)
+
+
+class MatchedViews(TwoViews):
+    """Two augmented views of each image, and where some of its places lie in both.
+
+    ``places`` (2, P, 2) are x and y of P random places in each view, as fractions of its sides; ``where`` (P, 2) are x
+    and y of the same places in the image, as fractions of its diagonal. Views whose crops have too little in common are
+    drawn again. Where that is so every time, ``matched`` is False, and the places of one view are not those of the
+    other.
+
+    Args:
+        places: P.
+        overlap: least fraction of the smaller crop that the other one shows too.
+    """
+
+    ATTEMPTS = 5
+
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], *, places: int, overlap: float, **options: Any
+    ) -> None:
+        super().__init__(dataset, indices, **options)
+        self.overlap = overlap
+        self.fields |= {
+            "places": ((2, places, 2), np.float32),
+            "where": ((places, 2), np.float32),
+            "matched": ((), np.bool_),
+        }
+        self.columns = self.ATTEMPTS * 2 * VIEW_COLUMNS + 2 * places
+
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        image = self.dataset.image(index)
+        pairs, fractions = np.split(u, [self.ATTEMPTS * 2 * VIEW_COLUMNS])
+        fractions = fractions.reshape(-1, 2)
+        for numbers in np.split(pairs, self.ATTEMPTS):
+            views = self.views(image, numbers)
+            top, left, height, width = common_box(*views)
+            smaller = min(view.box[2] * view.box[3] for view in views)
+            if matched := height * width >= max(1, self.overlap * smaller):
+                break
+        self.render(image, views, out["image"])
+        points = fractions * (width, height) + (left, top)
+        out["matched"][...] = matched
+        out["places"][...] = [view.locate(points) if matched else fractions for view in views]
+        out["where"][...] = points / math.hypot(*image.shape[:2])
 
 
 class CutViews(Samples):

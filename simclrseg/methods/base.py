@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from simclrseg.engine.task import BaseTask, Batch, Logs, Task
 from simclrseg.methods.knobs import MethodKnobs
 from simclrseg.metrics import representation
 from simclrseg.models.backbones import pooled_features
-from simclrseg.models.heads import ProjectedEncoder
 from simclrseg.models.normalize import Normalize
 from simclrseg.registry import imported
 from simclrseg.training.evaluators import CollapseWarning, knn_batches, lowest_rank
@@ -87,6 +86,9 @@ class Method(Generic[KnobsT]):
         """(n, V, S, S, 3) uint8: what the network sees of some samples by field, for ``augmentations.png``."""
         return rows["image"]
 
+    def mark(self, pictures: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+        """Draw on ``first_views`` as they are shown, (n, V, S, S, 3) uint8 RGB, what is known of them; nothing."""
+
     def held_out(self, count: int) -> np.ndarray:
         """Places, among so many images, of those that are scored and not trained on; none by default."""
         return np.empty(0, np.int64)
@@ -133,6 +135,20 @@ class JointEmbedding(Method[KnobsT]):
         return [CollapseWarning(lowest_rank(backbone, micro_batch), warmup=warmup, advice=self.COLLAPSE)]
 
 
+class Projected(Protocol):
+    """An encoder with heads that pretraining leaves behind."""
+
+    def __call__(self, images: Tensor, /) -> Any: ...
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder."""
+
+    @property
+    def features(self) -> Tensor:
+        """(n, F) pooled features in the last forward pass, of at most VIEWS views."""
+
+
 class JointEmbeddingTask(BaseTask):
     """Base of tasks of joint embeddings: embeddings, k-NN accuracy, and whether features collapse.
 
@@ -142,7 +158,7 @@ class JointEmbeddingTask(BaseTask):
         projected: the part of ``model`` that is trained, whose ``backbone`` is what remains of pretraining.
     """
 
-    projected: ProjectedEncoder
+    projected: Projected
     normalize: Normalize
     # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
     # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,

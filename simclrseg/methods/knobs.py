@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import BeforeValidator
 
 from simclrseg.knobs.sections import Section
@@ -50,3 +50,26 @@ class Projection(Section):
     """Width of a hidden layer of the projection head; repeat it for several, 0 for none."""
     projection_dim: Annotated[int, Ge(2)] = 128
     """Size of the embedding that the views are compared in."""
+
+
+def _warm_enough(value: Any) -> Any:
+    try:
+        cold = float(value) < 0.01
+    except (OverflowError, TypeError, ValueError):
+        return value  # what it must be is said elsewhere
+    if cold:
+        raise ValueError(
+            f"{value} is too low: cosines divided by less than 0.01 differ by hundreds, so that each image learns from "
+            "its nearest neighbour alone; take 0.01 or more, as 0.1"
+        )
+    return value
+
+
+Temperature = Annotated[float, Ge(0.01), Le(10), BeforeValidator(_warm_enough)]
+
+
+class Contrast(Section):
+    """Knobs of a contrastive loss."""
+
+    temperature: Temperature = 0.1
+    """Temperature of the contrastive loss."""

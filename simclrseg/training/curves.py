@@ -9,6 +9,8 @@ from simclrseg.charts.chart import Chart, Line, points_of, read_table
 from simclrseg.scores.doubts import BASELINES
 
 SAME = ("dice",)  # numbers that another chart shows, as f1
+CHANCE = "_chance"
+"""End of the name of what a network that knows nothing has of a quantity, which is drawn beside it."""
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
@@ -29,9 +31,9 @@ def training_curves(metrics: Path) -> list[Chart]:
     )
     charts = []
     for name in names:
-        if name in (*BASELINES, *SAME):
+        if name in (*BASELINES, *SAME) or name.endswith(CHANCE):
             continue
-        columns = {"training": f"train_{name}", "validation": f"val_{name}"}
+        columns = {"training": f"train_{name}", "validation": f"val_{name}", "chance": f"train_{name}{CHANCE}"}
         if name == "loss":
             columns |= {baseline.replace("_", " "): f"train_{baseline}" for baseline in BASELINES}
         lines = [

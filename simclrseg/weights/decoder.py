@@ -1,4 +1,4 @@
-"""``--init-decoder``: the decoder of a network that was pretrained whole, as reconstruction leaves it."""
+"""``--init-decoder``: the decoder of a network that was pretrained whole, as reconstruction and dense leave it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def load_decoder(model: nn.Module, pretrained: Pretrained) -> LoadReport:
-    """Load ``model.decoder``, and say what of the file does not belong there: the encoder, and the last layer.
+    """Load ``model.decoder``, and say what of the file does not belong there: the encoder, and last layers.
 
-    The last layer paints colours and is never taken: with three classes it would even fit.
+    A last layer paints colours, or projects, and is never taken: with three classes one that paints would even fit.
     """
     file = network_file(pretrained)
     report = load_backbone(model.decoder, file, minimum=1.0, what="decoder")  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def network_file(pretrained: Pretrained) -> Path:
     if file is None or (metadata is not None and metadata.decoder is None):
         raise UsageError(
             f"--init-decoder: {pretrained.label} has no decoder",
-            "leave it out, or pretrain with --method reconstruction",
+            "leave it out, or pretrain with --method reconstruction or dense",
             option="init_decoder",
         )
     return file

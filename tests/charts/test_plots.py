@@ -58,6 +58,25 @@ def test_the_loss_of_knowing_nothing_is_a_dotted_line_beside_the_loss(tmp_path):
     assert (iou.lines[0].x, iou.lines[0].y) == ([2], [0.7])
 
 
+def test_what_knowing_nothing_has_of_a_quantity_is_a_dotted_line_beside_it(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,train_top1,train_top1_chance\n1,10,0.1,0.01\n2,20,0.2,0.01\n")
+    (top1,) = training_curves(tmp_path / "metrics.csv")
+    assert [(line.label, line.y, line.dotted) for line in top1.lines] == [
+        ("training", [0.1, 0.2], False),
+        ("chance", [0.01, 0.01], True),
+    ]
+
+
+def test_places_are_small_crosses_in_colours_of_their_own_also_at_the_edge():
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    plots.mark_places(picture, np.array([[0.5, 0.25], [1.0, 1.0], [0.0, 0.5]]))
+    for place, (x, y) in enumerate([(32, 16), (63, 63), (0, 32)]):
+        assert (picture[y, x] == plots.MARKS[place]).all()
+    assert (picture[16, 29] == 0).all() and (picture[16, 28] == 200).all() and (picture[18, 34] == 200).all()
+    assert (picture == 200).all(2).mean() > 0.95
+    plots.mark_places(picture, np.full((50, 2), 0.5))  # more than there are colours
+
+
 def test_a_chart_is_the_same_as_png_and_as_svg(tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 

@@ -26,6 +26,7 @@ from simclrseg.config import CONFIGS
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, DeviceError, Interrupted, TrainingError
 from simclrseg.knobs.knob import knobs_of
+from simclrseg.methods import METHODS
 from simclrseg.metrics.table import METRICS
 from simclrseg.system.signals import terminable
 from simclrseg.weights.companion import following
@@ -145,6 +146,14 @@ def test_help_shows_panels_choices_ranges_and_defaults(run, monkeypatch):
     assert "--data-ratio <float> 0<x<=1" in out
     assert "<auto|cpu|cuda|mps>" in out
     assert "[default: 1.0]" in out
+
+
+def test_a_knob_of_several_methods_stands_under_the_names_of_all_of_them(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run("pretrain", "--help-all")[1]
+    title = re.findall(r"─ (.*?) ─", out.partition("--temperature ")[0])[-1]
+    assert title.split(", ") == [knobs.title() for knobs in METHODS.values() if "temperature" in knobs.model_fields]
+    assert {"SimCLR", "Dense contrast"} <= set(title.split(", "))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -474,7 +483,7 @@ def test_the_config_that_is_printed_is_read_again_and_changes_nothing(run, tmp_p
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "printed.yaml").write_text(out)
     assert run(command, *needed[command == "pretrain" :], "--config", "printed.yaml", "--print-config")[1] == out
-    others = {"reconstruction", "classify"}  # sections of what is not chosen
+    others = METHODS.keys() - {"simclr"} | {"classify"}  # sections of what is not chosen
     kept = [knob for knob in knobs_of(CONFIGS[command]) if not knob.transient and knob.path[0] not in others]
     assert all(f"  {knob.name}:" in out and f"  # {knob.help[:40]}" in out for knob in kept)
 

@@ -41,22 +41,27 @@ class SimCLR(JointEmbeddingTask, CoupledTask):
         self.temperature = temperature
 
     def batch_loss(self, embeddings: Tensor, step: int) -> tuple[Tensor, Logs]:
-        """(N, 2, D) -> the loss, and what tells whether the encoder learns.
+        """(N, 2, D) -> the loss, and what tells whether the encoder learns."""
+        return contrast(embeddings, self.temperature)
 
-        Of several processes, each has the mean over its own samples, contrasted with those of all.
 
-        ``top1`` is the contrastive accuracy and ``chance`` the loss of an encoder that knows nothing. ``alignment`` and
-        ``uniformity``, of at most 128 images, are the two things that lower the loss (Wang & Isola 2020, theorem 1).
-        """
-        z1, z2 = embeddings.unbind(1)
-        loss = nt_xent(z1, z2, self.temperature)
-        some1, some2 = z1[: VIEWS // 2], z2[: VIEWS // 2]
-        return loss, {
-            "top1": contrastive_top1(z1, z2),
-            "chance": chance_level(len(embeddings) * distributed.world_size()),
-            "alignment": representation.alignment(some1, some2),
-            "uniformity": (representation.uniformity(some1) + representation.uniformity(some2)) / 2,
-        }
+def contrast(embeddings: Tensor, temperature: float) -> tuple[Tensor, Logs]:
+    """NT-Xent of two views (N, 2, D), and what tells whether the encoder learns.
+
+    Of several processes, each has the mean over its own samples, contrasted with those of all.
+
+    ``top1`` is the contrastive accuracy and ``chance`` the loss of an encoder that knows nothing. ``alignment`` and
+    ``uniformity``, of at most 128 images, are the two things that lower the loss (Wang & Isola 2020, theorem 1).
+    """
+    z1, z2 = embeddings.unbind(1)
+    loss = nt_xent(z1, z2, temperature)
+    some1, some2 = z1[: VIEWS // 2], z2[: VIEWS // 2]
+    return loss, {
+        "top1": contrastive_top1(z1, z2),
+        "chance": chance_level(len(embeddings) * distributed.world_size()),
+        "alignment": representation.alignment(some1, some2),
+        "uniformity": (representation.uniformity(some1) + representation.uniformity(some2)) / 2,
+    }
 
 
 class SimCLRMethod(JointEmbedding[Knobs]):

@@ -61,7 +61,7 @@ class Knobs(TargetKnobs):
     decoder: Annotated[str, SEGMENTERS] | None = None
     """Decoder; by default unet, or dpt for a vision transformer."""
     init_decoder: bool = False
-    """Start from the pretrained decoder too, which a reconstruction has."""
+    """Start from the pretrained decoder too, which runs of reconstruction and dense have."""
     examples_every: Annotated[int, Ge(0)] = 5
     """Draw predictions on validation photos into examples.png every N epochs, and on test photos at the end; 0 for
     never."""
@@ -73,5 +73,5 @@ class Knobs(TargetKnobs):
         if self.init_decoder and pretrained in ("none", "imagenet"):
             raise ValueError(
                 f"init_decoder: pretrained {pretrained} has no decoder; leave it out, or name a run of "
-                "`simclrseg pretrain --method reconstruction`"
+                "`simclrseg pretrain --method reconstruction` or dense"
             )
