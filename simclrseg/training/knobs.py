@@ -293,11 +293,17 @@ class TrainingConfig(Section):
         return self
 
 
+def recipe(config: TrainingConfig) -> dict[str, Any]:
+    """What the result of a training depends on, by key."""
+    values = config.model_dump(mode="json")
+    return {
+        knob.key: look_up(values, knob.path)
+        for knob in knobs_of(type(config))
+        if not knob.transient and knob.key not in RESUMABLE
+    }
+
+
 def differing(one: TrainingConfig, other: TrainingConfig) -> list[str]:
     """The keys that make two trainings different ones."""
-    values, others = one.model_dump(), other.model_dump()
-    return [
-        knob.key
-        for knob in knobs_of(type(one))
-        if not knob.transient and knob.key not in RESUMABLE and look_up(values, knob.path) != look_up(others, knob.path)
-    ]
+    others = recipe(other)
+    return [key for key, value in recipe(one).items() if value != others[key]]
