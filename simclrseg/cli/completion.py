@@ -156,9 +156,9 @@ def _offers(words: Sequence[str], incomplete: str) -> Iterable[Item]:
     option, equals, start = incomplete.partition("=")
     if equals and option.startswith("--"):
         return _behind(f"{option}=", line.values(option, start))
-    if words[-2:-1] == ["--set"] and "=" not in words[-1]:  # bash cuts key=value in three
-        return line.values_of_key(words[-1], incomplete)
-    if incomplete.startswith("-") and incomplete != "-" and words[-1] != "--set":
+    if words[-2:-1] in (["--set"], ["--vary"]) and "=" not in words[-1]:  # bash cuts key=value in three
+        return line.values_of_key(words[-1], incomplete, several=words[-2] == "--vary")
+    if incomplete.startswith("-") and incomplete != "-" and words[-1] not in ("--set", "--vary"):
         return line.options()
     if line.takes_value(words[-1]):
         return line.values(words[-1], incomplete)
@@ -183,28 +183,32 @@ class Line:
             yield Item(knob.spellings[0], knob.help)
             if knob.negation:
                 yield Item(knob.negation, knob.help)
+        trains = any(knob.key.startswith("training.") for knob in self.knobs)
         for name, text in SHARED.items():
-            if name == "--set" or name not in self.words:
+            if name == "--set" or (name == "--vary" and trains) or name not in (*self.words, "--vary"):
                 yield Item(name, text)
         yield Item("--help", "Show this message and exit.")
 
     def takes_value(self, word: str) -> bool:
-        shared = word in {"--config", "-c", "--set"}
+        shared = word in {"--config", "-c", "--set", "--vary"}
         return shared or any(word in knob.spellings and not knob.flag for knob in self.knobs)
 
     def values(self, option: str, incomplete: str) -> Iterable[Item]:
-        """Values of an option: of ``--set``, ``section.key=`` of a file, or behind it the values of the key."""
+        """Values of an option: behind ``--set`` and ``--vary`` a file's ``section.key=``, then values of the key."""
         if option in {"--config", "-c"}:
             return _presets(self.words, incomplete)
-        if option != "--set":
+        if option not in ("--set", "--vary"):
             knob = next((knob for knob in self.knobs if option in knob.spellings), None)
             return self.values_of(knob, incomplete)
         key, equals, start = incomplete.partition("=")
         if equals:
-            return _behind(f"{key}=", self.values_of_key(key, start))
+            return _behind(f"{key}=", self.values_of_key(key, start, several=option == "--vary"))
         return (Item(f"{knob.key}=", knob.help) for knob in self.knobs if not knob.transient)
 
-    def values_of_key(self, key: str, incomplete: str) -> Iterable[Item]:
+    def values_of_key(self, key: str, incomplete: str, *, several: bool = False) -> Iterable[Item]:
+        begun, comma, last = incomplete.rpartition(",")
+        if several and comma:
+            return _behind(begun + comma, self.values_of_key(key, last))
         knob = next((knob for knob in self.knobs if key in (knob.key, knob.key.rpartition(".")[2])), None)
         if knob is not None and knob.flag:
             return map(Item, ("true", "false"))

@@ -129,7 +129,8 @@ def print_result(result: Any, *, as_json: bool = False, quiet: bool = False, kep
     if not is_first_process():
         return
     if is_dataclass(result):
-        own = getattr(result, "facts", None)  # of results whose JSON is not their fields
+        # of results whose JSON is not their fields, and that say less to people
+        own = (not as_json and getattr(result, "in_words", None)) or getattr(result, "facts", None)
         result = own() if own else {field.name: getattr(result, field.name) for field in fields(result)}
     try:
         _print(result, as_json=as_json)

@@ -21,10 +21,11 @@ NARROW = 60  # columns below which there is no room beside the names
 SHARED = {
     "--config": "Take values from this preset, YAML file or run folder.",
     "--set": "Set a key of such a file, as training.epochs=5; repeat it for several.",
+    "--vary": "Train once for each of these values of a key, as seed=0,1,2; repeat it for all combinations.",
     "--print-config": "Print all keys with their values and what they mean, as a file for --config, and do nothing.",
     "--help-all": "Show all options, in groups, and exit.",
 }
-"""The options that every command has, and their help."""
+"""The options that every command has, ``--vary`` those that train, and their help."""
 
 
 def render_help(

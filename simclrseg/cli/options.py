@@ -78,8 +78,13 @@ class ConfigCommand(TyperCommand):
         from simclrseg.cli.words import config_from, print_config
 
         words = dict(ctx.params)
+        varied = words.pop("varied", None)
         if words.pop("print_config"):
             console.print_result(print_config(self.model(), words))
+        elif varied:
+            from simclrseg.cli.vary import vary
+
+            vary(self.model(), words, varied)
         else:
             self.body(config=config_from(self.model(), words))
 
@@ -145,14 +150,17 @@ def make_options(model: type[Section]) -> list[Any]:
 
     def signature() -> None: ...
 
-    parameters = [*_of_every_command(), *(param for same in knobs.values() for param in _parameters(*same))]
+    parameters = [
+        *_of_every_command(trains="training" in model.model_fields),
+        *(param for same in knobs.values() for param in _parameters(*same)),
+    ]
     signature.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(signature)
     return typer.main.get_command(app).params
 
 
-def _of_every_command() -> Iterator[inspect.Parameter]:
+def _of_every_command(*, trains: bool) -> Iterator[inspect.Parameter]:
     def show_all(ctx: typer.Context, asked: bool) -> None:
         if asked and not ctx.resilient_parsing:
             ctx.meta[ALL] = True
@@ -162,6 +170,9 @@ def _of_every_command() -> Iterator[inspect.Parameter]:
     file = typer.Option("--config", "-c", metavar="<preset|file|run>", help=SHARED["--config"])
     yield _keyword("config_file", str | None, file)
     yield _keyword("assignments", list[str] | None, typer.Option("--set", metavar="<key=value>", help=SHARED["--set"]))
+    if trains:
+        vary = typer.Option("--vary", metavar="<key=value,value>", help=SHARED["--vary"])
+        yield _keyword("varied", list[str] | None, vary)
     yield _keyword("print_config", bool, typer.Option("--print-config", help=SHARED["--print-config"]), default=False)
     every = typer.Option("--help-all", is_eager=True, expose_value=False, callback=show_all, help=SHARED["--help-all"])
     yield _keyword("help_all", bool, every, default=False)

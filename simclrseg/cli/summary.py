@@ -25,8 +25,9 @@ def summary(evaluation: Report | Probed) -> dict[str, Any]:
     result = evaluation.facts()
     if "models" in result:
         return {
-            **{name: result[name] for name in ("report", "table", "best")},
+            **{name: result[name] for name in ("report", "table", "best", "recipes")},
             "intervals": coverage(result["models"][0]["n"], result["models"][0]["split"]),
+            "verdicts": "; ".join(result["verdicts"]),
             "findings": [_findings_row(model) for model in result["models"]],
         }
     facts = {name: result[name] for name in FACTS if name in result}

@@ -61,14 +61,15 @@ class Typed:
         )
 
 
-def config_from(model: type[Section], words: Mapping[str, Any]) -> Section:
+def config_from(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] = ()) -> Section:
     """Build the config of a command.
 
     Args:
         words: what Typer read, by name of the parameter; None or empty where an option was not given.
+        varied: further assignments, as of ``--set``, of one combination of ``--vary``.
     """
     check_surroundings(command_of(model))
-    typed = _read(model, words)
+    typed = _read(model, words, varied)
     run = typed.run
     return typed.config(model, of_a_run=run is not None, begun_in=run.begun_in if run else None)
 
@@ -114,8 +115,9 @@ def _explained(config: Section, missing: Collection[KeyPath]) -> Iterator[str]:
         yield "  " + line.removeprefix("{").removesuffix("}\n").rstrip()
 
 
-def _read(model: type[Section], words: Mapping[str, Any]) -> Typed:
+def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] = ()) -> Typed:
     assignments = [_assignment(text) for text in words.get("assignments") or ()]
+    others = [_assignment(text, "--vary") for text in varied]
     file: str | None = words["config_file"]
     typed = Typed()
     if run := words.get("resume"):
@@ -128,8 +130,10 @@ def _read(model: type[Section], words: Mapping[str, Any]) -> Typed:
     if file is not None:
         typed.source = str(find_preset(file))
         typed.tree = in_sections(model, load_preset(file, command_of(model)), source=typed.source)
-    chosen = [words, {key.rpartition(".")[2]: value for key, value in assignments}, choices(model, typed.tree)]
-    for knob, value, name in [*_options(chosen_knobs(model, *chosen), words), *_set(model, assignments, chosen)]:
+    keys = {key.rpartition(".")[2]: value for key, value in [*assignments, *others]}
+    chosen = [words, keys, choices(model, typed.tree)]
+    given = [*_options(chosen_knobs(model, *chosen), words), *_set(model, assignments, chosen)]
+    for knob, value, name in [*given, *_set(model, others, chosen, option="--vary")]:
         before = typed.given.setdefault(knob.path, value)
         first = typed.names.setdefault(knob.path, name)
         if before != value:
@@ -159,28 +163,32 @@ def _value(knob: Knob, word: Any) -> Any:
     return list(word) if isinstance(word, tuple) else word
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def _assignment(text: str, option: str = "--set") -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        reason = f"--set {text} is not a key and its value, such as training.epochs=5"
-        raise UsageError(reason, option="set", value=text)
+        reason = f"{option} {text} is not a key and its value, such as training.epochs=5"
+        raise UsageError(reason, option=option.strip("-"), value=text)
     return key.strip(), value.strip()
 
 
 def _set(
-    model: type[Section], assignments: Sequence[tuple[str, str]], chosen: Sequence[Mapping[str, Any]]
+    model: type[Section],
+    assignments: Sequence[tuple[str, str]],
+    chosen: Sequence[Mapping[str, Any]],
+    *,
+    option: str = "--set",
 ) -> Iterator[tuple[Knob, Any, str]]:
     """The values of ``--set``; of a key that is set more than once the last value holds, and a list gets them all."""
     found: dict[KeyPath, tuple[Knob, Any, str]] = {}
     for key, text in assignments:
-        knob = key_of(model, key, *chosen, source=f"--set {key}")
+        knob = key_of(model, key, *chosen, source=f"{option} {key}")
         if knob.transient:
-            reason = f"--set {key}: is no key of a file but belongs to one call"
-            raise UsageError(reason, f"type {knob.flag}", option="set", value=key)
+            reason = f"{option} {key}: is no key of a file but belongs to one call"
+            raise UsageError(reason, f"type {knob.flag}", option=option.strip("-"), value=key)
         value: Any = text.replace(",", " ").split() if knob.values.length else text
         if knob.values.many:
             value = [*(found[knob.path][1] if knob.path in found else ()), text]
-        found[knob.path] = knob, _value(knob, value), f"--set {key}"
+        found[knob.path] = knob, _value(knob, value), f"{option} {key}"
     yield from found.values()
 
 

@@ -14,9 +14,10 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import findings
 from simclrseg.evaluation.graphs import ratio_charts
+from simclrseg.evaluation.groups import grouped
 from simclrseg.evaluation.probe import Probed, evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
-from simclrseg.evaluation.results import Evaluated, Report
+from simclrseg.evaluation.results import Evaluated, Report, markdown
 from simclrseg.evaluation.scored import Scored, find_baseline, find_scored, open_report, origin_of, sized
 from simclrseg.metrics.table import GATES
 from simclrseg.scores.doubts import doubts
@@ -60,7 +61,9 @@ def evaluate(config: EvaluateConfig) -> Report | Probed:
     largest = max(one.batch_size for one in scored)
     with open_report(config, name, scored=[str(one.path) for one in scored]) as folder, sized(largest):
         models = tuple(_evaluated(one, config, machine, root) for one in scored)
-        report = Report(folder, models, baseline, _differences(models, baseline), _missed(models, gates))
+        differences = _differences(models, baseline)  # which refuses models of other images
+        groups = grouped(models, baseline, root=root) if len(models) > 1 else []
+        report = Report(folder, models, baseline, differences, _missed(models, gates), groups)
         for model, of_dropout in zip(models, asked.draws, strict=True):
             findings.add(model, asked, of_dropout, machine=machine, root=root, folder=_folder_of(model, report))
         _write(report)
@@ -138,7 +141,9 @@ def _write(report: Report) -> None:
     if len(report.models) == 1:
         return
     write_rows(report.folder / "comparison.csv", report.rows())
-    write_text(report.folder / "comparison.md", f"{report.markdown()}\n{report.coverage}\n")
+    recipes = f"{markdown(report.recipes)}\n" if report.groups else ""
+    verdicts = "".join(f"- {line}\n" for line in report.verdicts)
+    write_text(report.folder / "comparison.md", f"{recipes}{report.markdown()}\n{report.coverage}\n\n{verdicts}")
     if charts := ratio_charts(report):
         plots.charts(charts, report.folder / "data_ratio.png")
 

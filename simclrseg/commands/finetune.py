@@ -88,7 +88,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         trained=resumed is not None and resumed.holds(MODEL_FILE),
     )
     if config.run.dry_run:
-        return trainer.rehearse()
+        return trainer.rehearse(files=2)  # with model.onnx
     others, callbacks, grown = list[str](), list[Observer](), 0.0
     if prepared.unlabelled is not None:
         unlabelled, indices = prepared.unlabelled

@@ -113,7 +113,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
         suggestion=suggested(config, session.machine.device.type),
     )
     if config.run.dry_run:
-        return trainer.rehearse()
+        return trainer.rehearse(files=1)
     images = [dataset.keys[index] for index in learned]
     with trainer.open(name=config.run_name, images=images, **facts) as run:
         if distributed.is_main():

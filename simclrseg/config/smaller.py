@@ -1,10 +1,11 @@
-"""The command of a smaller run, for those whose run would take long."""
+"""The command line of a config, and of a smaller run for those whose run would take long."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from simclrseg.config.finetune import FinetuneConfig
@@ -29,10 +30,8 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     Args:
         seconds: that this one takes.
     """
-    command = command_of(type(config))
-    kind = "method" if isinstance(config, PretrainConfig) else "task"
     start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
-    size = min(SMALL_SIZES[command], config.data.image_size)
+    size = min(SMALL_SIZES[command_of(type(config))], config.data.image_size)
     expected = seconds * (size / config.data.image_size) ** 2
     changed: dict[KeyPath, Any] = {("data", "image_size"): size}
     if start in ("none", "imagenet") and config.model.backbone not in SMALL_ENCODERS:
@@ -49,13 +48,24 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     if isinstance(config, FinetuneConfig):
         shares = [at if at < 1 else at / total for at in config.training.unfreeze_at]
         changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
-    chosen = getattr(config.model, kind)
-    same = {"data": {"dataset": config.data.dataset}, "model": {kind: chosen}}
+    return shlex.join(["simclrseg", *command_line(config, changed)])
+
+
+def command_line(
+    config: PretrainConfig | FinetuneConfig, changed: Mapping[KeyPath, Any] = MappingProxyType({})
+) -> list[str]:
+    """The words of a command that stands for a config: its name, and what differs from the defaults.
+
+    Args:
+        changed: values in place of the config's.
+    """
+    kind = "method" if isinstance(config, PretrainConfig) else "task"
+    same = {"data": {"dataset": config.data.dataset}, "model": {kind: getattr(config.model, kind)}}
     usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
     usual["model"][kind] = type(config.model).model_fields[kind].default
-    values, words = config.model_dump(), ["simclrseg", command]
+    values, words = config.model_dump(), [command_of(type(config))]
     for knob in knobs_of(type(config)):
         value = changed.get(knob.path, look_up(values, knob.path))
         if knob.key in ALWAYS_SAID or (not knob.transient and value != look_up(usual, knob.path)):
             words += knob.typed(value)
-    return shlex.join(words)
+    return words

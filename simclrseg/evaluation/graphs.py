@@ -78,15 +78,21 @@ def threshold_charts(model: Evaluated) -> list[Chart]:
 
 
 def ratio_charts(report: Report) -> list[Chart]:
-    """The deciding metric over the share of the images that was trained on, where there are several shares."""
-    found: dict[str, list[tuple[float, float, float, float]]] = {}  # by pretraining: share, value and its interval
+    """The deciding metric over the share of the images that was trained on, where there are several shares.
+
+    Models that differ by their seed are one point, their mean.
+    """
+    found: dict[str, list[tuple[float, float, float, float]]] = {}  # by start: share, value and its interval
     encoders = {model.origin.get("encoder") for model in report.models}
-    for model in report.models:
-        share, metric = model.origin.get("data_ratio"), model.metrics[model.deciding]
+    deciding = report.models[0].deciding
+    scored = [(group.models[0], group.metrics[deciding]) for group in report.groups]
+    for model, metric in scored or [(model, model.metrics[deciding]) for model in report.models]:
+        share = model.origin.get("data_ratio")
         if share is None or math.isnan(metric.value):
             continue
         label = written(model.origin.get("pretrained"))
         label += f", {model.origin.get('encoder')}" if len(encoders) > 1 else ""
+        label += ", with unlabelled" if model.origin.get("unlabelled") else ""
         ends = (metric.interval.low, metric.interval.high) if metric.interval else (metric.value, metric.value)
         found.setdefault(label, []).append((share, metric.value, *ends))
     if len({share for points in found.values() for share, *_ in points}) < 2:
@@ -98,14 +104,14 @@ def ratio_charts(report: Report) -> list[Chart]:
         # several models, such as of several seeds, may have the same share
         means = [float(np.mean([value for at, value, *_ in points if at == share])) for share in shares]
         lines.append(Line(label, shares, means, bars=points))
-    deciding = words(report.models[0].deciding)
+    title = words(deciding)
     return [
         Chart(
             "Share of the photos learned from",
             "share of the development photos",
-            deciding,
+            title,
             lines,
-            f"{deciding} over the share that was learned from, a line a pretraining, with 95 % intervals.",
+            f"{title} over the share that was learned from, a line a start, with 95 % intervals.",
         )
     ]
 

@@ -71,7 +71,10 @@ def _comparison(report: Report) -> Part:
         f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
         "interval holds 0 it may be chance."
     )
-    content = [table(rows, caption=caption, strong=best), _note(note)]
+    content = [*(_note(f"{line}.") for line in report.verdicts)]
+    if report.groups:
+        content.append(table(report.recipes, caption="Recipes, each the mean ± standard deviation over its seeds"))
+    content += [table(rows, caption=caption, strong=best), _note(note)]
     if charts := ratio_charts(report):
         content.append(drawn(charts, "ratio"))
     return _part("Comparison", "comparison", *content)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from simclrseg.scores.results import Estimate, Scores
 from simclrseg.scores.wording import duration, words, written
 from simclrseg.text import in_markdown
 
+if TYPE_CHECKING:
+    from simclrseg.evaluation.groups import Group
+
+ONE_SEED = "one seed proves nothing about a recipe: train several, as with --vary seed=0,1,2"
 ORIGIN = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
 
 
@@ -102,6 +106,7 @@ class Report:
         models: in the order in which they were named.
         baseline: name of the model that the others are compared with; None with one model.
         differences: by the name of each other model, what it has more than the baseline on the same images, by metric.
+        groups: the models by recipe, where several differ by their seed alone.
         missed: the values that ``--min`` asks for and that were not met, as sentences.
     """
 
@@ -110,6 +115,7 @@ class Report:
     baseline: str | None = None
     differences: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     missed: Sequence[str] = ()
+    groups: Sequence[Group] = ()
 
     def facts(self) -> dict[str, Any]:
         """The JSON form."""
@@ -130,7 +136,33 @@ class Report:
             },
             "table": table,
             "best": sorted(best),
+            "groups": [group.facts() for group in self.groups],
+            "recipes": self.recipes,
+            "verdicts": self.verdicts,
         }
+
+    @property
+    def recipes(self) -> list[dict[str, str]]:
+        """The groups as words, the best first."""
+        return [group.row(self.compared) for group in self.groups]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What the comparison comes to, a sentence each, and what they cover."""
+        first = self.models[0]
+        images = f"{len(first.scores.keys):,} {first.split} photos".replace(" all ", " ")
+        if not self.groups:
+            found = [
+                sentence(name, str(self.baseline), words(first.deciding), metrics[first.deciding])
+                for name, metrics in self.differences.items()
+            ]
+            trained = any(model.kind == "run" for model in self.models)
+            return [*found, *([f"{ONE_SEED}; intervals are over {images} alone"] if trained else [])]
+        found = [group.sentence for group in self.groups if group.sentence]
+        counts = {len(group.models) for group in self.groups}
+        seeds = " or ".join(map(str, sorted(counts)))
+        found.append(f"intervals of recipes are over {images} and {seeds} seeds")
+        return [*found, *([ONE_SEED] if 1 in counts else [])]
 
     @property
     def coverage(self) -> str:
@@ -186,7 +218,7 @@ class Report:
                 if found.value == highest[name]:  # never where none has a value
                     best.add((number, words(name)))
             differences = self.differences.get(model.name)
-            row[f"{words(deciding)} over {self.baseline}"] = _signed(differences[deciding]) if differences else "-"
+            row[f"{words(deciding)} over {self.baseline}"] = _perhaps(differences[deciding]) if differences else "-"
             row["pretraining"] = duration(model.origin.get("pretraining_seconds"))
             row["fine-tuning"] = duration(model.origin.get("finetuning_seconds"))
             table.append(row)
@@ -197,20 +229,43 @@ class Report:
 
     def markdown(self) -> str:
         """The same in Markdown, the best cells between ``**``."""
-        table, best = self.table
-        lines = [list(table[0]), ["---"] * len(table[0])]
-        for number, row in enumerate(table):
-            texts = {name: in_markdown(text) for name, text in row.items()}
-            lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return markdown(*self.table)
 
 
-def _signed(difference: Estimate) -> str:
-    """``+0.0123 [+0.0012, +0.0240]``; a difference whose interval holds 0 is marked as one that may be chance."""
+def markdown(table: Sequence[Mapping[str, str]], best: Collection[tuple[int, str]] = ()) -> str:
+    """Rows in Markdown, the best cells (row, column) between ``**``."""
+    lines = [list(table[0]), ["---"] * len(table[0])]
+    for number, row in enumerate(table):
+        texts = {name: in_markdown(text) for name, text in row.items()}
+        lines.append([f"**{text}**" if (number, name) in best else text for name, text in texts.items()])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def signed(difference: Estimate) -> str:
+    """``+0.0123 [+0.0012, +0.0240]``."""
     if math.isnan(difference.value):
         return written(difference.value)
     if difference.interval is None:
         return f"{difference.value:+.4f}"
-    low, high = difference.interval.low, difference.interval.high
-    chance = " (may be chance)" if low <= 0 <= high else ""
-    return f"{difference.value:+.4f} [{low:+.4f}, {high:+.4f}]{chance}"
+    return f"{difference.value:+.4f} [{difference.interval.low:+.4f}, {difference.interval.high:+.4f}]"
+
+
+def _perhaps(difference: Estimate) -> str:
+    """A difference whose interval holds 0 is marked as one that may be chance."""
+    chance = difference.interval is not None and difference.interval.low <= 0 <= difference.interval.high
+    return signed(difference) + (" (may be chance)" if chance else "")
+
+
+def verdict(difference: Estimate) -> str:
+    """What a difference from a baseline says by its interval."""
+    if difference.interval is None or difference.interval.low <= 0 <= difference.interval.high:
+        return "cannot tell"
+    return "likely better" if difference.interval.low > 0 else "likely worse"
+
+
+def sentence(name: str, baseline: str, metric: str, difference: Estimate) -> str:
+    """The same as a sentence."""
+    found, figures = verdict(difference), f"{metric} {signed(difference)}"
+    if found == "cannot tell":
+        return f"whether {name} is better than {baseline} cannot be told: {figures}"
+    return f"{name} is {found} than {baseline}: {figures}"

@@ -222,6 +222,7 @@ def origin_of(scored: Scored, root: Path) -> dict[str, Any]:
         "decoder": metadata.decoder,
         "pretrained": metadata.pretrained,
         "data_ratio": None if metadata.data.get("max_images") else metadata.data.get("data_ratio"),
+        "unlabelled": bool(metadata.data.get("unlabelled")),
         "epochs": metadata.epochs,
         "pretraining_seconds": None,
         "finetuning_seconds": None,

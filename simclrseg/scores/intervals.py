@@ -56,6 +56,24 @@ def interval_of_mean(values: Floats) -> Interval | None:
     return interval(means(values, resamples(len(values)))) if len(values) > 1 else None
 
 
+def student_t(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t with so many degrees of freedom, 1 or more.
+
+    From 3 on by the expansion in 1 / freedom (Abramowitz & Stegun 1964, 26.7.5), within 0.2 %; below, between those of
+    1, 2 and 3, at most 3 % too wide.
+    """
+    if freedom < 3:
+        return float(np.exp(np.interp(1 / freedom, (1 / 3, 1 / 2, 1), np.log((3.1824, 4.3027, 12.7062)))))
+    z = 1.959964
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+
+
 def means(values: Floats, weights: Floats) -> Floats:
     """The mean of each resample, (R,), over the images that have a value; NaN where none was drawn."""
     known = ~np.isnan(values)

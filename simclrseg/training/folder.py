@@ -20,32 +20,15 @@ import simclrseg
 from simclrseg import runs
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.knobs.files import config_of_run, dump_config
-from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text
 from simclrseg.text import without_secrets
-from simclrseg.training.knobs import TrainingConfig
+from simclrseg.training.knobs import TrainingConfig, differing
 from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
 
-# What may differ when a run is resumed: nothing that changes its result but rounding.
-RESUMABLE = {
-    "data.cache",
-    "hardware.workers",
-    "hardware.devices",
-    "run.log",
-    "run.checkpoint_steps",
-    "run.checkpoint_minutes",
-    "run.keep_checkpoints",
-    "segment.examples_every",
-    "console.runs",
-    "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
-}
-
-
-EPOCHS = "training.epochs"  # may be more
 PROLONGED = "prolonged"
 """Key of a run's environment: each time that it got more epochs, how many, and the step where a new schedule began."""
 
@@ -82,13 +65,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
         )
     if not run.started:
         raise RunError(f"run {run.name!r} has no checkpoint", start_anew(run))
-    may_differ = RESUMABLE | ({EPOCHS} if longer else set())
-    old, new = stored.model_dump(), config.model_dump()
-    changed = [
-        knob.key
-        for knob in knobs_of(type(config))
-        if not knob.transient and knob.key not in may_differ and look_up(old, knob.path) != look_up(new, knob.path)
-    ]
+    changed = [key for key in differing(stored, config) if not (longer and key == "training.epochs")]
     if changed:
         raise UsageError(
             f"--resume {run.name}: {', '.join(changed)} cannot differ from the run's config.yaml",

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -102,7 +102,12 @@ class FirstSteps:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The findings of a dry run, in words where people read them."""
+    """The findings of a dry run, in words where people read them.
+
+    Attributes:
+        seconds: of the whole run.
+        bytes, bytes_while_training: of its files, and of those that are there besides until it is finished.
+    """
 
     dry_run: str = field(default="nothing was written", init=False)
     micro_batch: int
@@ -110,16 +115,52 @@ class DryRun:
     images_per_second: float
     epoch: str
     whole_run: str
+    disk: str
+    seconds: float
+    bytes: int
+    bytes_while_training: int
 
     @classmethod
-    def of(cls, rehearsal: Rehearsal, *, batch_size: int, micro_batch: int, device: torch.device) -> Self:
+    def of(
+        cls,
+        rehearsal: Rehearsal,
+        *,
+        batch_size: int,
+        micro_batch: int,
+        device: torch.device,
+        kept: int,
+        while_training: int,
+    ) -> Self:
+        """The findings of a rehearsal.
+
+        Args:
+            kept, while_training: bytes of the run's files, and of those that are there besides until it is finished.
+        """
         return cls(
             micro_batch=micro_batch,
             memory=f"{peak_memory(device) / 1e9:.1f} GB",
             images_per_second=batch_size / rehearsal.step,
             epoch=in_words(rehearsal.epoch),
             whole_run=in_words(rehearsal.run),
+            disk=f"{kept / 1e6:.0f} MB, and {while_training / 1e6:.0f} MB more while it trains",
+            seconds=rehearsal.run,
+            bytes=kept,
+            bytes_while_training=while_training,
         )
+
+    def in_words(self) -> dict[str, Any]:
+        """What people read of it."""
+        numbers = ("seconds", "bytes", "bytes_while_training")
+        return {name: value for name, value in vars(self).items() if name not in numbers}
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(tree, torch.Tensor):
+        return tree.numel() * tree.element_size()
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return sum(map(bytes_of, tree)) if isinstance(tree, list | tuple) else 0
 
 
 def peak_memory(device: torch.device) -> int:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import UsageError
+from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
 from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
 from simclrseg.runs import NAME
@@ -21,6 +22,21 @@ AUTO_STEPS = 1_500
 PRETRAINED_RATE = 0.1
 """Learning rate of a pretrained encoder, as a multiple of that of the new layers."""
 PATIENCE = 2 * 3600.0  # seconds of a run on a CPU above which a smaller one is suggested
+
+
+RESUMABLE = {
+    "data.cache",
+    "hardware.workers",
+    "hardware.devices",
+    "run.log",
+    "run.checkpoint_steps",
+    "run.checkpoint_minutes",
+    "run.keep_checkpoints",
+    "segment.examples_every",
+    "console.runs",
+    "training.micro_batch",  # without batch norm the gradient is the same; with it a run out of memory has to go on
+}
+"""What may differ where a run goes on: nothing that changes its result but rounding."""
 
 
 def steps_of_epoch(images: int, batch_size: int) -> int:
@@ -275,3 +291,19 @@ class TrainingConfig(Section):
                         f"leave it out, or where a file sets it, give {as_written(default)}"
                     )
         return self
+
+
+def recipe(config: TrainingConfig) -> dict[str, Any]:
+    """What the result of a training depends on, by key."""
+    values = config.model_dump(mode="json")
+    return {
+        knob.key: look_up(values, knob.path)
+        for knob in knobs_of(type(config))
+        if not knob.transient and knob.key not in RESUMABLE
+    }
+
+
+def differing(one: TrainingConfig, other: TrainingConfig) -> list[str]:
+    """The keys that make two trainings different ones."""
+    others = recipe(other)
+    return [key for key, value in recipe(one).items() if value != others[key]]

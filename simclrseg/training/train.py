@@ -49,6 +49,7 @@ from simclrseg.training.forecast import (
     FirstSteps,
     Forecast,
     Rehearsal,
+    bytes_of,
 )
 from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
@@ -154,18 +155,23 @@ class Trainer:
                 runs.record(self.run, micro_batch=self.micro_batch)
             yield self.run
 
-    def rehearse(self) -> DryRun:
-        """Take a few steps, write nothing, and say what the whole run would take."""
+    def rehearse(self, *, files: int) -> DryRun:
+        """Take a few steps, write nothing, and say what the whole run would take.
+
+        Args:
+            files: that hold the weights of a finished run.
+        """
         training, machine, batches = self.training, self.session.machine, self.batches
         micro_batch = self._choose_micro_batch({})
         steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
         plan = Plan(training.total_epochs, len(batches), 0, (), batches.batch_size)
         rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
+        optimizer = self._optimizer(None)
         with compiled(self.task.model, enabled=training.compile):
             fit(
                 self.task,
                 FirstSteps(batches, steps),
-                optimizer=self._optimizer(None),
+                optimizer=optimizer,
                 schedule=lambda step: 0.0,
                 epochs=1,
                 device=machine.device,
@@ -176,7 +182,16 @@ class Trainer:
                 observers=[rehearsal],
                 seed=self.session.config.run.seed,
             )
-        return DryRun.of(rehearsal, batch_size=batches.batch_size, micro_batch=micro_batch, device=machine.device)
+        weights = bytes_of(self.task.model.state_dict())
+        state = weights + bytes_of(optimizer.state_dict()) + (weights if getattr(training, "ema", None) else 0)
+        return DryRun.of(
+            rehearsal,
+            batch_size=batches.batch_size,
+            micro_batch=micro_batch,
+            device=machine.device,
+            kept=files * weights,
+            while_training=self.session.config.run.keep_checkpoints * state,
+        )
 
     def score(self) -> dict[str, float]:
         """Scores of the network as it is, but its loss, which training measures on other images."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ def test_a_comparison_leaves_its_table_its_plot_and_the_files_of_each_model(comp
         (m["metrics"]["iou"] for m in compared["models"]), reverse=True
     )
     lines = (report / "comparison.md").read_text().splitlines()
-    assert len(lines) == 7 and "**" in lines[2] and lines[4].startswith("| (without learning) | - |")
+    assert len(lines) == 10 and "**" in lines[2] and lines[4].startswith("| (without learning) | - |")
     assert lines[6] == "95 % intervals over 102 test photos, not over trainings"
     assert (report / "data_ratio.png").read_bytes().startswith(b"\x89PNG")
     stored = json.loads((report / "metrics.json").read_text())
@@ -114,6 +116,51 @@ def test_a_comparison_leaves_its_table_its_plot_and_the_files_of_each_model(comp
         assert sum(
             int(row["background"]) + int(row["figure"]) for row in table(report / model["name"] / "confusion.csv")
         )
+
+
+def reseeded(run: Path, folder: Path, *, seed: int, noise: float) -> Path:
+    """A run like another, of another seed, whose last layer differs a little."""
+    copied(run, folder, noise=noise)
+    text = (folder / "config.yaml").read_text()
+    assert "  seed: 0\n" in text
+    (folder / "config.yaml").write_text(text.replace("  seed: 0\n", f"  seed: {seed}\n"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seeds(run, other, tmp_path_factory) -> Report:
+    """Three runs of one recipe, and one of another."""
+    folder = tmp_path_factory.mktemp("seeds") / "runs" / "finetune"
+    more = [reseeded(run, folder / f"{run.name}-{n}", seed=n, noise=0.3 * n) for n in (1, 2)]
+    return evaluation(tmp_path_factory.mktemp("grouped"), run, *more, other)
+
+
+def test_runs_that_differ_by_their_seed_are_one_recipe(seeds, run):
+    found = seeds.facts()
+    recipe, single = sorted(found["groups"], key=lambda group: -len(group["models"]))
+    assert recipe["name"] == run.name and recipe["models"] == [run.name, f"{run.name}-1", f"{run.name}-2"]
+    values = [model["metrics"]["iou"] for model in found["models"][:3]]
+    assert recipe["metrics"]["iou"]["value"] == pytest.approx(np.mean(values))
+    assert recipe["metrics"]["iou"]["spread"] == pytest.approx(np.std(values, ddof=1))
+    ends = [recipe["metrics"]["iou"]["interval"], found["models"][0]["intervals"]["iou"]]
+    assert np.diff(ends[0]) > np.diff(ends[1])  # it is over seeds too
+    assert single["baseline"] == run.name and single["verdict"] in ("likely worse", "cannot tell")
+    assert single["differences"]["iou"]["value"] == pytest.approx(
+        found["models"][3]["metrics"]["iou"] - np.mean(values)
+    )
+
+
+def test_a_comparison_ends_in_a_sentence_that_says_what_it_covers(seeds, comparison, run):
+    sentence, covered, warned = seeds.verdicts
+    assert re.match(rf"(other is likely worse than|whether other is better than) {run.name}", sentence)
+    assert covered == "intervals of recipes are over 102 test photos and 1 or 3 seeds"
+    assert warned == "one seed proves nothing about a recipe: train several, as with --vary seed=0,1,2"
+    for text in (sentence, covered, warned):
+        assert text in (seeds.folder / "comparison.md").read_text()
+        assert text in html.unescape((seeds.folder / "report.html").read_text())
+        assert text in summary(seeds)["verdicts"]
+    assert comparison.verdicts[-1] == f"{warned}; intervals are over 102 test photos alone"
+    assert [row["seeds"] for row in seeds.recipes] == ["3", "1"]
 
 
 def test_the_time_of_pretraining_and_of_finetuning_is_known(compared, pipeline):

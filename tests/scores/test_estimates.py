@@ -8,14 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.results import Report
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.confidences import Confidences
-from simclrseg.scores.estimates import class_rows, differences, draws, over_images, over_split
-from simclrseg.scores.intervals import Interval
+from simclrseg.scores.estimates import (
+    class_rows,
+    differences,
+    differences_over_seeds,
+    draws,
+    over_images,
+    over_seeds,
+    over_split,
+    spread,
+)
+from simclrseg.scores.intervals import Interval, resamples
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.results import Estimate
 from simclrseg.targets.classify import scores as classification
@@ -208,3 +218,56 @@ def test_classes_that_are_the_likeliest_have_no_threshold():
     mask = np.eye(3, dtype=np.uint8)
     three = Pixels.of(np.eye(3, dtype=np.float32)[:, mask], mask, None, 3)
     assert counted(three).sweep() == {}
+
+
+class Counted:
+    """A training as far as estimates need it: whether each of N images came out right."""
+
+    def __init__(self, right: np.ndarray) -> None:
+        self.right, self.keys = right, tuple(map(str, range(len(right))))
+
+    def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": weights @ self.right / weights.sum(1)}
+
+
+def trainings(values: list[float], images: int = 50) -> list[Any]:
+    """Trainings whose images are all alike, so that there is no error over images."""
+    return [Counted(np.full(images, value)) for value in values]
+
+
+def test_the_interval_over_seeds_is_students():
+    found = over_seeds(trainings([0.70, 0.72, 0.77]), draws(trainings([0])[0]))["accuracy"]
+    expected = stats.t.interval(0.95, 2, loc=0.73, scale=stats.sem([0.70, 0.72, 0.77]))
+    assert (found.value, found.interval.low, found.interval.high) == pytest.approx((0.73, *expected), abs=1e-4)
+    assert spread(trainings([0.70, 0.72, 0.77]))["accuracy"] == pytest.approx(np.std([0.70, 0.72, 0.77], ddof=1))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_difference_over_seeds_is_that_of_scipys_test(paired):
+    first, second = [0.70, 0.72, 0.77], [0.73, 0.74, 0.81]
+    weights = draws(trainings([0])[0])
+    found = differences_over_seeds(trainings(first), trainings(second), weights, paired=paired)["accuracy"]
+    test = stats.ttest_rel(second, first) if paired else stats.ttest_ind(second, first, equal_var=False)
+    ends = test.confidence_interval(0.95)
+    assert (found.interval.low, found.interval.high) == pytest.approx((ends.low, ends.high), abs=1e-3)
+
+
+def test_one_seed_each_has_the_interval_over_images_alone():
+    first, second = masks(), masks(better=0.1)
+    weights = draws(first)
+    assert differences_over_seeds([first], [second], weights, paired=True) == differences(first, second, weights)
+    assert over_seeds([first], weights) == over_split(first, weights)
+    assert np.isnan(spread([first])["iou"])
+
+
+def test_the_interval_over_images_and_seeds_covers_the_truth_as_often_as_it_says():
+    """Images and seeds are drawn from a known population, whose mean lies in about 95 % of the intervals."""
+    rng = np.random.default_rng(0)
+    weights = resamples(40, number=200)
+    held = 0
+    for _ in range(300):
+        hard = rng.normal(0, 0.2, 40)
+        seeds = [Counted(0.6 + hard + rng.normal(0, 0.03) + rng.normal(0, 0.05, 40)) for _ in range(3)]
+        ends = over_seeds(seeds, weights)["accuracy"].interval  # type: ignore[arg-type]
+        held += ends.low <= 0.6 <= ends.high
+    assert 0.92 <= held / 300 <= 0.995

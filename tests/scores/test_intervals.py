@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from simclrseg.scores.intervals import interval, interval_of_mean, means, resamples
+from simclrseg.scores.intervals import interval, interval_of_mean, means, resamples, student_t
 
 
 def test_each_resample_draws_as_many_images_as_there_are() -> None:
@@ -54,3 +55,9 @@ def test_images_without_a_value_count_in_no_resample() -> None:
 
 def test_one_image_has_no_interval() -> None:
     assert interval_of_mean(np.array([0.5])) is None
+
+
+@pytest.mark.parametrize("freedom", [1, 1.3, 2, 2.4, 3, 4, 7.5, 30, 1000])
+def test_the_quantile_of_students_t_is_scipys(freedom):
+    exact = stats.t.ppf(0.975, freedom)
+    assert 0.998 * exact < student_t(freedom) < (1.002 if freedom >= 3 else 1.03) * exact

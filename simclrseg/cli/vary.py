@@ -1,0 +1,268 @@
+"""`--vary KEY=VALUE,VALUE`: a training for each combination of values, one after the other, and their table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclrseg import runs
+from simclrseg.charts.chart import read_table
+from simclrseg.cli import console
+from simclrseg.cli.words import config_from
+from simclrseg.config.smaller import command_line
+from simclrseg.errors import GateError, Interrupted, RunError, Terminated, TrainingError, UsageError
+from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.knob import command_of
+from simclrseg.runs import Run, dataset_label
+from simclrseg.scores.wording import duration
+from simclrseg.system.signals import INTERRUPTED
+from simclrseg.training.knobs import differing
+
+if TYPE_CHECKING:
+    from simclrseg.config.finetune import FinetuneConfig
+    from simclrseg.config.pretrain import PretrainConfig
+    from simclrseg.knobs.sections import Section
+
+log = logging.getLogger("simclrseg.vary")
+
+SEED = "seed"
+STOPPED = (129, INTERRUPTED, 143)
+"""Exit codes of a training that was asked to stop, and has saved its state."""
+
+Start = Callable[[Sequence[str], bool], tuple[int, str]]
+"""Runs a command line to its end; gives its exit code and, where it is to be caught, its output."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the trainings.
+
+    Attributes:
+        values: as they were typed, by key.
+    """
+
+    config: PretrainConfig | FinetuneConfig
+    values: Mapping[str, str]
+
+    @property
+    def run(self) -> Run:
+        """Its run, which need not be there."""
+        config = self.config
+        return Run(Path(config.console.runs) / command_of(type(config)) / str(config.run.name))
+
+
+def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *, start: Start | None = None) -> None:
+    """Train what is not trained yet, print what came of all.
+
+    Each training is a command of its own, so that it computes as if it were the only one, and its end is not that of
+    the others.
+
+    Args:
+        words: of the command line, as for ``config_from``.
+        texts: ``key=value,value``, of which every combination is trained, and of seeds the first with all others first.
+        start: in place of new processes.
+
+    Raises:
+        GateError: if some have failed; the others are trained.
+        Interrupted: if one was asked to stop.
+        SimclrsegError: before anything is trained, for everything that a user can mend.
+    """
+    start = start or _in_a_process
+    variants = list(_variants(model, words, texts))
+    first = variants[0].config
+    with console.session(quiet=first.console.quiet):
+        left = [one for one in variants if first.run.overwrite or not _is_finished(one)]
+        forecast(variants, left, start)
+        if first.run.dry_run:
+            return
+        failed = []
+        for number, one in enumerate(left, start=1):
+            log.info(f"{number} of {len(left)}: {one.run.name}")
+            code, _ = start([*_command(one), *(["--quiet"] if first.console.quiet else [])], False)
+            if code in STOPPED:
+                raise Interrupted(
+                    f"stopped in {one.run.name}; the same command goes on, and leaves out what is finished",
+                    signum=code - 128,
+                )
+            if _finished(one):
+                shutil.rmtree(one.run.folder / "checkpoints", ignore_errors=True)
+            if code:
+                failed.append(one.run.name)
+                log.warning(f"{one.run.name} ended with exit code {code}")
+    _show([one for one in variants if _finished(one)], start)
+    if failed:
+        raise GateError(
+            f"{len(failed)} of {len(variants)} trainings failed: {', '.join(failed)}",
+            "the lines above say why; the same command tries these again",
+            option="vary",
+        )
+
+
+def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start) -> None:
+    """Check each combination by a dry run, and say how many trainings there are, how long they take, and how much disk.
+
+    Seeds cost the same, so that one of them is tried.
+
+    Raises:
+        TrainingError: if one cannot be trained; the lines above say why.
+    """
+    tried: dict[tuple[tuple[str, str], ...], Mapping[str, Any]] = {}
+    for one in left:
+        if (key := _but_seed(one)) not in tried:
+            log.info(f"trying {', '.join('='.join(pair) for pair in key) or one.run.name}")
+            code, found = start([*command_line(one.config), "--dry-run", "--json", "--quiet"], True)
+            if code in STOPPED:
+                raise Interrupted("stopped; nothing was written", signum=code - 128)
+            if code:
+                raise TrainingError(f"{one.run.name} cannot be trained", "mend it, or leave its values out of --vary")
+            tried[key] = json.loads(found)
+    done = len(variants) - len(left)
+    finished = f", {done} of them finished" if done else ""
+    line = f"{len(variants)} trainings{finished}"
+    if left:
+        costs = [tried[_but_seed(one)] for one in left]
+        seconds = sum(cost["seconds"] for cost in costs)
+        size = sum(cost["bytes"] for cost in costs) + max(cost["bytes_while_training"] for cost in costs)
+        line += f": about {duration(seconds)}, validation aside, and {size / 1e9:.2g} GB of disk"
+    log.info(line)
+
+
+def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[str]) -> Iterator[Variant]:
+    """Every combination, checked; the values of a seed change last."""
+    if words.get("resume"):
+        raise UsageError(
+            "--vary begins and resumes runs by itself", "leave out --resume, and type it as it was", option="vary"
+        )
+    if words.get("as_json") and words.get("dry_run"):
+        raise UsageError("--vary prints its dry run as lines", "leave out --json", option="vary")
+    values: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, given = text.partition("=")
+        found = [word.strip() for word in given.split(",")]
+        if not equals or not key.strip() or not all(found):
+            raise UsageError(
+                f"--vary {text} is not a key and its values, such as seed=0,1,2", option="vary", value=text
+            )
+        if key.strip() in values or len({*found}) < len(found):
+            raise UsageError(f"--vary {text} names a value or a key twice", "leave one out", option="vary", value=text)
+        values[key.strip()] = found
+    if own := [key for key in values if key.rpartition(".")[2] in ("name", "runs")]:
+        raise UsageError(f"--vary {own[0]}: each run gets a name of its own", "leave it out", option="vary")
+    seeds = [key for key in values if key.rpartition(".")[2] == SEED]
+    order = sorted(values, key=lambda key: key not in seeds)
+    names: dict[str, Mapping[str, str]] = {}
+    for combination in product(*(values[key] for key in order)):
+        chosen = dict(zip(order, combination, strict=True))
+        chosen = {key: chosen[key] for key in values}
+        config: Any = config_from(model, words, [f"{key}={value}" for key, value in chosen.items()])
+        parts = [_base(config), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
+        name = "-".join(parts)
+        if name in names:
+            raise UsageError(f"--vary: two runs would be called {name}", "give their files other names", option="vary")
+        names[name] = chosen
+        run = config.run.model_copy(update={"name": name})
+        yield Variant(config.model_copy(update={"run": run}), chosen)
+
+
+def _base(config: Any) -> str:
+    """What the names of all runs begin with."""
+    if config.run.name:
+        return str(config.run.name)
+    if command_of(type(config)) == "pretrain":
+        return str(config.run_name)
+    return f"{dataset_label(config.data.name)}-{dataset_label(config.model.pretrained)}"
+
+
+def _plain(value: str) -> str:
+    """A value as a run's name can hold it."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-") or "empty"
+
+
+def _but_seed(one: Variant) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in one.values.items() if key.rpartition(".")[2] != SEED)
+
+
+def _finished(one: Variant) -> bool:
+    return one.run.finished is not None
+
+
+def _is_finished(one: Variant) -> bool:
+    """Whether its run is trained already.
+
+    Raises:
+        RunError: if another training bears its name.
+    """
+    run = one.run
+    if not run.holds(runs.ENVIRONMENT):
+        return False
+    if keys := differing(config_of_run(type(one.config), run.folder), one.config):
+        raise RunError(
+            f"--vary: {run.folder} was trained with other values of {', '.join(keys)}",
+            "pass another --name, or --overwrite",
+            path=run.folder,
+            option="vary",
+        )
+    return run.finished is not None
+
+
+def _command(one: Variant) -> list[str]:
+    """The words that train it: of a run that has begun, those that resume it."""
+    config, run = one.config, one.run
+    if run.started and not run.finished and not config.run.overwrite:
+        return [run.kind, "--resume", run.name, "--runs", config.console.runs]
+    again = ["--overwrite"] if run.folder.exists() else []
+    return [*command_line(config), *again]
+
+
+def _in_a_process(words: Sequence[str], caught: bool) -> tuple[int, str]:
+    """A command line as a process of its own, whose results go where its messages go, or are caught."""
+    output = subprocess.PIPE if caught else subprocess.DEVNULL if "--quiet" in words else sys.stderr.fileno()
+    process = subprocess.Popen([sys.executable, "-m", "simclrseg", *words], stdout=output, text=True)
+    try:
+        found, _ = process.communicate()
+    except (KeyboardInterrupt, Terminated) as stop:  # Ctrl-C comes to both
+        if isinstance(stop, Terminated):
+            process.send_signal(stop.signum)
+        process.wait()
+        return stop.signum + 128 if isinstance(stop, Terminated) else INTERRUPTED, ""
+    return process.returncode, found or ""
+
+
+def _show(finished: Sequence[Variant], start: Start) -> None:
+    """Print the table: of models that answer for the same images their evaluation, of others what each run found."""
+    if not finished:
+        return
+    first = finished[0].config
+    hashes = {one.run.environment.get("test_hash") for one in finished}
+    if len(finished) > 1 and len(hashes) == 1 and None not in hashes:
+        names = [one.run.name for one in finished]
+        words = ["evaluate", *names, "--runs", first.console.runs, "--device", first.hardware.device]
+        words += [
+            flag for flag, asked in (("--json", first.console.as_json), ("--quiet", first.console.quiet)) if asked
+        ]
+        code, table = start(words, True)
+        console.print_result(table.rstrip("\n"))
+        if code:
+            raise GateError(
+                "the trainings are finished, but could not be compared", f"try `simclrseg evaluate {names[0]}`"
+            )
+        return
+    console.print_result({"runs": [_row(one) for one in finished]}, as_json=first.console.as_json)
+
+
+def _row(one: Variant) -> dict[str, Any]:
+    """What a run found: its values, the figures of its last epoch, and its time."""
+    folder = one.run.folder
+    last = read_table(folder / "metrics.csv")[-1]
+    seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
+    found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in last.items() if value}
+    return {"name": one.run.name, **one.values, **found, "time": duration(seconds)}

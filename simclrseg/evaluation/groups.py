@@ -1,0 +1,169 @@
+"""Models that differ by their seed alone, taken together: which recipe is the better one?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from simclrseg import runs
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.config.pretrain import PretrainConfig
+from simclrseg.errors import SimclrsegError
+from simclrseg.evaluation.results import Evaluated, sentence, signed, verdict
+from simclrseg.knobs.files import config_of_run
+from simclrseg.scores.estimates import differences_over_seeds, draws, over_seeds, spread
+from simclrseg.scores.results import Estimate
+from simclrseg.scores.wording import words, written
+from simclrseg.training.knobs import TrainingConfig, recipe
+from simclrseg.weights.find import began_with
+
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+OWN = ("run.seed", "run.name")
+"""Keys in which the models of a group may differ."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trainings of one recipe.
+
+    Attributes:
+        seeds: of the models, in their order; None where one is not known.
+        metrics: means over the trainings, with intervals over images and seeds.
+        spread: standard deviations over the trainings.
+        baseline, differences: another group, and what this has more than it; None of the one that others are compared
+            with.
+    """
+
+    name: str
+    models: Sequence[Evaluated]
+    seeds: Sequence[int | None]
+    metrics: Mapping[str, Estimate]
+    spread: Mapping[str, float]
+    baseline: str | None = None
+    differences: Mapping[str, Estimate] | None = None
+
+    @property
+    def deciding(self) -> str:
+        """The metric that says which is the better."""
+        return self.models[0].deciding
+
+    @property
+    def start(self) -> tuple[Any, ...]:
+        """What it began with, and whether it had images without labels."""
+        return tuple(self.models[0].origin.get(name) for name in ("pretrained", "encoder", "unlabelled"))
+
+    @property
+    def share(self) -> tuple[Any, ...]:
+        """How many of the images it learned from."""
+        data = self.models[0].metadata.data
+        return data.get("data_ratio"), data.get("max_images")
+
+    @property
+    def sentence(self) -> str:
+        """Whether it is better than its baseline, in words; empty where it has none."""
+        if self.differences is None or self.baseline is None:
+            return ""
+        return sentence(self.name, self.baseline, words(self.deciding), self.differences[self.deciding])
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        differences = self.differences or {}
+        return {
+            "name": self.name,
+            "models": [model.name for model in self.models],
+            "metrics": {
+                name: estimate.facts() | {"spread": self.spread[name]} for name, estimate in self.metrics.items()
+            },
+            "baseline": self.baseline,
+            "differences": {name: estimate.facts() for name, estimate in differences.items()},
+            "verdict": verdict(differences[self.deciding]) if differences else None,
+        }
+
+    def row(self, compared: Sequence[str]) -> dict[str, str]:
+        """A row of the table of recipes."""
+        origin, deciding = self.models[0].origin, words(self.deciding)
+        difference = self.differences[self.deciding] if self.differences else None
+        return {
+            "recipe": self.name,
+            "seeds": str(len(self.models)),
+            "pretrained": written(origin.get("pretrained")),
+            "data ratio": written(origin.get("data_ratio"), ".4g"),
+            **{words(name): f"{written(self.metrics[name].value)} ± {written(self.spread[name])}" for name in compared},
+            f"{deciding} over": self.baseline or "-",
+            "difference": signed(difference) if difference else "-",
+            "verdict": verdict(difference) if difference else "-",
+        }
+
+
+def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) -> list[Group]:
+    """The models by recipe, the best first; none where no two models have one.
+
+    A group is compared with the baseline's. Where it learned from another share of the images, and there is a group
+    with the baseline's start and this share, it is compared with that.
+
+    Args:
+        baseline: name of a model.
+        root: the folder of all runs.
+    """
+    recipes: dict[str, list[tuple[int | None, Evaluated]]] = {}
+    for model in models:
+        config = _config(FinetuneConfig, model.path) if model.kind == "run" else None
+        key = model.name if config is None else _recipe(config, model.path, root)
+        recipes.setdefault(key, []).append((None if config is None else config.run.seed, model))
+    if len(recipes) == len(models):
+        return []
+    weights = draws(models[0].scores)
+    groups: list[Group] = []
+    for members in recipes.values():
+        members.sort(key=lambda member: member[0] or 0)
+        seeds, own = zip(*members, strict=True)
+        scores = [model.scores for model in own]
+        name = _name([model.name for model in own], [group.name for group in groups])
+        groups.append(Group(name, own, seeds, over_seeds(scores, weights), spread(scores)))
+    first = next(group for group in groups if any(model.name == baseline for model in group.models))
+
+    def compared(group: Group) -> Group:
+        if group is first:
+            return group
+        alike = (other for other in groups if (other.start, other.share) == (first.start, group.share))
+        against = next((other for other in alike if other is not group and group.share != first.share), first)
+        found = differences_over_seeds(
+            [model.scores for model in against.models],
+            [model.scores for model in group.models],
+            weights,
+            paired=against.seeds == group.seeds and None not in group.seeds,
+        )
+        return replace(group, baseline=against.name, differences=found)
+
+    return sorted(map(compared, groups), key=lambda group: -group.metrics[group.deciding].value)
+
+
+def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
+    try:
+        return config_of_run(model, folder)
+    except SimclrsegError:  # it has none, or one of another version
+        return None
+
+
+def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> str:
+    """What a run's result depends on but for its seed, and that of the pretraining that it began with."""
+    values = {key: value for key, value in recipe(config).items() if key not in OWN}
+    start = began_with(runs.Run(folder), config.model.pretrained, root=root)
+    before = None if start is None else _config(PretrainConfig, start.parent)
+    if before is not None:
+        values["model.pretrained"] = {key: value for key, value in recipe(before).items() if key not in OWN}
+    return json.dumps(values, sort_keys=True)
+
+
+def _name(models: Sequence[str], taken: Sequence[str]) -> str:
+    """What the models' names have in common, without the seed."""
+    if len(models) == 1:
+        return models[0]
+    bare = {re.sub(r"-seed-\d+(?=-|$)|-s?\d+$", "", name) for name in models}
+    name = bare.pop() if len(bare) == 1 else models[0]
+    return name if name not in taken else models[0]

@@ -1,0 +1,204 @@
+"""`--vary`: every combination is trained once, whatever becomes of another, and all end in one table."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from simclrseg import runs
+from simclrseg.cli.app import main
+from simclrseg.cli.vary import vary
+from simclrseg.config import CONFIGS
+from simclrseg.errors import GateError, Interrupted, RunError, SimclrsegError, TrainingError
+from tests.engine.small import same
+from tests.processes import Simclrseg
+
+DATASET = {"pretrain": ["shapes"], "finetune": "shapes"}
+
+
+class Trainings:
+    """In place of processes: remembers what was started, and leaves of a training what others look at.
+
+    Args:
+        codes: exit codes by the name of a run, where they are not 0.
+        dry: exit code of dry runs.
+    """
+
+    def __init__(self, codes: Mapping[str, int] | None = None, *, dry: int = 0) -> None:
+        self.codes = dict(codes or {})
+        self.dry = dry
+        self.started: list[list[str]] = []
+
+    def __call__(self, words: Sequence[str], caught: bool) -> tuple[int, str]:
+        if "--dry-run" in words:
+            return self.dry, json.dumps({"seconds": 60, "bytes": 10**9, "bytes_while_training": 2 * 10**9})
+        self.started.append(list(words))
+        if words[0] == "evaluate":
+            return 0, "the table\n"
+        name = self.name_of(words)
+        run = runs.Run(Path("runs", words[0], name))
+        if "--resume" not in words:
+            text = io.StringIO()
+            with redirect_stdout(text), pytest.raises(SystemExit):
+                main([*(word for word in words if word != "--overwrite"), "--print-config"])
+            (run.folder / "checkpoints" / "last").mkdir(parents=True, exist_ok=True)
+            (run.folder / "checkpoints" / "last" / "state.pt").touch()
+            (run.folder / "config.yaml").write_text(text.getvalue())
+            (run.folder / "metrics.csv").write_text("epoch,train_loss,val_knn\n1,2.5,0.5\n")
+            (run.folder / "timing.csv").write_text("epoch,step,seconds\n1,10,61\n")
+            runs.record(run, kind=words[0], test_hash="same" if words[0] == "finetune" else None)
+        if code := self.codes.get(name, 0):
+            return code, ""
+        runs.finish(run)
+        return 0, ""
+
+    @staticmethod
+    def name_of(words: Sequence[str]) -> str:
+        return words[words.index("--resume" if "--resume" in words else "--name") + 1]
+
+    @property
+    def names(self) -> list[str]:
+        return [self.name_of(words) for words in self.started if words[0] != "evaluate"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def varied(*texts: str, start: Trainings, command: str = "finetune", **words: object) -> None:
+    words = {"config_file": None, "dataset": DATASET[command], "quiet": True, **words}
+    vary(CONFIGS[command], words, texts, start=start)
+
+
+def test_every_combination_is_trained_and_of_seeds_the_first_comes_first(capsys):
+    start = Trainings()
+    varied("seed=0,1", "data_ratio=0.05,1", start=start)
+    assert start.names == [f"shapes-none-seed-{seed}-data_ratio-{ratio}" for seed in (0, 1) for ratio in ("0.05", "1")]
+    assert capsys.readouterr().out == "the table\n"
+    first, *_, evaluation = start.started
+    assert first[first.index("--data-ratio") + 1] == "0.05"
+    assert evaluation[1:5] == start.names
+
+
+def test_finished_runs_keep_no_training_state():
+    with pytest.raises(GateError):
+        varied("seed=0,1", start=Trainings({"shapes-none-seed-1": 1}))
+    assert [path.parent.name for path in Path("runs/finetune").glob("*/checkpoints")] == ["shapes-none-seed-1"]
+
+
+def test_a_failed_training_holds_no_other_up_and_is_tried_again_by_the_same_command():
+    first, again = Trainings({"shapes-none-seed-0": 2}), Trainings()
+    with pytest.raises(GateError, match="1 of 3 trainings failed: shapes-none-seed-0") as failed:
+        varied("seed=0,1,2", start=first)
+    assert failed.value.exit_code == 1
+    assert first.names == ["shapes-none-seed-0", "shapes-none-seed-1", "shapes-none-seed-2"]
+    varied("seed=0,1,2", start=again)
+    assert again.started[0][:3] == ["finetune", "--resume", "shapes-none-seed-0"]
+    assert again.names == ["shapes-none-seed-0"]
+
+
+def test_when_one_is_asked_to_stop_no_other_begins():
+    start = Trainings({"shapes-none-seed-1": 130})
+    with pytest.raises(Interrupted, match="the same command goes on") as stop:
+        varied("seed=0,1,2", start=start)
+    assert stop.value.exit_code == 130
+    assert start.names == ["shapes-none-seed-0", "shapes-none-seed-1"]
+
+
+def test_what_is_finished_is_not_trained_again_but_with_overwrite():
+    varied("seed=0,1", start=Trainings())
+    again, anew = Trainings(), Trainings()
+    varied("seed=0,1,2", start=again)
+    assert again.names == ["shapes-none-seed-2"]
+    varied("seed=0,1", start=anew, overwrite=True)
+    assert anew.names == ["shapes-none-seed-0", "shapes-none-seed-1"]
+    assert "--overwrite" in anew.started[0]
+
+
+def test_a_run_of_that_name_with_other_values_is_not_taken_for_it():
+    varied("seed=0,1", start=Trainings(), name="mine", epochs="3")
+    with pytest.raises(RunError, match=r"mine-seed-0 was trained with other values of training\.epochs; pass another"):
+        varied("seed=0,1", start=Trainings(), name="mine", epochs="4")
+
+
+def test_what_cannot_be_trained_is_found_out_before_anything_is():
+    start = Trainings(dry=2)
+    with pytest.raises(TrainingError, match="shapes-none-backbone-cnn cannot be trained"):
+        varied("backbone=cnn,resnet18", start=start)
+    assert not start.started and not Path("runs").exists()
+
+
+def test_it_says_how_many_how_long_and_how_much_disk(capsys):
+    varied("seed=0,1", start=Trainings())
+    capsys.readouterr()
+    varied("seed=0,1,2,3", start=Trainings(), quiet=False, dry_run=True)
+    said = capsys.readouterr()
+    assert "4 trainings, 2 of them finished: about 2 min 00 s, validation aside, and 4 GB of disk" in said.err
+    assert said.out == ""
+
+
+def test_of_pretrainings_the_table_has_what_each_run_found(capsys):
+    varied("temperature=0.1,0.2", start=Trainings(), command="pretrain", as_json=True)
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert rows == [
+        {
+            "name": f"shapes-temperature-{value}",
+            "temperature": value,
+            "epoch": "1",
+            "training loss": "2.5",
+            "knn": "0.5",
+            "time": "1 min 01 s",
+        }
+        for value in ("0.1", "0.2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "words", "message"),
+    [
+        (["seeds=0,1"], {}, "--vary seeds: no such key; did you mean 'run.seed'?"),
+        (["seed"], {}, "--vary seed is not a key and its values, such as seed=0,1,2"),
+        (["seed=0,,1"], {}, "--vary seed=0,,1 is not a key and its values, such as seed=0,1,2"),
+        (["seed=0,0"], {}, "--vary seed=0,0 names a value or a key twice: leave one out"),
+        (["seed=0", "seed=1"], {}, "--vary seed=1 names a value or a key twice: leave one out"),
+        (["seed=0,x"], {}, "--vary seed 'x': must be a whole number with x >= 0"),
+        (["name=a,b"], {}, "--vary name: each run gets a name of its own; leave it out"),
+        (["overwrite=true"], {}, "--vary overwrite: is no key of a file but belongs to one call; type --overwrite"),
+        (["seed=0,1"], {"seed": "3"}, "--seed 3 and --vary seed 0 are not the same: leave one out"),
+        (
+            ["seed=0,1"],
+            {"resume": "shapes"},
+            "--vary begins and resumes runs by itself: leave out --resume, and type it as it was",
+        ),
+        (["pretrained=a/b,a-b"], {}, "--vary: two runs would be called shapes-a-b-pretrained-a-b; give"),
+    ],
+)
+def test_what_it_cannot_vary_is_one_line(texts, words, message):
+    start = Trainings()
+    with pytest.raises(SimclrsegError) as error:
+        varied(*texts, start=start, **words)
+    assert str(error.value).startswith(message)
+    assert not start.started
+
+
+@pytest.mark.slow
+def test_two_seeds_are_trained_as_if_each_were_alone_and_compared(tmp_path):
+    from safetensors.torch import load_file
+
+    small = "finetune shapes --backbone cnn --image-size 32 --data-ratio 0.05 --epochs 1 --device cpu --precision fp32"
+    sweep = Simclrseg(*small.split(), "--vary", "seed=0,1", "--json", folder=tmp_path)
+    alone = Simclrseg(*small.split(), "--seed", "1", "--name", "alone", folder=tmp_path)
+    done = sweep.wait()
+    assert done.returncode == 0, done.stderr
+    names = ["shapes-none-seed-0", "shapes-none-seed-1", "alone"]
+    assert [model["name"] for model in json.loads(done.stdout)["models"]] == names[:2]
+    assert alone.wait().returncode == 0
+    first, second, single = (load_file(tmp_path / "runs/finetune" / name / "model.safetensors") for name in names)
+    assert same(second, single)
+    assert not same(first, single)
