@@ -104,8 +104,8 @@ class PretrainModel(Section):
     """First layers of a ResNet: imagenet, or cifar for small images, a 3x3 convolution of stride 1 without max-pool;
     auto is cifar below 64 px."""
     init: Annotated[PathText, Completes("pretrained")] = "none"
-    """Weights to start from: none, imagenet, the name of a pretraining run or of a published backbone, a file, a run
-    folder, or hf:owner/repo[/file][@revision]."""
+    """Weights to start from: none, imagenet, dinov2, dinov3, the name of a pretraining run or of a published backbone,
+    a file, a run folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
     """Convert the first layer of weights made for other bands, or for the other stem; repeat it for both."""
 

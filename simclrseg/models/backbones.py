@@ -56,7 +56,9 @@ def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = 
         )
     if name not in BACKBONES:
         _check_timm(name, in_channels)
-    if image_size is not None and is_vit(name) and image_size % (patch := _vit(name, in_channels).output_stride):
+    if image_size is None or not is_vit(name) or (vit := _vit(name, in_channels)).resizes:
+        return
+    if image_size % (patch := vit.output_stride):
         raise UsageError(
             f"--image-size {image_size}: {name} cuts pictures into patches of {patch} px, so the side must be a "
             f"multiple of {patch}: {nearest_multiples(image_size, patch)}",

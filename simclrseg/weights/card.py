@@ -94,7 +94,8 @@ def card_text(
         "## Data and licence",
         "",
         f"Trained on photos of {metadata.dataset or 'a folder'}.{test} {terms} "
-        "The licence of the photos applies to what was learned from them.",
+        "The licence of the photos applies to what was learned from them."
+        + (f" So do those of the weights that it was made of: {', '.join(metadata.terms)}." if metadata.terms else ""),
         "",
         *(["## Recipe", "", "```yaml", recipe.strip(), "```", ""] if recipe else []),
     ]

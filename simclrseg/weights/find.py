@@ -15,7 +15,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
-from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
+from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
@@ -58,16 +58,16 @@ def find_pretrained(
     name: str,
     *,
     root: Path,
-    encoder: str = "resnet50",
+    encoder: str | None = None,
     allow_unfinished: bool = False,
     option: str = "--pretrained",
     make: Callable[[str], str | None] = lambda name: None,
 ) -> Pretrained:
-    """Resolve ``none``, ``imagenet``, an address of the Hub, a path, a run's or a published name, in this order.
+    """Resolve a reserved name, an address of the Hub, a path, a run's or a published name, in this order.
 
     Args:
         root: the folder of all runs.
-        encoder: whose ImageNet weights are meant.
+        encoder: which is meant where a name has weights of several, as ``imagenet`` has; by default its usual one.
         option: how messages call it.
         make: a name -> the command that makes a run of it, where there is one.
 
@@ -77,8 +77,14 @@ def find_pretrained(
     """
     if name == "none":
         return Pretrained("none", None)
-    if name == IMAGENET:
-        return Pretrained(IMAGENET, backbone_file(find(IMAGENET, encoder=encoder)))
+    if name in runs.RESERVED:
+        entry = find(name, encoder=encoder)
+        if name in FOUNDATIONS:
+            log.info(
+                f"{name}: {entry.encoder}, {entry.how} on {entry.dataset}; its licence, {entry.licence}, goes on with "
+                "what is made of it"
+            )
+        return Pretrained(name, backbone_file(entry))
     if name.startswith(HF):
         source = parse_address(name)
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
@@ -161,7 +167,7 @@ def _finished_after(file: Path, moment: str | None) -> bool:
 
 def is_of_the_hub(name: str) -> bool:
     """Whether a name of weights is the Hub's and never a run's, so that they can be fetched again."""
-    return name == IMAGENET or name.startswith(HF)
+    return (name in runs.RESERVED and name != "none") or name.startswith(HF)
 
 
 def tell_loaded(label: str, report: LoadReport) -> None:
