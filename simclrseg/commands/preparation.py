@@ -24,7 +24,7 @@ from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
-from simclrseg.hub.table import FOUNDATIONS, encoders_of, same_encoder
+from simclrseg.hub.table import FOUNDATIONS, encoders_of
 from simclrseg.knobs.files import stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
@@ -39,7 +39,7 @@ from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, labelled_set
-from simclrseg.weights.find import Pretrained, begun_with, find_pretrained, tell_loaded
+from simclrseg.weights.find import Pretrained, begun_with, encoder_of, find_pretrained, tell_loaded
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def starting_weights(
         resumed: the run to continue, whose state holds them.
     """
     if (begun := begun_with(resumed)) is not None:
-        return begun, encoder_of(config, begun)
+        return begun, encoder_of(begun, config.model.backbone) or DEFAULT_BACKBONE
     root = Path(config.console.runs)
     if config.data.dataset is None:
         check_before_fetching(config.model.pretrained, config.model.task, root=root)
@@ -189,7 +189,7 @@ def starting_weights(
         allow_unfinished=config.model.allow_unfinished,
         make=command_that_makes,
     )
-    encoder = encoder_of(config, pretrained)
+    encoder = encoder_of(pretrained, config.model.backbone) or DEFAULT_BACKBONE
     target.check_encoder(config.target, encoder, image_size=config.data.image_size)
     return pretrained, encoder
 
@@ -217,31 +217,6 @@ def meant_encoder(config: FinetuneConfig, target: type[Target[Any, Any]]) -> str
         else:
             return encoder
     raise refused[0]
-
-
-def encoder_of(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """The encoder's name: the file's where it says one, else the command line's.
-
-    Raises:
-        UsageError: if the two contradict each other.
-    """
-    asked, source = config.model.backbone, pretrained.metadata
-    if source is None:
-        if pretrained.file is not None and asked is None:
-            raise UsageError(
-                f"{pretrained.file} does not say which encoder it holds",
-                "name it with --backbone",
-                option="backbone",
-                path=pretrained.file,
-            )
-        return asked or DEFAULT_BACKBONE
-    if asked is not None and not same_encoder(asked, source.encoder):
-        raise UsageError(
-            f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}",
-            option="backbone",
-            value=asked,
-        )
-    return source.encoder
 
 
 def starting_encoder(

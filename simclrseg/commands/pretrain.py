@@ -172,9 +172,10 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     config, machine, resumed = session.config, session.machine, session.resumed
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
+    method = method_of(config.method)
+    own = method.open(root=Path(config.console.runs), image_size=config.data.image_size, begun=begun)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = images_to_train_on(config.data, seed=config.run.seed)
-    method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
@@ -207,6 +208,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         threads=machine.workers,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        neighbours=task.neighbours,
     )
     validation = None
     if scored:
@@ -230,7 +232,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         normalization=normalization,
         stem=stem,
         init=begun["init"] if begun else init.label if init.file else None,
-        terms=begun.get("terms", ()) if begun else init.metadata.terms if init.metadata else (),
+        terms=begun.get("terms", ()) if begun else (*(init.metadata.terms if init.metadata else ()), *method.terms),
         names=config.data.dataset,
         include_test=config.data.include_test,
     )
@@ -245,8 +247,8 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         task=task,
         batches=batches,
         validation=validation,
-        facts=facts,
-        seen=init.metadata.seen if init.metadata else "",
+        facts=facts | own,
+        seen=joined(init.metadata.seen if init.metadata else "", method.seen),
     )
 
 

@@ -210,12 +210,13 @@ class _PretrainConfig(TrainingConfig):
         return tree
 
     @model_validator(mode="after")
-    def _the_method_can_have_the_stem(self) -> Self:
+    def _the_method_can_be_run(self) -> Self:
         if self.model.stem not in (stems := self.method.STEMS):
             raise ValueError(
                 f"stem {self.model.stem} does not go with method {self.model.method}, "
                 f"which needs {' or '.join(stems)}: leave it out"
             )
+        self.method.check_chosen()
         return self
 
 

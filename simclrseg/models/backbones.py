@@ -114,6 +114,26 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     return features.mean(dim=(2, 3))
 
 
+def last_maps(backbone: nn.Module) -> list[int]:
+    """Channels of the feature maps that ``pooled_and_maps`` gives."""
+    channels: list[int] = backbone.out_channels  # type: ignore[assignment]  # torch: Tensor | Module
+    return [channels[-1]] if isinstance(backbone, ViTEncoder) else [channels[-1], channels[-2]]
+
+
+def pooled_and_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What ``pooled_features`` gives, and in the same forward pass the last feature maps, the very last first.
+
+    Returns:
+        (N, feature_size(backbone)), and of a convolutional network the last map and the one before it, of a transformer
+        that of its patches, as (N, channels, h, w).
+    """
+    if isinstance(backbone, ViTEncoder):
+        pooled, patches = backbone.pooled_and_map(images)
+        return pooled, [patches]
+    *_, before, last = backbone(images)
+    return last.mean(dim=(2, 3)), [last, before]
+
+
 def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     """An encoder cut from the first layers to the last, for unfreezing and for rates that differ by layer.
 

@@ -54,6 +54,14 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc,unused-ignore]
         features: Tensor = self.model(self._resized(images))
         return features
 
+    def pooled_and_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``pooled`` gives, and the patches after the last block and its norm, (N, F, h, w)."""
+        images = self._resized(images)
+        tokens: Tensor = self.model.forward_features(images)  # type: ignore[operator]  # torch: Tensor | Module
+        pooled: Tensor = self.model.forward_head(tokens)  # type: ignore[operator]  # torch: Tensor | Module
+        patches = tokens[:, self._num_prefix_tokens :].mT
+        return pooled, patches.unflatten(2, [side // self.output_stride for side in images.shape[2:]])
+
     def _resized(self, images: Tensor) -> Tensor:
         height, width = (int(side) for side in images.shape[2:])
         inner = self.inner_side(height), self.inner_side(width)

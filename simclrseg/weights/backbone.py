@@ -55,6 +55,7 @@ def save_backbone(
         reach=facts.get("reach"),  # of which older runs say nothing
         stem=facts["stem"],
         pretrained=facts["init"],
+        teacher=facts.get("teacher"),
         terms=tuple(facts.get("terms", ())),
         mean=facts["mean"],
         std=facts["std"],

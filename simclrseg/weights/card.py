@@ -49,6 +49,7 @@ def card_text(
         "decoder": metadata.decoder,
         "pretraining": how,
         "started from": metadata.pretrained,
+        "distilled from": metadata.teacher,
         "photos": images or metadata.dataset,
         "bands": metadata.in_channels,
         "image size": f"{metadata.image_size} px",

@@ -15,7 +15,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
-from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address
+from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address, same_encoder
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
@@ -114,6 +114,42 @@ def find_pretrained(
         option=option.strip("-"),
         value=name,
     )
+
+
+def encoder_of(
+    pretrained: Pretrained,
+    asked: str | None,
+    *,
+    named: str = "--backbone",
+    option: str = "--pretrained",
+    key: str = "backbone",
+) -> str | None:
+    """The encoder that weights are of: the file's where it says one, else the one that is asked for.
+
+    Args:
+        named, option, key: how messages call what asks for it and the weights, and the option that they are about.
+
+    Raises:
+        UsageError: if the two contradict each other, or there is a file and neither.
+    """
+    source = pretrained.metadata
+    if source is None:
+        if pretrained.file is not None and asked is None:
+            raise UsageError(
+                f"{pretrained.file} does not say which encoder it holds",
+                f"name it with {named}",
+                option=key,
+                path=pretrained.file,
+            )
+        return asked
+    if asked is not None and not same_encoder(asked, source.encoder):
+        raise UsageError(
+            f"{named.replace('NAME', asked) if 'NAME' in named else f'{named} {asked}'} contradicts {option} "
+            f"{pretrained.label}, which is a {source.encoder}",
+            option=key,
+            value=asked,
+        )
+    return source.encoder
 
 
 def begun_with(run: runs.Run | None) -> Pretrained | None:
