@@ -36,7 +36,7 @@ class Knobs(MethodKnobs):
     """Weight, in the loss over places, of the student's map before the last, which a U-Net takes too."""
 
     def check_chosen(self) -> None:
-        if self.teacher is None:
+        if self.teacher in (None, "none"):
             raise ValueError(
                 "teacher is not given, and distillation has none of its own: name one, as dinov2 or imagenet"
             )
