@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 DEFAULT_BACKBONE = "resnet50"
 FEW = 1_000
 """Training photos of which a start from weights that know everyday things is worth most."""
-BETTER = "--pretrained imagenet or dinov2"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,10 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     check_batch(2, len(split.train), "training photos")
     requested, config = config, resolved(config, len(split.train), pretrained, resumed)
     if pretrained.label == "none" and resumed is None and len(split.train) < FEW and is_photos(dataset):
-        log.info(f"{len(split.train)} photos teach little from random weights; of everyday things start with {BETTER}")
+        log.info(
+            f"{len(split.train)} photos teach little from random weights; of everyday things start with --pretrained "
+            "imagenet or dinov2"
+        )
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)

@@ -265,7 +265,7 @@ def test_a_run_that_goes_on_needs_the_teachers_file_no_more_and_ends_as_if_it_ha
 
 def test_what_cannot_teach_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"teacher is not given.*name one, as dinov2 or imagenet"):
-        small(tmp_path)
+        small(tmp_path, teacher="none")
     file = saved_teacher(tmp_path)
     with pytest.raises(UsageError, match="teacher_backbone=resnet18 contradicts --teacher expert, which is a cnn"):
         pretrain(small(tmp_path, teacher=str(file), teacher_backbone="resnet18"))
