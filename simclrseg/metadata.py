@@ -103,6 +103,10 @@ class ModelMetadata(BaseModel):
     """What makes them mean little, a line each."""
     pretrained: str | None = None
     """Where the encoder's weights came from."""
+    teacher: str | None = None
+    """What a backbone was distilled from."""
+    terms: tuple[str, ...] = ()
+    """Licences of others' weights that these began with or learned from, as far as they are known."""
     epochs: _Count = 0
     """Epochs of the training that wrote this file."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"

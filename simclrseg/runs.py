@@ -33,7 +33,7 @@ ONNX_FILE = "model.onnx"
 PICKLES = (".ckpt", ".pth", ".pt", ".bin", ".pth.tar")
 WEIGHTS = (".safetensors", *PICKLES)
 """How the names of weights files end: those of torch.save, and all."""
-RESERVED = ("none", "imagenet")
+RESERVED = ("none", "imagenet", "dinov2", "dinov3")
 """Names that ``--pretrained`` takes for other weights than a run's; a name with a suffix is a file's."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 LONGEST_NAME = 200

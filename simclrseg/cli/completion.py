@@ -292,7 +292,7 @@ def _runs(words: Sequence[str], kind: str) -> Iterator[Item]:
 def _published(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     from simclrseg.hub.table import PUBLISHED
 
-    return (Item(entry.name, f"{entry.encoder}, {entry.method} on {entry.dataset}") for entry in PUBLISHED.values())
+    return (Item(entry.name, f"{entry.encoder}, {entry.how} on {entry.dataset}") for entry in PUBLISHED.values())
 
 
 def _pretrained(words: Sequence[str], incomplete: str) -> Iterator[Item]:

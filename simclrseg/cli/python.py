@@ -125,14 +125,15 @@ def load_model(
 
 
 def load_backbone(
-    pretrained: str | os.PathLike[str], *, runs: str | os.PathLike[str] = "runs", encoder: str = "resnet50"
+    pretrained: str | os.PathLike[str], *, runs: str | os.PathLike[str] = "runs", encoder: str | None = None
 ) -> nn.Module:
     """An encoder with its weights, in evaluation mode.
 
     Args:
         pretrained: what ``--pretrained`` takes: a name, a run, ``hf:owner/repo`` or a file.
         runs: folder of all runs.
-        encoder: which one, where the weights do not say.
+        encoder: which one, where the weights do not say or a published name has several; by default resnet50, or the
+            name's usual one.
 
     Returns:
         (N, bands, H, W) -> feature maps, the last of which are pooled; ``mean`` and ``std`` of each band, for pixels in
@@ -154,7 +155,7 @@ def load_backbone(
         )
     metadata = found.metadata
     backbone = build_backbone(
-        metadata.encoder if metadata else encoder,
+        metadata.encoder if metadata else encoder or "resnet50",
         in_channels=metadata.in_channels if metadata else 3,
         stem=metadata.stem if metadata else "imagenet",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,19 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, is_photos
 from simclrseg.data.loader import Loader, WithUnlabelled
 from simclrseg.data.samples import WeakAndStrong
 from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
+from simclrseg.hub.table import FOUNDATIONS, encoders_of
 from simclrseg.knobs.files import stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone
-from simclrseg.runs import source_commit
+from simclrseg.runs import RESERVED, source_commit
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target, target_class
 from simclrseg.targets.learner import Learner
@@ -38,12 +39,14 @@ from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, labelled_set
-from simclrseg.weights.find import IMAGENET, Pretrained, begun_with, find_pretrained, tell_loaded
+from simclrseg.weights.find import Pretrained, begun_with, encoder_of, find_pretrained, tell_loaded
 from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "resnet50"
+FEW = 1_000
+"""Training photos of which a start from weights that know everyday things is worth most."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,11 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     check_batch(2, len(split.train), "training photos")
     requested, config = config, resolved(config, len(split.train), pretrained, resumed)
+    if pretrained.label == "none" and resumed is None and len(split.train) < FEW and is_photos(dataset):
+        log.info(
+            f"{len(split.train)} photos teach little from random weights; of everyday things start with --pretrained "
+            "imagenet or dinov2"
+        )
     loss = target.loss_name
     warn_if_seen(dataset, split.test, source)
     torch.manual_seed(config.run.seed)
@@ -172,48 +180,45 @@ def starting_weights(
         resumed: the run to continue, whose state holds them.
     """
     if (begun := begun_with(resumed)) is not None:
-        return begun, encoder_of(config, begun)
+        return begun, encoder_of(begun, config.model.backbone) or DEFAULT_BACKBONE
     root = Path(config.console.runs)
     if config.data.dataset is None:
         check_before_fetching(config.model.pretrained, config.model.task, root=root)
-    asked = config.model.backbone or DEFAULT_BACKBONE
-    if config.model.backbone is not None or config.model.pretrained in ("none", IMAGENET):
-        target.check_encoder(config.target, asked, image_size=config.data.image_size)  # before anything is fetched
     pretrained = find_pretrained(
         config.model.pretrained,
         root=root,
-        encoder=asked,
+        encoder=meant_encoder(config, target),
         allow_unfinished=config.model.allow_unfinished,
         make=command_that_makes,
     )
-    encoder = encoder_of(config, pretrained)
+    encoder = encoder_of(pretrained, config.model.backbone) or DEFAULT_BACKBONE
     target.check_encoder(config.target, encoder, image_size=config.data.image_size)
     return pretrained, encoder
 
 
-def encoder_of(config: FinetuneConfig, pretrained: Pretrained) -> str:
-    """The encoder's name: the file's where it says one, else the command line's.
+def meant_encoder(config: FinetuneConfig, target: type[Target[Any, Any]]) -> str | None:
+    """The encoder that is asked for, checked before anything is fetched; None where the weights say which it is.
 
-    Raises:
-        UsageError: if the two contradict each other.
+    Of several that are published under a name it is the first that the target can stand on.
     """
-    asked, source = config.model.backbone, pretrained.metadata
-    if source is None:
-        if pretrained.file is not None and asked is None:
-            raise UsageError(
-                f"{pretrained.file} does not say which encoder it holds",
-                "name it with --backbone",
-                option="backbone",
-                path=pretrained.file,
-            )
-        return asked or DEFAULT_BACKBONE
-    if asked is not None and asked != source.encoder:
-        raise UsageError(
-            f"--backbone {asked} contradicts --pretrained {pretrained.label}, which is a {source.encoder}",
-            option="backbone",
-            value=asked,
-        )
-    return source.encoder
+    name, asked = config.model.pretrained, config.model.backbone
+    if asked is not None:
+        candidates: Sequence[str] = (asked,)
+    elif name in FOUNDATIONS:
+        candidates = encoders_of(name)
+    elif name in RESERVED:
+        candidates = (DEFAULT_BACKBONE,)
+    else:
+        return None
+    refused = []
+    for encoder in candidates:
+        try:
+            target.check_encoder(config.target, encoder, image_size=config.data.image_size)
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return encoder
+    raise refused[0]
 
 
 def starting_encoder(
@@ -257,6 +262,7 @@ def describe_model(
         image_size=config.data.image_size,
         dataset=config.data.name,
         include_test=source.include_test if source else False,
+        terms=source.terms if source else (),
         seen=joined(source.seen if source else "", record(learned)),
         data=stored_values(config)["data"],
         split_seed=config.data.split_seed,

@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import PretrainConfig, PretrainData, command_that
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
+from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands, is_photos
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
@@ -29,8 +29,9 @@ from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
+from simclrseg.hub.table import same_encoder
 from simclrseg.methods.base import Method, Views, method_of
-from simclrseg.models.backbones import build_backbone, check_backbone
+from simclrseg.models.backbones import OURS, build_backbone, check_backbone
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
@@ -173,9 +174,10 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     config, machine, resumed = session.config, session.machine, session.resumed
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
     init = starting_weights(config) if not begun else Pretrained("", None)
+    method = method_of(config.method)
+    own = method.open(root=Path(config.console.runs), image_size=config.data.image_size, begun=begun)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = images_to_train_on(config.data, seed=config.run.seed)
-    method = method_of(config.method)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
@@ -208,6 +210,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         threads=machine.workers,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        neighbours=task.neighbours,
     )
     validation = None
     if scored:
@@ -219,6 +222,8 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         f"{config.training.optimizer} at {config.training.scaled_rate:.4g}"
     )
     log.info(", ".join(filter(None, [line, method.outlook(batch_size)])))
+    if config.model.init == "none" and resumed is None and is_photos(dataset) and config.model.backbone not in OURS:
+        log.info("random weights suit pictures unlike photos; of everyday things more is learned from --init imagenet")
     facts = backbone_facts(
         dataset,
         method=config.model.method,
@@ -229,6 +234,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         normalization=normalization,
         stem=stem,
         init=begun["init"] if begun else init.label if init.file else None,
+        terms=begun.get("terms", ()) if begun else (*(init.metadata.terms if init.metadata else ()), *method.terms),
         names=config.data.dataset,
         include_test=config.data.include_test,
     )
@@ -243,8 +249,8 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         task=task,
         batches=batches,
         validation=validation,
-        facts=facts,
-        seen=init.metadata.seen if init.metadata else "",
+        facts=facts | own,
+        seen=joined(init.metadata.seen if init.metadata else "", method.seen),
     )
 
 
@@ -269,7 +275,7 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
         make=command_that_makes,
     )
     source = init.metadata
-    if source is not None and source.encoder != name:
+    if source is not None and not same_encoder(name, source.encoder):
         raise UsageError(
             f"--init {init.label} is a {source.encoder}",
             f"pass --backbone {source.encoder}",

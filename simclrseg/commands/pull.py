@@ -13,7 +13,18 @@ from simclrseg.errors import ModelFileError, UnknownName, UsageError, WeightsErr
 from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, Remote, fetch, look
 from simclrseg.hub.imagenet import IMAGENET
-from simclrseg.hub.table import HF, NAMESPACE, PUBLISHED, TIMM, Published, Source, find, own_namespace, parse_address
+from simclrseg.hub.table import (
+    HF,
+    NAMESPACE,
+    PUBLISHED,
+    TIMM,
+    Published,
+    Source,
+    encoders_of,
+    find,
+    own_namespace,
+    parse_address,
+)
 from simclrseg.metadata import ModelMetadata
 from simclrseg.runs import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
@@ -91,10 +102,12 @@ def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
     """A line of the list; no request is made."""
     source = entry.source(namespace)
     many = entry.name == "imagenet"
+    others = len(encoders_of(entry.name)) - 1
+    encoder = f"any of {len(IMAGENET) + len(TIMM)}" if many else entry.encoder
     return {
         "name": entry.name,
-        "encoder": f"any of {len(IMAGENET) + len(TIMM)}" if many else entry.encoder,
-        "method": entry.method,
+        "encoder": f"{encoder}, or {others} others" if others else encoder,
+        "method": entry.how,
         "dataset": entry.dataset,
         "epochs": entry.epochs,
         "MB": entry.size,

@@ -27,8 +27,8 @@ class FinetuneModel(Section):
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Dropout before the last layer: of the decoder's channels, or of the features."""
     pretrained: Annotated[PathText, Completes("pretrained"), Common()] = "none"
-    """Weights to start from: none, imagenet, the name of a pretraining run or of a published backbone, a file, a run
-    folder, or hf:owner/repo[/file][@revision]."""
+    """Weights to start from: none, imagenet, dinov2 or dinov3 (best for photos of everyday things), the name of a
+    pretraining run or of a published backbone, a file, a run folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
     """Convert the first layer of weights made for other bands, or for the other stem; repeat it for both."""
     backbone: BackboneName | None = None

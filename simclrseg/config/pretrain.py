@@ -104,8 +104,8 @@ class PretrainModel(Section):
     """First layers of a ResNet: imagenet, or cifar for small images, a 3x3 convolution of stride 1 without max-pool;
     auto is cifar below 64 px."""
     init: Annotated[PathText, Completes("pretrained")] = "none"
-    """Weights to start from: none, imagenet, the name of a pretraining run or of a published backbone, a file, a run
-    folder, or hf:owner/repo[/file][@revision]."""
+    """Weights to start from: none, imagenet, dinov2, dinov3, the name of a pretraining run or of a published backbone,
+    a file, a run folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []
     """Convert the first layer of weights made for other bands, or for the other stem; repeat it for both."""
 
@@ -210,12 +210,13 @@ class _PretrainConfig(TrainingConfig):
         return tree
 
     @model_validator(mode="after")
-    def _the_method_can_have_the_stem(self) -> Self:
+    def _the_method_can_be_run(self) -> Self:
         if self.model.stem not in (stems := self.method.STEMS):
             raise ValueError(
                 f"stem {self.model.stem} does not go with method {self.model.method}, "
                 f"which needs {' or '.join(stems)}: leave it out"
             )
+        self.method.check_chosen()
         return self
 
 

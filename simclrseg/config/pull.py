@@ -16,7 +16,7 @@ class PullSource(Section):
     name: Annotated[str | None, Positional("[NAME]"), Completes("published"), Transient()] = None
     """A published backbone, or hf:owner/repo[/file][@revision]; without it, all published ones are listed."""
     backbone: Annotated[BackboneName | None, Common()] = None
-    """Encoder: of imagenet, the one to fetch; of hf:, the one that the file holds."""
+    """Encoder: of imagenet, dinov2 and dinov3, the one to fetch; of hf:, the one that the file holds."""
     namespace: str | None = None
     """Owner of the published backbones on the Hub; by default $SIMCLRSEG_HUB_NAMESPACE, else simclrseg."""
     token: Annotated[str | None, Transient()] = None

@@ -1,4 +1,4 @@
-"""Samples of a batch: two views or a cut view for pretraining, image and mask for segmentation, plain images."""
+"""Samples of a batch: one or two views for pretraining, image and mask for segmentation, plain images."""
 
 from __future__ import annotations
 
@@ -210,6 +210,25 @@ class CutViews(Samples):
         view = sample_view(u[:VIEW_COLUMNS].tolist(), height, width, self.strengths)
         render_view(image, view, out["image"], self._colours)
         cut(u[VIEW_COLUMNS:], self.cutout, out["cut"])
+
+
+class MixedViews(Samples):
+    """One augmented view of each image and its share in a mixup: ``image`` (S, S, bands), ``mix`` in [0, 1), ``index``.
+
+    What it is mixed with is its neighbour in the batch; that is left to whoever takes it.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        self.fields["mix"] = (), np.float32
+        self.columns = VIEW_COLUMNS + 1
+
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        image = self.dataset.image(index)
+        height, width = image.shape[:2]
+        view = sample_view(u[:VIEW_COLUMNS].tolist(), height, width, self.strengths)
+        render_view(image, view, out["image"], self._colours)
+        out["mix"][...] = u[VIEW_COLUMNS]
 
 
 class MaskPairs(Samples):

@@ -64,6 +64,19 @@ class Published:
     mean: tuple[float, ...] = ()  # of the channels, for pixels in [0, 1], as std; where no file says them
     std: tuple[float, ...] = ()
     settings: str | None = None  # a JSON file beside it that says mean and std
+    about: str = ""  # more on the method, for lists
+
+    @property
+    def how(self) -> str:
+        """The method as lists have it."""
+        return f"{self.method}, {self.about}" if self.about else self.method
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The licence of the weights, which goes on with what is made of them; none where it is ours or not known."""
+        if not self.converted or self.licence in ("various", "unknown"):
+            return ()
+        return (f"{self.licence} ({self.source().repo_id})",)
 
     def source(self, namespace: str | None = None) -> Source:
         """The file on the Hub.
@@ -168,6 +181,14 @@ def _timm_default(encoder: str) -> Published:
     model = encoder.removeprefix(TIMM_PREFIX)
     settings = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     owner, _, repo = (settings.hf_hub_id or "").partition("/") if settings else ("", "", "")
+    for entry in (entry for entries in FOUNDATIONS.values() for entry in entries):
+        if (entry.namespace, entry.repo) == (owner, repo):
+            raise UsageError(
+                f"the weights of backbone {encoder!r} are not imagenet's but those of {entry.name}",
+                f"take {entry.name} in the place of imagenet",
+                option="backbone",
+                value=encoder,
+            )
     if settings is None or owner != "timm":
         raise UsageError(
             f"timm publishes no weights for backbone {encoder!r}",
@@ -179,6 +200,34 @@ def _timm_default(encoder: str) -> Published:
         encoder=encoder, repo=repo, licence=settings.license or "unknown", mean=settings.mean, std=settings.std
     )
 
+
+_foundation = partial(
+    Published,
+    namespace="timm",
+    file="model.safetensors",
+    about="self-supervised",
+    epochs=None,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+_dinov2 = partial(_foundation, name="dinov2", method="dinov2", dataset="LVD-142M", licence="apache-2.0")
+_dinov3 = partial(_foundation, name="dinov3", method="dinov3", dataset="LVD-1689M", licence="dinov3-license")
+
+FOUNDATIONS: dict[str, tuple[Published, ...]] = {
+    "dinov2": (
+        _dinov2(encoder="tu-vit_small_patch14_reg4_dinov2", repo="vit_small_patch14_reg4_dinov2.lvd142m", size=88),
+        _dinov2(encoder="tu-vit_base_patch14_reg4_dinov2", repo="vit_base_patch14_reg4_dinov2.lvd142m", size=346),
+        _dinov2(encoder="tu-vit_large_patch14_reg4_dinov2", repo="vit_large_patch14_reg4_dinov2.lvd142m", size=1217),
+    ),
+    "dinov3": (
+        _dinov3(encoder="tu-convnext_tiny", repo="convnext_tiny.dinov3_lvd1689m", size=111),
+        _dinov3(encoder="tu-vit_small_patch16_dinov3", repo="vit_small_patch16_dinov3.lvd1689m", size=86),
+        _dinov3(encoder="tu-convnext_small", repo="convnext_small.dinov3_lvd1689m", size=198),
+        _dinov3(encoder="tu-vit_base_patch16_dinov3", repo="vit_base_patch16_dinov3.lvd1689m", size=343),
+    ),
+}
+"""Models that learned from far more pictures than anyone's own, for encoders of several kinds and sizes: the first one
+is meant that can be used where no encoder is named. A test compares them with what timm says."""
 
 _of_ours = partial(Published, encoder="resnet50", method="simclr", epochs=20, licence="MIT", size=94, uploaded=False)
 
@@ -208,15 +257,27 @@ PUBLISHED: dict[str, Published] = {
             std=(1.0, 1.0, 1.0),
         ),
         imagenet("resnet50"),
+        *(entries[0] for entries in FOUNDATIONS.values()),
     )
 }
+
+
+def encoders_of(name: str) -> tuple[str, ...]:
+    """Encoders that are published under a name, the usual one first; imagenet's are too many to list."""
+    return tuple(entry.encoder for entry in FOUNDATIONS.get(name, (PUBLISHED[name],)))
+
+
+def same_encoder(one: str, other: str) -> bool:
+    """Tell if two names are of one network: to timm's names that of weights may be added, as ``.dinov3_lvd1689m``."""
+    first, second = (name.partition(".")[0] if name.startswith(TIMM_PREFIX) else name for name in (one, other))
+    return first == second
 
 
 def find(name: str, *, encoder: str | None = None) -> Published:
     """The entry of that name.
 
     Args:
-        encoder: whose ImageNet weights are meant, where the name is ``imagenet``.
+        encoder: whose weights are meant, where the name has those of several, as ``imagenet`` has.
 
     Raises:
         UnknownName: if there is none.
@@ -224,12 +285,21 @@ def find(name: str, *, encoder: str | None = None) -> Published:
     """
     if name not in PUBLISHED:
         raise UnknownName("published backbone", name, known=PUBLISHED)
-    entry = PUBLISHED[name]
-    if encoder is None or encoder == entry.encoder:
-        return entry
-    if name != "imagenet":
-        raise UsageError(f"{name} is a {entry.encoder}, not a {encoder}", "leave --backbone out", option="backbone")
-    return imagenet(encoder)
+    entries = FOUNDATIONS.get(name, (PUBLISHED[name],))
+    for entry in entries:
+        if encoder is None or same_encoder(encoder, entry.encoder):
+            return entry
+    assert encoder is not None
+    if name == "imagenet":
+        return imagenet(encoder)
+    names = [entry.encoder for entry in entries]
+    many = len(names) > 1
+    raise UsageError(
+        f"{name} is a {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}, not a {encoder}",
+        f"pass --backbone {names[0]}" if many else "leave --backbone out",
+        option="backbone",
+        value=encoder,
+    )
 
 
 def parse_address(text: str) -> Source:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -66,13 +66,29 @@ class Method(Generic[KnobsT]):
     Attributes:
         ENCODER: where the encoder stands in the state of the task's model.
         DECODER: the decoder that is kept too, with its encoder as one network; None where the rest is left behind.
+        terms, seen: licences of the weights that ``open`` has found, and the record of images that these have seen.
     """
 
     ENCODER: ClassVar[str] = "backbone."
     DECODER: ClassVar[str | None] = None
+    terms: tuple[str, ...] = ()
+    seen: str = ""
 
     def __init__(self, knobs: KnobsT) -> None:
         self.knobs = knobs
+
+    def open(self, *, root: Path, image_size: int, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """Find what is needed beside the knobs, such as a teacher, before the images are opened; by default nothing.
+
+        Args:
+            root: the folder of all runs.
+            image_size: side of the views, in pixels.
+            begun: the environment of a run that goes on, whose state has the weights; empty for a new one.
+
+        Returns:
+            Facts for the environment of a new run; ``teacher`` is what the weights are called that it learns from.
+        """
+        return {}
 
     def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Task:
         """The network around ``backbone``, which is ``encoder`` by name, and its loss."""
@@ -184,11 +200,20 @@ class JointEmbeddingTask(BaseTask):
 
         Every fifth image asks the others.
         """
-        features, labels = [], []
-        for batch in batches:
-            features.append(pooled_features(self.projected.backbone, self.normalize(batch["image"])).float())
-            labels.append(batch["label"])
-        return {"knn": representation.knn_among(torch.cat(features), torch.cat(labels))}
+        return {"knn": knn_accuracy(self.projected.backbone, self.normalize, batches)}
+
+
+def knn_accuracy(backbone: nn.Module, normalize: Normalize, batches: Iterable[Batch]) -> float:
+    """Accuracy of an encoder's features under weighted k-NN, where every fifth image asks the others.
+
+    Args:
+        batches: with ``image`` (n, S, S, bands) and ``label`` (n,).
+    """
+    features, labels = [], []
+    for batch in batches:
+        features.append(pooled_features(backbone, normalize(batch["image"])).float())
+        labels.append(batch["label"])
+    return representation.knn_among(torch.cat(features), torch.cat(labels))
 
 
 def method_of(knobs: MethodKnobs) -> Method[Any]:

@@ -33,6 +33,9 @@ class MethodKnobs(Section):
         """How texts call the method."""
         return (inspect.getdoc(cls) or cls.__name__).splitlines()[0]
 
+    def check_chosen(self) -> None:
+        """Refuse by ValueError knobs with which the method, now that it is chosen, cannot be run."""
+
 
 def _widths(value: Any) -> Any:
     """Take a number as a list of one, and 0 as an empty one."""

@@ -56,7 +56,9 @@ def check_backbone(name: str, *, in_channels: int = 3, image_size: int | None = 
         )
     if name not in BACKBONES:
         _check_timm(name, in_channels)
-    if image_size is not None and is_vit(name) and image_size % (patch := _vit(name, in_channels).output_stride):
+    if image_size is None or not is_vit(name) or (vit := _vit(name, in_channels)).resizes:
+        return
+    if image_size % (patch := vit.output_stride):
         raise UsageError(
             f"--image-size {image_size}: {name} cuts pictures into patches of {patch} px, so the side must be a "
             f"multiple of {patch}: {nearest_multiples(image_size, patch)}",
@@ -110,6 +112,26 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
         return backbone.pooled(images)
     features: Tensor = backbone(images)[-1]
     return features.mean(dim=(2, 3))
+
+
+def last_maps(backbone: nn.Module) -> list[int]:
+    """Channels of the feature maps that ``pooled_and_maps`` gives."""
+    channels: list[int] = backbone.out_channels  # type: ignore[assignment]  # torch: Tensor | Module
+    return [channels[-1]] if isinstance(backbone, ViTEncoder) else [channels[-1], channels[-2]]
+
+
+def pooled_and_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What ``pooled_features`` gives, and in the same forward pass the last feature maps, the very last first.
+
+    Returns:
+        (N, feature_size(backbone)), and of a convolutional network the last map and the one before it, of a transformer
+        that of its patches, as (N, channels, h, w).
+    """
+    if isinstance(backbone, ViTEncoder):
+        pooled, patches = backbone.pooled_and_map(images)
+        return pooled, [patches]
+    *_, before, last = backbone(images)
+    return last.mean(dim=(2, 3)), [last, before]
 
 
 def stages(backbone: nn.Module) -> list[list[nn.Module]]:

@@ -15,7 +15,8 @@ from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
 from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from simclrseg.errors import UsageError, WeightsError
 from simclrseg.metadata import ModelMetadata
@@ -28,6 +29,7 @@ from simclrseg.models.weights import load_strictly, read_weights
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 ASPP_CHANNELS = DPT_CHANNELS = 256  # smp's
 DILATED_STRIDE = 16
+CELL = 16  # pixels of the decoder's that a patch stands for where it is no power of two
 STEP = 32  # the side of a picture in multiples of which every pair works, in pixels
 
 
@@ -172,21 +174,26 @@ def build_dpt(backbone: nn.Module, encoder_name: str, classes: int) -> nn.Module
             "pass --decoder unet, or --backbone vit_b_16",
             option="decoder",
         )
-    patch = backbone.output_stride
-    if patch not in (8, 16, 32):
-        raise UsageError(
-            f"--decoder dpt halves and doubles maps, and the patches of {encoder_name} are {patch} px",
-            "choose a backbone with patches of 8, 16 or 32, as vit_b_16",
-            option="decoder",
-        )
+    strides = [CELL] * len(backbone.output_strides) if backbone.resizes else backbone.output_strides
     decoder = DPTDecoder(
         encoder_out_channels=backbone.out_channels,
-        encoder_output_strides=backbone.output_strides,
+        encoder_output_strides=strides,
         encoder_has_prefix_tokens=backbone.has_prefix_tokens,
         readout="cat" if backbone.has_prefix_tokens else "ignore",
     )
     head = DPTSegmentationHead(in_channels=DPT_CHANNELS, out_channels=classes, kernel_size=3, upsampling=2)
-    return _around(smp.DPT, backbone, decoder, head)
+    return _around(ResizingDPT if backbone.resizes else smp.DPT, backbone, decoder, head)
+
+
+class ResizingDPT(smp.DPT):  # type: ignore[misc,unused-ignore]
+    """smp's DPT on an encoder that resizes pictures inside: its logits are brought back to the picture's size."""
+
+    requires_divisible_input_shape = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = super().forward(images)
+        size = [int(side) for side in images.shape[2:]]
+        return F.interpolate(logits, size=size, mode="bilinear")
 
 
 def _around(kind: type[nn.Module], encoder: nn.Module, decoder: nn.Module, head: nn.Module) -> nn.Module:

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 FAMILIES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva")  # timm's modules
 POSITIONS = "pos_embed"
 DEPTH = 4  # maps that DPT takes, from blocks evenly apart (Ranftl et al. 2021, §3)
+CELLS = (8, 16, 32)  # pixels that a patch may stand for in DPT, which halves and doubles maps
 
 
 class ViTEncoder(TimmViTEncoder):  # type: ignore[misc,unused-ignore]
@@ -20,8 +22,14 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc,unused-ignore]
     Position embeddings are resampled to each picture's grid. ``forward`` is what smp.DPT asks for: the maps of four
     blocks, all of one size, and their prefix tokens (class token and registers) or None.
 
+    Of patches that are no power of two, as DINOv2's of 14 px, pictures of any size are resized inside to the nearest
+    even number of patches: DPT halves their maps once.
+
     Args:
         name: of a model of one of ``FAMILIES``.
+
+    Attributes:
+        resizes: whether pictures are resized inside.
     """
 
     model: nn.Module
@@ -30,11 +38,34 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc,unused-ignore]
         super().__init__(
             name, pretrained=False, in_channels=in_channels, depth=DEPTH, num_classes=0, dynamic_img_size=True
         )
+        self.resizes = self.output_stride not in CELLS
+
+    def inner_side(self, side: int) -> int:
+        """The side that the transformer itself sees of pictures of a side, in pixels."""
+        step = 2 * self.output_stride
+        return step * max(1, round(side / step)) if self.resizes else side
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+        maps: tuple[list[Tensor], list[Tensor | None]] = super().forward(self._resized(images))
+        return maps
 
     def pooled(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, F): what the model's own classifier would see, for a ViT-B/16 the normed class token."""
-        features: Tensor = self.model(images)
+        features: Tensor = self.model(self._resized(images))
         return features
+
+    def pooled_and_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``pooled`` gives, and the patches after the last block and its norm, (N, F, h, w)."""
+        images = self._resized(images)
+        tokens: Tensor = self.model.forward_features(images)  # type: ignore[operator]  # torch: Tensor | Module
+        pooled: Tensor = self.model.forward_head(tokens)  # type: ignore[operator]  # torch: Tensor | Module
+        patches = tokens[:, self._num_prefix_tokens :].mT
+        return pooled, patches.unflatten(2, [side // self.output_stride for side in images.shape[2:]])
+
+    def _resized(self, images: Tensor) -> Tensor:
+        height, width = (int(side) for side in images.shape[2:])
+        inner = self.inner_side(height), self.inner_side(width)
+        return images if inner == (height, width) else F.interpolate(images, size=inner, mode="bilinear")
 
     def stages(self) -> list[list[nn.Module]]:
         """The embedding of patches and positions, then the blocks one by one, the last with the final norm."""
@@ -74,7 +105,8 @@ def fix_size(model: nn.Module, side: int) -> None:
     """Resample the position embeddings of the transformers in a network to pictures of one size, once for all."""
     for module in model.modules():
         if isinstance(module, ViTEncoder):
-            module.model.set_input_size(img_size=(side, side))  # type: ignore[operator]  # torch: Tensor | Module
+            inner = module.inner_side(side)
+            module.model.set_input_size(img_size=(inner, inner))  # type: ignore[operator]  # torch: Tensor | Module
 
 
 def holds_vit(model: nn.Module) -> bool:

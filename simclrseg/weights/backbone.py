@@ -55,6 +55,8 @@ def save_backbone(
         reach=facts.get("reach"),  # of which older runs say nothing
         stem=facts["stem"],
         pretrained=facts["init"],
+        teacher=facts.get("teacher"),
+        terms=tuple(facts.get("terms", ())),
         mean=facts["mean"],
         std=facts["std"],
         image_size=facts["image_size"],
@@ -88,6 +90,7 @@ def backbone_facts(
     normalization: Normalization,
     stem: str,
     init: str | None,
+    terms: Sequence[str],
     names: Sequence[str],
     include_test: bool,
 ) -> dict[str, Any]:
@@ -97,6 +100,7 @@ def backbone_facts(
         encoder_prefix: where the encoder stands in the state of the model that is trained.
         decoder: that is kept too; None where the rest is left behind.
         init: what its first weights are called; None where they were random.
+        terms: licences of others' weights.
         names: of the datasets.
     """
     return {
@@ -107,6 +111,7 @@ def backbone_facts(
         "image_size": image_size,
         "stem": stem,
         "init": init,
+        "terms": list(terms),
         "bands": dataset.bands,
         "full_scale": dataset.full_scale,
         "reach": dataset.reach,

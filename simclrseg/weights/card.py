@@ -50,6 +50,7 @@ def card_text(
         "decoder": metadata.decoder,
         "pretraining": how,
         "started from": metadata.pretrained,
+        "distilled from": metadata.teacher,
         "photos": images or metadata.dataset,
         "bands": metadata.in_channels,
         "image size": f"{metadata.image_size} px",
@@ -95,7 +96,8 @@ def card_text(
         "## Data and licence",
         "",
         f"Trained on photos of {in_markdown(metadata.dataset) or 'a folder'}.{test} {terms} "
-        "The licence of the photos applies to what was learned from them.",
+        "The licence of the photos applies to what was learned from them."
+        + (f" So do those of the weights that it was made of: {', '.join(metadata.terms)}." if metadata.terms else ""),
         "",
         *(["## Recipe", "", "```yaml", recipe.strip(), "```", ""] if recipe else []),
     ]

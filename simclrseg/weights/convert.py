@@ -46,6 +46,7 @@ def convert_published(
         dataset=entry.dataset,
         pretrained=origin or None,
         epochs=entry.epochs or 0,
+        terms=entry.terms,
         version=simclrseg.__version__,
     )
     convert_encoder(original, target, metadata, minimum=1.0)

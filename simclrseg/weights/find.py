@@ -14,7 +14,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.errors import HubError, RunError, UsageError, suggestion
 from simclrseg.hub.fetch import fetch
-from simclrseg.hub.table import HF, PUBLISHED, find, parse_address
+from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address, same_encoder
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
@@ -58,16 +58,16 @@ def find_pretrained(
     name: str,
     *,
     root: Path,
-    encoder: str = "resnet50",
+    encoder: str | None = None,
     allow_unfinished: bool = False,
     option: str = "--pretrained",
     make: Callable[[str], str | None] = lambda name: None,
 ) -> Pretrained:
-    """Resolve ``none``, ``imagenet``, an address of the Hub, a path, a run's or a published name, in this order.
+    """Resolve a reserved name, an address of the Hub, a path, a run's or a published name, in this order.
 
     Args:
         root: the folder of all runs.
-        encoder: whose ImageNet weights are meant.
+        encoder: which is meant where a name has weights of several, as ``imagenet`` has; by default its usual one.
         option: how messages call it.
         make: a name -> the command that makes a run of it, where there is one.
 
@@ -77,8 +77,14 @@ def find_pretrained(
     """
     if name == "none":
         return Pretrained("none", None)
-    if name == IMAGENET:
-        return Pretrained(IMAGENET, backbone_file(find(IMAGENET, encoder=encoder)))
+    if name in runs.RESERVED:
+        entry = find(name, encoder=encoder)
+        if name in FOUNDATIONS:
+            log.info(
+                f"{name}: {entry.encoder}, {entry.how} on {entry.dataset}; its licence, {entry.licence}, goes on with "
+                "what is made of it"
+            )
+        return Pretrained(name, backbone_file(entry))
     if name.startswith(HF):
         source = parse_address(name)
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
@@ -108,6 +114,42 @@ def find_pretrained(
         option=option.strip("-"),
         value=name,
     )
+
+
+def encoder_of(
+    pretrained: Pretrained,
+    asked: str | None,
+    *,
+    named: str = "--backbone",
+    option: str = "--pretrained",
+    key: str = "backbone",
+) -> str | None:
+    """The encoder that weights are of: the file's where it says one, else the one that is asked for.
+
+    Args:
+        named, option, key: how messages call what asks for it and the weights, and the option that they are about.
+
+    Raises:
+        UsageError: if the two contradict each other, or there is a file and neither.
+    """
+    source = pretrained.metadata
+    if source is None:
+        if pretrained.file is not None and asked is None:
+            raise UsageError(
+                f"{pretrained.file} does not say which encoder it holds",
+                f"name it with {named}",
+                option=key,
+                path=pretrained.file,
+            )
+        return asked
+    if asked is not None and not same_encoder(asked, source.encoder):
+        raise UsageError(
+            f"{named.replace('NAME', asked) if 'NAME' in named else f'{named} {asked}'} contradicts {option} "
+            f"{pretrained.label}, which is a {source.encoder}",
+            option=key,
+            value=asked,
+        )
+    return source.encoder
 
 
 def begun_with(run: runs.Run | None) -> Pretrained | None:
@@ -163,7 +205,7 @@ def _finished_after(file: Path, moment: str | None) -> bool:
 
 def is_of_the_hub(name: str) -> bool:
     """Whether a name of weights is the Hub's and never a run's, so that they can be fetched again."""
-    return name == IMAGENET or name.startswith(HF)
+    return (name in runs.RESERVED and name != "none") or name.startswith(HF)
 
 
 def tell_loaded(label: str, report: LoadReport) -> None:

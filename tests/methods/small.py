@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.data.loader import Loader
 from simclrseg.engine.task import Batch, Task
 from simclrseg.methods.base import Method, Views, method_of
+from simclrseg.methods.distillation.method import Teacher
 from simclrseg.methods.knobs import MethodKnobs
 from simclrseg.models.normalize import Normalize
 from simclrseg.registry import FolderRegistry
@@ -65,9 +67,16 @@ class Encoder(nn.Module):
         return maps
 
 
+HALF = (0.5, 0.5, 0.5)
+BEGUN = {"distilled_from": asdict(Teacher("cnn", "cnn", 3, "imagenet", HALF, HALF))}
+"""What the environment of a run says that goes on: of a teacher that needs no file, as its weights are random."""
+
+
 def make_task(name: str, **knobs: Any) -> Task:
     torch.manual_seed(0)
-    return make_method(name, **knobs).make_task(Encoder(), "miniature", Normalize((0.5,) * 3, (0.25,) * 3))
+    method = make_method(name, **knobs)
+    method.open(root=Path(), image_size=32, begun=BEGUN)
+    return method.make_task(Encoder(), "miniature", Normalize(HALF, (0.25,) * 3))
 
 
 def make_loader(name: str, *, images: int = 16, batch_size: int = 8) -> Loader:

@@ -161,7 +161,7 @@ def test_strangers_knobs_are_in_the_help_and_a_shared_one_is_there_once(tmp_path
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("--teacher", "--teacher-decay"), ("--method by", "byol"), ("--set vicreg.var", "vicreg.variance=")],
+    [("--teacher-d", "--teacher-decay"), ("--method by", "byol"), ("--set vicreg.var", "vicreg.variance=")],
 )
 def test_strangers_knobs_and_names_are_offered_on_tab(words: str, offered: str, tmp_path: Path) -> None:
     line = f"simclrseg pretrain {words}"

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from torch.nn import functional as F
 
 from simclrseg.errors import UnknownName, UsageError, WeightsError
 from simclrseg.metadata import ModelMetadata
@@ -16,6 +17,7 @@ from simclrseg.models.segmenters import build_dpt, build_unet, check_pair, defau
 from simclrseg.models.weights import save_weights
 
 SMALL_VIT = "tu-vit_tiny_patch16_224"
+PATCH_14 = "tu-vit_small_patch14_reg4_dinov2"
 
 
 def described(**changes) -> ModelMetadata:
@@ -100,9 +102,20 @@ def test_dpt_is_refused_for_what_is_no_vision_transformer(name):
         check_pair("dpt", name)
 
 
-def test_dpt_is_refused_for_patches_that_are_no_power_of_two():
-    with pytest.raises(UsageError, match="patches of tu-vit_small_patch14_dinov2 are 14 px"):
-        check_pair("dpt", "tu-vit_small_patch14_dinov2")
+@pytest.mark.parametrize("size", [32, 97, 224])
+def test_of_patches_that_are_no_power_of_two_pictures_are_resized_inside_and_logits_back(size):
+    check_pair("dpt", PATCH_14, image_size=size)
+    model = build_dpt(build_backbone(PATCH_14), PATCH_14, 2).eval()
+    images = torch.randn(1, 3, size, 70)
+    inner = {32: 28, 97: 84, 224: 224}[size], 56  # 70 is two and a half times 28
+    with torch.inference_mode():
+        maps, tokens = smp.encoders.timm_vit.TimmViTEncoder.forward(
+            model.encoder, F.interpolate(images, size=inner, mode="bilinear")
+        )
+        assert [tuple(features.shape[2:]) for features in maps] == [(inner[0] // 14, 4)] * 4
+        logits = model.segmentation_head(model.decoder(maps, tokens))
+        assert logits.shape[2:] == (inner[0] // 14 * 16, 64)
+        assert torch.equal(model(images), F.interpolate(logits, size=(size, 70), mode="bilinear"))
 
 
 @pytest.mark.parametrize("decoder", [name for name in SEGMENTERS if name != "dpt"])

@@ -222,6 +222,11 @@ def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
     return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
 
 
+def is_photos(dataset: Dataset) -> bool:
+    """Tell whether a dataset's images are of the kind that published weights have seen: three colours of 8 bits."""
+    return (dataset.bands, dataset.full_scale) == (RGB, 255)
+
+
 def size_text(count: float) -> str:
     """A number of bytes: ``1.3 GB`` or ``20 MB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

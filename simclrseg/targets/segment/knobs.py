@@ -13,6 +13,7 @@ from simclrseg.knobs.values import Common, Completes, Tells
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES
 from simclrseg.models import SEGMENTERS
+from simclrseg.runs import RESERVED
 from simclrseg.targets.knobs import TargetKnobs
 
 PARAMETERS = {name: entry.parameter for name, entry in ENTRIES.items()}
@@ -70,7 +71,7 @@ class Knobs(TargetKnobs):
         return {"decoder": None} if self.decoder == "dpt" else {}
 
     def check_start(self, pretrained: str) -> None:
-        if self.init_decoder and pretrained in ("none", "imagenet"):
+        if self.init_decoder and pretrained in RESERVED:
             raise ValueError(
                 f"init_decoder: pretrained {pretrained} has no decoder; leave it out, or name a run of "
                 "`simclrseg pretrain --method reconstruction` or dense"
