@@ -85,9 +85,9 @@ class Distiller(nn.Module):
 class Distillation(SeparableTask):
     """A student that learns the similarities that its teacher sees.
 
-    The loss is that over photos, the divergence of their similarities with the queue, and ``place_weight`` times that over
-    places, which is the divergence of their similarities with all places of the photo: of the last map, and ``finer``
-    times of the one before it. Given the queue it is a mean over photos. Each photo is mixed with its neighbour in the
+    The loss is that over photos, the divergence of their similarities with the queue, and ``place_weight`` times that
+    over places, which is the divergence of their similarities with all places of the photo: of the last map, and
+    ``finer`` times of the one before it. Given the queue it is a mean over photos. Each photo is mixed with its neighbour in the
     batch before both networks see it (mixup, Zhang et al. 2018).
 
     A U-Net needs places, and a convolutional teacher's last map has few: of 96 px 3 x 3. Its maps before are finer but
