@@ -228,7 +228,9 @@ def _systems_refusals_in_one_line() -> Iterator[None]:
         if error.errno == errno.EINVAL and not error.filename and sys.platform == "win32":
             raise BrokenPipeError(errno.EPIPE, error.strerror) from error  # Windows' word for a reader that has gone
         if error.errno == errno.ENOENT and not error.filename and "temporary directory" in str(error):
-            raise UsageError("no folder for temporary files can be written", "set TMPDIR to one that can") from error
+            raise UsageError(
+                "no folder for temporary files can be written", "set TMPDIR to one that can", option=None
+            ) from error
         if error.errno not in UNWRITABLE:
             raise
         console.drop_unwritable()

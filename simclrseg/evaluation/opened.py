@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def _check_classes(model: Model) -> None:
     """Refuse a model that gives other classes than it is said to; its answer tells, whatever shape it states."""
     metadata = model.metadata
     side, named = metadata.image_size, len(metadata.classes)
-    answer = model.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
+    unnamed = replace(model, metadata=metadata.model_copy(update={"classes": ()}))  # which takes any number of them
+    answer = unnamed.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
     if answer.ndim not in ((2,) if model.classifies else (3, 4)):
         wanted = "(N, classes) beside label" if model.classifies else "(N, H, W) or (N, classes, H, W) beside mask"
         raise ModelFileError(

@@ -337,10 +337,11 @@ def _metadata(session: onnxruntime.InferenceSession, path: Path, describe: Descr
     if metadata is None and describe is None:
         raise NoMetadata(f"{path} does not say what it is of: `simclrseg export RUN` makes a model that does")
     _check_shapes(session, path)
+    named = len(metadata.classes) if metadata is not None else 0
     if metadata is None:
         assert describe is not None
         metadata = describe(session)
-    if reason := _misfit(session, metadata):
+    if reason := _misfit(session, metadata, named):
         raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
     return metadata
 
@@ -364,8 +365,12 @@ def _check_shapes(session: onnxruntime.InferenceSession, path: Path) -> None:
         raise ModelFileError(f"{path} {reason}", "`simclrseg export RUN` makes a model that fits", path=path)
 
 
-def _misfit(session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> str:
-    """What of a model's shapes is not what its metadata say, or is beyond all memory; empty where all fits."""
+def _misfit(session: onnxruntime.InferenceSession, metadata: ModelMetadata, named: int) -> str:
+    """What of a model's shapes is not what its metadata say, or is beyond all memory; empty where all fits.
+
+    Args:
+        named: classes that its own metadata name; 0 for none.
+    """
     image, outputs = session.get_inputs()[0], {tensor.name: tensor.shape for tensor in session.get_outputs()}
     kind = "classification" if "label" in outputs else "segmentation"
     if metadata.task != kind:
@@ -385,7 +390,6 @@ def _misfit(session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> s
     if prod(size for size in shape if isinstance(size, int)) > _MOST_VALUES:
         return f"gives probability in the shape {shape}, beyond what fits in memory"
     given = shape[1] if len(shape) in (2, 4) else 2 if shape else None
-    named = len(metadata.classes)
     if kind == "segmentation" and named >= IGNORE:
         return f"has {named:,} classes by its metadata, and pixels can be of {IGNORE - 1}"
     if named and isinstance(given, int) and given != named:

@@ -236,7 +236,9 @@ def _problems(
             line = f"{prefix}{'.'.join(place)} must hold keys: {keys}"
             found[place] = UsageError(line, option=place[-1], value=problem["input"])
         elif problem["type"] == "invalid_key":
-            found[place] = UsageError(f"{prefix}{place[0]} is no name of a key: put it in quotes, or correct it")
+            found[place] = UsageError(
+                f"{prefix}{place[0]} is no name of a key: put it in quotes, or correct it", option=str(place[0])
+            )
         else:  # a rule across several knobs, which begins with the name of one
             line = _own_words(problem)
             about = next((knob.name for knob in knobs.values() if re.match(rf"{knob.name}\b", line)), None)

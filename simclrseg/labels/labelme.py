@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -148,12 +149,15 @@ def _part(shape: Mapping[str, Any], what: str) -> Ring | Region:
         return np.array([x, y]) + math.hypot(right - x, bottom - y) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     try:
         data = BytesIO(base64.b64decode(str(shape.get("mask")), validate=True))
+        width, height = struct.unpack(">II", data.getvalue()[16:24])  # where a PNG has them
+        if width > 2 * abs(right - x) + _SLACK or height > 2 * abs(bottom - y) + _SLACK:
+            raise DataError(f"{what}: its mask has {width} x {height} pixels, which its points have not")
         with Image.open(data, formats=["PNG"]) as picture:
             check_picture(picture, data)
             return Region(int(y), int(x), np.asarray(picture.convert("L")) > 0)
     except Refused as error:
         raise DataError(f"{what}: its mask: {error.reason}", error.remedy) from error
-    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, binascii.Error, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{what}: its mask is no PNG") from error
 
 

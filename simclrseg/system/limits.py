@@ -22,12 +22,15 @@ def used_up(error: BaseException | None) -> UsageError | None:
         number = error.errno if isinstance(error, OSError) else None
         if number in NO_HANDLES or (number is None and _NO_HANDLES.search(str(error))):
             return UsageError(
-                "too many files are open at once", "allow more with `ulimit -n 4096`, or take fewer --workers"
+                "too many files are open at once",
+                "allow more with `ulimit -n 4096`, or take fewer --workers",
+                option="workers",
             )
         if number == errno.EAGAIN or (isinstance(error, RuntimeError) and _NO_THREADS.search(str(error))):
             return UsageError(
                 "the system starts no more threads or processes for this user",
                 "end other programs, allow more with `ulimit -u`, or take fewer --workers",
+                option="workers",
             )
         error = error.__cause__ or error.__context__
     return None

@@ -20,17 +20,21 @@ def check_surroundings(command: str) -> None:
     try:
         os.getcwd()
     except OSError as error:
-        raise UsageError(f"the current folder cannot be read ({error.strerror})", "cd to one that is there") from error
+        raise UsageError(
+            f"the current folder cannot be read ({error.strerror})", "cd to one that is there", option=None
+        ) from error
     rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
         raise UsageError(  # else it would wait for others, or leave the work to them
             f"RANK is {rank!r} and WORLD_SIZE {processes!r} in the environment, which fits no process",
             "unset them, or start the processes with torchrun",
+            option=None,
         )
     if sys.flags.optimize > 1 and command not in _WITHOUT_TORCH:
         raise UsageError(
             "python -OO and PYTHONOPTIMIZE=2 take docstrings away, which segmentation-models-pytorch builds on",
             "run without them; PYTHONOPTIMIZE=1 does no harm",
+            option=None,
         )
 
 

@@ -216,7 +216,7 @@ def test_another_input_and_another_task_are_refused(tmp_path):
         ("link", "has weights in another folder"),
         ("pipe", "has weights in pipe, which is not beside it"),
         ("gone", "has weights in gone, which is not beside it"),
-        ("x" * 3000, "has weights in x+, which is not beside it"),
+        ("x" * 3000, "has weights in x+…x+, which is not beside it"),
         ("", "has weights in another folder"),
     ],
 )

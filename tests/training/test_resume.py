@@ -133,7 +133,7 @@ def test_more_epochs_begin_a_new_schedule_from_the_old_weights(
 
     with pytest.raises(Interrupted):
         pretrain(small(cut, run=longer, epochs=4), observers=[stop_at(epoch=3, by=signal.SIGTERM)])
-    assert not json.loads(environment(cut).read_text())["finished"]
+    assert not json.loads(environment(cut).read_text()).get("finished")
     pretrain(config_of_run(PretrainConfig, cut / "pretrain" / "shapes").model_copy(update=resuming(cut)))
     one, other = (runs / "pretrain" / "shapes" for runs in (cut, whole))
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()

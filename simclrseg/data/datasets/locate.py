@@ -27,7 +27,11 @@ def user_cache() -> Path:
     """
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if caches.startswith("~"):  # HOME is not set, and the system does not know the user
-        raise UsageError("there is no home folder for what is kept", "set HOME, or XDG_CACHE_HOME and SIMCLRSEG_DATA")
+        raise UsageError(
+            "there is no home folder for what is kept",
+            "set HOME, or XDG_CACHE_HOME and SIMCLRSEG_DATA",
+            option="dataset",
+        )
     return Path(caches) / "simclrseg"
 
 

@@ -87,8 +87,8 @@ class Distillation(SeparableTask):
 
     The loss is that over photos, the divergence of their similarities with the queue, and ``place_weight`` times that
     over places, which is the divergence of their similarities with all places of the photo: of the last map, and
-    ``finer`` times of the one before it. Given the queue it is a mean over photos. Each photo is mixed with its neighbour in the
-    batch before both networks see it (mixup, Zhang et al. 2018).
+    ``finer`` times of the one before it. Given the queue it is a mean over photos. Each photo is mixed with its
+    neighbour in the batch before both networks see it (mixup, Zhang et al. 2018).
 
     A U-Net needs places, and a convolutional teacher's last map has few: of 96 px 3 x 3. Its maps before are finer but
     know less. So it is shown the picture twice as large, which gives its last map a stride of 16 in the student's
