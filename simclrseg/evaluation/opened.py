@@ -134,7 +134,7 @@ def _check_classes(model: Model) -> None:
     metadata = model.metadata
     side, named = metadata.image_size, len(metadata.classes)
     unnamed = replace(model, metadata=metadata.model_copy(update={"classes": ()}))  # which takes any number of them
-    answer = unnamed.run(np.zeros((1, side, side, metadata.in_channels), model.dtype))
+    answer = unnamed.run(np.full((1, side, side, metadata.in_channels), 99, model.dtype))
     if answer.ndim not in ((2,) if model.classifies else (3, 4)):
         wanted = "(N, classes) beside label" if model.classifies else "(N, H, W) or (N, classes, H, W) beside mask"
         raise ModelFileError(
