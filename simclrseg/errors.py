@@ -57,7 +57,7 @@ class SimclrsegError(Exception):
         join = "; " if ": " in re.sub(r"\([^()]*\)", "", reason) else ": "
         text = f"{reason}{join}{remedy}" if remedy else reason
         for thing in (path, value):
-            if (name := str(thing)) != printable(name):
+            if isinstance(thing, str | Path) and (name := str(thing)) != printable(name):
                 text = text.replace(name, printable(name))
         super().__init__(message(text))
         self.remedy, self.option, self.value = remedy, option, value

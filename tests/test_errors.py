@@ -97,6 +97,13 @@ def test_an_error_survives_a_copy_and_a_trip_to_another_process():
             assert (twin.option, twin.value, twin.remedy) == (error.option, error.value, error.remedy)
 
 
+def test_a_value_that_holds_itself_is_kept_and_not_written_out():
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]  # too deep to be written out at all
+    assert UsageError("a", "b", option="c", value=value).value is value
+
+
 def test_every_wrong_argument_names_its_option():
     unnamed = [
         f"{path.relative_to(TREE)}:{node.lineno}"

@@ -104,7 +104,7 @@ def look(source: Source, *, token: str | None = None, local_only: bool = False) 
             "update simclrseg (pip install -U simclrseg)",
             value=str(source),
         )
-    if found.size is not None and found.size < 0:
+    if found.size is not None and not 0 <= found.size < 1 << 63:
         raise no_hub(source, f"a file of {found.size} bytes")
     return Remote(source, commit, etag, found.size)
 
