@@ -155,7 +155,12 @@ def tensor_dicts(tree: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
             inner = dict(branch)
         if tensors:
             yield place, tensors
-        below = [(f"{place}.{key}" if place else str(key), value, depth + 1) for key, value in inner.items()]
+        # a key may be anything that was pickled, of which torch writes some out at length
+        names = (str(key) if isinstance(key, str | int) else type(key).__name__ for key in inner)
+        below = [
+            (f"{place}.{name}" if place else name, value, depth + 1)
+            for name, value in zip(names, inner.values(), strict=True)
+        ]
         waiting.extend(reversed(below))
 
 

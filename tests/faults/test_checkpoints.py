@@ -180,3 +180,8 @@ def test_odd_tensors_and_circles_beside_weights_are_in_no_ones_way(tmp_path, bes
     found = dict(tensor_dicts(read_checkpoint(tmp_path / "a.pth")[0]))
     assert torch.equal(found["state_dict"]["weight"], WEIGHT)
     assert time.monotonic() - start < SECONDS
+
+
+def test_a_key_that_is_a_storage_is_not_written_out():
+    tree = {torch.storage.TypedStorage(99, _internal=True): {"weight": torch.zeros(3)}}
+    assert [place for place, _ in tensor_dicts(tree)] == ["TypedStorage"]
