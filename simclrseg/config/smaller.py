@@ -61,7 +61,10 @@ def command_line(
     """
     kind = "method" if isinstance(config, PretrainConfig) else "task"
     same = {"data": {"dataset": config.data.dataset}, "model": {kind: getattr(config.model, kind)}}
+    own = {config.model.method: config.method} if isinstance(config, PretrainConfig) else {}
+    same |= {name: knobs.model_dump() for name, knobs in own.items()}  # which may need a value that has no default
     usual = type(config).model_validate(same).model_dump()  # some have defaults of their own
+    usual |= {name: type(knobs)().model_dump() for name, knobs in own.items()}
     usual["model"][kind] = type(config.model).model_fields[kind].default
     values, words = config.model_dump(), [command_of(type(config))]
     for knob in knobs_of(type(config)):
