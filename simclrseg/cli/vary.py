@@ -6,9 +6,11 @@ import json
 import logging
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -88,21 +90,22 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
         for number, one in enumerate(left, start=1):
             log.info(f"{number} of {len(left)}: {one.run.name}")
             code, _ = start([*_command(one), *(["--quiet"] if first.console.quiet else [])], False)
-            if code in STOPPED:
-                raise Interrupted(
-                    f"stopped in {one.run.name}; the same command goes on, and leaves out what is finished",
-                    signum=code - 128,
-                )
-            if _finished(one):
+            if _finished(one) and not code:
                 shutil.rmtree(one.run.folder / "checkpoints", ignore_errors=True)
+            if code in STOPPED:
+                then = "goes on, and leaves out what is finished"
+                if first.run.overwrite:  # which finished runs are new, it cannot know
+                    then = f"begins anew, and `{_resume(one)}` goes on with this one alone"
+                raise Interrupted(f"stopped in {one.run.name}; the same command {then}", signum=code - 128)
             if code:
                 failed.append(one.run.name)
                 log.warning(f"{one.run.name} ended with exit code {code}")
-    _show([one for one in variants if _finished(one)], start)
+    _show([one for one in variants if _finished(one) and one.run.name not in failed], start)
     if failed:
+        again = "the same command without --overwrite" if first.run.overwrite else "the same command"
         raise GateError(
             f"{len(failed)} of {len(variants)} trainings failed: {', '.join(failed)}",
-            "the lines above say why; the same command tries these again",
+            f"the lines above say why; {again} tries these again",
             option="vary",
         )
 
@@ -223,18 +226,32 @@ def _command(one: Variant) -> list[str]:
     return [*command_line(config), *again]
 
 
+def _resume(one: Variant) -> str:
+    return f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
+
+
 def _in_a_process(words: Sequence[str], caught: bool) -> tuple[int, str]:
-    """A command line as a process of its own, whose results go where its messages go, or are caught."""
+    """A command line as a process of its own, whose results go where its messages go, or are caught.
+
+    Signals are handed on to it, and its end is waited for.
+    """
     output = subprocess.PIPE if caught else subprocess.DEVNULL if "--quiet" in words else sys.stderr.fileno()
-    process = subprocess.Popen([sys.executable, "-m", "simclrseg", *words], stdout=output, text=True)
-    try:
-        found, _ = process.communicate()
-    except (KeyboardInterrupt, Terminated) as stop:  # Ctrl-C comes to both
-        if isinstance(stop, Terminated):
-            process.send_signal(stop.signum)
-        process.wait()
-        return stop.signum + 128 if isinstance(stop, Terminated) else INTERRUPTED, ""
-    return process.returncode, found or ""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simclrseg", *words],
+        stdout=output,
+        text=True,
+        start_new_session=True,  # or a terminal would send each Ctrl-C a second time
+    )
+    came: list[int] = []
+    while True:
+        try:
+            found, _ = process.communicate()
+        except (KeyboardInterrupt, Terminated) as stop:
+            came.append(stop.signum if isinstance(stop, Terminated) else signal.SIGINT)
+            with suppress(OSError, ValueError):  # Windows sends a Ctrl-C itself, and has no other signal to send
+                process.send_signal(came[-1])
+        else:
+            return 128 + came[0] if came else process.returncode, found or ""
 
 
 def _show(finished: Sequence[Variant], start: Start) -> None:
@@ -250,11 +267,14 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
             flag for flag, asked in (("--json", first.console.as_json), ("--quiet", first.console.quiet)) if asked
         ]
         code, table = start(words, True)
-        console.print_result(table.rstrip("\n"))
+        if code in STOPPED:
+            raise Interrupted("stopped; all are trained, and the same command compares them", signum=code - 128)
         if code:
+            where = runs.option(finished[0].run.root)
             raise GateError(
-                "the trainings are finished, but could not be compared", f"try `simclrseg evaluate {names[0]}`"
+                "the trainings are finished, but could not be compared", f"try `simclrseg evaluate {names[0]}{where}`"
             )
+        console.print_result(table.rstrip("\n"))
         return
     console.print_result({"runs": [_row(one) for one in finished]}, as_json=first.console.as_json)
 

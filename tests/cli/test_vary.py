@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -185,6 +188,32 @@ def test_what_it_cannot_vary_is_one_line(texts, words, message):
         varied(*texts, start=start, **words)
     assert str(error.value).startswith(message)
     assert not start.started
+
+
+def test_what_was_to_begin_anew_does_so_again_and_its_message_says_so():
+    varied("seed=0,1", start=Trainings())
+    with pytest.raises(Interrupted, match=r"begins anew, and `simclrseg finetune --resume shapes-none-seed-0` goes on"):
+        varied("seed=0,1", start=Trainings({"shapes-none-seed-0": 143}), overwrite=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="Windows sends signals otherwise")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_command_alone_lets_its_training_save_and_the_same_command_goes_on(tmp_path, number):
+    small = "finetune shapes --backbone cnn --image-size 32 --data-ratio 0.05 --device cpu --precision fp32 --epochs"
+    words = [*small.split(), "200", "--vary", "seed=0,1"]
+    sweep = Simclrseg(*words, folder=tmp_path)
+    state = tmp_path / "runs/finetune/shapes-none-seed-0/checkpoints/last/state.pt"
+    while not state.exists():
+        assert not sweep.ended(), sweep.wait().stderr
+        time.sleep(0.1)
+    os.kill(sweep.pid, number)
+    done = sweep.wait()
+    assert done.returncode == 128 + number, done.stderr
+    assert "stopped after step" in done.stderr and "the same command goes on" in done.stderr
+    assert [path.name for path in (tmp_path / "runs/finetune").iterdir()] == ["shapes-none-seed-0"]
+    done = Simclrseg(*words, "--dry-run", folder=tmp_path).wait()
+    assert done.returncode == 0 and "2 trainings: " in done.stderr
 
 
 @pytest.mark.slow
