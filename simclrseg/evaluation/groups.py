@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +23,14 @@ from simclrseg.scores.wording import words, written
 from simclrseg.training.knobs import TrainingConfig, recipe
 from simclrseg.weights.find import began_with
 
+log = logging.getLogger(__name__)
+
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 OWN = ("run.seed", "run.name")
 """Keys in which the models of a group may differ."""
+Seeds = tuple[int | None, int | None]
+"""Of a training, and of the pretraining that it began with; None where it is not known, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +116,23 @@ def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) ->
         baseline: name of a model.
         root: the folder of all runs.
     """
-    recipes: dict[str, list[tuple[int | None, Evaluated]]] = {}
-    for model in models:
+    recipes: dict[str, dict[Seeds, Evaluated]] = {}
+    for model in sorted(models, key=lambda model: model.name != baseline):
         config = _config(FinetuneConfig, model.path) if model.kind == "run" else None
-        key = model.name if config is None else _recipe(config, model.path, root)
-        recipes.setdefault(key, []).append((None if config is None else config.run.seed, model))
-    if len(recipes) == len(models):
+        key, own_seeds = (model.name, (None, None)) if config is None else _recipe(config, model.path, root)
+        first_of_them = recipes.setdefault(key, {}).setdefault(own_seeds, model)
+        if first_of_them is not model:
+            log.warning(f"{model.name} repeats {first_of_them.name} with its seed, and does not count as another")
+    if all(len(members) == 1 for members in recipes.values()):
         return []
     weights = draws(models[0].scores)
     groups: list[Group] = []
     for members in recipes.values():
-        members.sort(key=lambda member: member[0] or 0)
-        seeds, own = zip(*members, strict=True)
+        pairs = sorted(members.items(), key=lambda pair: [seed or 0 for seed in pair[0]])
+        seeds, own = [seeds[0] for seeds, _ in pairs], [model for _, model in pairs]
         scores = [model.scores for model in own]
-        name = _name([model.name for model in own], [group.name for group in groups])
+        taken = [group.name for group in groups] + [model.name for model in models if model not in own]
+        name = _name([model.name for model in own], taken)
         groups.append(Group(name, own, seeds, over_seeds(scores, weights), spread(scores)))
     first = next(group for group in groups if any(model.name == baseline for model in group.models))
 
@@ -140,7 +149,11 @@ def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) ->
         )
         return replace(group, baseline=against.name, differences=found)
 
-    return sorted(map(compared, groups), key=lambda group: -group.metrics[group.deciding].value)
+    def place(group: Group) -> tuple[bool, float]:
+        value = group.metrics[group.deciding].value
+        return math.isnan(value), -value
+
+    return sorted(map(compared, groups), key=place)
 
 
 def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
@@ -150,20 +163,23 @@ def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
         return None
 
 
-def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> str:
-    """What a run's result depends on but for its seed, and that of the pretraining that it began with."""
+def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[str, Seeds]:
+    """What a run's result depends on but for seeds: its own, and that of the pretraining that it began with."""
     values = {key: value for key, value in recipe(config).items() if key not in OWN}
     start = began_with(runs.Run(folder), config.model.pretrained, root=root)
     before = None if start is None else _config(PretrainConfig, start.parent)
     if before is not None:
         values["model.pretrained"] = {key: value for key, value in recipe(before).items() if key not in OWN}
-    return json.dumps(values, sort_keys=True)
+    return json.dumps(values, sort_keys=True), (config.run.seed, None if before is None else before.run.seed)
 
 
 def _name(models: Sequence[str], taken: Sequence[str]) -> str:
     """What the models' names have in common, without the seed."""
     if len(models) == 1:
         return models[0]
-    bare = {re.sub(r"-seed-\d+(?=-|$)|-s?\d+$", "", name) for name in models}
-    name = bare.pop() if len(bare) == 1 else models[0]
-    return name if name not in taken else models[0]
+    for seed in (r"-seed-\d+(?=-|$)", r"-s?\d+$"):  # the number at the end may be another value
+        bare = {re.sub(seed, "", name) for name in models}
+        if len(bare) == 1:
+            name = bare.pop()
+            return name if name not in taken else models[0]
+    return models[0]

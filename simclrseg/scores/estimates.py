@@ -82,7 +82,7 @@ def differences_over_seeds(
 
     Args:
         paired: whether they have the same seeds, in the same order, whose differences are taken one by one; else the
-            degrees of freedom are Welch's (1947).
+            degrees of freedom are Welch's (1947). A single seed is taken to vary as those of the other do.
     """
     ours, our_draws = _by_seed(second, weights)
     theirs, their_draws = _by_seed(first, weights)
@@ -114,6 +114,8 @@ def _margin(*samples: Floats) -> float:
     """Half the width of the interval over seeds: of a mean, or of the difference of two; 0 where there is one seed."""
     several = [values for values in samples if len(values) > 1]
     errors = [float(values.var(ddof=1)) / len(values) for values in several]
+    if len(several) == 1 < len(samples):
+        errors[0] *= 1 + len(several[0])  # s² (1 / n + 1): of the single one the error is s itself
     if not sum(errors):
         return 0.0
     freedom = sum(errors) ** 2 / sum(

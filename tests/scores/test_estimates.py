@@ -252,6 +252,16 @@ def test_the_difference_over_seeds_is_that_of_scipys_test(paired):
     assert (found.interval.low, found.interval.high) == pytest.approx((ends.low, ends.high), abs=1e-3)
 
 
+def test_a_single_seed_is_taken_to_vary_as_those_of_the_other_do():
+    several, single = [0.70, 0.72, 0.77], [0.74]
+    weights = draws(trainings([0])[0])
+    test = stats.ttest_ind([*single], several, equal_var=True)  # of one value and three, Student's (1908)
+    ends = test.confidence_interval(0.95)
+    for first, second, low, high in ((several, single, ends.low, ends.high), (single, several, -ends.high, -ends.low)):
+        found = differences_over_seeds(trainings(first), trainings(second), weights, paired=False)["accuracy"]
+        assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=1e-3)
+
+
 def test_one_seed_each_has_the_interval_over_images_alone():
     first, second = masks(), masks(better=0.1)
     weights = draws(first)
