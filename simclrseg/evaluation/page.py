@@ -19,6 +19,8 @@ PICTURE_BYTES = 30_000
 """Most that one embedded image takes, before base64 adds a third."""
 CHART_BYTES = 150_000
 """The same of a chart that is embedded as a picture."""
+WIDE = 14
+"""Characters from which on a heading or a name may be broken anywhere, where models are compared."""
 _QUALITIES = (80, 60, 40, 20, 5, 1)
 
 
@@ -33,6 +35,7 @@ def table(
     *,
     caption: str,
     sortable: bool = False,
+    compared: bool = False,
     strong: Collection[tuple[int, str]] = (),
 ) -> Html:
     """A table whose first column names the rows, in which numbers are written to four digits.
@@ -40,16 +43,18 @@ def table(
     Args:
         rows: one or more, cells by column.
         sortable: a button in each heading.
+        compared: with columns as narrow as they can be, as for many models and their names.
         strong: cells (row, column) that stand out.
     """
     columns = list(rows[0])
     numeric = {name for name in columns if any(isinstance(row[name], int | float) for row in rows)}
 
     def heading(name: str) -> Html:
-        right = "number" if name in numeric else None
+        kinds = (("number", name in numeric), ("wide", compared and len(name) > WIDE))
+        kind = " ".join(kind for kind, holds in kinds if holds) or None
         if not sortable:
-            return element("th", name, scope="col", class_=right)
-        return element("th", element("button", name, type="button"), scope="col", class_=right, aria_sort="none")
+            return element("th", name, scope="col", class_=kind)
+        return element("th", element("button", name, type="button"), scope="col", class_=kind, aria_sort="none")
 
     def cell(number: int, name: str, value: Any) -> Html:
         text: str = written(value)
@@ -59,6 +64,8 @@ def table(
             return element("th", text, scope="row")
         exact = repr(value) if sortable and isinstance(value, float) and not math.isnan(value) else None
         kind = "number" if name in numeric else None if isinstance(value, str) else "whole"
+        if compared and len(text) > WIDE and " " not in text:
+            kind = "wide"
         return element("td", text, class_=kind, data_value=exact)
 
     lines = (
@@ -69,7 +76,7 @@ def table(
         element("caption", element("span", caption)),
         element("thead", element("tr", *map(heading, columns))),
         element("tbody", *lines),
-        class_="sortable" if sortable else None,
+        class_=" ".join(name for name, asked in (("sortable", sortable), ("compared", compared)) if asked) or None,
     )
     return scrolled(whole, label=caption)
 

@@ -73,8 +73,9 @@ def _comparison(report: Report) -> Part:
     )
     content = [*(_note(f"{line}.") for line in report.verdicts)]
     if report.groups:
-        content.append(table(report.recipes, caption="Recipes, each the mean ± standard deviation over its seeds"))
-    content += [table(rows, caption=caption, strong=best), _note(note)]
+        caption_of_recipes = "Recipes, each the mean ± standard deviation over its seeds"
+        content.append(table(report.recipes, caption=caption_of_recipes, compared=True))
+    content += [table(rows, caption=caption, compared=True, strong=best), _note(note)]
     if charts := ratio_charts(report):
         content.append(drawn(charts, "ratio"))
     return _part("Comparison", "comparison", *content)
@@ -273,5 +274,6 @@ def _images(report: Report) -> Part:
             rows.append(cells)
     left = len(order) - len(rows)
     note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
-    shown = element("div", table(rows, caption=caption, sortable=True), class_="long")
+    several = len(report.models) > 1
+    shown = element("div", table(rows, caption=caption, sortable=True, compared=several), class_="long")
     return _part("All images", "images", shown, *note)
