@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -68,8 +69,12 @@ class ConfigCommand(TyperCommand):
             terms = getattr(import_module(module), name) if module else {}
             page = render_help(usage, self.help or "", params, examples=self.examples, terms=terms.items())
         else:
-            common = {knob.name for knob in knobs_of(self.model()) if knob.is_common} | {"config_file", "help"}
-            few = [param for param in params if param in arguments or param.name in common]
+            common = {knob.name: knob for knob in knobs_of(self.model()) if knob.is_common}
+            names = {*common, "config_file", "help"}
+            few = [copy(param) for param in params if param in arguments or param.name in names]
+            for param in few:
+                if knob := common.get(param.name):
+                    param.help = param.help.replace(knob.help, knob.brief)
             more = f"All {len(params)} options: {ctx.command_path} --help-all"
             page = render_help(usage, self.help or "", few, more=more, examples=self.examples)
         formatter.write(page)

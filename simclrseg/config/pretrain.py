@@ -33,6 +33,7 @@ from simclrseg.training.knobs import Training, TrainingConfig, TrainingHardware,
 
 # Runs named after what they are good for rather than after their dataset.
 RUN_NAMES = {"cats_vs_dogs": "pets", "cifar10": "cifar"}
+OTHERS = "Others have defaults of their own, see --help-all."
 
 
 def _own_defaults() -> str:
@@ -96,7 +97,9 @@ class PretrainData(Section):
 class PretrainModel(Section):
     """Model"""
 
-    method: Annotated[str, METHODS, Common(), Tells(_own_defaults)] = "simclr"
+    method: Annotated[
+        str, METHODS, Common(), Tells(_own_defaults, briefly="Others have defaults of their own, see --help-all.")
+    ] = "simclr"
     """Method of self-supervised learning."""
     backbone: Annotated[BackboneName, Common()] = "resnet50"
     """Encoder: a name of segmentation-models-pytorch, tu- and a name of timm, vit_b_16, or cnn, a small one."""

@@ -6,7 +6,7 @@ import ast
 import inspect
 import sys
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
@@ -103,8 +103,16 @@ class Knob:
     @property
     def help(self) -> str:
         """The docstring below the field, and what tables add."""
+        return self._help(lambda tells: tells.words())
+
+    @property
+    def brief(self) -> str:
+        """The same as ``--help`` has room for."""
+        return self._help(lambda tells: tells.words() if tells.briefly is None else tells.briefly)
+
+    def _help(self, words: Callable[[Tells], str]) -> str:
         text = attribute_docstring(self.section, self.name)
-        return " ".join([text, *(fact.words() for fact in self.values.facts if isinstance(fact, Tells))]).rstrip()
+        return " ".join([text, *(words(fact) for fact in self.values.facts if isinstance(fact, Tells))]).rstrip()
 
     @cached_property
     def values(self) -> Values:

@@ -45,9 +45,14 @@ class Common:
 
 @dataclass(frozen=True)
 class Tells:
-    """A text that a table adds to the help, so that names are written there alone."""
+    """A text that a table adds to the help, so that names are written there alone.
+
+    Attributes:
+        briefly: what ``--help`` has in its place, where only ``--help-all`` has room for it.
+    """
 
     words: Callable[[], str]
+    briefly: str | None = None
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,13 @@ def test_help_shows_what_matters_first_and_says_how_to_see_the_rest(run, command
     assert all(name in every for name in (*options, "--set", "--print-config", "--config"))
 
 
+def test_what_each_method_has_of_its_own_stands_where_all_options_do(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    few, every = (run("pretrain", option)[1] for option in ("--help", "--help-all"))
+    assert "defaults of their own, see --help-all." in few and "reconstruction has" not in few
+    assert "see --help-all" not in every and "reconstruction has" in every
+
+
 def test_help_of_evaluate_explains_the_words_of_its_tables(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     out = run("evaluate", "--help-all")[1]
