@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -243,6 +243,13 @@ def test_a_run_keeps_the_student_alone_and_names_its_teacher_and_the_licence(tmp
     assert metadata.mean == IMAGENET_MEAN  # the student's own, not the teacher's
     card = (result.run / "README.md").read_text()
     assert "| distilled from | expert |" in card and "made of: dinov3-license (timm/x)." in card
+    assert result.metrics["loss"] < result.metrics["chance"]
+
+
+def test_weights_without_metadata_teach_too(tmp_path: Path) -> None:
+    save_file(load_file(saved_teacher(tmp_path)), tmp_path / "plain.safetensors")
+    result = pretrain(small(tmp_path, teacher=str(tmp_path / "plain.safetensors"), teacher_backbone="cnn"))
+    assert read_metadata(result.backbone).teacher == "plain"
     assert result.metrics["loss"] < result.metrics["chance"]
 
 

@@ -222,7 +222,7 @@ class DistillationMethod(Method[Knobs]):
             self.known = Teacher(**begun[self.KEPT])
             self.network = self._build()
         else:
-            found, self.known = self._find(root)
+            found, self.known = self._find(root, image_size)
             self.network = self._build()
             bands = found.metadata.bands if found.metadata else RGB
             assert found.file is not None  # a teacher has weights
@@ -233,7 +233,7 @@ class DistillationMethod(Method[Knobs]):
         check_backbone(self.known.encoder, in_channels=self.known.in_channels, image_size=larger * image_size)
         return {"teacher": self.known.label, self.KEPT: asdict(self.known)}
 
-    def _find(self, root: Path) -> tuple[Pretrained, Teacher]:
+    def _find(self, root: Path, image_size: int) -> tuple[Pretrained, Teacher]:
         name, asked = self.knobs.teacher, self.knobs.teacher_backbone
         assert name is not None  # the knobs were checked
         if asked is not None:
@@ -243,7 +243,7 @@ class DistillationMethod(Method[Knobs]):
             found, asked, named="--set distillation.teacher_backbone=NAME", option="--teacher", key="teacher_backbone"
         )
         assert encoder is not None  # there is a file
-        facts = found.metadata or ModelMetadata(task="backbone", encoder=encoder, image_size=0)
+        facts = found.metadata or ModelMetadata(task="backbone", encoder=encoder, image_size=image_size)
         return found, Teacher(found.label, encoder, facts.in_channels, facts.stem, facts.mean, facts.std)
 
     def _build(self) -> nn.Module:
