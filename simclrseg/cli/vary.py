@@ -284,5 +284,6 @@ def _row(one: Variant) -> dict[str, Any]:
     folder = one.run.folder
     last = read_table(folder / "metrics.csv")[-1]
     seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
-    found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in last.items() if value}
+    figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
+    found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
     return {"name": one.run.name, **one.values, **found, "time": duration(seconds)}

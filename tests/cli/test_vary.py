@@ -153,9 +153,9 @@ def test_of_pretrainings_the_table_has_what_each_run_found(capsys):
         {
             "name": f"shapes-temperature-{value}",
             "temperature": value,
-            "epoch": "1",
-            "training loss": "2.5",
-            "knn": "0.5",
+            "epoch": 1,
+            "training loss": 2.5,
+            "knn": 0.5,
             "time": "1 min 01 s",
         }
         for value in ("0.1", "0.2")
