@@ -324,11 +324,15 @@ def test_several_models_are_compared_in_one_table_with_one_row_an_image(tmp_path
 
 
 def test_where_models_are_compared_lines_break_between_values_and_long_names_anywhere():
-    row = {"name": "a", "IoU over a_model_with_a_long_name": "+0.1 [+0.0, +0.2]", "pretrained": "a_long_name_of_a_start"}
+    row = {
+        "name": "a",
+        "IoU over a_model_with_a_long_name": "+0.1 [+0.0, +0.2]",
+        "pretrained": "a_long_name_of_a_start",
+    }
     text = table([row | {"F1": 0.5}], caption="c", sortable=True, compared=True)
     assert '<table class="sortable compared">' in text
     assert '<th scope="col" class="wide" aria-sort="none"><button type="button">IoU over a' in text
-    assert '<td>+0.1 [+0.0, +0.2]</td><td class="wide">a_long' in text
+    assert '<td>+0.1 [+0.0, +0.2]</td><td class="wide">a_long_name' in text
     assert 'class="number" data-value="0.5">' in text
     assert "wide" not in table([row], caption="c") and "compared" not in table([row], caption="c")
 
