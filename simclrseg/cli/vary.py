@@ -162,16 +162,24 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         raise UsageError(f"--vary {own[0]}: each run gets a name of its own", "leave it out", option="vary")
     seeds = [key for key in values if key.rpartition(".")[2] == SEED]
     order = sorted(values, key=lambda key: key not in seeds)
-    names: dict[str, Mapping[str, str]] = {}
+    configs: dict[str, Any] = {}
     for combination in product(*(values[key] for key in order)):
         chosen = dict(zip(order, combination, strict=True))
         chosen = {key: chosen[key] for key in values}
         config: Any = config_from(model, words, [f"{key}={value}" for key, value in chosen.items()])
         parts = [_base(config), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
         name = "-".join(parts)
-        if name in names:
+        if name in configs:
             raise UsageError(f"--vary: two runs would be called {name}", "give their files other names", option="vary")
-        names[name] = chosen
+        if same := [other for other, known in configs.items() if known == config]:
+            raise UsageError(f"--vary: {name} would be the same as {same[0]}", "leave one out", option="vary")
+        if len(name) > runs.LONGEST_NAME:
+            raise UsageError(
+                f"--vary: a run's name would have {len(name)} characters, and {runs.LONGEST_NAME} are possible",
+                "pass a short --name",
+                option="vary",
+            )
+        configs[name] = config
         run = config.run.model_copy(update={"name": name})
         yield Variant(config.model_copy(update={"run": run}), chosen)
 

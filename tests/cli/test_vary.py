@@ -171,6 +171,17 @@ def test_of_pretrainings_the_table_has_what_each_run_found(capsys):
         (["seed=0,0"], {}, "--vary seed=0,0 names a value or a key twice: leave one out"),
         (["seed=0", "seed=1"], {}, "--vary seed=1 names a value or a key twice: leave one out"),
         (["seed=0,x"], {}, "--vary seed 'x': must be a whole number with x >= 0"),
+        (
+            ["data_ratio=0.5,5e-1"],
+            {},
+            "--vary: shapes-none-data_ratio-5e-1 would be the same as shapes-none-data_ratio-0.5",
+        ),
+        (
+            ["seed=0,1", "run.seed=0,1"],
+            {},
+            "--vary: shapes-none-seed-1-seed-0 would be the same as shapes-none-seed-0-s",
+        ),
+        (["seed=0"], {"name": 194 * "a"}, "--vary: a run's name would have 201 characters, and 200 are possible; pass"),
         (["name=a,b"], {}, "--vary name: each run gets a name of its own; leave it out"),
         (["overwrite=true"], {}, "--vary overwrite: is no key of a file but belongs to one call; type --overwrite"),
         (["seed=0,1"], {"seed": "3"}, "--seed 3 and --vary seed 0 are not the same: leave one out"),
