@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 OWN = ("run.seed", "run.name")
 """Keys in which the models of a group may differ."""
+SHARE = ("data.data_ratio", "data.max_images")
+"""Keys that say how many of the images are learned from."""
 Seeds = tuple[int | None, int | None]
 """Of a training, and of the pretraining that it began with; None where it is not known, or there is none."""
 
@@ -43,6 +45,7 @@ class Group:
         spread: standard deviations over the trainings.
         baseline, differences: another group, and what this has more than it; None of the one that others are compared
             with.
+        but_share: the keys of its recipe but for the share of the images; of a file its name alone.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Group:
     spread: Mapping[str, float]
     baseline: str | None = None
     differences: Mapping[str, Estimate] | None = None
+    but_share: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def deciding(self) -> str:
@@ -119,7 +123,10 @@ def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) ->
     recipes: dict[str, dict[Seeds, Evaluated]] = {}
     for model in sorted(models, key=lambda model: model.name != baseline):
         config = _config(FinetuneConfig, model.path) if model.kind == "run" else None
-        key, own_seeds = (model.name, (None, None)) if config is None else _recipe(config, model.path, root)
+        values, own_seeds = (
+            ({"name": model.name}, (None, None)) if config is None else _recipe(config, model.path, root)
+        )
+        key = json.dumps(values, sort_keys=True)
         first_of_them = recipes.setdefault(key, {}).setdefault(own_seeds, model)
         if first_of_them is not model:
             log.warning(f"{model.name} repeats {first_of_them.name} with its seed, and does not count as another")
@@ -127,20 +134,23 @@ def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) ->
         return []
     weights = draws(models[0].scores)
     groups: list[Group] = []
-    for members in recipes.values():
+    for key, members in recipes.items():
+        but_share = {name: value for name, value in json.loads(key).items() if name not in SHARE}
         pairs = sorted(members.items(), key=lambda pair: [seed or 0 for seed in pair[0]])
         seeds, own = [seeds[0] for seeds, _ in pairs], [model for _, model in pairs]
         scores = [model.scores for model in own]
-        taken = [group.name for group in groups] + [model.name for model in models if model not in own]
-        name = _name([model.name for model in own], taken)
-        groups.append(Group(name, own, seeds, over_seeds(scores, weights), spread(scores)))
+        names = [model.name for model in own]
+        taken = [group.name for group in groups] + [model.name for model in models if model.name not in names]
+        found = over_seeds(scores, weights), spread(scores)
+        groups.append(Group(_name(names, taken), own, seeds, *found, but_share=but_share))
     first = next(group for group in groups if any(model.name == baseline for model in group.models))
 
     def compared(group: Group) -> Group:
         if group is first:
             return group
-        alike = (other for other in groups if (other.start, other.share) == (first.start, group.share))
-        against = next((other for other in alike if other is not group and group.share != first.share), first)
+        alike = [other for other in groups if (other.start, other.share) == (first.start, group.share)]
+        alike.sort(key=lambda other: other.but_share != first.but_share)  # the baseline's own recipe, where it is there
+        against = alike[0] if alike and group.share != first.share and alike[0] is not group else first
         found = differences_over_seeds(
             [model.scores for model in against.models],
             [model.scores for model in group.models],
@@ -163,14 +173,14 @@ def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
         return None
 
 
-def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[str, Seeds]:
+def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[dict[str, Any], Seeds]:
     """What a run's result depends on but for seeds: its own, and that of the pretraining that it began with."""
     values = {key: value for key, value in recipe(config).items() if key not in OWN}
     start = began_with(runs.Run(folder), config.model.pretrained, root=root)
     before = None if start is None else _config(PretrainConfig, start.parent)
     if before is not None:
         values["model.pretrained"] = {key: value for key, value in recipe(before).items() if key not in OWN}
-    return json.dumps(values, sort_keys=True), (config.run.seed, None if before is None else before.run.seed)
+    return values, (config.run.seed, None if before is None else before.run.seed)
 
 
 def _name(models: Sequence[str], taken: Sequence[str]) -> str:

@@ -113,3 +113,14 @@ def test_a_recipe_of_another_share_is_compared_with_the_baselines_start_of_that_
     ]
     against = {name: group.baseline for name, group in groups(*models).items()}
     assert against == {"none-0.2": None, "none-0.5": "none-0.2", "p-0.2": "none-0.2", "p-0.5": "none-0.5"}
+
+
+def test_of_several_recipes_with_that_share_it_is_the_baselines_own():
+    models = [
+        model(f"{side}-{ratio}-s{seed}", seed=seed, data_ratio=ratio, image_size=side)
+        for ratio in (0.2, 0.5)
+        for side in (64, 32)
+        for seed in (0, 1)
+    ]
+    against = {name: group.baseline for name, group in groups(*models, baseline=2).items()}
+    assert against == {"32-0.2": None, "64-0.2": "32-0.2", "64-0.5": "32-0.5", "32-0.5": "32-0.2"}
