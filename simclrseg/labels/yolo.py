@@ -192,7 +192,12 @@ def _images(
         return list_files(place, is_photo).files if place else None
     if reason := why_not_a_file(place):  # a device may never end
         raise DataError(f"{place}: {reason}", "name a folder of photos, or a list of them", path=place)
-    lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError as error:  # as of a bad disk, or of a file of the system
+        raise DataError(
+            f"{place}: {error.strerror}", "name a folder of photos, or a list of them", path=place
+        ) from error
     found, missing = [], []
     for line in filter(None, map(str.strip, lines)):
         image = _find([place.parent, *bases], _path(line.removeprefix("data/")), folders, 2)

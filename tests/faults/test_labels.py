@@ -174,6 +174,12 @@ def test_a_data_yaml_that_cannot_be_meant_is_one_line(tmp_path, yaml, said):
     assert said in masks(tmp_path, {"a.txt": "0" + LINE, "data.yaml": yaml})
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file of this system gives an error when it is read")
+def test_a_list_that_cannot_be_read_is_one_line(tmp_path):
+    result = masks(tmp_path, {"a.txt": "0" + LINE, "data.yaml": "train: /proc/self/mem\nnames: [cat]\n"})
+    assert isinstance(result, str) and "/proc/self/mem" in result and "name a folder of photos" in result
+
+
 @pytest.mark.parametrize("number", ["9" * 5000, "254", "²"])
 def test_a_table_of_classes_with_any_number_is_one_line(tmp_path, number):
     (tmp_path / "_classes.csv").write_text(f"Pixel Value, Class\n0, background\n{number}, a\n")

@@ -154,7 +154,9 @@ def leaf(rng: Random, value: Any) -> Any:
         case 6:
             return [value] if rng.random() < 0.5 else {"a": value}
         case 7:
-            return value * rng.choice(NUMBERS[:20]) if isinstance(value, int | float) else str(value)
+            if isinstance(value, int | float):
+                return value * rng.choice(NUMBERS[:20])
+            return type(value).__name__ if isinstance(value, list | tuple | dict) else str(value)  # it may hold itself
         case 8 if isinstance(value, str) and value:
             place = rng.randrange(len(value))
             return value[:place] + rng.choice(WORDS) + value[place + rng.randrange(2) :]
