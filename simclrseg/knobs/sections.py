@@ -13,6 +13,8 @@ from simclrseg.registry import FolderRegistry, Registry
 
 _BEYOND = 1 << 53
 """Whole numbers from here on are not exact any more, where floating-point numbers are computed from them."""
+_SEEDS = 1 << 64
+"""From here on torch takes no seed; nothing but random numbers is computed from one."""
 
 
 class Section(BaseModel):
@@ -29,8 +31,9 @@ class Section(BaseModel):
     @model_validator(mode="after")
     def _whole_numbers_can_be_computed_with(self) -> Self:
         for name in type(self).model_fields:
-            if isinstance(value := getattr(self, name), int) and not -_BEYOND < value < _BEYOND:
-                raise ValueError(f"{name} is beyond all use: take less than {_BEYOND:,}")
+            most = _SEEDS if name.endswith("seed") else _BEYOND
+            if isinstance(value := getattr(self, name), int) and not -most < value < most:
+                raise ValueError(f"{name} is beyond all use: take less than {most:,}")
         return self
 
 

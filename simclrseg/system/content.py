@@ -22,7 +22,7 @@ MOST_VALUES = 50_000
 DEEPEST = 100
 """Lists and mappings within each other: beyond some hundreds Python itself gives up, wherever they are handed to."""
 _LONGEST_NUMBER = 100  # letters
-_MANY = 1 << 63
+_MANY = 1 << 64
 _SHOWN = 40  # letters of a value
 _ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 _UNICODE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")

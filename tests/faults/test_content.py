@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.normalization import read_normalization
@@ -109,6 +110,14 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
 
 def test_a_date_is_text_and_may_be_impossible():
     assert parse_yaml("a: 2024-13-45\nb: 2024-01-01 10:00:00") == {"a": "2024-13-45", "b": "2024-01-01 10:00:00"}
+
+
+@pytest.mark.parametrize("seed", [2**53, 2**64 - 1])
+def test_a_seed_may_be_any_that_torch_takes(tmp_path, seed):
+    text = f"command: finetune\ndata: {{dataset: shapes, split_seed: {seed}}}\nrun: {{seed: {seed}}}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    config = parse_config_file(FinetuneConfig, tmp_path / "x.yaml")
+    assert config.run.seed == config.data.split_seed == torch.Generator().manual_seed(seed).initial_seed()
 
 
 def test_aliases_and_merge_keys_of_healthy_files_are_read():
