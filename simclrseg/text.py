@@ -27,6 +27,7 @@ _IN_ADDRESS = (  # a path has one stroke behind the colon
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "WANDB_API_KEY")
 _ADDRESSES = re.compile(r"HF_ENDPOINT|(http|https|all|ftp)_proxy", re.IGNORECASE)
 _SHORTEST_SECRET = 4  # characters; shorter ones stand in other words too
+_SHORTEST_TOKEN = 12  # real ones have 37 and more; people write `none` or `disabled` where none shall be used
 
 
 def printable(text: str) -> str:
@@ -73,7 +74,8 @@ def without_secrets(text: str) -> str:
 
 def _secrets() -> list[str]:
     """The tokens of the environment, and the passwords of its addresses, the longest first."""
-    known = [os.environ.get(name, "").strip() for name in _TOKENS]
+    tokens = (os.environ.get(name, "").strip() for name in _TOKENS)
+    known = [token for token in tokens if len(token) >= _SHORTEST_TOKEN]
     for name, address in os.environ.items():
         if "@" in address and _ADDRESSES.fullmatch(name):
             _, _, password = address.rpartition("://")[2].rpartition("@")[0].partition(":")

@@ -55,6 +55,14 @@ def run(capfd, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.parametrize("word", ["none", "test", "disabled"])
+def test_a_word_in_the_place_of_a_token_is_shown_where_else_it_stands(word, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", word)
+    monkeypatch.setenv("WANDB_API_KEY", word)
+    text = f"/data/{word}/photo.jpg: no such file, with --pretrained {word}"
+    assert str(DataError(text)) == text
+
+
 @pytest.mark.parametrize(
     "text",
     [
