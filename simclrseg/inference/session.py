@@ -125,7 +125,8 @@ class Model:
             pictures = " x ".join(map(str, batch.shape))
             return f"gives probability in the shape {shape} for pictures {pictures} and {named or 'its'} classes"
         if probability.size and not -_SLACK <= probability.min() <= probability.max() <= 1 + _SLACK:  # or one is NaN
-            return f"gives probabilities from {probability.min():g} to {probability.max():g}"
+            reach = f"from {probability.min():g} to {probability.max():g}"
+            return f"gives probabilities {reach}, as no softmax or sigmoid does"
         return ""
 
     def _answer(self, batch: np.ndarray) -> np.ndarray:

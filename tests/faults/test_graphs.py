@@ -251,7 +251,7 @@ UNSEEN = {
     ),
     "twice the pictures": ((node("Concat", "bright bright", "probability", axis=0),), r"in the shape \(2, 32, 32\)"),
     "not a number": ((node("Sqrt", "minus", "root"), node("Add", "bright root", "probability")), "from nan to nan"),
-    "above one": ((node("Sub", "bright minus", "probability"),), "gives probabilities from 1.03 to 1.03"),
+    "above one": ((node("Sub", "bright minus", "probability"),), "from 1.03 to 1.03, as no softmax or sigmoid does"),
 }
 
 
