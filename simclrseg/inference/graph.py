@@ -24,7 +24,7 @@ _FEW = 64  # numbers of a tensor that says a shape
 _LOOPS = frozenset({"Loop", "Scan", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"})
 _SHAPES: dict[str, dict[int, int]] = {
     "ConstantOfShape": {0: MOST_VALUES},
-    "Expand": {1: 1 << 24},
+    "Expand": {1: 1 << 26},
     "Tile": {1: _MOST_TIMES},
     "Upsample": {1: _MOST_TIMES},
     "Resize": {2: _MOST_TIMES, 3: MOST_VALUES},

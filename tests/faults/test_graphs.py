@@ -240,6 +240,12 @@ def test_weights_beside_a_model_are_read_and_must_be_whole(tmp_path):
     )
 
 
+def test_a_large_picture_that_a_graph_makes_from_one_number_is_healthy(tmp_path):
+    made = node("Expand", "one s", "x"), node("Identity", "bright", "probability")
+    path = write(tmp_path / "model.onnx", *made, weights=(numbers("s", 1, 3, 2400, 2400), numbers("one", 1)))
+    assert open_model(path, "cpu", threads=1).metadata == METADATA
+
+
 UNSEEN = {
     "half the size": (
         (
