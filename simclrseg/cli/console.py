@@ -158,7 +158,7 @@ def _print(result: Any, *, as_json: bool) -> None:
 def _print_mapping(result: Mapping[str, Any]) -> None:
     """Facts as lines, numbers as a table, rows as a table.
 
-    The next command is no data, and ``best`` no fact either: the cells (row, column) of the table that are bold.
+    The next command is no data, and ``best`` no fact either: the cells (row, column) of ``table`` that are bold.
     """
     facts = {key: value for key, value in result.items() if not isinstance(value, Mapping | list) and key != "next"}
     width = max(map(len, facts), default=0)
@@ -173,10 +173,10 @@ def _print_mapping(result: Mapping[str, Any]) -> None:
             names = dict.fromkeys(name for column in longest_first for name in column)
             rows = [[name, *(_text(column.get(name, "")) for column in side_by_side.values())] for name in names]
             _print_table(["", *(title.replace("_", " ") for title in side_by_side)], rows)
-    for value in result.values():
+    for key, value in result.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             rows = [[_text(cell) for cell in row.values()] for row in value]
-            _print_table(list(value[0]), rows, bold=result.get("best", ()))
+            _print_table(list(value[0]), rows, bold=result.get("best", ()) if key == "table" else ())
 
 
 def _columns(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -274,7 +274,8 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
         words += [
             flag for flag, asked in (("--json", first.console.as_json), ("--quiet", first.console.quiet)) if asked
         ]
-        code, table = start(words, True)
+        folded = sys.stdout.isatty() and not (first.console.as_json or first.console.quiet)  # to the terminal's width
+        code, table = start(words, not folded)
         if code in STOPPED:
             raise Interrupted("stopped; all are trained, and the same command compares them", signum=code - 128)
         if code:
@@ -282,7 +283,8 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
             raise GateError(
                 "the trainings are finished, but could not be compared", f"try `simclrseg evaluate {names[0]}{where}`"
             )
-        console.print_result(table.rstrip("\n"))
+        if not folded:
+            console.print_result(table.rstrip("\n"))
         return
     console.print_result({"runs": [_row(one) for one in finished]}, as_json=first.console.as_json)
 

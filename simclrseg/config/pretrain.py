@@ -97,9 +97,7 @@ class PretrainData(Section):
 class PretrainModel(Section):
     """Model"""
 
-    method: Annotated[
-        str, METHODS, Common(), Tells(_own_defaults, briefly="Others have defaults of their own, see --help-all.")
-    ] = "simclr"
+    method: Annotated[str, METHODS, Common(), Tells(_own_defaults, briefly=OTHERS)] = "simclr"
     """Method of self-supervised learning."""
     backbone: Annotated[BackboneName, Common()] = "resnet50"
     """Encoder: a name of segmentation-models-pytorch, tu- and a name of timm, vit_b_16, or cnn, a small one."""

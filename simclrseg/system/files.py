@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +31,8 @@ except ImportError:  # Windows
 
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 """Error numbers of a disk that takes no more."""
+LONGEST_ON_WINDOWS = 259
+"""Characters of a path, unless long ones were allowed in its registry."""
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
 _LONGEST_SUFFIX = 16  # characters; where a file has a longer one, it is a part of its name
@@ -320,6 +323,9 @@ def writing(path: Path) -> Iterator[None]:
 
 def output_error(path: Path | str, error: OSError) -> OutputError:
     """The error for a file that cannot be written."""
+    if sys.platform == "win32" and len(os.path.abspath(path)) > LONGEST_ON_WINDOWS:  # which calls it not found
+        reason = f"its path is longer than the {LONGEST_ON_WINDOWS} characters that Windows takes"
+        return OutputError(str(path), reason, remedy="choose a folder with a shorter path")
     remedy = "free some space or choose another folder" if error.errno in FULL else "choose another folder"
     return OutputError(str(path), error.strerror or str(error), remedy=remedy)
 

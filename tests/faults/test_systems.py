@@ -34,7 +34,7 @@ from simclrseg.cli.app import main
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.locate import data_root, open_dataset
-from simclrseg.errors import DataError, RunError, UsageError
+from simclrseg.errors import DataError, OutputError, RunError, UsageError
 from simclrseg.exporters.weights import export_weights
 from simclrseg.inference.files import find_images, plan_outputs
 from simclrseg.models.weights import read_weights
@@ -540,3 +540,17 @@ def test_the_workflow_runs_the_readmes_tests_on_three_systems_with_the_versions_
     assert next(line for line in readme.splitlines() if "&& pytest" in line).partition("&& ")[2] in ran
     assert any(line.startswith("    pip install onnxruntime ") for line in readme.splitlines()) and "README.md" in ran
     assert text.startswith("# Not run by us") and "workflows/tests.yml" in readme
+
+
+def test_a_path_too_long_for_windows_is_called_so_and_not_missing(tmp_path, monkeypatch):
+    """Windows says of it that there is no such path."""
+
+    def refuse(**place):
+        raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OutputError, match=r"its path is longer than the 259 characters that Windows takes\): choose"):
+        write_text(tmp_path / ("x" * 260) / "test.json", "")
+    with pytest.raises(OutputError, match=r"cannot find the path specified\): choose another folder"):
+        write_text(tmp_path / "test.json", "")
