@@ -86,12 +86,12 @@ def test_the_best_cells_of_a_table_are_bold_and_no_fact(capsys, monkeypatch):
         {
             "table": [{"name": "a", "iou": "0.5"}, {"name": "b", "iou": "0.5"}],
             "best": [(1, "iou")],
-            "others": [{"name": "c", "iou": "7"}, {"name": "d", "iou": "8"}],
+            "others": [{"name": "c", "iou": "0.7"}, {"name": "d", "iou": "0.8"}],
         }
     )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and ["\x1b[1m0.5" in line for line in lines[:3]] == [False, False, True]
-    assert not any("\x1b[1m8" in line for line in lines[3:])  # of another table
+    assert not any("\x1b[1m0.8" in line for line in lines[3:])  # of another table
 
 
 def test_long_rows_are_not_cut_where_there_is_no_terminal(capsys):
