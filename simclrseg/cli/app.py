@@ -122,6 +122,12 @@ def predict(config: PredictConfig) -> None:
     simclrseg predict photos/ -o masks/ --model oxford_pets-pets
     """
     go_on_alone()
+    if config.page.serve:
+        from simclrseg.commands.serve import serve
+
+        with console.session(quiet=config.console.quiet):
+            serve(config, on_ready=console.print_result)
+        return
     from simclrseg.commands.predict import predict as run
 
     with console.session(quiet=config.console.quiet), FileProgress() as progress:

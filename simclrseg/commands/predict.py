@@ -77,17 +77,18 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     cores = cpu_cores()
     threads = min(len(images), config.hardware.workers or cores)
     once = len(images) == 1 and not (config.method.tile or config.method.tta)
-    model = _open(config, path, threads=max(1, cores // threads), once=once)
+    model = open_for(config, path, threads=max(1, cores // threads), once=once)
     log.info(model.describe())
     log.info(f"model {path}")
-    _check(config, model)
+    check_model(config, model)
     make_rows = _labels if model.classifies else _files
     done, failed, skipped = make_rows(config, model, images, threads, on_file)
     failed += [{"image": str(file), "reason": f"{file}: {reason}"} for file, reason in unread.items()]
     return PredictResult(path, model.device, model.cause or None, len(images) + len(unread), done, failed, skipped)
 
 
-def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Model:
+def open_for(config: PredictConfig, path: Path, *, threads: int, once: bool = False) -> Model:
+    """Open a model on the device that is asked for, as ``open_model`` does."""
     if config.hardware.device != "tensorrt":
         return open_model(path, config.hardware.device, threads=threads, once=once)
     from simclrseg.data.datasets.locate import user_cache
@@ -96,7 +97,7 @@ def _open(config: PredictConfig, path: Path, *, threads: int, once: bool) -> Mod
     return open_model(path, config.hardware.device, largest=shape, cache=user_cache())
 
 
-def _check(config: PredictConfig, model: Model) -> None:
+def check_model(config: PredictConfig, model: Model) -> None:
     """Raise UsageError for what this model cannot do."""
     kinds = [] if model.classifies else config.console.outputs
     if config.input.threshold is not None and model.metadata.threshold is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from simclrseg.inference import OUTPUTS
 from simclrseg.knobs.sections import Console, Section
@@ -15,7 +15,7 @@ from simclrseg.knobs.values import Common, Completes, Flag, PathText, Positional
 class PredictInput(Section):
     """Input"""
 
-    inputs: Annotated[list[PathText], Positional("INPUT..."), Completes("files"), Transient()]
+    inputs: Annotated[list[PathText], Positional("[INPUT...]"), Completes("files"), Transient()] = []
     """Photos, folders of photos, patterns such as 'photos/**/*.jpg', or - for stdin."""
     model: Annotated[PathText | None, Flag("-m"), Completes("models"), Common()] = None
     """A fine-tuned run or an exported .onnx file; the newest finished run by default."""
@@ -70,10 +70,53 @@ class PredictOutput(Console):
         return self
 
 
+def _given(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: name an address, such as 127.0.0.1")
+    return text
+
+
+class PredictPage(Section):
+    """Page"""
+
+    serve: Annotated[bool, Common(), Transient()] = False
+    """Open a local page to try the model, which takes photos of other programs too; needs
+    pip install 'simclrseg[serve]'."""
+    host: Annotated[str, AfterValidator(_given)] = "127.0.0.1"
+    """Address that the page listens on; others than 127.0.0.1 may be reached from other machines."""
+    port: Annotated[int, Ge(0), Le(65535)] = 8000
+    """Port of the page; 0 takes a free one."""
+
+    @model_validator(mode="after")
+    def _an_address_is_that_of_a_page(self) -> Self:
+        if not self.serve:
+            for name in ("host", "port"):
+                if getattr(self, name) != type(self).model_fields[name].get_default():
+                    raise ValueError(f"{name} ({getattr(self, name)}) is for a page: pass --serve too")
+        return self
+
+
 class PredictConfig(Section):
     """predict"""
 
-    input: PredictInput
+    input: PredictInput = Field(default_factory=PredictInput)
     method: PredictMethod = Field(default_factory=PredictMethod)
     hardware: PredictHardware = Field(default_factory=PredictHardware)
     console: PredictOutput = Field(default_factory=PredictOutput)
+    page: PredictPage = Field(default_factory=PredictPage)
+
+    @model_validator(mode="after")
+    def _a_page_gets_its_photos_there_and_writes_no_file(self) -> Self:
+        console = self.console
+        files = {
+            "INPUT": self.input.inputs,
+            "-o": console.output,
+            "--as": console.outputs != ["mask"],
+            "--keep-orientation": console.keep_orientation,
+            "--overwrite": console.overwrite,
+            "--skip-existing": console.skip_existing,
+            "--json": console.as_json,
+        }
+        if self.page.serve and (meant := [name for name, given in files.items() if given]):
+            raise ValueError(f"--serve gets its photos from the page and writes no files: leave out {', '.join(meant)}")
+        return self
