@@ -212,7 +212,7 @@ async function showMask(photo) {
   const sure = photo.confidence === null ? "" : ` · confidence ${Number(photo.confidence).toFixed(2)}`;
   const buttons = make("p", { className: "buttons" }, ownButton(photo, "mask", "Mask"));
   if (about.photos) buttons.append(ownButton(photo, "overlay", "Overlay"));
-  photo.facts.replaceChildren(make("p", { textContent: `${found} · ${number(width)} × ${number(height)} pixels${sure}` }), buttons);
+  photo.facts.replaceChildren(make("p", { textContent: `${found} · ${number(width)} x ${number(height)} pixels${sure}` }), buttons);
   arrange(photo);
 }
 

@@ -45,7 +45,7 @@ class Room:
             Rejected: if there is none.
         """
         if self.taken >= self.places:
-            raise Rejected(503, f"{self.taken} photos are waiting already: ask again in a moment")
+            raise Rejected(503, f"all {self.places} places are taken: ask again in a moment")
         place = Place(self)
         self.taken += 1
         try:
