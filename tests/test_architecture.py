@@ -58,7 +58,7 @@ def test_the_visible_top_level_is_what_the_design_says():
     if done.returncode or not done.stdout:
         pytest.skip("not a git checkout")
     top = {name.partition("/")[0] for name in done.stdout.split("\0") if name and not name.startswith(".")}
-    assert top == {"simclrseg", "tests", "completions", "pyproject.toml", "README.md", "LICENSE"}
+    assert top == {"simclrseg", "tests", "completions", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"}
 
 
 def test_what_is_no_code_is_packed_too():

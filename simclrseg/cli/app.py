@@ -219,12 +219,18 @@ def main(args: list[str] | None = None) -> None:
 
 @contextmanager
 def _systems_refusals_in_one_line() -> Iterator[None]:
-    """The last net, for what is written by libraries and to stdout, for paths out of reach, and where threads end."""
+    """The last net: what libraries write and stdout, paths out of reach, where threads end, what is not installed."""
     try:
         yield
     except Exception as error:
         if line := used_up(error):
             raise line from error
+        if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) != "simclrseg":
+            raise UsageError(
+                f"{name} is not installed, and this command needs it",
+                "`pip install simclrseg` in a fresh environment brings all",
+                option=None,
+            ) from error
         if not isinstance(error, OSError):
             raise
         if error.filename and (remedy := _OUT_OF_REACH.get(error.errno or 0)):
