@@ -102,9 +102,12 @@ def make_app(predictor: Predictor, name: str, *, at_once: int, hosts: Collection
         with room.place() as place:
             content, photo = await photo_of(request, place)
             began = time.perf_counter()
-            made = await asyncio.get_running_loop().run_in_executor(
-                pool, lambda: answer(asked, content, kind, name=photo)
-            )
+            try:
+                made = await asyncio.get_running_loop().run_in_executor(
+                    pool, lambda: answer(asked, content, kind, name=photo)
+                )
+            except asyncio.CancelledError:  # by the server, which ends
+                raise Rejected(503, "simclrseg has been ended meanwhile: start it again") from None
         log.info(f"{kind} of a photo of {len(content):,} bytes, {time.perf_counter() - began:.2f} s")
         sure = {} if made.confidence is None else {"X-Confidence": f"{made.confidence:.6f}"}
         return Response(made.content, media_type=made.media_type, headers=sure)

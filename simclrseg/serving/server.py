@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -78,4 +79,5 @@ def run(app: Any, listening: socket.socket) -> None:
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_FAREWELL,
     )
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # what strangers send is not worth a warning
     uvicorn.Server(config).run(sockets=[listening])
