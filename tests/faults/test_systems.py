@@ -523,7 +523,7 @@ def test_the_workflow_runs_the_readmes_tests_on_three_systems_with_the_versions_
     text = (TREE / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     workflow = yaml.safe_load(text)
     project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (job,) = workflow["jobs"].values()
+    job = workflow["jobs"]["tests"]
     matrix = job["strategy"]["matrix"]
     assert [system.partition("-")[0] for system in matrix["system"]] == ["ubuntu", "macos", "windows"]
     lowest = project["requires-python"].removeprefix(">=")
@@ -532,13 +532,15 @@ def test_the_workflow_runs_the_readmes_tests_on_three_systems_with_the_versions_
     assert lowest == stated[0] and matrix["python"] == [stated[0], stated[-1]]
     assert workflow["permissions"] == {"contents": "read"} and job["timeout-minutes"] <= 120
     assert workflow["concurrency"]["cancel-in-progress"] is True
-    steps = job["steps"]
+    steps = [step for each in workflow["jobs"].values() for step in each["steps"]]
     pinned = [step["uses"].rpartition("@v")[2] for step in steps if "uses" in step]
     assert pinned and all(version.isdecimal() for version in pinned)
     ran = "\n".join(step.get("run", "") for step in steps)
     readme = (TREE / "README.md").read_text(encoding="utf-8")
     assert next(line for line in readme.splitlines() if "&& pytest" in line).partition("&& ")[2] in ran
-    assert any(line.startswith("    pip install onnxruntime ") for line in readme.splitlines()) and "README.md" in ran
+    lines = re.findall(r'grep -m 1 "\^(.*?)" README\.md', ran)
+    assert len(lines) == 2 and all(re.search(rf"^{line}.*; pip install --no-deps \.$", readme, re.M) for line in lines)
+    assert "python -m build" in ran and "twine check --strict" in ran
     assert text.startswith("# Not run by us") and "workflows/tests.yml" in readme
 
 
