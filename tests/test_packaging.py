@@ -16,9 +16,10 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import simclrseg
-from tests.readme import README, TREE
+from tests.readme import TREE
 
 PROJECT = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+README = (TREE / "README.md").read_text(encoding="utf-8")
 ALONE = r"^    pip install (onnxruntime .*); pip install --no-deps \.$"
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -64,9 +65,7 @@ class Predictor:
         if image.source is not None and image.source.is_fifo():
             remedy = "pass - to have a photo read from stdin"
             raise ImageError(f"{image}: it is a pipe, not a file", remedy, path=image.source)
-        source: Path | bytes | None = image.source if content is None else content
-        if source is None:
-            source = sys.stdin.buffer.read()
+        source = content if content is not None else image.source or sys.stdin.buffer.read()
         metadata = self.model.metadata
         if metadata.takes_photos:
             picture = read_picture(source, max_pixels=self.max_pixels, reach=metadata.reach or likely_range)
@@ -157,32 +156,21 @@ class Predictor:
             return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
 
     def write(
-        self, job: Job, picture: Picture, probabilities: Iterator[tuple[int, np.ndarray]]
+        self,
+        job: Job,
+        picture: Picture,
+        probabilities: Iterator[tuple[int, np.ndarray]],
+        files: Mapping[str, BinaryIO] = MappingProxyType({}),
     ) -> tuple[float, dict[str, bytes]]:
         """Write all files of an image; of one that cannot be written there is nothing.
+
+        Args:
+            files: open ones to write to in place of a job's targets, by output.
 
         Returns:
             How sure the model is: the mean over all pixels of the likeliest class's probability. And the image's part
             of each file that is for all images.
         """
-        parts = {kind: io.BytesIO() for kind in job.targets if OUTPUTS[kind].joint}
-        with contextlib.ExitStack() as stack:
-            files: dict[str, BinaryIO] = {**parts}
-            for kind, target in job.targets.items():
-                if kind not in parts:
-                    path = stack.enter_context(to_stdout() if target is None else replacing(target))
-                    files[kind] = stack.enter_context(path.open("wb"))
-            sure = self.compose(job, files, picture, probabilities)
-        return sure, {kind: part.getvalue() for kind, part in parts.items()}
-
-    def compose(
-        self,
-        job: Job,
-        files: Mapping[str, BinaryIO],
-        picture: Picture,
-        probabilities: Iterator[tuple[int, np.ndarray]],
-    ) -> float:
-        """Write each output of a job into its open file; how sure the model is, as ``write`` says it."""
         image = picture.pixels
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
@@ -190,18 +178,26 @@ class Predictor:
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
         subject = Subject(job.image.relative.as_posix(), image.shape[:2], self.model.metadata, job.image.source)
-        outputs = [OUTPUTS[kind](files[kind], replace(subject, target=target)) for kind, target in job.targets.items()]
         sure = 0.0
-        for top, probability in probabilities:
-            mask = to_mask(probability, self.threshold)
-            sure += float(likeliest(probability).sum(dtype=np.float64))
-            strip = Strip(top, image[top : top + len(mask)], probability, mask)
+        parts = {kind: io.BytesIO() for kind in job.targets if OUTPUTS[kind].joint}
+        with contextlib.ExitStack() as stack:
+            outputs = []
+            for kind, target in job.targets.items():
+                file: BinaryIO | None = files.get(kind, parts.get(kind))
+                if file is None:
+                    path = stack.enter_context(to_stdout() if target is None else replacing(target))
+                    file = stack.enter_context(path.open("wb"))
+                outputs.append(OUTPUTS[kind](file, replace(subject, target=target)))
+            for top, probability in probabilities:
+                mask = to_mask(probability, self.threshold)
+                sure += float(likeliest(probability).sum(dtype=np.float64))
+                strip = Strip(top, image[top : top + len(mask)], probability, mask)
+                for output in outputs:
+                    output.add(strip)
             for output in outputs:
-                output.add(strip)
-        for output in outputs:
-            output.end()
+                output.end()
         height, width = subject.size
-        return sure / (height * width)
+        return sure / (height * width), {kind: part.getvalue() for kind, part in parts.items()}
 
 
 @contextlib.contextmanager

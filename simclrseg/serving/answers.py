@@ -77,7 +77,7 @@ def answer(predictor: Predictor, content: bytes, kind: str, *, name: str = "phot
             return Answer(json_text(row).encode(), TYPES[".json"])
         (probabilities,) = predictor.predict([picture.pixels])
         file = io.BytesIO()
-        confidence = predictor.compose(Job(image, {kind: None}), {kind: file}, picture, probabilities)
+        confidence, _ = predictor.write(Job(image, {kind: None}), picture, probabilities, {kind: file})
     output, made = OUTPUTS[kind], file.getvalue()
     if output.joint:
         made = output.joined([made], model.metadata).encode()

@@ -114,6 +114,7 @@ async function lane() {
 
 async function ask(photo, kind) {
   const { file } = photo;
+  if (!file.size) throw new Error("the file is empty");
   if (file.size > about.most_bytes) {
     throw new Error(`${number(file.size)} bytes are more than the ${number(about.most_bytes)} allowed: shrink it`);
   }

@@ -182,12 +182,18 @@ def test_chosen_photos_get_masks_which_come_as_a_zip(page, server, tmp_path, dow
 
 def test_dropped_photos_are_done_while_a_broken_one_says_why_in_a_line(page, tmp_path):
     first, second = write_photos(tmp_path, 2)
-    files = [("a.png", first.read_bytes()), ("broken.jpg", b"no photo"), ("a.png", second.read_bytes())]
+    files = [("a.png", first.read_bytes()), ("broken.jpg", b"no photo"), ("empty.jpg", b"")]
+    files.append(("a.png", second.read_bytes()))
     page.execute_script(DROP, [(name, base64.b64encode(content).decode()) for name, content in files])
-    assert all_done(page, 3) == "2 of 3 photos done, 1 could not be read: the line below says why."
-    (bad,) = page.find_elements(By.CSS_SELECTOR, ".bad")
-    assert bad.text.startswith("not a picture that can be read (JPEG, PNG")
-    assert [title.text for title in page.find_elements(By.TAG_NAME, "h2")] == ["a.png", "broken.jpg", "a.png"]
+    assert all_done(page, 4) == "2 of 4 photos done, 2 could not be read: the lines below say why."
+    bad, empty = page.find_elements(By.CSS_SELECTOR, ".bad")
+    assert bad.text.startswith("not a picture that can be read (JPEG, PNG") and empty.text == "the file is empty"
+    assert [title.text for title in page.find_elements(By.TAG_NAME, "h2")] == [
+        "a.png",
+        "broken.jpg",
+        "empty.jpg",
+        "a.png",
+    ]
     page.find_element(By.ID, "clear").click()
     assert not page.find_elements(By.CSS_SELECTOR, ".photo") and status(page) == "Cleared."
     assert page.switch_to.active_element.get_attribute("id") == "files"
