@@ -18,7 +18,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What is computed in integers. Preprocessing, normalisation layers, activations with curves and the last layers stay
 # in float32: they are cheap there, and their rounding costs most.
-INTEGER = (*WEIGHTED, "Add", "Relu", "MaxPool", "Concat", "Resize")
+# Clip is ReLU6: without it a layer's range would be that of what Clip cuts off, and few steps would be left below 6.
+INTEGER = (*WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "Concat", "Resize")
 DECISIONS = frozenset({"Sigmoid", "Softmax", "ArgMax", "Greater"})
 
 

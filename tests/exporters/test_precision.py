@@ -35,9 +35,9 @@ def plain(tmp_path_factory):
     return path
 
 
-def exported(folder, precision: str, **options):
+def exported(folder, precision: str, model: nn.Module | None = None, **options):
     path = folder / "model.onnx"
-    found = export_onnx(network(), path, described(), precision=precision, images=PHOTOS[:2], **options)
+    found = export_onnx(model or network(), path, described(), precision=precision, images=PHOTOS[:2], **options)
     return path, found
 
 
@@ -82,6 +82,17 @@ def test_int8_is_calibrated_on_the_photos_that_it_is_given(tmp_path):
 
     bright, dark = scales(PHOTOS[2:]), scales([photo // 8 for photo in PHOTOS[2:]])
     assert bright.shape == dark.shape and not np.allclose(bright, dark)
+
+
+def test_int8_spends_its_256_steps_on_what_relu6_lets_through(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU6(), nn.Conv2d(8, 1, 1))
+    with torch.no_grad():
+        model[0].weight[0] *= 500  # a channel of hundreds, which ReLU6 cuts off
+        model[2].weight[:, 0] = 0
+        model[2].weight *= 4
+    _, found = exported(tmp_path, "int8", model, calibration=PHOTOS[2:], tolerance=0.9)
+    assert found.probability < 0.05  # 0.46 without
 
 
 def test_int8_of_a_fixed_number_of_photos_is_calibrated_on_that_number(tmp_path):
