@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.images.framing import Framing
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
@@ -52,10 +53,8 @@ class Reader:
         self, dataset: Dataset, indices: Sequence[int], skipped: list[str]
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Indices and images (N, S, S, bands) of those that can be read; the others are named in ``skipped``."""
-        side, workers = self.metadata.image_size, self.machine.workers
-        return read_images(
-            dataset, indices, image_size=side, batch_size=self.batch_size, workers=workers, skipped=skipped
-        )
+        framing, workers = Framing.of(self.metadata), self.machine.workers
+        return read_images(dataset, indices, framing, batch_size=self.batch_size, workers=workers, skipped=skipped)
 
     @cached_property
     def _normalize(self) -> Normalize:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from simclrseg.images.framing import padded
 from simclrseg.images.resizing import resize_probability
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -14,6 +15,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 (N, H, W) of the foreground, (N, C, H, W) of each class, or (N, K) of whole pictures.
 """
 
+OVERLAP = 0.5
+"""Share of a tile that its neighbour covers too, where nothing else is said."""
 STRIP = 1 << 20  # values in memory at once, of a large picture
 _SIGMA = 1 / 8
 """Standard deviation of a tile's weight, in sides of the tile (Isensee et al. 2021, nnU-Net)."""
@@ -55,7 +58,13 @@ def strips(probability: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int
 
 
 def predict_tiles(
-    predict: Predict, image: np.ndarray, tile: int, overlap: float, *, batch_size: int = 1
+    predict: Predict,
+    image: np.ndarray,
+    tile: int,
+    overlap: float,
+    *,
+    batch_size: int = 1,
+    fill: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Probabilities of a picture, strip by strip from top to bottom.
 
@@ -67,10 +76,19 @@ def predict_tiles(
         tile: side of a tile in pixels; the picture's own where that is less.
         overlap: share of a tile that its neighbour covers too, at least; in [0, 1).
         batch_size: tiles given to ``predict`` together; all have one size.
+        fill: the stored value of each band that a smaller picture is padded with to a tile, as in training; by default
+            the only tile is as small as the picture.
 
     Yields:
         Number of rows above, and the probabilities (h, W) or (C, h, W) float32 of the next rows.
     """
+    if fill is not None and min(image.shape[:2]) < tile:
+        own_height, own_width = image.shape[:2]
+        whole = padded(image, (tile, tile), fill)
+        for top, found in predict_tiles(predict, whole, tile, overlap, batch_size=batch_size):
+            if top < own_height:
+                yield top, found[..., : own_height - top, :own_width]
+        return
     height, width = image.shape[:2]
     rows, columns = min(tile, height), min(tile, width)
     tops, lefts = tile_starts(height, rows, overlap), tile_starts(width, columns, overlap)
