@@ -60,15 +60,19 @@ def read_ahead(
 
 def read_images(
     dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of images alone, framed and stacked: (N, S, S, bands) of the dataset's type; of tiles the middle one."""
+) -> Iterator[tuple[tuple[int, ...], np.ndarray, list[tuple[int, int]]]]:
+    """The same of images alone, framed and stacked: (N, S, S, bands) of the dataset's type; of tiles the middle one.
 
-    def load(index: int) -> np.ndarray:
-        return framing.image(dataset.image(index))
+    With them comes the height and width of each that is no padding.
+    """
+
+    def load(index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        image = dataset.image(index)
+        return framing.image(image), framing.inner(image.shape)
 
     with ThreadPoolExecutor(workers) as pool:
         for read, images in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
-            yield read, np.stack(images)
+            yield read, np.stack([image for image, _ in images]), [inner for _, inner in images]
 
 
 def readable_images(

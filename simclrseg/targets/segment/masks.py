@@ -117,7 +117,8 @@ def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: in
         raise DataError(f"the {len(counts):,} training masks hold {held} only: there is nothing to learn")
     shares = sorted(zip((100 * pixels / pixels.sum()).tolist(), dataset.classes, strict=True), reverse=True)
     told = shares if len(shares) <= MANY else [shares[0], *[share for share in shares if share[0] > 0][-1:]]
-    words = (", " if told is shares else " to ").join(f"{name} {share:.{2 if share < 99.5 else 4}g} %" for share, name in told)
+    shown = [f"{name} {share:.{2 if share < 99.5 else 4}g} %" for share, name in told]
+    words = (", " if told is shares else " to ").join(shown)
     log.info(f"pixels of the {len(counts):,} training masks: {words}")
     if absent:
         log.warning(
