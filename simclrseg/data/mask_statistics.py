@@ -16,10 +16,10 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import image_shape
 from simclrseg.images.framing import window_of_most
+from simclrseg.images.strips import histogram
 from simclrseg.metadata import IGNORE
 from simclrseg.system.threads import map_in_threads
 
-_ROWS = 1024  # that are looked at together
 _MEASURED = 4096  # side of the part of a mask whose objects are measured
 _ASPECTS = 0.9, 1.1  # bounds of the ratio between those of an image and its mask, which may be coarser
 
@@ -46,11 +46,7 @@ def count_pixels(
         if (path := dataset.path(index)) is not None:
             with contextlib.suppress(ImageError):  # named by the loader too
                 check_aspects(dataset.keys[index], image_shape(path), mask.shape)
-        pixels, checksum = np.zeros(256, np.int64), mask.shape[1]
-        for top in range(0, len(mask), _ROWS):  # which are counted in eight bytes a pixel
-            rows = np.ascontiguousarray(mask[top : top + _ROWS])
-            pixels += np.bincount(rows.ravel(), minlength=256)
-            checksum = zlib.crc32(rows.data, checksum)
+        pixels = histogram(mask)
         beyond = np.flatnonzero(pixels[classes:IGNORE]) + classes
         if beyond.size:
             values = ", ".join(map(str, beyond[:8]))
@@ -59,7 +55,7 @@ def count_pixels(
                 f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored",
                 "correct the mask",
             )
-        return pixels[:classes], checksum
+        return pixels[:classes], zlib.crc32(np.ascontiguousarray(mask).data, mask.shape[1])
 
     rows = map_in_threads(count, indices, threads=threads, telling="masks")
     sums = np.array([checksum for _, checksum in rows], np.int64)

@@ -162,6 +162,21 @@ class Dataset:
             return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
 
 
+@dataclass(frozen=True)
+class ImageRows:
+    """An image of a dataset, of which a store in front of it reads no more rows than are asked for."""
+
+    dataset: Dataset
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.dataset.image_shape(self.index), len(self.dataset.bands))
+
+    def __getitem__(self, rows: slice) -> Pixels:
+        return self.dataset.image_rows(self.index, rows.start or 0, rows.stop)
+
+
 def refuse_shared(official: Mapping[str, Sequence[int]], names: Sequence[str], where: Path | str) -> None:
     """Raise a DataError that names images of which two lists say that they are in parts that have nothing in common.
 

@@ -322,8 +322,8 @@ def _counted(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The same strips, whose pixels are added to some confidences as they pass."""
     for top, probability in strips:
+        yield top, probability  # first, for there a class that the model does not have is refused
         confidences += Confidences.of_pixels(probability, mask[top : top + probability.shape[-2]])
-        yield top, probability
 
 
 def tiles_of_image(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from simclrseg.charts import plots
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import Dataset, ImageRows, colour_bands
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.splits import test_hash
@@ -151,16 +151,19 @@ class TiledSegmentation(Segmentation):
         total, images = 0.0, 0
         for index in (index for batch in batches for index in batch["index"].tolist()):
             try:
-                image, mask = self.images.image(index), self.images.mask(index)
+                image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
+                size = image.shape[:2]
             except ImageError as error:
                 if index not in self._named:
                     self._named.add(index)
                     log.warning("skipped %s", error)
                 continue
-            mask = np.array(resize_mask(mask, image.shape[:2]))  # that of a cache is read-only, which torch warns of
+            fine = None if shape == size else resize_mask(self.images.mask(index), size)
             losses, pixels = 0.0, 0
             for top, probability in self._tiles(image):
-                truth = mask[top : top + probability.shape[-2]]
+                end = top + probability.shape[-2]
+                truth = self.images.mask_rows(index, top, end) if fine is None else fine[top:end]
+                truth = truth.copy()  # that of a cache is read-only, which torch warns of
                 found = torch.from_numpy(probability)[None]
                 matrix += confusion_matrix(self.decide(found)[0].numpy(), truth, len(self.classes))
                 counted = int((truth != IGNORE).sum())
