@@ -23,6 +23,8 @@ RGB = ("red", "green", "blue")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_BANDS = 4096
+Resize = Literal["squash", "pad", "tile"]
+"""How pictures are brought to the squares that a network sees: see images/framing.py."""
 LARGEST_SIDE = 8192
 """Pixels of a square picture's side."""
 SMALLEST_STD = 1e-6
@@ -80,8 +82,8 @@ class ModelMetadata(BaseModel):
     std: Annotated[tuple[Annotated[_Number, Ge(SMALLEST_STD)], ...], MaxLen(MOST_BANDS)] = IMAGENET_STD
     image_size: Annotated[int, Strict(), Ge(1), Le(LARGEST_SIDE)]
     """Side of the square training images, in pixels."""
-    resize: Literal["squash"] = "squash"
-    """How a picture is brought to ``image_size``: without keeping its aspect."""
+    resize: Resize = "squash"
+    """How a picture is brought to ``image_size``: without keeping its aspect, padded, or in tiles of its own scale."""
     classes: Annotated[tuple[_Word, ...], MaxLen(100_000)] = ()
     colours: Annotated[tuple[tuple[_Level, _Level, _Level], ...], MaxLen(100_000)] = ()
     threshold: Annotated[float, Strict(), Gt(0), Lt(1)] | None = None

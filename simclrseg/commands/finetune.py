@@ -20,6 +20,7 @@ from simclrseg.data.splits import SPLIT_FILE, split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError
 from simclrseg.exporters.onnx import export_onnx
+from simclrseg.images.framing import Framing
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
@@ -117,12 +118,13 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
             patient_from=grown,
             observers=[*observers, *callbacks, *target.callbacks(run.folder, predict, prepared.pairs, metadata)],
         )
-        seconds = result.history[-1].seconds * distributed.world_size() / (len(split.train) + len(split.validation))
+        seen = len(prepared.batches.samples) + target.passes(split.validation)
+        seconds = result.history[-1].seconds * distributed.world_size() / seen * target.passes(split.test)
         if not distributed.dismiss():
             return None
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
         with trainer.finishing("scoring"):
-            log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds * len(split.test)))}")
+            log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds))}")
             scoring = Scoring(session.machine.workers, trainer.micro_batch)
             rows = {"batch": f"{config.training.batch_size} photos", **trainer.card_rows()}
             test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring, rows)
@@ -198,10 +200,9 @@ def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata
 
 def export_run(run: runs.Run, target: Target[Any, Any], model: nn.Module, metadata: ModelMetadata) -> Exception | None:
     """Write ``model.onnx`` and check it on test images; what went wrong is returned, for the run is worth finishing."""
-    side = (metadata.image_size, metadata.image_size)
     try:
         with explained_shortage("in the export", "free some memory"):
-            images, masks = readable_images(target.dataset, spread(target.split.test, CHECKED), side)
+            images, masks = readable_images(target.dataset, spread(target.split.test, CHECKED), Framing.of(metadata))
             export_onnx(model, run.folder / ONNX_FILE, metadata, images=images, truths=masks)
     except SimclrsegError as error:
         return error

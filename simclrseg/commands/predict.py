@@ -118,12 +118,16 @@ def check_model(config: PredictConfig, model: Model) -> None:
             option="as",
             value=coloured[0],
         )
-    tile, side, (_, height, width) = config.method.tile, model.metadata.image_size, model.fixed
+    side, (_, height, width) = model.metadata.image_size, model.fixed
+    tile = config.method.tile or (side if model.metadata.resize == "tile" else None)
     height, width = height or tile or side, width or tile or side
     if tile and (height, width) != (tile, tile):
-        remedy = f"take --tile {height}" if height == width else "leave out --tile"
+        asked = config.method.tile is not None
+        other = "leave out --tile" if asked else "export it without --fixed-shape"
+        remedy = f"take --tile {height}" if height == width else other
+        whose = f"--tile {tile}" if asked else f"tiles of {tile} pixels, as in training"
         raise UsageError(
-            f"--tile {tile}: {model.path} takes {height} x {width} pixels only", remedy, option="tile", value=tile
+            f"{whose}: {model.path} takes {height} x {width} pixels only", remedy, option="tile", value=tile
         )
     if not tile and (height, width) != (side, side):
         log.warning(

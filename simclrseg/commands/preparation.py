@@ -15,11 +15,9 @@ import simclrseg
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import command_that_makes
-from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, is_photos
 from simclrseg.data.loader import Loader, WithUnlabelled
-from simclrseg.data.samples import WeakAndStrong
 from simclrseg.data.seen import image_hashes, joined, record
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
@@ -101,7 +99,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         log.warning(doubt)
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
     check_batch(2, len(split.train), "training photos")
-    requested, config = config, resolved(config, len(split.train), pretrained, resumed)
+    requested, config = config, resolved(config, target.epoch_length, pretrained, resumed)
     if pretrained.label == "none" and resumed is None and len(split.train) < FEW and is_photos(dataset):
         log.info(
             f"{len(split.train)} photos teach little from random weights; of everyday things start with --pretrained "
@@ -117,6 +115,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
         where=config.data.cache,
         masks=target.MASKS,
         write=not config.run.dry_run,
+        cropped=config.data.resize == "tile",
     )
     normalization = choose_normalization(
         config.data.normalization, pairs, split.train, source=source, threads=machine.workers
@@ -128,7 +127,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     )
     loaded |= target.load_start(model, pretrained)
     learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
-    batches, validation = make_loaders(config, target, pairs, unlabelled, threads=machine.workers)
+    batches, validation = make_loaders(config, target, pairs, metadata, unlabelled, threads=machine.workers)
     task: Task = learner
     if unlabelled is not None:
         epochs = config.training.total_epochs
@@ -260,6 +259,7 @@ def describe_model(
         full_scale=dataset.full_scale,
         reach=dataset.reach,
         image_size=config.data.image_size,
+        resize=config.data.resize,
         dataset=config.data.name,
         include_test=source.include_test if source else False,
         terms=source.terms if source else (),
@@ -278,6 +278,7 @@ def make_loaders(
     config: FinetuneConfig,
     target: Target[Any, Any],
     pairs: Dataset,
+    metadata: ModelMetadata,
     unlabelled: tuple[Dataset, list[int]] | None,
     *,
     threads: int,
@@ -291,27 +292,23 @@ def make_loaders(
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
     }
+    samples = target.make_samples(pairs, split.train, metadata, augmentation=config.data.augmentation, seed=seed)
     to_train: dict[str, Any] = {
-        "samples": target.make_samples(pairs, split.train, augmentation=config.data.augmentation, seed=seed),
+        "samples": samples,
         "seed": seed,
         "shuffle": True,
-        "drop_last": steps_of_epoch(len(split.train), batch_size) * batch_size < len(split.train),
+        "drop_last": steps_of_epoch(len(samples), batch_size) * batch_size < len(samples),
     }
     if unlabelled is None:
         batches = Loader(**to_train, **shared)
     else:
         dataset, indices = unlabelled
-        others = WeakAndStrong(
-            cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run),
-            indices,
-            image_size=config.data.image_size,
-            strengths=PAIR_STRENGTHS["standard"],
-            seed=seed + 1,
-            strict=config.data.strict,
-        )
+        cropped = config.data.resize == "tile"
+        kept = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run, cropped=cropped)
+        others = target.make_unlabelled(kept, indices, metadata, seed=seed + 1)
         batches = WithUnlabelled(**to_train, **shared, unlabelled=others, neighbours=2)
     validation = Loader(
-        target.make_samples(pairs, split.validation, augmentation="none", seed=seed),
+        target.make_validation(pairs, split.validation, metadata),
         shuffle=False,
         drop_last=False,
         **shared,

@@ -29,8 +29,8 @@ class PredictMethod(Section):
     """Method"""
 
     tile: Annotated[Annotated[int, Ge(64), Le(8192)] | None, Common()] = None
-    """Side in pixels of the tiles to predict in, at the photo's own scale; by default the whole photo is resized to
-    the training size."""
+    """Side in pixels of the tiles to predict in, at the photo's own scale; by default photos are resized,
+    or cut into tiles, as in training."""
     overlap: Annotated[float, Ge(0), Le(0.9)] = 0.5
     """Fraction of a tile that the next one covers too; they are blended by a Gaussian."""
     tta: Annotated[bool, Common()] = False

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from simclrseg.images.resizing import resize_image, resize_mask
+from simclrseg.metadata import IGNORE
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of R, G, B: ITU-R 601, as torchvision has it
 _ORDERS = tuple(permutations(range(4)))
@@ -172,7 +173,14 @@ def common_box(first: View, second: View) -> tuple[int, int, int, int]:
     return top, left, max(0, min(y1 + h1, y2 + h2) - top), max(0, min(x1 + w1, x2 + w2) - left)
 
 
-def sample_view(u: Sequence[float], height: int, width: int, strengths: Strengths) -> View:
+def sample_view(
+    u: Sequence[float],
+    height: int,
+    width: int,
+    strengths: Strengths,
+    *,
+    content: tuple[int, int] | None = None,
+) -> View:
     """Turn random numbers into the parameters of one view, with the distribution of torchvision's transforms.
 
     Plain floats rather than arrays: for a handful of images that is faster than numpy, and no image has to wait for
@@ -181,6 +189,7 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
     Args:
         u: VIEW_COLUMNS numbers in [0, 1).
         height, width: of the image, in pixels.
+        content: rows and columns of it, from its first, that are no padding: a crop shows as many as it can.
     """
     s = strengths
     flip, jitter, order, brightness, contrast, saturation, hue, gray, blur, sigma = u[2 * _CROP_ATTEMPTS + 2 :]
@@ -193,7 +202,7 @@ def sample_view(u: Sequence[float], height: int, width: int, strengths: Strength
             _between(-s.hue, s.hue, hue),
         )
     return View(
-        box=_sample_box(u, height, width, s),
+        box=_sample_box(u, height, width, s, content or (height, width)),
         flip=flip < s.flip_probability,
         order=_ORDERS[int(order * len(_ORDERS))],
         factors=factors,
@@ -261,6 +270,51 @@ def render_pair(
     np.copyto(out_mask, resize_mask(_crop(mask, view.box), (out.shape[0], out.shape[1])))
     if view.flip:
         cv2.flip(out_mask, 1, dst=out_mask)
+
+
+def render_part(
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    place: tuple[int, int, int, int],
+    view: View,
+    out: np.ndarray,
+    out_mask: np.ndarray | None,
+    *,
+    fill: Sequence[int],
+    colours: tuple[int, ...] = _PHOTO,
+) -> tuple[int, int, int, int]:
+    """Write a part of an image, and of its mask, to their place in a square, of which the rest is padding.
+
+    Colours change in the part alone: padding stays as it is, and has no share in what is measured for them.
+
+    Args:
+        image, mask: the part, (h, w, bands) and class ids; the mask may be coarser, or None.
+        place: top, left, bottom and right in the square, before a flip.
+        view: its box is of no use here.
+        out, out_mask: (S, S, bands) and (S, S); overwritten.
+        fill: the stored value of padding, of each band; of masks it is 255.
+
+    Returns:
+        The place after the flip.
+    """
+    top, left, bottom, right = place
+    size = bottom - top, right - left
+    inner = np.ascontiguousarray(resize_image(image, size))
+    inner_mask = None if mask is None else resize_mask(np.ascontiguousarray(mask), size)
+    if view.flip:
+        inner = inner[:, ::-1].copy()
+        inner_mask = None if inner_mask is None else inner_mask[:, ::-1]
+        left, right = out.shape[1] - right, out.shape[1] - left
+    elif view.recolours:
+        inner = inner.copy()  # it may be the dataset's own
+    recolour(inner, view, colours)
+    out[...] = np.asarray(fill, out.dtype)
+    out[top:bottom, left:right] = inner
+    if out_mask is not None:
+        assert inner_mask is not None
+        out_mask[...] = IGNORE
+        out_mask[top:bottom, left:right] = inner_mask
+    return top, left, bottom, right
 
 
 def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -387,7 +441,9 @@ def _bands(image: np.ndarray) -> int:
     return 1 if image.ndim == 2 else image.shape[2]
 
 
-def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tuple[int, int, int, int]:
+def _sample_box(
+    u: Sequence[float], height: int, width: int, s: Strengths, content: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """A crop as RandomResizedCrop.get_params draws it: ten attempts, then the largest central crop of legal shape."""
     if s.crop_scale[0] >= 1:
         return 0, 0, height, width
@@ -399,7 +455,8 @@ def _sample_box(u: Sequence[float], height: int, width: int, s: Strengths) -> tu
         w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
         if 0 < w <= width and 0 < h <= height:
             top, left = u[2 * _CROP_ATTEMPTS : 2 * _CROP_ATTEMPTS + 2]
-            return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
+            rows, columns = (max(0, own - side) + 1 for own, side in zip(content, (h, w), strict=True))
+            return int(top * rows), int(left * columns), h, w
     h, w = height, width
     if width / height < s.crop_ratio[0]:
         h = round(width / s.crop_ratio[0])

@@ -1,8 +1,9 @@
 """Decoded pictures, kept in RAM or in a file while they are first read, so that no epoch decodes them again.
 
-The pixels are those of the decoder, wherever they come from. The file holds a slot for every picture of a set, and a
-checksum that is written after its pixels: what a kill or a full disk cut short counts as absent, and any number of
-threads and processes may fill one file, for all write the same bytes to the same place.
+The pixels are those of the decoder, wherever they come from. The file holds a slot for every picture of a set, and
+checksums of its bands of rows that are written after its pixels: what a kill or a full disk cut short counts as absent,
+and any number of threads and processes may fill one file, for all write the same bytes to the same place. A crop reads
+the bands that it lies in, and no others.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -35,6 +37,7 @@ from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
 from simclrseg.images import decode, depth, headers, masks, resizing, srgb, strips, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
+from simclrseg.images.limits import LARGE
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
 from simclrseg.system.hardware import available_memory
@@ -42,6 +45,7 @@ from simclrseg.system.threads import map_in_threads
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Where = Literal["auto", "ram", "disk", "none"]
 
 MEMORY_SHARE = {"auto": 1 / 4, "ram": 3 / 4}
@@ -50,14 +54,25 @@ DISK_SHARE = {"auto": 1 / 2, "disk": 9 / 10}
 """Fraction of the free disk that pictures may take."""
 
 _SAMPLE = 2000  # headers that are read to estimate the size of all pictures
-_HEAD = b"simclrseg: decoded pictures, 1\n"
-_MARKED = 1 << 32  # in a slot's mark, above the checksum: a picture is there
+_HEAD = b"simclrseg: decoded pictures, 2\n"
+_MARKED = 1 << 32  # in a mark, above the checksum: the rows are there
+_BAND = 1 << 20  # bytes that have a checksum of their own
+_LOCKS = 64  # for pictures that are being decoded
+_ONE_LARGE = threading.Lock()
+CROPPED_IN_RAM = 1 << 29
+"""Bytes that pictures may take in RAM by themselves where crops are read: those in a file are as quick."""
 _SUFFIX = ".decoded"
 _ELSEWHERE = "set XDG_CACHE_HOME to a folder on another disk, or pass --cache none"
 
 
 def cached(
-    dataset: Dataset, indices: Sequence[int], *, where: Where, masks: bool = False, write: bool = True
+    dataset: Dataset,
+    indices: Sequence[int],
+    *,
+    where: Where,
+    masks: bool = False,
+    write: bool = True,
+    cropped: bool = False,
 ) -> Dataset:
     """The same dataset, whose pictures are decoded once.
 
@@ -67,6 +82,7 @@ def cached(
             free there does, else nothing.
         masks: keep masks too.
         write: False, for a dry run, reads what lies on the disk and puts nothing there.
+        cropped: True where few rows of a picture are read at a time; then ``auto`` takes less RAM.
 
     Returns:
         The dataset itself where there is nothing to keep: generated pictures and those already in memory.
@@ -86,7 +102,8 @@ def cached(
         if free is None:  # the system does not say: what was asked for
             room = _Room(math.inf if where == "ram" else 0)
         else:
-            room = _Room(free * MEMORY_SHARE[where] / local_world_size())
+            most = CROPPED_IN_RAM if cropped and where == "auto" else math.inf
+            room = _Room(min(most, free * MEMORY_SHARE[where]) / local_world_size())
         if needed <= room.left:
             log.info(f"{what}, kept in RAM as they are read (--cache {where})")
             return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
@@ -156,27 +173,76 @@ class Cached(Derived):
 
     def __init__(self, dataset: Dataset, images: _Store, masks: _Store | None = None) -> None:
         super().__init__(dataset)
-        self._images = images
-        self._masks = masks
+        self._images = _Kept(images, super().image, super().path)
+        self._masks = None if masks is None else _Kept(masks, super().mask, super().mask_path)
 
     def image(self, index: int) -> Pixels:
-        if self.path(index) is None:
-            return super().image(index)
-        return _kept(self._images, index, super().image)
+        return super().image(index) if self.path(index) is None else self._images.whole(index)
 
     def mask(self, index: int) -> Mask:
         if self._masks is None or self.path(index) is None:
             return super().mask(index)
-        return np.asarray(_kept(self._masks, index, super().mask), np.uint8)
+        return np.asarray(self._masks.whole(index), np.uint8)
+
+    def image_shape(self, index: int) -> tuple[int, int]:
+        return super().image_shape(index) if self.path(index) is None else self._images.shape(index)
+
+    def mask_shape(self, index: int) -> tuple[int, int]:
+        if self._masks is None or self.path(index) is None:
+            return super().mask_shape(index)
+        return self._masks.shape(index)
+
+    def image_rows(self, index: int, top: int, bottom: int) -> Pixels:
+        if self.path(index) is None:
+            return super().image_rows(index, top, bottom)
+        return self._images.rows(index, top, bottom)
+
+    def mask_rows(self, index: int, top: int, bottom: int) -> Mask:
+        if self._masks is None or self.path(index) is None:
+            return super().mask_rows(index, top, bottom)
+        return np.asarray(self._masks.rows(index, top, bottom), np.uint8)
 
 
-def _kept(store: _Store, index: int, decode: Callable[[int], Pixels]) -> Pixels:
-    picture = store.get(index)
-    if picture is None:
-        picture = decode(index)  # an unreadable one raises here, each time it is asked for
-        store.put(index, picture)
-    picture.flags.writeable = False  # whoever changed it would change it for all epochs
-    return picture
+class _Kept:
+    """The images of a dataset, or its masks, with a store in front of them; a picture is decoded by one thread.
+
+    Large ones are decoded one at a time, for each takes memory.
+
+    Args:
+        decode: an index -> the picture; an unreadable one raises there, each time it is asked for.
+        path: of its file.
+    """
+
+    def __init__(self, store: _Store, decode: Callable[[int], Pixels], path: Callable[[int], Path | None]) -> None:
+        self._store = store
+        self._decode = decode
+        self._path = path
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def whole(self, index: int) -> Pixels:
+        return self._found(index, lambda: self._store.get(index), lambda picture: picture)
+
+    def rows(self, index: int, top: int, bottom: int) -> Pixels:
+        """Some of its rows, for which a file reads few others."""
+        return self._found(index, lambda: self._store.get(index, top, bottom), lambda picture: picture[top:bottom])
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture that can be read."""
+        return self._found(index, lambda: self._store.shape(index), lambda picture: picture.shape[:2])
+
+    def _found(self, index: int, stored: Callable[[], T | None], of: Callable[[Pixels], T]) -> T:
+        found = stored()
+        if found is not None:
+            return found
+        height, width = _header(self._path(index))
+        with self._locks[index % _LOCKS], _ONE_LARGE if height * width > LARGE else nullcontext():
+            found = stored()  # as another thread may have decoded it
+            if found is None:
+                picture = self._decode(index)
+                self._store.put(index, picture)
+                picture.flags.writeable = False  # whoever changed it would change it for all epochs
+                found = of(picture)
+        return found
 
 
 class _Room:
@@ -205,8 +271,13 @@ class _Memory:
         self._pictures: dict[int, Pixels] = {}
         self._room = room
 
-    def get(self, index: int) -> Pixels | None:
-        return self._pictures.get(index)
+    def get(self, index: int, top: int = 0, bottom: int | None = None) -> Pixels | None:
+        picture = self._pictures.get(index)
+        return None if picture is None else picture[top:bottom]
+
+    def shape(self, index: int) -> tuple[int, int] | None:
+        picture = self._pictures.get(index)
+        return None if picture is None else (picture.shape[0], picture.shape[1])
 
     def put(self, index: int, picture: Pixels) -> None:
         if index not in self._pictures and self._room.take(picture.nbytes):
@@ -214,10 +285,10 @@ class _Memory:
 
 
 class _File:
-    """Pictures in a file: head, their sizes (n, 2) uint32, a mark (n,) uint64 for each, their pixels.
+    """Pictures in a file: head, their sizes (n, 2) uint32, marks uint64 of each picture's bands of rows, their pixels.
 
-    A mark is 0 for an absent picture, else the CRC-32 of its pixels and ``_MARKED``. The file is opened for each
-    access, so that another process may remove it at any time.
+    A mark is 0 for absent rows, else the CRC-32 of their pixels and ``_MARKED``. A small picture is one band. The file
+    is opened for each access, so that another process may remove it at any time.
     """
 
     def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic]) -> None:
@@ -225,9 +296,15 @@ class _File:
         self._sizes = sizes  # height and width; 0 for a picture without a readable header
         self._channels = channels
         self._dtype = np.dtype(dtype)
-        self._bytes = sizes.astype(np.int64).prod(axis=1) * channels * self._dtype.itemsize
+        height, width = sizes.astype(np.int64).T
+        self._row = width * channels * self._dtype.itemsize  # (n,) bytes, as all below
+        self._band = np.maximum(1, _BAND // np.maximum(1, self._row))  # rows
+        bands = -(-height // self._band)
+        self._first = np.cumsum(bands) - bands  # mark of each picture
+        self._marks = int(bands.sum())
+        self._bytes = height * self._row
         self._marks_at = len(_HEAD) + sizes.nbytes
-        start = self._marks_at + 8 * len(sizes)
+        start = self._marks_at + 8 * self._marks
         self._starts = [start, *accumulate(self._bytes.tolist(), initial=start)][1:]
         self.writable = True
 
@@ -251,29 +328,41 @@ class _File:
             stream.write(_HEAD + self._sizes.tobytes())
             stream.truncate(self._starts[-1])
 
-    def get(self, index: int) -> Pixels | None:
-        mark = np.zeros(1, np.uint64)
+    def get(self, index: int, top: int = 0, bottom: int | None = None) -> Pixels | None:
+        height, rows = int(self._sizes[index, 0]), int(self._band[index])
+        bottom = height if bottom is None else min(bottom, height)
+        first, last = top // rows, -(-bottom // rows)
+        start, end = first * rows, min(last * rows, height)
+        marks = np.zeros(max(0, last - first), np.uint64)
         try:
             with open(self.path, "rb", buffering=0) as stream:
-                stream.seek(self._marks_at + 8 * index)
-                stream.readinto(mark.data)
-                if not mark[0]:
+                stream.seek(self._marks_at + 8 * (int(self._first[index]) + first))
+                stream.readinto(marks.data)
+                if not len(marks) or not marks.all():
                     return None
-                picture = np.empty(self._shape(index), self._dtype)
-                stream.seek(self._starts[index])
+                picture = np.empty((end - start, *self._shape(index)[1:]), self._dtype)
+                stream.seek(self._starts[index] + start * int(self._row[index]))
                 stream.readinto(picture.data)
         except OSError:
             return None
-        return picture if mark[0] == _mark(picture) else None
+        if marks.tolist() != _marks(picture, rows):
+            return None
+        picture.flags.writeable = False
+        return picture[top - start : bottom - start]
+
+    def shape(self, index: int) -> tuple[int, int] | None:
+        """Height and width of a picture that is there."""
+        return None if self.get(index, 0, 1) is None else (int(self._sizes[index, 0]), int(self._sizes[index, 1]))
 
     def put(self, index: int, picture: Pixels) -> None:
         if not self.writable or picture.shape != self._shape(index) or picture.dtype != self._dtype:
             return
         picture = np.ascontiguousarray(picture)
-        mark = np.array([_mark(picture)], np.uint64)
+        marks = np.array(_marks(picture, int(self._band[index])), np.uint64)
+        marks_at = self._marks_at + 8 * int(self._first[index])
         try:
             with open(self.path, "r+b", buffering=0) as stream:
-                for place, data in ((self._starts[index], picture), (self._marks_at + 8 * index, mark)):
+                for place, data in ((self._starts[index], picture), (marks_at, marks)):
                     stream.seek(place)
                     if stream.write(data.data) < data.nbytes:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -284,9 +373,10 @@ class _File:
 
     def missing(self, indices: Sequence[int]) -> int:
         """Bytes that will be written when all of these have been read."""
-        marks = np.fromfile(self.path, np.uint64, len(self._sizes), offset=self._marks_at)
+        marks = np.fromfile(self.path, np.uint64, self._marks, offset=self._marks_at)
+        present = np.append(marks, 0)[self._first] != 0  # those of a picture are written together
         chosen = np.asarray(indices, np.int64)
-        return int(self._bytes[chosen][marks[chosen] == 0].sum())
+        return int(self._bytes[chosen][~present[chosen]].sum())
 
     def discard_if_empty(self) -> None:
         if self.missing(range(len(self._sizes))) == self._bytes.sum():
@@ -316,7 +406,7 @@ class _Kind:
         of_images = f"{dataset.bands} {dataset.reach}"
         of_masks = f"{dataset.classes} {dataset.colours} {dataset.border} {dataset.mask_reading}"
         meaning = of_images if channels > 1 else of_masks
-        key = _digest(decoder_identity(), meaning, *map(_state, self._paths))[:16]
+        key = _digest(str(_HEAD), decoder_identity(), meaning, *map(_state, self._paths))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
 
@@ -388,5 +478,6 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _mark(picture: Pixels) -> int:
-    return _MARKED | zlib.crc32(picture.data)
+def _marks(rows: Pixels, band: int) -> list[int]:
+    """The marks of whole bands of so many rows, the last of which may be shorter."""
+    return [_MARKED | zlib.crc32(rows[top : top + band].data) for top in range(0, len(rows), band)]

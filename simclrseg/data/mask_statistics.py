@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import image_shape
+from simclrseg.images.framing import window_of_most
+from simclrseg.images.strips import histogram
 from simclrseg.metadata import IGNORE
 from simclrseg.system.threads import map_in_threads
 
+_MEASURED = 4096  # side of the part of a mask whose objects are measured
 _ASPECTS = 0.9, 1.1  # bounds of the ratio between those of an image and its mask, which may be coarser
 
 
@@ -40,7 +46,7 @@ def count_pixels(
         if (path := dataset.path(index)) is not None:
             with contextlib.suppress(ImageError):  # named by the loader too
                 check_aspects(dataset.keys[index], image_shape(path), mask.shape)
-        pixels = np.bincount(mask.ravel(), minlength=256)
+        pixels = histogram(mask)
         beyond = np.flatnonzero(pixels[classes:IGNORE]) + classes
         if beyond.size:
             values = ", ".join(map(str, beyond[:8]))
@@ -49,7 +55,7 @@ def count_pixels(
                 f"ids 0 to {classes - 1}, and {IGNORE} for what is ignored",
                 "correct the mask",
             )
-        return pixels[:classes], zlib.crc32(mask.tobytes(), mask.shape[1])
+        return pixels[:classes], zlib.crc32(np.ascontiguousarray(mask).data, mask.shape[1])
 
     rows = map_in_threads(count, indices, threads=threads, telling="masks")
     sums = np.array([checksum for _, checksum in rows], np.int64)
@@ -64,6 +70,55 @@ def check_aspects(key: str, image: Sequence[int], mask: Sequence[int]) -> None:
         raise DataError(
             f"{key}: photo and mask are {sizes} pixels, which do not lie on each other: is one of them turned?"
         )
+
+
+@dataclass(frozen=True)
+class ObjectSizes:
+    """Square root of the area of objects: half of the foreground is in objects of that size or less, in pixels.
+
+    Attributes:
+        own, squashed: in the masks as they are, and in squares.
+    """
+
+    own: float
+    squashed: float
+
+
+def object_sizes(dataset: Dataset, indices: Sequence[int], side: int, *, threads: int) -> ObjectSizes | None:
+    """Measure the connected objects of those masks that shrink to less than half in squares of a side.
+
+    Sizes are weighed by their area, so that specks, of which masks may have many, do not decide.
+
+    Returns:
+        None where there is none.
+    """
+
+    def measure(index: int) -> NDArray[np.float64]:
+        """(n, 2): area of each object, and how much squashing shrinks its side."""
+        try:
+            mask = dataset.mask(index)
+        except ImageError:
+            return np.empty((0, 2))
+        scale = side / math.sqrt(mask.size)
+        if scale > 1 / 2:
+            return np.empty((0, 2))
+        top, left, bottom, right = window_of_most(mask, (_MEASURED, _MEASURED))
+        part = mask[top:bottom, left:right]
+        areas = [np.empty(0)]
+        for label in np.flatnonzero(np.bincount(part[::2, ::2].ravel(), minlength=256)[1:IGNORE]) + 1:
+            _, _, stats, _ = cv2.connectedComponentsWithStats((part == label).astype(np.uint8))
+            areas.append(stats[1:, cv2.CC_STAT_AREA].astype(np.float64))
+        found = np.concatenate(areas)
+        return np.stack([found, np.full(len(found), scale)], axis=1)
+
+    objects = np.concatenate(map_in_threads(measure, indices, threads=threads) or [np.empty((0, 2))])
+    if not len(objects):
+        return None
+    area, scale = objects.T
+    squashed = np.sqrt(area) * scale
+    order = np.argsort(squashed, kind="stable")
+    middle = order[np.searchsorted(np.cumsum(area[order]), area.sum() / 2)]
+    return ObjectSizes(math.sqrt(area[middle]), float(squashed[middle]))
 
 
 def balancing_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:

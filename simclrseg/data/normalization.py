@@ -13,6 +13,7 @@ import numpy as np
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.randomness import permutation
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images.strips import strips_of
 from simclrseg.metadata import MOST_BANDS, SMALLEST_STD
 from simclrseg.system.content import BadContent, parse_yaml, read_yaml
 from simclrseg.system.threads import map_in_threads
@@ -89,10 +90,15 @@ def band_statistics(dataset: Dataset, indices: Sequence[int], *, threads: int, m
     def moments(index: int) -> np.ndarray | None:
         """(2, bands): means of the values and of their squares; None for an image that cannot be read."""
         try:
-            pixels = dataset.image(index).reshape(-1, len(dataset.bands)) / dataset.full_scale
+            image = dataset.image(index)
         except ImageError:  # the loader names it
             return None
-        return np.stack([pixels.mean(axis=0), np.square(pixels).mean(axis=0)])
+        sums = np.zeros((2, len(dataset.bands)))
+        for top, bottom in strips_of((image.shape[1], image.shape[0])):  # eight bytes a value take room
+            pixels = image[top:bottom].reshape(-1, len(dataset.bands)) / dataset.full_scale
+            share = (bottom - top) / image.shape[0]
+            sums += share * np.stack([pixels.mean(axis=0), np.square(pixels).mean(axis=0)])
+        return sums
 
     chosen = [indices[place] for place in permutation(0, 0, len(indices))[:most]]
     found = [pair for pair in map_in_threads(moments, chosen, threads=threads) if pair is not None]

@@ -20,13 +20,12 @@ from simclrseg.data.augment import (
     common_box,
     recolour,
     render_image,
-    render_pair,
     render_view,
     sample_view,
 )
 from simclrseg.data.cutout import Cutout, cut
 from simclrseg.data.datasets.base import Dataset, colour_bands
-from simclrseg.data.mask_statistics import check_aspects
+from simclrseg.data.framing import Cutting, Squashing
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
 
@@ -50,6 +49,7 @@ class Samples:
         strengths: of the augmentation.
         seed: of all random numbers.
         strict: raise ImageError instead of replacing.
+        crops: how often each image comes in an epoch, with other random numbers each time; once by default.
 
     Attributes:
         fields: of a sample: ``index`` and ``image`` (S, S, bands), to which a subclass adds its own.
@@ -65,9 +65,17 @@ class Samples:
         strengths: Strengths = PAIR_STRENGTHS["none"],
         seed: int = 0,
         strict: bool = False,
+        crops: Sequence[int] = (),
     ) -> None:
         self.dataset = dataset
         self.indices = np.asarray(indices, dtype=np.int64)
+        self._draws = self.indices  # whose random numbers a sample takes
+        if len(crops):
+            times = np.asarray(crops)
+            rounds = [np.flatnonzero(times > number) for number in range(times.max())]
+            chosen = self.indices[np.concatenate(rounds)]
+            self._draws = chosen + np.repeat(np.arange(len(rounds)), list(map(len, rounds))) * len(dataset)
+            self.indices = chosen
         self.image_size = image_size
         self.strengths = strengths
         self.seed = seed
@@ -78,7 +86,7 @@ class Samples:
         }
         self.columns = VIEW_COLUMNS
         self._colours = colour_bands(dataset.bands)
-        self._unreadable: dict[int, str] = {}  # by position
+        self._unreadable: dict[int, str] = {}  # by index
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -88,35 +96,37 @@ class Samples:
     def skipped(self) -> list[str]:
         """One line for each image that could not be read so far: its name and the reason."""
         with self._lock:
-            return [self._unreadable[position] for position in sorted(self._unreadable)]
+            known = self._unreadable
+            return [known[index] for index in dict.fromkeys(self.indices.tolist()) if index in known] if known else []
 
     def fill(self, epoch: int, positions: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the samples at ``positions`` (n,) of ``indices`` to the rows of ``out`` (n, ...)."""
-        numbers = uniform(self.seed, epoch, self.indices[positions], self.columns)
+        numbers = uniform(self.seed, epoch, self._draws[positions], self.columns)
         for row, position in enumerate(positions.tolist()):
             self._fill_row(position, numbers[row], {name: array[row, ...] for name, array in out.items()})
 
     def _fill_row(self, position: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write the image at ``position``, or the next one that can be read."""
         for step in range(len(self)):
-            candidate = (position + step) % len(self)
-            if candidate in self._unreadable:
+            index = int(self.indices[(position + step) % len(self)])
+            if index in self._unreadable:
                 continue
-            index = int(self.indices[candidate])
             try:
                 self.write(index, u, out)
             except ImageError as error:
                 if self.strict:
                     raise
                 with self._lock:
-                    known = candidate in self._unreadable
-                    self._unreadable[candidate] = str(error)
+                    known = index in self._unreadable
+                    self._unreadable[index] = str(error)
                 if not known:
                     log.warning("skipped %s", error)
             else:
                 out["index"][...] = index
                 return
-        raise DataError(f"none of {len(self)} photos can be read, the first because: {self.skipped[0]}")
+        raise DataError(
+            f"none of {len(set(self.indices.tolist()))} photos can be read, the first because: {self.skipped[0]}"
+        )
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write one image of the dataset to the arrays of ``fields``, but for ``index``; an ImageError leaves it out.
@@ -232,17 +242,33 @@ class MixedViews(Samples):
 
 
 class MaskPairs(Samples):
-    """Image and mask, squashed to a square and changed together: ``image``, ``mask`` (S, S) class ids and ``index``."""
+    """Image and mask, cut and changed together: ``image``, ``mask`` (S, S) class ids and ``index``.
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+    Args:
+        cutting: the way from an image to a square; padding has the id 255 in the mask.
+    """
+
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], *, cutting: Cutting | None = None, **options: Any
+    ) -> None:
         super().__init__(dataset, indices, **options)
+        self.cutting = cutting or Squashing()
+        self.columns = self.cutting.columns
         self.fields["mask"] = (self.image_size, self.image_size), np.uint8
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        image, mask = self.dataset.image(index), self.dataset.mask(index)
-        check_aspects(self.dataset.keys[index], image.shape, mask.shape)
-        view = sample_view(u.tolist(), GRID, GRID, self.strengths)
-        render_pair(image, mask, view, out["image"], out["mask"], self._colours)
+        self.cutting.write(self.dataset, index, u, self.strengths, out["image"], out["mask"])
+
+
+class Numbers(Samples):
+    """Images by their ``index`` alone, for who reads them whole, at their own size."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+        super().__init__(dataset, indices, **options)
+        self.fields = {"index": ((), np.int64)}
+
+    def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
+        pass
 
 
 class Images(Samples):
@@ -265,7 +291,11 @@ class WeakAndStrong(Samples):
 
     ``strong`` (2, S, S, bands) are two strong views: the weak one, recoloured and blurred. ``pasted`` (2, 4) says where
     each of them takes the pixels of the next image's: top, left, bottom and right of a rectangle, which is empty in
-    half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020).
+    half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020). Where a view may hold padding,
+    ``shown`` (S, S) is False there.
+
+    Args:
+        cutting: the way from an image to a square.
     """
 
     PASTED = 0.5
@@ -275,19 +305,29 @@ class WeakAndStrong(Samples):
     ASPECT = (0.3, 1 / 0.3)
     """Its width / height."""
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], **options: Any) -> None:
+    def __init__(
+        self, dataset: Dataset, indices: Sequence[int], *, cutting: Cutting | None = None, **options: Any
+    ) -> None:
         super().__init__(dataset, indices, **options)
+        self.cutting = cutting or Squashing()
         shape, dtype = self.fields["image"]
         self.fields |= {"strong": ((2, *shape), dtype), "pasted": ((2, 4), np.int32)}
-        self.columns = 2 * VIEW_COLUMNS + 2 * 5
+        if self.cutting.pads:
+            self.fields["shown"] = shape[:2], np.bool_
+        self.columns = self.cutting.columns + VIEW_COLUMNS + 2 * 5
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        first, second, boxes = np.split(u, [VIEW_COLUMNS, 2 * VIEW_COLUMNS])
-        weak = sample_view(first.tolist(), GRID, GRID, self.strengths)
-        render_image(self.dataset.image(index), weak, out["image"], self._colours)
+        first, second, boxes, more = np.split(u, np.cumsum([VIEW_COLUMNS, VIEW_COLUMNS, 2 * 5]))
+        weak = np.concatenate([first, more])
+        top, left, bottom, right = self.cutting.write(self.dataset, index, weak, self.strengths, out["image"], None)
+        if "shown" in out:
+            out["shown"][...] = False
+            out["shown"][top:bottom, left:right] = True
         for number, (colours, box) in enumerate(zip((first, second), boxes.reshape(2, 5), strict=True)):
             np.copyto(out["strong"][number], out["image"])
-            recolour(out["strong"][number], sample_view(colours.tolist(), GRID, GRID, STRONG), self._colours)
+            inner = np.ascontiguousarray(out["strong"][number][top:bottom, left:right])
+            recolour(inner, sample_view(colours.tolist(), GRID, GRID, STRONG), self._colours)
+            out["strong"][number][top:bottom, left:right] = inner
             out["pasted"][number] = self._rectangle(*box.tolist())
 
     def _rectangle(self, chance: float, area: float, aspect: float, down: float, right: float) -> tuple[int, ...]:

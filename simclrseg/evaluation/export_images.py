@@ -15,6 +15,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
 from simclrseg.evaluation.opened import images_of
+from simclrseg.images.framing import Framing
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.reading import readable_images
 
@@ -57,7 +58,8 @@ def images_of_run(
         target = images_of(run, metadata)
         check = spread(target.split.test, PHOTOS)
         calibrate = spread(target.split.train, PHOTOS) if calibrated else []
-        return _read(target.dataset, check, calibrate, size, masked=masked, parts=("test ", "training "))
+        framing, parts = Framing.of(metadata, size), ("test ", "training ")
+        return _read(target.dataset, check, calibrate, framing, masked=masked, parts=parts)
     except SimclrsegError as error:
         if needed_by is not None:
             raise DataError(
@@ -98,20 +100,20 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     if calibrated and len(indices) == 1:
         log.warning(f"{folder} holds one photo: int8 is calibrated and checked on the same")
         check = calibrate
-    return _read(dataset, check, calibrate, size, masked=masked, parts=("", ""))
+    return _read(dataset, check, calibrate, Framing.of(metadata, size), masked=masked, parts=("", ""))
 
 
 def _read(
     dataset: Dataset,
     check: Sequence[int],
     calibrate: Sequence[int],
-    size: tuple[int, int],
+    framing: Framing,
     *,
     masked: bool,
     parts: tuple[str, str],
 ) -> CheckImages:
-    images, masks = readable_images(dataset, check, size)
-    calibration, _ = readable_images(dataset, calibrate, size)
+    images, masks = readable_images(dataset, check, framing)
+    calibration, _ = readable_images(dataset, calibrate, framing)
     if not images or (calibrate and not calibration):
         raise DataError(f"{dataset.name}: none of the photos could be read")
     line = f"checked on {len(images)} {parts[0]}photos of {dataset.name}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.images.framing import Framing
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
@@ -50,12 +51,13 @@ class Reader:
 
     def read(
         self, dataset: Dataset, indices: Sequence[int], skipped: list[str]
-    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-        """Indices and images (N, S, S, bands) of those that can be read; the others are named in ``skipped``."""
-        side, workers = self.metadata.image_size, self.machine.workers
-        return read_images(
-            dataset, indices, image_size=side, batch_size=self.batch_size, workers=workers, skipped=skipped
-        )
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray, list[tuple[int, int]]]]:
+        """Indices, images (N, S, S, bands) and what of these is no padding, (height, width) each.
+
+        Images that cannot be read are named in ``skipped``.
+        """
+        framing, workers = Framing.of(self.metadata), self.machine.workers
+        return read_images(dataset, indices, framing, batch_size=self.batch_size, workers=workers, skipped=skipped)
 
     @cached_property
     def _normalize(self) -> Normalize:
@@ -73,7 +75,7 @@ class Reader:
         skipped: list[str] = []
         started, told = time.monotonic(), False
         with torch.inference_mode():
-            for read, images in self.read(dataset, indices, skipped):
+            for read, images, _ in self.read(dataset, indices, skipped):
                 features.append(self.pooled(backbone, torch.from_numpy(images)).float().cpu())
                 kept += read
                 spent = time.monotonic() - started

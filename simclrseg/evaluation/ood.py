@@ -210,18 +210,21 @@ def _score(
 ) -> dict[tuple[Level, str], np.ndarray]:
     """Scores of images (n,), and of some pixels of each (n, PIXELS) where pixels have scores, by level and name.
 
-    An image's score is the mean over its pixels.
+    An image's score is the mean over its pixels, padding left out.
     """
     collected: dict[tuple[Level, str], list[np.ndarray]] = {}
     skipped: list[str] = []
     pixels = reader.metadata.image_size**2
     places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every image
-    for _, images in reader.read(dataset, indices, skipped):
+    for _, images, inners in reader.read(dataset, indices, skipped):
         for score, values in scorer(images).items():
-            flat = values.reshape(len(values), -1)
-            collected.setdefault(("image", score), []).append(flat.mean(axis=1))
-            if values.ndim > 1:
-                collected.setdefault(("pixel", score), []).append(flat[:, places])
+            if values.ndim == 1:
+                collected.setdefault(("image", score), []).append(values)
+                continue
+            flat = [one[:height, :width].ravel() for one, (height, width) in zip(values, inners, strict=True)]
+            collected.setdefault(("image", score), []).append(np.array([one.mean() for one in flat]))
+            chosen = [one[places if one.size == pixels else places * one.size // pixels] for one in flat]
+            collected.setdefault(("pixel", score), []).append(np.stack(chosen))
     if skipped:
         log.warning(f"{dataset.name}: {len(skipped)} photos could not be scored; the first: {skipped[0]}")
     return {which: np.concatenate(parts) for which, parts in collected.items()}

@@ -48,7 +48,7 @@ class Scored:
         kind, path: ``run`` and its folder, or ``model`` and its ONNX file.
         name: what tables call it; no two of a report are the same.
         learner: its network; None for a file.
-        predict: the same as a function of images, squashed to ``metadata.image_size``.
+        predict: the same as a function of images, of ``metadata.image_size``.
         target: what it was trained for, with the images.
         split, indices: the part of them that was asked for.
         test_hash: of these images and what is true of them.

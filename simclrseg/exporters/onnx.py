@@ -60,7 +60,7 @@ def export_onnx(
     Args:
         model: (N, bands, H, W) -> logits (N, 1, H, W) where the metadata has a threshold, else (N, C, H, W).
         precision: what the file computes with, of PRECISIONS; images go in as they are for all of them.
-        images: real pictures (H, W, bands) to check the file on, besides generated ones; squashed to the training size.
+        images: real pictures (H, W, bands) to check the file on, besides generated ones; brought to its size.
         truths: their masks (H, W), or none.
         calibration: pictures that are not among ``images``, for a precision that needs them.
         tolerance: by how much the IoU may change where the precision is not that of the network.

@@ -41,6 +41,15 @@ def as_array(picture: Image.Image, part: Callable[[Image.Image], Image.Image] = 
     return result
 
 
+def histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each of 256 numbers occurs in (H, W): numpy would take eight bytes for each."""
+    strips = strips_of((values.shape[1], values.shape[0]))
+    counts = np.zeros(256, np.int64)
+    for top, bottom in strips:
+        counts += np.bincount(values[top:bottom].ravel(), minlength=256)
+    return counts
+
+
 def swap_red_and_blue(values: NDArray[Any]) -> NDArray[Any]:
     """Bring (H, W, 3 or 4) from OpenCV's order of the bands, in place."""
     for top, bottom in strips_of((values.shape[1], values.shape[0])):

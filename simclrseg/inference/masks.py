@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from simclrseg.images.framing import padded
 from simclrseg.images.resizing import resize_probability
+
+
+class Rows(Protocol):
+    """A picture whose rows are read as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice) -> np.ndarray: ...
+
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Pictures (N, H, W, bands) -> float32 probabilities.
@@ -14,6 +26,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 (N, H, W) of the foreground, (N, C, H, W) of each class, or (N, K) of whole pictures.
 """
 
+OVERLAP = 0.5
+"""Share of a tile that its neighbour covers too, where nothing else is said."""
 STRIP = 1 << 20  # values in memory at once, of a large picture
 _SIGMA = 1 / 8
 """Standard deviation of a tile's weight, in sides of the tile (Isensee et al. 2021, nnU-Net)."""
@@ -55,7 +69,13 @@ def strips(probability: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int
 
 
 def predict_tiles(
-    predict: Predict, image: np.ndarray, tile: int, overlap: float, *, batch_size: int = 1
+    predict: Predict,
+    image: np.ndarray | Rows,
+    tile: int,
+    overlap: float,
+    *,
+    batch_size: int = 1,
+    fill: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Probabilities of a picture, strip by strip from top to bottom.
 
@@ -63,14 +83,23 @@ def predict_tiles(
     averaged, with a Gaussian weight that makes a tile's middle count most. Only one row of tiles is in memory.
 
     Args:
-        image: (H, W, bands).
+        image: (H, W, bands), or what has that shape and gives its rows as ``image[first:last]``.
         tile: side of a tile in pixels; the picture's own where that is less.
         overlap: share of a tile that its neighbour covers too, at least; in [0, 1).
         batch_size: tiles given to ``predict`` together; all have one size.
+        fill: the stored value of each band that a smaller picture is padded with to a tile, as in training; by default
+            the only tile is as small as the picture.
 
     Yields:
         Number of rows above, and the probabilities (h, W) or (C, h, W) float32 of the next rows.
     """
+    if fill is not None and min(image.shape[:2]) < tile:
+        own_height, own_width = image.shape[:2]
+        whole = padded(image[:own_height], (tile, tile), fill)
+        for top, found in predict_tiles(predict, whole, tile, overlap, batch_size=batch_size):
+            if top < own_height:
+                yield top, found[..., : own_height - top, :own_width]
+        return
     height, width = image.shape[:2]
     rows, columns = min(tile, height), min(tile, width)
     tops, lefts = tile_starts(height, rows, overlap), tile_starts(width, columns, overlap)
@@ -78,9 +107,10 @@ def predict_tiles(
     vertical, horizontal = _shares(tops, rows, height), _shares(lefts, columns, width)
     total: np.ndarray | None = None
     for number, top in enumerate(tops):
+        band = image[top : top + rows]
         for first in range(0, len(lefts), batch_size):
             places = lefts[first : first + batch_size]
-            found = predict(np.stack([image[top : top + rows, left : left + columns] for left in places]))
+            found = predict(np.stack([band[:, left : left + columns] for left in places]))
             if total is None:
                 total = np.zeros((*found.shape[1:-2], rows, width), np.float32)
             for left, probability, share in zip(places, found, horizontal[first:], strict=False):

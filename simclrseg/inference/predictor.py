@@ -20,11 +20,11 @@ import numpy as np
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory
 from simclrseg.images.decode import Picture, read_bands, read_picture, turn_back
 from simclrseg.images.depth import fits, in_words, likely_range
+from simclrseg.images.framing import Framing
 from simclrseg.images.limits import MAX_PIXELS
-from simclrseg.images.resizing import resize_image
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
-from simclrseg.inference.masks import Predict, mirrored, predict_tiles, strips, to_mask
+from simclrseg.inference.masks import OVERLAP, Predict, mirrored, predict_tiles, strips, to_mask
 from simclrseg.inference.outputs import Strip, Subject, likeliest
 from simclrseg.inference.session import CPU, Model
 from simclrseg.system.files import replacing, writing
@@ -40,7 +40,7 @@ class Predictor:
     """Everything but the images.
 
     Attributes:
-        tile: side of tiles in pixels; None for whole pictures at the training size.
+        tile: side of tiles in pixels; None for what the model was trained on: tiles of its size, or whole pictures.
         overlap: share of a tile that its neighbour covers too.
         flips: also predict the mirror image, and take the mean.
         threshold: above which a pixel is foreground; None where the likeliest class is taken.
@@ -49,7 +49,7 @@ class Predictor:
 
     model: Model
     tile: int | None = None
-    overlap: float = 0.5
+    overlap: float = OVERLAP
     flips: bool = False
     threshold: float | None = None
     max_pixels: int = MAX_PIXELS
@@ -100,19 +100,24 @@ class Predictor:
         """Give the probabilities of each picture (H, W, bands), strip by strip (``strips``)."""
         if not pictures:
             return []
-        if self.tile is not None:
+        framing = self._framing
+        if self.tile is not None or framing.resize == "tile":
             count = self.model.fixed[0] or (1 if self.model.device == "CPU" else TILE_BATCH)
-            tiles = partial(predict_tiles, self._probabilities, tile=self.tile, overlap=self.overlap, batch_size=count)
+            side, fill = (framing.size[0], framing.fill) if self.tile is None else (self.tile, None)
+            tiles = partial(
+                predict_tiles, self._probabilities, tile=side, overlap=self.overlap, batch_size=count, fill=fill
+            )
             return [tiles(picture) for picture in pictures]
-        small = np.stack([self._squash(picture) for picture in pictures])
-        sizes = [picture.shape[:2] for picture in pictures]
-        return [strips(found, size) for found, size in zip(self._probabilities(small), sizes, strict=True)]
+        small = np.stack([framing.image(picture) for picture in pictures])
+        shapes = [picture.shape[:2] for picture in pictures]
+        found = zip(self._probabilities(small), shapes, strict=True)
+        return [strips(framing.cut(one, shape), shape) for one, shape in found]
 
     def classify(self, pictures: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Give of each picture its ``label``, that label's ``score`` and the ``scores`` of all classes."""
         if not pictures:
             return []
-        found = self._probabilities(np.stack([self._squash(picture) for picture in pictures]))
+        found = self._probabilities(np.stack([self._framing.image(picture) for picture in pictures]))
         names = self.model.metadata.classes or [str(label) for label in range(found.shape[1])]
         rows = []
         for scores in found:
@@ -121,10 +126,11 @@ class Predictor:
             rows.append({"label": names[best], "score": by_name[names[best]], "scores": by_name})
         return rows
 
-    def _squash(self, picture: np.ndarray) -> np.ndarray:
-        """Bring a picture to the size of the training pictures, as training does, or the only one the model takes."""
+    @property
+    def _framing(self) -> Framing:
+        """How pictures become those that the model was trained on, or the only ones that it takes."""
         side, (_, height, width) = self.model.metadata.image_size, self.model.fixed
-        return resize_image(picture, (height or side, width or side))
+        return Framing.of(self.model.metadata, (height or side, width or side))
 
     @property
     def _probabilities(self) -> Predict:

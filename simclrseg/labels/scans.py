@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
 from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
 from simclrseg.labels.reading import OF_NUMBERS, UNKNOWN, Rules, hidden_share, look_up, values_of
 from simclrseg.metadata import IGNORE
@@ -86,7 +87,7 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
         colours: tuple[Any, ...] = tuple(map(tuple, found.tolist()))
         return replace(scan, colours=colours, unknown=table is not None and len(unknown) > 0)
     if values.dtype == np.uint8:
-        counts = np.bincount(values.ravel(), minlength=256)
+        counts = histogram(values)
         kept = np.flatnonzero(counts)
         numbers: dict[float, int] = dict(zip(kept.tolist(), counts[kept].tolist(), strict=True))
     else:

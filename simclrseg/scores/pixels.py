@@ -5,7 +5,7 @@ Images are stacked along the first axis, N. Sums over images give micro averages
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
@@ -18,6 +18,8 @@ from simclrseg.metadata import IGNORE
 from simclrseg.metrics.counts import class_metrics, confusion_matrix, mean_of_known, ratio, segmentation_metrics
 from simclrseg.scores.intervals import Floats
 
+AT_ONCE = 1 << 24
+"""Pixels of an image whose boundaries are found together."""
 BOUNDARY = 0.02
 """Width of the band along a boundary, as a share of the image's diagonal (Cheng et al. 2021, §4.2)."""
 FOCUS = 2.0
@@ -63,30 +65,27 @@ class Pixels:
             mask: (H, W) true class ids; 255 counts nowhere.
             threshold: probability above which a pixel is foreground.
         """
-        counted = mask != IGNORE
-        decided = to_mask(probability, threshold)
-        confusion = confusion_matrix(decided, mask, classes)  # refuses class ids that the model does not have
-        truth = mask[counted]
-        p = probability[None] if probability.ndim == 2 else probability
-        p = p[:, counted]  # (1 or C, n)
-        if len(p) == 1:
-            p = p.astype(np.float64)
-            p = np.concatenate([1 - p, p])
-        of_truth = p[truth, np.arange(len(truth))].astype(np.float64)
-        surprise = -np.log(np.clip(of_truth, SMALLEST, 1.0))
-        sizes = np.bincount(truth, minlength=classes)
-        products = np.bincount(truth, weights=of_truth, minlength=classes)
-        histogram = np.zeros((2, 100))
-        if classes == 2:
-            hundredth = np.clip(np.ceil(p[1] * 100).astype(np.intp) - 1, 0, 99)
-            histogram += np.bincount(truth * 100 + hundredth, minlength=200).reshape(2, 100)
-        one = (
-            confusion,
-            _boundaries(decided, mask, counted, classes),
-            np.stack([products, p.sum(axis=1, dtype=np.float64) + sizes], axis=1),
-            np.array([surprise.sum(), ((1 - of_truth) ** FOCUS * surprise).sum()]),
-            histogram,
-        )
+        return cls.of_strips([(0, probability)], mask, threshold, classes)
+
+    @classmethod
+    def of_strips(
+        cls,
+        strips: Iterable[tuple[int, NDArray[np.float32]]],
+        mask: NDArray[np.uint8],
+        threshold: float | None,
+        classes: int,
+    ) -> Self:
+        """Count one image whose probabilities come in strips of whole rows, each with the number of rows above it."""
+        decided = np.empty(mask.shape, np.uint8)
+        sums: list[Any] | None = None
+        for top, probability in strips:
+            rows = slice(top, top + probability.shape[-2])
+            decided[rows] = to_mask(probability, threshold)
+            parts = _sums(probability, decided[rows], mask[rows], classes)
+            sums = parts if sums is None else [total + part for total, part in zip(sums, parts, strict=True)]
+        assert sums is not None
+        confusion, *others = sums
+        one = (confusion, _boundaries(decided, mask, classes), *others)
         return cls(*(np.asarray(part, np.float64)[None] for part in one))
 
     @classmethod
@@ -152,14 +151,46 @@ class Pixels:
         return np.stack([below, above], axis=-1).transpose(0, 2, 1, 3)
 
 
-def _boundaries(decided: np.ndarray, mask: np.ndarray, counted: np.ndarray, classes: int) -> np.ndarray:
+def _sums(probability: np.ndarray, decided: np.ndarray, mask: np.ndarray, classes: int) -> list[Any]:
+    """The counts and sums of some rows but for their boundaries, in the order of ``Pixels``."""
+    counted = mask != IGNORE
+    confusion = confusion_matrix(decided, mask, classes)  # refuses class ids that the model does not have
+    truth = mask[counted]
+    p = probability[None] if probability.ndim == 2 else probability
+    p = p[:, counted]  # (1 or C, n)
+    if len(p) == 1:
+        p = p.astype(np.float64)
+        p = np.concatenate([1 - p, p])
+    of_truth = p[truth, np.arange(len(truth))].astype(np.float64)
+    surprise = -np.log(np.clip(of_truth, SMALLEST, 1.0))
+    sizes = np.bincount(truth, minlength=classes)
+    products = np.bincount(truth, weights=of_truth, minlength=classes)
+    histogram = np.zeros((2, 100))
+    if classes == 2:
+        hundredth = np.clip(np.ceil(p[1] * 100).astype(np.intp) - 1, 0, 99)
+        histogram += np.bincount(truth * 100 + hundredth, minlength=200).reshape(2, 100)
+    return [
+        confusion,
+        np.stack([products, p.sum(axis=1, dtype=np.float64) + sizes], axis=1),
+        np.array([surprise.sum(), ((1 - of_truth) ** FOCUS * surprise).sum()]),
+        histogram,
+    ]
+
+
+def _boundaries(decided: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
     """(C, 2) intersection and union of the bands along the boundaries, among the counted pixels."""
     height, width = mask.shape
     distance = max(1, round(BOUNDARY * float(np.hypot(height, width))))
+    rows = height if mask.size <= AT_ONCE else max(4 * distance, AT_ONCE // (4 * width))
     result = np.zeros((classes, 2))
-    for k in {*np.unique(decided[counted]), *np.unique(mask[counted])}:
-        bands = [_band((labels == k).astype(np.uint8), distance) & counted for labels in (mask, decided)]
-        result[k] = (bands[0] & bands[1]).sum(), (bands[0] | bands[1]).sum()
+    for top in range(0, height, rows):  # of a large image, with as much above and below as a band depends on
+        first, last = max(0, top - distance - 1), min(height, top + rows + distance + 1)
+        inner = slice(top - first, min(top + rows, height) - first)
+        counted = mask[first:last][inner] != IGNORE
+        parts = mask[first:last], decided[first:last]
+        for k in {*np.unique(parts[0][inner][counted]), *np.unique(parts[1][inner][counted])}:
+            bands = [_band((labels == k).astype(np.uint8), distance)[inner] & counted for labels in parts]
+            result[k] += (bands[0] & bands[1]).sum(), (bands[0] | bands[1]).sum()
     return result
 
 

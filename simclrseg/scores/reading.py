@@ -10,7 +10,8 @@ import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.resizing import resize_image, resize_mask
+from simclrseg.images.framing import Framing
+from simclrseg.images.resizing import resize_mask
 
 Loaded = TypeVar("Loaded")
 
@@ -58,29 +59,40 @@ def read_ahead(
 
 
 def read_images(
-    dataset: Dataset, indices: Sequence[int], *, image_size: int, batch_size: int, workers: int, skipped: list[str]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of images alone, squashed to the side S and stacked: (N, S, S, bands) of the dataset's type."""
+    dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
+) -> Iterator[tuple[tuple[int, ...], np.ndarray, list[tuple[int, int]]]]:
+    """The same of images alone, framed and stacked: (N, S, S, bands) of the dataset's type; of tiles the middle one.
 
-    def load(index: int) -> np.ndarray:
-        return resize_image(dataset.image(index), (image_size, image_size))
+    With them comes the height and width of each that is no padding.
+    """
+
+    def load(index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        image = dataset.image(index)
+        return framing.image(image), framing.inner(image.shape)
 
     with ThreadPoolExecutor(workers) as pool:
         for read, images in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
-            yield read, np.stack(images)
+            yield read, np.stack([image for image, _ in images]), [inner for _, inner in images]
 
 
 def readable_images(
-    dataset: Dataset, indices: Sequence[int], size: tuple[int, int]
+    dataset: Dataset, indices: Sequence[int], framing: Framing
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Read the images that can be read, squashed to (height, width), and their masks; none unless all have one."""
+    """Read the images that can be read, framed, and their masks; none unless all have one.
+
+    Of tiles it is the one that holds the most foreground.
+    """
     images, masks = [], []
     masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:
         try:
-            image = resize_image(dataset.image(index), size)  # at once, for the originals may not fit in memory
-            masks += [resize_mask(dataset.mask(index), size)] if masked else []
-            images.append(image)
+            image = dataset.image(index)
+            shape, mask = image.shape[:2], dataset.mask(index) if masked else None
         except ImageError:  # scoring has named it
             continue
+        # of the picture's own size, where a window is sought in it
+        marked = resize_mask(mask, shape) if mask is not None and framing.resize == "tile" else None
+        window = framing.window(shape, marked)
+        images.append(framing.image(image, window))  # at once, for the originals may not fit in memory
+        masks += [] if mask is None else [framing.mask(mask, shape, window)]
     return images, masks

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -14,7 +15,7 @@ from torch import nn
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.samples import Images, MaskPairs
+from simclrseg.data.samples import Images, MaskPairs, Samples
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Task
@@ -195,14 +196,28 @@ class Target(ABC, Generic[K, S]):
         """Load what of the weights is not the encoder's, and report it by the part it is of; by default nothing."""
         return {}
 
+    def crops(self, dataset: Dataset, indices: Sequence[int]) -> Sequence[int]:
+        """How often each image comes in an epoch of training; empty where each comes once."""
+        return ()
+
+    @cached_property
+    def epoch_length(self) -> int:
+        """Samples of an epoch of training."""
+        return sum(self.crops(self.dataset, self.split.train)) or len(self.split.train)
+
+    def passes(self, indices: Sequence[int]) -> int:
+        """How many squares the network sees to score some images."""
+        return len(indices)
+
     def make_samples(
-        self, dataset: Dataset, indices: Sequence[int], *, augmentation: str, seed: int
-    ) -> MaskPairs | Images:
-        """Samples to train on, or to compare epochs on.
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
+    ) -> Samples:
+        """Samples to train on.
 
         Args:
             dataset: the target's own as training reads it, from a cache where there is one.
-            augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch; none for a comparison.
+            metadata: of the network.
+            augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch.
         """
         return self.SAMPLES(
             dataset,
@@ -212,6 +227,16 @@ class Target(ABC, Generic[K, S]):
             seed=seed,
             strict=self.data.strict,
         )
+
+    def make_validation(self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Samples:
+        """Samples to compare epochs on, in which nothing is random."""
+        return self.make_samples(dataset, indices, metadata, augmentation="none", seed=0)
+
+    def make_unlabelled(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, seed: int
+    ) -> Samples:
+        """Samples of unlabelled images, for targets whose OPENING has them."""
+        raise NotImplementedError
 
     @abstractmethod
     def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Learner:

@@ -26,6 +26,7 @@ from simclrseg.knobs.values import (
 )
 from simclrseg.knobs.words import Word, parse_words
 from simclrseg.labels import EXCLUSIVE, NAMING, RULES
+from simclrseg.metadata import Resize
 
 
 def _fold(text: str) -> str:
@@ -79,7 +80,11 @@ class LabelledData(Section):
     max_images: Annotated[int, Ge(2)] | None = None
     """Development photos to use, instead of --data-ratio; a smaller number takes a subset of a larger."""
     image_size: Annotated[int, Ge(32), Le(2048), Common()] = 256
-    """Side in pixels of the squares that photos are resized to; the aspect is not kept."""
+    """Side in pixels of the squares that photos are brought to, by --resize."""
+    resize: Resize = "squash"
+    """How photos become such squares. squash: the aspect is not kept. pad: it is, and what is missing is ignored.
+    tile: crops at the photo's own scale, half of them around foreground, and prediction in tiles, for large photos of
+    small things; an epoch takes as many of each photo as cover it, 2,048 in all or one of each."""
     augmentation: Literal["none", "flip", "color", "standard"] = "standard"
     """Random changes of training photos: flip left and right; color jitters colours mildly too; standard crops too."""
     test_split: Literal["official", "random"] = "official"

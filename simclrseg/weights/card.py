@@ -53,7 +53,7 @@ def card_text(
         "distilled from": metadata.teacher,
         "photos": images or metadata.dataset,
         "bands": metadata.in_channels,
-        "image size": f"{metadata.image_size} px",
+        "image size": f"{metadata.image_size} px" + ("" if metadata.resize == "squash" else f", {metadata.resize}"),
         "stem": metadata.stem if metadata.stem != "imagenet" else None,
         "mean, std": f"{_numbers(metadata.mean)}; {_numbers(metadata.std)}",
         "classes": ", ".join(metadata.classes),

@@ -127,6 +127,24 @@ class Dataset:
         """Read a mask: (H, W) class ids, 255 where ignored. A DataError names one that cannot be read."""
         raise DataError(f"{self.keys[index]} of {self.name} has no mask")
 
+    def image_shape(self, index: int) -> tuple[int, int]:
+        """Height and width of an image that can be read."""
+        height, width = self.image(index).shape[:2]
+        return height, width
+
+    def mask_shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a mask that can be read."""
+        height, width = self.mask(index).shape
+        return height, width
+
+    def image_rows(self, index: int, top: int, bottom: int) -> Pixels:
+        """Some rows of an image, the last not included; a store in front of the dataset reads no others."""
+        return self.image(index)[top:bottom]
+
+    def mask_rows(self, index: int, top: int, bottom: int) -> Mask:
+        """Some rows of a mask, likewise."""
+        return self.mask(index)[top:bottom]
+
     def path(self, index: int) -> Path | None:
         """The file of an image, one of them where it lies in several; None where it lies in no file of its own."""
         return None
@@ -142,6 +160,21 @@ class Dataset:
             return np.ascontiguousarray(self.image(index)).tobytes()
         with open(path, "rb") as file:
             return b"%d " % os.fstat(file.fileno()).st_size + file.read(_HEAD)
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """An image of a dataset, of which a store in front of it reads no more rows than are asked for."""
+
+    dataset: Dataset
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.dataset.image_shape(self.index), len(self.dataset.bands))
+
+    def __getitem__(self, rows: slice) -> Pixels:
+        return self.dataset.image_rows(self.index, rows.start or 0, rows.stop)
 
 
 def refuse_shared(official: Mapping[str, Sequence[int]], names: Sequence[str], where: Path | str) -> None:

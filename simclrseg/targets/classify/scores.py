@@ -11,6 +11,7 @@ import numpy as np
 
 from simclrseg.charts import plots
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.images.framing import Framing
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import (
@@ -142,10 +143,10 @@ def score(
     scored: list[int] = []
     skipped: list[str] = []
     parts = []
-    for read, images in read_images(
+    for read, images, _ in read_images(
         dataset,
         indices,
-        image_size=metadata.image_size,
+        Framing.of(metadata),
         batch_size=scoring.batch_size,
         workers=scoring.workers,
         skipped=skipped,

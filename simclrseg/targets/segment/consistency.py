@@ -54,20 +54,24 @@ class Consistency(SeparableTask):
         self._grown = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else float(step >= first)
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """Labelled ``image`` and ``mask``; ``unlabelled_image``, ``_strong`` and ``_pasted`` of as many others."""
+        """Labelled ``image`` and ``mask``; ``unlabelled_image``, ``_strong`` and ``_pasted`` of as many others.
+
+        Where these may hold padding there is ``unlabelled_shown``: what is False in it counts nowhere.
+        """
         learner, n = self.learner, len(batch["image"])
-        answers, confident = self._teach(batch["unlabelled_image"])
-        views, truths = zip(*(_mixed(batch, answers, view) for view in range(2)), strict=True)
+        shown = batch.get("unlabelled_shown")
+        answers, confident = self._teach(batch["unlabelled_image"], shown)
+        views, truths, counted = zip(*(_mixed(batch, answers, shown, view) for view in range(2)), strict=True)
         logits = learner.logits(torch.cat([batch["image"], *views])).float()  # (3n, C, S, S): batch norm sees all
         supervised = learner.loss_of(logits[:n], batch["mask"])
-        consistency = cross_entropy(logits[n:], torch.cat(truths))
+        consistency = cross_entropy(logits[n:], torch.cat(truths), None if shown is None else torch.cat(counted))
         logs: Logs = {"supervised": supervised.detach(), "consistency": consistency.detach(), "confident": confident}
         return supervised + self.weight * self._grown * consistency, logs
 
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         return self.learner.evaluate(batches)
 
-    def _teach(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _teach(self, images: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class ids (n, S, S) uint8 of the teacher, 255 where it is not confident, and the share of the others."""
         images = self.learner.normalize(images)
         with torch.no_grad(), self.mode(training=False):
@@ -81,11 +85,15 @@ class Consistency(SeparableTask):
                 probability = torch.cat([1 - probability, probability], 1)
             highest, answers = probability.max(1)
             confident = highest >= self.threshold
-            return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
+            if shown is None:
+                return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
+            confident &= shown
+            share = (confident.sum((1, 2)) / shown.sum((1, 2))).mean()  # of images, as micro-batches add up to it
+            return answers.where(confident, IGNORE).to(torch.uint8), share
 
 
-def _mixed(batch: Batch, answers: Tensor, view: int) -> tuple[Tensor, Tensor]:
-    """A strong view of each image with its neighbour's pixels in a rectangle, and the answers mixed alike."""
+def _mixed(batch: Batch, answers: Tensor, shown: Tensor | None, view: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A strong view of each image with its neighbour's pixels in a rectangle; answers and padding mixed alike."""
     images, box = batch["unlabelled_strong"][:, view], batch["unlabelled_pasted"][:, view, :, None]
     n, side = images.shape[:2]
     place = torch.arange(n, device=images.device)
@@ -93,12 +101,21 @@ def _mixed(batch: Batch, answers: Tensor, view: int) -> tuple[Tensor, Tensor]:
     along = torch.arange(side, device=images.device)
     rows, columns = ((along >= box[:, first]) & (along < box[:, first + 2]) for first in (0, 1))
     inside = rows[:, :, None] & columns[:, None]  # (n, S, S)
-    return images[other].where(inside[..., None], images), answers[other].where(inside, answers)
+    counted = None if shown is None else shown[other].where(inside, shown)
+    return images[other].where(inside[..., None], images), answers[other].where(inside, answers), counted
 
 
-def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross entropy with class ids (n, S, S), summed over the pixels that are not 255 and divided by all pixels."""
+def cross_entropy(logits: Tensor, truth: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Cross entropy with class ids (n, S, S), summed over the pixels that are not 255 and divided by all pixels.
+
+    Args:
+        counted: (n, S, S), False in padding. Then it is the mean over images of the sum divided by their own pixels.
+    """
     if logits.shape[1] == 1:
         losses = F.binary_cross_entropy_with_logits(logits[:, 0], (truth == 1).float(), reduction="none")
-        return (losses * (truth != IGNORE)).mean()
-    return F.cross_entropy(logits, truth.long(), ignore_index=IGNORE, reduction="none").mean()
+        losses = losses * (truth != IGNORE)
+    else:
+        losses = F.cross_entropy(logits, truth.long(), ignore_index=IGNORE, reduction="none")
+    if counted is None:
+        return losses.mean()
+    return ((losses * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)).mean()

@@ -52,7 +52,7 @@ class Knobs(TargetKnobs):
     """Segmentation"""
 
     TARGET = "simclrseg.targets.segment.target:SegmentationTarget"
-    OPENING = ("classes", "classes_file", "masks", "border", "mask_column", "unlabelled")
+    OPENING = ("classes", "classes_file", "masks", "border", "mask_column", "unlabelled", "resize")
 
     loss: Annotated[LossName | None, Common()] = None
     """Loss, or a sum such as bce+dice; by default bce for two classes, ce for more."""

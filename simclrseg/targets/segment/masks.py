@@ -13,7 +13,8 @@ import numpy as np
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import choose_classes, in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
+from simclrseg.data.mask_statistics import balancing_weights, count_pixels, object_sizes, scaled_weights
+from simclrseg.data.samples import spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels import NAMING
@@ -25,6 +26,9 @@ from simclrseg.targets.knobs import LabelledData, mask_words
 log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+FEW_PIXELS = 5
+"""Size of an object, in pixels, of which a network that halves the picture five times makes out little."""
+MEASURED = 32  # masks whose objects are measured
 MANY = 6  # classes beyond which only the extremes are told
 
 
@@ -113,7 +117,8 @@ def examine_masks(dataset: Dataset, pairs: Dataset, split: Split, *, threads: in
         raise DataError(f"the {len(counts):,} training masks hold {held} only: there is nothing to learn")
     shares = sorted(zip((100 * pixels / pixels.sum()).tolist(), dataset.classes, strict=True), reverse=True)
     told = shares if len(shares) <= MANY else [shares[0], *[share for share in shares if share[0] > 0][-1:]]
-    words = (", " if told is shares else " to ").join(f"{name} {share:.2g} %" for share, name in told)
+    shown = [f"{name} {share:.{2 if share < 99.5 else 4}g} %" for share, name in told]
+    words = (", " if told is shares else " to ").join(shown)
     log.info(f"pixels of the {len(counts):,} training masks: {words}")
     if absent:
         log.warning(
@@ -153,3 +158,13 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
     weights = scaled_weights(weights, counts)
     log.info("class weights: " + ", ".join(f"{name} {w:.3g}" for name, w in zip(classes, weights, strict=True)))
     return weights
+
+
+def warn_of_small_objects(dataset: Dataset, indices: Sequence[int], side: int, *, threads: int) -> None:
+    """Say, once, where squares of that side leave a few pixels of what half of the foreground belongs to."""
+    found = object_sizes(dataset, spread(indices, MEASURED), side, threads=threads)
+    if found is not None and found.squashed < FEW_PIXELS:
+        log.warning(
+            f"half of the foreground is in objects of about {found.own:.0f} px or less, which shrink to "
+            f"{found.squashed:.1f} px in squares of {side} px: --resize tile keeps their size"
+        )

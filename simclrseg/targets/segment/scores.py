@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +12,17 @@ from typing import Any, Self
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.errors import DataError, ImageError
 from simclrseg.images.colours import overlay
-from simclrseg.images.resizing import resize_image, resize_mask
-from simclrseg.inference.masks import Predict, to_mask, to_size
+from simclrseg.images.framing import Framing, window_of_most
+from simclrseg.images.resizing import resize_mask
+from simclrseg.inference.masks import OVERLAP, Predict, predict_tiles, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.metrics.counts import class_metrics, segmentation_metrics, without_learning
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import over_images
-from simclrseg.scores.gallery import errors, viewable
+from simclrseg.scores.gallery import SIDE, errors, viewable
 from simclrseg.scores.intervals import Floats, interval
 from simclrseg.scores.pixels import RESOLUTIONS, THRESHOLDS, Pixels, Resolution
 from simclrseg.scores.reading import read_ahead
@@ -29,6 +31,8 @@ from simclrseg.scores.wording import words
 from simclrseg.targets.base import Scoring
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 8  # tiles of a picture that is drawn
 
 
 @dataclass(frozen=True)
@@ -100,17 +104,22 @@ class SegmentationScores(Scores):
 
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """Images, both masks and where these differ, predicted once more as one batch."""
-        metadata = self.metadata
-        images = [dataset.image(self.indices[row]) for row in rows]
-        size = (metadata.image_size, metadata.image_size)
-        probabilities = predict(np.stack([resize_image(image, size) for image in images]))
+        metadata, framing = self.metadata, Framing.of(self.metadata)
+        tiled = metadata.resize == "tile"
+        images = [] if tiled else [dataset.image(self.indices[row]) for row in rows]
+        probabilities = np.empty(0) if tiled else predict(np.stack([framing.image(image) for image in images]))
         deciding, values = next(iter(self.by_image().items()))
         colours = class_colours(metadata)
         found = []
-        for row, image, probability in zip(rows, images, probabilities, strict=True):
-            shown = viewable(image, dataset.bands)
-            truth = resize_mask(dataset.mask(self.indices[row]), shown.shape[:2])
-            predicted = to_mask(to_size(probability, shown.shape[:2]), metadata.threshold)
+        for place, row in enumerate(rows):
+            if tiled:
+                shown, truth, predicted = self._in_tiles(self.indices[row], dataset, predict)
+            else:
+                image = images[place]
+                shown = viewable(image, dataset.bands)
+                truth = resize_mask(dataset.mask(self.indices[row]), shown.shape[:2])
+                probability = framing.cut(probabilities[place], image.shape)
+                predicted = to_mask(to_size(probability, shown.shape[:2]), metadata.threshold)
             pictures = (
                 ("photo", shown),
                 ("truth", overlay(shown, truth, colours)),
@@ -119,6 +128,20 @@ class SegmentationScores(Scores):
             )
             found.append(Example(self.keys[row], f"{words(deciding)} {values[row]:.4f}", pictures))
         return found
+
+    def _in_tiles(self, index: int, dataset: Dataset, predict: Predict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """An image of any size as it is shown, and both masks: of a large one the part with the most wrong pixels."""
+        image: np.ndarray = dataset.image(index)
+        truth: np.ndarray = resize_mask(dataset.mask(index), image.shape[:2])
+        strips = tiles_of_image(predict, image, self.metadata, batch_size=TOGETHER)
+        predicted = np.concatenate([to_mask(rows, self.metadata.threshold) for _, rows in strips])
+        if max(image.shape[:2]) > 2 * SIDE:
+            wrong = ((predicted != truth) & (truth != IGNORE)).astype(np.uint8)
+            marked = wrong if wrong.any() else truth
+            top, left, bottom, right = window_of_most(marked, (SIDE, SIDE))
+            image, truth, predicted = (one[top:bottom, left:right] for one in (image, truth, predicted))
+        shown = viewable(image, dataset.bands)
+        return shown, resize_mask(truth, shown.shape[:2]), resize_mask(predicted, shown.shape[:2])
 
     def results(self, split: str) -> dict[str, dict[str, Any]]:
         """Per resolution, the metrics over the split, and of many classes the IoU of each."""
@@ -199,37 +222,113 @@ def score(
     A probability map is brought to the mask's size before it becomes a mask (design §6).
 
     Args:
-        predict: the model; it gets a batch of squashed images.
+        predict: the model; it gets a batch of images as the network sees them.
         metadata: of the model; two classes have one probability, that of class 1, or one each.
     """
-    size, classes = (metadata.image_size, metadata.image_size), len(metadata.classes)
+    if metadata.resize == "tile":
+        return _score_tiles(predict, dataset, indices, metadata, scoring)
+    framing, classes = Framing.of(metadata), len(metadata.classes)
     resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
     scored: list[int] = []
     skipped: list[str] = []
     counts: list[list[Pixels]] = []
     confidences = Confidences.none()
 
-    def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return resize_image(dataset.image(index), size), dataset.mask(index)
+    def load(index: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        image = dataset.image(index)
+        return framing.image(image), dataset.mask(index), image.shape
 
-    def count(probability: np.ndarray, mask: np.ndarray) -> tuple[list[Pixels], Confidences]:
-        pixels = []
+    def count(probability: np.ndarray, mask: np.ndarray, shape: tuple[int, ...]) -> tuple[list[Pixels], Confidences]:
+        pixels, inner = [], framing.cut(probability, shape)
         for resolution in resolutions:
             if resolution == "training":
-                here, truth = probability, resize_mask(mask, size)
+                here, truth = inner, resize_mask(mask, framing.inner(shape))
             else:
-                here, truth = to_size(probability, mask.shape), mask
+                here, truth = to_size(inner, mask.shape), mask
             pixels.append(Pixels.of(here, truth, metadata.threshold, classes))
         return pixels, Confidences.of_pixels(here, truth)  # at the last one, that of the metrics
 
     with ThreadPoolExecutor(scoring.workers) as pool:
         for read, loaded in read_ahead(pool, load, dataset, indices, batch_size=scoring.batch_size, skipped=skipped):
-            images, masks = zip(*loaded, strict=True)
-            for pixels, sure in pool.map(count, predict(np.stack(images)), masks):
+            images, masks, shapes = zip(*loaded, strict=True)
+            for pixels, sure in pool.map(count, predict(np.stack(images)), masks, shapes):
                 counts.append(pixels)
                 confidences += sure
             scored += read
+    return _scores(dataset, metadata, scoring, scored, skipped, confidences, counts)
+
+
+def _scores(
+    dataset: Dataset,
+    metadata: ModelMetadata,
+    scoring: Scoring,
+    scored: Sequence[int],
+    skipped: Sequence[str],
+    confidences: Confidences,
+    counts: Sequence[Sequence[Pixels]],
+) -> SegmentationScores:
+    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
     columns = zip(resolutions, zip(*counts, strict=True), strict=True)
-    stacked = {resolution: Pixels.stack(images, classes) for resolution, images in columns}
+    stacked = {resolution: Pixels.stack(images, len(metadata.classes)) for resolution, images in columns}
     keys = tuple(dataset.keys[index] for index in scored)
     return SegmentationScores(metadata, keys, tuple(scored), tuple(skipped), confidences, stacked, scoring.empty)
+
+
+def _score_tiles(
+    predict: Predict, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, scoring: Scoring
+) -> SegmentationScores:
+    """The same of whole images in blended tiles, as ``predict`` gives them: one after the other and strip by strip, for
+    they may be large. The training resolution is that of the images; masks may be coarser.
+    """
+    classes = len(metadata.classes)
+    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
+    scored: list[int] = []
+    skipped: list[str] = []
+    counts: list[list[Pixels]] = []
+    confidences = Confidences.none()
+    for index in indices:
+        try:
+            image, mask = dataset.image(index), dataset.mask(index)
+        except ImageError as error:
+            skipped.append(str(error))
+            continue
+        shape = image.shape[:2]
+        found = tiles_of_image(predict, image, metadata, batch_size=scoring.batch_size)
+        if mask.shape != shape:  # every strip is needed at once
+            whole = np.concatenate([rows for _, rows in found], axis=-2)
+            found = iter([(0, whole)])
+        del image
+        pixels = []
+        for resolution in resolutions if mask.shape != shape else resolutions[-1:]:
+            if mask.shape == shape:
+                here, truth = found, mask
+            elif resolution == "training":
+                here, truth = iter([(0, whole)]), resize_mask(mask, shape)
+            else:
+                here, truth = iter([(0, to_size(whole, mask.shape))]), mask
+            sure = Confidences.none()
+            pixels.append(Pixels.of_strips(_counted(here, truth, sure), truth, metadata.threshold, classes))
+        counts.append(pixels if mask.shape != shape else pixels * len(resolutions))
+        confidences += sure
+        scored.append(index)
+    if not scored:
+        reason = f"; the first: {skipped[0]}" if skipped else ""
+        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
+    return _scores(dataset, metadata, scoring, scored, skipped, confidences, counts)
+
+
+def _counted(
+    strips: Iterator[tuple[int, np.ndarray]], mask: np.ndarray, confidences: Confidences
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The same strips, whose pixels are added to some confidences as they pass."""
+    for top, probability in strips:
+        yield top, probability  # first, for there a class that the model does not have is refused
+        confidences += Confidences.of_pixels(probability, mask[top : top + probability.shape[-2]])
+
+
+def tiles_of_image(
+    predict: Predict, image: np.ndarray, metadata: ModelMetadata, *, batch_size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Probabilities of an image, strip by strip, in blended tiles of the size that a model was trained on."""
+    fill = Framing.of(metadata).fill
+    return predict_tiles(predict, image, metadata.image_size, OVERLAP, batch_size=batch_size, fill=fill)

@@ -14,17 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset, colour_bands
-from simclrseg.data.samples import MaskPairs, spread
+from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets.base import Dataset, ImageRows, colour_bands
+from simclrseg.data.framing import crops_of, cutting_of, tiles_of
+from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.splits import test_hash
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch, Logs, SeparableTask
-from simclrseg.errors import DataError, UsageError
-from simclrseg.inference.masks import Predict, to_mask
+from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.images.framing import Framing
+from simclrseg.images.resizing import resize_mask
+from simclrseg.inference.masks import Predict, predict_tiles, to_mask
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES, LOSSES
 from simclrseg.losses.segmentation import total
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
@@ -37,7 +41,12 @@ from simclrseg.targets.knobs import ConsistencyKnobs
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
-from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
+from simclrseg.targets.segment.masks import (
+    class_weights,
+    examine_masks,
+    open_masks,
+    warn_of_small_objects,
+)
 from simclrseg.targets.segment.scores import SegmentationScores, score
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained
@@ -101,6 +110,78 @@ class Segmentation(Learner):
         return self.loss(logits.float(), mask)
 
 
+class TiledSegmentation(Segmentation):
+    """The same, trained on crops of images at their own scale: it is validated on whole images, in blended tiles.
+
+    Args:
+        images: the dataset, of which batches to ``evaluate`` hold the numbers.
+    """
+
+    OVERLAP = 0.25
+    """Of neighbouring tiles in validation; more, as in scoring, changes little and takes twice as long."""
+    TOGETHER = 4  # tiles of a forward pass
+
+    def __init__(
+        self,
+        model: nn.Module,
+        metadata: ModelMetadata,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        images: Dataset,
+    ) -> None:
+        super().__init__(model, metadata, loss)
+        self.images = images
+        framing = Framing.of(metadata)
+        self._tiles = partial(
+            predict_tiles,
+            self._predict,
+            tile=framing.size[0],
+            overlap=self.OVERLAP,
+            batch_size=self.TOGETHER,
+            fill=framing.fill,
+        )
+        self._named: set[int] = set()
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Micro averages over the pixels of the images whose ``index`` (N,) batches hold, and their mean loss.
+
+        The loss of an image is the mean over strips of blended tiles, by their pixels.
+        """
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        total, images = 0.0, 0
+        for index in (index for batch in batches for index in batch["index"].tolist()):
+            try:
+                image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
+                size = image.shape[:2]
+            except ImageError as error:
+                if index not in self._named:
+                    self._named.add(index)
+                    log.warning("skipped %s", error)
+                continue
+            fine = None if shape == size else resize_mask(self.images.mask(index), size)
+            losses, pixels = 0.0, 0
+            for top, probability in self._tiles(image):
+                end = top + probability.shape[-2]
+                truth = self.images.mask_rows(index, top, end) if fine is None else fine[top:end]
+                truth = truth.copy()  # that of a cache is read-only, which torch warns of
+                found = torch.from_numpy(probability)[None]
+                matrix += confusion_matrix(self.decide(found)[0].numpy(), truth, len(self.classes))
+                counted = int((truth != IGNORE).sum())
+                logits = found.logit(eps=1e-6) if found.ndim == 3 else found.clamp(min=1e-6).log()
+                logits = logits[:, None] if found.ndim == 3 else logits
+                losses += counted * self.loss_of(logits, torch.from_numpy(truth)[None]).item()
+                pixels += counted
+            total += losses / max(1, pixels)
+            images += 1
+        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
+        return {**segmentation_metrics(matrix), "loss": total / max(1, images)}
+
+    def _predict(self, tiles: np.ndarray) -> np.ndarray:
+        device = next(self.model.parameters()).device
+        return self.probabilities(torch.from_numpy(np.ascontiguousarray(tiles)).to(device)).cpu().numpy()
+
+
 def _probabilities(logits: Tensor) -> Tensor:
     logits = logits.float()
     return logits.sigmoid().squeeze(1) if logits.shape[1] == 1 else logits.softmax(1)
@@ -124,9 +205,8 @@ class Examples:
     every: int = 1
 
     def draw(self) -> None:
-        """Draw those that can be read, squashed to the training size."""
-        side = (self.metadata.image_size, self.metadata.image_size)
-        images, truths = readable_images(self.dataset, self.indices, side)
+        """Draw those that can be read, as the network sees them."""
+        images, truths = readable_images(self.dataset, self.indices, Framing.of(self.metadata))
         if not images:
             return
         masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(images))]
@@ -240,7 +320,69 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         weights = class_weights(self.knobs.class_weights, counts, self.dataset.classes)
         words = parse_words(self.loss_name, "loss", PARAMETERS)
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
-        return Segmentation(model, metadata, total(losses, weights))
+        loss = total(losses, weights)
+        if not self._tiled:
+            if self.data.resize == "squash":
+                warn_of_small_objects(pairs, self.split.train, self.data.image_size, threads=threads)
+            return Segmentation(model, metadata, loss)
+        crops = self.crops(self.dataset, self.split.train)
+        log.info(
+            f"an epoch is {sum(crops):,} crops of {self.data.image_size} px: as many of each photo as cover it, "
+            f"{max(crops):,} at most"
+        )
+        if pairs is self.dataset and any(pairs.path(index) for index in self.split.train):
+            log.warning(
+                f"without a cache each crop decodes its whole photo, {sum(crops):,} times an epoch instead of "
+                f"{len(crops):,} times in all: take --cache disk"
+            )
+        return TiledSegmentation(model, metadata, loss, images=pairs)
+
+    @property
+    def _tiled(self) -> bool:
+        return self.data.resize == "tile"
+
+    def crops(self, dataset: Dataset, indices: Sequence[int]) -> Sequence[int]:
+        return crops_of(dataset, indices, self.data.image_size) if self._tiled else ()
+
+    def passes(self, indices: Sequence[int]) -> int:
+        if not self._tiled:
+            return len(indices)
+        twice = 4  # along both sides, for tiles overlap by half
+        return twice * int(tiles_of(self.dataset, indices, self.data.image_size).sum())
+
+    def make_samples(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
+    ) -> MaskPairs:
+        return MaskPairs(
+            dataset,
+            indices,
+            cutting=cutting_of(Framing.of(metadata), dataset),
+            crops=self.crops(dataset, indices),
+            image_size=self.data.image_size,
+            strengths=PAIR_STRENGTHS[augmentation],
+            seed=seed,
+            strict=self.data.strict,
+        )
+
+    def make_validation(self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Samples:
+        """Of tiles the numbers of whole images, which are cut where they are validated."""
+        if self._tiled:
+            return Numbers(dataset, indices, image_size=self.data.image_size)
+        return super().make_validation(dataset, indices, metadata)
+
+    def make_unlabelled(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, seed: int
+    ) -> WeakAndStrong:
+        return WeakAndStrong(
+            dataset,
+            indices,
+            cutting=cutting_of(Framing.of(metadata), dataset),
+            crops=self.crops(dataset, indices),
+            image_size=self.data.image_size,
+            strengths=PAIR_STRENGTHS["standard"],
+            seed=seed,
+            strict=self.data.strict,
+        )
 
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> SeparableTask:
         assert isinstance(learner, Segmentation)
