@@ -217,11 +217,6 @@ def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
     return samples
 
 
-def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
-    """Where red, green and blue stand among the bands; nothing where one of them is missing."""
-    return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
-
-
 def is_photos(dataset: Dataset) -> bool:
     """Tell whether a dataset's images are of the kind that published weights have seen: three colours of 8 bits."""
     return (dataset.bands, dataset.full_scale) == (RGB, 255)

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.samples import MaskPairs, spread
 from simclrseg.data.splits import test_hash
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import DataError, UsageError
+from simclrseg.images.bands import colour_bands
+from simclrseg.images.colours import viewable
 from simclrseg.inference.masks import Predict, to_mask
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES, LOSSES
@@ -131,7 +133,7 @@ class Examples:
             return
         masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(images))]
         colours = colour_bands(self.dataset.bands)
-        shown = [plots.viewable(image, colours) for image in images]
+        shown = [viewable(image, colours) for image in images]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
     def on_start(self, plan: Plan) -> None: ...
