@@ -30,7 +30,7 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import same_encoder
-from simclrseg.images.bands import colour_bands
+from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.colours import viewable
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import OURS, build_backbone, check_backbone
@@ -318,7 +318,12 @@ def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, lis
         The joined dataset and the images to use: all but those of published test lists, or so many of them as are
         asked for.
     """
-    options = DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+    options = DatasetOptions(
+        masks=False,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        bands=parsed_bands(config.bands) if config.bands else (),
+    )
     datasets = [open_dataset(name, options) for name in config.dataset]
     for dataset in datasets:
         for line in dataset.summary:

@@ -87,10 +87,14 @@ def band_statistics(dataset: Dataset, indices: Sequence[int], *, threads: int, m
     """
 
     def moments(index: int) -> np.ndarray | None:
-        """(2, bands): means of the values and of their squares; None for an image that cannot be read."""
+        """(2, bands): means of the values and of their squares; None for an image without any."""
         try:
             pixels = dataset.image(index).reshape(-1, len(dataset.bands)) / dataset.full_scale
+            blank = dataset.blank(index)
         except ImageError:  # the loader names it
+            return None
+        pixels = pixels if blank is None else pixels[~blank.reshape(-1)]
+        if not len(pixels):
             return None
         return np.stack([pixels.mean(axis=0), np.square(pixels).mean(axis=0)])
 

@@ -41,6 +41,7 @@ from simclrseg.images.depth import (
     Range,
     blank_pixels,
     deep_values,
+    likely_range,
     reflectance_range,
     sample_bits,
     scaled_bands,
@@ -273,6 +274,13 @@ def named_bands(source: str | Path | bytes) -> tuple[str, ...]:
     """The names of the bands of a TIFF by its tags, or numbers; those of a photo for other files."""
     with _opened(source) as (stream, _):
         return tiff_bands(stream)[0] if stream.read(4) in SIGNATURES else RGB
+
+
+def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank | None:
+    """Where a picture holds nothing, as ``read_scene`` and ``read_picture`` find it; None where it is whole."""
+    if stored_bands(source) is not None:
+        return read_scene(source, reach=reach).blank
+    return read_picture(source, reach=reach or likely_range).blank
 
 
 def may_be_blank(source: str | Path | bytes) -> bool:

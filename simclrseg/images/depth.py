@@ -69,7 +69,8 @@ class Deep:
         held = np.nan_to_num(values.astype(np.float64).clip(low, high), nan=low)
         scaled = (held - low) * (255 / (high - low))
         scaled = 255 - scaled if self.white_is_zero else scaled
-        return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        pixels: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        return pixels
 
 
 def sample_bits(picture: Image.Image) -> int:
