@@ -100,7 +100,7 @@ def geography_of(tags: ImageFileDirectory_v2) -> Geography | None:
     if matrix and (len(matrix) != 16 or not pixel_area(_of_matrix(matrix))):
         matrix = _left_out(MATRIX, matrix, "16 of a plane", doubts)
     if scale and not points:
-        scale = _left_out(SCALE, scale, "a tie point beside them", doubts)
+        scale = () if doubts else _left_out(SCALE, scale, "a tie point beside them", doubts)
     if scale and matrix:  # GDAL, too, takes the former
         one, other = _of_scale(scale, points), _of_matrix(matrix)
         off = max(abs(x - y) for x, y in zip(one, other, strict=True))

@@ -250,10 +250,10 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
         names = options.bands
     if len(names) != bands:
         raise DataError(f"{first} has {bands} bands, and {BANDS_FILE} names {len(names)}", "name them all", path=first)
-    learned = f"all bands are learned from{': ' + ', '.join(names) if are_named(names) else ''}"
-    summary.append(f"pictures of {bands} bands of {bits} bits, as {first.name} is: {learned}")
     found = distributed.from_main(lambda: [one for one in map_in_threads(_floats, alike) if one is not None])
-    reach = None
+    reach, kind = None, "floating-point numbers" if found else f"{bits} bits"
+    learned = f"all bands are learned from{': ' + ', '.join(names) if are_named(names) else ''}"
+    summary.append(f"pictures of {bands} bands of {kind}, as {first.name} is: {learned}")
     if found:
         low, high = min(one[0] for one in found), max(one[1] for one in found)
         reach = options.reach or reflectance_range(low, high)
