@@ -24,6 +24,7 @@ Blank = NDArray[np.bool_]
 _PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
 _SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
+_WIDEST = 1e30  # of a range of values: such are no measurements
 _OPAQUE = 257  # of 16 bits, for each of the 255 steps of 8
 
 
@@ -145,15 +146,19 @@ def spread_of(values: NDArray[Any], blank: Blank | None) -> Range:
     """The least and the greatest of values (H, W[, bands]), but for pixels that hold nothing.
 
     Raises:
-        Refused: if all are such.
+        Refused: if all are such, or the others are out of all bounds.
     """
     if blank is None:
-        return float(values.min()), float(values.max())
-    if blank.all():
+        low, high = float(values.min()), float(values.max())
+    elif blank.all():
         raise Refused("it holds no values at all", "leave the picture out")
-    held = ~blank if values.ndim == 2 else ~blank[:, :, None]
-    kind = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
-    return float(values.min(where=held, initial=kind.max)), float(values.max(where=held, initial=kind.min))
+    else:
+        held = ~blank if values.ndim == 2 else ~blank[:, :, None]
+        kind = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
+        low, high = float(values.min(where=held, initial=kind.max)), float(values.max(where=held, initial=kind.min))
+    if not high - low < _WIDEST:
+        raise Refused(f"its values, from {low:g} to {high:g}, are of no use", "state those that stand for nothing")
+    return low, high
 
 
 def scaled_bands(values: NDArray[np.floating], reach: Range, blank: Blank | None) -> NDArray[np.uint16]:
@@ -181,7 +186,7 @@ def reflectance_range(low: float, high: float) -> Range:
         return 0, 1
     if low >= -REFLECTANCE / 2 and REFLECTANCE / 10 <= high <= 2 * REFLECTANCE:
         return 0, REFLECTANCE
-    return low, high if high > low else low + 1
+    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
 def stated_range(deep: Deep) -> Range:
@@ -216,7 +221,7 @@ def whole_range(low: float, high: float, *, floating: bool) -> Range:
     top = next((top for top in tops if high <= top), None)
     if top is not None and low >= 0 and (high - low >= _SMALL * top or high == low):
         return 0, top
-    return low, high if high > low else low + 1
+    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
 def fits(low: float, high: float, reach: Range) -> bool:

@@ -27,6 +27,7 @@ _MODEL, _RASTER, _GEOGRAPHIC, _PROJECTED = 1024, 1025, 2048, 3072  # GeoKeys
 _POINT = 2  # of _RASTER: a pixel's coordinates are those of its centre
 _OWN = 32767  # a code that says that there is none
 _IS_PROJECTED, _IS_GEOGRAPHIC = 1, 2  # of _MODEL
+_FARTHEST = 1e12  # of coordinates, in any unit
 _CLOSE = 1e-6  # pixels by which two ways to say where an image lies may differ
 
 
@@ -109,6 +110,9 @@ def geography_of(tags: ImageFileDirectory_v2) -> Geography | None:
         matrix = ()
     keys, system = _system(tags, doubts)
     affine = _of_scale(scale, points) if scale else _of_matrix(matrix) if matrix else None
+    if affine is not None and not (max(map(abs, affine)) < _FARTHEST and pixel_area(affine) > 0):
+        doubts.append("its coordinates are out of all bounds")
+        affine, scale, points, matrix = None, (), (), ()
     if affine is not None and keys.get(_RASTER) == _POINT:
         a, b, c, d, e, f = affine
         affine = (a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
@@ -135,7 +139,7 @@ def _system(tags: ImageFileDirectory_v2, doubts: list[str]) -> tuple[dict[int, i
     values, numbers, texts = _numbers(tags, KEYS, doubts), _numbers(tags, NUMBERS, []), _text(tags, TEXTS)
     entries = [values[at : at + 4] for at in range(4, len(values) - 3, 4)]
     lengths = {0: 1, NUMBERS: len(numbers), TEXTS: len(texts.encode("latin-1", "replace")) + 1, KEYS: len(values)}
-    fits = len(values) >= 4 and len(entries) >= values[3] and not any(value % 1 or value < 0 for value in values)
+    fits = len(values) >= 4 and values[0] == 1 and len(entries) >= values[3] and not any(value % 1 or value < 0 for value in values)
     for _, place, count, at in entries[: int(values[3])] if fits else ():
         fits = fits and place in lengths and (place == 0 or at + count <= lengths[int(place)])
     if not fits:
@@ -176,13 +180,13 @@ def _text(tags: ImageFileDirectory_v2, tag: int) -> str:
         found: Any = tags.get(tag, "")
     except Exception:  # as above
         return ""
-    return found if isinstance(found, str) else ""
+    return found.strip("\0") if isinstance(found, str) else ""
 
 
 def _nodata(tags: ImageFileDirectory_v2, doubts: list[str]) -> float | None:
     if NODATA not in tags:
         return None
-    text = _text(tags, NODATA).strip("\0 \n")
+    text = _text(tags, NODATA).strip()
     try:
         return float(text)
     except ValueError:
