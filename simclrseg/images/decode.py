@@ -284,11 +284,14 @@ def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank
 
 
 def may_be_blank(source: str | Path | bytes) -> bool:
-    """Tell whether a TIFF states which pixels hold nothing, or has such numbers that some may."""
+    """Tell whether a TIFF says that pixels may hold nothing, or has numbers of which some may be none."""
     with suppress(ImageError), _opened(source) as (stream, _):
         if stream.read(4) in SIGNATURES:
-            _, geography = tiff_bands(stream)
-            return tiff_header(stream).floating or (geography is not None and geography.nodata is not None)
+            (_, geography), header = tiff_bands(stream), tiff_header(stream)
+            map_with_alpha = (
+                geography is not None and geography.is_placed and header.is_photo and header.bands in (2, 4)
+            )
+            return header.floating or map_with_alpha or (geography is not None and geography.nodata is not None)
     return False
 
 

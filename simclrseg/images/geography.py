@@ -139,7 +139,12 @@ def _system(tags: ImageFileDirectory_v2, doubts: list[str]) -> tuple[dict[int, i
     values, numbers, texts = _numbers(tags, KEYS, doubts), _numbers(tags, NUMBERS, []), _text(tags, TEXTS)
     entries = [values[at : at + 4] for at in range(4, len(values) - 3, 4)]
     lengths = {0: 1, NUMBERS: len(numbers), TEXTS: len(texts.encode("latin-1", "replace")) + 1, KEYS: len(values)}
-    fits = len(values) >= 4 and values[0] == 1 and len(entries) >= values[3] and not any(value % 1 or value < 0 for value in values)
+    fits = (
+        len(values) >= 4
+        and values[0] == 1
+        and len(entries) >= values[3]
+        and not any(value % 1 or value < 0 for value in values)
+    )
     for _, place, count, at in entries[: int(values[3])] if fits else ():
         fits = fits and place in lengths and (place == 0 or at + count <= lengths[int(place)])
     if not fits:

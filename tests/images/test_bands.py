@@ -139,6 +139,13 @@ def test_pixels_of_floats_that_hold_nothing_are_blank_and_do_not_stretch_the_ran
         read_scene(geotiff(pixels, tags))
 
 
+def test_values_out_of_all_bounds_are_refused_in_one_line():
+    pixels = floats()
+    pixels[0, 0], pixels[1, 1] = -3e38, 3e38
+    with pytest.raises(ImageError, match=r"its values, from -3e\+38 to 3e\+38, are of no use; state those that"):
+        read_scene(geotiff(pixels))
+
+
 def test_a_pixel_without_one_band_alone_is_blank_where_that_is_nan_and_not_where_it_is_nodata():
     pixels = floats()
     pixels[0, 0, 1] = np.nan

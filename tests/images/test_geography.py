@@ -85,6 +85,7 @@ def test_tie_points_alone_are_those_of_stored_pixels():
         ({MATRIX: (1.0,) * 16}, "ModelTransformation has 16 numbers .* and needs 16 of a plane", None),
         ({**UTM, MATRIX: TURNED}, "ModelTransformation contradicts its ModelPixelScale and ModelTiepoint", CORNER),
         ({**UTM, KEYS: (1, 1, 0, 9, 1024, 0, 1, 1)}, "GeoKeyDirectory is damaged", CORNER),
+        ({**UTM, TIE_POINTS: (0.0, 0.0, 0.0, 1e307, 1.0, 0.0)}, "coordinates are out of all bounds", None),
         ({**UTM, KEYS: (1, 1)}, "GeoKeyDirectory is damaged", CORNER),
         ({**UTM, KEYS: (1, 1, 0, 1, 1026, 34737, 900, 0)}, "GeoKeyDirectory is damaged", CORNER),
         ({**UTM, NODATA: "much"}, "GDAL_NODATA .'much'. is no number", CORNER),
