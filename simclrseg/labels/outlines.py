@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -68,13 +68,12 @@ def parts_of(mask: NDArray[np.uint8], labels: range, values: NDArray[np.uint8]) 
     for label in labels:
         where = (mask == label).view(np.uint8)
         lines, tree = cv2.findContours(where, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        component = _Components(where)
-        del where
         groups: dict[int, list[Corners]] = {}
         for number, line in enumerate(lines):
             parent = int(tree[0][number][3])
             groups.setdefault(number if parent < 0 else parent, []).append(_around(line[:, 0].astype(np.int64)))
-        found = [part for number in sorted(groups) for part in _nested(_apart(groups[number]), component)]
+        found = [part for number in sorted(groups) for part in _nested(_apart(groups[number]), where)]
+        del where
         sums = _sums([[outline, *holes] for outline, holes in found], values)
         for (outline, holes), total in zip(found, sums, strict=True):
             pixels = (_doubled_area(outline) + sum(map(_doubled_area, holes))) // 2
@@ -142,34 +141,28 @@ def _loops(way: list[int], keys: list[int]) -> Iterator[list[int]]:
         yield passed
 
 
-def _nested(rings: list[Corners], component: Callable[[Corners], int]) -> list[tuple[Corners, list[Corners]]]:
+def _nested(rings: list[Corners], where: NDArray[np.uint8]) -> list[tuple[Corners, list[Corners]]]:
     """Outlines with the holes that lie in them.
 
     Args:
-        component: of the pixel of the object beside a ring, a number.
+        rings: of what hangs together by its corners.
+        where: (H, W), 1 where the object is.
     """
     outlines = [ring for ring in rings if _doubled_area(ring) > 0]
     holes = [ring for ring in rings if _doubled_area(ring) < 0]
     if len(outlines) == 1 or not holes:
         return [(outline, holes) for outline in outlines]
-    found: dict[int, tuple[Corners, list[Corners]]] = {component(outline): (outline, []) for outline in outlines}
-    for hole in holes:
-        found[component(hole)][1].append(hole)
-    return list(found.values())
+    (left, top), (right, bottom) = (edge(np.concatenate(outlines), axis=0) for edge in (np.min, np.max))
+    _, numbers = cv2.connectedComponents(where[top:bottom, left:right], connectivity=4)
 
-
-class _Components:
-    """The parts of an object that hang together by their sides, numbered where that is asked for."""
-
-    def __init__(self, where: NDArray[np.uint8]) -> None:
-        self._where = where
-        self._numbers: NDArray[np.int32] | None = None
-
-    def __call__(self, ring: Corners) -> int:
-        if self._numbers is None:
-            self._numbers = np.asarray(cv2.connectedComponents(self._where, connectivity=4)[1], np.int32)
+    def part(ring: Corners) -> int:
         (x, y), (across, down) = ring[0], np.sign(ring[1] - ring[0])  # the object is to the left, as the image is seen
-        return int(self._numbers[y + min(0, down) - max(0, across), x + min(0, across) - max(0, -down)])
+        return int(numbers[y - top + min(0, down) - max(0, across), x - left + min(0, across) - max(0, -down)])
+
+    found: dict[int, tuple[Corners, list[Corners]]] = {part(outline): (outline, []) for outline in outlines}
+    for hole in holes:
+        found[part(hole)][1].append(hole)
+    return list(found.values())
 
 
 def _doubled_area(ring: Corners) -> int:
