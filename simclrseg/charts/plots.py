@@ -23,7 +23,6 @@ SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
 MARKS = ((255, 40, 40), (60, 220, 60), (80, 120, 255), (255, 220, 0), (255, 80, 255), (0, 230, 230))
 """RGB of places that belong together."""
-STRETCH = (1, 99)  # percentiles of the values that become black and white
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
@@ -34,20 +33,6 @@ def charts(drawn: Sequence[Chart], path: Path) -> None:
     with _drawn(path, 4.4 * across, 3.1 * down) as figure:
         for number, chart in enumerate(drawn, start=1):
             draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
-
-
-def viewable(images: np.ndarray, colours: Sequence[int]) -> np.ndarray:
-    """Pictures (..., bands) uint8 or uint16 as RGB uint8: photos as they are, others stretched over their own range.
-
-    Args:
-        colours: where red, green and blue stand; nothing where there are none, and the first three are shown.
-    """
-    if images.shape[-1] == 3 and images.dtype == np.uint8:
-        return images
-    shown = images[..., list(colours) or [min(band, images.shape[-1] - 1) for band in range(3)]].astype(np.float32)
-    low, high = np.percentile(shown, STRETCH)
-    stretched: np.ndarray = (shown - low) * (255 / max(high - low, 1))
-    return stretched.clip(0, 255).astype(np.uint8)
 
 
 def views(pairs: np.ndarray, path: Path) -> None:

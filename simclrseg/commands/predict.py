@@ -15,6 +15,7 @@ import cv2
 from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ImageError, SimclrsegError, UsageError
+from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import (
@@ -111,10 +112,10 @@ def check_model(config: PredictConfig, model: Model) -> None:
             f"{model.path} gives labels, not masks", "leave out --as and --tile", option="as", path=model.path
         )
     coloured = [kind for kind in kinds if OUTPUTS[kind].in_colour]
-    if coloured and not model.metadata.takes_photos:
+    if coloured and not colour_bands(model.metadata.bands):
         raise UsageError(
-            f"--as {coloured[0]} shows photos, and {model.path} takes other pictures, with the bands "
-            f"{', '.join(model.metadata.bands)} up to {model.metadata.full_scale:,}",
+            f"--as {coloured[0]} shows red, green and blue, and {model.path} takes other pictures, with the bands "
+            f"{', '.join(model.metadata.bands)}",
             option="as",
             value=coloured[0],
         )
@@ -159,6 +160,7 @@ def _files(
         threshold=config.input.threshold or model.metadata.threshold,
         max_pixels=int(config.input.max_pixels),
         keep_orientation=output.keep_orientation,
+        bands=_bands(config),
     )
     made: list[Path] = []
     parts: dict[str, dict[InputImage, bytes]] = {}  # of files for all images, by output
@@ -222,7 +224,7 @@ def _labels(
         if Path(table).exists() and not config.console.overwrite:
             raise UsageError(f"{table} exists: nothing is replaced without --overwrite", option="overwrite", path=table)
         check_writable(Path(table).parent)
-    predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels))
+    predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels), bands=_bands(config))
 
     def work(batch: Sequence[InputImage]) -> list[Row]:
         rows, pictures = _read(predictor, batch)
@@ -239,6 +241,10 @@ def _labels(
     finally:
         remove_empty(made)
     return done, failed, []
+
+
+def _bands(config: PredictConfig) -> tuple[str, ...]:
+    return parsed_bands(config.input.bands) if config.input.bands else ()
 
 
 def _read(predictor: Predictor, images: Sequence[InputImage]) -> tuple[list[Row], dict[int, Picture]]:

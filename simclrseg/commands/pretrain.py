@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import PretrainConfig, PretrainData, command_that
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands, is_photos
+from simclrseg.data.datasets.base import Dataset, DatasetOptions, is_photos
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
@@ -30,6 +30,8 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task, check_task
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import same_encoder
+from simclrseg.images.bands import colour_bands, parsed_bands
+from simclrseg.images.colours import viewable
 from simclrseg.methods.base import Method, Views, method_of
 from simclrseg.models.backbones import OURS, build_backbone, check_backbone
 from simclrseg.models.normalize import Normalize
@@ -122,7 +124,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
                 own = record(image_hashes(dataset, learned))
                 write_text(run.folder / SEEN_FILE, joined(prepared.seen, own))
             rows = some_rows(prepared.batches.samples, EXAMPLES)
-            pictures = plots.viewable(method.first_views(rows), colour_bands(dataset.bands))
+            pictures = viewable(method.first_views(rows), colour_bands(dataset.bands))
             method.mark(pictures, rows)
             plots.views(pictures, run.folder / "augmentations.png")
         micro_batch = trainer.micro_batch
@@ -316,7 +318,12 @@ def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, lis
         The joined dataset and the images to use: all but those of published test lists, or so many of them as are
         asked for.
     """
-    options = DatasetOptions(masks=False, image_column=config.image_column, label_column=config.label_column)
+    options = DatasetOptions(
+        masks=False,
+        image_column=config.image_column,
+        label_column=config.label_column,
+        bands=parsed_bands(config.bands) if config.bands else (),
+    )
     datasets = [open_dataset(name, options) for name in config.dataset]
     for dataset in datasets:
         for line in dataset.summary:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from simclrseg.inference import OUTPUTS
 from simclrseg.knobs.sections import Console, Section
-from simclrseg.knobs.values import Common, Completes, Flag, PathText, Positional, Transient
+from simclrseg.knobs.values import BandNames, Common, Completes, Flag, PathText, Positional, Transient
 
 
 class PredictInput(Section):
@@ -21,6 +21,8 @@ class PredictInput(Section):
     """A fine-tuned run or an exported .onnx file; the newest finished run by default."""
     threshold: Annotated[Annotated[float, Gt(0), Lt(1)] | None, Common()] = None
     """Probability above which a pixel is foreground; the model's own by default."""
+    bands: BandNames | None = None
+    """Names of the bands of TIFFs that do not tell, in the files' order, as B02,B03,B04,B08."""
     max_pixels: Annotated[float, Ge(1)] = 178_956_970
     """Refuse larger photos, before they are decoded."""
 
@@ -50,8 +52,8 @@ class PredictOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File (.png, .npy, .json, .txt), folder for several photos, or - for stdout; by default <photo>.mask.png beside
-    each."""
+    """File (.png, .tif, .npy, .json, .txt), folder for several photos, or - for stdout; by default <photo>.mask.png
+    beside each."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
     """What to write for each photo; repeat it for several."""
     keep_orientation: bool = False

@@ -15,6 +15,7 @@ from simclrseg.knobs.files import parse_config_file
 from simclrseg.knobs.sections import Console, Section, composed
 from simclrseg.knobs.values import (
     BackboneName,
+    BandNames,
     Common,
     Completes,
     DatasetName,
@@ -73,6 +74,8 @@ class PretrainData(Section):
     normalization: NormalizationName | None = None
     """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
     those of the start weights, else imagenet for RGB and dataset for other bands."""
+    bands: BandNames | None = None
+    """Bands of TIFFs to train on, by name, as B04,B03,B02; of files that do not name theirs, the names of all."""
     image_column: str | None = None
     """Column of the photos in a dataset of the Hub; by default the only column of images."""
     label_column: str | None = None

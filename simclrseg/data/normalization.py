@@ -88,17 +88,19 @@ def band_statistics(dataset: Dataset, indices: Sequence[int], *, threads: int, m
     """
 
     def moments(index: int) -> np.ndarray | None:
-        """(2, bands): means of the values and of their squares; None for an image that cannot be read."""
+        """(2, bands): means of the values and of their squares; None for an image without any."""
         try:
-            image = dataset.image(index)
+            image, blank = dataset.image(index), dataset.blank(index)
         except ImageError:  # the loader names it
             return None
-        sums = np.zeros((2, len(dataset.bands)))
+        sums, count = np.zeros((2, len(dataset.bands))), 0
         for top, bottom in strips_of((image.shape[1], image.shape[0])):  # eight bytes a value take room
             pixels = image[top:bottom].reshape(-1, len(dataset.bands)) / dataset.full_scale
-            share = (bottom - top) / image.shape[0]
-            sums += share * np.stack([pixels.mean(axis=0), np.square(pixels).mean(axis=0)])
-        return sums
+            if blank is not None:
+                pixels = pixels[~blank[top:bottom].reshape(-1)]
+            sums += np.stack([pixels.sum(axis=0), np.square(pixels).sum(axis=0)])
+            count += len(pixels)
+        return sums / count if count else None
 
     chosen = [indices[place] for place in permutation(0, 0, len(indices))[:most]]
     found = [pair for pair in map_in_threads(moments, chosen, threads=threads) if pair is not None]

@@ -24,10 +24,11 @@ from simclrseg.data.augment import (
     sample_view,
 )
 from simclrseg.data.cutout import Cutout, cut
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.framing import Cutting, Squashing
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images.bands import colour_bands
 
 log = logging.getLogger(__name__)
 

@@ -79,7 +79,13 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
     Where some are for calibration they are every second one, so that the check sees others.
     """
     masked = metadata.decoder is not None
-    options = DatasetOptions(masks=masked, border=metadata.border or "pet", reach=metadata.reach, settled=True)
+    options = DatasetOptions(
+        masks=masked,
+        border=metadata.border or "pet",
+        reach=metadata.reach,
+        settled=True,
+        model_bands=metadata.bands,
+    )
     bare = replace(options, masks=False)
     try:
         dataset = open_dataset(folder, options)

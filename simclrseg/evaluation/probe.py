@@ -25,6 +25,7 @@ from simclrseg.evaluation import embedding
 from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.results import figures
 from simclrseg.evaluation.scored import batch_size_of, open_report, sized
+from simclrseg.images.bands import parsed_bands
 from simclrseg.knobs.files import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
@@ -212,6 +213,8 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
         image_column=data.image_column,
         label_column=data.label_column,
         reach=found.metadata.reach,
+        bands=parsed_bands(data.bands) if data.bands else (),
+        model_bands=found.metadata.bands,
     )
     dataset = open_dataset(name, options)
     if dataset.labels is None or len(dataset.label_names) < 2:

@@ -35,12 +35,34 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
 )
 
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.depth import Deep, Range, deep_values, sample_bits, stated_range
+from simclrseg.images.depth import (
+    Blank,
+    Deep,
+    Range,
+    blank_pixels,
+    deep_values,
+    likely_range,
+    reflectance_range,
+    sample_bits,
+    scaled_bands,
+    spread_of,
+    stated_range,
+)
+from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
 from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_picture, check_size
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
-from simclrseg.images.strips import cut, swap_red_and_blue
-from simclrseg.images.tiff import SIGNATURES, check_tiff, is_plain_rgb, read_tiff, tiff_header
+from simclrseg.images.strips import as_array, cut, swap_red_and_blue
+from simclrseg.images.tiff import (
+    SIGNATURES,
+    check_tiff,
+    is_plain_rgb,
+    read_samples,
+    read_tiff,
+    tiff_bands,
+    tiff_header,
+)
+from simclrseg.metadata import RGB
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.limits import NO_HANDLES
 
@@ -84,7 +106,10 @@ class Picture:
     several: bool = False  # the file holds more frames or pages than this first one
     hidden: bool = False  # its alpha channel hides all of it, so that its colours were taken as they are
     stored: Range | None = None  # least and greatest value where it has more than 8 bits
-    reach: Range | None = None  # and what became 0 and 255
+    reach: Range | None = None  # and what became 0 and 255, or 0 and 10,000 of floating-point bands
+    bands: tuple[str, ...] = RGB  # their names, as ``tagged_bands`` has them
+    blank: Blank | None = None  # where it holds nothing; None for nowhere
+    geography: Geography | None = None  # of a TIFF
 
 
 def read_image(source: str | Path | bytes, *, reach: Range | Callable[[Deep], Range] = stated_range) -> Pixels:
@@ -141,19 +166,23 @@ def read_picture(
             if image is not None:
                 return Picture(image)
             picture = _open_picture(stream, name)
+        geography = geography_of(picture.tag_v2) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
+        nodata = geography.nodata if geography else None
         if width * height > LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
             orientation = exif_orientation(picture)
             if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
-                several = _holds_several(picture)
-                return Picture(_turn(read_tiff(stream), orientation), orientation, several)
+                several, pixels = _holds_several(picture), read_tiff(stream)
+                blank = _turned(blank_pixels(pixels, nodata), orientation)
+                return Picture(_turn(pixels, orientation), orientation, several, blank=blank, geography=geography)
         several = _holds_several(picture)
         picture, orientation, left = _loaded(picture, stream)
-        deep = deep_values(stream, picture, partial(_turn, orientation=orientation))
+        deep = deep_values(stream, picture, partial(_turn, orientation=orientation), nodata=nodata)
         if deep is None:
             hidden = hides_all(picture)
+            blank = _blank_photo(picture, geography) if geography and not hidden else None
             pixels = srgb_pixels(partial(cut, picture), picture.size, over_white=not hidden)
             del picture  # of which turning would take a third copy
-            return Picture(_turn(pixels, left), orientation, several, hidden)
+            return Picture(_turn(pixels, left), orientation, several, hidden, blank=blank, geography=geography)
         size, profile = picture.size, picture.info.get("icc_profile")
         del picture
         stored = deep.spread  # before anything is scaled: it refuses what is no number
@@ -161,7 +190,8 @@ def read_picture(
         hidden = deep.hides_all
         rows = partial(deep.to_8_bits, reach=scale, profile=profile)
         pixels = _turn(srgb_pixels(rows, size, over_white=not hidden), left)
-        return Picture(pixels, orientation, several, hidden, stored, scale)
+        blank = _turned(deep.blank, left)
+        return Picture(pixels, orientation, several, hidden, stored, scale, blank=blank, geography=geography)
 
 
 def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
@@ -183,24 +213,86 @@ def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
 
 
 def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Read the samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
+    """Read the samples of a TIFF as ``read_scene`` does, floating-point numbers of the range that they seem to have.
 
     Returns:
         (H, W, bands) uint8 or uint16, contiguous.
+    """
+    return read_scene(source, max_pixels=max_pixels).pixels
+
+
+def read_scene(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, reach: Range | None = None) -> Picture:
+    """Read the samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
+
+    Floating-point numbers become such of 16 bits, in which ``REFLECTANCE`` stands for the upper end of their range.
+    Pixels that hold nothing are 0, or the file's own value where it is a number of 16 bits.
+
+    Args:
+        reach: that range; by default the one that the values seem to have.
     """
     with _opened(source) as (stream, _):
         if not stream.read(64).startswith(SIGNATURES):
             raise Refused("not a TIFF, which pictures of other bands than red, green and blue must be")
         check_tiff(stream, max_pixels)
-        return read_tiff(stream)
+        bands, geography = tiff_bands(stream)
+        samples = read_samples(stream)
+        blank = blank_pixels(samples, geography.nodata if geography else None)
+        if samples.dtype.kind == "f":
+            stored = spread_of(samples, blank)
+            scale = reach or reflectance_range(*stored)
+            pixels: Pixels = scaled_bands(samples, scale, blank)
+            return Picture(pixels, stored=stored, reach=scale, bands=bands, blank=blank, geography=geography)
+        if samples.dtype.kind == "i":
+            if blank is not None:
+                samples[blank] = 0
+            if any((rows < 0).any() for rows in samples):
+                raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
+            samples = samples.view(f"u{samples.itemsize}")
+        return Picture(samples, bands=bands, blank=blank, geography=geography)
 
 
 def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
-    """Count the bands of a TIFF that is no photo, and the bits of each; None for photos."""
+    """Count the bands of a TIFF that is no photo, and the bits that ``read_bands`` gives each; None for photos."""
     with _opened(source) as (stream, _):
         if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo:
             return None
-        return header.bands, header.bits
+        return header.bands, 16 if header.floating else header.bits
+
+
+def floating_range(source: str | Path | bytes) -> Range | None:
+    """The least and greatest value of a TIFF's floating-point bands; None for other numbers, and for photos."""
+    with _opened(source) as (stream, _):
+        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo or not header.floating:
+            return None
+        check_tiff(stream)
+        _, geography = tiff_bands(stream)
+        samples = read_samples(stream)
+        return spread_of(samples, blank_pixels(samples, geography.nodata if geography else None))
+
+
+def named_bands(source: str | Path | bytes) -> tuple[str, ...]:
+    """The names of the bands of a TIFF by its tags, or numbers; those of a photo for other files."""
+    with _opened(source) as (stream, _):
+        return tiff_bands(stream)[0] if stream.read(4) in SIGNATURES else RGB
+
+
+def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank | None:
+    """Where a picture holds nothing, as ``read_scene`` and ``read_picture`` find it; None where it is whole."""
+    if stored_bands(source) is not None:
+        return read_scene(source, reach=reach).blank
+    return read_picture(source, reach=reach or likely_range).blank
+
+
+def may_be_blank(source: str | Path | bytes) -> bool:
+    """Tell whether a TIFF says that pixels may hold nothing, or has numbers of which some may be none."""
+    with suppress(ImageError), _opened(source) as (stream, _):
+        if stream.read(4) in SIGNATURES:
+            (_, geography), header = tiff_bands(stream), tiff_header(stream)
+            map_with_alpha = (
+                geography is not None and geography.is_placed and header.is_photo and header.bands in (2, 4)
+            )
+            return header.floating or map_with_alpha or (geography is not None and geography.nodata is not None)
+    return False
 
 
 def holds_several(source: str | Path | bytes) -> bool:
@@ -412,7 +504,9 @@ def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
     stream.seek(0)
     prefix = stream.read(64)
     if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).is_photo:
-        raise Refused(f"a TIFF of {header.bands} bands, which are not a photo's", "save red, green and blue")
+        kind, remedy = ("floating-point bands", " with 8 or 16 bits") if header.floating else ("bands", "")
+        reason = f"a TIFF of {header.bands} {kind}, which are not a photo's"
+        raise Refused(reason, f"save red, green and blue{remedy}")
     if _READS_HEIC and _is_heic(prefix):
         import pillow_heif
 
@@ -469,6 +563,18 @@ def _large_webp(picture: Image.Image, stream: IO[bytes]) -> Image.Image:
     decoded = Image.fromarray(values if picture.mode == "RGB" else swap_red_and_blue(values))
     decoded.info, decoded.format = picture.info, picture.format
     return decoded
+
+
+def _blank_photo(picture: Image.Image, geography: Geography) -> Blank | None:
+    """Where a loaded TIFF of 8 bits holds nothing: its own value stands there, or a map's alpha channel hides it."""
+    if picture.mode in ALPHA and geography.is_placed:
+        blank = as_array(picture.getchannel("A")) == 0
+        return blank if blank.any() else None
+    return blank_pixels(as_array(picture), geography.nodata) if picture.mode in ("L", "RGB") else None
+
+
+def _turned(blank: Blank | None, orientation: int) -> Blank | None:
+    return None if blank is None else _turn(blank.view(np.uint8), orientation).view(bool)
 
 
 def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:

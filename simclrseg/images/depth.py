@@ -1,10 +1,10 @@
-"""Pictures of more than 8 bits: which range their values have, and how it becomes 0 to 255."""
+"""Pictures of more than 8 bits: which range their values have, and how it becomes 0 to 255; and pixels of no value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import cv2
@@ -12,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from simclrseg.images.bands import REFLECTANCE
 from simclrseg.images.headers import Refused
-from simclrseg.images.strips import as_array, swap_red_and_blue
+from simclrseg.images.strips import as_array, strips_of, swap_red_and_blue
 from simclrseg.images.tiff import read_tiff
 
 Range = tuple[float, float]
-"""The stored values that become 0 and 255."""
+"""The stored values that become 0 and 255; of floating-point bands 0 and ``REFLECTANCE``."""
+Blank = NDArray[np.bool_]
+"""(H, W), True where a pixel holds nothing."""
 _PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
 _SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
+_WIDEST = 1e30  # of a range of values: such are no measurements
 _OPAQUE = 257  # of 16 bits, for each of the 255 steps of 8
 
 
@@ -31,6 +35,7 @@ class Deep:
     values: NDArray[np.integer | np.floating]
     stated: Range | None  # where the file says which range they have
     white_is_zero: bool = False  # the least value is the brightest
+    blank: Blank | None = None  # where there are no values; None for nowhere
 
     @property
     def floating(self) -> bool:
@@ -39,11 +44,7 @@ class Deep:
     @property
     def spread(self) -> Range:
         """The least and the greatest value of its colours."""
-        colours = self.values[..., :3] if self.values.ndim == 3 else self.values
-        low, high = float(colours.min()), float(colours.max())
-        if not np.isfinite((low, high)).all():  # either is NaN where one value is
-            raise Refused("some of its pixels are NaN or infinite", "give these a value, or leave the picture out")
-        return low, high
+        return spread_of(self.values[..., :3] if self.values.ndim == 3 else self.values, self.blank)
 
     @property
     def hides_all(self) -> bool:
@@ -66,9 +67,11 @@ class Deep:
 
     def _scaled(self, values: NDArray[Any], reach: Range) -> NDArray[np.uint8]:
         low, high = reach
-        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+        held = np.nan_to_num(values.astype(np.float64).clip(low, high), nan=low)
+        scaled = (held - low) * (255 / (high - low))
         scaled = 255 - scaled if self.white_is_zero else scaled
-        return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        pixels: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+        return pixels
 
 
 def sample_bits(picture: Image.Image) -> int:
@@ -78,12 +81,24 @@ def sample_bits(picture: Image.Image) -> int:
     return 16
 
 
-def deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray[Any]], NDArray[Any]]) -> Deep | None:
+def deep_values(
+    stream: IO[bytes],
+    picture: Image.Image,
+    turn: Callable[[NDArray[Any]], NDArray[Any]],
+    *,
+    nodata: float | None = None,
+) -> Deep | None:
     """The values of a loaded picture of more than 8 bits; None for others, and where Pillow's 8 bits must do.
 
     Args:
         turn: brings what a TIFF stores upright, as Pillow has brought the picture.
+        nodata: the value of pixels that hold nothing.
     """
+    deep = _deep_values(stream, picture, turn)
+    return deep and replace(deep, blank=blank_pixels(deep.values, nodata))
+
+
+def _deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray[Any]], NDArray[Any]]) -> Deep | None:
     is_tiff, bits = picture.format == "TIFF", sample_bits(picture)
     inverse = isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC) == 0
     if picture.mode == "F":
@@ -102,6 +117,76 @@ def deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArray
         with suppress(Refused):
             return Deep(turn(read_tiff(stream)), None)
     return None
+
+
+def blank_pixels(values: NDArray[Any], nodata: float | None) -> Blank | None:
+    """Where a picture (H, W[, bands]) holds nothing: every band has the value ``nodata``, or one is NaN or infinite.
+
+    None where it is whole.
+    """
+    floating = values.dtype.kind == "f"
+    if not floating and (nodata is None or nodata % 1):
+        return None
+    with np.errstate(over="ignore"):
+        own = values.dtype.type(nodata or 0)  # as a float of 32 bits has it, where the values are such
+    blank: Blank | None = None
+    for top, bottom in strips_of((values.shape[1], values.shape[0])):
+        rows = values[top:bottom].reshape(bottom - top, values.shape[1], -1)
+        empty = ~np.isfinite(rows).all(axis=2) if floating else np.zeros(rows.shape[:2], bool)
+        if nodata is not None:
+            empty |= (rows == (own if floating else int(nodata))).all(axis=2)
+        if blank is None and empty.any():
+            blank = np.zeros(values.shape[:2], bool)
+        if blank is not None:
+            blank[top:bottom] = empty
+    return blank
+
+
+def spread_of(values: NDArray[Any], blank: Blank | None) -> Range:
+    """The least and the greatest of values (H, W[, bands]), but for pixels that hold nothing.
+
+    Raises:
+        Refused: if all are such, or the others are out of all bounds.
+    """
+    if blank is None:
+        low, high = float(values.min()), float(values.max())
+    elif blank.all():
+        raise Refused("it holds no values at all", "leave the picture out")
+    else:
+        held = ~blank if values.ndim == 2 else ~blank[:, :, None]
+        kind = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
+        low, high = float(values.min(where=held, initial=kind.max)), float(values.max(where=held, initial=kind.min))
+    if not high - low < _WIDEST:
+        raise Refused(f"its values, from {low:g} to {high:g}, are of no use", "state those that stand for nothing")
+    return low, high
+
+
+def scaled_bands(values: NDArray[np.floating], reach: Range, blank: Blank | None) -> NDArray[np.uint16]:
+    """Floating-point bands (H, W, bands) as numbers of 16 bits: a range becomes 0 to ``REFLECTANCE``, blank pixels 0.
+
+    What lies beyond the range is cut off.
+    """
+    low, high = reach
+    pixels = np.empty(values.shape, np.uint16)
+    for top, bottom in strips_of((values.shape[1], values.shape[0])):
+        rows = (values[top:bottom].astype(np.float64).clip(low, high) - low) * (REFLECTANCE / (high - low))
+        if blank is not None:
+            rows[blank[top:bottom]] = 0
+        pixels[top:bottom] = rows + 0.5
+    return pixels
+
+
+def reflectance_range(low: float, high: float) -> Range:
+    """The range that floating-point bands with values from ``low`` to ``high`` are likely to have.
+
+    From 0 to 1 for reflectances, of which clouds and glint have some above; from 0 to 10,000 where these are counted in
+    ten-thousandths; else what was found.
+    """
+    if low >= -0.5 and high <= 2:
+        return 0, 1
+    if low >= -REFLECTANCE / 2 and REFLECTANCE / 10 <= high <= 2 * REFLECTANCE:
+        return 0, REFLECTANCE
+    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
 def stated_range(deep: Deep) -> Range:
@@ -136,7 +221,7 @@ def whole_range(low: float, high: float, *, floating: bool) -> Range:
     top = next((top for top in tops if high <= top), None)
     if top is not None and low >= 0 and (high - low >= _SMALL * top or high == low):
         return 0, top
-    return low, high if high > low else low + 1
+    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
 def fits(low: float, high: float, reach: Range) -> bool:
@@ -144,7 +229,7 @@ def fits(low: float, high: float, reach: Range) -> bool:
     return low >= reach[0] and reach[0] + _SMALL * (reach[1] - reach[0]) <= high <= reach[1]
 
 
-def in_words(low: float, high: float, reach: Range) -> str:
+def in_words(low: float, high: float, reach: Range, top: int = 255) -> str:
     """Such as ``values from 16 to 4,080, of which 0 to 4,095 become 0 to 255``."""
     numbers = (f"{value:,.6g}" if abs(value) < 1e4 else f"{value:,.0f}" for value in (low, high, *reach))
-    return "values from {} to {}, of which {} to {} become 0 to 255".format(*numbers)
+    return "values from {} to {}, of which {} to {} become 0 to {:,}".format(*numbers, top)

@@ -1,4 +1,4 @@
-"""TIFFs as they are stored: any number of bands, 8 or 16 bits, none of which Pillow or OpenCV reads beyond 4 bands."""
+"""TIFFs as they are stored: any number of bands, which neither Pillow nor OpenCV reads beyond 4, and where they lie."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from simclrseg.images.bands import are_named, tagged_bands
+from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import LARGE, MAX_PIXELS, PIXEL, check_content, check_size, length_of
 from simclrseg.images.strips import cut, strips_of
@@ -23,8 +25,11 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _BANDS, _ROWS, _COUNTS = 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _FORMAT = 284, 317, 322, 323, 324, 325, 339
 _PLAIN = 1
+_EIGHT_OR_SIXTEEN = "save it with 8 or 16 bits"
 _LOSSLESS = {_PLAIN, 5, 8, 32773, 32946, 34925, 50000}  # LZW, Deflate, PackBits, old Deflate, LZMA, Zstandard
-_UNSIGNED, _SIGNED = 1, 2
+_UNSIGNED, _SIGNED, _FLOATING = 1, 2, 3
+_DIFFERENCES, _OF_FLOATS = 2, 3  # predictors
+_BITS_OF = {_UNSIGNED: (8, 16), _SIGNED: (8, 16), _FLOATING: (32, 64)}
 _RGB, _SIDE_BY_SIDE, _PROFILE = 2, 1, 34675
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of grey, grey, RGB, palette, CMYK, YCbCr and Lab
 _EXTRA, _ALPHA = 338, {1, 2}
@@ -43,12 +48,19 @@ class TiffHeader:
     width: int
     bands: int
     bits: int  # of a sample
+    floating: bool  # the samples are floating-point numbers
     is_photo: bool  # the samples are colours that viewers know, and transparency where the file says so
 
 
 def tiff_header(stream: IO[bytes]) -> TiffHeader:
     """Read the header of the first page; raises about anything where the file is damaged, as ``read_tiff`` does."""
     return _header(_tags(stream)[0])
+
+
+def tiff_bands(stream: IO[bytes]) -> tuple[tuple[str, ...], Geography | None]:
+    """The names of the bands of the first page, or numbers, and what its tags say of its place."""
+    tags, _ = _tags(stream)
+    return tagged_bands(tags, _header(tags).bands), geography_of(tags)
 
 
 def check_tiff(stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
@@ -87,8 +99,21 @@ def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
 def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
     """Read the samples of the first page, (H, W, bands) uint8 or uint16, without any conversion.
 
-    Strips and tiles, bands side by side or one after the other, with and without lossless compression and horizontal
-    prediction.
+    Raises:
+        Refused: if its samples or its compression are of another kind.
+    """
+    samples = read_samples(stream)
+    if samples.dtype.kind == "f":
+        raise Refused(f"its {8 * samples.itemsize}-bit floating-point samples are not read", _EIGHT_OR_SIXTEEN)
+    if samples.dtype.kind == "i" and any((rows < 0).any() for rows in samples):
+        raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
+    return samples.view(f"u{samples.itemsize}")
+
+
+def read_samples(stream: IO[bytes]) -> NDArray[Any]:
+    """Read the samples of the first page, (H, W, bands), in their own type: 8 or 16 bits, or floats of 32 or 64.
+
+    Strips and tiles, bands side by side or one after the other, with and without lossless compression and prediction.
 
     Raises:
         Refused: if its samples or its compression are of another kind.
@@ -98,13 +123,13 @@ def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
     tiled = _TILE_OFFSETS in tags
     offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
     kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
-    if header.bits not in (8, 16) or kind not in (_UNSIGNED, _SIGNED):
-        what = {_UNSIGNED: "unsigned", _SIGNED: "signed", 3: "floating-point"}.get(kind, "unknown")
-        raise Refused(f"its {header.bits}-bit {what} samples are not read", "save it with 8 or 16 bits")
+    if header.bits not in _BITS_OF.get(kind, ()):
+        what = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOATING: "floating-point"}.get(kind, "unknown")
+        raise Refused(f"its {header.bits}-bit {what} samples are not read", _EIGHT_OR_SIXTEEN)
     compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
-    if compression not in _LOSSLESS or predictor not in (1, 2):
+    if compression not in _LOSSLESS or predictor not in (1, _OF_FLOATS if header.floating else _DIFFERENCES):
         raise Refused(f"its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate")
-    stored = np.dtype(f"{order}u{header.bits // 8}")
+    stored = np.dtype(f"{order}{'uif'[kind - 1]}{header.bits // 8}")
     planes = header.bands if tags.get(_PLANAR, 1) == 2 else 1
     depth = header.bands // planes
     high = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, header.height), header.height)
@@ -122,15 +147,27 @@ def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
         stream.seek(offsets[number])
         bands = slice(plane * depth, (plane + 1) * depth)
         for unpacked in _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize):
-            block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
-            if predictor == 2:  # each sample is its difference from its left neighbour; sums wrap as theirs did
+            if predictor == _OF_FLOATS:
+                block = _predicted_floats(np.frombuffer(unpacked, np.uint8).reshape(-1, stored.itemsize, wide, depth))
+            else:
+                block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
+            if predictor == _DIFFERENCES:  # each is its difference from its left neighbour; sums wrap as theirs did
                 block = block.cumsum(axis=1, dtype=picture.dtype)
             place = picture[top : top + len(block), left : left + wide, bands]
             place[...] = block[: place.shape[0], : place.shape[1]]
             top += len(block)
-    if kind == _SIGNED and any((rows >> header.bits - 1).any() for rows in picture):
-        raise Refused("it has negative samples, which no pixel has here: shift it above zero")
     return picture
+
+
+def _predicted_floats(differences: NDArray[np.uint8]) -> NDArray[Any]:
+    """Floats (rows, W, bands) from their bytes, (rows, bytes of one, W, bands), the highest of all in a row first.
+
+    Each byte is its difference from that of the same band to its left (Adobe Photoshop TIFF Technical Note 3).
+    """
+    rows, size, wide, depth = differences.shape
+    values = differences.reshape(rows, size * wide, depth).cumsum(axis=1, dtype=np.uint8)
+    values = values.reshape(rows, size, wide * depth).transpose(0, 2, 1)
+    return np.ascontiguousarray(values).view(f">f{size}").reshape(rows, wide, depth)
 
 
 def _cut(
@@ -164,9 +201,16 @@ def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
     most = 2 * -(-tags[_HEIGHT] // max(1, rows)) * across * bands
     if (blocks := len(tags.get(_TILE_OFFSETS, tags.get(_OFFSETS, ())))) > max(most, _MANY):
         raise Refused(f"it is damaged: {blocks:,} blocks where {most // 2:,} hold all", "copy or download it again")
-    transparent = bool(_ALPHA & set(tags.get(_EXTRA, ())))
-    is_photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent
-    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), is_photo)
+    transparent = bool(_ALPHA & set(tags.get(_EXTRA, ()))) and not _is_named_otherwise(tags, bands)
+    floating = tags.get(_FORMAT, (_UNSIGNED,))[0] == _FLOATING
+    is_photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent and not (floating and bands > 1)
+    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), floating, is_photo)
+
+
+def _is_named_otherwise(tags: ImageFileDirectory_v2, bands: int) -> bool:
+    """Tell whether a last band that passes for transparency has another name, as a writer's default makes it."""
+    last = tagged_bands(tags, bands)[-1]
+    return are_named([last]) and last not in ("alpha", "mask", "transparency")
 
 
 def _unpack(block: bytes, compression: int, rows: int, row: int) -> Iterator[bytes | memoryview]:

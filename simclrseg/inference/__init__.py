@@ -1,4 +1,4 @@
-"""Outputs of `predict`. To add one: write its class in outputs.py, add its line."""
+"""Outputs of `predict`. To add one: write its class in outputs.py, or maps.py, add its line."""
 
 from simclrseg.registry import Registry
 
@@ -14,6 +14,8 @@ OUTPUTS = Registry(
         "json": "simclrseg.inference.outputs:Json",
         "coco": "simclrseg.inference.outputs:Coco",
         "yolo": "simclrseg.inference.outputs:Yolo",
+        "geotiff": "simclrseg.inference.maps:GeoTiff",
+        "geojson": "simclrseg.inference.maps:GeoJson",
         "labelme": "simclrseg.inference.outputs:LabelMe",
     },
 )

@@ -36,7 +36,7 @@ STREAM = "-"
 """The word for stdin and for stdout."""
 _LONGEST = 255  # bytes of a file's name
 # names of files that lie beside their images, or that several outputs give
-_EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.png")
+_EARLIER = re.compile(rf".+\.({'|'.join(OUTPUTS)})\.(png|tif)")
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,13 @@ def plan_outputs(
         folder = common_folder(images, output)
         several = True
     elif names_a_file(output):
+        suffix = Path(output).suffix.lower()
+        endings = dict(_meant(kind, ending, suffix) for kind, ending in endings.items())
         if not in_one_file or len(endings) > 1:
             what = "several outputs" if in_one_file else "several inputs or a folder"
             raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
         ((kind, ending),) = endings.items()
-        if (suffix := Path(output).suffix.lower()) != ending:
+        if suffix != ending:
             others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
             remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
             raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
@@ -167,6 +169,12 @@ def plan_outputs(
             raise UsageError(reason, "rename it, or pass -o and one --as", option="output", path=image.source)
     _refuse_clashes(jobs)
     return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
+
+
+def _meant(kind: str, ending: str, suffix: str) -> tuple[str, str]:
+    """The output that a file's suffix asks for, which may be another form of the one that is named, and its suffix."""
+    forms = [name for name in OUTPUTS if kind in (name, OUTPUTS[name].stands_for) and OUTPUTS[name].stands_for]
+    return next(((name, suffix) for name in forms if suffix in OUTPUTS[name].suffixes), (kind, ending))
 
 
 def names_one_image(inputs: Sequence[str]) -> bool:

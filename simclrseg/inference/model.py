@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from simclrseg.errors import UsageError
-from simclrseg.images.colours import overlay
+from simclrseg.images.bands import colour_bands
+from simclrseg.images.colours import overlay, viewable
 from simclrseg.inference.files import InputImage
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import class_colours
@@ -46,10 +47,10 @@ class Prediction:
         Raises:
             UsageError: if the image has no colours to show.
         """
-        if not self.metadata.takes_photos:
+        if not (colours := colour_bands(self.metadata.bands)):
             bands = ", ".join(self.metadata.bands)
             raise UsageError(f"an overlay shows red, green and blue, not {bands}", option="outputs")
-        return Image.fromarray(overlay(self.image, self.mask, class_colours(self.metadata)))
+        return Image.fromarray(overlay(viewable(self.image, colours), self.mask, class_colours(self.metadata)))
 
 
 @dataclass(frozen=True)

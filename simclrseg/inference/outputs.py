@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from simclrseg.images.colours import overlay
+from simclrseg.images.geography import Geography
 from simclrseg.inference.png import PngWriter
 from simclrseg.labels.classes import BINARY, Colour
 from simclrseg.labels.coco import coco_annotations
@@ -33,7 +34,8 @@ class Strip:
     top: int  # number of rows above
     image: np.ndarray  # (h, W, bands)
     probability: np.ndarray  # (h, W) of the foreground, or (C, h, W) of each class, float32 in [0, 1]
-    mask: np.ndarray  # (h, W) uint8, class ids
+    mask: np.ndarray  # (h, W) uint8, class ids; the first where nothing is known
+    blank: np.ndarray | None = None  # (h, W), True where the picture holds nothing
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Subject:
     metadata: ModelMetadata  # the model's
     source: Path | None = None  # its file; None for stdin
     target: Path | None = None  # the file to write; None for stdout
+    geography: Geography | None = None  # where its pixels lie
+    holed: bool = False  # some of its pixels hold nothing, or may
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -58,6 +62,10 @@ class Output:
     """True where it shows the picture, which must have the three bands of a photo then."""
     suffixes: ClassVar[tuple[str, ...]] = (".png",)
     """All that its files may have; what is typed with one of them is a file."""
+    stands_for: ClassVar[str] = ""
+    """The output of which it is another form: it is written where a file is named by any of its suffixes."""
+    has_place: ClassVar[bool] = False
+    """True where it says where the picture lies on the earth."""
     named_as_image: ClassVar[bool] = False
     """True where labelling tools find the file by the name of its image."""
     joint: ClassVar[str] = ""
@@ -74,6 +82,11 @@ class Output:
     def index(cls, metadata: ModelMetadata) -> tuple[str, str] | None:
         """Name and content of a file that the files of all images need beside them."""
         return None
+
+    @classmethod
+    def lacks(cls, geography: Geography | None) -> str:
+        """Say what a file that says where its picture lies cannot say of this one; empty where it is whole."""
+        return ""
 
     @classmethod
     def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:
@@ -242,6 +255,11 @@ class Coco(Objects):
             name = source.absolute().relative_to(target.parent.absolute()).as_posix()
         about = {"file_name": encodable(name), "height": height, "width": width}
         return json.dumps([about, coco_annotations(mask, self.labels)])
+
+    @classmethod
+    def lacks(cls, geography: Geography | None) -> str:
+        """Say what a file that says where its picture lies cannot say of this one; empty where it is whole."""
+        return ""
 
     @classmethod
     def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:

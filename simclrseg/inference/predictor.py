@@ -18,9 +18,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory
-from simclrseg.images.decode import Picture, read_bands, read_picture, turn_back
-from simclrseg.images.depth import fits, in_words, likely_range
+from simclrseg.images.bands import (
+    REFLECTANCE,
+    are_named,
+    bands_beside,
+    colour_bands,
+    places_of,
+)
+from simclrseg.images.colours import stretch, viewable
+from simclrseg.images.decode import Picture, read_picture, read_scene, stored_bands, turn_back
+from simclrseg.images.depth import Deep, fits, in_words, likely_range
 from simclrseg.images.framing import Framing
+from simclrseg.images.geography import Geography
 from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
@@ -45,6 +54,7 @@ class Predictor:
         flips: also predict the mirror image, and take the mean.
         threshold: above which a pixel is foreground; None where the likeliest class is taken.
         keep_orientation: write files as the image's file is stored, not upright.
+        bands: names of the bands of TIFFs, in their order; else those of their tags or of a file beside them count.
     """
 
     model: Model
@@ -54,6 +64,7 @@ class Predictor:
     threshold: float | None = None
     max_pixels: int = MAX_PIXELS
     keep_orientation: bool = False
+    bands: tuple[str, ...] = ()
     _said: set[str] = field(default_factory=set, repr=False)
 
     def read(self, image: InputImage, content: bytes | None = None) -> Picture:
@@ -67,7 +78,7 @@ class Predictor:
             raise ImageError(f"{image}: it is a pipe, not a file", remedy, path=image.source)
         source = content if content is not None else image.source or sys.stdin.buffer.read()
         metadata = self.model.metadata
-        if metadata.takes_photos:
+        if metadata.takes_photos and stored_bands(source) is None:
             picture = read_picture(source, max_pixels=self.max_pixels, reach=metadata.reach or likely_range)
             if picture.several:
                 log.info(f"{image}: several frames or pages, of which the first is taken")
@@ -76,20 +87,60 @@ class Predictor:
                 log.info(f"{image}: its alpha channel hides all of it, so that its colours are taken as they are")
             self._tell_range(image, picture)
             return picture
-        pixels, needed = read_bands(source, max_pixels=self.max_pixels), self.model.dtype
-        if (pixels.shape[2], pixels.dtype) != (metadata.in_channels, needed):
+        picture = self._scene(image, read_scene(source, max_pixels=self.max_pixels, reach=metadata.reach))
+        self._tell_range(image, picture, 255 if metadata.takes_photos else REFLECTANCE)
+        return picture
+
+    def _scene(self, image: InputImage, scene: Picture) -> Picture:
+        """Of all bands those that the model takes, by name, in its order; without names all, if they are as many."""
+        metadata, needed, pixels = self.model.metadata, self.model.dtype, scene.pixels
+        names = self.bands or (bands_beside(image.source.parent) if image.source else ()) or scene.bands
+        count = pixels.shape[2]
+        if len(names) != count:
+            reason = f"{image}: it has {count} bands, and {len(names)} names are given ({', '.join(names)})"
+            raise ImageError(reason, "name them all in their order", path=image.source)
+        places = places_of(metadata.bands, names)
+        if places is None and count == metadata.in_channels and not metadata.takes_photos:
+            places = [*range(count)]
+            if are_named(names) and are_named(metadata.bands) and "order" not in self._said:
+                self._said.add("order")
+                ours = f"{self.model.path} takes {', '.join(metadata.bands)}"
+                log.warning(f"{image}: its bands are {', '.join(names)}, and {ours}: they are taken in their order")
+        fits_bits = pixels.dtype == needed or (metadata.takes_photos and pixels.dtype == np.uint16)
+        if scene.reach is not None and not metadata.takes_photos:
+            fits_bits = fits_bits and metadata.full_scale == REFLECTANCE
+        if places is None or not fits_bits:
+            kind = "floating-point numbers" if scene.reach else f"{8 * pixels.itemsize} bits"
+            called = f" ({', '.join(names)})" if are_named(names) else ""
+            takes = f"{self.model.path} takes {metadata.in_channels} of {8 * needed.itemsize}"
+            up_to = f" up to {metadata.full_scale:,}" if scene.reach else ""
             raise ImageError(
-                f"{image}: it has {pixels.shape[2]} bands of {8 * pixels.itemsize} bits, and {self.model.path} takes "
-                f"{metadata.in_channels} of {8 * needed.itemsize} ({', '.join(metadata.bands)})",
+                f"{image}: it has {count} bands of {kind}{called}, and {takes}{up_to} ({', '.join(metadata.bands)})",
+                "" if are_named(names) else "name its bands with --bands",
                 path=image.source,
             )
-        return Picture(pixels.clip(max=metadata.full_scale))  # training cuts off what is above, too
+        if places != [*range(count)]:
+            pixels = np.ascontiguousarray(pixels[:, :, places])
+            self._say(f"bands by name: {', '.join(metadata.bands)} of {', '.join(names)}")
+        if pixels.dtype == needed:  # training cuts off what is above, too
+            return replace(scene, pixels=pixels.clip(max=metadata.full_scale), bands=metadata.bands)
+        deep = Deep(pixels, None, blank=scene.blank)
+        reach = (0.0, float(REFLECTANCE)) if scene.reach else metadata.reach or likely_range(deep)
+        eight = np.asarray(deep.to_8_bits(0, len(pixels), reach=reach, profile=None))
+        stored, told = (scene.stored, scene.reach) if scene.reach else (deep.spread, reach)
+        return replace(scene, pixels=eight, stored=stored, reach=told, bands=metadata.bands)
 
-    def _tell_range(self, image: InputImage, picture: Picture) -> None:
+    def _say(self, line: str) -> None:
+        """Say a line once."""
+        if line not in self._said:
+            self._said.add(line)
+            log.info(line)
+
+    def _tell_range(self, image: InputImage, picture: Picture, top: int = 255) -> None:
         """Say how values of more than 8 bits were scaled, once of each range; and which photos do not fit in it."""
         if picture.stored is None or picture.reach is None:
             return
-        line = in_words(*picture.stored, picture.reach)
+        line = in_words(*picture.stored, picture.reach, top)
         if self.model.metadata.reach is not None and not fits(*picture.stored, picture.reach):
             log.warning(f"{image}: {line} in this model: photos of another range than it was trained on")
         elif str(picture.reach) not in self._said:
@@ -177,14 +228,25 @@ class Predictor:
             How sure the model is: the mean over all pixels of the likeliest class's probability. And the image's part
             of each file that is for all images.
         """
-        image = picture.pixels
+        image, blank, geography = picture.pixels, picture.blank, self._geography(job, picture)
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
+            blank = None if blank is None else turn_back(blank.view(np.uint8), picture.orientation).view(bool)
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
-        subject = Subject(job.image.relative.as_posix(), image.shape[:2], self.model.metadata, job.image.source)
-        sure = 0.0
+        subject = Subject(
+            job.image.relative.as_posix(),
+            image.shape[:2],
+            self.model.metadata,
+            job.image.source,
+            geography=geography,
+            holed=blank is not None or (geography is not None and geography.nodata is not None),
+        )
+        sure, held = 0.0, blank.size - np.count_nonzero(blank) if blank is not None else image.shape[0] * image.shape[1]
+        colours, limits = colour_bands(self.model.metadata.bands), (0.0, 255.0)
+        if any(OUTPUTS[kind].in_colour for kind in job.targets):
+            limits = stretch(image, colours, blank)
         parts = {kind: io.BytesIO() for kind in job.targets if OUTPUTS[kind].joint}
         with contextlib.ExitStack() as stack:
             outputs = []
@@ -196,14 +258,45 @@ class Predictor:
                 outputs.append(OUTPUTS[kind](file, replace(subject, target=target)))
             for top, probability in probabilities:
                 mask = to_mask(probability, self.threshold)
-                sure += float(likeliest(probability).sum(dtype=np.float64))
-                strip = Strip(top, image[top : top + len(mask)], probability, mask)
+                rows = slice(top, top + len(mask))
+                empty = None if blank is None else blank[rows]
+                certain = likeliest(probability)
+                if empty is not None:
+                    mask[empty] = 0
+                    certain = certain[~empty]
+                sure += float(certain.sum(dtype=np.float64))
+                strip = Strip(top, image[rows], probability, mask, empty)
                 for output in outputs:
-                    output.add(strip)
+                    shown = replace(strip, image=viewable(strip.image, colours, limits)) if output.in_colour else strip
+                    output.add(shown)
             for output in outputs:
                 output.end()
-        height, width = subject.size
-        return sure / (height * width), {kind: part.getvalue() for kind, part in parts.items()}
+        return sure / max(1, held), {kind: part.getvalue() for kind, part in parts.items()}
+
+    def _geography(self, job: Job, picture: Picture) -> Geography | None:
+        """Where the written pixels lie; what is lost of it, or is not there, is said."""
+        geography = picture.geography
+        if geography is not None and not self.keep_orientation:
+            height, width = picture.pixels.shape[:2]
+            size = (width, height) if picture.orientation >= 5 else (height, width)
+            geography = geography.turned(picture.orientation, size)
+        kinds = [kind for kind in job.targets if OUTPUTS[kind].has_place]
+        if not kinds:
+            if geography is not None and geography.is_placed and "place" not in self._said:
+                self._said.add("place")
+                first = next(iter(job.targets))
+                log.info(
+                    f"{job.image}: it lies on the earth ({geography.system}), of which --as {first} keeps nothing: "
+                    "--as geotiff or --as geojson does"
+                )
+            return geography
+        if geography is not None and geography.doubts:
+            log.warning(f"{job.image}: of its georeference is left out: {'; '.join(geography.doubts)}")
+        for kind in kinds:
+            if (line := OUTPUTS[kind].lacks(geography)) and kind not in self._said:
+                self._said.add(kind)
+                log.info(f"{job.image}: {line}")
+        return geography
 
 
 @contextlib.contextmanager

@@ -129,6 +129,13 @@ def _classes(text: str, info: ValidationInfo) -> str:
     return _content(text, info, lambda source: read_classes(source).text)
 
 
+def _band_names(text: str) -> str:
+    from simclrseg.images.bands import parsed_bands
+
+    parsed_bands(text)
+    return text
+
+
 def _content(text: str, info: ValidationInfo, read: Callable[[str], str]) -> str:
     """Put a file's content, in braces, in the place of its name: a run keeps that, for the file may go or change."""
     if text.startswith("{"):
@@ -144,6 +151,7 @@ def of_a_run(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get(OF_A_RUN))
 
 
+BandNames = Annotated[str, AfterValidator(_band_names)]
 PathText = Annotated[str, AfterValidator(_path)]
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
 NormalizationName = Annotated[str, AfterValidator(_known_normalization), Completes("files")]

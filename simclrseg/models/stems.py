@@ -13,6 +13,7 @@ from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 from torch import Tensor, nn
 
 from simclrseg.errors import UsageError
+from simclrseg.images.bands import are_named
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands
 
 SMALL = 64  # pixels below which a stride of 2 and a max-pool leave too little to see
@@ -131,7 +132,8 @@ def adapt_bands(
     mean = kernels[:, [bands.index(band) for band in shared or bands]].mean(dim=1)
     chosen = [mean if band in new else kernels[:, bands.index(band)] for band in wanted]
     adapted = torch.stack(chosen, dim=1) * (len(bands) / len(wanted))
-    parts = [f"{', '.join(shared)} selected"] if len(shared) < len(bands) and shared else []
+    by_number = "" if are_named(bands) and are_named(wanted) else " by their numbers"
+    parts = [f"{', '.join(shared)} selected{by_number}"] if len(shared) < len(bands) and shared else []
     if new:
         parts.append(f"{', '.join(new)} made from the mean of {', '.join(shared or bands)}")
     line = f"first layer adapted from {len(bands)} bands to {len(wanted)}" + (f" ({'; '.join(parts)})" if parts else "")

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.images import colours
+from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import IGNORED
 from simclrseg.images.resizing import resize_image
 from simclrseg.inference.masks import Predict
@@ -47,7 +49,7 @@ def write_worst(examples: Sequence[Example], folder: Path) -> None:
 
 def viewable(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
     """A picture (H, W, bands) as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, to have something to see."""
-    rgb = plots.viewable(image, colour_bands(bands))
+    rgb = colours.viewable(image, colour_bands(bands))
     height, width = rgb.shape[:2]
     scale = SIDE / max(height, width)
     if scale > 1:

@@ -305,7 +305,7 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
     Args:
         own: what the model's own images were opened with, by the names of ``LabelledData``.
     """
-    kept = ["classes"]
+    kept = ["classes", "bands"]
     kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []
     kept += ["border"] if dataset == "oxford_pets" else []
     kept += ["classes_file", "masks"] if dataset not in DATASETS else []

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, model_validator
 from simclrseg.errors import DataError
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import (
+    BandNames,
     ClassesName,
     Common,
     Completes,
@@ -106,6 +107,8 @@ class LabelledData(Section):
     normalization: NormalizationName | None = None
     """Mean and std of the pixels: imagenet, dataset (measured on the training photos), or a YAML file. By default
     those of the start weights, else imagenet for RGB and dataset for other bands."""
+    bands: BandNames | None = None
+    """Bands of TIFFs to train on, by name, as B04,B03,B02; of files that do not name theirs, the names of all."""
     image_column: str | None = None
     """Column of the photos in a dataset of the Hub; by default the only column of images."""
     label_column: str | None = None

@@ -35,7 +35,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     labelled = {*split.train, *split.validation, *split.test}
     parts = [own]
     for name in names:
-        other = open_dataset(name, DatasetOptions(masks=False, reach=own.reach))
+        other = open_dataset(name, DatasetOptions(masks=False, reach=own.reach, model_bands=own.bands))
         for line in other.summary:
             log.info(line)
         if (other.bands, other.full_scale) != (own.bands, own.full_scale):

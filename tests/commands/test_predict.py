@@ -188,7 +188,7 @@ def test_a_photo_of_other_bands_than_the_models_is_named(make_model, tmp_path):
     onnx.save(model, tmp_path / "bands.onnx")
     result = run(tmp_path / "bands.onnx", [save(tmp_path / "a.png")], tmp_path / "out")
     assert "a.png: not a TIFF" in result.failed[0]["reason"]
-    with pytest.raises(UsageError, match="--as overlay shows photos"):
+    with pytest.raises(UsageError, match="--as overlay shows red, green and blue"):
         run(tmp_path / "bands.onnx", [tmp_path / "a.png"], tmp_path / "out", outputs=["overlay"])
 
 

@@ -123,11 +123,13 @@ def test_a_file_that_states_its_range_is_taken_at_its_word():
     assert vague_range(encoded(np.full((2, 2), 0.5, np.float32), ".tif")) == ((0.5, 0.5), True)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("reach", [likely_range, (0, 1)])
-def test_pixels_that_are_no_numbers_are_named(bad, reach):
-    with pytest.raises(ImageError, match="NaN or infinite"):
-        read_image(encoded(np.array([[0.5, bad]], np.float32), ".tif"), reach=reach)
+def test_pixels_that_are_no_numbers_hold_nothing(bad, reach):
+    picture = read_picture(encoded(np.array([[0.5, bad, 0.25]], np.float32), ".tif"), reach=reach)
+    assert picture.blank.tolist() == [[False, True, False]] and picture.stored == (0.25, 0.5)
+    with pytest.raises(ImageError, match="it holds no values at all; leave the picture out"):
+        read_picture(encoded(np.full((2, 2), bad, np.float32), ".tif"), reach=reach)
 
 
 def test_what_fits_in_a_range_is_neither_beyond_it_nor_nearly_black():
@@ -140,6 +142,6 @@ def test_a_range_is_told_in_short_numbers():
     assert in_words(0.0392156, 0.9, (0, 1)).startswith("values from 0.0392156 to 0.9, of which 0 to 1")
 
 
-def test_a_tiff_that_nothing_here_reads_is_named_by_its_bits():
-    with pytest.raises(ImageError, match="a TIFF of 3 x 32 bits, of a kind that is not read; save it with 8 or 16"):
+def test_floating_point_bands_are_no_photo():
+    with pytest.raises(ImageError, match="a TIFF of 3 floating-point bands, which are not a photo's; save red, green"):
         read_image(tiff(COLOURS.astype(np.float32), photometric=2, sample_format=3))

@@ -124,7 +124,7 @@ def test_a_picture_of_other_bands_or_bits_is_named_and_the_rest_goes_on(twelve, 
 
 def test_bands_are_no_photo_to_lay_colours_over(twelve, tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff(landscape()))
-    with pytest.raises(UsageError, match=r"--as cutout shows photos, and .* takes other pictures"):
+    with pytest.raises(UsageError, match=r"--as cutout shows red, green and blue, and .* takes other pictures"):
         run(twelve, [tmp_path / "a.tif"], tmp_path / "out", outputs=["cutout"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import Mask, Pixels, read_bands, read_image
-from simclrseg.images.depth import Range
+from simclrseg.images.bands import REFLECTANCE, are_named, places_of
+from simclrseg.images.decode import Mask, Pixels, read_image, read_scene
+from simclrseg.images.depth import Blank, Range
 from simclrseg.images.masks import read_mask
+from simclrseg.images.resizing import resize_mask
 from simclrseg.labels.classes import Classes, Colour
 from simclrseg.labels.reading import MaskFiles, Rules
-from simclrseg.metadata import RGB, voc_colours
+from simclrseg.metadata import IGNORE, RGB, voc_colours
 
 UNLABELLED = -1
 """The label of an image that has none, in a set where others have one."""
@@ -43,6 +46,8 @@ class DatasetOptions:
         of_model: True where classes and rules are those of a model: labels that have no use for them leave them aside.
         settled: True where masks were trained on already: of several folders that fit, the likeliest holds them.
         labels: True where a folder's own folders are its classes, none of which is left out for its name.
+        bands: those to take, by name and in that order; of files whose bands have no names, the names of all.
+        model_bands: those of a model that the images are for, which are taken so where all are there.
     """
 
     border: Border = "pet"
@@ -58,6 +63,8 @@ class DatasetOptions:
     of_model: bool = False
     settled: bool = False
     labels: bool = False
+    bands: tuple[str, ...] = ()
+    model_bands: tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -145,6 +152,10 @@ class Dataset:
         """Some rows of a mask, likewise."""
         return self.mask(index)[top:bottom]
 
+    def blank(self, index: int) -> Blank | None:
+        """Where an image holds nothing, (H, W), as a satellite's beyond its path; None where it is whole."""
+        return None
+
     def path(self, index: int) -> Path | None:
         """The file of an image, one of them where it lies in several; None where it lies in no file of its own."""
         return None
@@ -198,6 +209,7 @@ class FileDataset(Dataset):
         masks: for each image its file, or those of its parts, or None; empty where there are none at all.
         read: an image's file -> its pixels.
         decode: what ``masks`` has for an image -> its (H, W) class ids.
+        blank: an image's file -> where it holds nothing, which its mask ignores; None where no image has such pixels.
     """
 
     def __init__(
@@ -209,13 +221,17 @@ class FileDataset(Dataset):
         masks: Sequence[MaskFiles | None] = (),
         read: Callable[[Path], Pixels] = read_image,
         decode: Callable[[Any], Mask] = read_mask,
+        blank: Callable[[Path], Blank | None] | None = None,
         **details: Any,
     ) -> None:
+        if blank is not None:
+            details["mask_reading"] = f"{details.get('mask_reading', '')} but for pixels that hold nothing".strip()
         super().__init__(name, [image.relative_to(root).as_posix() for image in images], **details)
         self._images = tuple(images)
         self._masks = tuple(masks) or (None,) * len(self.keys)
         self._read = read
         self._decode = decode
+        self._blank = blank
 
     def has_mask(self, index: int) -> bool:
         return self._masks[index] is not None
@@ -225,7 +241,19 @@ class FileDataset(Dataset):
 
     def mask(self, index: int) -> Mask:
         file = self._masks[index]
-        return super().mask(index) if file is None else self._decode(file)
+        return super().mask(index) if file is None else self.ignoring(self._decode(file), index)
+
+    def blank(self, index: int) -> Blank | None:
+        return None if self._blank is None else self._blank(self._images[index])
+
+    def ignoring(self, mask: Mask, index: int) -> Mask:
+        """The mask of an image, 255 where that holds nothing."""
+        with suppress(ImageError):  # an image that cannot be read is named where it is used
+            if (blank := self.blank(index)) is not None:
+                if blank.shape != mask.shape:
+                    blank = resize_mask(blank.view(np.uint8), mask.shape[:2]).view(bool)
+                mask = np.where(blank, np.uint8(IGNORE), mask)
+        return mask
 
     def path(self, index: int) -> Path | None:
         return self._images[index]
@@ -235,24 +263,28 @@ class FileDataset(Dataset):
         return files if isinstance(files, Path) else None
 
 
-def read_alike(path: Path, *, bands: int, bits: int, whose: str) -> Pixels:
+def read_alike(
+    path: Path, *, bands: int, bits: int, whose: str, names: Sequence[str] = (), reach: Range | None = None
+) -> Pixels:
     """All that a TIFF stores, which has to be as many bands of as many bits as the other pictures have.
 
     Args:
         whose: what the message calls the right ones.
+        names: of the bands, where files may have them in another order, or more of them.
+        reach: the range of floating-point numbers.
     """
-    samples = read_bands(path)
+    scene = read_scene(path, reach=reach)
+    samples = scene.pixels
+    if names and are_named(scene.bands) and (places := places_of(names, scene.bands)) not in (None, [*range(bands)]):
+        samples = np.ascontiguousarray(samples[:, :, places])
+    if reach is not None:
+        samples = samples.clip(max=REFLECTANCE)
     if (samples.shape[2], 8 * samples.itemsize) != (bands, bits):
         raise ImageError(
             f"{path}: {samples.shape[2]} bands of {8 * samples.itemsize} bits, but {whose} are {bands} of {bits}",
             path=path,
         )
     return samples
-
-
-def colour_bands(bands: Sequence[str]) -> tuple[int, ...]:
-    """Where red, green and blue stand among the bands; nothing where one of them is missing."""
-    return tuple(bands.index(colour) for colour in RGB) if set(RGB) <= set(bands) else ()
 
 
 def is_photos(dataset: Dataset) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, missing
-from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
 from simclrseg.images.decode import Pixels, list_files, read_bands
 from simclrseg.images.resizing import resize_image
 
@@ -28,7 +28,7 @@ _SOURCE = Source(
     download=66_000_000_000,
     disk=130_000_000_000,
 )
-_NAMES = tuple(name for name in BANDS if name != "B10")  # cirrus: says nothing of the ground
+_NAMES = tuple(name for name in SENTINEL2 if name != "B10")  # cirrus: says nothing of the ground
 _FIRST = "_B04.tif"  # the file that stands for a patch: red, at 10 m
 _LISTS = {"train": "train", "val": "validation", "test": "test"}  # version 1
 
@@ -47,12 +47,12 @@ def bigearthnet(root: Path, options: DatasetOptions) -> FileDataset:
         root,
         files,
         read=_read_patch,
-        bands=[BANDS[name] for name in _NAMES],
-        full_scale=FULL_SCALE,
+        bands=[SENTINEL2[name] for name in _NAMES],
+        full_scale=REFLECTANCE,
         official=official,
         summary=[
             f"{root}: {len(files):,} patches{f' ({counts})' if counts else ''}",
-            f"bands: {', '.join(_NAMES)}, brought to the size of B04; a reflectance of 1 is {FULL_SCALE:,}",
+            f"bands: {', '.join(_NAMES)}, brought to the size of B04; a reflectance of 1 is {REFLECTANCE:,}",
         ],
     )
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.errors import DataError, UnknownName
+from simclrseg.images.bands import places_of
 from simclrseg.images.decode import Mask, Pixels
+from simclrseg.images.depth import Blank
 from simclrseg.labels.classes import Colour
 from simclrseg.metadata import IGNORE
 
@@ -39,6 +41,9 @@ class Derived(Dataset):
 
     def mask(self, index: int) -> Mask:
         return self._dataset.mask(index)
+
+    def blank(self, index: int) -> Blank | None:
+        return self._dataset.blank(index)
 
     def path(self, index: int) -> Path | None:
         return self._dataset.path(index)
@@ -90,6 +95,32 @@ def in_classes_of(dataset: Dataset, classes: Sequence[str], colours: Sequence[Co
         colours=tuple(colours),
         summary=[*dataset.summary, line + (f"; of {', '.join(absent)} nothing is here" if absent else "")],
     )
+
+
+def choose_bands(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The same images with the named bands alone, in the order in which they are named.
+
+    Raises:
+        UnknownName: for a band that the dataset does not have.
+    """
+    if (places := places_of(names, dataset.bands)) is None:
+        missing = next(name for name in names if name not in dataset.bands)
+        raise UnknownName(f"band of {dataset.name}", missing, known=dataset.bands)
+    if tuple(names) == dataset.bands:
+        return dataset
+    line = f"bands by name: {', '.join(names)} of {', '.join(dataset.bands)}"
+    return _Picked(dataset, places, bands=tuple(names), summary=[*dataset.summary, line])
+
+
+class _Picked(Derived):
+    """Some of the bands of each image."""
+
+    def __init__(self, dataset: Dataset, places: Sequence[int], **details: Any) -> None:
+        super().__init__(dataset, **details)
+        self._places = [*places]
+
+    def image(self, index: int) -> Pixels:
+        return np.ascontiguousarray(super().image(index)[:, :, self._places])
 
 
 class _Renumbered(Derived):
@@ -166,6 +197,10 @@ class _Joined(Dataset):
     def image(self, index: int) -> Pixels:
         part, inner = self._at(index)
         return part.image(inner)
+
+    def blank(self, index: int) -> Blank | None:
+        part, inner = self._at(index)
+        return part.blank(inner)
 
     def content(self, index: int) -> bytes:
         part, inner = self._at(index)

@@ -64,7 +64,7 @@ class Drawn(FileDataset):
             return super().mask(index)
         try:
             drawn = draw(one.objects, one.size or image_shape(one.image))
-            return np.ascontiguousarray(turn_upright(drawn, one.turned_by))
+            return self.ignoring(np.ascontiguousarray(turn_upright(drawn, one.turned_by)), index)
         except ValueError as error:
             raise DataError(f"{one.source}: an object of {self.keys[index]}: {error}", path=one.source) from error
 
@@ -121,7 +121,7 @@ def drawn_set(path: Path, options: DatasetOptions) -> Drawn | None:
         *(f"{split}: {len(indices):,} photos" for split, indices in official.items()),
         *(f"{split}: none of its {count:,} photos has labels, so that it is no part" for split, count in bare.items()),
     ]
-    details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
+    details = bands_of(images, summary, options) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     details |= {"classes": found.classes if options.masks else ()}
     details["twins"] = exact_copies(images, official, summary)

@@ -14,8 +14,8 @@ import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
-from simclrseg.data.datasets.sentinel2 import BANDS, FULL_SCALE, clip_reflectance
 from simclrseg.errors import DataError
+from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
 from simclrseg.images.decode import Pixels, list_images
 from simclrseg.system.files import why_not_unpacked
 
@@ -38,7 +38,7 @@ _UNPACKED = Path("ds/images/remote_sensing/otherDatasets/sentinel_2/tif")  # in 
 _FOLDERS = (_UNPACKED, Path("EuroSAT_MS"), Path("."))
 _NAMES = "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop Residential River SeaLake"
 _CLASSES = tuple(_NAMES.split())
-_ORDER = (*(name for name in BANDS if name != "B8A"), "B8A")
+_ORDER = (*(name for name in SENTINEL2 if name != "B8A"), "B8A")
 """Order of the bands in a file: B8A comes last."""
 
 
@@ -56,8 +56,8 @@ def eurosat_ms(root: Path, options: DatasetOptions) -> FileDataset:
     if folder is None:
         fetch(_ALL_BANDS, root, _download_all_bands, entries=(_UNPACKED.parts[0],))
         folder = root / _UNPACKED
-    bands = [BANDS[name] for name in _ORDER]
-    return _open(_ALL_BANDS, root, folder, read=_read_13_bands, bands=bands, full_scale=FULL_SCALE)
+    bands = [SENTINEL2[name] for name in _ORDER]
+    return _open(_ALL_BANDS, root, folder, read=_read_13_bands, bands=bands, full_scale=REFLECTANCE)
 
 
 def _open(source: Source, root: Path, folder: Path, **details: Any) -> FileDataset:

@@ -22,21 +22,24 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.layout import lay_out
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, tell_other_folders
 from simclrseg.data.datasets.pairing import Layout
-from simclrseg.data.datasets.values import deep_photos, tell_pages
+from simclrseg.data.datasets.values import blanks, deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
+from simclrseg.images.bands import BANDS_FILE, REFLECTANCE, are_named, bands_beside
 from simclrseg.images.decode import (
     count_suffixes,
+    floating_range,
     is_image,
     list_files,
+    named_bands,
     stored_bands,
     tell_unread,
     unread_photos,
     why_unread,
 )
+from simclrseg.images.depth import Range, in_words, reflectance_range
 from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details
-from simclrseg.metadata import numbered_bands
 from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.threads import map_in_threads
@@ -96,7 +99,7 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
         summary.append(f"left out: pictures that are neither photos nor their masks: {where}")
     summary += layout.lines
 
-    details = bands_of(images, summary) or deep_photos(images, summary, options.reach)
+    details = bands_of(images, summary, options) or deep_photos(images, summary, options.reach)
     tell_pages(images, "photos", summary)
     with_masks = bool(layout.masks)
     if with_masks and options.masks:
@@ -227,7 +230,7 @@ def _digest(file: Path, *, length: int) -> bytes:
     return b""
 
 
-def bands_of(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
+def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions) -> dict[str, Any]:
     """The dataset's arguments for pictures that are no photos; nothing for photos."""
     kinds: dict[tuple[int, int] | None, list[Path]] = {}
     for image in images[:: -(-len(images) // _LOOKED_AT)]:
@@ -241,12 +244,36 @@ def bands_of(images: Sequence[Path], summary: list[str]) -> dict[str, Any]:
         raise DataError(
             f"{first} has {bands} bands of {bits} bits, which are not read", "save them with 8 or 16 bits", path=first
         )
-    summary.append(f"pictures of {bands} bands of {bits} bits, as {first.name} is: all bands are learned from")
+    beside = bands_beside(first.parent)
+    names = beside or named_bands(first)
+    if not are_named(names) and len(options.bands) == bands and are_named(options.bands):
+        names = options.bands
+    if len(names) != bands:
+        raise DataError(f"{first} has {bands} bands, and {BANDS_FILE} names {len(names)}", "name them all", path=first)
+    found = distributed.from_main(lambda: [one for one in map_in_threads(_floats, alike) if one is not None])
+    reach, kind = None, "floating-point numbers" if found else f"{bits} bits"
+    learned = f"all bands are learned from{': ' + ', '.join(names) if are_named(names) else ''}"
+    summary.append(f"pictures of {bands} bands of {kind}, as {first.name} is: {learned}")
+    if found:
+        low, high = min(one[0] for one in found), max(one[1] for one in found)
+        reach = options.reach or reflectance_range(low, high)
+        line = f"floating-point bands: {in_words(low, high, reach, REFLECTANCE)}"
+        summary.append(line + (", as in training" if options.reach else ""))
+    own = () if beside or not are_named(names) else names
+    read = partial(read_alike, bands=bands, bits=bits, whose=f"those of {first.name}", names=own, reach=reach)
     return {
-        "read": partial(read_alike, bands=bands, bits=bits, whose=f"those of {first.name}"),
-        "bands": numbered_bands(bands),
-        "full_scale": 2**bits - 1,
+        "read": read,
+        "bands": names,
+        "full_scale": REFLECTANCE if found else 2**bits - 1,
+        "reach": reach,
+        **blanks(images, summary, reach),
     }
+
+
+def _floats(image: Path) -> Range | None:
+    with suppress(ImageError):  # as above
+        return floating_range(image)
+    return None
 
 
 def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[str, Any]:

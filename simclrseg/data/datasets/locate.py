@@ -7,9 +7,11 @@ from pathlib import Path
 
 from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.derived import choose_bands
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, UnknownName, UsageError
+from simclrseg.images.bands import places_of
 
 
 def data_root() -> Path:
@@ -41,10 +43,19 @@ def open_dataset(name_or_path: str, options: DatasetOptions | None = None) -> Da
     A folder that has the name of a set is reached as ``./name``.
 
     Raises:
-        UnknownName: for a name that is neither a set nor a folder.
+        UnknownName: for a name that is neither a set nor a folder, or a band that is not there.
         DataError: if the data is missing or does not fit together.
     """
     options = options or DatasetOptions()
+    dataset = _open(name_or_path, options)
+    if options.bands:
+        dataset = choose_bands(dataset, options.bands)
+    elif places_of(options.model_bands, dataset.bands):
+        dataset = choose_bands(dataset, options.model_bands)
+    return dataset
+
+
+def _open(name_or_path: str, options: DatasetOptions) -> Dataset:
     if name_or_path in DATASETS:
         if options.classes is not None and options.masks:
             raise DataError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import ImageError, some
-from simclrseg.images.decode import holds_several, is_hidden, read_image, vague_range
+from simclrseg.images.decode import blank_of, holds_several, is_hidden, may_be_blank, read_image, vague_range
 from simclrseg.images.depth import Range, fits, in_words, whole_range
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
@@ -32,6 +32,7 @@ def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None 
     looked_at = _some_of(images, (".png", ".tif", ".tiff"))
     found = distributed.from_main(lambda: [one for one in map_in_threads(_spread, looked_at) if one is not None])
     details = {} if reach is None else {"reach": reach, "read": partial(read_image, reach=reach)}
+    details |= blanks(images, summary, reach)
     if not found:
         return details
     low, high = min(spread[0] for spread, _ in found), max(spread[1] for spread, _ in found)
@@ -42,7 +43,16 @@ def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None 
         how = "beyond it or nearly black" if reach else "nearly black"
         line += f", in which {unfit:,} of {len(found):,} are {how}"
     summary.append(line)
-    return details or {"reach": scale, "read": partial(read_image, reach=scale)}
+    return {"reach": scale, "read": partial(read_image, reach=scale)} | details
+
+
+def blanks(images: Sequence[Path], summary: list[str], reach: Range | None) -> dict[str, Any]:
+    """The dataset's argument where pixels may hold nothing, as TIFFs say of a value, and of NaN; and a line of it."""
+    looked_at = _some_of(images, (".tif", ".tiff"))
+    if not any(distributed.from_main(lambda: map_in_threads(may_be_blank, looked_at))):
+        return {}
+    summary.append("pixels that hold nothing (the TIFFs' nodata, NaN) are ignored, whatever their masks say")
+    return {"blank": partial(blank_of, reach=reach)}
 
 
 def _spread(image: Path) -> tuple[Range, bool] | None:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from simclrseg.charts import plots
 from simclrseg.data.cutout import Cutout
-from simclrseg.data.datasets.base import colour_bands
 from simclrseg.data.loader import InTurn, Loader, some_rows
 from simclrseg.data.randomness import permutation
 from simclrseg.data.samples import CutViews
 from simclrseg.engine.task import Batch, Logs, SeparableTask
+from simclrseg.images.bands import colour_bands
+from simclrseg.images.colours import viewable
 from simclrseg.methods.base import Method, Views
 from simclrseg.methods.reconstruction.knobs import Knobs
 from simclrseg.metrics import representation
@@ -166,7 +167,7 @@ class ReconstructionMethod(Method[Knobs]):
         painted = [[pixels.cpu().numpy() for pixels in task.paint(*part)] for part in zip(*parts, strict=True)]
         columns = [np.concatenate(pixels) for pixels in zip(*painted, strict=True)]
         pictures = np.stack([*columns, rows["image"]], axis=1)  # (n, 3, S, S, bands), to be shown on one scale
-        tiles = plots.viewable(pictures, colour_bands(views.dataset.bands))
+        tiles = viewable(pictures, colour_bands(views.dataset.bands))
         plots.write_grid(list(tiles), folder / "reconstructions.png", headings=("cut", "painted", "original"))
 
     def card_rows(self, batch_size: int) -> dict[str, str]:

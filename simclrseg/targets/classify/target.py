@@ -19,6 +19,7 @@ from simclrseg.data.samples import Images
 from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
+from simclrseg.images.bands import parsed_bands
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
@@ -98,6 +99,8 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
             image_column=data.image_column,
             label_column=data.label_column,
             reach=model.reach if model else None,
+            bands=parsed_bands(data.bands) if data.bands else (),
+            model_bands=model.bands if model else (),
         )
         dataset = open_dataset(data.name, options)
         if dataset.labels is None or len(dataset.label_names) < 2:

@@ -17,6 +17,7 @@ from simclrseg.data.mask_statistics import balancing_weights, count_pixels, obje
 from simclrseg.data.samples import spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
+from simclrseg.images.bands import parsed_bands
 from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
 from simclrseg.metadata import ModelMetadata
@@ -63,6 +64,8 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resume
         reach=model.reach if model else None,
         of_model=model is not None,
         settled=resumed or model is not None,
+        bands=parsed_bands(data.bands) if data.bands else (),
+        model_bands=model.bands if model else (),
     )
     dataset = open_dataset(data.name, options)
     if not dataset.has_masks:

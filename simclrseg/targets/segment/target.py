@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from simclrseg.charts import plots
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset, ImageRows, colour_bands
+from simclrseg.data.datasets.base import Dataset, ImageRows
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.splits import test_hash
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.images.bands import colour_bands
+from simclrseg.images.colours import viewable
 from simclrseg.images.framing import Framing
 from simclrseg.images.resizing import resize_mask
 from simclrseg.inference.masks import Predict, predict_tiles, to_mask
@@ -211,7 +213,7 @@ class Examples:
             return
         masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(images))]
         colours = colour_bands(self.dataset.bands)
-        shown = [plots.viewable(image, colours) for image in images]
+        shown = [viewable(image, colours) for image in images]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
     def on_start(self, plan: Plan) -> None: ...

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets import DATASETS
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, colour_bands
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError
+from simclrseg.images.bands import colour_bands
 from tests.data.datasets.patches import NAMES, write_patch
 from tests.images.tiffs import tiff
 

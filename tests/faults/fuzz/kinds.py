@@ -14,6 +14,7 @@ KINDS = {
     "states": Kind("tests.faults.fuzz.models:states", 1),
     "onnx": Kind("tests.faults.fuzz.models:onnx_files", 2),
     "images": Kind("tests.faults.fuzz.pictures:images", 4),
+    "maps": Kind("tests.faults.fuzz.pictures:maps", 2),
     "masks": Kind("tests.faults.fuzz.pictures:masks", 3),
     "sets": Kind("tests.faults.fuzz.pictures:sets", 1),
     "drawn": Kind("tests.faults.fuzz.pictures:drawn", 1),

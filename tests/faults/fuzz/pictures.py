@@ -26,15 +26,21 @@ from simclrseg.images.decode import (
     is_hidden,
     read_bands,
     read_image,
+    read_picture,
+    read_scene,
     stored_bands,
     vague_range,
 )
 from simclrseg.images.masks import read_mask, read_stored_mask
+from simclrseg.inference import OUTPUTS
+from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.labels.rle import encode_rle
+from simclrseg.metadata import ModelMetadata
 from tests.data.datasets.labels import coco, labelme, photos, put, yolo
 from tests.faults.fuzz.harness import Source
 from tests.faults.fuzz.mutations import bytes_of, json_of, text_of, yaml_of
 from tests.folders import write
+from tests.images.geotiffs import KEYS, MATRIX, NODATA, TIE_POINTS, UTM, geotiff
 from tests.images.odd import orientation_exif
 from tests.images.pngs import grey_png
 from tests.images.tiffs import tiff
@@ -46,6 +52,11 @@ _BYTES_A_PIXEL = 40  # of a decoded image with all that is made of it on the way
 def images(folder: Path) -> Source:
     """Images of all formats."""
     return _pictures(folder, [*photo_seeds(), *_odd_images()], _read_as_photo)
+
+
+def maps(folder: Path) -> Source:
+    """GeoTIFFs, and what is written of their place."""
+    return _pictures(folder, list(map_seeds()), _write_maps)
 
 
 def masks(folder: Path) -> Source:
@@ -76,6 +87,30 @@ def _read_as_photo(file: Path) -> None:
         assert bands == (stored.shape[2], 8 * stored.itemsize) and stored.shape[:2] == pixels.shape[:2]
 
 
+def _write_maps(file: Path) -> None:
+    picture = read_picture(file) if stored_bands(file) is None else read_scene(file)
+    size = picture.pixels.shape[:2]
+    assert len(picture.bands) == picture.pixels.shape[2] == len(set(picture.bands))
+    assert picture.blank is None or picture.blank.shape == size
+    turned = picture.orientation >= 5
+    geography = picture.geography and picture.geography.turned(picture.orientation, size[:: -1 if turned else 1])
+    metadata = ModelMetadata(task="segmentation", encoder="cnn", image_size=16, classes=("ground", "field"))
+    probability = (picture.pixels[:, :, 0] / max(1, picture.pixels.max())).astype(np.float32)
+    mask = (probability > 0.5).astype(np.uint8)
+    for kind in ("geotiff", "geojson"):
+        OUTPUTS[kind].lacks(geography)
+        written = io.BytesIO()
+        output = OUTPUTS[kind](written, Subject("a.tif", mask.shape, metadata, geography=geography, holed=True))
+        output.add(Strip(0, picture.pixels, probability, mask, picture.blank))
+        output.end()
+        if kind == "geojson":
+            assert "NaN" not in written.getvalue().decode() and json.loads(written.getvalue())
+        else:
+            again = read_picture(written.getvalue()).geography
+            assert again is not None and not again.doubts
+            assert (again.tags, again.affine) == ((geography.tags, geography.affine) if geography else ({}, None))
+
+
 def _read_as_mask(file: Path) -> None:
     stored = read_stored_mask(file)
     assert stored.values.ndim == 2 or (stored.values.ndim == 3 and stored.values.shape[2] == 3)
@@ -103,6 +138,31 @@ def with_right_sums(png: bytes) -> bytes:
         if length > len(png):
             break
     return b"".join(found)
+
+
+@cache
+def map_seeds() -> tuple[tuple[str, bytes], ...]:
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (12, 15, 3), np.uint8)
+    floats = rng.random((12, 15, 4)).astype(np.float32)
+    floats[:3] = np.nan
+    names = ["B02", "B03", "B04", "B08"]
+    matrix = {MATRIX: (8.0, 6.0, 0.0, 5e5, 6.0, -8.0, 0.0, 5.4e6, *[0.0] * 7, 1.0), KEYS: UTM[KEYS]}
+    point = {KEYS: (1, 1, 0, 3, 1024, 0, 1, 2, 1025, 0, 1, 2, 2048, 0, 1, 4326)}
+    text = {KEYS: (1, 1, 0, 4, 1024, 0, 1, 1, 1026, 34737, 9, 0, 2057, 34736, 1, 0, 3072, 0, 1, 32767)}
+    text |= {34736: (6378137.0, 298.25), 34737: "own|grid|"}
+    files = [
+        geotiff(photo),
+        geotiff(photo, UTM | {NODATA: "7"}),
+        geotiff(photo, matrix, orientation=6),
+        geotiff(photo, UTM | point, orientation=7),
+        geotiff(photo, UTM | text, bigtiff=True),
+        geotiff(photo, {TIE_POINTS: tuple(map(float, range(18)))}),
+        geotiff(floats, UTM | {NODATA: "nan"}, names=names),
+        geotiff(floats, matrix | {NODATA: "-9999"}, compression="zlib", names=names),
+        geotiff((floats[3:] * 9000).astype(np.int16), description='{"bands": ["a", "b", "c", "d"]}'),
+    ]
+    return tuple((".tif", content) for content in files)
 
 
 @cache
