@@ -71,8 +71,8 @@ def typical(features: Tensor, labelled: Tensor, count: int) -> list[Choice]:
         count: how many to choose.
 
     Returns:
-        At most so many; fewer where all others are labelled or near duplicates. Facts: ``cluster``, ``size``,
-        ``labelled`` of it, and ``typicality``.
+        At most so many; fewer where all others are labelled or near duplicates. The score is
+        the typicality; facts: ``cluster``, its ``size``, and how many of it are ``labelled``.
     """
     F.normalize(features, dim=1, out=features)
     distances = _Distances(features, labelled.clone())
@@ -94,7 +94,7 @@ def typical(features: Tensor, labelled: Tensor, count: int) -> list[Choice]:
             scores[cluster] = typicality(features[rows])
         best = int(scores[cluster].where(distances.open[rows], scores[cluster].new_tensor(-1)).argmax())
         score = float(scores[cluster][best])
-        facts = {"cluster": cluster, "size": len(rows), "labelled": before[cluster], "typicality": score}
+        facts: dict[str, float | int] = {"cluster": cluster, "size": len(rows), "labelled": before[cluster]}
         chosen.append(Choice(int(rows[best]), score, facts))
         distances.choose(int(rows[best]))
         taken[cluster] += 1
