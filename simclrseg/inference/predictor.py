@@ -165,7 +165,14 @@ class Predictor:
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])
-        subject = Subject(job.image.relative.as_posix(), image.shape[:2], self.model.metadata, job.image.source)
+        subject = Subject(
+            job.image.relative.as_posix(),
+            image.shape[:2],
+            self.model.metadata,
+            job.image.source,
+            threshold=self.threshold,
+            scale=1.0 if self.tile else max(image.shape[:2]) / self.model.metadata.image_size,
+        )
         sure = 0.0
         parts = {kind: io.BytesIO() for kind in job.targets if OUTPUTS[kind].joint}
         with contextlib.ExitStack() as stack:
