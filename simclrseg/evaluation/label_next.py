@@ -155,7 +155,8 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
     check_bands(pool.dataset, opened.metadata, remedy="name others with --dataset")
     if not pool.candidates:
         raise DataError(
-            f"--label-next {count}: every photo of {pool.dataset.name} is labelled, a test photo or a copy of one",
+            f"--label-next {count}: every photo of {config.data.dataset or opened.name} is labelled, a test photo or a "
+            "copy of one",
             "name others with --dataset",
             option="label_next",
             value=count,
@@ -334,7 +335,8 @@ def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, An
     facts = {name: round(value, 6) if isinstance(value, float) else value for name, value in one.facts.items()}
     if "cluster" in facts:
         of_them = f", {facts['labelled']:,} of them labelled" if facts["labelled"] else ""
-        reason = f"typical of {facts['size']:,} photos that look alike{of_them}"
+        alike = f"typical of {facts['size']:,} photos that look alike{of_them}"
+        reason = alike if facts["size"] > 1 else "unlike all others"
     else:
         reason = f"unsure ({facts['uncertainty']:.0%} of a draw) and unlike others ({facts['distance']:.2f} of 2)"
     name = dataset.keys[index] if path is None else str(path)
