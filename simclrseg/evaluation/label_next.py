@@ -51,6 +51,7 @@ from simclrseg.training.machine import Machine
 
 log = logging.getLogger(__name__)
 
+UNREAD = DatasetOptions(masks=False)
 SHOWN = 100  # photos on the contact sheet
 SCORING = ("split", "at", "empty", "baseline", "minimum", "classes", "size")  # knobs of what has labels
 
@@ -230,10 +231,15 @@ def _open(config: EvaluateConfig, machine: Machine) -> _Opened:
     )
 
 
-def _with_masks(name: str) -> DatasetOptions:
-    """Options with which a dataset tells which of its images have masks, whatever these hold."""
+def _masked(dataset: Dataset, name: str) -> set[int]:
+    """The images of a dataset, opened without masks, that have masks all the same, whatever these hold.
+
+    They are looked up in the same opened with masks, of which lists without any mask are no part.
+    """
     rules = {} if name in DATASETS else {"foreground": None}
-    return DatasetOptions(mask_rules=rules, of_model=True, settled=True)
+    other = open_dataset(name, DatasetOptions(mask_rules=rules, of_model=True, settled=True, reach=dataset.reach))
+    known = {other.path(index) or key for index, key in enumerate(other.keys) if other.has_mask(index)}
+    return {index for index, key in enumerate(dataset.keys) if (dataset.path(index) or key) in known}
 
 
 def _test_list(dataset: Dataset) -> set[int]:
@@ -248,11 +254,10 @@ def _pool_of_backbone(found: Backbone, name: str | None) -> _Pool:
         raise UsageError(reason, "name photos to choose from by --dataset", option="dataset")
     parts = []
     for one in names:
-        dataset = open_dataset(one, replace(_with_masks(one), reach=found.metadata.reach))
+        dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach))
         for line in dataset.summary:
             log.info(line)
-        masked = {index for index in range(len(dataset)) if dataset.has_mask(index)}
-        parts.append(_Part(dataset, masked - _test_list(dataset), _test_list(dataset)))
+        parts.append(_Part(dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
     return _pooled(parts)
 
 
@@ -269,11 +274,9 @@ def _pool_of_target(target: Target[Any, Any], unlabelled: Sequence[str], name: s
         labelled |= {*target.usable} - test
     parts = [_Part(own, labelled, test, choose=name is None)]
     for one in unlabelled if name is None else [name]:
-        masked = name is not None and target.MASKS
-        options = _with_masks(one) if masked else DatasetOptions(masks=False)
-        other = open_beside(one, own, option="unlabelled" if name is None else "dataset", options=options)
+        other = open_beside(one, own, option="unlabelled" if name is None else "dataset", options=UNREAD)
         barred = _test_list(other) | held_out(other, target)
-        has = {index for index in range(len(other)) if masked and other.has_mask(index)}
+        has = _masked(other, one) if name is not None and target.MASKS else set()
         if name is not None and other.labels is not None and {*other.label_names} <= {*own.label_names}:
             has |= {*np.flatnonzero(other.labels != UNLABELLED).tolist()}  # a folder a class, as a classifier's own
         parts.append(_Part(other, has - barred, barred))
