@@ -69,8 +69,8 @@ def _cell(reach: int) -> int:
 def _with_edge(image: NDArray[np.uint8], likely: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
     """One part (h, w, 4) of a photo, and what lies around it."""
     mask = (likely > 127).astype(np.uint8)
-    photo = image.astype(np.float32) / 255
-    soft = np.where(_near(mask, reach), _stretched(likely.astype(np.float32) / 255), mask).astype(np.float32)
+    photo, probability = (np.asarray(values / np.float32(255), np.float32) for values in (image, likely))
+    soft = np.where(_near(mask, reach), _stretched(probability), mask).astype(np.float32)
     near = _near(mask, 2 * reach)
     alpha = np.where(near, _stretched(_guided(photo, soft, reach)), mask).astype(np.float32)
     cell = _cell(reach)

@@ -128,7 +128,7 @@ def _ignored(scans: Sequence[Scan], coloured: Classes | None, table: NDArray[np.
     def count(scan: Scan) -> int:
         if coloured is None:
             return sum(number for value, number in scan.numbers.items() if table[int(value)] == IGNORE)
-        shown = scan.palette or {number: (number,) * 3 for number in scan.numbers}
+        shown: Mapping[Any, tuple[float, ...]] = scan.palette or {number: (number,) * 3 for number in scan.numbers}
         return scan.ignored + sum(scan.numbers[index] for index, colour in shown.items() if colour == coloured.ignored)
 
     if coloured is None and len(table) != 256:  # black and white
