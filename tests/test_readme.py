@@ -90,6 +90,20 @@ def write_coco(pets: Path, export: Path, count: int) -> None:
     (export / "_annotations.coco.json").write_text(json.dumps(content))
 
 
+def write_scribbles(pets: Path, folder: Path, count: int) -> None:
+    """Some pets of which a line each of pet and background is painted."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    (folder / "classes.yaml").write_text("[background, pet, ignore]\n")
+    for trimap in sorted((pets / "annotations" / "trimaps").glob("[!.]*.png"))[:count]:
+        (folder / "images" / f"{trimap.stem}.jpg").symlink_to(pets / "images" / f"{trimap.stem}.jpg")
+        known = cv2.imread(str(trimap), cv2.IMREAD_UNCHANGED)
+        mask = np.where(known == 2, 0, 1).astype(np.uint8)
+        mask[np.arange(len(mask)) % 60 > 12] = 255
+        mask[known == 3] = 255
+        cv2.imwrite(str(folder / "masks" / f"{trimap.stem}.png"), mask)
+
+
 def test_the_second_command_is_the_one_that_ci_runs():
     (command,) = commands_like(r"pip install .* && pytest")
     pattern = re.search(r'grep -m 1 "(.*)" README.md', (TREE / ".ci" / "run").read_text())
@@ -103,6 +117,7 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
     for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:3]:
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     write_coco(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "export", 24)
+    write_scribbles(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "scribbles", 24)
     commands = [command for command in COMMANDS if not command.startswith("pip install")]
     assert commands[:3] == CARD and all(commands_like(start) for start in SMALLER)
     for command in commands:
@@ -113,6 +128,9 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
     assert mask.shape == photo.shape[:2]
     drafts = [photo.with_suffix(".json").is_file() for photo in (tmp_path / "photos").glob("*.jpg")]
     assert drafts == [True] * 3
+    cut = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (tmp_path / "cutouts").glob("*.png")]
+    assert [picture.shape[2] for picture in cut] == [4] * 3
+    assert len((tmp_path / "runs/evaluate/pets/label-next.txt").read_text().splitlines()) == 20
     for left in ("runs/pretrain/pets", "runs/finetune/oxford_pets-pets-r0.5", "model.onnx"):
         assert (tmp_path / left).exists()
 

@@ -21,6 +21,7 @@ COLOURS = tuple(f"C{number}" for number in range(10))
 GAP = 4  # pixels between tiles
 SMALLEST = 96  # side of a tile that is worth looking at
 HEADING = 14  # height of a line of text
+ACROSS, CELL = 5, 240  # pictures in a row of a contact sheet, and the least side of the place of each
 MARKS = ((255, 40, 40), (60, 220, 60), (80, 120, 255), (255, 220, 0), (255, 80, 255), (0, 230, 230))
 """RGB of places that belong together."""
 NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
@@ -184,6 +185,24 @@ def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: S
         ImageDraw.Draw(grid).text((j * (width + GAP), 1), word, fill="black")
     with replacing(path) as temporary:
         grid.save(temporary, format="PNG")
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], path: Path) -> None:
+    """Write pictures (H, W, 3) uint8 RGB of any shape as one JPEG, five a row, each with a short line below it."""
+    from PIL import Image, ImageDraw
+
+    across, down = min(ACROSS, len(pictures)), -(-len(pictures) // ACROSS)
+    cell = max(CELL, *(max(picture.shape[:2]) for picture in pictures))
+    high = cell + HEADING
+    sheet = Image.new("RGB", (across * (cell + GAP) - GAP, down * (high + GAP) - GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = number % ACROSS * (cell + GAP), number // ACROSS * (high + GAP)
+        height, width = picture.shape[:2]
+        sheet.paste(Image.fromarray(picture), (left + (cell - width) // 2, top + (cell - height) // 2))
+        pen.text((left, top + cell + 1), caption, fill="black")
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="JPEG", quality=90)
 
 
 @contextmanager

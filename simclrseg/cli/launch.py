@@ -26,20 +26,20 @@ FAREWELL = 15  # seconds that the others have to say why they end when one has f
 KILLED = 3  # the same where it was killed: they wait for one that is gone
 TICK = 0.1  # seconds between two looks
 LAUNCHER = "SIMCLRSEG_LAUNCHER"
-"""Environment variable of the processes: the number of the one that has started them."""
+"""Environment variable of processes that end with the one that has started them: its number."""
 
 
 def launch(devices: int | None) -> None:
     """Run this command line in as many processes and leave with their exit code; return where there is no need.
 
     One of several processes, of this or of torchrun, goes on: its number of processes holds. It ends with whoever has
-    started it.
+    started it, and so does a training of ``--vary``.
 
     Raises:
         UsageError: if a word names a pipe, or this machine does not reach itself.
     """
+    _end_with_launcher()
     if "WORLD_SIZE" in os.environ:
-        _end_with_launcher()
         return
     if devices in (None, 1):
         return
@@ -141,7 +141,7 @@ def _handed_on(processes: list[Popen[bytes]]) -> Iterator[list[int]]:
 
 
 def _end_with_launcher() -> None:
-    """Watch the process that has started this one among several; save and end if it is gone."""
+    """Watch the process that has started this one, where that says so; save and end if it is gone."""
     parent = int(os.environ.get(LAUNCHER, 0)) or (os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else 0)
     if parent and os.name == "posix":  # elsewhere a parent's number stays when it has ended
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()

@@ -19,6 +19,7 @@ from simclrseg.errors import UsageError, suggestion
 if TYPE_CHECKING:
     from torch import nn
 
+    from simclrseg.evaluation.label_next import LabelNext
     from simclrseg.evaluation.probe import Probed
     from simclrseg.evaluation.results import Report
     from simclrseg.inference.model import LoadedModel
@@ -90,8 +91,10 @@ def _trained(command: str, knobs: Mapping[str, Any], run: Callable[..., Any], sc
     return TrainedRun(result.run, getattr(result, scores))
 
 
-def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> Report | Probed:
-    """Score models on labelled images; ``facts()`` of the result is what ``simclrseg evaluate --json`` prints.
+def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> Report | Probed | LabelNext:
+    """Score models on labelled images, or choose images to label.
+
+    ``facts()`` of the result is what ``simclrseg evaluate --json`` prints.
 
     Args:
         models: runs or exported files; the newest run by default.

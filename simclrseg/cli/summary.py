@@ -11,6 +11,7 @@ from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written
 
 if TYPE_CHECKING:
+    from simclrseg.evaluation.label_next import LabelNext
     from simclrseg.evaluation.probe import Probed
     from simclrseg.evaluation.results import Report
 
@@ -20,8 +21,11 @@ FACTS = (
 )
 
 
-def summary(evaluation: Report | Probed) -> dict[str, Any]:
-    """The facts and the tables of what ``evaluate`` returned."""
+def summary(evaluation: Report | Probed | LabelNext) -> dict[str, Any] | list[str]:
+    """The facts and the tables of what ``evaluate`` returned; of photos to label their paths."""
+    if (lines := getattr(evaluation, "in_words", None)) is not None:
+        paths: list[str] = lines()
+        return paths
     result = evaluation.facts()
     if "models" in result:
         return {

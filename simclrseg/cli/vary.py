@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.cli import console
+from simclrseg.cli.launch import LAUNCHER
 from simclrseg.cli.words import config_from
 from simclrseg.config.smaller import command_line
 from simclrseg.errors import GateError, Interrupted, RunError, Terminated, TrainingError, UsageError
@@ -78,6 +80,12 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
         Interrupted: if one was asked to stop.
         SimclrsegError: before anything is trained, for everything that a user can mend.
     """
+    if processes := os.environ.get("WORLD_SIZE"):
+        raise UsageError(
+            f"--vary starts its trainings itself, and was itself started in {processes} processes",
+            f"leave torchrun out, and pass --devices {processes}",
+            option="vary",
+        )
     start = start or _in_a_process
     variants = list(_variants(model, words, texts))
     first = variants[0].config
@@ -241,13 +249,14 @@ def _resume(one: Variant) -> str:
 def _in_a_process(words: Sequence[str], caught: bool) -> tuple[int, str]:
     """A command line as a process of its own, whose results go where its messages go, or are caught.
 
-    Signals are handed on to it, and its end is waited for.
+    Signals are handed on to it, its end is waited for, and it ends with this process.
     """
     output = subprocess.PIPE if caught else subprocess.DEVNULL if "--quiet" in words else sys.stderr.fileno()
     process = subprocess.Popen(
         [sys.executable, "-m", "simclrseg", *words],
         stdout=output,
         text=True,
+        env={**os.environ, LAUNCHER: str(os.getpid())},
         start_new_session=True,  # or a terminal would send each Ctrl-C a second time
     )
     came: list[int] = []

@@ -15,6 +15,7 @@ from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import findings
 from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.groups import grouped
+from simclrseg.evaluation.label_next import LabelNext, label_next
 from simclrseg.evaluation.probe import Probed, evaluate_backbone, find_backbone
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Evaluated, Report, markdown
@@ -34,14 +35,17 @@ OWN = re.compile(r"(comparison|config|data_ratio|environment|log|metrics|report)
 """The report's own files, beside which the folders of several models lie."""
 
 
-def evaluate(config: EvaluateConfig) -> Report | Probed:
-    """Score models, runs or exported files, and compare them where there are several; or probe a backbone.
+def evaluate(config: EvaluateConfig) -> Report | Probed | LabelNext:
+    """Score models, runs or exported files, and compare them where there are several; or probe a backbone; or choose
+    photos to label.
 
     Raises:
         SimclrsegError: for everything that a user can mend; nothing is written then.
     """
     machine = prepare_machine(config.hardware, "fp32")  # as the exported model computes
     root = Path(config.console.runs)
+    if config.labels.label_next is not None:
+        return label_next(config, machine)
     if (backbone := find_backbone(config.data.models, root)) is not None:
         return evaluate_backbone(backbone, config, machine)
     scored = find_scored(root, config, machine)

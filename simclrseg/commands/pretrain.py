@@ -33,7 +33,7 @@ from simclrseg.hub.table import same_encoder
 from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.colours import viewable
 from simclrseg.methods.base import Method, Views, method_of
-from simclrseg.models.backbones import OURS, build_backbone, check_backbone
+from simclrseg.models.backbones import OURS, build_backbone, check_backbone, is_vit
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.stems import choose_stem, set_cifar_stem
 from simclrseg.models.weights import load_backbone
@@ -160,14 +160,16 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
                 run.name,
                 BACKBONE_FILE,
                 metadata,
-                use=following(shlex.quote(str(run.folder / BACKBONE_FILE)), metadata.dataset).markdown(),
+                use=following(
+                    shlex.quote(str(run.folder / BACKBONE_FILE)), metadata.dataset, decoder=method.DECODER is not None
+                ).markdown(),
                 method=method.knobs.title(),
                 images=f"{len(learned):,} of {metadata.dataset}",
                 rows=method.card_rows(config.training.batch_size) | trainer.card_rows(),
                 scored="Of the last epoch:",
             )
             write_text(run.folder / CARD, card)
-    then = following(run.as_start, metadata.dataset, options=runs.option(run.root))
+    then = following(run.as_start, metadata.dataset, options=runs.option(run.root), decoder=method.DECODER is not None)
     return PretrainResult(run.folder, run.folder / BACKBONE_FILE, metrics, before, str(then))
 
 
@@ -175,14 +177,16 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     """Check everything that training needs, make it, and say what it is."""
     config, machine, resumed = session.config, session.machine, session.resumed
     begun = resumed.environment if resumed is not None and "stem" in resumed.environment else {}
-    init = starting_weights(config) if not begun else Pretrained("", None)
     method = method_of(config.method)
+    check_decoder(method, config.model.method, config.model.backbone)
+    init = starting_weights(config) if not begun else Pretrained("", None)
     own = method.open(root=Path(config.console.runs), image_size=config.data.image_size, begun=begun)
     with distributed.main_first():  # it may have to be downloaded
         dataset, indices = images_to_train_on(config.data, seed=config.run.seed)
     scored = config.run.knn_every > 0
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
+    own |= method.fit_to(len(learned), begun=begun)
     check_batch(config.training.batch_size, len(learned), "photos")
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
     views = Views(
@@ -254,6 +258,18 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         facts=facts | own,
         seen=joined(init.metadata.seen if init.metadata else "", method.seen),
     )
+
+
+def check_decoder(method: Method[Any], name: str, encoder: str) -> None:
+    """Refuse an encoder that has no maps for the decoder that a method trains."""
+    if method.DECODER is not None and is_vit(encoder):
+        raise UsageError(
+            f"--method {name} trains a decoder too, which needs feature maps of several sizes, and those of {encoder}, "
+            "a vision transformer, are all of one",
+            "pass a convolutional --backbone, as resnet18, or another --method",
+            option="backbone",
+            value=encoder,
+        )
 
 
 def strengths_of(data: PretrainData) -> Strengths:

@@ -89,11 +89,20 @@ class EvaluateFeatures(Section):
     """Plot the features of the images in two dimensions; umap needs pip install 'simclrseg[umap]'."""
 
 
+class EvaluateLabels(Section):
+    """Labels"""
+
+    label_next: Annotated[int, Ge(1)] | None = None
+    """Choose so many photos without labels, of the run's or of --dataset, whose labels would teach most: typical ones
+    of its features, or where it is fine-tuned those of which it is unsure and which are unlike others."""
+
+
 class EvaluateConfig(Section):
     """evaluate"""
 
     data: EvaluateData = Field(default_factory=EvaluateData)
     uncertainty: EvaluateUncertainty = Field(default_factory=EvaluateUncertainty)
     features: EvaluateFeatures = Field(default_factory=EvaluateFeatures)
+    labels: EvaluateLabels = Field(default_factory=EvaluateLabels)
     hardware: Hardware = Field(default_factory=Hardware)
     console: Console = Field(default_factory=Console)

@@ -69,6 +69,26 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
     return {index: one for index, one in pairs if one is not None}
 
 
+def first_of_each(
+    parts: Sequence[tuple[Dataset, Sequence[int]]], known: Iterable[bytes]
+) -> tuple[list[list[int]], int]:
+    """Of images of some datasets the first with each content that can be read, and how many repeat one.
+
+    Args:
+        known: hashes of images that count as having been there before.
+    """
+    before, found, repeated = set(known), list[list[int]](), 0
+    for dataset, indices in parts:
+        found.append([])
+        for index, content in hashes_by_index(dataset, indices).items():
+            if content in before:
+                repeated += 1
+                continue
+            before.add(content)
+            found[-1].append(index)
+    return found, repeated
+
+
 def _hashes(text: str) -> list[bytes]:
     try:
         content = base64.b64decode(text, validate=True)

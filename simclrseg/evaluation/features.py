@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,19 +70,42 @@ class Reader:
     def features(self, backbone: nn.Module, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
         """Pooled features (N, D) float32, on the CPU, of the images that can be read, and their indices."""
         backbone = backbone.to(self.machine.device).eval()
-        features: list[Tensor] = []
+
+        @torch.inference_mode()
+        def ask(images: np.ndarray, inners: Sequence[tuple[int, int]]) -> tuple[Tensor]:
+            return (self.pooled(backbone, torch.from_numpy(images)),)
+
+        (features,), kept = self.ask(ask, dataset, indices)
+        return features, kept
+
+    def ask(
+        self,
+        answer: Callable[[np.ndarray, Sequence[tuple[int, int]]], tuple[Tensor, ...]],
+        dataset: Dataset,
+        indices: Sequence[int],
+    ) -> tuple[list[Tensor], tuple[int, ...]]:
+        """What is answered of the images that can be read, (N, ...) float32 each, on the CPU, and their indices.
+
+        Each answer is held once, in memory that is taken when its shape is known.
+
+        Args:
+            answer: images (n, S, S, bands) and what of each is no padding, (height, width) -> tensors of n rows.
+        """
+        found: list[Tensor] = []
         kept: list[int] = []
         skipped: list[str] = []
         started, told = time.monotonic(), False
-        with torch.inference_mode():
-            for read, images, _ in self.read(dataset, indices, skipped):
-                features.append(self.pooled(backbone, torch.from_numpy(images)).float().cpu())
-                kept += read
-                spent = time.monotonic() - started
-                left = spent / len(kept) * (len(indices) - len(kept))
-                if not told and spent > 2 and left > SLOW:
-                    told = True
-                    log.info(f"features of {len(indices):,} photos: about {left / 60:.1f} minutes")
+        for read, images, inners in self.read(dataset, indices, skipped):
+            answers = answer(images, inners)
+            found = found or [torch.empty(len(indices), *one.shape[1:]) for one in answers]
+            for rows, one in zip(found, answers, strict=True):
+                rows[len(kept) : len(kept) + len(read)] = one.float().cpu()
+            kept += read
+            spent = time.monotonic() - started
+            left = spent / len(kept) * (len(indices) - len(kept))
+            if not told and spent > 2 and left > SLOW:
+                told = True
+                log.info(f"features of {len(indices):,} photos: about {left / 60:.1f} minutes")
         if skipped:
             log.warning(f"{dataset.name}: {len(skipped)} photos could not be read; the first: {skipped[0]}")
-        return torch.cat(features).clone(), tuple(kept)  # the clone is no tensor of inference: a probe trains on it
+        return [rows[: len(kept)] for rows in found], tuple(kept)

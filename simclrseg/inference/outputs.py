@@ -17,6 +17,7 @@ import numpy as np
 
 from simclrseg.images.colours import overlay
 from simclrseg.images.geography import Geography
+from simclrseg.images.matting import cut_out
 from simclrseg.inference.png import PngWriter
 from simclrseg.labels.classes import BINARY, Colour
 from simclrseg.labels.coco import coco_annotations
@@ -49,6 +50,8 @@ class Subject:
     target: Path | None = None  # the file to write; None for stdout
     geography: Geography | None = None  # where its pixels lie
     holed: bool = False  # some of its pixels hold nothing, or may
+    threshold: float | None = None  # above which a pixel is foreground; None where the likeliest class is taken
+    scale: float = 1.0  # pixels of the picture beside one of those that the model has seen
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,13 +147,31 @@ class Overlay(Output):
 
 
 class Cutout(Output):
-    """The picture, transparent where the mask is class 0."""
+    """The picture, transparent where the mask is class 0, with soft edges."""
 
     in_colour = True
     bands = 4
 
-    def rows(self, strip: Strip) -> np.ndarray:
-        return np.dstack([strip.image, np.where(strip.mask > 0, 255, 0).astype(np.uint8)])
+    def begin(self) -> None:
+        super().begin()
+        self._images: list[tuple[int, np.ndarray]] = []  # parts of one that is in memory all the time
+        self._likely = np.empty(self.subject.size, np.uint8)
+
+    def add(self, strip: Strip) -> None:
+        rows = slice(strip.top, strip.top + len(strip.mask))
+        self._images.append((strip.top, strip.image))
+        likely = (255 * _above(strip.probability, self.subject.threshold) + 0.5).astype(np.uint8)
+        self._likely[rows] = np.where(strip.mask > 0, likely.clip(128), likely.clip(max=127))
+
+    def end(self) -> None:
+        for rows in cut_out(self._rows, self._likely, self.subject.scale):
+            self._png.write(rows)
+        super().end()
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the picture."""
+        parts = [image[max(0, start - top) : max(0, stop - top)] for top, image in self._images if top < stop]
+        return np.concatenate(parts)
 
 
 class Probability(Output):
@@ -312,6 +333,16 @@ def _shape(where: np.ndarray) -> dict[str, object]:
         "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
         "segmentation": {"size": list(where.shape), "counts": encode_rle(where)},
     }
+
+
+def _above(probability: np.ndarray, threshold: float | None) -> np.ndarray:
+    """(H, W) from 0, surely class 0, to 1, surely not; where the mask has its edge it is 1/2."""
+    if probability.ndim == 3:
+        others = probability[1:].max(axis=0)
+        return np.asarray(others / (others + probability[0]))
+    at = 0.5 if threshold is None else threshold
+    yes, no = probability * (1 - at), (1 - probability) * at
+    return np.asarray(yes / (yes + no))
 
 
 def likeliest(probability: np.ndarray) -> np.ndarray:

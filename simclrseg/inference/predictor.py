@@ -152,7 +152,7 @@ class Predictor:
         if not pictures:
             return []
         framing = self._framing
-        if self.tile is not None or framing.resize == "tile":
+        if self._in_tiles:
             count = self.model.fixed[0] or (1 if self.model.device == "CPU" else TILE_BATCH)
             side, fill = (framing.size[0], framing.fill) if self.tile is None else (self.tile, None)
             tiles = partial(
@@ -176,6 +176,10 @@ class Predictor:
             by_name = {name: round(float(score), 6) for name, score in zip(names, scores, strict=True)}
             rows.append({"label": names[best], "score": by_name[names[best]], "scores": by_name})
         return rows
+
+    @property
+    def _in_tiles(self) -> bool:
+        return self.tile is not None or self._framing.resize == "tile"
 
     @property
     def _framing(self) -> Framing:
@@ -242,6 +246,8 @@ class Predictor:
             job.image.source,
             geography=geography,
             holed=blank is not None or (geography is not None and geography.nodata is not None),
+            threshold=self.threshold,
+            scale=1.0 if self._in_tiles else max(image.shape[:2]) / self.model.metadata.image_size,
         )
         sure, held = 0.0, blank.size - np.count_nonzero(blank) if blank is not None else image.shape[0] * image.shape[1]
         colours, limits = colour_bands(self.model.metadata.bands), (0.0, 255.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.labels.classes import BINARY, Classes, numbered_classes
@@ -23,7 +24,7 @@ from simclrseg.labels.meaning import (
 )
 from simclrseg.labels.reading import OF_NUMBERS, MaskFiles, Reader, Rules, colour_table, rules_text
 from simclrseg.labels.scans import Scan, scan_mask
-from simclrseg.metadata import voc_colours
+from simclrseg.metadata import IGNORE, voc_colours
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
@@ -82,6 +83,7 @@ def mask_details(
         lines.append(line + shown + _told(rules))
         lines += suggestions(scans, names, table, rules, named=classes is not None)
         table = colour_table(by_colour) if by_colour else table
+    lines += _ignored(scans, coloured if by_colour is not None else None, table)
     if "inverted" in rules:
         if len(names) != 2:
             raise DataError(f"--masks inverted is for two classes, and these are {len(names)}", option="masks")
@@ -113,6 +115,29 @@ def mask_details(
     colours = classes.colours if classes and classes.colours else voc_colours(len(names))
     reading = " ".join(filter(None, [rules_text(rules), _digest(turned) if turned else ""]))
     return {"classes": names, "colours": colours, "decode": reader, "mask_reading": reading}, lines
+
+
+def _ignored(scans: Sequence[Scan], coloured: Classes | None, table: NDArray[np.uint8]) -> list[str]:
+    """A line on how much of the masks is ignored.
+
+    Args:
+        coloured: the classes where their colours are what counts.
+        table: ids by number where numbers are.
+    """
+
+    def count(scan: Scan) -> int:
+        if coloured is None:
+            return sum(number for value, number in scan.numbers.items() if table[int(value)] == IGNORE)
+        shown: Mapping[Any, tuple[float, ...]] = scan.palette or {number: (number,) * 3 for number in scan.numbers}
+        return scan.ignored + sum(scan.numbers[index] for index, colour in shown.items() if colour == coloured.ignored)
+
+    if coloured is None and len(table) != 256:  # black and white
+        return []
+    counts = [count(scan) for scan in scans]
+    if not any(counts):
+        return []
+    share, some_of_it = sum(counts) / sum(scan.pixels for scan in scans), sum(map(bool, counts))
+    return [f"ignored: {100 * share:.2g} % of all pixels, in {some_of_it:,} of {len(scans):,} masks"]
 
 
 def _told(rules: Rules) -> str:

@@ -259,7 +259,10 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
     if doubtful and len(doubtful) >= len(sure):
         odd, count = (others[0], len(two)) if many else (doubtful[0], len(scans) - len(doubtful))
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
-        advice = "save all in one way, or pass --masks foreground if everything but 0 is the object"
+        advice = (
+            "save all in one way, or pass --masks foreground if everything but 0 is the object, or name `ignore` in a "
+            "--classes-file if 255 is ignored"
+        )
         raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
     ignored, background = (sum(scan.numbers.get(number, 0) for scan in scans) for number in (IGNORE, 0))
     known = sum(pixels for scan in scans for number, pixels in scan.numbers.items() if number not in (0, IGNORE))

@@ -36,6 +36,8 @@ class Scan:
     palette: Mapping[int, Colour] | None = None  # of the indices that occur
     colours: tuple[Colour, ...] = ()  # of an RGB file: some, those first that no class has
     unknown: bool = False  # such ones occur in it
+    pixels: int = 0
+    ignored: int = 0  # pixels of an RGB file in the colour of what is ignored
     coloured: bool = False  # the file has three channels, be they all alike
     bilevel: bool = False
     why_lossy: str = ""  # why its values may not be those that were saved, after "is"
@@ -67,6 +69,7 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
         inverting=stored.inverting,
         orientation=orientation,
         fits=frozenset(fits),
+        pixels=height * width,
     )
     if not fits:
         of_image = f"its photo {image.name} is {shape[1]} x {shape[0]}"
@@ -81,8 +84,10 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
     if values.ndim == 3:
         some_pixels = values.reshape(-1, 3)
         if table is not None:
-            unknown = values[look_up(values, table) == UNKNOWN]
+            ids = look_up(values, table)
+            unknown = values[ids == UNKNOWN]
             some_pixels = unknown if len(unknown) else some_pixels
+            scan = replace(scan, ignored=int(np.count_nonzero(ids == IGNORE)))
         found = np.unique(some_pixels[: 1 << 16], axis=0)[:KEPT]
         colours: tuple[Any, ...] = tuple(map(tuple, found.tolist()))
         return replace(scan, colours=colours, unknown=table is not None and len(unknown) > 0)

@@ -90,6 +90,17 @@ class Method(Generic[KnobsT]):
         """
         return {}
 
+    def fit_to(self, images: int, *, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """Fit what depends on the number of images that are trained on, and say so; by default nothing.
+
+        Args:
+            begun: as ``open`` takes it.
+
+        Returns:
+            Further facts for the environment of a new run.
+        """
+        return {}
+
     def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Task:
         """The network around ``backbone``, which is ``encoder`` by name, and its loss."""
         raise NotImplementedError

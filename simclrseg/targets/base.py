@@ -130,9 +130,10 @@ class Target(ABC, Generic[K, S]):
         """Class of each image, where the parts of the split should hold classes in proportion."""
         return None
 
-    def make_split(self, *, for_training: bool) -> Split:
-        """Split the images that have a label."""
-        data, usable = self.data, self.usable
+    def make_split(self, *, for_training: bool, whole: bool = False) -> Split:
+        """Split the images that have a label, or with ``whole`` all, as if each had one."""
+        data = self.data
+        usable = list(range(len(self.dataset))) if whole else self.usable
         split = make_split(
             self.dataset.keys,
             official=self.dataset.official,

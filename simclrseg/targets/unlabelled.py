@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import hashes_by_index
+from simclrseg.data.seen import first_of_each, hashes_by_index
 from simclrseg.data.splits import group_in
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 from simclrseg.errors import DataError
@@ -33,47 +35,19 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     """
     own, split = target.dataset, target.split
     labelled = {*split.train, *split.validation, *split.test}
-    parts = [own]
-    for name in names:
-        other = open_dataset(name, DatasetOptions(masks=False, reach=own.reach, model_bands=own.bands))
-        for line in other.summary:
-            log.info(line)
-        if (other.bands, other.full_scale) != (own.bands, own.full_scale):
-            raise DataError(
-                f"--unlabelled {name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but "
-                f"{own.name} has {', '.join(own.bands)} up to {own.full_scale:,}",
-                "leave it out",
-                option="unlabelled",
-                value=name,
-            )
-        if other.reach != own.reach:
-            raise DataError(
-                f"--unlabelled {name} has photos of more than 8 bits and {own.name} has none, so that nothing says "
-                "which values are as bright",
-                "save them with 8 bits",
-                option="unlabelled",
-                value=name,
-            )
-        parts.append(other)
+    unread = DatasetOptions(masks=False)
+    parts = [own, *(open_beside(name, own, option="unlabelled", options=unread) for name in names)]
 
     def choose() -> tuple[list[int], list[str], int]:
         known = set(hashes_by_index(own, sorted(labelled)).values())
-        pattern = target.data.group_by
-        held = {group_in(own.keys[index], pattern) for index in (*split.validation, *split.test)} if pattern else set()
-        chosen, told, twins, start = list[int](), list[str](), 0, 0
+        usable = []
         for number, part in enumerate(parts):
             barred = set(part.official.get("test", ())) | (labelled if number == 0 else set())
-            if pattern is not None:
-                barred |= {index for index, key in enumerate(part.keys) if group_in(key, pattern) in held}
-            count = len(chosen)
-            for index, content in hashes_by_index(part, sorted({*range(len(part))} - barred)).items():
-                if content not in known:
-                    known.add(content)
-                    chosen.append(start + index)
-                else:
-                    twins += 1
-            start += len(part)
-            told += [f"{len(chosen) - count:,} of {part.name}"] if len(chosen) > count else []
+            usable.append((part, sorted({*range(len(part))} - barred - held_out(part, target))))
+        found, twins = first_of_each(usable, known)
+        starts = accumulate(map(len, parts), initial=0)
+        chosen = [start + index for start, indices in zip(starts, found, strict=False) for index in indices]
+        told = [f"{len(indices):,} of {part.name}" for part, indices in zip(parts, found, strict=True) if indices]
         return chosen, told, twins
 
     chosen, told, twins = distributed.from_main(choose)
@@ -86,6 +60,46 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     left_out = f"; {twins:,} that are among the labelled or test photos, or twice there, are left out" if twins else ""
     log.info(f"{len(chosen):,} unlabelled photos: {' + '.join(told)}{left_out}")
     return join(parts), chosen
+
+
+def open_beside(name: str, own: Dataset, *, option: str, options: DatasetOptions) -> Dataset:
+    """Open another dataset whose images are to be seen as those of a first one.
+
+    Args:
+        option: that names it.
+
+    Raises:
+        DataError: if its images have other bands, or another range of values.
+    """
+    other = open_dataset(name, replace(options, reach=own.reach, model_bands=own.bands))
+    for line in other.summary:
+        log.info(line)
+    if (other.bands, other.full_scale) != (own.bands, own.full_scale):
+        raise DataError(
+            f"--{option} {name} has the bands {', '.join(other.bands)} up to {other.full_scale:,}, but "
+            f"{own.name} has {', '.join(own.bands)} up to {own.full_scale:,}",
+            "leave it out",
+            option=option,
+            value=name,
+        )
+    if other.reach != own.reach:
+        raise DataError(
+            f"--{option} {name} has photos of more than 8 bits and {own.name} has none, so that nothing says "
+            "which values are as bright",
+            "save them with 8 bits",
+            option=option,
+            value=name,
+        )
+    return other
+
+
+def held_out(dataset: Dataset, target: Target[Any, Any]) -> set[int]:
+    """The images of a dataset that ``group_by`` puts into a group of which a target validates or tests with images."""
+    pattern, split = target.data.group_by, target.split
+    if pattern is None:
+        return set()
+    held = {group_in(target.dataset.keys[index], pattern) for index in (*split.validation, *split.test)}
+    return {index for index, key in enumerate(dataset.keys) if group_in(key, pattern) in held}
 
 
 class ConfidenceWarning:

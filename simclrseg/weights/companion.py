@@ -51,21 +51,22 @@ def companion_of(pretrained_on: str) -> Companion | None:
     return ENTRIES[names[0]].companion if set(names) <= ENTRIES.keys() else None
 
 
-def following(pretrained: str, pretrained_on: str, *, options: str = "") -> Following:
+def following(pretrained: str, pretrained_on: str, *, options: str = "", decoder: bool = False) -> Following:
     """How to fine-tune weights.
 
     Args:
         pretrained: how ``--pretrained`` calls them, as a shell takes it.
         pretrained_on: as ``companion_of`` takes it.
         options: further ones, each with a space before it.
+        decoder: whether a decoder was pretrained too, which segmentation can begin with.
     """
-    command, first = "simclrseg finetune", ""
+    command, first, more = "simclrseg finetune", "", " --init-decoder" if decoder else ""
     if (companion := companion_of(pretrained_on)) is None:
         command += f" --dataset {FOLDER}"
         first = f"put labelled images into {FOLDER}/images and {FOLDER}/masks"
     elif companion.task != Companion.task:
-        command += f" --task {companion.task}"
-    return Following(first, f"{command} --pretrained {pretrained}{options}")
+        command, more = f"{command} --task {companion.task}", ""
+    return Following(first, f"{command} --pretrained {pretrained}{more}{options}")
 
 
 def check_before_fetching(name: str, task: str, *, root: Path) -> None:

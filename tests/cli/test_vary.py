@@ -17,7 +17,7 @@ from simclrseg import runs
 from simclrseg.cli.app import main
 from simclrseg.cli.vary import vary
 from simclrseg.config import CONFIGS
-from simclrseg.errors import GateError, Interrupted, RunError, SimclrsegError, TrainingError
+from simclrseg.errors import GateError, Interrupted, RunError, SimclrsegError, TrainingError, UsageError
 from tests.engine.small import same
 from tests.processes import Simclrseg
 
@@ -198,6 +198,16 @@ def test_what_it_cannot_vary_is_one_line(texts, words, message):
     with pytest.raises(SimclrsegError) as error:
         varied(*texts, start=start, **words)
     assert str(error.value).startswith(message)
+    assert not start.started
+
+
+def test_several_processes_vary_nothing(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    start = Trainings()
+    with pytest.raises(
+        UsageError, match=r"was itself started in 4 processes: leave torchrun out, and pass --devices 4"
+    ):
+        varied("seed=0,1", start=start)
     assert not start.started
 
 

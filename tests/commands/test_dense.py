@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from simclrseg.commands.finetune import finetune
-from simclrseg.commands.pretrain import pretrain
+from simclrseg.commands.pretrain import PretrainResult, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS
@@ -43,9 +43,19 @@ def config(root: Path, **sections: dict[str, Any]) -> PretrainConfig:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    done = pretrain(config(tmp_path_factory.mktemp("runs")))
+def done(tmp_path_factory: pytest.TempPathFactory) -> PretrainResult:
+    return pretrain(config(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture
+def run(done: PretrainResult) -> Path:
     return done.run
+
+
+def test_what_comes_next_begins_with_the_decoder_too(done: PretrainResult) -> None:
+    runs = done.run.parents[1]
+    assert done.next == f"simclrseg finetune --pretrained shapes-dense --init-decoder --runs {runs}"
+    assert "--init-decoder" in (done.run / "README.md").read_text()
 
 
 def test_a_run_leaves_the_encoder_the_network_and_what_it_saw(run: Path) -> None:
@@ -145,6 +155,8 @@ def test_a_stem_that_the_decoder_cannot_stand_on_is_refused(tmp_path: Path) -> N
 
 
 def test_an_encoder_that_no_unet_stands_on_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="vision transformer"):
+    with pytest.raises(
+        UsageError, match=r"--method dense trains a decoder too.*vit_b_16, a vision tr.* --backbone, as"
+    ):
         pretrain(config(tmp_path, model={"backbone": "vit_b_16"}))
     assert list(tmp_path.iterdir()) == []

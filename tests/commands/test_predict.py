@@ -80,8 +80,8 @@ def test_masks_are_upright_or_as_the_photo_is_stored(make_model, tmp_path, orien
         for keep in (False, True)
     )
     assert np.mean((read(kept["mask"]) > 0) != stored) < 0.1
-    np.testing.assert_array_equal(read(kept["cutout"])[:, :, 3], read(kept["mask"]))
-    np.testing.assert_array_equal(read(kept["cutout"])[:, :, 0] > 128, stored)
+    assert np.mean((read(kept["cutout"])[:, :, 3] > 127) != (read(kept["mask"]) > 0)) < 0.05  # but for a soft edge
+    assert np.mean((read(kept["cutout"])[:, :, 0] > 128) != stored) < 0.1
     np.testing.assert_array_equal(turn_back(read(upright["mask"]), orientation), read(kept["mask"]))
     np.testing.assert_array_equal(turn_back(read(upright["probability"]), orientation), read(kept["probability"]))
     assert json.loads(Path(kept["json"]).read_text())["width"] == 50

@@ -22,6 +22,30 @@ if "nohup" in sys.argv:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 launch.launch(2)
 """
+VARY = """
+import sys
+from simclrseg.cli.vary import vary
+from simclrseg.config import CONFIGS
+sys.executable, sys.argv = sys.argv[1], ["simclrseg", *sys.argv[2:]]
+vary(CONFIGS["finetune"], {"config_file": None, "dataset": "shapes", "quiet": True}, ["seed=0,1"])
+"""
+TRAINING = """#!{python}
+# a training of --vary: it says what it would cost, or that it is there, and saves when it is asked to
+import os, signal, sys, time
+from pathlib import Path
+from simclrseg.cli.launch import launch
+if "--dry-run" in sys.argv:
+    print('{{"seconds": 1, "bytes": 1, "bytes_while_training": 1}}')
+    sys.exit()
+def save(number, frame):
+    Path("saved0").write_text(signal.Signals(number).name)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, save)
+launch(None)
+Path("new0").write_text(str(os.getpid()))
+os.rename("new0", "pid0")
+time.sleep(60)
+"""
 PROCESS = """#!{python}
 # one of two processes: it says that it is there, and saves when it is asked to, as a training does
 import os, signal, sys, time
@@ -46,14 +70,14 @@ time.sleep(60)
 class Started:
     """Two processes that were started by a third."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, launcher: str = LAUNCHER, process: str = PROCESS) -> None:
         self.folder = folder
         script = folder / "process"
-        script.write_text(PROCESS.format(python=sys.executable))
+        script.write_text(process.format(python=sys.executable))
         script.chmod(0o755)
         environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
         self.launcher = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER, str(script), *words],
+            [sys.executable, "-c", launcher, str(script), *words],
             cwd=folder,
             env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stderr=subprocess.PIPE,
@@ -97,8 +121,8 @@ def is_there(pid: int) -> bool:
 def start(tmp_path: Path) -> Iterator:
     started: list[Started] = []
 
-    def begin(*words: str) -> Started:
-        started.append(Started(tmp_path, *words))
+    def begin(*words: str, **scripts: str) -> Started:
+        started.append(Started(tmp_path, *words, **scripts))
         return started[0]
 
     yield begin
@@ -125,6 +149,15 @@ def test_a_killed_launcher_takes_its_processes_with_it_and_they_save(start) -> N
     processes.launcher.kill()
     processes.ended()
     assert processes.saved() == ["SIGTERM ", "SIGTERM "]
+
+
+def test_a_killed_vary_takes_its_training_with_it_and_it_saves(start) -> None:
+    sweep = start(launcher=VARY, process=TRAINING)
+    within(30, (sweep.folder / "pid0").exists)
+    sweep.pids = [int((sweep.folder / "pid0").read_text())]
+    sweep.launcher.kill()
+    sweep.ended()
+    assert sweep.saved() == ["SIGTERM"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.images.matting import cut_out
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import Strip, Subject, class_colours
@@ -92,12 +93,25 @@ def test_an_overlay_is_half_colour_and_the_photo_itself_where_the_first_class_is
         assert np.abs(shown[mask == label] - (IMAGE[mask == label] + np.array(colour)) / 2).max() <= 1
 
 
-@pytest.mark.parametrize("scene", ["two", "each"])
-def test_a_cutout_keeps_the_photo_and_is_transparent_around_it(scene):
+@pytest.mark.parametrize("scene", ["two", "each", "three"])
+def test_a_cutout_is_cut_where_the_mask_ends_with_a_soft_edge(scene):
     content, mask = written("cutout", scene)
-    shown = picture(content)
-    np.testing.assert_array_equal(shown[:, :, :3], IMAGE)
-    np.testing.assert_array_equal(shown[:, :, 3], 255 * mask)
+    probability = SCENES[scene][1]
+    share = probability if scene == "two" else (others := probability[1:].max(0)) / (others + probability[0])
+    likely = (255 * share + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(likely > 127, mask > 0)
+    whole = cut_out(lambda start, stop: IMAGE[start:stop], likely, 1.0)
+    np.testing.assert_array_equal(picture(content), np.concatenate(list(whole)))
+
+
+def test_a_cutout_follows_the_threshold():
+    file, wide = io.BytesIO(), (64, 96)
+    probability = np.repeat(np.linspace(0, 1, wide[1], dtype=np.float32)[None], wide[0], axis=0)
+    output = OUTPUTS["cutout"](file, Subject("a.jpg", wide, BINARY, threshold=0.25))
+    output.add(Strip(0, np.full((*wide, 3), 90, np.uint8), probability, to_mask(probability, 0.25)))
+    output.end()
+    alpha = picture(file.getvalue())[:, :, 3]
+    assert alpha[30, 18] == 0 and alpha[30, 30] == 255  # the edge is at a quarter of the width
 
 
 @pytest.mark.parametrize("scene", ["two", "each"])

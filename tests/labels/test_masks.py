@@ -204,6 +204,21 @@ def test_lines_drawn_in_a_few_places_are_classes_and_the_rest_is_ignored(tmp_pat
     masks, said = look(tmp_path, [grey(drawn), grey(drawn[::-1])])
     np.testing.assert_array_equal(masks[0], drawn)
     assert "255 is ignored; it has 41.7 times the pixels of all other ids but 0" in said
+    assert f"ignored: {100 * (drawn == 255).mean():.2g} % of all pixels, in 2 of 2 masks" in said
+
+
+@pytest.mark.parametrize("kind", ["RGB", "P", "L"])
+def test_how_much_is_ignored_is_said_of_colours_too(tmp_path, kind):
+    top, plain = (Image.fromarray(np.where(where, 200, 0).astype(np.uint8)) for where in (TOP, TOP & False))
+    masks = [Image.merge("RGB", [one] * 3).convert(kind) for one in (top, plain)]
+    if kind == "P":
+        masks = [one.convert("P", palette=Image.Palette.ADAPTIVE) for one in (top, plain)]
+    _, said = look(tmp_path, masks, classes="{a: '#000000', b: '#5a5a5a', ignore: [200, 200, 200]}")
+    assert f"ignored: {50 * TOP.mean():.2g} % of all pixels, in 1 of 2 masks" in said
+
+
+def test_of_masks_without_ignored_pixels_nothing_is_said(tmp_path):
+    assert "ignored" not in look(tmp_path, [grey(found) for found in OBJECTS])[1]
 
 
 @pytest.mark.parametrize("bits", [2, 4])

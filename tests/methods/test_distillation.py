@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from simclrseg.errors import Interrupted, UsageError, WeightsError
 from simclrseg.knobs.files import parse_config
 from simclrseg.losses.distillation import divergence, places, similarities
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
+from simclrseg.methods.base import method_of
 from simclrseg.methods.distillation.method import Distillation, enlargement, gathered, mixed
 from simclrseg.models.backbones import build_backbone, feature_size, last_maps, pooled_and_maps, pooled_features
 from simclrseg.models.normalize import Normalize
@@ -257,17 +259,29 @@ def test_a_run_that_goes_on_needs_the_teachers_file_no_more_and_ends_as_if_it_ha
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     file = saved_teacher(tmp_path, mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
-    whole = pretrain(small(tmp_path / "whole", teacher=str(file), queue=24))
+    whole = pretrain(small(tmp_path / "whole", teacher=str(file), queue=6))
     with pytest.raises(Interrupted):
-        pretrain(small(tmp_path / "parts", teacher=str(file), queue=24), observers=[stop_at(step=3)])
+        pretrain(small(tmp_path / "parts", teacher=str(file), queue=6), observers=[stop_at(step=3)])
     file.unlink()
-    again = small(tmp_path / "parts", teacher=str(file), queue=24, run={"resume": "shapes-distillation"})
+    again = small(tmp_path / "parts", teacher=str(file), queue=6, run={"resume": "shapes-distillation"})
     parts = pretrain(again)
     first, second = load_file(whole.backbone), load_file(parts.backbone)
     assert all(torch.equal(first[key], second[key]) for key in first)
     states = [torch.load(run / "checkpoints/last/state.pt")["model"] for run in (whole.run, parts.run)]
     assert torch.equal(states[0]["queue"], states[1]["queue"])
     assert read_metadata(parts.backbone).teacher == "expert"
+
+
+def test_the_queue_holds_half_of_the_photos_at_most_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = method_of(small(tmp_path, teacher="imagenet").distillation)
+    with caplog.at_level(logging.INFO, logger="simclrseg"):
+        assert method.fit_to(90, begun={}) == {"distillation_queue": 45}
+    assert "the queue holds 45 past photos, half of those there are, instead of 1,024 (--set" in caplog.text
+    assert method.fit_to(5_000, begun={}) == {"distillation_queue": 1024}
+    assert method.fit_to(80, begun={"distillation_queue": 45}) == {"distillation_queue": 45}  # as in its state
+    assert method.fit_to(1, begun={}) == {"distillation_queue": 2}
 
 
 def test_what_cannot_teach_is_refused_before_anything_starts(tmp_path: Path) -> None:

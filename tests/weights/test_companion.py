@@ -45,6 +45,8 @@ def test_what_follows_is_a_command_or_what_to_make_before_it():
         str(following("pets", "cats_vs_dogs", options=" --runs r")) == "simclrseg finetune --pretrained pets --runs r"
     )
     assert str(following("cifar", "cifar10")) == "simclrseg finetune --task classify --pretrained cifar"
+    assert str(following("pets", "cats_vs_dogs", decoder=True)).endswith("--pretrained pets --init-decoder")
+    assert "--init-decoder" not in str(following("cifar", "cifar10", decoder=True))  # a classifier has none
     assert str(following("photos", "my photos/")) == (
         "put labelled images into labelled/images and labelled/masks, then: "
         "simclrseg finetune --dataset labelled --pretrained photos"

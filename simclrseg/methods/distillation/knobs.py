@@ -26,8 +26,8 @@ class Knobs(MethodKnobs):
     teacher_backbone: Annotated[BackboneName | None, KeyOnly()] = None
     """Encoder of the teacher; by default that of its weights, or the usual one of their name."""
     queue: Annotated[int, Ge(2), Le(65_536), KeyOnly()] = 1024
-    """Past photos, as the teacher saw them, that a photo is compared with: about half of those there are, 8,192 at
-    most."""
+    """Past photos, as the teacher saw them, that a photo is compared with, at most half of those there are; of many
+    photos up to 8,192 help."""
     similarity_temperature: Annotated[float, Ge(0.01), Le(10), KeyOnly()] = 0.07
     """Temperature of the similarities that are learned, of photos and of places."""
     place_weight: Annotated[float, Ge(0), KeyOnly()] = 1.0

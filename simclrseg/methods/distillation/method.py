@@ -215,6 +215,12 @@ class DistillationMethod(Method[Knobs]):
 
     KEPT = "distilled_from"
     """Key of a run's environment for its ``Teacher``."""
+    QUEUE = "distillation_queue"
+    """The same for the size of the queue."""
+
+    def __init__(self, knobs: Knobs) -> None:
+        super().__init__(knobs)
+        self.queue = knobs.queue
 
     def open(self, *, root: Path, image_size: int, begun: Mapping[str, Any]) -> dict[str, Any]:
         """Find the teacher and load its weights; of a run that goes on, its state has them."""
@@ -249,6 +255,16 @@ class DistillationMethod(Method[Knobs]):
     def _build(self) -> nn.Module:
         return build_backbone(self.known.encoder, in_channels=self.known.in_channels, stem=self.known.stem)
 
+    def fit_to(self, images: int, *, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """Let the queue hold half of the images at most; of a run that goes on it is as large as in its state."""
+        self.queue = min(self.knobs.queue, max(2, images // 2)) if not begun else begun.get(self.QUEUE, self.queue)
+        if self.queue < self.knobs.queue:
+            log.info(
+                f"the queue holds {self.queue:,} past photos, half of those there are, instead of {self.knobs.queue:,} "
+                "(--set distillation.queue)"
+            )
+        return {self.QUEUE: self.queue}
+
     def make_task(self, backbone: nn.Module, encoder: str, normalize: Normalize) -> Distillation:
         if len(normalize.mean) != self.known.in_channels:
             raise UsageError(
@@ -263,7 +279,7 @@ class DistillationMethod(Method[Knobs]):
             self.network,
             normalize,
             Normalize(self.known.mean, self.known.std, normalize.full_scale),
-            queue=self.knobs.queue,
+            queue=self.queue,
             temperature=self.knobs.similarity_temperature,
             place_weight=self.knobs.place_weight,
             finer=self.knobs.finer,
@@ -285,6 +301,6 @@ class DistillationMethod(Method[Knobs]):
 
     def card_rows(self, batch_size: int) -> dict[str, str]:
         return {
-            "batch": f"{batch_size} photos, each compared with {self.knobs.queue:,} before",
+            "batch": f"{batch_size} photos, each compared with {self.queue:,} before",
             "temperature": str(self.knobs.similarity_temperature),
         }

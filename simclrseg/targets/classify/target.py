@@ -126,9 +126,9 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     def strata(self) -> list[int]:
         return self.labels
 
-    def make_split(self, *, for_training: bool) -> Split:
+    def make_split(self, *, for_training: bool, whole: bool = False) -> Split:
         """Split the images that have a label, classes in proportion; DataError if those to train on have one."""
-        split = super().make_split(for_training=for_training)
+        split = super().make_split(for_training=for_training, whole=whole)
         labels = self.labels
         if for_training and len(learned := {labels[index] for index in split.train}) < 2:
             raise DataError(

@@ -1,0 +1,371 @@
+"""`evaluate --label-next`: the photos whose labels would teach most, of those that have none."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from simclrseg import runs
+from simclrseg.charts import plots
+from simclrseg.charts.chart import shortened
+from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.config.finetune import FinetuneConfig
+from simclrseg.data.datasets import DATASETS
+from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
+from simclrseg.data.datasets.derived import join
+from simclrseg.data.datasets.locate import open_dataset
+from simclrseg.data.seen import first_of_each, hashes_by_index
+from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.detection import entropy, pair_probabilities
+from simclrseg.evaluation.features import Reader, with_weights
+from simclrseg.evaluation.opened import images_of, target_of
+from simclrseg.evaluation.probe import Backbone, find_backbone
+from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
+from simclrseg.exporters import READERS
+from simclrseg.images.colours import overlay
+from simclrseg.images.framing import Framing
+from simclrseg.inference.masks import Predict, to_mask, to_size
+from simclrseg.inference.outputs import class_colours
+from simclrseg.knobs.files import config_of_run
+from simclrseg.metadata import ModelMetadata
+from simclrseg.metrics.selection import Choice, typical, unsure
+from simclrseg.runs import MODEL_FILE
+from simclrseg.scores.gallery import viewable
+from simclrseg.scores.wording import duration
+from simclrseg.system.files import write_json, write_rows, write_text
+from simclrseg.targets.base import Target, check_bands
+from simclrseg.targets.learner import predictor
+from simclrseg.targets.unlabelled import held_out, open_beside
+from simclrseg.text import printable
+from simclrseg.training.machine import Machine
+
+log = logging.getLogger(__name__)
+
+UNREAD = DatasetOptions(masks=False)
+SHOWN = 100  # photos on the contact sheet
+SCORING = ("split", "at", "empty", "baseline", "minimum", "classes", "size")  # knobs of what has labels
+
+
+@dataclass(frozen=True)
+class LabelNext:
+    """Photos to label, those first whose labels would teach most.
+
+    Attributes:
+        source: the run, or the file of a backbone.
+        asked: how many were wanted.
+        candidates: how many there were to choose from.
+        labelled: how many are labelled already.
+        photos: a row each, with its path, the score by which it was chosen, and the reason.
+    """
+
+    folder: Path
+    source: Path
+    asked: int
+    candidates: int
+    labelled: int
+    photos: list[dict[str, Any]]
+    missed: ClassVar = ()  # no value is asked for
+
+    def found(self) -> dict[str, Any]:
+        """The content of ``label-next.json``."""
+        return {
+            "run": str(self.source),
+            "asked": self.asked,
+            "candidates": self.candidates,
+            "labelled": self.labelled,
+            "photos": self.photos,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**self.found(), "report": str(self.folder)}
+
+    def in_words(self) -> list[str]:
+        """The paths, a line each, for other programs."""
+        return [printable(row["photo"]) for row in self.photos]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Images of one dataset.
+
+    Attributes:
+        labelled, test: those that have labels to train on, and those that are never chosen.
+        choose: False where none of its images is to be chosen.
+    """
+
+    dataset: Dataset
+    labelled: set[int]
+    test: set[int]
+    choose: bool = True
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Images of a dataset: those that may be chosen, and those that are labelled."""
+
+    dataset: Dataset
+    candidates: list[int]
+    labelled: list[int]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A run that says which images it has and what it sees in them.
+
+    Attributes:
+        path: of the run, or of the file of a backbone.
+        pool: the images, given the name of a dataset or None for its own.
+        encoder: the network whose features are compared.
+        predict: its probabilities, given the number of images at once; None of a backbone.
+    """
+
+    name: str
+    path: Path
+    folder: Path
+    metadata: ModelMetadata
+    pool: Callable[[str | None], _Pool]
+    encoder: Callable[[], nn.Module]
+    predict: Callable[[int], Predict] | None = None
+
+
+def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
+    """Choose photos without labels; ``label-next.txt``, ``.csv`` and ``.jpg`` in the report's folder show them.
+
+    By a backbone they are typical ones of clusters of its features; by a fine-tuned model those of which it is unsure,
+    and which are unlike what is labelled.
+
+    Raises:
+        SimclrsegError: for everything that a user can mend; nothing is written then.
+    """
+    count = config.labels.label_next
+    assert count is not None  # or nobody would ask
+    _refuse_others(config)
+    opened = _open(config, machine)
+    pool = opened.pool(config.data.dataset)
+    check_bands(pool.dataset, opened.metadata, remedy="name others with --dataset")
+    if not pool.candidates:
+        raise DataError(
+            f"--label-next {count}: every photo of {config.data.dataset or opened.name} is labelled, a test photo or a "
+            "copy of one",
+            "name others with --dataset",
+            option="label_next",
+            value=count,
+        )
+    size = batch_size_of(config.data.batch_size, opened.folder)
+    predict = opened.predict(size) if opened.predict else None
+    reader = Reader(opened.metadata, machine, size)
+    started = time.monotonic()
+    with open_report(config, opened.name, scored=[str(opened.path)]) as folder, sized(size):
+        chosen = _choose(opened.encoder(), predict, pool, reader, count)
+        rows = [_row(number, pool.dataset, index, one) for number, (index, one) in enumerate(chosen, 1)]
+        if len(rows) < count:
+            log.warning(
+                f"--label-next {count}: there are {len(rows):,} only; all others are labelled, test photos, or nearly "
+                "the same as one of these"
+            )
+        result = LabelNext(folder, opened.path, count, len(pool.candidates), len(pool.labelled), rows)
+        write_json(folder / "label-next.json", result.found())
+        write_text(folder / "label-next.txt", "".join(f"{line}\n" for line in result.in_words()))
+        write_rows(folder / "label-next.csv", rows)
+        shown = [index for index, _ in chosen[:SHOWN]]
+        _draw(pool.dataset, shown, opened.metadata, predict, folder / "label-next.jpg")
+        few = f" the first {SHOWN} of" if len(rows) > SHOWN else ""
+        log.info(f"chosen in {duration(time.monotonic() - started)}; {folder / 'label-next.jpg'} shows{few} them")
+    return result
+
+
+def _refuse_others(config: EvaluateConfig) -> None:
+    """Refuse what is asked beside and has another purpose."""
+    models, fields = config.data.models, type(config.data).model_fields
+    given = [name for name in SCORING if getattr(config.data, name) != fields[name].default]
+    given += ["ood"] if config.uncertainty.ood else []
+    given += ["embed"] if config.features.embed is not None else []
+    if given:
+        flag = f"--{given[0]}".replace("minimum", "min")
+        reason = f"{flag} is of photos with labels, and --label-next looks for some without"
+        raise UsageError(reason, "leave one of them out", option=given[0])
+    if len(models) > 1:
+        folder = not runs.Run(Path(models[1])).holds(runs.ENVIRONMENT) and Path(models[1]).is_dir()
+        remedy = f"name photos as --dataset {models[1]}" if folder else "name one"
+        raise UsageError(f"--label-next asks one run, and {len(models)} are named", remedy, option="models")
+    if models and Path(models[0]).suffix in READERS and Path(models[0]).suffix != ".safetensors":
+        raise UsageError(
+            f"--label-next needs features, and {models[0]} gives answers only", "name its run", option="label_next"
+        )
+
+
+def _open(config: EvaluateConfig, machine: Machine) -> _Opened:
+    root, models = Path(config.console.runs), config.data.models
+    if (found := find_backbone(models, root)) is not None:
+        return _Opened(
+            found.name,
+            found.path,
+            found.file.parent,
+            found.metadata,
+            lambda name: _pool_of_backbone(found, name),
+            lambda: with_weights(found.metadata, found.file, found.name),
+        )
+    run = model_run(root, models[0] if models else None)
+    log.info(f"run {run.folder}")
+    learner, metadata = target_of(run).load(run.folder / MODEL_FILE)
+    unlabelled = config_of_run(FinetuneConfig, run.folder).data.unlabelled
+    return _Opened(
+        run.name,
+        run.folder,
+        run.folder,
+        metadata,
+        lambda name: _pool_of_target(images_of(run, metadata), unlabelled, name),
+        lambda: learner.model.get_submodule("encoder"),
+        lambda size: predictor(learner, machine, batch_size=size),
+    )
+
+
+def _masked(dataset: Dataset, name: str) -> set[int]:
+    """The images of a dataset, opened without masks, that have masks all the same, whatever these hold.
+
+    They are looked up in the same opened with masks, of which lists without any mask are no part.
+    """
+    rules = {} if name in DATASETS else {"foreground": None}
+    other = open_dataset(name, DatasetOptions(mask_rules=rules, of_model=True, settled=True, reach=dataset.reach))
+    known = {other.path(index) or key for index, key in enumerate(other.keys) if other.has_mask(index)}
+    return {index for index, key in enumerate(dataset.keys) if (dataset.path(index) or key) in known}
+
+
+def _test_list(dataset: Dataset) -> set[int]:
+    return set(dataset.official.get("test", ()))
+
+
+def _pool_of_backbone(found: Backbone, name: str | None) -> _Pool:
+    """Images of ``--dataset``, else those that were pretrained on; those with masks are labelled."""
+    names = [name] if name is not None else found.data.dataset if found.data else []
+    if not names:
+        reason = f"{found.path} is a file without its run"
+        raise UsageError(reason, "name photos to choose from by --dataset", option="dataset")
+    parts = []
+    for one in names:
+        dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach))
+        for line in dataset.summary:
+            log.info(line)
+        parts.append(_Part(dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
+    return _pooled(parts)
+
+
+def _pool_of_target(target: Target[Any, Any], unlabelled: Sequence[str], name: str | None) -> _Pool:
+    """Images of ``--dataset``, else those that a training left over and its ``--unlabelled``; never test images.
+
+    Images that a random split would test with if they had labels are test images too. What has got a label since is
+    labelled, but not where the training took a share: there the others' labels were left aside on purpose.
+    """
+    own, split = target.dataset, target.split
+    labelled = {*split.train, *split.validation}
+    test = {*split.test, *target.make_split(for_training=False, whole=True).test, *held_out(own, target)} - labelled
+    if split.data_ratio == 1 and split.max_images is None:
+        labelled |= {*target.usable} - test
+    parts = [_Part(own, labelled, test, choose=name is None)]
+    for one in unlabelled if name is None else [name]:
+        other = open_beside(one, own, option="unlabelled" if name is None else "dataset", options=UNREAD)
+        barred = _test_list(other) | held_out(other, target)
+        has = _masked(other, one) if name is not None and target.MASKS else set()
+        if name is not None and other.labels is not None and {*other.label_names} <= {*own.label_names}:
+            has |= {*np.flatnonzero(other.labels != UNLABELLED).tolist()}  # a folder a class, as a classifier's own
+        parts.append(_Part(other, has - barred, barred))
+    return _pooled(parts)
+
+
+def _pooled(parts: Sequence[_Part]) -> _Pool:
+    """Join the parts; of images that are the same one may be chosen, and none that is the same as a labelled one."""
+    known = [
+        content
+        for part in parts
+        for content in hashes_by_index(part.dataset, sorted(part.labelled | part.test)).values()
+    ]
+    left = [{*range(len(part.dataset))} - part.labelled - part.test if part.choose else set() for part in parts]
+    found, copies = first_of_each([(part.dataset, sorted(own)) for part, own in zip(parts, left, strict=True)], known)
+    starts = list(accumulate((len(part.dataset) for part in parts), initial=0))[:-1]
+    candidates = [start + index for start, indices in zip(starts, found, strict=True) for index in indices]
+    labelled = [start + index for start, part in zip(starts, parts, strict=True) for index in sorted(part.labelled)]
+    log.info(f"{len(candidates):,} photos to choose from")
+    counts = {
+        "are labelled already": len(labelled),
+        "are test photos, or would be, and never chosen": sum(len(part.test) for part in parts),
+        "are the same as others": copies,
+        "cannot be opened": sum(map(len, left)) - copies - len(candidates),
+    }
+    for what, count in counts.items():
+        if count:
+            log.info(f"{count:,} photos {what}")
+    return _Pool(join([part.dataset for part in parts]), candidates, labelled)
+
+
+def _choose(
+    encoder: nn.Module, predict: Predict | None, pool: _Pool, reader: Reader, count: int
+) -> list[tuple[int, Choice]]:
+    """Indices of the chosen images, and why they were chosen."""
+    encoder = encoder.to(reader.machine.device).eval()
+    binary = reader.metadata.threshold is not None
+
+    @torch.inference_mode()
+    def ask(images: np.ndarray, inners: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+        features = reader.pooled(encoder, torch.from_numpy(images))
+        if predict is None:
+            return (features,)
+        probabilities = pair_probabilities(predict(images), binary=binary)
+        doubt = entropy(probabilities) / math.log(probabilities.shape[1])  # of whole images, or of pixels
+        if doubt.ndim > 1:  # padding left out
+            inner = [one[:height, :width].mean() for one, (height, width) in zip(doubt, inners, strict=True)]
+            doubt = np.array(inner)
+        return features, torch.from_numpy(doubt)
+
+    (features, *doubts), kept = reader.ask(ask, pool.dataset, [*pool.labelled, *pool.candidates])
+    before = {*pool.labelled}
+    labelled = torch.tensor([index in before for index in kept])
+    if labelled.all():
+        raise DataError(f"{pool.dataset.name}: none of the {len(pool.candidates):,} photos to choose from can be read")
+    chosen = unsure(features, doubts[0], labelled, count) if doubts else typical(features, labelled, count)
+    return [(kept[one.place], one) for one in chosen]
+
+
+def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, Any]:
+    path = dataset.path(index)
+    facts = {name: round(value, 6) if isinstance(value, float) else value for name, value in one.facts.items()}
+    if "cluster" in facts:
+        of_them = f", {facts['labelled']:,} of them labelled" if facts["labelled"] else ""
+        alike = f"typical of {facts['size']:,} photos that look alike{of_them}"
+        reason = alike if facts["size"] > 1 else "unlike all others"
+    else:
+        reason = f"unsure ({facts['uncertainty']:.0%} of a draw) and unlike others ({facts['distance']:.2f} of 2)"
+    name = dataset.keys[index] if path is None else str(path)
+    return {"number": number, "photo": name, "score": round(one.score, 6), **facts, "reason": reason}
+
+
+def _draw(
+    dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, predict: Predict | None, path: Path
+) -> None:
+    """A contact sheet of images, with what the model sees in them: a mask over it, or a class beside its name."""
+    framing, tiles, captions = Framing.of(metadata), [], []
+    for number, index in enumerate(indices, 1):
+        whole = dataset.image(index)
+        top, left, bottom, right = framing.window(whole.shape)
+        image = whole[top:bottom, left:right]
+        shown, name = viewable(image, dataset.bands), shortened(Path(dataset.keys[index]).name)
+        if predict is not None:
+            found = predict(framing.image(whole)[None])[0]
+            if found.ndim > 1:
+                mask = to_mask(to_size(framing.cut(found, image.shape), shown.shape[:2]), metadata.threshold)
+                shown = overlay(shown, mask, class_colours(metadata))
+            else:
+                name = shortened(f"{metadata.classes[int(found.argmax())]}? {name}")
+        tiles.append(shown)
+        captions.append(f"{number}  {name}")
+    plots.contact_sheet(tiles, captions, path)
