@@ -102,10 +102,10 @@ def draw(axes: Any, chart: Chart, *, colours: Sequence[str], ink: str) -> None:
     axes.grid(alpha=0.5, linewidth=0.6)
     axes.set_axisbelow(True)
     if len(chart.lines) > 1 or chart.mark:
-        handles, labels = axes.get_legend_handles_labels()
         levels = {shortened(line.label) for line in chart.lines if line.dotted}  # which are named where they are
-        seen = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label not in levels]
-        axes.legend(*zip(*seen, strict=True), fontsize=8)
+        named = zip(*axes.get_legend_handles_labels(), strict=True)
+        handles, labels = zip(*((handle, label) for handle, label in named if label not in levels), strict=True)
+        axes.legend(handles, labels, fontsize=8)
 
 
 def _name_level(axes: Any, line: Line, colour: str, *, above: bool) -> None:

@@ -11,7 +11,7 @@ from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import written
 
 if TYPE_CHECKING:
-    from simclrseg.evaluation.probe import Probed
+    from simclrseg.evaluation.probed import Probed, ProbedSeveral
     from simclrseg.evaluation.results import Report
 
 FACTS = (
@@ -20,9 +20,16 @@ FACTS = (
 )
 
 
-def summary(evaluation: Report | Probed) -> dict[str, Any]:
+def summary(evaluation: Report | Probed | ProbedSeveral) -> dict[str, Any]:
     """The facts and the tables of what ``evaluate`` returned."""
     result = evaluation.facts()
+    if "backbones" in result:
+        first = result["backbones"][0]
+        return {
+            **{name: result[name] for name in ("report", "table", "best")},
+            "intervals": coverage(first["n"], first["split"]),
+            "verdicts": "; ".join(result["verdicts"]),
+        }
     if "models" in result:
         return {
             **{name: result[name] for name in ("report", "table", "best", "recipes")},
@@ -44,6 +51,8 @@ def summary(evaluation: Report | Probed) -> dict[str, Any]:
     if found := result.get("embedding"):
         values = found["silhouette"] or {}
         facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
+    if verdicts := result.get("verdicts"):
+        facts["verdicts"] = "; ".join(verdicts)
     if any(result["intervals"].values()):
         facts["intervals"] = coverage(result["n"], result["split"])
     rows = []
