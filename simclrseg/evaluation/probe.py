@@ -67,8 +67,9 @@ class Asked:
     reader: Reader
 
     @property
-    def keys(self) -> list[str]:
-        return [self.dataset.keys[index] for index in self.scored]
+    def images(self) -> list[tuple[str, str, Path | None]]:
+        """What tells the images from those of another set: two folders may hold the same names."""
+        return [(self.dataset.name, self.dataset.keys[index], self.dataset.path(index)) for index in self.scored]
 
 
 def evaluate_backbones(found: Sequence[Backbone], config: EvaluateConfig, machine: Machine) -> Probed | ProbedSeveral:
@@ -79,7 +80,7 @@ def evaluate_backbones(found: Sequence[Backbone], config: EvaluateConfig, machin
     asked = [_ask(one, config, machine) for one in found]
     first = asked[0]
     for other in asked[1:]:
-        if other.keys != first.keys:
+        if other.images != first.images:
             raise DataError(
                 f"{first.backbone.name} and {other.backbone.name} are not scored on the same images "
                 f"({len(first.scored):,} of {first.dataset.name} and {len(other.scored):,} of {other.dataset.name}): "
