@@ -16,7 +16,7 @@ from simclrseg.commands.finetune import FinetuneResult
 from simclrseg.commands.pretrain import PretrainResult
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.evaluation.probe import Probed
+from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.evaluation.results import Report
 from simclrseg.knobs.files import parse_config
 from simclrseg.training.machine import Machine
@@ -72,7 +72,9 @@ def evaluated(runs: Path, *models: object, **knobs: Any) -> dict[str, Any]:
     return evaluation(runs, *models, **knobs).facts()
 
 
-def evaluation(runs: Path, *models: object, sections: dict[str, Any] | None = None, **data: Any) -> Report | Probed:
+def evaluation(
+    runs: Path, *models: object, sections: dict[str, Any] | None = None, **data: Any
+) -> Report | Probed | ProbedSeveral:
     """What `evaluate` finds of models, with knobs of its section ``data`` and of others."""
     tree = {
         **(sections or {}),

@@ -19,7 +19,7 @@ from simclrseg.labels.coco import coco_annotations
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
 from tests.processes import Simclrseg
-from tests.readme import COMMANDS, README, TREE, commands_like, words
+from tests.readme import README, TREE, words
 
 CARD = [
     "simclrseg pretrain --dataset cats_vs_dogs",
@@ -105,7 +105,7 @@ def write_scribbles(pets: Path, folder: Path, count: int) -> None:
 
 
 def test_the_second_command_is_the_one_that_ci_runs():
-    (command,) = commands_like(r"pip install .* && pytest")
+    (command,) = README.commands_like(r"pip install .* && pytest")
     pattern = re.search(r'grep -m 1 "(.*)" README.md', (TREE / ".ci" / "run").read_text())
     assert pattern and re.search(pattern[1], command)
 
@@ -118,8 +118,8 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     write_coco(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "export", 24)
     write_scribbles(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "scribbles", 24)
-    commands = [command for command in COMMANDS if not command.startswith("pip install")]
-    assert commands[:3] == CARD and all(commands_like(start) for start in SMALLER)
+    commands = [command for command in README.commands if not command.startswith("pip install")]
+    assert commands[:3] == CARD and all(README.commands_like(start) for start in SMALLER)
     for command in commands:
         typed = " ".join([command, *(more for start, more in SMALLER.items() if command.startswith(start))])
         done = Simclrseg(*words(typed), folder=tmp_path, SIMCLRSEG_DATA=str(few_photos)).wait()
@@ -136,7 +136,7 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
 
 
 def test_the_tree_in_the_readme_is_the_tree():
-    listed = set(re.findall(r"^  ([a-z_]+(?:\.py|/))", README, flags=re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z_]+(?:\.py|/))", README.text, flags=re.MULTILINE))
     package = TREE / "simclrseg"
     real = {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
     real |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
@@ -145,14 +145,14 @@ def test_the_tree_in_the_readme_is_the_tree():
 
 def listed(pattern: str) -> list[str]:
     """The names between backticks of a part of the page."""
-    return re.findall(r"`([\w{},]+)`", re.findall(pattern, README, flags=re.DOTALL)[0])
+    return re.findall(r"`([\w{},]+)`", re.findall(pattern, README.text, flags=re.DOTALL)[0])
 
 
 def test_the_lists_in_the_readme_are_those_of_the_tables():
     assert listed(r"Losses are\s(.*?) and sums") == list(LOSSES)
     assert listed(r"`--decoder` takes (.*?)\.") == list(SEGMENTERS)
     assert set(listed(r"Named datasets \((.*?)\) are\s")) == set(DATASETS)
-    outputs = re.findall(r"^\| `--as` .*?\n\n", README, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[2:]
+    outputs = re.findall(r"^\| `--as` .*?\n\n", README.text, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[2:]
     assert [name for row in outputs if row for name in re.findall(r"`(\w+)`", row.split("|")[1])] == list(OUTPUTS)
 
 
@@ -164,7 +164,7 @@ def test_every_preset_is_in_the_readme():
 
 def test_the_install_for_a_cpu_leaves_no_dependency_out():
     pattern = r"^    pip install torch torchvision --index-url \S+; pip install (.*); pip install --no-deps \.$"
-    (line,) = re.findall(pattern, README, flags=re.MULTILINE)
+    (line,) = re.findall(pattern, README.text, flags=re.MULTILINE)
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
     needed = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
     assert set(line.split()) == needed - {"torch", "torchvision", "onnxruntime-gpu"}

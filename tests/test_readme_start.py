@@ -11,7 +11,7 @@ import pytest
 
 from simclrseg.data.datasets.shapes import COUNT, Shapes
 from simclrseg.models.weights import read_metadata
-from tests.readme import EXECUTABLE, README, TREE, commands_like, words
+from tests.readme import EXECUTABLE, README, TREE, words
 
 PHOTO = 609  # of the shapes: tests/data/shapes.png
 
@@ -19,7 +19,7 @@ PHOTO = 609  # of the shapes: tests/data/shapes.png
 @pytest.mark.slow
 @pytest.mark.skipif(not EXECUTABLE.exists(), reason="the command `simclrseg` is not installed beside this Python")
 def test_the_first_command_does_the_whole_job(tmp_path):
-    (command,) = commands_like(r"pip install \. &&")
+    (command,) = README.commands_like(r"pip install \. &&")
     (tmp_path / "tests" / "data").mkdir(parents=True)
     (tmp_path / "tests" / "data" / "shapes.png").write_bytes((TREE / "tests" / "data" / "shapes.png").read_bytes())
     for part in command.split(" && ")[1:]:
@@ -35,6 +35,7 @@ def test_the_first_command_does_the_whole_job(tmp_path):
     assert (photo[:, :, ::-1] == shapes.image(PHOTO)).all() and PHOTO >= COUNT  # it trained nothing
     truth = shapes.mask(PHOTO) > 0
     assert (mask & truth).sum() / (mask | truth).sum() > 0.6
-    (lines,) = re.findall(r"^```python\n(import segmentation_models.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    example = re.compile(r"^```python\n(import segmentation_models.*?)^```", re.DOTALL | re.MULTILINE)
+    (lines,) = example.findall(README.text)
     lines = lines.replace("resnet50", "resnet18")  # as the command has it
     subprocess.run([sys.executable, "-c", lines], cwd=tmp_path / "runs" / "pretrain" / "shapes", check=True)

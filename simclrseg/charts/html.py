@@ -83,6 +83,8 @@ def _svg(chart: Chart, *, prefix: str) -> Html:
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # the browser has the font
         figure = Figure(figsize=(4.6, 3.1))
         figure.subplots_adjust(**_MARGINS)
+        if chart.hint:
+            figure.subplots_adjust(top=_MARGINS["top"] - 0.06)
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         axes.patch.set_visible(False)

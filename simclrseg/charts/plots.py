@@ -28,8 +28,8 @@ NUMBERED = 30  # classes up to which a confusion matrix has room for its numbers
 
 
 def charts(drawn: Sequence[Chart], path: Path) -> None:
-    """Write charts side by side as one PNG, three a row at most."""
-    across = min(3, max(1, len(drawn)))
+    """Write charts side by side as one PNG, two a row at most, so that they can be read 800 pixels wide."""
+    across = min(2, max(1, len(drawn)))
     down = max(1, -(-len(drawn) // across))
     with _drawn(path, 4.4 * across, 3.1 * down) as figure:
         for number, chart in enumerate(drawn, start=1):

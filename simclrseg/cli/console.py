@@ -24,6 +24,10 @@ BY_CLASS = "_by_class"  # at the end of the names of groups of numbers whose row
 GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: the other end of a pipe is closed, or the terminal
 
 
+PASSING = "passing"
+"""Attribute of the records of lines that only the log file keeps."""
+
+
 class Diagnostics(io.TextIOWrapper):
     """A stderr that ends no command: what nobody takes is lost, as where its reader, its terminal or its disk is gone.
 
@@ -70,6 +74,8 @@ class StderrHandler(logging.Handler):
     """Log lines on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, PASSING, False):
+            return
         # looked up each time: a progress bar puts a proxy here that writes above the bar
         print(worded(record), file=sys.stderr, flush=True)  # noqa: T201
 

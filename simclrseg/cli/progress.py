@@ -10,7 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from simclrseg.cli.console import is_quiet
+from simclrseg.cli.console import PASSING, is_quiet
 from simclrseg.system.log_file import LOGGER
 from simclrseg.text import printable
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simclrseg.engine.history import EpochRecord, Plan, StepRecord
 
 EVERY = 30.0  # seconds between plain lines
+NOTEBOOK_EVERY = 5.0  # seconds between the epochs that a notebook is told of, which keeps all that it was told
 
 log = logging.getLogger(f"{LOGGER}.progress")
 
@@ -78,9 +79,12 @@ class Bar:
         elif self._clock() - self._spoke >= EVERY:
             self.say(line)
 
-    def say(self, line: str) -> None:
-        log.info(line)
-        self._spoke = self._clock()
+    def say(self, line: str, *, every: float = 0.0) -> None:
+        """Say a line; where less than ``every`` seconds went by since the last one, in the log file alone."""
+        passing = self._clock() - self._spoke < every
+        log.info(line, extra={PASSING: passing})
+        if not passing:
+            self._spoke = self._clock()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -121,7 +125,9 @@ class TrainingProgress(Bar):
         self._done = record.step
         score = {f"val_{name}": value for name, value in list(record.validation.items())[:1]}  # what picks the best
         facts = _facts({**record.train, **score}, self._speed())
-        self.say(f"epoch {record.epoch}/{self._plan.epochs}  {facts}")
+        among_others = "ipykernel" in sys.modules and 1 < record.epoch < self._plan.epochs
+        line = f"epoch {record.epoch}/{self._plan.epochs}  {facts}"
+        self.say(line, every=NOTEBOOK_EVERY if among_others else 0.0)
         self._images = self._seconds = self._waited = 0.0
 
     def on_end(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from simclrseg.evaluation.label_next import LabelNext
-    from simclrseg.evaluation.probe import Probed
+    from simclrseg.evaluation.probed import Probed, ProbedSeveral
     from simclrseg.evaluation.results import Report
     from simclrseg.inference.model import LoadedModel
 
@@ -44,6 +44,20 @@ class TrainedRun:
 
     def __fspath__(self) -> str:
         return str(self.folder)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: where it lies, and its numbers."""
+        from simclrseg.evaluation.page import table
+        from simclrseg.scores.wording import words, written
+
+        scored = self.metrics.get("original", self.metrics)  # of masks, at their own resolution
+        free = scored.get("without_learning", {})
+        rows = [
+            {"metric": words(name), "value": written(value)}
+            | ({"without learning": written(free.get(name))} if free else {})
+            for name, value in scored.get("metrics", scored).items()
+        ]
+        return table(rows, caption=str(self.folder))
 
     @property
     def model(self) -> LoadedModel:
@@ -91,7 +105,7 @@ def _trained(command: str, knobs: Mapping[str, Any], run: Callable[..., Any], sc
     return TrainedRun(result.run, getattr(result, scores))
 
 
-def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> Report | Probed | LabelNext:
+def evaluate(*models: str | os.PathLike[str], **knobs: Any) -> Report | Probed | ProbedSeveral | LabelNext:
     """Score models on labelled images, or choose images to label.
 
     ``facts()`` of the result is what ``simclrseg evaluate --json`` prints.

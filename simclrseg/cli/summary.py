@@ -12,7 +12,7 @@ from simclrseg.scores.wording import written
 
 if TYPE_CHECKING:
     from simclrseg.evaluation.label_next import LabelNext
-    from simclrseg.evaluation.probe import Probed
+    from simclrseg.evaluation.probed import Probed, ProbedSeveral
     from simclrseg.evaluation.results import Report
 
 FACTS = (
@@ -21,12 +21,19 @@ FACTS = (
 )
 
 
-def summary(evaluation: Report | Probed | LabelNext) -> dict[str, Any] | list[str]:
+def summary(evaluation: Report | Probed | ProbedSeveral | LabelNext) -> dict[str, Any] | list[str]:
     """The facts and the tables of what ``evaluate`` returned; of photos to label their paths."""
     if (lines := getattr(evaluation, "in_words", None)) is not None:
         paths: list[str] = lines()
         return paths
     result = evaluation.facts()
+    if "backbones" in result:
+        first = result["backbones"][0]
+        return {
+            **{name: result[name] for name in ("report", "table", "best")},
+            "intervals": coverage(first["n"], first["split"]),
+            "verdicts": "; ".join(result["verdicts"]),
+        }
     if "models" in result:
         return {
             **{name: result[name] for name in ("report", "table", "best", "recipes")},
@@ -48,6 +55,8 @@ def summary(evaluation: Report | Probed | LabelNext) -> dict[str, Any] | list[st
     if found := result.get("embedding"):
         values = found["silhouette"] or {}
         facts["silhouette"] = ", ".join(f"{value:.4f} {title}" for title, value in values.items()) or "no classes"
+    if verdicts := result.get("verdicts"):
+        facts["verdicts"] = "; ".join(verdicts)
     if any(result["intervals"].values()):
         facts["intervals"] = coverage(result["n"], result["split"])
     rows = []

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import findings
+from simclrseg.evaluation.backbones import find_backbones
 from simclrseg.evaluation.graphs import ratio_charts
 from simclrseg.evaluation.groups import grouped
 from simclrseg.evaluation.label_next import LabelNext, label_next
-from simclrseg.evaluation.probe import Probed, evaluate_backbone, find_backbone
+from simclrseg.evaluation.probe import evaluate_backbones
+from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.evaluation.report import write_report
 from simclrseg.evaluation.results import Evaluated, Report, markdown
-from simclrseg.evaluation.scored import Scored, find_baseline, find_scored, open_report, origin_of, sized
+from simclrseg.evaluation.scored import Scored, find_baseline, find_scored, open_report, origin_of, own_folder, sized
 from simclrseg.metrics.table import GATES
 from simclrseg.scores.doubts import doubts
 from simclrseg.scores.estimates import class_rows, differences, draws, over_split
@@ -31,12 +31,9 @@ from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 
-OWN = re.compile(r"(comparison|config|data_ratio|environment|log|metrics|report)\.\w+|worst", re.IGNORECASE)
-"""The report's own files, beside which the folders of several models lie."""
 
-
-def evaluate(config: EvaluateConfig) -> Report | Probed | LabelNext:
-    """Score models, runs or exported files, and compare them where there are several; or probe a backbone; or choose
+def evaluate(config: EvaluateConfig) -> Report | Probed | ProbedSeveral | LabelNext:
+    """Score models, runs or exported files, and compare them where there are several; or probe backbones; or choose
     photos to label.
 
     Raises:
@@ -46,8 +43,8 @@ def evaluate(config: EvaluateConfig) -> Report | Probed | LabelNext:
     root = Path(config.console.runs)
     if config.labels.label_next is not None:
         return label_next(config, machine)
-    if (backbone := find_backbone(config.data.models, root)) is not None:
-        return evaluate_backbone(backbone, config, machine)
+    if backbones := find_backbones(config.data.models, root):
+        return evaluate_backbones(backbones, config, machine)
     scored = find_scored(root, config, machine)
     baseline = find_baseline(scored, config.data.baseline, typed=config.data.models)
     gates = _gates(config.data.minimum, scored[0])
@@ -157,10 +154,7 @@ def _folder_of(model: Evaluated, report: Report) -> Path:
     if len(report.models) == 1:
         return report.folder
     number = 1 + [other.name for other in report.models].index(model.name)
-    usable = runs.NAME.fullmatch(model.name) and not OWN.fullmatch(model.name)
-    folder = report.folder / (model.name if usable else f"{number}-{model.path.stem}")
-    folder.mkdir(exist_ok=True)
-    return folder
+    return own_folder(report.folder, number, model.name, model.path)
 
 
 def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:

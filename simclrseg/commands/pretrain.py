@@ -143,7 +143,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             return None
         metrics = result.history[-1].validation | result.last  # the loss of training, beside that of painting the mean
         before = run.environment.get(BEFORE, {})
-        with trainer.finishing("drawing"):
+        with trainer.finishing("drawing", before=before):
             doubts = pretraining_doubts(metrics, before)
             for doubt in doubts:
                 log.warning(doubt)

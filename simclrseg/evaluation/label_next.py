@@ -26,10 +26,10 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import first_of_each, hashes_by_index
 from simclrseg.errors import DataError, UsageError
+from simclrseg.evaluation.backbones import Backbone, find_backbones
 from simclrseg.evaluation.detection import entropy, pair_probabilities
 from simclrseg.evaluation.features import Reader, with_weights
 from simclrseg.evaluation.opened import images_of, target_of
-from simclrseg.evaluation.probe import Backbone, find_backbone
 from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
 from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
@@ -207,7 +207,8 @@ def _refuse_others(config: EvaluateConfig) -> None:
 
 def _open(config: EvaluateConfig, machine: Machine) -> _Opened:
     root, models = Path(config.console.runs), config.data.models
-    if (found := find_backbone(models, root)) is not None:
+    if backbones := find_backbones(models, root):
+        (found,) = backbones
         return _Opened(
             found.name,
             found.path,
@@ -254,7 +255,7 @@ def _pool_of_backbone(found: Backbone, name: str | None) -> _Pool:
         raise UsageError(reason, "name photos to choose from by --dataset", option="dataset")
     parts = []
     for one in names:
-        dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach))
+        dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach, model_bands=found.metadata.bands))
         for line in dataset.summary:
             log.info(line)
         parts.append(_Part(dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))

@@ -30,6 +30,11 @@ def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:
     return element("section", heading, *content, id=identifier, aria_labelledby=f"{identifier}-title")
 
 
+def paragraph(text: str) -> Html:
+    """A sentence of its own."""
+    return element("p", f"{text}.")
+
+
 def table(
     rows: Sequence[Mapping[str, Any]],
     *,

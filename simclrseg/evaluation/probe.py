@@ -1,38 +1,43 @@
-"""`evaluate` of a backbone: what its features are good for, before anything is fine-tuned."""
+"""`evaluate` of backbones: what their features are good for, before and after pretraining."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclrseg import runs
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.config.pretrain import PretrainConfig, PretrainData
+from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.augment import STRENGTHS, adjusted
 from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews, spread
 from simclrseg.data.splits import Split
-from simclrseg.errors import RunError, UsageError, WeightsError
+from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation import embedding
+from simclrseg.evaluation.backbones import Backbone
 from simclrseg.evaluation.features import Reader, untrained, with_weights
-from simclrseg.evaluation.results import figures
-from simclrseg.evaluation.scored import batch_size_of, open_report, sized
+from simclrseg.evaluation.probe_page import write_page
+from simclrseg.evaluation.probed import Neighbours, Probed, ProbedSeveral
+from simclrseg.evaluation.scored import batch_size_of, open_report, own_folder, sized
 from simclrseg.images.bands import parsed_bands
-from simclrseg.knobs.files import config_of_run
-from simclrseg.metadata import ModelMetadata
-from simclrseg.metrics.representation import alignment, effective_rank, knn_predictions, linear_predictions, uniformity
-from simclrseg.models.weights import read_metadata
-from simclrseg.runs import BACKBONE_FILE
+from simclrseg.metrics.representation import (
+    alignment,
+    effective_rank,
+    knn_predictions,
+    linear_predictions,
+    nearest,
+    uniformity,
+)
 from simclrseg.scores.doubts import few_images, pretraining_doubts
-from simclrseg.scores.intervals import interval_of_mean
+from simclrseg.scores.intervals import Floats, interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
 from simclrseg.targets.base import check_bands, elsewhere
@@ -43,111 +48,78 @@ from simclrseg.weights.seen import warn_if_seen
 log = logging.getLogger(__name__)
 
 MOST = 5_000  # images of the figures that need no labels
+NEIGHBOURS = 5  # nearest photos that are looked at
 PREDICTORS_ONLY = ("minimum", "at", "empty", "baseline", "classes", "size")  # knobs without a meaning for a backbone
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A pretrained encoder in a file.
+class Asked:
+    """A backbone, and the images that it is scored on.
 
     Attributes:
-        path: what was named, a run's folder or a file.
-        config: of the run; None for a file alone.
+        split: of labelled images; None where there are no labels.
+        scored: images, as indices in the dataset.
     """
 
-    name: str
-    path: Path
-    file: Path
-    metadata: ModelMetadata
-    config: PretrainConfig | None
+    backbone: Backbone
+    dataset: Dataset
+    split: Split | None
+    scored: tuple[int, ...]
+    reader: Reader
 
     @property
-    def data(self) -> PretrainData | None:
-        return self.config.data if self.config else None
+    def images(self) -> list[tuple[str, str, Path | None]]:
+        """What tells the images from those of another set: two folders may hold the same names."""
+        return [(self.dataset.name, self.dataset.keys[index], self.dataset.path(index)) for index in self.scored]
 
 
-def find_backbone(names: Sequence[str], root: Path) -> Backbone | None:
-    """The pretraining run of that name or folder, or the backbone in that file; None where it is something else.
-
-    A name that a fine-tuned run bears too is that run's.
-
-    Raises:
-        RunError: if the run has no backbone yet.
-        UsageError: if there are several models, one of them a backbone.
-        WeightsError: if the file cannot be read, or does not say what it holds.
-    """
-    found = [backbone for name in names if (backbone := _find(name, root)) is not None]
-    if found and len(names) > 1:
-        raise UsageError(
-            f"{found[0].path} is a backbone, and these are scored one at a time: evaluate it alone",
-            option="models",
-            path=found[0].path,
-        )
-    return found[0] if found else None
-
-
-def _find(name: str, root: Path) -> Backbone | None:
-    path = Path(name)
-    if path.suffix == ".safetensors" and not path.is_dir():
-        if path.name == BACKBONE_FILE and (path.parent / runs.ENVIRONMENT).is_file():
-            return _of_run(runs.Run(path.parent))
-        metadata = read_metadata(path)
-        if metadata is None:
-            raise WeightsError(
-                f"{path} does not say which encoder it holds: only backbones of `pretrain` are scored", path=path
-            )
-        return Backbone(path.stem, path, path, metadata, None) if metadata.task == "backbone" else None
-    for folder in (path, root / "pretrain" / name):
-        run = runs.Run(folder)
-        if run.holds(runs.ENVIRONMENT) and run.kind == "pretrain":
-            taken = folder != path and (root / "finetune" / name / runs.ENVIRONMENT).is_file()
-            return None if taken else _of_run(run)
-    return None
-
-
-def _of_run(run: runs.Run) -> Backbone:
-    file = run.folder / BACKBONE_FILE
-    if not file.is_file():
-        raise RunError(
-            f"run {run.name!r} holds no {BACKBONE_FILE} yet",
-            f"finish it with `simclrseg pretrain --resume {run.word}{runs.option(run.root)}`",
-        )
-    metadata = read_metadata(file)
-    if metadata is None:
-        raise WeightsError(f"{file} does not say which encoder it holds", "pretrain again", path=file)
-    return Backbone(run.name, run.folder, file, metadata, config_of_run(PretrainConfig, run.folder))
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What the features of an encoder are good for: the metrics of n images, those by labels first."""
-
-    folder: Path
-    backbone: Path
-    dataset: str
-    split: str
-    n: int
-    metrics: Mapping[str, Estimate]
-    without_learning: Mapping[str, float]
-    embedding: embedding.Embedding | None
-    missed: ClassVar = ()  # no value is asked for
-
-    def facts(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.found(), "report": str(self.folder)}
-
-    def found(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
-        place = {"backbone": str(self.backbone), "dataset": self.dataset, "split": self.split, "n": self.n}
-        drawn = {"embedding": self.embedding.facts()} if self.embedding else {}
-        return {**place, **figures(self.metrics, self.without_learning), **drawn}
-
-
-def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine) -> Probed:
-    """Score an encoder: weighted k-NN and a linear probe by labels, alignment, uniformity and rank without.
+def evaluate_backbones(found: Sequence[Backbone], config: EvaluateConfig, machine: Machine) -> Probed | ProbedSeveral:
+    """Score encoders: weighted k-NN and a linear probe by labels, alignment, uniformity and rank without.
 
     Nothing is written where it raises SimclrsegError for what a user can mend.
     """
+    asked = [_ask(one, config, machine) for one in found]
+    first = asked[0]
+    for other in asked[1:]:
+        if other.images != first.images:
+            raise DataError(
+                f"{first.backbone.name} and {other.backbone.name} are not scored on the same images "
+                f"({len(first.scored):,} of {first.dataset.name} and {len(other.scored):,} of {other.dataset.name}): "
+                "evaluate each alone, or all on others with --dataset"
+            )
+    name = "comparison" if len(asked) > 1 else found[0].name
+    paths = [str(one.path) for one in found]
+    method = config.features.embed
+    with open_report(config, name, scored=paths) as folder, sized(max(one.reader.batch_size for one in asked)):
+        if len(asked) == 1:
+            result = _probed(first, folder, method=method)
+            write_json(folder / "metrics.json", result.found())
+            write_page(result)
+            return result
+        probed = []
+        for number, one in enumerate(asked, start=1):
+            log.info(f"backbone {one.backbone.path}:")
+            own = own_folder(folder, number, one.backbone.name, one.backbone.path)
+            probed.append(_probed(one, own, method=method))
+        several = ProbedSeveral(folder, probed, _differences(probed))
+        write_json(folder / "metrics.json", several.found())
+        write_page(several)
+        return several
+
+
+def _differences(probed: Sequence[Probed]) -> dict[str, dict[str, Estimate]]:
+    """What the others have more than the first, by labels and on the same images."""
+    first = probed[0]
+    for one in probed:
+        if one.indices != first.indices:
+            raise DataError(
+                f"{first.name} and {one.name} could not read the same photos", "repair them, or leave them out"
+            )
+    return {one.name: {name: _mean(hits - first.hits[name]) for name, hits in one.hits.items()} for one in probed[1:]}
+
+
+def _ask(found: Backbone, config: EvaluateConfig, machine: Machine) -> Asked:
+    """Check what is asked of a backbone, and open its images."""
     metadata, method = found.metadata, config.features.embed
     fields = type(config.data).model_fields
     given = ["ood"] if config.uncertainty.ood else []
@@ -171,23 +143,8 @@ def evaluate_backbone(found: Backbone, config: EvaluateConfig, machine: Machine)
     if method is not None:
         embedding.check(method, found, len(scored))
     warn_if_seen(dataset, scored, metadata)
-    backbone = with_weights(metadata, found.file, found.name)
     reader = Reader(metadata, machine, batch_size_of(config.data.batch_size, found.file.parent))
-    with open_report(config, found.name, scored=[str(found.path)]) as folder, sized(reader.batch_size):
-        seed = found.config.run.seed if found.config else 0
-        bare = untrained(metadata, seed=seed)
-        metrics, free = probe(found, backbone, bare, reader, dataset, split, scored, folder)
-        values = {name: estimate.value for name, estimate in metrics.items()}
-        for doubt in [*few_images(len(scored)), *pretraining_doubts(values, free)]:
-            log.warning(doubt)
-        drawn = None
-        if method is not None:
-            encoders = {"before pretraining": lambda: bare, "after pretraining": lambda: backbone}
-            drawn = embedding.draw(encoders, dataset, scored, reader, method=method, folder=folder)
-        part = "test" if split else "photos without labels"
-        result = Probed(folder, found.path, dataset.name, part, len(scored), metrics, free, drawn)
-        write_json(folder / "metrics.json", result.found())
-    return result
+    return Asked(found, dataset, split, tuple(scored), reader)
 
 
 def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split | None]:
@@ -229,72 +186,137 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
     return dataset, target.split
 
 
-def probe(
-    found: Backbone,
-    backbone: nn.Module,
-    bare: nn.Module,
-    reader: Reader,
-    dataset: Dataset,
-    split: Split | None,
-    scored: Sequence[int],
-    folder: Path,
-) -> tuple[dict[str, Estimate], dict[str, float]]:
-    """The figures, and those by labels, which come first, of the ``bare`` network, which is untrained.
+def _probed(asked: Asked, folder: Path, *, method: str | None) -> Probed:
+    """The figures of a backbone, and those of the same network untrained; ``per_image.csv`` has what was said of each.
 
-    ``per_image.csv`` has what was said of each image.
+    Args:
+        method: to draw features by; None for no picture of them.
     """
-    features, kept = reader.features(backbone, dataset, scored)
-    metrics: dict[str, Estimate] = {}
-    free: dict[str, float] = {}
-    if split is not None:
+    found, dataset = asked.backbone, asked.dataset
+    bare = untrained(found.metadata, seed=found.config.run.seed if found.config else 0)
+    backbone = with_weights(found.metadata, found.file, found.name)
+    after = _look(backbone, asked)
+    log.info("the same of the network untrained:")
+    before = _look(bare, asked)
+    aligned = _alignments(asked, (bare, backbone), spread(after.indices, MOST))
+    sides = []
+    for looked, distance in zip((before, after), aligned, strict=True):
+        some = looked.features[spread(range(len(looked.features)), MOST)]
+        figures = {name: _mean(hits) for name, hits in looked.hits.items()} | {"alignment": Estimate(distance)}
+        if len(some) > 1:
+            figures["uniformity"] = Estimate(float(uniformity(some)))
+        figures["effective_rank"] = Estimate(float(effective_rank(some)))
+        sides.append(figures)
+    differences = {
+        name: _mean(after.hits[name] - before.hits[name])
+        if name in after.hits
+        else Estimate(estimate.value - sides[0][name].value)
+        for name, estimate in sides[1].items()
+    }
+    values, free = ({name: side[name].value for name in side} for side in reversed(sides))
+    doubts = few_images(len(after.indices)) + pretraining_doubts(values, {name: free[name] for name in after.hits})
+    for doubt in doubts:
+        log.warning(doubt)
+    rows = []
+    if asked.split is not None:
         assert dataset.labels is not None  # or there were no split
-        labels, names = torch.from_numpy(dataset.labels), dataset.label_names
-
-        def labelled(encoder: nn.Module, part: Sequence[int]) -> tuple[Tensor, Tensor]:
-            these, places = reader.features(encoder, dataset, part)
-            return these, labels[list(places)]
-
-        def answers(encoder: nn.Module, asked: Tensor) -> dict[str, Tensor]:
-            """Classes of some features of this encoder, by how they are found."""
-            train, validation = labelled(encoder, split.train), labelled(encoder, split.validation)
-            bank, bank_labels = (torch.cat(both) for both in zip(train, validation, strict=True))
-            linear, decay = linear_predictions(train, validation, asked)
-            log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validation[1]):,} validation photos")
-            return {"knn_accuracy": knn_predictions(bank, bank_labels, asked), "linear_accuracy": linear}
-
-        truth = labels[list(kept)]
-        rows = [
-            {"image": dataset.keys[index], "true": names[label]}
-            for index, label in zip(kept, truth.tolist(), strict=True)
-        ]
-        for name, ids in answers(backbone, features).items():
-            hits = (ids == truth).double().numpy()
-            metrics[name] = Estimate(float(hits.mean()), interval_of_mean(hits))
-            for row, label in zip(rows, ids.tolist(), strict=True):
-                row[name.removesuffix("_accuracy")] = names[label]
-        log.info("the same of the network untrained:")
-        for name, ids in answers(bare, reader.features(bare, dataset, scored)[0]).items():
-            free[name] = float((ids == truth).double().mean())
+        names = dataset.label_names
+        for place, index in enumerate(after.indices):
+            row: dict[str, Any] = {"image": dataset.keys[index], "true": names[dataset.labels[index]]}
+            for name, ids in after.answers.items():
+                row[name] = names[ids[place]]
+            for name, ids in before.answers.items():
+                row[f"{name}_untrained"] = names[ids[place]]
+            rows.append(row)
         write_rows(folder / "per_image.csv", rows)
-    some = features[spread(range(len(features)), MOST)]
-    metrics["alignment"] = Estimate(_alignment(found, backbone, reader, dataset, spread(kept, MOST)))
-    if len(some) > 1:
-        metrics["uniformity"] = Estimate(float(uniformity(some)))
-    metrics["effective_rank"] = Estimate(float(effective_rank(some)))
-    return metrics, free
+    drawn = None
+    if method is not None:
+        encoders = {"before pretraining": lambda: bare, "after pretraining": lambda: backbone}
+        drawn = embedding.draw(encoders, dataset, asked.scored, asked.reader, method=method, folder=folder)
+    part = "test" if asked.split else "photos without labels"
+    return Probed(
+        folder,
+        found,
+        dataset,
+        part,
+        after.indices,
+        metrics=sides[1],
+        before=sides[0],
+        differences=differences,
+        hits=after.hits,
+        table=rows,
+        neighbours=(before.neighbours, after.neighbours),
+        embedding=drawn,
+        doubts=doubts,
+    )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What an encoder makes of n images that can be read.
+
+    Attributes:
+        features: (n, D).
+        answers: classes (n,) by how they were found; empty without labels.
+        hits: 1 where an answer is right, (n,), by metric.
+    """
+
+    features: Tensor
+    indices: tuple[int, ...]
+    answers: dict[str, np.ndarray]
+    hits: dict[str, Floats]
+    neighbours: Neighbours
+
+
+def _look(encoder: nn.Module, asked: Asked) -> Looked:
+    """Features of the images that are scored, their classes as those that the split trains with say, and neighbours."""
+    reader, dataset, split = asked.reader, asked.dataset, asked.split
+    features, kept = reader.features(encoder, dataset, asked.scored)
+    if split is None:  # they are neighbours of each other
+        places = nearest(features, features, min(NEIGHBOURS + 1, len(features))).tolist()
+        others = [[place for place in row if place != own][:NEIGHBOURS] for own, row in enumerate(places)]
+        shortest = min(map(len, others))
+        among = np.array(kept)[np.array([row[:shortest] for row in others], np.int64).reshape(len(others), shortest)]
+        return Looked(features, kept, {}, {}, Neighbours(among, None))
+    assert dataset.labels is not None  # or there were no split
+    labels = torch.from_numpy(dataset.labels)
+
+    def labelled(part: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+        return reader.features(encoder, dataset, part)
+
+    (train, trained), (validation, validated) = labelled(split.train), labelled(split.validation)
+    bank, banked = torch.cat([train, validation]), np.array([*trained, *validated])
+    linear, decay = linear_predictions((train, labels[list(trained)]), (validation, labels[list(validated)]), features)
+    log.info(f"linear probe: weight decay {decay:g}, chosen on {len(validated):,} validation photos")
+    knn = knn_predictions(bank, labels[torch.from_numpy(banked)], features)
+    answers = {"knn": knn.numpy(), "linear": linear.numpy()}
+    truth = dataset.labels[list(kept)]
+    hits = {f"{name}_accuracy": (ids == truth).astype(np.float64) for name, ids in answers.items()}
+    places = banked[nearest(bank, features, min(NEIGHBOURS, len(bank))).numpy()]
+    alike = (dataset.labels[places] == truth[:, None]).mean(1)
+    return Looked(features, kept, answers, hits, Neighbours(places, _mean(alike)))
+
+
+def _mean(values: Floats) -> Estimate:
+    """The mean over images (n,), with its interval."""
+    return Estimate(float(values.mean()), interval_of_mean(values))
 
 
 @torch.inference_mode()
-def _alignment(found: Backbone, backbone: nn.Module, reader: Reader, dataset: Dataset, indices: Sequence[int]) -> float:
-    """Alignment of two views of each image by the pretraining's augmentation; of a file alone by the usual one."""
-    data = found.data or PretrainData(dataset=["shapes"])
+def _alignments(asked: Asked, encoders: Sequence[nn.Module], indices: Sequence[int]) -> list[float]:
+    """Alignment of two views of each image in each encoder, by the pretraining's augmentation.
+
+    Of a file alone by the usual one.
+    """
+    reader, data = asked.reader, asked.backbone.data or PretrainData(dataset=["shapes"])
     strengths = adjusted(STRENGTHS[data.augmentation], **data.strengths)
-    samples = TwoViews(dataset, indices, image_size=found.metadata.image_size, strengths=strengths, seed=0)
-    threads = reader.machine.workers
+    size, threads = asked.backbone.metadata.image_size, reader.machine.workers
+    samples = TwoViews(asked.dataset, indices, image_size=size, strengths=strengths, seed=0)
     batches = Loader(samples, batch_size=reader.batch_size, shuffle=False, drop_last=False, threads=threads)
-    total, images = 0.0, 0
+    totals, images = [0.0] * len(encoders), 0
     for batch in batches.epoch(0):
-        first, second = (reader.pooled(backbone, batch["image"][:, view]) for view in (0, 1))
-        total += float(alignment(first, second)) * len(first)
-        images += len(first)
-    return total / images
+        for place, encoder in enumerate(encoders):
+            first, second = (reader.pooled(encoder, batch["image"][:, view]) for view in (0, 1))
+            totals[place] += float(alignment(first, second)) * len(first)
+        images += len(batch["image"])
+    return [total / images for total in totals]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from simclrseg.charts.html import joined
+from simclrseg.evaluation.page import paragraph, table
 from simclrseg.evaluation.scored import Scored
 from simclrseg.metrics.table import COMPARED
 from simclrseg.scores.doubts import coverage
@@ -140,6 +142,19 @@ class Report:
             "recipes": self.recipes,
             "verdicts": self.verdicts,
         }
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        if len(self.models) > 1:
+            rows, best = self.table
+            parts = [table(rows, caption=f"Models, with {self.coverage}", strong=best)]
+            return joined([*parts, *map(paragraph, self.verdicts)])
+        model, free = self.models[0], self.models[0].scores.without_learning
+        rows = [
+            {"metric": words(name), "over the split": str(found), "without learning": written(free.get(name))}
+            for name, found in model.metrics.items()
+        ]
+        return joined([table(rows, caption=f"{model.name}, with {self.coverage}"), *map(paragraph, model.doubts)])
 
     @property
     def recipes(self) -> list[dict[str, str]]:

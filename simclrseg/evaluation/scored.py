@@ -38,6 +38,8 @@ from simclrseg.weights.find import began_with
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32  # images, at most, where nobody names a number
+OWN = re.compile(r"(comparison|config|data_ratio|environment|log|metrics|report)\.\w+|worst", re.IGNORECASE)
+"""A report's own files, beside which the folders of several models lie."""
 
 
 @dataclass(frozen=True)
@@ -229,16 +231,16 @@ def origin_of(scored: Scored, root: Path) -> dict[str, Any]:
     }
     if not (folder / "timing.csv").is_file():
         return facts
-    facts["finetuning_seconds"] = _seconds(folder)
+    facts["finetuning_seconds"] = seconds_of(folder)
     name = config_of_run(FinetuneConfig, folder).model.pretrained
     if name == "none":
         facts["pretraining_seconds"] = 0.0
     elif file := began_with(runs.Run(folder), name, root=root):
-        facts["pretraining_seconds"] = _seconds(file.parent)
+        facts["pretraining_seconds"] = seconds_of(file.parent)
     return facts
 
 
-def _seconds(folder: Path) -> float | None:
+def seconds_of(folder: Path) -> float | None:
     """Seconds of all epochs of a run."""
     try:
         return sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
@@ -273,3 +275,15 @@ def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iter
     except BaseException:
         runs.discard_unless_started(run)
         raise
+
+
+def own_folder(report: Path, number: int, name: str, path: Path) -> Path:
+    """Make the folder of one of several models in a report.
+
+    Args:
+        number: its place among them, from 1, which names the folder where the model's name cannot.
+    """
+    usable = runs.NAME.fullmatch(name) and not OWN.fullmatch(name)
+    folder = report / (name if usable else f"{number}-{path.stem}")
+    folder.mkdir(exist_ok=True)
+    return folder

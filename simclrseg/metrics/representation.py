@@ -74,6 +74,14 @@ def effective_rank(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def nearest(bank: Tensor, queries: Tensor, count: int) -> Tensor:
+    """Places (N, count) int64 in the bank (M, D) of the features nearest to each query (N, D) by cosine, in order."""
+    bank, queries = _normalized(bank), _normalized(queries)
+    blocks = queries.split(_rows(bank))
+    return torch.cat([_products(block, bank).topk(count, dim=1).indices for block in blocks])
+
+
+@torch.no_grad()
 def knn_predictions(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, *, neighbours: int = 20, temperature: float = 0.07
 ) -> Tensor:
@@ -90,9 +98,8 @@ def knn_predictions(
     """
     bank, queries = _normalized(bank), _normalized(queries)
     classes = int(bank_labels.max()) + 1
-    rows = max(1, WORKSPACE // (len(bank) * bank.element_size()))
     found = []
-    for block in queries.split(rows):
+    for block in queries.split(_rows(bank)):
         similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
         votes = block.new_zeros(len(block), classes)
         votes.scatter_add_(1, bank_labels[nearest], ((similarity - 1) / temperature).exp())
@@ -170,6 +177,11 @@ def linear_predictions(
     both = torch.cat([train[1], validation[1]])
     weights = linear_layer(torch.cat([first, second]), both, classes, decay=chosen, start=weights)
     return (asked @ weights[:-1] + weights[-1]).argmax(1), chosen
+
+
+def _rows(bank: Tensor) -> int:
+    """Queries whose similarities to a bank (M, D) are held at once."""
+    return max(1, WORKSPACE // (len(bank) * bank.element_size()))
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ _WORDS = {
     "aupr": "AUPR",
     "fpr95": "FPR at 95 % TPR",
     "level": "per",
+    "knn_accuracy": "k-NN accuracy",
+    "linear_accuracy": "linear probe",
 }
 
 

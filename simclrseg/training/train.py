@@ -277,11 +277,12 @@ class Trainer:
         return result
 
     @contextmanager
-    def finishing(self, phase: str) -> Iterator[None]:
+    def finishing(self, phase: str, *, before: Mapping[str, float] | None = None) -> Iterator[None]:
         """Mark the run finished after a last phase; tell, of what goes wrong there, how that is done without a step.
 
         Args:
             phase: what is done, as "scoring".
+            before: validation scores from before the first step, which the curves show too.
 
         Raises:
             OutOfMemory, TrainingError: in the place of an error that a user can mend.
@@ -296,7 +297,7 @@ class Trainer:
         try:
             with explained_shortage(f"in {phase} with micro-batch {self.micro_batch}", remedy):
                 yield
-                draw_curves(self.run.folder / "metrics.csv", self.run.folder / "curves.png")
+                draw_curves(self.run.folder / "metrics.csv", self.run.folder / "curves.png", before or {})
                 runs.finish(self.run)
         except OutOfMemory:
             raise

@@ -27,7 +27,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,step,train_loss,train_chance,val_iou,val_loss\n1,10,2.5,4.8,,\n2,20,2.0,4.8,0.5,0.7\n"
     )
-    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", {})
     image = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert image.shape[1] > image.shape[0] > 100
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # something was drawn
@@ -35,7 +35,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
 
 def test_a_run_without_epochs_still_has_a_picture(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss\n")
-    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", {})
     assert (tmp_path / "curves.png").stat().st_size > 0
 
 
@@ -52,19 +52,43 @@ def test_the_loss_of_knowing_nothing_is_a_dotted_line_beside_the_loss(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,step,train_loss,train_mean_fill,val_dice,val_iou\n1,10,0.5,0.9,,\n2,20,0.4,0.9,0.8,0.7\n"
     )
-    loss, iou = training_curves(tmp_path / "metrics.csv")
+    loss, iou = training_curves(tmp_path / "metrics.csv", {})
     assert [(line.label, line.dotted) for line in loss.lines] == [("training", False), ("mean fill", True)]
-    assert (loss.title, iou.title) == ("loss", "iou, validation")  # dice is f1 by another name
+    assert (loss.title, iou.title) == ("loss", "IoU, validation")  # dice is f1 by another name
     assert (iou.lines[0].x, iou.lines[0].y) == ([2], [0.7])
 
 
 def test_what_knowing_nothing_has_of_a_quantity_is_a_dotted_line_beside_it(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_top1,train_top1_chance\n1,10,0.1,0.01\n2,20,0.2,0.01\n")
-    (top1,) = training_curves(tmp_path / "metrics.csv")
+    (top1,) = training_curves(tmp_path / "metrics.csv", {})
     assert [(line.label, line.y, line.dotted) for line in top1.lines] == [
         ("training", [0.1, 0.2], False),
         ("chance", [0.01, 0.01], True),
     ]
+
+
+def test_curves_say_what_is_good_what_chance_is_and_which_epoch_was_the_best(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,step,train_loss,train_chance,val_iou,val_loss,train_own_number\n"
+        "1,10,2.5,4.844,0.4,2.6,7\n2,20,2.0,4.844,0.6,2.2,8\n3,30,1.5,4.844,0.5,2.4,9\n"
+    )
+    loss, iou, own = training_curves(tmp_path / "metrics.csv", {"iou": 0.1})
+    assert loss.hint == "lower is better; 4.84 is chance; a rise in validation is overfitting"
+    assert (iou.hint, iou.y, iou.title) == ("higher is better", "from 0 to 1", "IoU")
+    assert [(line.label, line.x, line.y) for line in iou.lines[1:]] == [("before", [1, 3], [0.1, 0.1])]
+    assert (own.hint, own.title) == ("", "own number, training")
+    assert loss.mark == iou.mark == (2, "best epoch: 2")
+    texts = drawn([loss, iou], "here")
+    for text in (">chance 4.844<", ">before 0.1<", ">best epoch: 2<", f">{loss.hint}<", ">from 0 to 1<"):
+        assert text in texts
+    assert ">chance<" not in texts  # it is named where it is, once
+
+
+def test_one_epoch_has_a_whole_number_on_its_axis_and_a_level_that_is_seen(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,train_loss,train_chance\n1,10,2.5,4.8\n")
+    (loss,) = training_curves(tmp_path / "metrics.csv", {})
+    assert loss.mark is None and ">chance 4.8<" in (text := drawn([loss], "here"))
+    assert ">1<" in text and ">1.02<" not in text and ">0.98<" not in text
 
 
 def test_places_are_small_crosses_in_colours_of_their_own_also_at_the_edge():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +27,19 @@ class Clock:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_a_notebook_is_told_of_an_epoch_now_and_then_and_the_log_of_every_one(tmp_path, monkeypatch, capsys):
+    from simclrseg.system import log_file
+
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    clock = Clock()
+    with session(quiet=False), log_file.kept(tmp_path, "simclrseg"), TrainingProgress(clock) as progress:
+        train(progress, clock, epochs=9, steps=2)
+    told = [int(number) for number in re.findall(r"^epoch (\d+)/9", capsys.readouterr().err, re.MULTILINE)]
+    assert told[0] == 1 and told[-1] == 9 and 3 <= len(told) < 9
+    assert all(later - earlier >= 2 for earlier, later in pairwise(told[:-1]))  # an epoch takes 2 seconds
+    assert re.findall(r"epoch (\d+)/9", (tmp_path / "log.txt").read_text()) == [str(number) for number in range(1, 10)]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from simclrseg.errors import UsageError
 from tests.readme import README
 
 SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
+SMALL_EVALUATION = {"device": "cpu", "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,14 @@ def test_a_pretraining_starts_a_fine_tuning_and_that_a_prediction(tuned):
     assert prediction.overlay().size == image.shape[1::-1]
 
 
+def test_a_notebook_shows_the_numbers_of_runs_and_of_evaluations(tuned, runs):
+    iou = tuned.metrics["original"]["metrics"]["iou"]
+    for shown in (tuned._repr_html_(), simclrseg.evaluate(tuned, runs=runs, **SMALL_EVALUATION)._repr_html_()):
+        assert shown.startswith("<div") and f">{iou:.4f}" in shown and ">without learning<" in shown
+    pretrained = simclrseg.cli.python.TrainedRun(runs / "pretrain" / "<shapes>", {"knn": 0.25})
+    assert ">0.2500<" in pretrained._repr_html_() and "&lt;shapes&gt;" in pretrained._repr_html_()
+
+
 def test_the_readmes_lines_work_as_they_stand_but_for_the_size_of_the_trainings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shapes = Shapes(24)
@@ -58,7 +67,7 @@ def test_the_readmes_lines_work_as_they_stand_but_for_the_size_of_the_trainings(
         cv2.imwrite(f"labelled/images/{index}.png", image)
         cv2.imwrite(f"labelled/masks/{index}.png", 255 * shapes.mask(index))
     cv2.imwrite("image.jpg", image)
-    (code,) = re.findall(r"^```python\n(import simclrseg\n.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(import simclrseg\n.*?)^```", README.text, flags=re.DOTALL | re.MULTILINE)
     small = 'image_size=32, batch_size=8, device="cpu", precision="fp32", workers=1'
     code = code.replace('"resnet18"', '"cnn"').replace("epochs=50", f"epochs=1, {small}")
     found: dict[str, object] = {}

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 
 from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
-from simclrseg.commands.evaluate import OWN
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.data.splits import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.opened import open_exported
 from simclrseg.evaluation.results import Report
+from simclrseg.evaluation.scored import OWN
 from simclrseg.knobs.files import parse_config
 from simclrseg.runs import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST

@@ -17,6 +17,7 @@ from simclrseg.metrics.representation import (
     knn_predictions,
     linear_layer,
     linear_predictions,
+    nearest,
     uniformity,
 )
 
@@ -79,8 +80,8 @@ def reference_knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, k: 
     for query in queries / np.linalg.norm(queries, axis=1, keepdims=True):
         similarity = bank @ query
         votes = np.zeros(labels.max() + 1)
-        for nearest in np.argsort(-similarity)[:k]:
-            votes[labels[nearest]] += math.exp(similarity[nearest] / temperature)
+        for place in np.argsort(-similarity)[:k]:
+            votes[labels[place]] += math.exp(similarity[place] / temperature)
         answers.append(int(votes.argmax()))
     return np.array(answers)
 
@@ -149,3 +150,12 @@ def test_the_probe_takes_the_decay_that_validation_likes_best():
     decays = (10.0, 1e-3)
     _, chosen = linear_predictions(first, second, features[:5], decays=decays)
     assert chosen == max(decays, key=accuracy)
+
+
+def test_the_nearest_are_those_of_the_largest_cosine_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, queries = normal(40, 6), normal(11, 6, seed=1)
+    cosines = torch.cosine_similarity(queries[:, None], bank[None], dim=2)
+    expected = cosines.argsort(dim=1, descending=True)[:, :7]
+    assert (nearest(bank, queries, 7) == expected).all()
+    monkeypatch.setattr(representation, "WORKSPACE", 1)  # a query at a time
+    assert (nearest(3 * bank, queries, 7) == expected).all()
