@@ -23,9 +23,10 @@ from simclrseg.data.augment import (
     render_part,
     sample_view,
 )
-from simclrseg.data.datasets.base import Dataset, colour_bands
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.errors import ImageError
+from simclrseg.images.bands import colour_bands
 from simclrseg.images.decode import image_shape
 from simclrseg.images.framing import Framing, Window, fitted, window_at
 from simclrseg.system.threads import map_in_threads
