@@ -20,7 +20,7 @@ SMALLER = {
     "simclrseg finetune": "--image-size 32 --epochs 1 --batch-size 32",
     "simclrseg finetune .*--pretrained none": "--backbone cnn",
 }
-PARAMETERS = 'backbone, size, epochs = "cnn", 32, 1\nmask_size, mask_epochs = 32, 1\n'
+PARAMETERS = 'backbone, size, epochs, photos = "cnn", 32, 1, 128\nmask_size, mask_epochs = 32, 1\n'
 
 
 @pytest.mark.slow

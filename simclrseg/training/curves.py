@@ -36,6 +36,8 @@ QUANTITIES = {
     "photos": Quantity("loss of photos", "loss", "lower is better"),
     "places": Quantity("loss of places", "loss", "lower is better"),
     "psnr": Quantity("PSNR", "decibels", "higher is better"),
+    "supervised": Quantity("loss of masks", "loss", "lower is better"),
+    "consistency": Quantity("loss of photos without masks", "loss", "0: both views are seen alike"),
     "confident": Quantity("confident", "share of pixels", "how much of the unlabelled photos is believed"),
 }
 """The numbers that trainings log beside those of ``METRICS``; others are drawn under their names."""
