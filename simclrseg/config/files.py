@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.errors import UnknownName, UsageError
+from simclrseg.registry import canonical
 from simclrseg.system.files import why_not_a_file
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -50,4 +51,6 @@ def find_preset(name_or_path: str) -> Path:
         raise UsageError(
             f"--config {name_or_path}: {reason}; presets are {', '.join(PRESETS)}", option="config", value=name_or_path
         )
+    if (meant := canonical(name_or_path, PRESETS)) in PRESETS:
+        return PRESETS[meant]
     raise UnknownName("preset", name_or_path, known=PRESETS)

@@ -16,6 +16,7 @@ from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
 from simclrseg.knobs.sections import Section, alternatives
 from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN
+from simclrseg.registry import canonical
 from simclrseg.runs import Run
 from simclrseg.system.content import BadContent, read_yaml
 
@@ -130,6 +131,8 @@ def parse_config(
             put(merged, path, given[path])
         elif knob.values.many and isinstance(value := look_up(merged, path), str):
             put(merged, path, [value])  # `dataset: shapes` is a list of one
+        if (value := look_up(merged, path)) is not None:
+            put(merged, path, knob.values.canonical(value))
         for depth in range(1, len(path)):
             if look_up(merged, path[:depth]) is None:
                 put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
@@ -161,8 +164,9 @@ def _chosen(model: type[Section], *values: Mapping[str, Any]) -> str | None:
     if model.CHOICE is None:
         return None
     default = next(knob.info.get_default() for knob in knobs_of(model) if knob.path == model.CHOICE)
-    words = (some.get(model.CHOICE[1]) for some in values)
-    return next((word for word in words if isinstance(word, str) and word in alternatives(model)), default)
+    names = alternatives(model)
+    words = (canonical(str(some.get(model.CHOICE[1])), names) for some in values)
+    return next((word for word in words if word in names), default)
 
 
 def choices(model: type[Section], tree: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from simclrseg.knobs.values import (
     check_columns,
     dataset_names,
 )
-from simclrseg.knobs.words import Word, parse_words
+from simclrseg.knobs.words import Word, canonical_words, parse_words
 from simclrseg.labels import EXCLUSIVE, NAMING, RULES
 
 
@@ -59,7 +59,7 @@ def _mask_rules(text: str) -> str:
     for first, second in EXCLUSIVE:
         if {first, second} <= names:
             raise ValueError(f"{text!r}: {first} and {second} contradict each other, take one of them")
-    return text
+    return canonical_words(text, RULES)
 
 
 MaskRules = Annotated[str, AfterValidator(_mask_rules), Completes("mask_rules")]

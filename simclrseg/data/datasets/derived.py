@@ -18,6 +18,7 @@ from simclrseg.errors import DataError, UnknownName
 from simclrseg.images.decode import Mask, Pixels
 from simclrseg.labels.classes import Colour
 from simclrseg.metadata import IGNORE
+from simclrseg.registry import canonical
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     Raises:
         UnknownName: for a name that the dataset does not have.
     """
+    names = [canonical(name, (*dataset.classes, BACKGROUND)) for name in names]
     for name in names:
         if name not in (*dataset.classes, BACKGROUND):
             raise UnknownName(f"class of {dataset.name}", name, known=dataset.classes)
