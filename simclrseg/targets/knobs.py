@@ -65,6 +65,9 @@ def _mask_rules(text: str) -> str:
 MaskRules = Annotated[str, AfterValidator(_mask_rules), Completes("mask_rules")]
 
 
+Share = Annotated[float, Gt(0), Lt(1)]
+
+
 class LabelledData(Section):
     """Data"""
 
@@ -82,8 +85,11 @@ class LabelledData(Section):
     """Side in pixels of the squares that photos are resized to; the aspect is not kept."""
     augmentation: Literal["none", "flip", "color", "standard"] = "standard"
     """Random changes of training photos: flip left and right; color jitters colours mildly too; standard crops too."""
-    test_split: Literal["official", "random"] = "official"
-    """Test photos: those of the published list, if there is one, or a random 20 %."""
+    test_split: Literal["official", "random"] | Share = "official"
+    """Test photos: those of the published list, if there is one, or a random 20 %, or this fraction of all photos at
+    random."""
+    validation: Share | None = None
+    """Fraction of the development photos in use to validate on; by default those of a list, else a tenth."""
     split_seed: Annotated[int, Ge(0)] = 0
     """Seed of the random split."""
     fold: Annotated[str, AfterValidator(_fold)] | None = None
@@ -119,6 +125,15 @@ class LabelledData(Section):
             raise ValueError(
                 f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
                 "take one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_is_said_in_one_way(self) -> Self:
+        if self.fold is not None and self.validation is not None:
+            raise ValueError(
+                f"validation ({self.validation:g}) and fold ({self.fold}) both say which photos to validate on: take "
+                "one"
             )
         return self
 
