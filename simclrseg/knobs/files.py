@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
@@ -23,14 +23,16 @@ from simclrseg.system.content import BadContent, read_yaml
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+Other = Callable[[dict[str, Any], Path], dict[str, Any]]
 Config = TypeVar("Config", bound=Section)
 
 
-def read_config_file(path: Path, command: str) -> dict[str, Any]:
+def read_config_file(path: Path, command: str, *, other: Other | None = None) -> dict[str, Any]:
     """Sections of keys of a YAML file, not yet checked, without ``command``.
 
     Args:
-        command: the command it is read for; every file says which one it is for.
+        command: the command it is read for; every file of ours says which one it is for.
+        other: reads the tree of a file that does not say it; None where none is expected.
 
     Raises:
         UsageError: if it cannot be read, is not YAML, or is another command's.
@@ -44,6 +46,8 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
         raise wrong(f"{path} cannot be read: {error.strerror}") from error
     if tree is not None and not isinstance(tree, dict):
         raise wrong(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
+    if tree and "command" not in tree and other is not None:
+        return other(tree, path)
     if not tree or "command" not in tree:
         raise wrong(f"{path} does not say what it is for", f"add the line `command: {command}`")
     if (meant_for := tree.pop("command")) != command:

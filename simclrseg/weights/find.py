@@ -241,7 +241,9 @@ def _from_path(path: Path, option: str) -> Pretrained:
             path=path,
         )
     if reason := why_not_a_file(path):
-        raise UsageError(f"{option} {path}: {reason}", option=option.strip("-"), path=path)
+        raise UsageError(
+            f"{option} {path}: {reason}", f"name another with {option}", option=option.strip("-"), path=path
+        )
     return Pretrained(path.stem.removesuffix(".pth"), path)  # of x.pth.tar x
 
 
