@@ -172,7 +172,7 @@ def _again(kind: type[SimclrsegError], args: tuple[Any, ...], attributes: dict[s
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The remedy for a misspelt name: the nearest known one, else all of them."""
     names = list(known)
-    close = get_close_matches(name, names, n=1)
+    close = get_close_matches(name, names, n=1) or get_close_matches(name.lower(), names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(names)}"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from glob import glob
@@ -25,6 +26,23 @@ def imported(target: str) -> Any:
     """Import what ``package.module:attribute`` names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def canonical(name: str, known: Iterable[str]) -> str:
+    """The known name that is meant by one in another spelling, as ``bce`` by ``BCE`` and ``unet`` by ``U-Net``.
+
+    Case, hyphens, underscores and spaces say nothing, and ``+`` is read as plus. What is no such name, or could be two,
+    is returned.
+    """
+    names = dict.fromkeys(known)
+    if name in names:
+        return name
+    meant = [one for one in names if _bare(one) == _bare(name)]
+    return meant[0] if len(meant) == 1 else name
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name.casefold().replace("+", "plus"))
 
 
 class Registry(Mapping[str, Any]):

@@ -80,6 +80,15 @@ class StderrHandler(logging.Handler):
         print(worded(record), file=sys.stderr, flush=True)  # noqa: T201
 
 
+_NOTES: dict[str, int] = {}
+"""Lines that wait for the next session, and their level: a command line is read before it is known to be quiet."""
+
+
+def note(text: str, *, level: int = logging.INFO) -> None:
+    """Say a line once the command's session has begun."""
+    _NOTES[text] = level
+
+
 @contextmanager
 def session(*, quiet: bool) -> Iterator[None]:
     """Show the package's log lines on stderr while a command runs; with ``quiet``, warnings only.
@@ -97,7 +106,11 @@ def session(*, quiet: bool) -> Iterator[None]:
         logger.setLevel(logging.ERROR)
         data.setLevel(logging.WARNING)
     logger.propagate = False  # a library that configures the root logger would print every line twice
+    notes = dict(_NOTES)
+    _NOTES.clear()
     try:
+        for line, level in notes.items():
+            logger.log(level, line)
         yield
     finally:
         for handler in handlers:

@@ -85,7 +85,9 @@ class ConfigCommand(TyperCommand):
         words = dict(ctx.params)
         varied = words.pop("varied", None)
         if words.pop("print_config"):
-            console.print_result(print_config(self.model(), words))
+            text = print_config(self.model(), words)
+            with console.session(quiet=bool(words.get("quiet"))):
+                console.print_result(text)
         elif varied:
             from simclrseg.cli.vary import vary
 

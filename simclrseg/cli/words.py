@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclrseg import runs
+from simclrseg.cli import console
 from simclrseg.cli.options import argument_name
 from simclrseg.config.files import find_preset, load_preset
 from simclrseg.errors import UsageError
@@ -40,6 +43,7 @@ class Typed:
         source: the file; empty where there is none.
         given: values of the command line.
         names: what was typed for each of them, as ``--epochs`` or ``--set training.epochs``.
+        called: what the file calls keys that it has under another name.
         run: the one to go on with, whose file it is.
     """
 
@@ -47,6 +51,7 @@ class Typed:
     source: str = ""
     given: dict[KeyPath, Any] = field(default_factory=dict)
     names: dict[KeyPath, str] = field(default_factory=dict)
+    called: dict[KeyPath, str] = field(default_factory=dict)
     run: runs.Run | None = None
 
     def config(self, model: type[Section], *, of_a_run: bool, begun_in: Path | None = None) -> Section:
@@ -55,7 +60,7 @@ class Typed:
             self.tree,
             source=self.source,
             given=self.given,
-            names=self.names,
+            names=self.called | self.names,
             of_a_run=of_a_run,
             begun_in=begun_in,
         )
@@ -129,7 +134,8 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
         file = str(typed.run.folder / "config.yaml")
     if file is not None:
         typed.source = str(find_preset(file))
-        typed.tree = in_sections(model, load_preset(file, command_of(model)), source=typed.source)
+        read = partial(_translated, model, typed) if "training" in model.model_fields else None
+        typed.tree = in_sections(model, load_preset(file, command_of(model), other=read), source=typed.source)
     keys = {key.rpartition(".")[2]: value for key, value in [*assignments, *others]}
     chosen = [words, keys, choices(model, typed.tree)]
     given = [*_options(chosen_knobs(model, *chosen), words), *_set(model, assignments, chosen)]
@@ -144,6 +150,19 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
                 value=value,
             )
     return typed
+
+
+def _translated(model: type[Section], typed: Typed, tree: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The file of another tool in keys of this one, and say what was read as what."""
+    from simclrseg.config.others import translate
+
+    found = translate(model, tree, path)
+    typed.called = found.typed
+    for line in found.notes:
+        console.note(line)
+    for line in found.warnings:
+        console.note(line, level=logging.WARNING)
+    return found.tree
 
 
 def _options(knobs: Mapping[str, Knob], words: Mapping[str, Any]) -> Iterator[tuple[Knob, Any, str]]:

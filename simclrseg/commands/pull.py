@@ -26,6 +26,7 @@ from simclrseg.hub.table import (
     parse_address,
 )
 from simclrseg.metadata import ModelMetadata
+from simclrseg.registry import canonical
 from simclrseg.runs import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following
@@ -66,7 +67,7 @@ class Fetched:
 
 def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | Planned | Fetched:
     """List what is published, or fetch one backbone; SimclrsegError for everything that a user can mend."""
-    name = config.source.name
+    name = config.source.name and canonical(config.source.name, PUBLISHED)
     if name is None:
         return Listing([_row(entry, config.source.namespace) for entry in PUBLISHED.values()])
     if name.startswith(HF):

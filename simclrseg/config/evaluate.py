@@ -22,11 +22,13 @@ from simclrseg.knobs.values import (
     dataset_names,
 )
 from simclrseg.metrics.table import GATES
+from simclrseg.registry import canonical
 from simclrseg.scores import EMBEDDINGS
 
 
 def _gate(text: str) -> str:
     name, _, value = text.partition("=")
+    name = canonical(name, GATES)
     if name not in GATES:
         raise ValueError(f"{text!r}: {name!r} is not a metric of which more is better: {suggestion(name, GATES)}")
     try:
@@ -35,7 +37,7 @@ def _gate(text: str) -> str:
         bound = math.nan
     if not 0 <= bound <= 1:
         raise ValueError(f"{text!r} is not a metric and a number from 0 to 1, such as {name}=0.85")
-    return text
+    return f"{name}={value}"
 
 
 class EvaluateData(Section):

@@ -8,12 +8,7 @@ from annotated_types import Ge, Lt
 from pydantic import Field, ValidationInfo, model_validator
 
 from simclrseg.knobs.sections import Console, Section, as_written, check_meaning, composed
-from simclrseg.knobs.values import (
-    BackboneName,
-    Common,
-    Completes,
-    PathText,
-)
+from simclrseg.knobs.values import BackboneName, Common, StartName
 from simclrseg.targets import TARGETS
 from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.training.knobs import FinetuneTraining, TrainingConfig, TrainingHardware, TrainingRun
@@ -26,7 +21,7 @@ class FinetuneModel(Section):
     """What to predict: the class of each pixel, or of each photo."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Dropout before the last layer: of the decoder's channels, or of the features."""
-    pretrained: Annotated[PathText, Completes("pretrained"), Common()] = "none"
+    pretrained: Annotated[StartName, Common()] = "none"
     """Weights to start from: none, imagenet, dinov2 or dinov3 (best for photos of everyday things), the name of a
     pretraining run or of a published backbone, a file, a run folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []

@@ -21,8 +21,8 @@ from simclrseg.knobs.values import (
     DatasetName,
     Flag,
     NormalizationName,
-    PathText,
     Positional,
+    StartName,
     Tells,
     check_columns,
     dataset_names,
@@ -107,7 +107,7 @@ class PretrainModel(Section):
     stem: Literal["auto", "imagenet", "cifar"] = "auto"
     """First layers of a ResNet: imagenet, or cifar for small images, a 3x3 convolution of stride 1 without max-pool;
     auto is cifar below 64 px."""
-    init: Annotated[PathText, Completes("pretrained")] = "none"
+    init: StartName = "none"
     """Weights to start from: none, imagenet, dinov2, dinov3, the name of a pretraining run or of a published backbone,
     a file, a run folder, or hf:owner/repo[/file][@revision]."""
     adapt: list[Literal["bands", "stem"]] = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, Strict
 
 from simclrseg.data.datasets.base import Dataset
@@ -28,7 +28,9 @@ SPLIT_FILE = "split.json"
 TEST_SHARE = 0.2
 VALIDATION_EVERY = 10
 FEW_TO_CHOOSE = 20
-TestSplit = Literal["official", "random"]
+_ROUNDING = 1e-9
+Share = Annotated[float, Gt(0), Lt(1)]
+TestSplit = Literal["official", "random"] | Share
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Split:
 
     Attributes:
         development: images that are not test, before ``data_ratio`` or ``max_images`` took its share.
-        test_split: where the test images come from; ``random`` also where an official list was asked for and is none.
+        test_split: where the test images come from; ``random`` also where an official list was asked for and is none,
+            and a number where so much of all images was.
+        validation_share: of the development images in use, to validate with; None where lists or a tenth do.
         fold: part and number of parts, of a cross-validation.
         group_by: what kept images together.
         groups: how many groups it made of all images, where that is known.
@@ -54,6 +58,7 @@ class Split:
     group_by: str | None = None
     max_images: int | None = None
     groups: int | None = None
+    validation_share: float | None = None
 
     @property
     def can_choose(self) -> bool:
@@ -92,6 +97,7 @@ def make_split(
     data_ratio: float = 1.0,
     max_images: int | None = None,
     strata: Sequence[int] | None = None,
+    validation: float | None = None,
     fold: tuple[int, int] | None = None,
     group_by: str | None = None,
     twins: Sequence[Sequence[int]] = (),
@@ -99,9 +105,10 @@ def make_split(
 ) -> Split:
     """Split a dataset.
 
-    Images are put into the order of a hash of seed and key. A random test split is the first fifth; of the
-    development images every tenth is for validation, unless a list says otherwise. ``data_ratio`` and ``max_images``
-    take the first part of that order, so that the images of a smaller one are among those of a larger one.
+    Images are put into the order of a hash of seed and key. A random test split is the first fifth, or another share,
+    so that the test images of a smaller share are among those of a larger one; of the development images every tenth is
+    for validation, unless a list or another share says otherwise. ``data_ratio`` and ``max_images`` take the first part
+    of that order, so that the images of a smaller one are among those of a larger one.
 
     Grouped images follow one another in that order, and every part is made of whole groups.
 
@@ -109,12 +116,15 @@ def make_split(
         official: published lists, as in ``Dataset.official``.
         usable: images that may be taken, such as those with a mask; None for all. Never moves an image between
             test and development.
+        test_split: by the lists where there are any, at random whatever they say, or so much of all images at random.
         data_ratio: share of the development images to use, above 0 and up to 1.
         max_images: how many of them to use at most, instead of a share; where lists say which of them validate, both
             parts shrink alike.
         strata: class of each image, where parts should hold classes in proportion: the order then takes turns among
             them, and the first development image of each class is for training, but for folds. Groups come before
             classes.
+        validation: share of the development images in use to validate with, spread over them in their order; lists of
+            training and validation images are then put together.
         fold: (k, n) takes for validation the k-th of n parts of the development images; the test images stay as they
             are, and lists of training and validation images are put together.
         for_training: False where images are only scored: any part may be empty then.
@@ -133,7 +143,9 @@ def make_split(
     if strata is not None:
         order = _in_turns(order, strata, taken)
     lists = dict(official) if test_split == "official" else {}
-    test_split = "official" if "test" in lists else "random"
+    test_share = test_split if isinstance(test_split, float) else TEST_SHARE
+    if not isinstance(test_split, float):
+        test_split = "official" if "test" in lists else "random"
 
     validation_list = set(lists.get("validation", ()))
     training_list = set(lists.get("trainval", ())) | set(lists.get("train", ()))
@@ -142,37 +154,43 @@ def make_split(
         test = set(lists["test"])
     else:  # of the training list only where there is one: the validation list stays as it is
         candidates = [index for index in order if index in pool]
-        share = max(1, math.floor(TEST_SHARE * len(candidates))) if len(candidates) > 2 else 0
+        share = max(1, _part(test_share, len(candidates))) if len(candidates) > 2 else 0
         chosen = {groups[index] for index in candidates[:share]}
         test = {index for index in candidates if groups[index] in chosen}
     to_train, to_validate = (pool - test) & taken, validation_list & taken
-    if fold is not None:
+    if fold is not None or validation is not None:
         to_train, to_validate = to_train | to_validate, set()
     train = [index for index in order if index in to_train]
-    validation = [index for index in order if index in to_validate]
+    held = [index for index in order if index in to_validate]
     if group_by is not None:
-        _check_groups(groups, {"train": train, "validation": validation, "test": test & taken})
+        _check_groups(groups, {"train": train, "validation": held, "test": test & taken})
 
-    development = len(train) + len(validation)
+    development = len(train) + len(held)
     ratio = data_ratio if max_images is None else min(1.0, max_images / max(1, development))
-    if validation:
-        train, validation = _share(train, ratio), _share(validation, ratio)
+    if held:
+        train, held = _first(train, ratio), _first(held, ratio)
     else:
-        some = _share(train, ratio)
-        held = _choose_validation(some, groups, strata, fold, grouped=group_by is not None)
-        validation = [index for index in some if groups[index] in held]
-        train = [index for index in some if groups[index] not in held]
-    if for_training and not (train and validation):
+        some = _first(train, ratio)
+        chosen = _choose_validation(some, groups, strata, fold, validation, grouped=group_by is not None)
+        held = [index for index in some if groups[index] in chosen]
+        train = [index for index in some if groups[index] not in chosen]
+    if for_training and not (train and held):
         grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
         at = f"at data ratio {data_ratio:g}" if max_images is None else f"and --max-images {max_images}"
-        knob = "--max-images" if max_images is not None else "--data-ratio"
+        remedies = ["add photos"]
+        if ratio < 1:
+            remedies.append(f"raise {'--max-images' if max_images is not None else '--data-ratio'}")
+        if test_share > TEST_SHARE:
+            remedies.append("lower --test-split")
+        if validation is not None and not train:
+            remedies.append("lower --validation")
         raise DataError(
             f"{development:,} development photos{grouped} {at} leave {len(train)} to train and "
-            f"{len(validation)} to validate with: add photos" + (f", or raise {knob}" if ratio < 1 else "")
+            f"{len(held)} to validate with: {', or '.join(remedies)}"
         )
     return Split(
         train=tuple(sorted(train)),
-        validation=tuple(sorted(validation)),
+        validation=tuple(sorted(held)),
         test=tuple(sorted(test & taken)),
         development=development,
         data_ratio=data_ratio,
@@ -182,6 +200,7 @@ def make_split(
         group_by=group_by,
         max_images=max_images,
         groups=len(set(groups)) if group_by else None,
+        validation_share=validation,
     )
 
 
@@ -245,6 +264,7 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
         "test_split": split.test_split,
         "data_ratio": split.data_ratio,
         "max_images": split.max_images,
+        "validation_share": split.validation_share,
         "fold": split.fold,
         "group_by": split.group_by,
         "development": split.development,
@@ -268,10 +288,11 @@ class _Record(BaseModel):
     development: Annotated[int, Strict(), Ge(0)]
     data_ratio: Annotated[float, Strict(), Gt(0), Le(1)]
     split_seed: Annotated[int, Strict()]
-    test_split: TestSplit
+    test_split: Literal["official", "random"] | Annotated[Share, Strict()]
     fold: tuple[Annotated[int, Strict(), Ge(1)], Annotated[int, Strict(), Ge(2)]] | None
     group_by: str | None
     max_images: Annotated[int, Strict(), Ge(1)] | None = None
+    validation_share: Annotated[Share, Strict()] | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -314,6 +335,7 @@ def stored_split(dataset: Dataset, path: Path) -> Split:
         fold=record.fold,
         group_by=record.group_by,
         max_images=record.max_images,
+        validation_share=record.validation_share,
     )
     if gone := [key for key in record.test if key not in places]:
         raise DataError(
@@ -374,17 +396,35 @@ def _choose_validation(
     groups: Sequence[str],
     strata: Sequence[int] | None,
     fold: tuple[int, int] | None,
+    share: float | None,
     *,
     grouped: bool,
 ) -> set[str]:
     """The groups that validate where no list says so; ``some`` are the development images in use, in their order."""
     if strata is not None and fold is None:
-        return {groups[index] for index in _tenth_of_each(some, strata)}
+        return {groups[index] for index in _share_of_each(some, strata, share or 1 / VALIDATION_EVERY)}
     by_class = some if strata is None else sorted(some, key=lambda index: strata[index])
     sizes = Counter(groups[index] for index in by_class)  # every n-th of them holds classes in proportion
     if grouped and fold is None:
-        return _last_share(sizes, len(some) / VALIDATION_EVERY)
+        return _last_share(sizes, len(some) * (share or 1 / VALIDATION_EVERY))
+    if share is not None:
+        return _spread_share(sizes, share)
     return _fold(sizes, *(fold or (min(VALIDATION_EVERY, max(1, len(sizes))), VALIDATION_EVERY)))
+
+
+def _spread_share(sizes: Mapping[str, int], share: float) -> set[str]:
+    """Groups that hold so much of all images, spread over them, one at least; never all.
+
+    Of single images and a share of 1/n that is every n-th one.
+    """
+    chosen: list[str] = []
+    held = passed = 0
+    for group, size in sizes.items():
+        passed += size
+        if held + size <= _part(share, passed):
+            held += size
+            chosen.append(group)
+    return set(chosen or list(sizes)[1:][-1:])
 
 
 def _fold(sizes: Mapping[str, int], part: int, parts: int) -> set[str]:
@@ -407,7 +447,7 @@ def _last_share(sizes: Mapping[str, int], images: float) -> set[str]:
     chosen: set[str] = set()
     held = 0
     for group in reversed(list(sizes)):
-        if held >= images:
+        if held >= images - _ROUNDING:
             break
         chosen.add(group)
         held += sizes[group]
@@ -441,23 +481,30 @@ def _in_turns(order: list[int], strata: Sequence[int], taken: set[int]) -> list[
     return sorted(order, key=lambda index: place.get(index, 1.0))
 
 
-def _tenth_of_each(indices: Sequence[int], strata: Sequence[int]) -> list[int]:
-    """A tenth of each class, never its first image; of small classes every second or third gives one.
+def _share_of_each(indices: Sequence[int], strata: Sequence[int], share: float) -> list[int]:
+    """So much of each class, never its first image; of classes too small for one image, some give one.
 
     What is chosen of a list is also chosen of a longer one that begins with it.
     """
     seen: Counter[int] = Counter()
     chosen, spare = [], []
     for index in indices:
-        turn = 1 + (4 * strata[index] + 3) % 9  # spread over the classes: 4, 8, 3, 7, 2, ...
-        if seen[strata[index]] % VALIDATION_EVERY == turn:
+        turn = (4 * strata[index] + 3) % 9  # spread over the classes: 3, 7, 2, ...
+        ahead = (1 - share) * (8 - turn) / 9
+        number = seen[strata[index]]
+        if math.floor(share * (number + 1) + ahead + _ROUNDING) > math.floor(share * number + ahead + _ROUNDING):
             chosen.append(index)
-        elif seen[strata[index]]:
+        elif number:
             spare.append(index)
         seen[strata[index]] += 1
     return chosen or spare[-1:]
 
 
-def _share(indices: list[int], ratio: float) -> list[int]:
-    """The first part of a list; 0.29 of 100 are 29, whatever 0.29 * 100 is in binary."""
-    return indices[: math.floor(ratio * len(indices) + 1e-9)]
+def _part(share: float, count: int) -> int:
+    """So many of them; 0.29 of 100 are 29, whatever 0.29 * 100 is in binary."""
+    return math.floor(share * count + _ROUNDING)
+
+
+def _first(indices: list[int], ratio: float) -> list[int]:
+    """The first part of a list."""
+    return indices[: _part(ratio, len(indices))]

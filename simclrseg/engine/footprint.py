@@ -92,7 +92,7 @@ def least_together(task: Task, fields: Fields) -> int:
     passes = Passes(next(task.model.parameters()).device, "fp32", seed=0)
     try:
         with task.mode(training=False), torch.no_grad():
-            _of_shapes(task, passes, lambda device: _forward(task, _blank(fields, 1, device), passes))
+            _of_shapes(task, passes, lambda device: _forward(task, blank_batch(fields, 1, device), passes))
     finally:
         for hook in hooks:
             hook.remove()
@@ -141,7 +141,7 @@ def _divisors(number: int) -> list[int]:
 
 def _peak(task: Task, fields: Fields, size: int, passes: Passes) -> int:
     """Most bytes that a step with so many images takes on the GPU."""
-    batch = _blank(fields, size, passes.device)
+    batch = blank_batch(fields, size, passes.device)
     torch.cuda.reset_peak_memory_stats(passes.device)
     before = torch.cuda.memory_allocated(passes.device)
     _forward(task, batch, passes).float().sum().backward()
@@ -162,7 +162,7 @@ def _kept(task: Task, fields: Fields, size: int, passes: Passes) -> int:
             return tensor
 
         with saved_tensors_hooks(keep, lambda tensor: tensor):
-            _forward(task, _blank(fields, size, device), passes)
+            _forward(task, blank_batch(fields, size, device), passes)
             return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
     return _of_shapes(task, passes, count)
@@ -216,7 +216,8 @@ def _forward(task: Task, batch: Batch, passes: Passes) -> Tensor:
         return task.embed(batch) if isinstance(task, CoupledTask) else task.training_loss(batch)[0]
 
 
-def _blank(fields: Fields, size: int, device: torch.device) -> Batch:
+def blank_batch(fields: Fields, size: int, device: torch.device) -> Batch:
+    """So many samples of nothing but zeros."""
     batch = {}
     for name, (shape, dtype) in fields.items():
         kind = torch.from_numpy(np.empty(0, dtype)).dtype

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
@@ -16,20 +16,23 @@ from simclrseg.errors import RunError, UsageError
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
 from simclrseg.knobs.sections import Section, alternatives
 from simclrseg.knobs.values import BEGUN_IN, OF_A_RUN
+from simclrseg.registry import canonical
 from simclrseg.runs import Run
 from simclrseg.system.content import BadContent, read_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+Other = Callable[[dict[str, Any], Path], dict[str, Any]]
 Config = TypeVar("Config", bound=Section)
 
 
-def read_config_file(path: Path, command: str) -> dict[str, Any]:
+def read_config_file(path: Path, command: str, *, other: Other | None = None) -> dict[str, Any]:
     """Sections of keys of a YAML file, not yet checked, without ``command``.
 
     Args:
-        command: the command it is read for; every file says which one it is for.
+        command: the command it is read for; every file of ours says which one it is for.
+        other: reads the tree of a file that does not say it; None where none is expected.
 
     Raises:
         UsageError: if it cannot be read, is not YAML, or is another command's.
@@ -43,6 +46,8 @@ def read_config_file(path: Path, command: str) -> dict[str, Any]:
         raise wrong(f"{path} cannot be read: {error.strerror}") from error
     if tree is not None and not isinstance(tree, dict):
         raise wrong(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
+    if tree and "command" not in tree and other is not None:
+        return other(tree, path)
     if not tree or "command" not in tree:
         raise wrong(f"{path} does not say what it is for", f"add the line `command: {command}`")
     if (meant_for := tree.pop("command")) != command:
@@ -130,6 +135,8 @@ def parse_config(
             put(merged, path, given[path])
         elif knob.values.many and isinstance(value := look_up(merged, path), str):
             put(merged, path, [value])  # `dataset: shapes` is a list of one
+        if (value := look_up(merged, path)) is not None:
+            put(merged, path, knob.values.canonical(value))
         for depth in range(1, len(path)):
             if look_up(merged, path[:depth]) is None:
                 put(merged, path[:depth], {})  # a section without keys, so that a missing key is named
@@ -161,8 +168,9 @@ def _chosen(model: type[Section], *values: Mapping[str, Any]) -> str | None:
     if model.CHOICE is None:
         return None
     default = next(knob.info.get_default() for knob in knobs_of(model) if knob.path == model.CHOICE)
-    words = (some.get(model.CHOICE[1]) for some in values)
-    return next((word for word in words if isinstance(word, str) and word in alternatives(model)), default)
+    names = alternatives(model)
+    words = (canonical(str(some.get(model.CHOICE[1])), names) for some in values)
+    return next((word for word in words if word in names), default)
 
 
 def choices(model: type[Section], tree: Mapping[str, Any]) -> Mapping[str, Any]:

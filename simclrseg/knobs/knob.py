@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 
 from simclrseg.knobs.values import Common, Completes, Flag, KeyOnly, Positional, Tells, Transient
-from simclrseg.registry import Registry
+from simclrseg.registry import Registry, canonical
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -45,6 +45,14 @@ class Values:
     optional: bool = False
     many: bool = False
     length: int | None = None  # of a tuple
+
+    def canonical(self, value: Any) -> Any:
+        """A value with its choices spelled as they are known; others are left as they are."""
+        if isinstance(value, list | tuple):
+            return type(value)(map(self.canonical, value))
+        if not isinstance(value, str) or {"text", "path"} & set(self.kinds):
+            return value
+        return canonical(value, map(str, self.choices))
 
     @property
     def range(self) -> str:

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, ValidationInfo
 from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
 from simclrseg.errors import suggestion
 from simclrseg.models import BACKBONES
+from simclrseg.registry import canonical
+from simclrseg.runs import RESERVED
 
 OF_A_RUN = "of_a_run"
 """Key of pydantic's context: these are the stored values of a run."""
@@ -88,6 +90,8 @@ def _known_dataset(name: str, info: ValidationInfo) -> str:
         return path
     if os.path.isfile(path) and Path(path).suffix.lower() in LABEL_SUFFIXES:
         return path
+    if (meant := canonical(name, DATASETS)) in DATASETS and not os.path.exists(path):
+        return meant
     if os.path.exists(path):
         raise ValueError(f"{name!r} is no folder: give the one that holds the photos, a COCO file or a data.yaml")
     if any(mark in name for mark in "/\\.~"):
@@ -100,6 +104,7 @@ def dataset_names() -> str:
 
 
 def _known_backbone(name: str) -> str:
+    name = canonical(name, BACKBONES)
     if name in BACKBONES or name.startswith("tu-"):  # tu-: timm's models, known once timm is imported
         return name
     raise ValueError(f"{name!r} is not a backbone: {suggestion(name, BACKBONES)}")
@@ -116,8 +121,8 @@ def _known_normalization(text: str, info: ValidationInfo) -> str:
     from simclrseg.data.normalization import read_normalization
 
     names = ("imagenet", "dataset")
-    if text in names:
-        return text
+    if (meant := canonical(text, names)) in names and not os.path.isfile(_path(text)):
+        return meant
     if not of_a_run(info) and not text.startswith("{") and not os.path.isfile(_path(text)):
         raise ValueError(f"{text!r} is neither imagenet, dataset nor a file: {suggestion(text, names)}")
     return _content(text, info, lambda source: read_normalization(source).text)
@@ -151,8 +156,15 @@ def of_a_run(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get(OF_A_RUN))
 
 
+def _start(text: str) -> str:
+    """Weights to start from: a name that is not a run's in its own spelling, where no file or folder bears it."""
+    path = _path(text)
+    return path if os.path.exists(path) else canonical(path, RESERVED)
+
+
 BandNames = Annotated[str, AfterValidator(_band_names)]
 PathText = Annotated[str, AfterValidator(_path)]
+StartName = Annotated[str, AfterValidator(_start), Completes("pretrained")]
 DatasetName = Annotated[str, AfterValidator(_known_dataset), Completes("datasets")]
 NormalizationName = Annotated[str, AfterValidator(_known_normalization), Completes("files")]
 ClassesName = Annotated[str, AfterValidator(_classes), Completes("files")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simclrseg.errors import suggestion
+from simclrseg.registry import canonical
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class Word:
         """The argument that the number sets, by what the numbers of names set; none where there is no number."""
         parameter = parameters[self.name]
         return {} if self.number is None or parameter is None else {parameter: self.number}
+
+
+def canonical_words(text: str, names: Collection[str]) -> str:
+    """The same text with its names spelled as they are known."""
+    parts = (part.partition(":") for part in text.split("+"))
+    return "+".join(canonical(name, names) + colon + rest for name, colon, rest in parts)
 
 
 def parse_words(
@@ -40,6 +47,7 @@ def parse_words(
     words = []
     for part in text.split("+"):
         name, colon, number = part.partition(":")
+        name = canonical(name, parameters)
         if name not in parameters:
             raise ValueError(f"{name!r} is not a {kind}: {suggestion(name, parameters)}")
         if colon and parameters[name] is None:

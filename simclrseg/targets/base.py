@@ -143,6 +143,7 @@ class Target(ABC, Generic[K, S]):
             data_ratio=data.data_ratio,
             max_images=data.max_images,
             strata=self.strata,
+            validation=data.validation,
             fold=data.fold_numbers,
             group_by=data.group_by,
             twins=self.dataset.twins,

@@ -25,7 +25,7 @@ from simclrseg.knobs.values import (
     check_columns,
     dataset_names,
 )
-from simclrseg.knobs.words import Word, parse_words
+from simclrseg.knobs.words import Word, canonical_words, parse_words
 from simclrseg.labels import EXCLUSIVE, NAMING, RULES
 from simclrseg.metadata import Resize
 
@@ -61,10 +61,13 @@ def _mask_rules(text: str) -> str:
     for first, second in EXCLUSIVE:
         if {first, second} <= names:
             raise ValueError(f"{text!r}: {first} and {second} contradict each other, take one of them")
-    return text
+    return canonical_words(text, RULES)
 
 
 MaskRules = Annotated[str, AfterValidator(_mask_rules), Completes("mask_rules")]
+
+
+Share = Annotated[float, Gt(0), Lt(1)]
 
 
 class LabelledData(Section):
@@ -88,8 +91,11 @@ class LabelledData(Section):
     small things; an epoch takes as many of each photo as cover it, 2,048 in all or one of each."""
     augmentation: Literal["none", "flip", "color", "standard"] = "standard"
     """Random changes of training photos: flip left and right; color jitters colours mildly too; standard crops too."""
-    test_split: Literal["official", "random"] = "official"
-    """Test photos: those of the published list, if there is one, or a random 20 %."""
+    test_split: Literal["official", "random"] | Share = "official"
+    """Test photos: those of the published list, if there is one, or a random 20 %, or this fraction of all photos at
+    random."""
+    validation: Share | None = None
+    """Fraction of the development photos in use to validate on; by default those of a list, else a tenth."""
     split_seed: Annotated[int, Ge(0)] = 0
     """Seed of the random split."""
     fold: Annotated[str, AfterValidator(_fold)] | None = None
@@ -127,6 +133,15 @@ class LabelledData(Section):
             raise ValueError(
                 f"max_images ({self.max_images}) and data_ratio ({self.data_ratio:g}) both say how many photos to use: "
                 "take one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_is_said_in_one_way(self) -> Self:
+        if self.fold is not None and self.validation is not None:
+            raise ValueError(
+                f"validation ({self.validation:g}) and fold ({self.fold}) both say which photos to validate on: take "
+                "one"
             )
         return self
 

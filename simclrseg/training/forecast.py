@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -21,6 +22,11 @@ FIRST_STEPS = 20
 WARM_UP = 2  # steps that are slower than the rest
 DRY_STEPS = {"cpu": 5}
 DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
+QUICK = 4.0  # seconds of dry steps that are taken whole; of others smaller ones tell
+FEW_TO_READ = 32
+A_WHILE = 30.0  # seconds of a first step that is spoken of before it is taken
+LONG_STEPS = 4e9  # bytes of a step's activations from which on it may take that long
+LARGE_BATCHES = 2e6  # bytes of a batch's images, below which that need not be asked
 
 
 class Forecast:
@@ -49,9 +55,12 @@ class Forecast:
         if not WARM_UP < step <= self._steps:
             return
         self._timed.append(record.seconds)
-        if step < self._steps:
-            return
-        self.step = sum(self._timed) / len(self._timed)
+        if step == self._steps:
+            self.tell(sum(self._timed) / len(self._timed))
+
+    def tell(self, step: float) -> None:
+        """Say how long the run takes whose steps take so many seconds."""
+        self.step = step
         self.epoch = self.step * self._plan.steps_per_epoch
         self.run = self.epoch * self._plan.epochs
         log.info(
@@ -69,7 +78,13 @@ class Forecast:
 
 
 class Rehearsal(Forecast):
-    """A forecast from a few steps of another plan."""
+    """A forecast from a few steps of another plan, or from what smaller steps tell.
+
+    Attributes:
+        images: of the largest step that was taken, where it is smaller than those of the run; None where it is not.
+    """
+
+    images: int | None = None
 
     def __init__(self, plan: Plan, *, steps: int, suggestion: Callable[[float], str] | None = None) -> None:
         super().__init__(steps=steps, suggestion=suggestion)
@@ -77,6 +92,16 @@ class Rehearsal(Forecast):
 
     def on_start(self, plan: Plan) -> None:
         pass
+
+
+def reading_seconds(batches: Loader) -> float:
+    """Seconds in which all threads read a batch: told by a part of it."""
+    unit = batches.neighbours * batches.world_size
+    count = min(batches.batch_size, -(-FEW_TO_READ // unit) * unit)
+    few = iter(replace(batches, batch_size=count, drop_last=True).epoch(0))
+    began = time.perf_counter()
+    next(few)
+    return (time.perf_counter() - began) * batches.batch_size / count
 
 
 class FirstSteps:
@@ -109,7 +134,7 @@ class DryRun:
         bytes, bytes_while_training: of its files, and of those that are there besides until it is finished.
     """
 
-    dry_run: str = field(default="nothing was written", init=False)
+    dry_run: str
     micro_batch: int
     memory: str
     images_per_second: float
@@ -127,18 +152,21 @@ class DryRun:
         *,
         batch_size: int,
         micro_batch: int,
-        device: torch.device,
+        memory: int,
         kept: int,
         while_training: int,
     ) -> Self:
         """The findings of a rehearsal.
 
         Args:
+            memory: bytes at most.
             kept, while_training: bytes of the run's files, and of those that are there besides until it is finished.
         """
+        told_by = "" if rehearsal.images is None else f"an estimate from a step of {rehearsal.images} photos; "
         return cls(
+            dry_run=f"{told_by}nothing was written",
             micro_batch=micro_batch,
-            memory=f"{peak_memory(device) / 1e9:.1f} GB",
+            memory=f"{memory / 1e9:.1f} GB",
             images_per_second=batch_size / rehearsal.step,
             epoch=in_words(rehearsal.epoch),
             whole_run=in_words(rehearsal.run),

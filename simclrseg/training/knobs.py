@@ -81,8 +81,8 @@ class TrainingRun(Section):
     keep_checkpoints: Annotated[int, Ge(1)] = 1
     """Number of training states to keep, the last ones."""
     dry_run: Annotated[bool, Common(), Transient()] = False
-    """Check everything, train for a few steps, print the memory and the time that the run would take, and write
-    nothing."""
+    """Check everything, time small steps, print an estimate of the memory and the time that the run would take, and
+    write nothing."""
 
 
 class Training(Section):

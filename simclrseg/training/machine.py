@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 import torch
 
 from simclrseg import runs
 from simclrseg.data.loader import Loader
-from simclrseg.engine.footprint import free_memory, largest_micro_batch, measure_footprint
+from simclrseg.engine.footprint import Footprint, free_memory, largest_micro_batch, measure_footprint
 from simclrseg.engine.gradients import Passes
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
 from simclrseg.engine.task import Task
@@ -50,10 +51,19 @@ def as_begun(machine: Machine, resumed: runs.Run | None) -> Machine:
     return dataclasses.replace(machine, precision=begun)
 
 
-def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, precision: str, *, least: int) -> int:
+def footprint_of(task: Task, batches: Loader, machine: Machine) -> Footprint:
+    """What a step of this process takes of the device's memory."""
+    task.model.to(machine.device).to(memory_format=torch.channels_last)
+    passes = Passes(machine.device, machine.precision, seed=0)
+    batch_size = batches.batch_size // distributed.world_size()
+    return measure_footprint(task, batches.fields, batch_size=batch_size, passes=passes)
+
+
+def fitting_micro_batch(batches: Loader, device: torch.device, measure: Callable[[], Footprint], *, least: int) -> int:
     """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
 
     Args:
+        measure: gives the footprint of a step, where it is needed.
         least: of ``least_micro_batch``.
     """
     batch_size = batches.batch_size // distributed.world_size()
@@ -61,8 +71,7 @@ def fitting_micro_batch(task: Task, batches: Loader, device: torch.device, preci
     if free is None:
         log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")
         return batch_size
-    task.model.to(device).to(memory_format=torch.channels_last)
-    footprint = measure_footprint(task, batches.fields, batch_size=batch_size, passes=Passes(device, precision, seed=0))
+    footprint = measure()
     micro_batch = largest_micro_batch(batch_size, footprint, free, least=least)
     log.info(
         f"micro-batch {micro_batch} of {batch_size}: about {footprint.image / 1e6:,.3g} MB an image, "

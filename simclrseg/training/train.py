@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, Literal, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,8 +20,9 @@ from simclrseg import runs
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import least_micro_batch, least_together, smaller_micro_batch
+from simclrseg.engine.footprint import Footprint, least_micro_batch, least_together, smaller_micro_batch
 from simclrseg.engine.freezing import Freezing
+from simclrseg.engine.gradients import Passes
 from simclrseg.engine.history import FileHistory, Observer, Plan
 from simclrseg.engine.loggers import MakeLogger
 from simclrseg.engine.loop import FitResult, evaluate, fit
@@ -28,6 +31,7 @@ from simclrseg.engine.runtime import compiled
 from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
+from simclrseg.engine.timing import StepTime, step_time
 from simclrseg.errors import (
     DataError,
     Interrupted,
@@ -43,15 +47,22 @@ from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import draw_curves
 from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run, start_anew
 from simclrseg.training.forecast import (
+    A_WHILE,
     DRY_STEPS,
     DRY_STEPS_ON_A_GPU,
+    LARGE_BATCHES,
+    LONG_STEPS,
+    QUICK,
     DryRun,
     FirstSteps,
     Forecast,
     Rehearsal,
     bytes_of,
+    in_words,
+    peak_memory,
+    reading_seconds,
 )
-from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
+from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, footprint_of, prepare_machine
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +167,7 @@ class Trainer:
             yield self.run
 
     def rehearse(self, *, files: int) -> DryRun:
-        """Take a few steps, write nothing, and say what the whole run would take.
+        """Take a few steps, or smaller ones that tell, write nothing, and say what the whole run would take.
 
         Args:
             files: that hold the weights of a finished run.
@@ -167,31 +178,79 @@ class Trainer:
         plan = Plan(training.total_epochs, len(batches), 0, (), batches.batch_size)
         rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
         optimizer = self._optimizer(None)
-        with compiled(self.task.model, enabled=training.compile):
-            fit(
-                self.task,
-                FirstSteps(batches, steps),
-                optimizer=optimizer,
-                schedule=lambda step: 0.0,
-                epochs=1,
-                device=machine.device,
-                precision=machine.precision,
-                micro_batch=micro_batch,
-                together=self.together,
-                clip=training.clip,
-                observers=[rehearsal],
-                seed=self.session.config.run.seed,
-            )
+        small = self._time_a_step(micro_batch)
+        if small.seconds * steps < QUICK:
+            with compiled(self.task.model, enabled=training.compile):
+                fit(
+                    self.task,
+                    FirstSteps(batches, steps),
+                    optimizer=optimizer,
+                    schedule=lambda step: 0.0,
+                    epochs=1,
+                    device=machine.device,
+                    precision=machine.precision,
+                    micro_batch=micro_batch,
+                    together=self.together,
+                    clip=training.clip,
+                    observers=[rehearsal],
+                    seed=self.session.config.run.seed,
+                )
+            memory = peak_memory(machine.device)
+        else:
+            if training.compile:
+                log.info("timed as without --compile, which takes minutes before the first step and less after it")
+            memory = peak_memory(machine.device) + self.footprint.fixed + micro_batch * self.footprint.image
+            computing = small.seconds + self._update_seconds(optimizer)
+            reading = reading_seconds(batches)
+            rehearsal.images = small.images
+            # a CPU computes with the threads that read
+            rehearsal.tell(computing + reading if machine.device.type == "cpu" else max(computing, reading))
         weights = bytes_of(self.task.model.state_dict())
         state = weights + bytes_of(optimizer.state_dict()) + (weights if getattr(training, "ema", None) else 0)
         return DryRun.of(
             rehearsal,
             batch_size=batches.batch_size,
             micro_batch=micro_batch,
-            device=machine.device,
+            memory=memory,
             kept=files * weights,
             while_training=self.session.config.run.keep_checkpoints * state,
         )
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Memory of a step."""
+        return footprint_of(self.task, self.batches, self.session.machine)
+
+    def _time_a_step(self, micro_batch: int) -> StepTime:
+        machine, seed = self.session.machine, self.session.config.run.seed
+        return step_time(
+            self.task,
+            self.batches.fields,
+            batch_size=self.batches.batch_size // distributed.world_size(),
+            micro_batch=micro_batch,
+            together=self.together,
+            passes=Passes(machine.device, machine.precision, seed),
+        )
+
+    def _update_seconds(self, optimizer: torch.optim.Optimizer) -> float:
+        """Of the optimizer's step, which is taken without moving anything."""
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        began = time.perf_counter()
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.perf_counter() - began
+
+    def _announce_a_long_step(self) -> None:
+        """Say of a first step that takes long how long it does, before it is taken."""
+        own = self.batches.batch_size // distributed.world_size()
+        row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.batches.fields.values())
+        if self.session.machine.device.type == "cuda" or own * row < LARGE_BATCHES:
+            return
+        if own * self.footprint.image > LONG_STEPS and (found := self._time_a_step(self.micro_batch)).seconds > A_WHILE:
+            log.info(f"the first step takes about {in_words(found.seconds)} here")
 
     def score(self) -> dict[str, float]:
         """Scores of the network as it is, but its loss, which training measures on other images."""
@@ -239,6 +298,7 @@ class Trainer:
         optimizer = self._optimizer(self.scales)
         first = first_step(run, 0 if start is None else start.step)
         schedule = self._schedule(first, is_new=start is not None and 0 < first == start.step)
+        self._announce_a_long_step()
         try:
             with compiled(self.task.model, enabled=training.compile):
                 result = fit(
@@ -328,7 +388,7 @@ class Trainer:
         if asked == "auto" and recorded.get("processes") == processes:
             asked = recorded.get("micro_batch", "auto")
         if asked == "auto":
-            fits = fitting_micro_batch(self.task, self.batches, machine.device, machine.precision, least=self.least)
+            fits = fitting_micro_batch(self.batches, machine.device, lambda: self.footprint, least=self.least)
             asked = -distributed.largest(-fits)  # the same for all processes
         own = self.batches.batch_size // processes
         micro_batch: int = min(own, -(-asked // self.task.neighbours) * self.task.neighbours)

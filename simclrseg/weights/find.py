@@ -17,6 +17,7 @@ from simclrseg.hub.fetch import fetch
 from simclrseg.hub.table import FOUNDATIONS, HF, PUBLISHED, find, parse_address, same_encoder
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import LoadReport, read_metadata
+from simclrseg.registry import canonical
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
 from simclrseg.system.content import read_json
 from simclrseg.system.files import why_not_a_file
@@ -94,7 +95,7 @@ def find_pretrained(
     if run is not None:
         file = run.folder / BACKBONE_FILE if run.finished else save_unfinished(run)
         return _announced(Pretrained(name, file), run)
-    if name in PUBLISHED:
+    if (name := canonical(name, PUBLISHED)) in PUBLISHED:
         entry = find(name)
         try:
             return Pretrained(name, backbone_file(replace(entry, make=entry.make + runs.option(root))))
@@ -240,7 +241,9 @@ def _from_path(path: Path, option: str) -> Pretrained:
             path=path,
         )
     if reason := why_not_a_file(path):
-        raise UsageError(f"{option} {path}: {reason}", option=option.strip("-"), path=path)
+        raise UsageError(
+            f"{option} {path}: {reason}", f"name another with {option}", option=option.strip("-"), path=path
+        )
     return Pretrained(path.stem.removesuffix(".pth"), path)  # of x.pth.tar x
 
 

@@ -214,6 +214,63 @@ def test_split_json_names_every_photo(pairs):
     assert (content["border"], content["split_seed"], content["test_split"]) == ("pet", 0, "random")
 
 
+SHARES = (0.05, 0.15, 0.2, 0.3, 0.5, 0.85)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_any_share_of_all_photos_can_test_whatever_the_lists_say(share):
+    split = make_split(KEYS, official={"train": range(500), "test": range(500, 561)}, test_split=share)
+    assert len(split.test) == int(share * 561) and split.test_split == share
+    assert split.development == 561 - len(split.test)
+
+
+def test_the_test_photos_of_a_smaller_share_are_among_those_of_a_larger_one():
+    splits = [make_split(KEYS, official={}, test_split=share) for share in SHARES]
+    assert all(set(small.test) < set(large.test) for small, large in pairwise(splits))
+    usual = make_split(KEYS, official={}, test_split="random")
+    same = make_split(KEYS, official={}, test_split=0.2, validation=0.1)
+    assert (same.train, same.validation, same.test) == (usual.train, usual.validation, usual.test)
+
+
+@pytest.mark.parametrize("strata", [None, [index % 7 for index in range(561)]])
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
+@pytest.mark.parametrize("share", SHARES)
+def test_any_share_of_the_development_photos_in_use_can_validate(strata, ratio, share):
+    split = make_split(KEYS, official={}, strata=strata, data_ratio=ratio, validation=share)
+    used = len(split.train) + len(split.validation)
+    assert abs(len(split.validation) - share * used) <= (1 if strata is None else 5)
+    assert split.test == make_split(KEYS, official={}, strata=strata).test
+    assert used == int(ratio * split.development)
+
+
+def test_what_a_share_validates_of_some_photos_it_also_validates_of_more():
+    for strata in (None, [index % 7 for index in range(561)]):
+        splits = [make_split(KEYS, official={}, strata=strata, data_ratio=r, validation=0.3) for r in RATIOS[1:]]
+        for small, large in pairwise(splits):
+            assert set(small.train) <= set(large.train) and set(small.validation) <= set(large.validation)
+        counted = make_split(KEYS, official={}, strata=strata, max_images=100, validation=0.3)
+        assert len(counted.train) + len(counted.validation) == 100
+
+
+def test_a_share_puts_published_training_and_validation_lists_together():
+    official = {"train": range(100), "validation": range(100, 150), "test": range(150, 300)}
+    split = make_split(KEYS, official=official, validation=0.3)
+    assert len(split.validation) == 45 and len(split.train) == 105 and split.test == tuple(range(150, 300))
+    assert not set(split.validation) <= set(range(100, 150))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"test_split": 0.99, "data_ratio": 0.1}, "add photos, or raise --data-ratio, or lower --test-split"),
+        ({"group_by": "^[01]", "validation": 0.9}, "leave 0 to train .*, or lower --validation"),
+    ],
+)
+def test_shares_that_leave_too_few_photos_are_refused_with_what_to_change(asked, says):
+    with pytest.raises(DataError, match=says):
+        make_split([f"{index % 2}/{index}" for index in range(40)], official={}, **asked)
+
+
 class Toy(Dataset):
     def __init__(self, keys) -> None:
         super().__init__("toy", list(keys))
@@ -236,6 +293,18 @@ def test_a_recorded_split_is_read_as_it_was_whatever_came_since(tmp_path):
     assert 0 not in (*found.train, *found.validation, *found.test)
 
 
+def test_a_split_of_shares_is_recorded(tmp_path):
+    keys = [f"{number}.jpg" for number in range(40)]
+    split = make_split(keys, official={}, test_split=0.3, validation=0.25)
+    content = split_json(Toy(keys), split, "ab12")
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    assert (content["test_split"], content["validation_share"]) == (0.3, 0.25)
+    assert stored_split(Toy(keys), tmp_path / "split.json") == split
+    del content["validation_share"]  # of an older version, which had none
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    assert stored_split(Toy(keys), tmp_path / "split.json").validation_share is None
+
+
 def test_photos_that_are_gone_are_named(tmp_path, caplog):
     keys, split, path = recorded(tmp_path)
     lost = keys[split.train[0]]
@@ -246,7 +315,9 @@ def test_photos_that_are_gone_are_named(tmp_path, caplog):
         stored_split(Toy([key for key in keys if key != lost]), path)
 
 
-@pytest.mark.parametrize("changed", [{"test": 3}, {"development": None}, {"fold": 5}])
+@pytest.mark.parametrize(
+    "changed", [{"test": 3}, {"development": None}, {"fold": 5}, {"test_split": 1.5}, {"validation_share": "half"}]
+)
 def test_a_damaged_record_is_refused(tmp_path, changed):
     keys, _, path = recorded(tmp_path, **changed)
     with pytest.raises(DataError, match=r"split\.json cannot be read .*: restore it, or remove it"):

@@ -13,6 +13,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import smaller_command
 from simclrseg.knobs.files import parse_config
+from simclrseg.training import train
 from simclrseg.training.forecast import Forecast, in_words
 from tests.observers import drive
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs
@@ -141,3 +142,41 @@ def test_a_dry_run_says_what_the_run_would_take_and_leaves_nothing(tmp_path, com
     assert result.images_per_second > 0
     assert result.memory.endswith(" GB")
     assert result.epoch and result.whole_run
+
+
+def test_a_dry_run_of_slow_steps_is_an_estimate_from_smaller_ones(tmp_path, monkeypatch, caplog):
+    from simclrseg.commands.pretrain import pretrain
+
+    caplog.set_level(logging.INFO, "simclrseg")
+    config = changed(changed(in_runs(SMALL_PRETRAIN, tmp_path / "runs"), "training", batch_size=8), "run", dry_run=True)
+    whole = pretrain(PretrainConfig.model_validate(config))
+    monkeypatch.setattr(train, "QUICK", 0.0)
+    monkeypatch.setattr(train, "fit", None)  # is not called
+    found = pretrain(PretrainConfig.model_validate(config))
+    assert whole.dry_run == "nothing was written"
+    assert found.dry_run == "an estimate from a step of 8 photos; nothing was written"
+    assert found.whole_run and found.seconds > 0 and found.memory.endswith(" GB")
+    assert (found.bytes, found.bytes_while_training) == (whole.bytes, whole.bytes_while_training)
+    assert sum(line.startswith("about ") and " for the whole run: " in line for line in caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("limit", "said"), [(0.0, True), (1e9, False)])
+def test_a_first_step_that_takes_long_is_announced_before_it_is_taken(tmp_path, monkeypatch, caplog, limit, said):
+    from simclrseg.commands.pretrain import pretrain
+
+    caplog.set_level(logging.INFO, "simclrseg")
+    for name, value in {"LONG_STEPS": 0.0, "LARGE_BATCHES": 0.0, "A_WHILE": limit}.items():
+        monkeypatch.setattr(train, name, value)
+
+    class StepBegins(Exception):
+        pass
+
+    def fit(*arguments, **options):
+        raise StepBegins
+
+    monkeypatch.setattr(train, "fit", fit)
+    config = changed(in_runs(SMALL_PRETRAIN, tmp_path / "runs"), "run", knn_every=0)
+    with pytest.raises(StepBegins):
+        pretrain(PretrainConfig.model_validate(config))
+    found = [line for line in caplog.messages if line.startswith("the first step takes about ")]
+    assert [line.endswith(" s here") for line in found] == [True] * said

@@ -20,6 +20,7 @@ from simclrseg.images.decode import Mask, Pixels
 from simclrseg.images.depth import Blank
 from simclrseg.labels.classes import Colour
 from simclrseg.metadata import IGNORE
+from simclrseg.registry import canonical
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def choose_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     Raises:
         UnknownName: for a name that the dataset does not have.
     """
+    names = [canonical(name, (*dataset.classes, BACKGROUND)) for name in names]
     for name in names:
         if name not in (*dataset.classes, BACKGROUND):
             raise UnknownName(f"class of {dataset.name}", name, known=dataset.classes)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from simclrseg.knobs.values import BackboneName, Completes, KeyOnly, PathText
+from simclrseg.knobs.values import BackboneName, KeyOnly, StartName
 from simclrseg.methods.knobs import MethodKnobs
 
 
@@ -20,7 +20,7 @@ class Knobs(MethodKnobs):
     }
     ABOUT = "crops from 0.14 on, adamw at 0.001, clip 1, batches of 128, 100 epochs"
 
-    teacher: Annotated[PathText | None, Completes("pretrained")] = None
+    teacher: StartName | None = None
     """Network whose sight of the photos is learned, needed for distillation: imagenet, dinov2, dinov3, the name of a
     pretraining run or of a published backbone, a file, a run folder, or hf:owner/repo[/file][@revision]."""
     teacher_backbone: Annotated[BackboneName | None, KeyOnly()] = None

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from pydantic import AfterValidator
 
 from simclrseg.knobs.values import Common, Completes, Tells
-from simclrseg.knobs.words import parse_words
+from simclrseg.knobs.words import canonical_words, parse_words
 from simclrseg.losses import ENTRIES
 from simclrseg.models import SEGMENTERS
 from simclrseg.runs import RESERVED
@@ -25,7 +25,7 @@ def _known_losses(text: str) -> str:
     if {"one", "each"} <= set(made_for):
         one, each = made_for["one"], made_for["each"]
         raise ValueError(f"{text!r}: {one} is for one logit a pixel and {each} for one a class, take one of them")
-    return text
+    return canonical_words(text, PARAMETERS)
 
 
 def _losses() -> str:
