@@ -1,14 +1,15 @@
 """Which images a network has learned from: a record small enough to travel in its weights file.
 
-An image is known by a hash of its content. Of more than ``MOST`` images the record holds the smallest hashes, which are
-a random sample: of other images, only those with a hash below its largest can be judged (Cohen & Kaplan 2007, bottom-k
-sketches), and their share that was seen is the share of all.
+An image is known by a hash of its content, of which a record holds 32 bits, packed into about three bytes. Of more than
+``MOST`` images it holds the smallest hashes, which are a random sample: of other images, only those with a hash below
+its largest can be judged (Cohen & Kaplan 2007, bottom-k sketches), and their share that was seen is the share of all.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,13 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.system.threads import map_in_threads
 
-MOST = 10_000
-_BYTES = 6  # of a hash: two of a million images agree by chance with a probability of 0.2 %
+MOST = 4096
+_BYTES = 4  # of a hash in a record: one of a million images agrees by chance with one of a full record
+_DIGEST = 6  # of an image's hash, and in records of older versions, which are hashes one after the other
+_PACKED = "~"
+"""Begins the text of a record whose hashes are packed; it is no letter of base64, with which an older one begins."""
+_LONGEST = 1 << 20
+"""Letters of a record: far more than any has."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Overlap:
 
 def record(hashes: Iterable[bytes], *, most: int = MOST) -> str:
     """The smallest ``most`` of some hashes, as text."""
-    smallest = sorted(set(hashes))[:most]
-    return base64.b64encode(b"".join(smallest)).decode()
+    smallest = sorted({one[:_BYTES] for one in hashes})[:most]
+    return _packed([int.from_bytes(one) for one in smallest]) if smallest else ""
 
 
 def joined(first: str, second: str, *, most: int = MOST) -> str:
@@ -47,7 +53,7 @@ def joined(first: str, second: str, *, most: int = MOST) -> str:
 def overlap(text: str, hashes: Sequence[bytes], *, most: int = MOST) -> Overlap:
     """How many images with these hashes a record can judge, and how many of them it holds."""
     held = _hashes(text)
-    judged = [one for one in hashes if len(held) < most or one <= held[-1]]
+    judged = [one[:_BYTES] for one in hashes if len(held) < most or one[:_BYTES] <= held[-1]]
     return Overlap(len(set(held) & set(judged)) if held else 0, len(judged))
 
 
@@ -61,7 +67,7 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
 
     def hashed(index: int) -> bytes | None:
         try:
-            return hashlib.sha256(dataset.content(index)).digest()[:_BYTES]
+            return hashlib.sha256(dataset.content(index)).digest()[:_DIGEST]
         except (OSError, ImageError):
             return None
 
@@ -90,8 +96,46 @@ def first_of_each(
 
 
 def _hashes(text: str) -> list[bytes]:
+    """The hashes of a record, in their order."""
     try:
+        if len(text) > _LONGEST:
+            raise ValueError("it is longer than any record")
+        if text.startswith(_PACKED):
+            return [number.to_bytes(_BYTES) for number in _unpacked(text)]
         content = base64.b64decode(text, validate=True)
-    except ValueError as error:
+    except (IndexError, OverflowError, ValueError) as error:
         raise DataError("the weights' record of the photos they have seen is damaged", "fetch them again") from error
-    return [content[start : start + _BYTES] for start in range(0, len(content), _BYTES)]
+    old = [content[start : start + _BYTES] for start in range(0, len(content), _DIGEST)]
+    return sorted(set(old))
+
+
+def _packed(numbers: Sequence[int]) -> str:
+    """Ascending numbers by the steps between them, each in about as few bits as can be (Rice 1979).
+
+    A step has its lowest bits as they are, behind as many ones as the rest says, and a zero.
+    """
+    low = max(0, math.floor(math.log2(max(1, numbers[-1] / len(numbers)))))
+    bits, before = [], 0
+    for number in numbers:
+        step, before = number - before, number
+        bits.append("1" * (step >> low) + "0" + (f"{step & (1 << low) - 1:0{low}b}" if low else ""))
+    stream = "".join(bits)
+    stream += "1" * (-len(stream) % 8)  # an end without a zero is no number
+    content = int(stream, 2).to_bytes(len(stream) // 8)
+    return _PACKED + base64.b64encode(bytes([low]) + content).decode()
+
+
+def _unpacked(text: str) -> list[int]:
+    content = base64.b64decode(text[len(_PACKED) :], validate=True)
+    low, stream = content[0], "".join(f"{byte:08b}" for byte in content[1:])
+    numbers, place, number = [], 0, 0
+    while (zero := stream.find("0", place)) >= 0:
+        rest = stream[zero + 1 : zero + 1 + low]
+        if len(rest) < low:
+            raise ValueError("its last number is cut")
+        number += (zero - place << low) + int(rest or "0", 2)
+        numbers.append(number)
+        place = zero + 1 + low
+    if not numbers or len(stream) - place >= 8:
+        raise ValueError("its end is no number")
+    return numbers

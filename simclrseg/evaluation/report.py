@@ -18,7 +18,7 @@ from simclrseg.scores.doubts import coverage
 from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.scores.intervals import Interval
 from simclrseg.scores.results import Estimate, Example
-from simclrseg.scores.wording import duration, words, written
+from simclrseg.scores.wording import duration, fact, words, written
 from simclrseg.system.files import write_text
 
 CARDS = 4
@@ -150,11 +150,12 @@ def _numbers(model: Evaluated) -> list[Html]:
 
 
 def _fact_rows(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"fact": words(name), "value": written(value, ".4g")} for name, value in facts.items()]
+    known = {name: value for name, value in facts.items() if value is not None}
+    return [{"fact": fact(name), "value": written(value, ".4g")} for name, value in known.items()]
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested facts by one name each; lists, which have files of their own, only where they are short."""
+    """Nested facts by their keys with spaces between; lists, which have files of their own, where they are short."""
     found: dict[str, Any] = {}
     for name, value in facts.items():
         if isinstance(value, dict):

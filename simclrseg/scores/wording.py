@@ -20,6 +20,24 @@ _WORDS = {
     "linear_accuracy": "linear probe",
 }
 
+_FACTS = {
+    "n": "number",
+    "unit": "what is counted",
+    "unlabelled": "unlabelled photos",
+    "empty_masks": "photos without foreground",
+    "empty": "score of such a photo where nothing is found",
+    "best_threshold threshold": "best threshold on validation photos",
+    "best_threshold validation_photos": "photos that chose it",
+    "best_threshold iou value": "IoU at the best threshold",
+    "best_threshold iou interval": "its 95 % interval",
+}
+"""Names of facts by the keys that lead to them."""
+
+
+def fact(keys: str) -> str:
+    """The name of a fact as people write it, from the keys that lead to it, with spaces between."""
+    return _FACTS.get(keys) or " ".join(map(words, keys.split(" ")))
+
 
 def words(name: str) -> str:
     """A name as people write it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 
@@ -52,9 +53,28 @@ def test_a_full_record_joined_with_a_short_one_promises_no_more_than_it_knows() 
     assert overlap(both, hashes(0, 1000), most=100).seen == overlap(both, hashes(0, 1000), most=100).judged
 
 
-def test_a_damaged_record_is_an_error() -> None:
+@pytest.mark.parametrize("text", ["%%%", "~", "~%", "~AAE", "~/////w==", "~D///fw==", "~" + "A" * 2_000_000])
+def test_a_damaged_record_is_an_error(text: str) -> None:
     with pytest.raises(DataError, match="is damaged"):
-        overlap("%%%", hashes(0, 1))
+        overlap(text, hashes(0, 1))
+
+
+@pytest.mark.parametrize(("count", "letters"), [(1, 12), (2, 16), (505, 4.4), (4096, 3.8), (50_000, 0.32)])
+def test_a_record_takes_few_letters_a_photo_and_is_read_back_whole(count: int, letters: float) -> None:
+    text = record(hashes(0, count))
+    assert len(text) <= letters * count
+    found = overlap(text, hashes(0, count))
+    assert found.seen == found.judged == min(count, 4096)
+
+
+def test_a_record_of_an_older_version_is_read_and_joined() -> None:
+    old = base64.b64encode(b"".join(sorted(hashes(0, 50)))).decode()
+    assert overlap(old, hashes(40, 70)) == Overlap(seen=10, judged=30)
+    assert joined(old, record(hashes(50, 60))) == record(hashes(0, 60))
+
+
+def test_photos_that_were_not_seen_are_hardly_ever_taken_for_one_that_was() -> None:
+    assert overlap(record(hashes(0, 4000)), hashes(10_000, 30_000)).seen == 0
 
 
 def test_a_photo_has_the_same_hash_wherever_it_lies(tmp_path: Path) -> None:
