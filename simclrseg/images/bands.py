@@ -112,7 +112,7 @@ def _described(metadata: str, description: str, count: int) -> dict[int, str]:
         if band.isdecimal() and len(band) < 6 and int(band) < count and name:
             (found if role == "description" else colours if role == "colorinterp" else {})[int(band)] = name
     if found or {*map(str.lower, colours.values())} >= {*RGB}:
-        return found or colours
+        return found or {band: name for band, name in colours.items() if name.lower() != "undefined"}
     names: list[object] = list(_OME.findall(description))
     if description.startswith("{"):
         try:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from simclrseg.errors import UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import overlay, viewable
+from simclrseg.images.decode import Picture
 from simclrseg.inference.files import InputImage
 from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import class_colours
@@ -87,24 +88,27 @@ class LoadedModel:
             options: ``tile``, ``overlap`` and ``flips`` of ``Predictor``.
         """
         predictor = Predictor(self._model, threshold=threshold or self.metadata.threshold, **options)
-        pixels = self._pixels(predictor, image)
+        picture = self._picture(predictor, image)
         if self._model.classifies:
-            return Classified(**predictor.classify([pixels])[0])
-        (found,) = predictor.predict([pixels])
+            return Classified(**predictor.classify([picture.pixels])[0])
+        (found,) = predictor.predict([picture.pixels])
         probability = np.concatenate([rows for _, rows in found], axis=-2)
-        return Prediction(pixels, to_mask(probability, predictor.threshold), probability, self.metadata)
+        mask = to_mask(probability, predictor.threshold)
+        if picture.blank is not None:
+            mask[picture.blank] = 0
+        return Prediction(picture.pixels, mask, probability, self.metadata)
 
-    def _pixels(self, predictor: Predictor, image: Any) -> np.ndarray:
+    def _picture(self, predictor: Predictor, image: Any) -> Picture:
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            return predictor.read(InputImage(path, Path(path.name))).pixels
+            return predictor.read(InputImage(path, Path(path.name)))
         if not isinstance(image, np.ndarray):
             if image.mode.startswith(("I", "F")):  # which Pillow cuts off at 255
                 reason = f"a PIL image of mode {image.mode} has no 8 bits"
                 raise UsageError(reason, "pass its file, or scale it to 8 bits", option="image")
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return Picture(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
         bands, dtype = self.metadata.in_channels, self._model.dtype
         if image.ndim != 3 or image.shape[2] != bands or image.dtype != dtype:
             reason = f"an array {image.shape} of {image.dtype} is no image"
             raise UsageError(reason, f"pass (H, W, {bands}) {dtype}", option="image")
-        return image
+        return Picture(image)

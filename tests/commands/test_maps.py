@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import simclrseg
 from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
@@ -213,6 +214,9 @@ def test_pixels_without_data_are_255_in_a_geotiff_and_in_no_polygon(make_model, 
     found = json.loads((tmp_path / "a.geojson").read_text())
     assert sum(one["properties"]["pixels"] for one in found["features"]) == (mask == 1).sum() < 600
     assert 0.5 < result.done[0]["confidence"] <= 1
+    options = {"flips" if name == "tta" else name: value for name, value in ({"tile": 64} | method).items()}
+    in_python = simclrseg.load_model(make_model()).predict(tmp_path / "a.tif", **options)
+    np.testing.assert_array_equal(in_python.mask, np.where(mask == 255, 0, mask))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from simclrseg.images.bands import bands_beside, common_names, parsed_bands
 from simclrseg.images.colours import viewable
 from simclrseg.images.decode import floating_range, image_shape, read_image, read_scene, stored_bands
 from simclrseg.images.depth import reflectance_range
-from tests.images.geotiffs import NODATA, UTM, geotiff
+from tests.images.geotiffs import METADATA, NODATA, UTM, geotiff
 
 RNG = np.random.default_rng(0)
 
@@ -60,6 +60,13 @@ def test_lists_of_bands_that_cannot_be_meant_are_refused(text):
 )  # fmt: skip
 def test_bands_have_the_names_that_tags_give_them(options, names):
     assert read_scene(geotiff(np.zeros((4, 5, 4), np.uint16), {}, **options)).bands == names
+
+
+def test_colours_that_gdal_tells_of_bands_are_their_names():
+    kinds = enumerate(["Blue", "Green", "Red", "Undefined"])
+    items = "".join(f'<Item name="COLORINTERP" sample="{n}" role="colorinterp">{kind}</Item>' for n, kind in kinds)
+    content = geotiff(np.zeros((4, 5, 4), np.uint16), {METADATA: f"<GDALMetadata>{items}</GDALMetadata>"})
+    assert read_scene(content).bands == ("blue", "green", "red", "band4")
 
 
 def test_a_fourth_band_with_another_name_is_not_transparency():
