@@ -13,6 +13,7 @@ SMALLEST = 5  # images of a cluster that comes before smaller ones
 MOST_CLUSTERS = 500
 FITTED = 20_000  # images that k-means looks at, of more
 RESTARTS, ROUNDS = 3, 50  # of k-means
+FEW_CLUSTERS = 50  # up to which it is started again: with more of them one start is as good as another
 NEAR = 0.35
 """Distance of near duplicates, as a fraction of the usual distance of two images.
 
@@ -155,7 +156,7 @@ def typicality(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def kmeans(features: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Cluster unit vectors by k-means from k-means++ (Arthur & Vassilvitskii 2007), the best of three.
+    """Cluster unit vectors by k-means from k-means++ (Arthur & Vassilvitskii 2007), of few clusters the best of three.
 
     Of more than 20,000 images some, evenly spread, find the centers.
 
@@ -167,7 +168,7 @@ def kmeans(features: Tensor, clusters: int, generator: torch.Generator) -> Tenso
     """
     some = features[:: -(-len(features) // FITTED)] if len(features) > FITTED else features
     best, least = None, float("inf")
-    for _ in range(RESTARTS):
+    for _ in range(RESTARTS if clusters <= FEW_CLUSTERS else 1):
         centers = _seeded(some, clusters, generator)
         nearest, distances = _assigned(some, centers)
         for _ in range(ROUNDS):
