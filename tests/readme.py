@@ -30,8 +30,8 @@ class Page:
     @cached_property
     def commands(self) -> list[str]:
         """The lines of its blocks of commands, in their order."""
-        blocks = re.findall(r"^```sh\n(.*?)^```", self.text, flags=re.DOTALL | re.MULTILINE)
-        lines = [line for block in blocks for line in re.sub(r" \\\n +", " ", block).splitlines()]
+        blocks = re.findall(r"^ *```sh\n(.*?)^ *```", self.text, flags=re.DOTALL | re.MULTILINE)
+        lines = [line.strip() for block in blocks for line in block.splitlines()]
         return [line for line in lines if line and not line.startswith("#")]
 
     def commands_like(self, pattern: str) -> list[str]:
@@ -39,6 +39,8 @@ class Page:
 
 
 README = Page("README.md")
+GUIDE = Page(".github/docs/guide.md")
+CONTRIBUTING = Page(".github/CONTRIBUTING.md")
 
 
 def words(command: str) -> list[str]:

@@ -1,25 +1,30 @@
-"""Every command of the README works, in the order of the page; its first, the whole job, in test_readme_start.py."""
+"""Every command of the README and the guide works, in the order of the page; the whole job in test_readme_start.py."""
 
 from __future__ import annotations
 
 import json
 import pickle
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from safetensors.torch import save
 
 from simclrseg.config.files import PRESETS
 from simclrseg.data.datasets import DATASETS
+from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.inference import OUTPUTS
 from simclrseg.labels.coco import coco_annotations
 from simclrseg.losses import LOSSES
 from simclrseg.models import SEGMENTERS
+from simclrseg.models.backbones import build_backbone
 from tests.processes import Simclrseg
-from tests.readme import README, TREE, words
+from tests.readme import CONTRIBUTING, GUIDE, README, TREE, Page, words
 
 CARD = [
     "simclrseg pretrain --dataset cats_vs_dogs",
@@ -110,16 +115,62 @@ def test_the_second_command_is_the_one_that_ci_runs():
     assert pattern and re.search(pattern[1], command)
 
 
+def write_fields(folder: Path, count: int) -> None:
+    """Some pictures of three bands that name none, in 16 bits, and masks; one of them as a scene beside the folder."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[:, 10 + number : 40] = 255
+        bands = generator.integers(200, 900, (48, 64, 3)) + 20 * mask[..., None]
+        tifffile.imwrite(folder / "images" / f"{number}.tif", bands.astype(np.uint16), photometric="minisblack")
+        cv2.imwrite(str(folder / "masks" / f"{number}.png"), mask)
+    shutil.copy(folder / "images" / "0.tif", folder.parent / "scene.tif")
+
+
+def few_pets(real_data: Path, folder: Path, count: int) -> None:
+    folder.mkdir()
+    for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:count]:
+        shutil.copy(path, folder / path.name)
+
+
 @pytest.mark.slow
-def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data, few_photos):
+def test_every_command_of_the_readme_works_for_a_new_user(tmp_path, real_data, fake_hub):
+    pets = real_data / "oxford_pets" / "oxford-iiit-pet"
+    few_pets(real_data, tmp_path / "photos", 12)
+    for folder in ("images", "masks"):
+        (tmp_path / "labelled" / folder).mkdir(parents=True)
+    for trimap in sorted((pets / "annotations" / "trimaps").glob("[!.]*.png"))[:15]:
+        shutil.copy(pets / "images" / f"{trimap.stem}.jpg", tmp_path / "labelled" / "images")
+        mask = np.where(cv2.imread(str(trimap), cv2.IMREAD_UNCHANGED) == 2, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "labelled" / "masks" / trimap.name), mask)
+    files = {
+        "model.safetensors": save(build_backbone("resnet18").state_dict()),
+        "config.json": b'{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}',
+    }
+    fake_hub.add("smp-hub/resnet18.imagenet", files, commit=IMAGENET["resnet18"])
+    hub = {"HF_ENDPOINT": fake_hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    commands = [command for command in README.commands if not command.startswith("pip install")]
+    assert commands[1:4] == CARD  # which the guide's test types
+    for command in commands[:1] + commands[4:]:
+        smaller = f"{SMALLER['simclrseg finetune']} --backbone resnet18" if " finetune " in command else ""
+        done = Simclrseg(*words(f"{command} {smaller}"), folder=tmp_path, **hub).wait()
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert (tmp_path / "mask.png").is_file() and (tmp_path / "runs/finetune/mine/examples.png").is_file()
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 12
+    assert (tmp_path / "runs/evaluate/mine/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_every_other_command_of_the_guide_works_in_the_order_of_the_page(tmp_path, real_data, few_photos):
     (tmp_path / "image.jpg").write_bytes(next((real_data / "oxford_pets_unlabelled").rglob("*.jpg")).read_bytes())
-    (tmp_path / "photos").mkdir()
-    for path in list((real_data / "oxford_pets_unlabelled").rglob("*.jpg"))[:3]:
-        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    few_pets(real_data, tmp_path / "photos", 3)
     write_coco(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "export", 24)
     write_scribbles(real_data / "oxford_pets" / "oxford-iiit-pet", tmp_path / "scribbles", 24)
-    commands = [command for command in README.commands if not command.startswith("pip install")]
-    assert commands[:3] == CARD and all(README.commands_like(start) for start in SMALLER)
+    write_fields(tmp_path / "fields", 12)
+    commands = [command for command in GUIDE.commands if "shapes" not in command]
+    assert commands[:3] == CARD and all(GUIDE.commands_like(start) for start in SMALLER)
     for command in commands:
         typed = " ".join([command, *(more for start, more in SMALLER.items() if command.startswith(start))])
         done = Simclrseg(*words(typed), folder=tmp_path, SIMCLRSEG_DATA=str(few_photos)).wait()
@@ -135,28 +186,35 @@ def test_every_other_command_works_in_the_order_of_the_page(tmp_path, real_data,
         assert (tmp_path / left).exists()
 
 
-def test_the_tree_in_the_readme_is_the_tree():
-    listed = set(re.findall(r"^  ([a-z_]+(?:\.py|/))", README.text, flags=re.MULTILINE))
-    package = TREE / "simclrseg"
-    real = {f"{p.name}/" for p in package.iterdir() if (p / "__init__.py").exists()}
-    real |= {p.name for p in package.glob("*.py") if not p.name.startswith("__")}
-    assert listed == real
+def test_every_room_is_in_the_table_of_the_house():
+    house = re.findall(r"^\| room \|.*?\n\n", CONTRIBUTING.text, flags=re.DOTALL | re.MULTILINE)[0]
+    rooms = {path.parent.name for path in (TREE / "simclrseg").glob("*/__init__.py")}
+    assert {name for row in house.strip().splitlines() for name in re.findall(r"`(\w+)/`", row.split("|")[1])} == rooms
+
+
+def test_links_lead_somewhere():
+    for page in (README, GUIDE, CONTRIBUTING, *(Page(f".github/docs/{name}.md") for name in ("figures", "lesson"))):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.text):
+            assert (TREE / page.name).parent.joinpath(target).exists(), f"{page.name}: {target}"
+        titles = re.findall(r"^#+ (.*)$", page.text, flags=re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+        assert set(re.findall(r"\]\(#([\w-]+)\)", page.text)) <= anchors
 
 
 def listed(pattern: str) -> list[str]:
     """The names between backticks of a part of the page."""
-    return re.findall(r"`([\w{},]+)`", re.findall(pattern, README.text, flags=re.DOTALL)[0])
+    return re.findall(r"`([\w{},]+)`", re.findall(pattern, GUIDE.text, flags=re.DOTALL)[0])
 
 
-def test_the_lists_in_the_readme_are_those_of_the_tables():
+def test_the_lists_in_the_guide_are_those_of_the_tables():
     assert listed(r"Losses are\s(.*?) and sums") == list(LOSSES)
     assert listed(r"`--decoder` takes (.*?)\.") == list(SEGMENTERS)
     assert set(listed(r"Named datasets \((.*?)\) are\s")) == set(DATASETS)
-    outputs = re.findall(r"^\| `--as` .*?\n\n", README.text, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[2:]
+    outputs = re.findall(r"^\| `--as` .*?\n\n", GUIDE.text, flags=re.DOTALL | re.MULTILINE)[0].splitlines()[2:]
     assert [name for row in outputs if row for name in re.findall(r"`(\w+)`", row.split("|")[1])] == list(OUTPUTS)
 
 
-def test_every_preset_is_in_the_readme():
+def test_every_preset_is_in_the_guide():
     names = listed(r"\| `--config` \|(.*?)\n\n")
     stems = [re.match(r"(\w+?)(?:\{(.*)\})?$", name).groups() for name in names]
     assert sorted(stem + end for stem, ends in stems for end in (ends or "").split(",")) == sorted(PRESETS)

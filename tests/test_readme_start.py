@@ -1,4 +1,4 @@
-"""The README's first command does the whole job as it stands, in a new user's folder."""
+"""The guide's first commands do the whole job as they stand, in a new user's folder."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ import pytest
 
 from simclrseg.data.datasets.shapes import COUNT, Shapes
 from simclrseg.models.weights import read_metadata
-from tests.readme import EXECUTABLE, README, TREE, words
+from tests.readme import EXECUTABLE, GUIDE, TREE, words
 
 PHOTO = 609  # of the shapes: tests/data/shapes.png
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not EXECUTABLE.exists(), reason="the command `simclrseg` is not installed beside this Python")
-def test_the_first_command_does_the_whole_job(tmp_path):
-    (command,) = README.commands_like(r"pip install \. &&")
+def test_the_first_commands_do_the_whole_job(tmp_path):
     (tmp_path / "tests" / "data").mkdir(parents=True)
     (tmp_path / "tests" / "data" / "shapes.png").write_bytes((TREE / "tests" / "data" / "shapes.png").read_bytes())
-    for part in command.split(" && ")[1:]:
-        typed = [str(EXECUTABLE), *words(part)]
+    for command in GUIDE.commands[:3]:
+        typed = [str(EXECUTABLE), *words(command)]
         done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         assert "warning" not in done.stderr  # all that a score can be doubted for, and test photos that were seen
@@ -36,6 +35,6 @@ def test_the_first_command_does_the_whole_job(tmp_path):
     truth = shapes.mask(PHOTO) > 0
     assert (mask & truth).sum() / (mask | truth).sum() > 0.6
     example = re.compile(r"^```python\n(import segmentation_models.*?)^```", re.DOTALL | re.MULTILINE)
-    (lines,) = example.findall(README.text)
+    (lines,) = example.findall(GUIDE.text)
     lines = lines.replace("resnet50", "resnet18")  # as the command has it
     subprocess.run([sys.executable, "-c", lines], cwd=tmp_path / "runs" / "pretrain" / "shapes", check=True)

@@ -12,10 +12,10 @@ OUTPUTS = Registry(
         "probability": "simclrseg.inference.outputs:Probability",
         "uncertainty": "simclrseg.inference.outputs:Uncertainty",
         "json": "simclrseg.inference.outputs:Json",
-        "coco": "simclrseg.inference.outputs:Coco",
-        "yolo": "simclrseg.inference.outputs:Yolo",
         "geotiff": "simclrseg.inference.maps:GeoTiff",
         "geojson": "simclrseg.inference.maps:GeoJson",
+        "coco": "simclrseg.inference.outputs:Coco",
+        "yolo": "simclrseg.inference.outputs:Yolo",
         "labelme": "simclrseg.inference.outputs:LabelMe",
     },
 )

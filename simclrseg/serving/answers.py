@@ -16,7 +16,13 @@ from simclrseg.inference.predictor import Predictor
 from simclrseg.system.files import json_text
 from simclrseg.system.hardware import explained_shortage
 
-TYPES = {".png": "image/png", ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
+TYPES = {
+    ".png": "image/png",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".tif": "image/tiff",
+    ".geojson": "application/geo+json",
+}
 """Media types by the ending of an output's file; of others nothing is said but that they are bytes."""
 
 

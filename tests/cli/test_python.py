@@ -16,7 +16,7 @@ from PIL import Image
 import simclrseg
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import UsageError
-from tests.readme import README
+from tests.readme import GUIDE
 
 SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
 SMALL_EVALUATION = {"device": "cpu", "workers": 1}
@@ -67,7 +67,7 @@ def test_the_readmes_lines_work_as_they_stand_but_for_the_size_of_the_trainings(
         cv2.imwrite(f"labelled/images/{index}.png", image)
         cv2.imwrite(f"labelled/masks/{index}.png", 255 * shapes.mask(index))
     cv2.imwrite("image.jpg", image)
-    (code,) = re.findall(r"^```python\n(import simclrseg\n.*?)^```", README.text, flags=re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(import simclrseg\n.*?)^```", GUIDE.text, flags=re.DOTALL | re.MULTILINE)
     small = 'image_size=32, batch_size=8, device="cpu", precision="fp32", workers=1'
     code = code.replace('"resnet18"', '"cnn"').replace("epochs=50", f"epochs=1, {small}")
     found: dict[str, object] = {}
