@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
+from simclrseg.images.limits import LARGE
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
@@ -22,6 +24,7 @@ from simclrseg.metadata import IGNORE
 
 KEPT = 300
 """Numbers of a file that are looked at."""
+_ALONE = threading.Lock()
 _EXAMINED = 20  # masks in which objects are counted
 _OBJECT = 4  # pixels of an object
 
@@ -47,6 +50,15 @@ class Scan:
 
 
 def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | None) -> Scan:
+    """Look at a mask; at large ones one after the other, for each takes memory several times."""
+    height, width = 0, 0
+    with suppress(ImageError):
+        height, width, _ = image_header(image)
+    with _ALONE if height * width > LARGE else nullcontext():
+        return _scan(image, mask, rules=rules, table=table)
+
+
+def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | None) -> Scan:
     try:
         stored = read_stored_mask(mask)
         values, palette = values_of(stored, rules)
