@@ -161,7 +161,9 @@ class _Reading:
         for path in list(self.given):
             self._take(path, self._longest(path, _SPELLINGS) or self._bare(path), self.given[path])
         self._accumulation()
-        for path in list(self.given):
+        for path, value in list(self.given.items()):
+            if value is None and path[0] in self.model.model_fields and len(path) == 1:
+                continue  # a section without keys
             self._refuse(path)
 
     def _networks(self) -> None:
@@ -337,8 +339,11 @@ class _Reading:
         """The command that has a knob of this key where this one has none."""
         shares = dict.fromkeys(map(_folded, (*TEST, *VALIDATION)), "test_split")
         name = self._longest(path, _SPELLINGS | shares) or path[-1]
+        if name in NOT_BY_NAME:
+            return None
         for command in _TRAINING:
-            if command != command_of(self.model) and name in {knob.name for knob in knobs_of(CONFIGS[command])}:
+            known = {knob.name for knob in knobs_of(CONFIGS[command]) if not knob.transient}
+            if command != command_of(self.model) and name in known:
                 return command
         return None
 
@@ -405,4 +410,6 @@ def _kind_of_step(step: str) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else str(value)
+    if value is None or value in ([], ""):
+        return "none"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -23,6 +23,7 @@ WARM_UP = 2  # steps that are slower than the rest
 DRY_STEPS = {"cpu": 5}
 DRY_STEPS_ON_A_GPU = 22  # its times come in several steps at once
 QUICK = 4.0  # seconds of dry steps that are taken whole; of others smaller ones tell
+QUICK_ON_A_GPU = 15.0  # whose allocator then says what they took
 FEW_TO_READ = 32
 A_WHILE = 30.0  # seconds of a first step that is spoken of before it is taken
 LONG_STEPS = 4e9  # bytes of a step's activations from which on it may take that long

@@ -53,6 +53,7 @@ from simclrseg.training.forecast import (
     LARGE_BATCHES,
     LONG_STEPS,
     QUICK,
+    QUICK_ON_A_GPU,
     DryRun,
     FirstSteps,
     Forecast,
@@ -179,7 +180,7 @@ class Trainer:
         rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
         optimizer = self._optimizer(None)
         small = self._time_a_step(micro_batch)
-        if small.seconds * steps < QUICK:
+        if small.seconds * steps < (QUICK if machine.device.type == "cpu" else QUICK_ON_A_GPU):
             with compiled(self.task.model, enabled=training.compile):
                 fit(
                     self.task,
@@ -223,14 +224,15 @@ class Trainer:
 
     def _time_a_step(self, micro_batch: int) -> StepTime:
         machine, seed = self.session.machine, self.session.config.run.seed
-        return step_time(
-            self.task,
-            self.batches.fields,
-            batch_size=self.batches.batch_size // distributed.world_size(),
-            micro_batch=micro_batch,
-            together=self.together,
-            passes=Passes(machine.device, machine.precision, seed),
-        )
+        with explained_shortage("in a step of a few photos", "try a smaller --image-size or --backbone"):
+            return step_time(
+                self.task,
+                self.batches.fields,
+                batch_size=self.batches.batch_size // distributed.world_size(),
+                micro_batch=micro_batch,
+                together=self.together,
+                passes=Passes(machine.device, machine.precision, seed),
+            )
 
     def _update_seconds(self, optimizer: torch.optim.Optimizer) -> float:
         """Of the optimizer's step, which is taken without moving anything."""

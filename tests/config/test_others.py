@@ -170,6 +170,8 @@ def test_a_key_of_another_tool_is_known(line, key, value):
         ("loss: {temperature: 0.3}", "left out loss.temperature: it is for `simclrseg pretrain`"),
         ("data: {epochz: 3}", "left out data.epochz: it is not known; the nearest key is training.epochs"),
         ("a: {1: [{b: 2}]}", "left out a.1: it is not known"),
+        ("model: {name: [a, b]}", "left out model.name: it is not known"),
+        ("run: {resume: x}", "left out run.resume: it is not known"),
         ("val_split: 500", "left out val_split: it is not known"),
         ("lr: 0.1\nlearning_rate: 0.2", "left out learning_rate: training.learning_rate is given already"),
         ("lr: 0.1", "gives a learning rate and names no optimizer: the default one is taken"),
@@ -227,6 +229,11 @@ def test_a_command_is_given_the_config_that_came_of_it_and_says_the_lines(tmp_pa
     code, out, lines = typed(capsys, f"pretrain --config {tmp_path / 'theirs.yaml'}")
     assert (code, out, got[0].data.max_images) == (0, "", 32)
     assert "subset_size 32 is data.max_images 32" in lines and "warning: theirs.yaml: left out odd" in "\n".join(lines)
+
+
+def test_a_section_without_keys_is_none_at_all():
+    _, found = read("finetune", "seed: 1\ndata:\n")
+    assert not found.warnings
 
 
 def test_every_spelling_is_of_a_knob_that_is_there():
