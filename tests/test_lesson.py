@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from simclrseg.cli.app import main
+from simclrseg.data.datasets.shapes import Shapes
 from tests.readme import TREE, Page, words
 from tests.small import export_nothing
 
@@ -16,8 +17,8 @@ LESSON = Page(".github/docs/lesson.md")
 NOTEBOOK = TREE / ".github" / "docs" / "lesson.ipynb"
 # Added to commands that match: they are tried, not what they learn.
 SMALLER = {
-    "simclrseg pretrain": "--backbone cnn --image-size 32 --epochs 1 --max-images 128",
-    "simclrseg finetune": "--image-size 32 --epochs 1 --batch-size 32",
+    "simclrseg pretrain": "--backbone cnn --image-size 32 --epochs 1",
+    "simclrseg finetune": "--image-size 32 --epochs 1 --batch-size 8",
     "simclrseg finetune .*--pretrained none": "--backbone cnn",
 }
 PARAMETERS = 'backbone, size, epochs, photos = "cnn", 32, 1, 128\nmask_size, mask_epochs = 32, 1\n'
@@ -26,6 +27,7 @@ PARAMETERS = 'backbone, size, epochs, photos = "cnn", 32, 1, 128\nmask_size, mas
 @pytest.mark.slow
 def test_every_command_of_the_lesson_works_in_its_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Shapes.__init__, "__defaults__", (160,))  # pictures
     shutil.copy(TREE / "tests" / "data" / "shapes.png", "photo.jpg")
     assert all(LESSON.commands_like(start) for start in SMALLER)
     for command in LESSON.commands:
