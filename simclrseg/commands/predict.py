@@ -35,6 +35,7 @@ from simclrseg.inference.session import CPU, Model, open_model
 from simclrseg.runs import ONNX_FILE
 from simclrseg.system.files import json_text, make_folder, remove_empty, replacing, why_not_a_file, write_text
 from simclrseg.system.hardware import cpu_cores, explained_shortage
+from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO, photo_or
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +74,18 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
         on_file: is told (images done, images in all).
     """
     unread: dict[Path, str] = {}
-    images = find_images(config.input.inputs, config.console.output, unread=unread)
+    inputs = [photo_or(text) for text in config.input.inputs]
+    if str(PHOTO) in inputs and config.console.output is None:
+        raise UsageError(f"{EXAMPLE} is a photo inside the package", "say with -o where results go", option="output")
+    config = config.model_copy(update={"input": config.input.model_copy(update={"inputs": inputs})})
+    images = find_images(inputs, config.console.output, unread=unread)
     path = find_model(Path(config.console.runs), config.input.model)
     cores = cpu_cores()
     threads = min(len(images), config.hardware.workers or cores)
     once = len(images) == 1 and not (config.method.tile or config.method.tta)
     model = open_for(config, path, threads=max(1, cores // threads), once=once)
     log.info(model.describe())
-    log.info(f"model {path}")
+    log.info(origin(path))
     check_model(config, model)
     make_rows = _labels if model.classifies else _files
     done, failed, skipped = make_rows(config, model, images, threads, on_file)
@@ -160,7 +165,7 @@ def _files(
         threshold=config.input.threshold or model.metadata.threshold,
         max_pixels=int(config.input.max_pixels),
         keep_orientation=output.keep_orientation,
-        bands=_bands(config),
+        bands=bands_of(config),
     )
     made: list[Path] = []
     parts: dict[str, dict[InputImage, bytes]] = {}  # of files for all images, by output
@@ -224,7 +229,9 @@ def _labels(
         if Path(table).exists() and not config.console.overwrite:
             raise UsageError(f"{table} exists: nothing is replaced without --overwrite", option="overwrite", path=table)
         check_writable(Path(table).parent)
-    predictor = Predictor(model, flips=config.method.tta, max_pixels=int(config.input.max_pixels), bands=_bands(config))
+    predictor = Predictor(
+        model, flips=config.method.tta, max_pixels=int(config.input.max_pixels), bands=bands_of(config)
+    )
 
     def work(batch: Sequence[InputImage]) -> list[Row]:
         rows, pictures = _read(predictor, batch)
@@ -243,7 +250,12 @@ def _labels(
     return done, failed, []
 
 
-def _bands(config: PredictConfig) -> tuple[str, ...]:
+def origin(path: Path) -> str:
+    """Which model is used, as a line."""
+    return f"model {PETS.name}, which comes with simclrseg: it {PETS.does}" if path == PETS.file else f"model {path}"
+
+
+def bands_of(config: PredictConfig) -> tuple[str, ...]:
     return parsed_bands(config.input.bands) if config.input.bands else ()
 
 
@@ -319,7 +331,14 @@ def _as_table(rows: Sequence[Row], suffix: str) -> str:
 
 
 def find_model(root: Path, name: str | None) -> Path:
-    """The model file: a path, a run's name or folder, or the newest finished run's."""
+    """The model file: a path, a run's name or folder, the newest finished run's, or the one that comes with the tool.
+
+    The latter by its name, and where there is no folder of runs at all: after a training that failed nobody is to get
+    masks of cats.
+    """
+    is_bare = not root.exists() and not runs.option(root)
+    if (name is None and is_bare) or (name == PETS.name and not (root / "finetune" / name).exists()):
+        return PETS.file
     if name is None:
         command = f"simclrseg finetune --dataset FOLDER{runs.option(root)}"
         run = runs.newest(root, "finetune", holding=ONNX_FILE, remedy=f"make one with `{command}`, or pass --model")

@@ -31,6 +31,7 @@ from simclrseg.runs import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following
 from simclrseg.weights.fetch import CONVERTED, backbone_file
+from simclrseg.weights.shipped import PETS
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Planned:
     def facts(self) -> dict[str, Any]:
         """The JSON form."""
         if isinstance(self.source, Path):
-            return {"name": self.name, "would fetch": "nothing, it is cached", "file": str(self.source)}
+            return {"name": self.name, "would fetch": "nothing, it is here", "file": str(self.source)}
         place = self.source.source
         found = {"name": self.name, "would fetch": f"{place.repo_id}/{place.file}", "revision": self.source.commit}
         return {**found, "bytes": self.source.size, "into": str(store.root())}
@@ -69,14 +70,16 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | P
     """List what is published, or fetch one backbone; SimclrsegError for everything that a user can mend."""
     name = config.source.name and canonical(config.source.name, PUBLISHED)
     if name is None:
-        return Listing([_row(entry, config.source.namespace) for entry in PUBLISHED.values()])
+        return Listing([_shipped_row(), *(_row(entry, config.source.namespace) for entry in PUBLISHED.values())])
+    if name == PETS.name:
+        return _shipped(config)
     if name.startswith(HF):
         entry, source = None, parse_address(name)
     elif name in PUBLISHED:
         entry = find(name, encoder=config.source.backbone)
         source = entry.source(config.source.namespace)
     else:
-        raise UnknownName("published backbone", name, known=[*PUBLISHED, "hf:owner/repo"])
+        raise UnknownName("published backbone", name, known=[PETS.name, *PUBLISHED, "hf:owner/repo"])
     if config.download.dry_run:
         cached = None if config.download.force else store.cached(source)
         return Planned(name, cached or look(source, token=config.source.token, local_only=config.download.offline))
@@ -97,6 +100,36 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | P
         remove_empty(made)
         raise
     return Fetched(name, file, _next(name, file, entry, config))
+
+
+def _shipped(config: PullConfig) -> Planned | Fetched:
+    """The model that comes with the tool, copied where that is asked for; nothing is fetched."""
+    file = PETS.file
+    if config.download.dry_run:
+        return Planned(PETS.name, file)
+    if config.download.output is not None:
+        target = Path(config.download.output, file.name)
+        _refuse_existing(target, config)
+        make_folder(target.parent)
+        with replacing(target) as temporary:
+            shutil.copyfile(file, temporary)
+        file = target
+    return Fetched(PETS.name, file, f"simclrseg predict image.jpg -o mask.png --model {PETS.name}")
+
+
+def _shipped_row() -> dict[str, Any]:
+    return {
+        "name": PETS.name,
+        "encoder": PETS.encoder,
+        "method": PETS.method,
+        "dataset": PETS.dataset,
+        "epochs": PETS.epochs,
+        "MB": round(PETS.file.stat().st_size / 1e6),
+        "licence": PETS.licence,
+        "status": "here",
+        "repository": None,
+        "made with": None,
+    }
 
 
 def _row(entry: Published, namespace: str | None) -> dict[str, Any]:
@@ -133,11 +166,15 @@ def _destination(config: PullConfig, source: Source, entry: Published | None) ->
         return None
     stem = entry.name if entry else source.repo_id.split("/")[1]
     path = Path(config.download.output, f"{stem}.safetensors")
+    _refuse_existing(path, config)
+    return path
+
+
+def _refuse_existing(path: Path, config: PullConfig) -> None:
     if path.exists() and not config.download.force:
         raise UsageError(
             f"{path} exists", "pass --force to replace it, or --output for another folder", option="force", path=path
         )
-    return path
 
 
 def _fetch_address(source: Source, encoder: str | None, asked: dict[str, Any]) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from simclrseg.commands.predict import check_model, find_model, open_for
+from simclrseg.commands.predict import bands_of, check_model, find_model, open_for, origin
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.inference.predictor import Predictor
@@ -48,7 +48,7 @@ def serve(config: PredictConfig, *, on_ready: Callable[[str], None]) -> None:
         at_once = config.hardware.workers or min(AT_ONCE, cores)
         model = open_for(config, path, threads=max(1, cores // at_once))
         log.info(model.describe())
-        log.info(f"model {path}")
+        log.info(origin(path))
         check_model(config, model)
         if at_once > 1:
             cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
@@ -59,6 +59,7 @@ def serve(config: PredictConfig, *, on_ready: Callable[[str], None]) -> None:
             flips=config.method.tta,
             threshold=config.input.threshold or model.metadata.threshold,
             max_pixels=int(config.input.max_pixels),
+            bands=bands_of(config),
         )
         name = path.resolve().parent.name if path.name == ONNX_FILE else path.name
         hosts = {page.host, *names_of_this_machine()} if is_public(listening) else {page.host}

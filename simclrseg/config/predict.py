@@ -16,9 +16,10 @@ class PredictInput(Section):
     """Input"""
 
     inputs: Annotated[list[PathText], Positional("[INPUT...]"), Completes("files"), Transient()] = []
-    """Photos, folders of photos, patterns such as 'photos/**/*.jpg', or - for stdin."""
+    """Photos, folders of photos, patterns such as 'photos/**/*.jpg', - for stdin, or example for a photo of a cat."""
     model: Annotated[PathText | None, Flag("-m"), Completes("models"), Common()] = None
-    """A fine-tuned run or an exported .onnx file; the newest finished run by default."""
+    """A fine-tuned run or an exported .onnx file; by default the newest finished run, or where there are no runs yet
+    pets-small, which comes with the tool and cuts out cats and dogs."""
     threshold: Annotated[Annotated[float, Gt(0), Lt(1)] | None, Common()] = None
     """Probability above which a pixel is foreground; the model's own by default."""
     bands: BandNames | None = None

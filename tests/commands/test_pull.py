@@ -226,7 +226,7 @@ def test_a_dry_run_says_what_and_how_much_and_fetches_nothing(fake_hub, ours, we
     assert (plan["revision"], plan["bytes"]) == (ours, len(weights))
     assert not fake_hub.gets()
     pulled("pets")
-    assert pulled("pets", dry_run=True).facts()["would fetch"] == "nothing, it is cached"
+    assert pulled("pets", dry_run=True).facts()["would fetch"] == "nothing, it is here"
 
 
 def test_unknown_names_and_knobs_that_contradict_are_usage_errors(fake_hub):
