@@ -279,6 +279,12 @@ def split_json(dataset: Dataset, split: Split, hash_of_test: str | None) -> dict
 _Key = Annotated[str, AfterValidator(encodable)]
 
 
+def _a_test_split(value: Any) -> Any:
+    if value == "official" or value == "random" or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError("it must be official, random or a share of the photos")
+
+
 class _Record(BaseModel):
     """What ``split_json`` writes, as far as a split follows from it."""
 
@@ -288,7 +294,7 @@ class _Record(BaseModel):
     development: Annotated[int, Strict(), Ge(0)]
     data_ratio: Annotated[float, Strict(), Gt(0), Le(1)]
     split_seed: Annotated[int, Strict()]
-    test_split: Literal["official", "random"] | Annotated[Share, Strict()]
+    test_split: Annotated[Any, AfterValidator(_a_test_split)]
     fold: tuple[Annotated[int, Strict(), Ge(1)], Annotated[int, Strict(), Ge(2)]] | None
     group_by: str | None
     max_images: Annotated[int, Strict(), Ge(1)] | None = None
