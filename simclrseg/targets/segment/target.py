@@ -152,7 +152,7 @@ class TiledSegmentation(Segmentation):
         for index in (index for batch in batches for index in batch["index"].tolist()):
             try:
                 image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
-                size = image.shape[:2]
+                size = image.shape[0], image.shape[1]
             except ImageError as error:
                 if index not in self._named:
                     self._named.add(index)
