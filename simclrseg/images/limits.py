@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import IO
 
 from PIL import Image
@@ -25,6 +27,14 @@ bit of a JPEG an empty block of 8 x 8. Of the other formats nothing is known: th
 
 _J2K_SIZE = b"\xff\x4f\xff\x51"  # after which a JPEG 2000 has its size and that of its tiles
 _J2K_SAMPLE = 5  # bytes that the decoder takes for each sample of a tile
+
+
+_ALONE = threading.Lock()
+
+
+def alone_if_large(pixels: int) -> AbstractContextManager[object]:
+    """Have one thread at a time work on a large picture, which takes memory several times; others do not wait."""
+    return _ALONE if pixels > LARGE else nullcontext()
 
 
 def check_size(width: int, height: int, limit: int, *, pixel: int = 1) -> None:

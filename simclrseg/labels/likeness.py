@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from simclrseg.errors import ImageError
-from simclrseg.images.decode import why_unread
-from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.decode import image_shape, why_unread
+from simclrseg.images.limits import alone_if_large
+from simclrseg.images.masks import StoredMask, read_stored_mask
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
 
@@ -19,6 +21,7 @@ T = TypeVar("T")
 
 _LOOKED_AT, _IF_UNSURE = 5, 50  # pictures of a folder
 _ROWS = 256  # of a picture
+_COLUMNS = 4096  # likewise
 _FEW = 32  # values of a mask, which a photo has more of
 _FLAT, _RATHER_FLAT = 0.9, 0.7  # shares of pixels that are as their neighbour is
 _DARK, _BRIGHT = 16, 239  # what 0 and 255 are in lossy files, at their farthest
@@ -112,14 +115,22 @@ def _recur(looks: Sequence[_Look]) -> bool:
 def _look(file: Path) -> _Look | None:
     if why_unread(file.name):
         return _UNREAD
+    height, width = 0, 0
+    with suppress(ImageError):
+        height, width = image_shape(file)
     try:
-        stored = read_stored_mask(file)
+        with alone_if_large(height * width):
+            return _look_at(read_stored_mask(file))
     except ImageError:
         return None
+
+
+def _look_at(stored: StoredMask) -> _Look:
     size = (stored.values.shape[0], stored.values.shape[1])
-    rows = min(size[0], _ROWS)
-    first = (size[0] - rows) // 2
-    values = stored.values[first : first + rows]
+    (rows, columns) = min(size[0], _ROWS), min(size[1], _COLUMNS)
+    first, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    values = stored.values[first : first + rows, left : left + columns].copy()
+    stored = replace(stored, values=values)  # a large picture is in memory long enough
     shown = values if stored.palette is None else stored.palette[values]
     top = 1 if stored.bilevel else np.iinfo(shown.dtype).max if shown.dtype.kind == "u" else 255
     darkest = shown.min(axis=2) if shown.ndim == 3 else shown

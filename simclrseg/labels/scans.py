@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
-from simclrseg.images.limits import LARGE
+from simclrseg.images.limits import alone_if_large
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
@@ -24,7 +23,6 @@ from simclrseg.metadata import IGNORE
 
 KEPT = 300
 """Numbers of a file that are looked at."""
-_ALONE = threading.Lock()
 _EXAMINED = 20  # masks in which objects are counted
 _OBJECT = 4  # pixels of an object
 
@@ -54,7 +52,7 @@ def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8]
     height, width = 0, 0
     with suppress(ImageError):
         height, width, _ = image_header(image)
-    with _ALONE if height * width > LARGE else nullcontext():
+    with alone_if_large(height * width):
         return _scan(image, mask, rules=rules, table=table)
 
 
