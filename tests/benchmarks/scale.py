@@ -8,7 +8,7 @@ stop it and start it again as you like.
 FOLDER keeps the runs, and the large photos: mosaics of 4 x 4 photos of Pascal VOC without animals, 1,200 to 1,600
 pixels wide and high, on which a dozen pets lie that are cut out by their trimaps, 24 to 48 pixels large, among as many
 other things of the same size from VOC. Pets, things and backgrounds of test photos are in no training photo. Both
-trainings of them see 128 px squares for as many steps, and are scored in the photos' own pixels.
+trainings of them see 128 px squares, squashing for half as many steps again, and are scored in the photos' own pixels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SMALL = "finetune {large} --image-size 128 --cache disk " + LITE
 PETS = "finetune oxford_pets --image-size 96 --data-ratio 0.2 --epochs 72 " + LITE
 TRAININGS = {
     "small things, tile": SMALL + " --resize tile --epochs 2",  # 128 steps each
-    "small things, squash": SMALL + " --epochs 128",  # 2 steps each
+    "small things, squash": SMALL + " --epochs 128",  # 3 steps each
     "pets, pad": PETS + " --resize pad",
     "pets, squash": PETS,
 }

@@ -183,7 +183,7 @@ def test_large_photos_of_small_things_get_a_hint_and_crops_are_counted(
     found = told("tile", tmp_path / "large", cache="none")
     assert "an epoch is 2,043 crops of 32 px: as many of each photo as cover it, 227 at most" in found
     assert "each crop decodes its whole photo, 2,043 times an epoch instead of 9 times in all: take --cache" in found
-    assert "30 epochs, 7,650 steps (--epochs auto)" in found
+    assert "30 epochs, 7,680 steps (--epochs auto)" in found
 
 
 def test_classification_refuses_it_by_name(photos: Path, tmp_path: Path) -> None:
