@@ -308,7 +308,8 @@ def _models(words: Sequence[str], incomplete: str) -> Iterator[Item]:
     from simclrseg.weights.shipped import PETS
 
     yield from _runs(words, "finetune")
-    yield Item(PETS.name, f"comes with simclrseg: it {PETS.does}")
+    if words[0] == "predict":
+        yield Item(PETS.name, f"comes with simclrseg: it {PETS.does}")
     yield from _files(incomplete, ".onnx")
 
 

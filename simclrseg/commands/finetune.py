@@ -84,8 +84,8 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     chooses = split.can_choose
     if prepared.unlabelled is not None and config.model.pretrained == "none" and len(split.train) < FEW_MASKS:
         log.warning(
-            f"--unlabelled from scratch with {len(split.train)} masks: a network that knows little teaches itself its own "
-            "errors, and more photos may make it worse: start from --pretrained imagenet, or a run of pretrain"
+            f"--unlabelled from scratch with {len(split.train)} masks: a network that knows little teaches itself its "
+            "errors, and may become worse: start from --pretrained imagenet, or a run of pretrain"
         )
     trainer = Trainer(
         session,

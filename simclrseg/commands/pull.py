@@ -70,7 +70,7 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | P
     """List what is published, or fetch one backbone; SimclrsegError for everything that a user can mend."""
     name = config.source.name and canonical(config.source.name, PUBLISHED)
     if name is None:
-        return Listing([_shipped_row(), *(_row(entry, config.source.namespace) for entry in PUBLISHED.values())])
+        return Listing([*(_row(entry, config.source.namespace) for entry in PUBLISHED.values()), _shipped_row()])
     if name == PETS.name:
         return _shipped(config)
     if name.startswith(HF):

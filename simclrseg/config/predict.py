@@ -53,8 +53,8 @@ class PredictOutput(Console):
     """Output"""
 
     output: Annotated[PathText | None, Flag("-o"), Completes("files"), Common(), Transient()] = None
-    """File (.png, .tif, .npy, .json, .txt), folder for several photos, or - for stdout; by default <photo>.mask.png
-    beside each."""
+    """File (.png, .tif, .tiff, .geojson, .npy, .json, .txt), folder for several photos, or - for stdout; by default
+    <photo>.mask.png beside each."""
     outputs: Annotated[list[Annotated[str, OUTPUTS]], Flag("--as"), Common()] = ["mask"]
     """What to write for each photo; repeat it for several."""
     keep_orientation: bool = False

@@ -115,7 +115,7 @@ def test_presets_and_yaml_files_are_offered(folder):
 
 def test_models_are_runs_and_onnx_files(folder):
     (folder / "pets.onnx").touch()
-    assert values("predict --model ") == ["cats-r0.5", "pets.onnx"]
+    assert values("predict --model ") == ["cats-r0.5", "pets-small", "pets.onnx"]
 
 
 def test_files_of_labels_are_offered_as_datasets(folder):

@@ -24,7 +24,7 @@ from simclrseg.knobs.files import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
 from tests.exporters.small import with_props
-from tests.readme import README
+from tests.readme import GUIDE
 from tests.small import evaluated
 
 PLAIN = """
@@ -239,6 +239,6 @@ def test_three_packages_are_enough_to_run_the_file(model, tmp_path):
     assert 0 < (mask == 255).mean() < 1
 
 
-@pytest.mark.skipif("import onnxruntime" not in README, reason="the README does not show them")
-def test_these_are_the_lines_of_the_readme():
-    assert f"```python{PLAIN}```" in README
+@pytest.mark.skipif("import onnxruntime" not in GUIDE.text, reason="the guide does not show them")
+def test_these_are_the_lines_of_the_guide():
+    assert f"```python{PLAIN}```" in GUIDE.text

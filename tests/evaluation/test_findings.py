@@ -149,7 +149,7 @@ def test_what_cannot_be_told_is_refused_before_anything_is_written(root, classif
 def test_features_of_too_few_photos_are_refused_before_anything_is_scored(root, classifier, pipeline, monkeypatch):
     few = write_colours(root / "few", {"blue": 2, "green": 2})
     monkeypatch.setattr(ClassificationTarget, "score", pytest.fail)
-    monkeypatch.setattr("simclrseg.evaluation.probe.probe", pytest.fail)
+    monkeypatch.setattr("simclrseg.evaluation.probe.untrained", pytest.fail)
     for runs, model in ((root / "runs", classifier.run), (pipeline.runs, pipeline.pretrained.run)):
         asked = {"dataset": str(few), "split": "all" if model == classifier.run else "test"}
         with pytest.raises(DataError, match=r"--embed pca needs 5 photos or more, and \d are scored"):

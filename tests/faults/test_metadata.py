@@ -42,7 +42,7 @@ FALSE = {
     "epochs": ["-1", "1e3", "9" * 90],
     "split_seed": ['"x"', "1.5"],
     "sides_multiple_of": ["0", "1000000"],
-    "resize": ['"pad"'],
+    "resize": ['"odd"'],
     "stem": ['"odd"'],
     "border": ['"odd"'],
     "precision": ['"fp64"'],
@@ -59,7 +59,7 @@ def test_a_value_that_cannot_be_is_named_with_its_key_in_one_line(key, value):
 
 
 def test_a_newer_format_is_told_before_what_only_it_knows():
-    header = {**HEADER, "format_version": str(FORMAT_VERSION + 1), "resize": '"pad"', "image_size": "[1, 2]"}
+    header = {**HEADER, "format_version": str(FORMAT_VERSION + 1), "resize": '"odd"', "image_size": "[1, 2]"}
     with pytest.raises(ModelFileError, match=r"a newer version made it, in format 2.*update simclrseg"):
         ModelMetadata.from_strings(header)
 

@@ -90,8 +90,13 @@ def test_an_answer_is_the_file_that_the_command_writes(make_model, tmp_path, kin
     assert form.content == Path(result.done[0][kind]).read_bytes()
     assert body.status_code == 200 and (body.content == form.content or kind == "json")
     assert float(form.headers["x-confidence"]) == result.done[0]["confidence"]
-    expected = {"json": "application/json", "yolo": "text/plain; charset=utf-8"}.get(kind, "image/png")
-    assert form.headers["content-type"] == expected
+    expected = {
+        "json": "application/json",
+        "yolo": "text/plain; charset=utf-8",
+        "geotiff": "image/tiff",
+        "geojson": "application/geo+json",
+    }
+    assert form.headers["content-type"] == expected.get(kind, "image/png")
 
 
 def test_labels_for_tools_name_the_photo_without_its_folders(app):

@@ -165,6 +165,8 @@ def class_weights(asked: str | None, counts: np.ndarray, classes: Sequence[str])
 
 def warn_of_small_objects(dataset: Dataset, indices: Sequence[int], side: int, *, threads: int) -> None:
     """Say, once, where squares of that side leave a few pixels of what half of the foreground belongs to."""
+    if not distributed.is_main():
+        return
     found = object_sizes(dataset, spread(indices, MEASURED), side, threads=threads)
     if found is not None and found.squashed < FEW_PIXELS:
         log.warning(
