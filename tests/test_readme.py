@@ -125,7 +125,12 @@ def write_fields(folder: Path, count: int) -> None:
         mask = np.zeros((48, 64), np.uint8)
         mask[:, 10 + number : 40] = 255
         bands = generator.integers(200, 900, (48, 64, 3)) + 20 * mask[..., None]
-        tifffile.imwrite(folder / "images" / f"{number}.tif", bands.astype(np.uint16), photometric="minisblack")
+        tifffile.imwrite(
+            folder / "images" / f"{number}.tif",
+            bands.astype(np.uint16),
+            photometric="minisblack",
+            planarconfig="contig",
+        )
         cv2.imwrite(str(folder / "masks" / f"{number}.png"), mask)
     shutil.copy(folder / "images" / "0.tif", folder.parent / "scene.tif")
 
