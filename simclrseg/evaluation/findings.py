@@ -78,7 +78,7 @@ class Plan:
         method: to draw features by; None for no picture of them.
     """
 
-    others: Mapping[Range | None, Sequence[ood.Other]]
+    others: Mapping[tuple[Range | None, tuple[str, ...]], Sequence[ood.Other]]
     draws: Sequence[int]
     method: str | None
 
@@ -86,10 +86,13 @@ class Plan:
 def plan(scored: Sequence[Scored], config: EvaluateConfig) -> Plan:
     """Check what was asked for; SimclrsegError if one of the models cannot have it."""
     names = config.uncertainty.ood
-    others = {reach: ood.open_others(names, reach) for reach in {one.metadata.reach for one in scored}}
+    kinds = {(one.metadata.reach, one.metadata.bands) for one in scored}
+    others = {kind: ood.open_others(names, *kind) for kind in kinds}
     samples, method = config.uncertainty.mc_samples, config.features.embed
     draws = [
-        ood.check(others[one.metadata.reach], one.dataset, one.learner, one.metadata, samples) if names else 0
+        ood.check(others[one.metadata.reach, one.metadata.bands], one.dataset, one.learner, one.metadata, samples)
+        if names
+        else 0
         for one in scored
     ]
     for one in scored:
@@ -111,7 +114,7 @@ def add(model: Evaluated, asked: Plan, draws: int, *, machine: Machine, root: Pa
     write_rows(folder / "calibration.csv", calibration.rows())
     plots.charts(calibration_charts(model), folder / "calibration.png")
     reader = Reader(model.metadata, machine, model.batch_size)
-    if others := asked.others[model.metadata.reach]:
+    if others := asked.others[model.metadata.reach, model.metadata.bands]:
         model.findings["ood"] = ood.measure(model, others, reader, draws=draws, folder=folder)
     if asked.method is not None:
         model.findings["embedding"] = embedding.embed(model, asked.method, reader, root=root, folder=folder)

@@ -94,15 +94,16 @@ class OutOfDistribution:
         return rows
 
 
-def open_others(names: Sequence[str], reach: Range | None) -> list[Other]:
+def open_others(names: Sequence[str], reach: Range | None, bands: tuple[str, ...]) -> list[Other]:
     """The datasets of ``--ood`` and their images: those of a published test list, else all; 10,000 at most.
 
     Args:
         reach: the model's range of values in photos of more than 8 bits.
+        bands: the model's.
     """
     found = []
     for name in dict.fromkeys(names):
-        dataset = open_dataset(name, DatasetOptions(masks=False, reach=reach))
+        dataset = open_dataset(name, DatasetOptions(masks=False, reach=reach, model_bands=bands))
         listed = dataset.official.get("test")
         chosen = spread(listed or range(len(dataset)), MOST)
         log.info(f"--ood {name}: {len(chosen):,} photos" + (" of the test list" if listed else ""))

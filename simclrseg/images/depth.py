@@ -125,8 +125,10 @@ def blank_pixels(values: NDArray[Any], nodata: float | None) -> Blank | None:
     None where it is whole.
     """
     floating = values.dtype.kind == "f"
-    if not floating and (nodata is None or nodata % 1):
-        return None
+    if not floating:
+        limits = np.iinfo(values.dtype)
+        if nodata is None or nodata % 1 or not limits.min <= nodata <= limits.max:  # no pixel can have such a value
+            return None
     with np.errstate(over="ignore"):
         own = values.dtype.type(nodata or 0)  # as a float of 32 bits has it, where the values are such
     blank: Blank | None = None

@@ -156,16 +156,26 @@ class Cutout(Output):
         super().begin()
         self._images: list[tuple[int, np.ndarray]] = []  # parts of one that is in memory all the time
         self._likely = np.empty(self.subject.size, np.uint8)
+        self._blank: dict[int, np.ndarray] = {}  # by its first row, where pixels hold nothing
 
     def add(self, strip: Strip) -> None:
         rows = slice(strip.top, strip.top + len(strip.mask))
         self._images.append((strip.top, strip.image))
         likely = (255 * _above(strip.probability, self.subject.threshold) + 0.5).astype(np.uint8)
         self._likely[rows] = np.where(strip.mask > 0, likely.clip(128), likely.clip(max=127))
+        if strip.blank is not None:
+            self._likely[rows][strip.blank] = 0
+            self._blank[strip.top] = strip.blank
 
     def end(self) -> None:
+        top = 0
         for rows in cut_out(self._rows, self._likely, self.subject.scale):
+            for start, blank in self._blank.items():  # the soft edge around it must not reach into it
+                first, last = max(top, start), min(top + len(rows), start + len(blank))
+                if first < last:
+                    rows[first - top : last - top, :, 3][blank[first - start : last - start]] = 0
             self._png.write(rows)
+            top += len(rows)
         super().end()
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
@@ -276,11 +286,6 @@ class Coco(Objects):
             name = source.absolute().relative_to(target.parent.absolute()).as_posix()
         about = {"file_name": encodable(name), "height": height, "width": width}
         return json.dumps([about, coco_annotations(mask, self.labels)])
-
-    @classmethod
-    def lacks(cls, geography: Geography | None) -> str:
-        """Say what a file that says where its picture lies cannot say of this one; empty where it is whole."""
-        return ""
 
     @classmethod
     def joined(cls, files: Iterable[bytes], metadata: ModelMetadata) -> str:

@@ -30,6 +30,7 @@ from simclrseg.images.decode import Picture, read_picture, read_scene, stored_ba
 from simclrseg.images.depth import Deep, fits, in_words, likely_range
 from simclrseg.images.framing import Framing
 from simclrseg.images.geography import Geography
+from simclrseg.images.headers import Refused
 from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
@@ -125,7 +126,10 @@ class Predictor:
         if pixels.dtype == needed:  # training cuts off what is above, too
             return replace(scene, pixels=pixels.clip(max=metadata.full_scale), bands=metadata.bands)
         deep = Deep(pixels, None, blank=scene.blank)
-        reach = (0.0, float(REFLECTANCE)) if scene.reach else metadata.reach or likely_range(deep)
+        try:
+            reach = (0.0, float(REFLECTANCE)) if scene.reach else metadata.reach or likely_range(deep)
+        except Refused as error:
+            raise ImageError(f"{image}: {error.reason}", error.remedy, path=image.source) from error
         eight = np.asarray(deep.to_8_bits(0, len(pixels), reach=reach, profile=None))
         stored, told = (scene.stored, scene.reach) if scene.reach else (deep.spread, reach)
         return replace(scene, pixels=eight, stored=stored, reach=told, bands=metadata.bands)

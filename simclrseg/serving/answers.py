@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclrseg.errors import ImageError, UsageError
+from simclrseg.images.bands import colour_bands
 from simclrseg.images.decode import image_shape
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_size
@@ -51,9 +52,9 @@ def check_kind(predictor: Predictor, kind: str) -> None:
         if kind != "json":
             raise UsageError(f"as={kind}: the model gives labels, not masks", "take as=json", option="as", value=kind)
         return
-    if OUTPUTS[kind].in_colour and not model.metadata.takes_photos:
+    if OUTPUTS[kind].in_colour and not colour_bands(model.metadata.bands):
         bands = ", ".join(model.metadata.bands)
-        reason = f"as={kind} shows photos, and the model takes other pictures, with the bands {bands}"
+        reason = f"as={kind} shows red, green and blue, and the model takes other pictures, with the bands {bands}"
         raise UsageError(reason, "take as=mask", option="as", value=kind)
 
 

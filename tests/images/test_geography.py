@@ -113,6 +113,13 @@ def test_a_value_that_stands_for_nothing_is_blank_in_every_band():
     assert np.argwhere(turned.blank).tolist() == [[3, 12 - 1 - 2]]
 
 
+@pytest.mark.parametrize("value", ["-9999", "256", "1e30", "0.5"])
+def test_a_value_that_no_pixel_can_have_stands_for_nothing_anywhere(value):
+    picture = read_picture(geotiff(PIXELS, UTM | {NODATA: value}))
+    assert picture.blank is None
+    np.testing.assert_array_equal(picture.pixels, PIXELS)
+
+
 def test_what_the_alpha_channel_of_a_map_hides_is_blank_and_that_of_a_photo_is_white():
     pixels = np.dstack([PIXELS, np.full((12, 20), 255, np.uint8)])
     pixels[:, :5, 3] = 0

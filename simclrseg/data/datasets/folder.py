@@ -40,6 +40,7 @@ from simclrseg.images.depth import Range, in_words, reflectance_range
 from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details
+from simclrseg.metadata import RGB
 from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.threads import map_in_threads
@@ -248,6 +249,8 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
     names = beside or named_bands(first)
     if not are_named(names) and len(options.bands) == bands and are_named(options.bands):
         names = options.bands
+    elif not are_named(names) and len(options.model_bands) == bands and options.model_bands != RGB:
+        names = options.model_bands  # as files of the model's own set, which --bands named
     if len(names) != bands:
         raise DataError(f"{first} has {bands} bands, and {BANDS_FILE} names {len(names)}", "name them all", path=first)
     found = distributed.from_main(lambda: [one for one in map_in_threads(_floats, alike) if one is not None])

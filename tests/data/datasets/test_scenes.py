@@ -76,6 +76,12 @@ def test_bands_are_picked_and_ordered_by_name(tmp_path):
     assert open_dataset(folder, DatasetOptions(model_bands=("vv",))).bands == COMMON
 
 
+def test_files_that_name_no_bands_have_those_of_a_model_that_takes_as_many(tmp_path):
+    folder = str(scenes(tmp_path / "a", names=()))
+    assert open_dataset(folder, DatasetOptions(model_bands=COMMON)).bands == COMMON
+    assert "nir" not in open_dataset(folder, DatasetOptions(model_bands=COMMON[:4])).bands
+
+
 def test_files_with_another_order_of_named_bands_are_brought_to_that_of_the_first(tmp_path):
     folder = scenes(tmp_path / "a", dtype=np.uint16)
     turned = geotiff(scene(1, np.uint16)[:, :, ::-1].copy(), names=NAMES[::-1])
