@@ -125,7 +125,8 @@ class TrainingProgress(Bar):
         self._done = record.step
         score = {f"val_{name}": value for name, value in list(record.validation.items())[:1]}  # what picks the best
         facts = _facts({**record.train, **score}, self._speed())
-        among_others = "ipykernel" in sys.modules and 1 < record.epoch < self._plan.epochs
+        in_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+        among_others = in_notebook and 1 < record.epoch < self._plan.epochs
         line = f"epoch {record.epoch}/{self._plan.epochs}  {facts}"
         self.say(line, every=NOTEBOOK_EVERY if among_others else 0.0)
         self._images = self._seconds = self._waited = 0.0

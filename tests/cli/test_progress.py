@@ -29,14 +29,21 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_notebook_is_told_of_an_epoch_now_and_then_and_the_log_of_every_one(tmp_path, monkeypatch, capsys):
+class OutStream(io.StringIO):
+    """The stderr of a notebook, by its name."""
+
+    __module__ = "ipykernel.iostream"
+
+
+def test_a_notebook_is_told_of_an_epoch_now_and_then_and_the_log_of_every_one(tmp_path, monkeypatch):
     from simclrseg.system import log_file
 
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    stream = OutStream()
+    monkeypatch.setattr(sys, "stderr", stream)
     clock = Clock()
     with session(quiet=False), log_file.kept(tmp_path, "simclrseg"), TrainingProgress(clock) as progress:
         train(progress, clock, epochs=9, steps=2)
-    told = [int(number) for number in re.findall(r"^epoch (\d+)/9", capsys.readouterr().err, re.MULTILINE)]
+    told = [int(number) for number in re.findall(r"^epoch (\d+)/9", stream.getvalue(), re.MULTILINE)]
     assert told[0] == 1 and told[-1] == 9 and 3 <= len(told) < 9
     assert all(later - earlier >= 2 for earlier, later in pairwise(told[:-1]))  # an epoch takes 2 seconds
     assert re.findall(r"epoch (\d+)/9", (tmp_path / "log.txt").read_text()) == [str(number) for number in range(1, 10)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,14 +15,18 @@ class Served:
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder, self._said = folder, folder / "said"
-        with self._said.open("w") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "simclrseg", "predict", "--serve", "--port", "0", "--device", "cpu", *words],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-            )
+        interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, and inherited
+        try:
+            with self._said.open("w") as said:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "simclrseg", "predict", "--serve", "--port", "0", "--device", "cpu", *words],
+                    cwd=folder,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    text=True,
+                )
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://"), self.said
