@@ -157,16 +157,7 @@ def _files(
     )
     if output.as_json and any(None in job.targets.values() for job in jobs):
         raise UsageError("--json prints to stdout, where the result goes too", "name a file with -o", option="json")
-    predictor = Predictor(
-        model,
-        tile=config.method.tile,
-        overlap=config.method.overlap,
-        flips=config.method.tta,
-        threshold=config.input.threshold or model.metadata.threshold,
-        max_pixels=int(config.input.max_pixels),
-        keep_orientation=output.keep_orientation,
-        bands=bands_of(config),
-    )
+    predictor = predictor_of(config, model)
     made: list[Path] = []
     parts: dict[str, dict[InputImage, bytes]] = {}  # of files for all images, by output
     index = _index(config, model, images)
@@ -229,9 +220,7 @@ def _labels(
         if Path(table).exists() and not config.console.overwrite:
             raise UsageError(f"{table} exists: nothing is replaced without --overwrite", option="overwrite", path=table)
         check_writable(Path(table).parent)
-    predictor = Predictor(
-        model, flips=config.method.tta, max_pixels=int(config.input.max_pixels), bands=bands_of(config)
-    )
+    predictor = predictor_of(config, model)
 
     def work(batch: Sequence[InputImage]) -> list[Row]:
         rows, pictures = _read(predictor, batch)
@@ -255,8 +244,18 @@ def origin(path: Path) -> str:
     return f"model {PETS.name}, which comes with simclrseg: it {PETS.does}" if path == PETS.file else f"model {path}"
 
 
-def bands_of(config: PredictConfig) -> tuple[str, ...]:
-    return parsed_bands(config.input.bands) if config.input.bands else ()
+def predictor_of(config: PredictConfig, model: Model) -> Predictor:
+    """What predicts as the options say; a classifier has no use for some of them."""
+    return Predictor(
+        model,
+        tile=config.method.tile,
+        overlap=config.method.overlap,
+        flips=config.method.tta,
+        threshold=config.input.threshold or model.metadata.threshold,
+        max_pixels=int(config.input.max_pixels),
+        keep_orientation=config.console.keep_orientation,
+        bands=parsed_bands(config.input.bands) if config.input.bands else (),
+    )
 
 
 def _read(predictor: Predictor, images: Sequence[InputImage]) -> tuple[list[Row], dict[int, Picture]]:

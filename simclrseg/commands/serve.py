@@ -10,10 +10,9 @@ from pathlib import Path
 
 import cv2
 
-from simclrseg.commands.predict import bands_of, check_model, find_model, open_for, origin
+from simclrseg.commands.predict import check_model, find_model, open_for, origin, predictor_of
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
-from simclrseg.inference.predictor import Predictor
 from simclrseg.runs import ONNX_FILE
 from simclrseg.system.hardware import cpu_cores
 
@@ -52,15 +51,7 @@ def serve(config: PredictConfig, *, on_ready: Callable[[str], None]) -> None:
         check_model(config, model)
         if at_once > 1:
             cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
-        predictor = Predictor(
-            model,
-            tile=config.method.tile,
-            overlap=config.method.overlap,
-            flips=config.method.tta,
-            threshold=config.input.threshold or model.metadata.threshold,
-            max_pixels=int(config.input.max_pixels),
-            bands=bands_of(config),
-        )
+        predictor = predictor_of(config, model)
         name = path.resolve().parent.name if path.name == ONNX_FILE else path.name
         hosts = {page.host, *names_of_this_machine()} if is_public(listening) else {page.host}
         app = make_app(predictor, name, at_once=at_once, hosts=hosts)

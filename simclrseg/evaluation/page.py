@@ -21,6 +21,8 @@ CHART_BYTES = 150_000
 """The same of a chart that is embedded as a picture."""
 WIDE = 14
 """Characters from which on a heading or a name may be broken anywhere, where models are compared."""
+Part = tuple[str, str, Html]
+"""A section of a page: the identifier and title by which the contents lead to it, and its markup."""
 _QUALITIES = (80, 60, 40, 20, 5, 1)
 
 
@@ -28,6 +30,16 @@ def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:
     """A part of the page under a heading, which links point to."""
     heading = element(f"h{level}", title, id=f"{identifier}-title")
     return element("section", heading, *content, id=identifier, aria_labelledby=f"{identifier}-title")
+
+
+def titled(title: str, identifier: str, *content: str, level: int = 2) -> Part:
+    """A section with what the contents need."""
+    return identifier, title, section(title, identifier, *content, level=level)
+
+
+def remark(*text: str) -> Html:
+    """A paragraph that explains what stands beside it."""
+    return element("p", *text, class_="note")
 
 
 def paragraph(text: str) -> Html:

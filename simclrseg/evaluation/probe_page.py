@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simclrseg.charts.html import Html, drawn, element, joined
-from simclrseg.evaluation.page import CHART_BYTES, page, picture, scrolled, section, table
+from simclrseg.evaluation.page import CHART_BYTES, Part, page, picture, remark, scrolled, table, titled
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.evaluation.report import ROWS
 from simclrseg.evaluation.results import signed
@@ -26,8 +26,6 @@ THUMBNAIL = 112
 """Longer side of their pictures, in pixels."""
 THUMBNAIL_BYTES = 6_000
 AUGMENTATIONS = "augmentations.png"
-
-Part = tuple[str, str, Html]
 
 
 class Meaning(NamedTuple):
@@ -73,12 +71,12 @@ def write_page(result: Probed | ProbedSeveral) -> None:
         parts = [_comparison(result)]
         for number, one in enumerate(result.backbones, start=1):
             found = [markup for *_, markup in _backbone(one, f"backbone{number}", level=3)]
-            parts.append(_part(one.name, f"backbone{number}", *found))
+            parts.append(titled(one.name, f"backbone{number}", *found))
     else:
         first = result
         title = f"Evaluation of the backbone {result.name}"
         parts = _backbone(result, "backbone", level=2)
-    parts.insert(1, _part("What the figures mean", "meanings", _meanings(first)))
+    parts.insert(1, titled("What the figures mean", "meanings", _meanings(first)))
     images = f"{len(first.indices):,} photos of {first.dataset.name}"
     summary = f"What the features are good for before pretraining, with random weights, and after: on {images}"
     if first.split == "test":
@@ -86,20 +84,12 @@ def write_page(result: Probed | ProbedSeveral) -> None:
     write_text(result.folder / "report.html", page(title, f"{summary}.", parts))
 
 
-def _part(title: str, identifier: str, *content: str, level: int = 2) -> Part:
-    return identifier, title, section(title, identifier, *content, level=level)
-
-
-def _note(*text: str) -> Html:
-    return element("p", *text, class_="note")
-
-
 def _comparison(several: ProbedSeveral) -> Part:
     """All backbones in one table, in the order in which they were named."""
     rows, best = several.table
     caption = "Each figure before and after pretraining; the highest accuracies are bold"
     names = [one.name for one in several.backbones]
-    content = [_note(f"{line}.") for line in several.verdicts]
+    content = [remark(f"{line}.") for line in several.verdicts]
     content.append(table(rows, caption=caption, compared=True, strong=best))
     if several.differences:
         caption = f"Differences from {names[0]}, on {several.backbones[0].covered}"
@@ -110,8 +100,8 @@ def _comparison(several: ProbedSeveral) -> Part:
         ]
         if lines:
             content.append(table(lines, caption=caption, compared=True))
-            content.append(_note("Where an interval holds 0, the difference may be chance."))
-    return _part("Comparison", "comparison", *content)
+            content.append(remark("Where an interval holds 0, the difference may be chance."))
+    return titled("Comparison", "comparison", *content)
 
 
 def _backbone(one: Probed, identifier: str, *, level: int) -> list[Part]:
@@ -122,12 +112,12 @@ def _backbone(one: Probed, identifier: str, *, level: int) -> list[Part]:
     if one.embedding:
         alt = f"Features of {one.name} as points, before and after pretraining"
         shown = _drawn_picture(one.embedding.picture, alt)
-        note = _note("Each point is a photo, in the colour of its class. Classes that lie apart can be told apart.")
+        note = remark("Each point is a photo, in the colour of its class. Classes that lie apart can be told apart.")
         found.append(("Features", "embedding", [note, shown]))
     found.append(("How it was trained", "training", _training(one, identifier)))
     if one.table:
         found.append(("All photos", "images", [_images(one)]))
-    return [_part(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
+    return [titled(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
 
 
 def _numbers(one: Probed) -> list[Html]:
@@ -142,8 +132,8 @@ def _numbers(one: Probed) -> list[Html]:
         for name, found in one.metrics.items()
     ]
     content = [element("dl", *cards, class_="cards")]
-    content += [_note(f"{line}.") for line in one.verdicts]
-    content += [_note(f"Doubt: {doubt}.") for doubt in one.doubts]
+    content += [remark(f"{line}.") for line in one.verdicts]
+    content += [remark(f"Doubt: {doubt}.") for doubt in one.doubts]
     return [*content, table(one.rows(), caption=f"All figures, on {one.covered}", compared=True)]
 
 
@@ -201,7 +191,7 @@ def _neighbours(one: Probed) -> list[Html]:
         caption = element("figcaption", element("strong", dataset.keys[index]))
         shown = element("div", query, element("div", *rows, class_="rows"), class_="nearest")
         examples.append(element("figure", caption, shown, class_="example"))
-    return [_note(note), *examples]
+    return [remark(note), *examples]
 
 
 def _neighbour(one: Probed, index: int, *, like: int) -> Html:
@@ -250,7 +240,7 @@ def _training(one: Probed, identifier: str) -> list[Html]:
         content.append(drawn(charts, f"{identifier}-curves"))
     if found.config and augmentations.is_file():
         note = "What the network saw: each column is two random views of one photo, and it learned to call them alike."
-        content += [_note(note), _drawn_picture(augmentations, f"Views of photos that {one.name} was trained with")]
+        content += [remark(note), _drawn_picture(augmentations, f"Views of photos that {one.name} was trained with")]
     return content
 
 
@@ -267,6 +257,6 @@ def _images(one: Probed) -> Html:
             shown |= {f"{title}, before": cells[f"{name}_untrained"], f"{title}, after": cells[name]}
         rows.append(shown)
     left = len(order) - len(rows)
-    note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
+    note = [remark(f"{left:,} more are in per_image.csv.")] if left else []
     whole = table(rows, caption="The class that each photo got, wrong ones first", sortable=True)
     return joined([element("div", whole, class_="long"), *note])

@@ -11,7 +11,7 @@ import numpy as np
 from simclrseg.charts.html import Html, drawn, element, joined
 from simclrseg.charts.plots import NUMBERED, shares_of
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
-from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, page, picture, scrolled, section, table
+from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Part, page, picture, remark, scrolled, table, titled
 from simclrseg.evaluation.results import Evaluated, Report
 from simclrseg.images.decode import read_image
 from simclrseg.scores.doubts import coverage
@@ -33,7 +33,6 @@ ENDS = ("_low", "_high")
 """Columns of the ends of intervals end so."""
 
 _CAPTIONS = {"ood": "Out of distribution: higher scores mean less like the training photos", "embedding": "Features"}
-Part = tuple[str, str, Html]
 
 
 def write_report(report: Report) -> None:
@@ -47,19 +46,11 @@ def write_report(report: Report) -> None:
     for number, model in enumerate(report.ranked, start=1):
         folder = report.folder / "worst" / (f"model-{number}" if several else "")
         found = _model(model, f"model{number}", folder if number <= SHOWN else None, level=3 if several else 2)
-        parts += [_part(model.name, f"model{number}", *(markup for *_, markup in found))] if several else found
+        parts += [titled(model.name, f"model{number}", *(markup for *_, markup in found))] if several else found
     if charts := training_charts(report):
-        parts.append(_part("Training", "training", drawn(charts, "training-charts")))
+        parts.append(titled("Training", "training", drawn(charts, "training-charts")))
     parts.append(_images(report))
     write_text(report.folder / "report.html", page(title, summary, parts))
-
-
-def _part(title: str, identifier: str, *content: str, level: int = 2) -> Part:
-    return identifier, title, section(title, identifier, *content, level=level)
-
-
-def _note(*text: str) -> Html:
-    return element("p", *text, class_="note")
 
 
 def _comparison(report: Report) -> Part:
@@ -71,14 +62,14 @@ def _comparison(report: Report) -> Part:
         f"“{deciding} over {report.baseline}” is the difference on the same images, drawn together: where its "
         "interval holds 0 it may be chance."
     )
-    content = [*(_note(f"{line}.") for line in report.verdicts)]
+    content = [*(remark(f"{line}.") for line in report.verdicts)]
     if report.groups:
         caption_of_recipes = "Recipes, each the mean ± standard deviation over its seeds"
         content.append(table(report.recipes, caption=caption_of_recipes, compared=True))
-    content += [table(rows, caption=caption, compared=True, strong=best), _note(note)]
+    content += [table(rows, caption=caption, compared=True, strong=best), remark(note)]
     if charts := ratio_charts(report):
         content.append(drawn(charts, "ratio"))
-    return _part("Comparison", "comparison", *content)
+    return titled("Comparison", "comparison", *content)
 
 
 def _model(model: Evaluated, identifier: str, folder: Path | None, *, level: int) -> list[Part]:
@@ -103,7 +94,7 @@ def _model(model: Evaluated, identifier: str, folder: Path | None, *, level: int
                 shown = scrolled(picture(read_image(finding.picture), alt=alt, limit=CHART_BYTES), label=alt)
                 found.append((title, name, [element("figure", shown, class_="drawn")]))
         found += _gallery(model, folder)
-    return [_part(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
+    return [titled(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
 
 
 def _numbers(model: Evaluated) -> list[Html]:
@@ -140,12 +131,12 @@ def _numbers(model: Evaluated) -> list[Html]:
             content.append(table(lines, caption=_CAPTIONS.get(name, words(name).capitalize())))
     numbers = [
         element("dl", *cards, class_="cards"),
-        *(_note(f"Doubt: {doubt}.") for doubt in model.doubts),
+        *(remark(f"Doubt: {doubt}.") for doubt in model.doubts),
         table(rows, caption=f"All metrics, with {coverage(len(model.scores.keys), model.split)}"),
         element("div", *content, class_="beside"),
     ]
     if skipped := model.scores.skipped:
-        numbers.append(_note(f"{len(skipped)} could not be read: {skipped[0]}"))
+        numbers.append(remark(f"{len(skipped)} could not be read: {skipped[0]}"))
     return numbers
 
 
@@ -233,8 +224,8 @@ def _gallery(model: Evaluated, folder: Path) -> list[tuple[str, str, list[Html]]
             joined([element("span", "", class_="key", style=f"background:rgb{colour}"), f" {text}  "])
             for colour, text in kinds[: 2 if len(model.metadata.classes) == 2 else 3]
         ]
-        legend = [_note("Errors: ", *keys)]
-    size = _note(f"Pictures are at most {SIDE} pixels and {PICTURE_BYTES // 1000} kB each.")
+        legend = [remark("Errors: ", *keys)]
+    size = remark(f"Pictures are at most {SIDE} pixels and {PICTURE_BYTES // 1000} kB each.")
     parts = []
     for title, key, examples in (("Worst images", "worst", worst), ("Best images", "best", best)):
         if examples:
@@ -274,7 +265,7 @@ def _images(report: Report) -> Part:
             cells |= {f"{name} {words(column)}": found[row][column] for name, found in tables.items()}
             rows.append(cells)
     left = len(order) - len(rows)
-    note = [_note(f"{left:,} more are in per_image.csv.")] if left else []
+    note = [remark(f"{left:,} more are in per_image.csv.")] if left else []
     several = len(report.models) > 1
     shown = element("div", table(rows, caption=caption, sortable=True, compared=several), class_="long")
-    return _part("All images", "images", shown, *note)
+    return titled("All images", "images", shown, *note)

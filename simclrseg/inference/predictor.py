@@ -83,8 +83,7 @@ class Predictor:
             picture = read_picture(source, max_pixels=self.max_pixels, reach=metadata.reach or likely_range)
             if picture.several:
                 log.info(f"{image}: several frames or pages, of which the first is taken")
-            if picture.hidden and "hidden" not in self._said:
-                self._said.add("hidden")
+            if picture.hidden and self._is_new("hidden"):
                 log.info(f"{image}: its alpha channel hides all of it, so that its colours are taken as they are")
             self._tell_range(image, picture)
             return picture
@@ -103,8 +102,7 @@ class Predictor:
         places = places_of(metadata.bands, names)
         if places is None and count == metadata.in_channels and not metadata.takes_photos:
             places = [*range(count)]
-            if are_named(names) and are_named(metadata.bands) and "order" not in self._said:
-                self._said.add("order")
+            if are_named(names) and are_named(metadata.bands) and self._is_new("order"):
                 ours = f"{self.model.path} takes {', '.join(metadata.bands)}"
                 log.warning(f"{image}: its bands are {', '.join(names)}, and {ours}: they are taken in their order")
         fits_bits = pixels.dtype == needed or (metadata.takes_photos and pixels.dtype == np.uint16)
@@ -122,7 +120,9 @@ class Predictor:
             )
         if places != [*range(count)]:
             pixels = np.ascontiguousarray(pixels[:, :, places])
-            self._say(f"bands by name: {', '.join(metadata.bands)} of {', '.join(names)}")
+            line = f"bands by name: {', '.join(metadata.bands)} of {', '.join(names)}"
+            if self._is_new(line):
+                log.info(line)
         if pixels.dtype == needed:  # training cuts off what is above, too
             return replace(scene, pixels=pixels.clip(max=metadata.full_scale), bands=metadata.bands)
         deep = Deep(pixels, None, blank=scene.blank)
@@ -134,11 +134,12 @@ class Predictor:
         stored, told = (scene.stored, scene.reach) if scene.reach else (deep.spread, reach)
         return replace(scene, pixels=eight, stored=stored, reach=told, bands=metadata.bands)
 
-    def _say(self, line: str) -> None:
-        """Say a line once."""
-        if line not in self._said:
-            self._said.add(line)
-            log.info(line)
+    def _is_new(self, matter: str) -> bool:
+        """Tell whether nothing has been said of it yet, as from now on it has."""
+        if matter in self._said:
+            return False
+        self._said.add(matter)
+        return True
 
     def _tell_range(self, image: InputImage, picture: Picture, top: int = 255) -> None:
         """Say how values of more than 8 bits were scaled, once of each range; and which photos do not fit in it."""
@@ -147,8 +148,7 @@ class Predictor:
         line = in_words(*picture.stored, picture.reach, top)
         if self.model.metadata.reach is not None and not fits(*picture.stored, picture.reach):
             log.warning(f"{image}: {line} in this model: photos of another range than it was trained on")
-        elif str(picture.reach) not in self._said:
-            self._said.add(str(picture.reach))
+        elif self._is_new(str(picture.reach)):
             log.info(f"{image}: {line}" + (", as in training" if self.model.metadata.reach is not None else ""))
 
     def predict(self, pictures: Sequence[np.ndarray]) -> list[Iterator[tuple[int, np.ndarray]]]:
@@ -214,8 +214,7 @@ class Predictor:
                 reason = f"{self.model.path} does not fit in {place} even for {size} ({error})"
                 raise DeviceError(reason, "use --device cpu") from error
             line = f"{width} x {height} pixels at once do not fit in memory: tiles of {side} are taken instead"
-            if line not in self._said:
-                self._said.add(line)
+            if self._is_new(line):
                 log.warning(line)
             tiles = predict_tiles(self._within_memory, batch[0], side, self.overlap)
             return np.concatenate([rows for _, rows in tiles], axis=-2)[None]
@@ -292,8 +291,7 @@ class Predictor:
             geography = geography.turned(picture.orientation, size)
         kinds = [kind for kind in job.targets if OUTPUTS[kind].has_place]
         if not kinds:
-            if geography is not None and geography.is_placed and "place" not in self._said:
-                self._said.add("place")
+            if geography is not None and geography.is_placed and self._is_new("place"):
                 first = next(iter(job.targets))
                 log.info(
                     f"{job.image}: it lies on the earth ({geography.system}), of which --as {first} keeps nothing: "
@@ -303,8 +301,7 @@ class Predictor:
         if geography is not None and geography.doubts:
             log.warning(f"{job.image}: of its georeference is left out: {'; '.join(geography.doubts)}")
         for kind in kinds:
-            if (line := OUTPUTS[kind].lacks(geography)) and kind not in self._said:
-                self._said.add(kind)
+            if (line := OUTPUTS[kind].lacks(geography)) and self._is_new(kind):
                 log.info(f"{job.image}: {line}")
         return geography
 

@@ -355,16 +355,19 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
     ) -> MaskPairs:
-        return MaskPairs(
-            dataset,
-            indices,
-            cutting=cutting_of(Framing.of(metadata), dataset),
-            crops=self.crops(dataset, indices),
-            image_size=self.data.image_size,
-            strengths=PAIR_STRENGTHS[augmentation],
-            seed=seed,
-            strict=self.data.strict,
-        )
+        return MaskPairs(dataset, indices, **self._views(dataset, indices, metadata, augmentation), seed=seed)
+
+    def _views(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, augmentation: str
+    ) -> dict[str, Any]:
+        """How images are cut, changed and read, as arguments of their samples."""
+        return {
+            "cutting": cutting_of(Framing.of(metadata), dataset),
+            "crops": self.crops(dataset, indices),
+            "image_size": self.data.image_size,
+            "strengths": PAIR_STRENGTHS[augmentation],
+            "strict": self.data.strict,
+        }
 
     def make_validation(self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Samples:
         """Of tiles the numbers of whole images, which are cut where they are validated."""
@@ -375,16 +378,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     def make_unlabelled(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, seed: int
     ) -> WeakAndStrong:
-        return WeakAndStrong(
-            dataset,
-            indices,
-            cutting=cutting_of(Framing.of(metadata), dataset),
-            crops=self.crops(dataset, indices),
-            image_size=self.data.image_size,
-            strengths=PAIR_STRENGTHS["standard"],
-            seed=seed,
-            strict=self.data.strict,
-        )
+        return WeakAndStrong(dataset, indices, **self._views(dataset, indices, metadata, "standard"), seed=seed)
 
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> SeparableTask:
         assert isinstance(learner, Segmentation)
