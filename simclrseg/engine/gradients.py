@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from simclrseg.engine.depthwise import fast_depthwise
 from simclrseg.engine.runtime import autocast
 from simclrseg.engine.task import Batch, CoupledTask, Logs, SeparableTask, Task
 from simclrseg.system import distributed
@@ -28,7 +29,7 @@ class Passes:
     def forward(self, step: int, part: int) -> Iterator[None]:
         """Context of one forward pass; the same step and part give the same random numbers again."""
         _seed(f"{self.seed}/{step}/{distributed.rank()}/{part}")
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.precision), fast_depthwise(self.device):
             yield
 
 
