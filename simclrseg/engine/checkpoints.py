@@ -48,6 +48,8 @@ class TrainingState:
     """The epoch records so far."""
     average: dict[str, Any] = field(default_factory=dict)
     """Exponential moving average of the weights; empty where none is kept."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What the task remembers beside the model."""
 
 
 class Checkpoints:
@@ -197,7 +199,8 @@ class Checkpoints:
 def _load_state(path: Path) -> TrainingState:
     content = _load(path)
     if isinstance(content, dict):
-        content.setdefault("average", {})  # older ones have none
+        for name in ("average", "memory"):  # which older ones lack
+            content.setdefault(name, {})
     require_fit(content, kinds(TrainingState), "state")
     state = TrainingState(**content)
     require_numbers(state.sums, "sums")

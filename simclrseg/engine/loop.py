@@ -204,6 +204,10 @@ class _Training:
         require_fit(start.model, self.model.state_dict(), "model")
         self.model.load_state_dict(start.model)
         load_optimizer(self._optimizer, start.optimizer)
+        if start.memory:  # older states have none
+            require_fit(start.memory, self._task.memory, "memory")
+            for name, value in self._task.memory.items():
+                value.copy_(start.memory[name])
         if self._scaler.is_enabled():
             require_fit(start.scaler, self._scaler.state_dict(), "scaler")
             self._scaler.load_state_dict(start.scaler)
@@ -277,7 +281,8 @@ class _Training:
             records = [dataclasses.asdict(record) for record in self.result.history]
             means = {} if self.average is None else self.average.state_dict()
             sums, images = self._meter.sums, self._meter.images
-            state = TrainingState(self.finished, self.step, *states, sums, images, records, means)
+            memory = dict(self._task.memory)
+            state = TrainingState(self.finished, self.step, *states, sums, images, records, means, memory)
             self._checkpoints.save_last(state)
         self.saved = self.step
 

@@ -6,8 +6,9 @@ Write a ``CoupledTask`` where the loss compares samples with one another, else a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ class BaseTask(ABC):
             computes as in evaluation, so that it answers alike in every process and micro-batch. Without gradient, it
             has no part in the optimizer, the average of weights and synchronized batch norm.
         average: the moving average of the weights, which ``fit`` puts here where it keeps one.
+        memory: what ``after_step`` changes beside the model, and checkpoints hold; the same in all processes.
         neighbours: samples that follow one another in a batch and meet in the loss: each so many stay together in
             micro-batches and processes.
         batch_norm_needs: samples that batch norm must see at once for anything to be learned.
@@ -38,6 +40,7 @@ class BaseTask(ABC):
     model: nn.Module
     teacher: nn.Module | None = None
     average: WeightAverage | None = None
+    memory: Mapping[str, Tensor] = MappingProxyType({})
     neighbours: int = 1
     batch_norm_needs: int = 1
     too_few: str = ""

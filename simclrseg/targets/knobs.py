@@ -178,6 +178,10 @@ class ConsistencyKnobs(Section):
     """When their weight begins to grow from 0, and when it is reached: below 1 as a fraction of the run, from 1 on in
     epochs."""
 
+    balance: Annotated[bool, KeyOnly()] = True
+    """Believe the surest pixels alone, half of them or more, of a class that the teacher sees more often than the masks
+    have it; false where photos without masks have other proportions."""
+
     def ramp_epochs(self, epochs: int) -> tuple[float, float]:
         """Both ends of the ramp in epochs."""
         first, last = (at * epochs if at < 1 else at for at in self.ramp)

@@ -37,6 +37,8 @@ PRETRAIN = (
     "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs --backbone resnet18 --stem imagenet "
     f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0"
 )
+STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
+UNBALANCED = "--set consistency.balance=false"
 TWICE = "--epochs {twice}"
 """The number of epochs that --unlabelled has by itself."""
 TRAININGS = {
@@ -53,16 +55,31 @@ TRAININGS = {
     "scratch unlabelled 20 %": f"{SMALL} --data-ratio 0.2 {OTHERS}",
     "scratch long 20 %": f"{SMALL} --data-ratio 0.2 {TWICE}",
     "scratch unlabelled 5 %": f"{SMALL} --data-ratio 0.05 {OTHERS}",
+    "scratch unlabelled 5 %, no balance": f"{SMALL} --data-ratio 0.05 {OTHERS} {UNBALANCED}",
+    "lite0 unlabelled 5 %, no balance": f"{LITE} --data-ratio 0.05 {OTHERS} {UNBALANCED}",
+    "lite0 unlabelled 20 %, no balance": f"{LITE} --data-ratio 0.2 {OTHERS} {UNBALANCED}",
     "scratch long 5 %": f"{SMALL} --data-ratio 0.05 {TWICE}",
     "lite0 long 5 %": f"{LITE} --data-ratio 0.05 {TWICE}",
     "lite0 20 %": f"{LITE} --data-ratio 0.2",
     "lite0 unlabelled 20 %": f"{LITE} --data-ratio 0.2 {OTHERS}",
     "lite0 long 20 %": f"{LITE} --data-ratio 0.2 {TWICE}",
     "pretraining": PRETRAIN,
-    "simclr 5 %": f"finetune oxford_pets --pretrained pretraining-s{{seed}} --image-size {SIZE} --data-ratio 0.05",
-    "simclr unlabelled 5 %": (
-        f"finetune oxford_pets --pretrained pretraining-s{{seed}} --image-size {SIZE} --data-ratio 0.05 {OTHERS}"
+    "simclr 5 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.05",
+    "simclr 20 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.2",
+    "simclr unlabelled 5 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.05 {OTHERS}",
+    "simclr unlabelled 20 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.2 {OTHERS}",
+    "distillation": (
+        f"{PRETRAIN} --method distillation --teacher {{weights}} "
+        "--set distillation.teacher_backbone=tu-tf_efficientnet_lite0"
     ),
+    "distilled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05",
+    "distilled 20 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.2",
+    "distilled unlabelled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05 {OTHERS}",
+    "dense": f"{PRETRAIN} --method dense",
+    "dense 5 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.05",
+    "dense 20 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.2",
+    "scratch 100 %": SMALL,
+    "lite0 100 %": LITE,
 }
 """Command of each training by its name; of the plain script, the fraction of the development photos."""
 COMPARISONS = {
@@ -70,7 +87,18 @@ COMPARISONS = {
     "scratch unlabelled 20 %": ("scratch 20 %", "scratch long 20 %"),
     "lite0 unlabelled 5 %": ("lite0 5 %", "lite0 long 5 %"),
     "lite0 unlabelled 20 %": ("lite0 20 %", "lite0 long 20 %"),
-    "simclr unlabelled 5 %": ("simclr 5 %", "scratch 5 %"),
+    "scratch unlabelled 5 %, no balance": ("scratch 5 %", "scratch unlabelled 5 %"),
+    "lite0 unlabelled 5 %, no balance": ("lite0 5 %", "lite0 unlabelled 5 %"),
+    "lite0 unlabelled 20 %, no balance": ("lite0 20 %", "lite0 unlabelled 20 %"),
+    "simclr 5 %": ("scratch 5 %",),
+    "simclr 20 %": ("scratch 20 %",),
+    "simclr unlabelled 5 %": ("simclr 5 %", "scratch 5 %", "scratch long 5 %"),
+    "simclr unlabelled 20 %": ("simclr 20 %", "scratch 20 %", "scratch long 20 %"),
+    "distilled 5 %": ("scratch 5 %",),
+    "distilled 20 %": ("scratch 20 %",),
+    "distilled unlabelled 5 %": ("distilled 5 %", "scratch 5 %", "scratch long 5 %"),
+    "dense 5 %": ("simclr 5 %", "scratch 5 %"),
+    "dense 20 %": ("simclr 20 %", "scratch 20 %"),
 }
 
 

@@ -85,6 +85,45 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path,
     assert without_times(whole.history) == without_times(parts.history)
 
 
+class Remembering(Classification):
+    """Weighs its loss by how often it has been taken."""
+
+    def __init__(self) -> None:
+        super().__init__(network())
+        self.memory = {"taken": torch.zeros(2)}
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
+        loss, logs = super().training_loss(batch)
+        return loss / (1 + self.memory["taken"].sum()), logs
+
+    def after_step(self, step: int, steps: int) -> None:
+        self.memory["taken"] += 0.5
+
+
+def test_what_a_task_remembers_survives_a_resume(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    train(tmp_path / "whole", task=Remembering())
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", task=Remembering(), observers=(stop_at(step=6),))
+    task = Remembering()
+    train(tmp_path / "parts", task=task)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert task.memory["taken"].tolist() == [6.0, 6.0]  # of three epochs of four steps
+
+
+def test_a_state_from_before_tasks_remembered_is_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, task=Remembering(), observers=(stop_at(step=6),))
+    path = tmp_path / "checkpoints" / "last" / "state.pt"
+    content = torch.load(path)
+    del content["memory"]
+    torch.save(content, path)
+    task = Remembering()
+    train(tmp_path, task=task)
+    assert task.memory["taken"].tolist() == [3.0, 3.0]
+
+
 @pytest.mark.parametrize(
     ("task", "options"),
     [

@@ -14,6 +14,7 @@ from simclrseg.engine.gradients import Passes, accumulate_gradient
 from simclrseg.engine.task import Batch
 from simclrseg.losses.segmentation import bce, ce
 from simclrseg.metadata import ModelMetadata
+from simclrseg.targets.segment.balance import BINS
 from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.target import Segmentation
 from tests.processes import together
@@ -162,18 +163,63 @@ def test_the_weight_grows_along_its_ramp() -> None:
     assert found == pytest.approx([0, 0, 1, 2, 2], abs=1e-5)
 
 
+def remember(task: Consistency) -> None:
+    """Shares of earlier steps in which the last class was sure far too often, by any degree."""
+    task.memory["labelled"].copy_(torch.tensor([0.8, 0.2]))
+    task.memory["sure"].copy_(torch.tensor([[0.1], [0.6]]).expand(-1, BINS) / BINS)
+    task.before_step(1)
+
+
+def test_what_is_seen_too_often_teaches_by_its_surest_pixels() -> None:
+    task, batch = make_task(threshold=0.5), one_batch(4)
+    plain = float(task.training_loss(batch)[1]["confident"])
+    remember(task)
+    kept = float(task.training_loss(batch)[1]["confident"])
+    loose = make_task(threshold=0.5)
+    assert plain == 1.0
+    assert 0 < kept < 1
+    loose.average = task.average
+    with torch.no_grad():
+        seen = loose.learner.normalize(batch["unlabelled_image"])
+        loose.model.load_state_dict(loose.model.state_dict() | task.average.state_dict())  # type: ignore[union-attr]
+        foreground = loose.model(seen).sigmoid()
+    assert 1 - kept <= float((foreground >= 0.5).float().mean())  # background teaches as before
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_micro_batches_choose_and_remember_what_the_whole_batch_does(micro_batch: int) -> None:
+    one, other = make_task(threshold=0.5), make_task(threshold=0.5)
+    found = []
+    for task, size in (one, None), (other, micro_batch):
+        remember(task)
+        found.append(gradient(task, one_batch(7), size))
+        task.after_step(1, 9)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
+    assert {name: value.tolist() for name, value in one.memory.items()} == {
+        name: value.tolist() for name, value in other.memory.items()
+    }
+
+
 def in_a_process(folder: Path) -> None:
     from simclrseg.system import distributed
 
     distributed.start(torch.device("cpu"))
     rank = distributed.rank()
     share = {name: tensor[(0, 4)[rank] : (4, 7)[rank]] for name, tensor in one_batch(7).items()}
-    torch.save(gradient(make_task(), share, 2), folder / f"{rank}.pt")
+    task = make_task(threshold=0.5)
+    remember(task)
+    found = gradient(task, share, 2)
+    task.after_step(1, 9)
+    torch.save({"gradient": found, **task.memory}, folder / f"{rank}.pt")
     distributed.dismiss()
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
+def test_two_processes_have_the_gradient_and_the_memory_of_one(tmp_path: Path) -> None:
     together(in_a_process, tmp_path)
-    expected = gradient(make_task(), one_batch(7), None)
+    task = make_task(threshold=0.5)
+    remember(task)
+    expected = {"gradient": gradient(task, one_batch(7), None)}
+    task.after_step(1, 9)
     for rank in range(2):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-5, atol=1e-7)
+        found = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(found, expected | dict(task.memory), rtol=1e-5, atol=1e-7)

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.metadata import IGNORE
+from simclrseg.targets.segment.balance import ClassBalance
 
 if TYPE_CHECKING:
     from simclrseg.targets.segment.target import Segmentation
@@ -35,12 +36,19 @@ class Consistency(SeparableTask):
         threshold: probability from which the teacher's answer counts.
         weight: of the unlabelled images beside the labelled ones.
         ramp: steps at which their weight begins to grow from 0, and reaches ``weight``.
+        balance: raise the threshold of a class that the teacher is sure of more often than the masks have it.
     """
 
     neighbours = 2
 
     def __init__(
-        self, learner: Segmentation, *, threshold: float = 0.95, weight: float = 1.0, ramp: tuple[int, int] = (0, 0)
+        self,
+        learner: Segmentation,
+        *,
+        threshold: float = 0.95,
+        weight: float = 1.0,
+        ramp: tuple[int, int] = (0, 0),
+        balance: bool = True,
     ) -> None:
         self.model = learner.model
         self.learner = learner
@@ -48,10 +56,18 @@ class Consistency(SeparableTask):
         self.weight = weight
         self.ramp = ramp
         self._grown = 0.0
+        self._balance = ClassBalance(len(learner.classes), threshold) if balance else None
+        self.memory = self._balance.state if self._balance else {}
 
     def before_step(self, step: int) -> None:
         first, last = self.ramp
         self._grown = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else float(step >= first)
+        if self._balance is not None:
+            self._balance.begin()
+
+    def after_step(self, step: int, steps: int) -> None:
+        if self._balance is not None:
+            self._balance.settle()
 
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """Labelled ``image`` and ``mask``; ``unlabelled_image``, ``_strong`` and ``_pasted`` of as many others.
@@ -61,6 +77,8 @@ class Consistency(SeparableTask):
         learner, n = self.learner, len(batch["image"])
         shown = batch.get("unlabelled_shown")
         answers, confident = self._teach(batch["unlabelled_image"], shown)
+        if self._balance is not None and self.average is not None:
+            self._balance.count(batch["mask"], torch.tensor(answers.numel()) if shown is None else shown.sum())
         views, truths, counted = zip(*(_mixed(batch, answers, shown, view) for view in range(2)), strict=True)
         logits = learner.logits(torch.cat([batch["image"], *views])).float()  # (3n, C, S, S): batch norm sees all
         supervised = learner.loss_of(logits[:n], batch["mask"])
@@ -85,9 +103,12 @@ class Consistency(SeparableTask):
                 probability = torch.cat([1 - probability, probability], 1)
             highest, answers = probability.max(1)
             confident = highest >= self.threshold
+            if shown is not None:
+                confident &= shown
+            if self._balance is not None and self.average is not None:
+                confident = self._balance.choose(answers, highest, confident)
             if shown is None:
                 return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
-            confident &= shown
             share = (confident.sum((1, 2)) / shown.sum((1, 2))).mean()  # of images, as micro-batches add up to it
             return answers.where(confident, IGNORE).to(torch.uint8), share
 

@@ -383,7 +383,9 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> SeparableTask:
         assert isinstance(learner, Segmentation)
         first, last = (round(epoch * steps) for epoch in knobs.ramp_epochs(epochs))
-        return Consistency(learner, threshold=knobs.threshold, weight=knobs.weight, ramp=(first, last))
+        return Consistency(
+            learner, threshold=knobs.threshold, weight=knobs.weight, ramp=(first, last), balance=knobs.balance
+        )
 
     @classmethod
     def load(cls, path: Path) -> tuple[Segmentation, ModelMetadata]:
