@@ -279,6 +279,19 @@ def test_a_model_of_photos_takes_red_green_and_blue_of_many_bands_by_name(make_m
     np.testing.assert_array_equal(shown[pixels[:, :, 0] < 127], pixels[pixels[:, :, 0] < 127])
 
 
+def test_an_overlay_of_many_bands_is_the_command_s_in_python_too_whatever_stands_for_nothing(make_model, tmp_path):
+    names = ("blue", "green", "red", "nir")
+    pixels = np.linspace(40, 90, 40 * 60).astype(np.uint8).reshape(40, 60, 1) + np.arange(4, dtype=np.uint8)
+    pixels[:20] = 250  # as nothing
+    (tmp_path / "a.tif").write_bytes(geotiff(pixels, UTM | {NODATA: "250"}, names=names))
+    model = make_model(bands=names)
+    run(model, [tmp_path / "a.tif"], tmp_path / "o.png", outputs=["overlay"])
+    shown = cv2.imread(str(tmp_path / "o.png"))[:, :, ::-1]
+    in_python = simclrseg.load_model(model).predict(tmp_path / "a.tif", tile=64).overlay()
+    np.testing.assert_array_equal(np.asarray(in_python), shown)
+    assert shown[20:].min() < 10 and shown[20:].max() > 245  # stretched over what it holds
+
+
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 def test_deep_bands_are_scaled_for_a_model_of_photos(make_model, tmp_path, kind):
     pixels = np.dstack([scene(), np.zeros((40, 60), np.uint8)])

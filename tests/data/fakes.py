@@ -43,6 +43,9 @@ class FakeDataset:
     def path(self, i: int) -> Path | None:
         return None
 
+    def blank(self, i: int) -> np.ndarray | None:
+        return None
+
 
 def photo(seed: int, *, height: int, width: int) -> np.ndarray:
     """(height, width, 3) uint8: a few colour waves with a little noise, in the whole range of colours."""
