@@ -65,7 +65,9 @@ class LabelNext:
         asked: how many were wanted.
         candidates: how many there were to choose from.
         labelled: how many are labelled already.
-        photos: a row each, with its path, the score by which it was chosen, and the reason.
+        photos: a row each, with its path, or its key where it has no file, the score by which it was chosen, and the
+            reason; where they are of several datasets, ``dataset`` is the one.
+        names: of each the path, or its key and where there are several its dataset.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class LabelNext:
     candidates: int
     labelled: int
     photos: list[dict[str, Any]]
+    names: list[str]
     missed: ClassVar = ()  # no value is asked for
 
     def found(self) -> dict[str, Any]:
@@ -91,8 +94,8 @@ class LabelNext:
         return {**self.found(), "report": str(self.folder)}
 
     def in_words(self) -> list[str]:
-        """The paths, a line each, for other programs."""
-        return [printable(row["photo"]) for row in self.photos]
+        """The names, a line each, for other programs."""
+        return [*map(printable, self.names)]
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,12 @@ class _Part:
     """Images of one dataset.
 
     Attributes:
+        name: as a user names it.
         labelled, test: those that have labels to train on, and those that are never chosen.
         choose: False where none of its images is to be chosen.
     """
 
+    name: str
     dataset: Dataset
     labelled: set[int]
     test: set[int]
@@ -112,11 +117,16 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Images of a dataset: those that may be chosen, and those that are labelled."""
+    """Images of a dataset: those that may be chosen, and those that are labelled.
+
+    Attributes:
+        names: of the datasets that it is joined of, where several have images to choose from.
+    """
 
     dataset: Dataset
     candidates: list[int]
     labelled: list[int]
+    names: dict[Dataset, str]
 
 
 @dataclass(frozen=True)
@@ -168,13 +178,17 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
     started = time.monotonic()
     with open_report(config, opened.name, scored=[str(opened.path)]) as folder, sized(size):
         chosen = _choose(opened.encoder(), predict, pool, reader, count)
-        rows = [_row(number, pool.dataset, index, one) for number, (index, one) in enumerate(chosen, 1)]
+        rows, names = [], []
+        for number, (index, one) in enumerate(chosen, 1):
+            photo, of = _name(pool, index)
+            rows.append({"number": number, "photo": photo, **({"dataset": of} if of else {}), **_facts(one)})
+            names.append(f"{photo} of {of}" if of and pool.dataset.path(index) is None else photo)
         if len(rows) < count:
             log.warning(
                 f"--label-next {count}: there are {len(rows):,} only; all others are labelled, test photos, or nearly "
                 "the same as one of these"
             )
-        result = LabelNext(folder, opened.path, count, len(pool.candidates), len(pool.labelled), rows)
+        result = LabelNext(folder, opened.path, count, len(pool.candidates), len(pool.labelled), rows, names)
         write_json(folder / "label-next.json", result.found())
         write_text(folder / "label-next.txt", "".join(f"{line}\n" for line in result.in_words()))
         write_rows(folder / "label-next.csv", rows)
@@ -258,7 +272,7 @@ def _pool_of_backbone(found: Backbone, name: str | None) -> _Pool:
         dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach, model_bands=found.metadata.bands))
         for line in dataset.summary:
             log.info(line)
-        parts.append(_Part(dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
+        parts.append(_Part(one, dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
     return _pooled(parts)
 
 
@@ -273,14 +287,14 @@ def _pool_of_target(target: Target[Any, Any], unlabelled: Sequence[str], name: s
     test = {*split.test, *target.make_split(for_training=False, whole=True).test, *held_out(own, target)} - labelled
     if split.data_ratio == 1 and split.max_images is None:
         labelled |= {*target.usable} - test
-    parts = [_Part(own, labelled, test, choose=name is None)]
+    parts = [_Part(target.data.dataset or own.name, own, labelled, test, choose=name is None)]
     for one in unlabelled if name is None else [name]:
         other = open_beside(one, own, option="unlabelled" if name is None else "dataset", options=UNREAD)
         barred = _test_list(other) | held_out(other, target)
         has = _masked(other, one) if name is not None and target.MASKS else set()
         if name is not None and other.labels is not None and {*other.label_names} <= {*own.label_names}:
             has |= {*np.flatnonzero(other.labels != UNLABELLED).tolist()}  # a folder a class, as a classifier's own
-        parts.append(_Part(other, has - barred, barred))
+        parts.append(_Part(one, other, has - barred, barred))
     return _pooled(parts)
 
 
@@ -306,7 +320,8 @@ def _pooled(parts: Sequence[_Part]) -> _Pool:
     for what, count in counts.items():
         if count:
             log.info(f"{count:,} photos {what}")
-    return _Pool(join([part.dataset for part in parts]), candidates, labelled)
+    names = {part.dataset: part.name for part in parts if part.choose}
+    return _Pool(join([part.dataset for part in parts]), candidates, labelled, names if len(names) > 1 else {})
 
 
 def _choose(
@@ -337,8 +352,14 @@ def _choose(
     return [(kept[one.place], one) for one in chosen]
 
 
-def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, Any]:
-    path = dataset.path(index)
+def _name(pool: _Pool, index: int) -> tuple[str, str]:
+    """Path of an image, or its key where it has no file; and where there are several to choose from, its dataset."""
+    (of, inner), path = pool.dataset.origin(index), pool.dataset.path(index)
+    return of.keys[inner] if path is None else str(path), pool.names.get(of, "")
+
+
+def _facts(one: Choice) -> dict[str, Any]:
+    """The score of an image, what it is made of, and in words why it was chosen."""
     facts = {name: round(value, 6) if isinstance(value, float) else value for name, value in one.facts.items()}
     if "cluster" in facts:
         of_them = f", {facts['labelled']:,} of them labelled" if facts["labelled"] else ""
@@ -346,8 +367,7 @@ def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, An
         reason = alike if facts["size"] > 1 else "unlike all others"
     else:
         reason = f"unsure ({facts['uncertainty']:.0%} of a draw) and unlike others ({facts['distance']:.2f} of 2)"
-    name = dataset.keys[index] if path is None else str(path)
-    return {"number": number, "photo": name, "score": round(one.score, 6), **facts, "reason": reason}
+    return {"score": round(one.score, 6), **facts, "reason": reason}
 
 
 def _draw(

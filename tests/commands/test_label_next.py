@@ -153,3 +153,23 @@ def test_what_goes_with_labels_is_refused(pipeline, photos, tmp_path, models, da
     with pytest.raises(UsageError, match=message):
         evaluation(tmp_path, *named, sections={"labels": {"label_next": 3}}, **data)
     assert not list(tmp_path.iterdir())
+
+
+def test_photos_without_a_file_have_their_own_keys_and_of_several_sets_the_name_of_theirs(pipeline, photos, tmp_path):
+    unlabelled = tmp_path / "more"
+    for number in range(1000, 1006):
+        write(unlabelled / f"new {number}.png", Shapes(1006).image(number))
+    alone = ask(tmp_path, pipeline.finetuned.run, 3)
+    assert {row["photo"] for row in alone.photos} < {*Shapes(1000).keys}
+    assert alone.in_words() == [row["photo"] for row in alone.photos] and "dataset" not in alone.photos[0]
+    run = tmp_path / "runs" / "finetune" / "beside"
+    shutil.copytree(pipeline.finetuned.run, run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("unlabelled: []", f"unlabelled: ['{unlabelled}']"))
+    both = ask(tmp_path / "runs", run, 200)
+    for row, line in zip(both.photos, both.in_words(), strict=True):
+        if row["dataset"] == "shapes":
+            assert row["photo"] in Shapes(1000).keys and line == f"{row['photo']} of shapes"
+        else:
+            assert row["dataset"] == str(unlabelled) and line == row["photo"] and Path(line).is_file()
+    assert len({row["dataset"] for row in both.photos}) == 2

@@ -164,6 +164,10 @@ class Dataset:
         """The file of a mask; None where there is none, or it is made of several."""
         return None
 
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        """The dataset that an image was taken from, where several are joined, and its index there."""
+        return self, index
+
     def content(self, index: int) -> bytes:
         """Identity of an image: its file's size and beginning, or its pixels where it has no file."""
         path = self.path(index)

@@ -212,6 +212,9 @@ class _Joined(Dataset):
         part, inner = self._at(index)
         return part.path(inner)
 
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        return self._at(index)
+
     def _at(self, index: int) -> tuple[Dataset, int]:
         number = bisect_right(self._starts, index) - 1
         return self._parts[number], index - self._starts[number]
