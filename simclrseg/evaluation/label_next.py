@@ -24,7 +24,7 @@ from simclrseg.data.datasets import DATASETS
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import first_of_each, hashes_by_index
+from simclrseg.data.seen import hashes_by_index
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.backbones import Backbone, find_backbones
 from simclrseg.evaluation.detection import entropy, pair_probabilities
@@ -299,29 +299,47 @@ def _pool_of_target(target: Target[Any, Any], unlabelled: Sequence[str], name: s
 
 
 def _pooled(parts: Sequence[_Part]) -> _Pool:
-    """Join the parts; of images that are the same one may be chosen, and none that is the same as a labelled one."""
-    known = [
-        content
-        for part in parts
-        for content in hashes_by_index(part.dataset, sorted(part.labelled | part.test)).values()
-    ]
-    left = [{*range(len(part.dataset))} - part.labelled - part.test if part.choose else set() for part in parts]
-    found, copies = first_of_each([(part.dataset, sorted(own)) for part, own in zip(parts, left, strict=True)], known)
-    starts = list(accumulate((len(part.dataset) for part in parts), initial=0))[:-1]
-    candidates = [start + index for start, indices in zip(starts, found, strict=True) for index in indices]
-    labelled = [start + index for start, part in zip(starts, parts, strict=True) for index in sorted(part.labelled)]
+    """Join the parts; of images that are the same one may be chosen, and none that is the same as a labelled one.
+
+    A test image of one part is one in all; what is left out is counted once, in the parts that are chosen from.
+    """
+    looked_at = [range(len(part.dataset)) if part.choose else sorted(part.labelled | part.test) for part in parts]
+    contents = [hashes_by_index(part.dataset, indices) for part, indices in zip(parts, looked_at, strict=True)]
+    tests = {found[index] for part, found in zip(parts, contents, strict=True) for index in part.test & found.keys()}
+    starts = [*accumulate((len(part.dataset) for part in parts), initial=0)]
+    labelled: dict[bytes, int] = {}
+    for start, part, found in zip(starts, parts, contents, strict=False):
+        for index in sorted(part.labelled & found.keys()):
+            if found[index] not in tests:
+                labelled.setdefault(found[index], start + index)
+    candidates: list[int] = []
+    seen: set[bytes] = set()
+    tested = copies = unopened = 0
+    for start, part, found in zip(starts, parts, contents, strict=False):
+        if not part.choose:
+            continue
+        unopened += len(part.dataset) - len(found)
+        for index, content in found.items():
+            if content in tests and content not in seen:
+                tested += 1
+            elif content in seen or (content in labelled and index not in part.labelled):
+                copies += 1
+            elif content not in labelled:
+                candidates.append(start + index)
+            seen.add(content)
     log.info(f"{len(candidates):,} photos to choose from")
     counts = {
         "are labelled already": len(labelled),
-        "are test photos, or would be, and never chosen": sum(len(part.test) for part in parts),
+        "are test photos, or would be, and never chosen": tested,
         "are the same as others": copies,
-        "cannot be opened": sum(map(len, left)) - copies - len(candidates),
+        "cannot be opened": unopened,
     }
     for what, count in counts.items():
         if count:
             log.info(f"{count:,} photos {what}")
     names = {part.dataset: part.name for part in parts if part.choose}
-    return _Pool(join([part.dataset for part in parts]), candidates, labelled, names if len(names) > 1 else {})
+    joint = join([part.dataset for part in parts])
+    return _Pool(joint, candidates, [*labelled.values()], names if len(names) > 1 else {})
 
 
 def _choose(

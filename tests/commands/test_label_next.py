@@ -12,11 +12,14 @@ import cv2
 import pytest
 
 from simclrseg.cli.app import main
+from simclrseg.commands.finetune import finetune
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.label_next import LabelNext
+from simclrseg.knobs.files import parse_config
 from tests.folders import write
-from tests.small import evaluation
+from tests.small import SMALL_FINETUNE, changed, evaluation, export_nothing, in_runs
 
 
 def ask(runs: Path, run: object, count: int, **data: object) -> LabelNext:
@@ -173,3 +176,28 @@ def test_photos_without_a_file_have_their_own_keys_and_of_several_sets_the_name_
         else:
             assert row["dataset"] == str(unlabelled) and line == row["photo"] and Path(line).is_file()
     assert len({row["dataset"] for row in both.photos}) == 2
+
+
+def test_what_is_left_out_is_counted_once_where_the_photos_are_the_run_s_own_once_more(pipeline, tmp_path, caplog):
+    """40 photos, of which 20 have masks and 5 of these test; named by ``--dataset``, they are looked at twice."""
+    root, shapes = tmp_path / "set", Shapes(40)
+    for i in range(40):
+        write(root / "images" / f"{i:02d}.png", shapes.image(i)[::2, ::2])
+        if i < 20:
+            write(root / "masks" / f"{i:02d}.png", 255 * shapes.mask(i)[::2, ::2])
+    (root / "test.txt").write_text("".join(f"{i:02d}\n" for i in range(5)))
+    tree = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "data", dataset=str(root), data_ratio=1.0)
+    tree = changed(tree, "model", pretrained=str(pipeline.pretrained.run))
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        run = finetune(parse_config(FinetuneConfig, changed(tree, "training", epochs=1))).run
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    own, named = ask(tmp_path / "runs", run, 3), ask(tmp_path / "runs", run, 3, dataset=str(root))
+    assert (own.candidates, own.labelled) == (named.candidates, named.labelled) == (20, 15)
+    said = [line for line in caplog.messages if " photos " in line and line[0].isdecimal()]
+    assert said == 2 * [
+        "20 photos to choose from",
+        "15 photos are labelled already",
+        "5 photos are test photos, or would be, and never chosen",
+    ]
