@@ -33,7 +33,8 @@ from simclrseg.evaluation.opened import images_of, target_of
 from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
 from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
-from simclrseg.images.framing import Framing
+from simclrseg.images.framing import Framing, Window
+from simclrseg.images.resizing import resize_mask
 from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.knobs.files import config_of_run
@@ -41,6 +42,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.selection import Choice, typical, unsure
 from simclrseg.runs import MODEL_FILE
 from simclrseg.scores.gallery import viewable
+from simclrseg.scores.reading import Frames
 from simclrseg.scores.wording import duration
 from simclrseg.system.files import write_json, write_rows, write_text
 from simclrseg.targets.base import Target, check_bands
@@ -177,7 +179,7 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
     reader = Reader(opened.metadata, machine, size)
     started = time.monotonic()
     with open_report(config, opened.name, scored=[str(opened.path)]) as folder, sized(size):
-        chosen = _choose(opened.encoder(), predict, pool, reader, count)
+        chosen, windows = _choose(opened.encoder(), predict, pool, reader, count)
         rows, names = [], []
         for number, (index, one) in enumerate(chosen, 1):
             photo, of = _name(pool, index)
@@ -193,7 +195,7 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
         write_text(folder / "label-next.txt", "".join(f"{line}\n" for line in result.in_words()))
         write_rows(folder / "label-next.csv", rows)
         shown = [index for index, _ in chosen[:SHOWN]]
-        _draw(pool.dataset, shown, opened.metadata, predict, folder / "label-next.jpg")
+        _draw(pool.dataset, shown, windows, opened.metadata, predict, folder / "label-next.jpg")
         few = f" the first {SHOWN} of" if len(rows) > SHOWN else ""
         log.info(f"chosen in {duration(time.monotonic() - started)}; {folder / 'label-next.jpg'} shows{few} them")
     return result
@@ -344,21 +346,25 @@ def _pooled(parts: Sequence[_Part]) -> _Pool:
 
 def _choose(
     encoder: nn.Module, predict: Predict | None, pool: _Pool, reader: Reader, count: int
-) -> list[tuple[int, Choice]]:
-    """Indices of the chosen images, and why they were chosen."""
+) -> tuple[list[tuple[int, Choice]], dict[int, Window]]:
+    """Indices of the chosen images, and why they were chosen; and the part of each image that is doubted most."""
     encoder = encoder.to(reader.machine.device).eval()
     binary = reader.metadata.threshold is not None
+    worst: dict[int, tuple[float, Window]] = {}
 
     @torch.inference_mode()
-    def ask(images: np.ndarray, inners: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-        features = reader.pooled(encoder, torch.from_numpy(images))
+    def ask(frames: Frames) -> tuple[Tensor, ...]:
+        features = reader.pooled(encoder, torch.from_numpy(frames.images), torch.from_numpy(frames.held))
         if predict is None:
             return (features,)
-        probabilities = pair_probabilities(predict(images), binary=binary)
+        probabilities = pair_probabilities(predict(frames.images), binary=binary)
         doubt = entropy(probabilities) / math.log(probabilities.shape[1])  # of whole images, or of pixels
-        if doubt.ndim > 1:  # padding left out
-            inner = [one[:height, :width].mean() for one, (height, width) in zip(doubt, inners, strict=True)]
-            doubt = np.array(inner)
+        if doubt.ndim > 1:
+            pixels = frames.held.sum((1, 2))
+            sums = (doubt * frames.held).sum((1, 2))
+            for frame, most in zip(frames.each, sums.tolist(), strict=True):
+                worst[frame.index] = max(worst.get(frame.index, (-1.0, frame.window)), (most, frame.window))
+            doubt = sums / np.maximum(1, pixels)
         return features, torch.from_numpy(doubt)
 
     (features, *doubts), kept = reader.ask(ask, pool.dataset, [*pool.labelled, *pool.candidates])
@@ -367,7 +373,8 @@ def _choose(
     if labelled.all():
         raise DataError(f"{pool.dataset.name}: none of the {len(pool.candidates):,} photos to choose from can be read")
     chosen = unsure(features, doubts[0], labelled, count) if doubts else typical(features, labelled, count)
-    return [(kept[one.place], one) for one in chosen]
+    windows = {index: window for index, (_, window) in worst.items()}
+    return [(kept[one.place], one) for one in chosen], windows
 
 
 def _name(pool: _Pool, index: int) -> tuple[str, str]:
@@ -389,19 +396,32 @@ def _facts(one: Choice) -> dict[str, Any]:
 
 
 def _draw(
-    dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, predict: Predict | None, path: Path
+    dataset: Dataset,
+    indices: Sequence[int],
+    windows: dict[int, Window],
+    metadata: ModelMetadata,
+    predict: Predict | None,
+    path: Path,
 ) -> None:
-    """A contact sheet of images, with what the model sees in them: a mask over it, or a class beside its name."""
+    """A contact sheet of images, with what the model sees in them: a mask over it, or a class beside its name.
+
+    Args:
+        windows: the part of an image that is shown, where that is not its usual one.
+    """
     framing, tiles, captions = Framing.of(metadata), [], []
     for number, index in enumerate(indices, 1):
-        whole = dataset.image(index)
-        top, left, bottom, right = framing.window(whole.shape)
+        whole, blank = dataset.image(index), dataset.blank(index)
+        window = windows.get(index) or framing.window(whole.shape)
+        top, left, bottom, right = window
         image = whole[top:bottom, left:right]
-        shown, name = viewable(image, dataset.bands), shortened(Path(dataset.keys[index]).name)
+        empty = None if blank is None else blank[top:bottom, left:right]
+        shown, name = viewable(image, dataset.bands, empty), shortened(Path(dataset.keys[index]).name)
         if predict is not None:
-            found = predict(framing.image(whole)[None])[0]
+            found = predict(framing.image(whole, window)[None])[0]
             if found.ndim > 1:
                 mask = to_mask(to_size(framing.cut(found, image.shape), shown.shape[:2]), metadata.threshold)
+                if empty is not None:
+                    mask[resize_mask(empty.view(np.uint8), mask.shape) > 0] = 0
                 shown = overlay(shown, mask, class_colours(metadata))
             else:
                 name = shortened(f"{metadata.classes[int(found.argmax())]}? {name}")

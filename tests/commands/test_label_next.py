@@ -9,7 +9,9 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+import torch
 
 from simclrseg.cli.app import main
 from simclrseg.commands.finetune import finetune
@@ -18,7 +20,11 @@ from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.label_next import LabelNext
 from simclrseg.knobs.files import parse_config
+from simclrseg.models.weights import read_weights, save_weights
+from simclrseg.runs import MODEL_FILE
+from simclrseg.targets.segment.target import SegmentationTarget
 from tests.folders import write
+from tests.images.geotiffs import NODATA, UTM, geotiff
 from tests.small import SMALL_FINETUNE, changed, evaluation, export_nothing, in_runs
 
 
@@ -201,3 +207,40 @@ def test_what_is_left_out_is_counted_once_where_the_photos_are_the_run_s_own_onc
         "15 photos are labelled already",
         "5 photos are test photos, or would be, and never chosen",
     ]
+
+
+@pytest.mark.parametrize("resize", ["squash", "tile"])
+def test_doubt_is_the_mean_over_all_that_a_photo_holds(pipeline, tmp_path, resize, caplog):
+    run, folder = tmp_path / "runs" / "finetune" / "own", tmp_path / "scenes"
+    shutil.copytree(pipeline.finetuned.run, run)
+    tensors, metadata = read_weights(run / MODEL_FILE)
+    assert metadata is not None
+    metadata = metadata.model_copy(update={"resize": resize})
+    save_weights(run / MODEL_FILE, tensors, metadata)
+    shapes, scenes = Shapes(1000), {}
+    folder.mkdir()
+    for number in range(4):
+        pixels = np.concatenate([shapes.image(3 * number + of)[:32, :32].clip(1) for of in range(3)], axis=1)
+        pixels = np.concatenate([pixels, pixels[::-1]])  # (64, 96, 3)
+        pixels[:, : 96 if number == 3 else 32] = 0
+        scenes[str(number)] = pixels
+        (folder / f"{number}.tif").write_bytes(geotiff(pixels, UTM | {NODATA: "0"}))
+    found = ask(tmp_path / "runs", run, 4, dataset=str(folder))
+    learner, _ = SegmentationTarget.load(run / MODEL_FILE)
+    learner.model.eval()
+
+    def doubt(image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            p = learner.probabilities(torch.from_numpy(image[None].copy()))[0].double().numpy()
+        return -(p * np.log2(p.clip(1e-12)) + (1 - p) * np.log2((1 - p).clip(1e-12)))
+
+    assert len(found.photos) >= 2 and "3" not in names(found)
+    assert "3.tif: it holds no values at all" in caplog.text
+    for row in found.photos:
+        pixels = scenes[Path(row["photo"]).stem]
+        if resize == "tile":
+            each = [doubt(pixels[y : y + 32, x : x + 32]) for y in (0, 32) for x in (32, 64)]
+        else:
+            held = cv2.resize((pixels[:, :, 0] > 0).astype(np.uint8), (32, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+            each = [doubt(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA))[held > 0]]
+        assert row["uncertainty"] == pytest.approx(np.concatenate(each, axis=None).mean(), rel=1e-3)

@@ -141,7 +141,7 @@ def score(
     scored: list[int] = []
     skipped: list[str] = []
     parts = []
-    for read, images, _ in read_images(
+    for read, images in read_images(
         dataset,
         indices,
         Framing.of(metadata),
