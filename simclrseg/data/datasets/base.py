@@ -152,6 +152,11 @@ class Dataset:
         """Some rows of a mask, likewise."""
         return self.mask(index)[top:bottom]
 
+    @property
+    def has_blanks(self) -> bool:
+        """Tell whether there may be images that hold nothing in places."""
+        return False
+
     def blank(self, index: int) -> Blank | None:
         """Where an image holds nothing, (H, W), as a satellite's beyond its path; None where it is whole."""
         return None
@@ -246,6 +251,10 @@ class FileDataset(Dataset):
     def mask(self, index: int) -> Mask:
         file = self._masks[index]
         return super().mask(index) if file is None else self.ignoring(self._decode(file), index)
+
+    @property
+    def has_blanks(self) -> bool:
+        return self._blank is not None
 
     def blank(self, index: int) -> Blank | None:
         return None if self._blank is None else self._blank(self._images[index])
