@@ -301,6 +301,13 @@ def test_deep_bands_are_scaled_for_a_model_of_photos(make_model, tmp_path, kind)
     np.testing.assert_array_equal(ids(tmp_path / "m.tif"), scene()[:, :, 0] > 127)
 
 
+def test_a_band_of_another_kind_does_not_darken_reflectances_for_a_model_of_photos(make_model, tmp_path):
+    pixels = np.dstack([scene().astype(np.float32) / 255, np.full((40, 60), 300, np.float32)])
+    (tmp_path / "a.tif").write_bytes(geotiff(pixels, names=["red", "green", "blue", "thermal"]))
+    run(make_model(), [tmp_path / "a.tif"], tmp_path / "m.tif")
+    np.testing.assert_array_equal(ids(tmp_path / "m.tif"), scene()[:, :, 0] > 127)
+
+
 def test_stdin_and_stdout_keep_the_place(make_model, tmp_path, monkeypatch, capfdbinary):
     import io
     from types import SimpleNamespace
