@@ -201,6 +201,18 @@ def test_an_orientation_moves_no_pixel_on_the_earth(make_model, tmp_path, orient
     np.testing.assert_array_equal(stored, scene()[:, :, 0] > 127)
 
 
+def test_polygons_of_noise_are_said_to_be_many_once(make_model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("simclrseg.inference.maps.MANY", 50)
+    noise = np.where(np.random.default_rng(0).random((40, 60, 1)) < 0.1, 230, 20).astype(np.uint8).repeat(3, axis=2)
+    (tmp_path / "a.tif").write_bytes(geotiff(noise))
+    run(make_model(), [tmp_path / "a.tif"], tmp_path / "a.geojson")
+    assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) > 100
+    (line,) = [one for one in caplog.messages if "polygons" in one]
+    assert line.startswith("a.tif: more than 50 polygons, as of noise:") and line.endswith(
+        "--as geotiff holds the same pixels in less"
+    )
+
+
 @pytest.mark.parametrize("method", [{}, {"overlap": 0}, {"tta": True}])
 def test_pixels_without_data_are_255_in_a_geotiff_and_in_no_polygon(make_model, tmp_path, method):
     pixels = scene()
