@@ -25,10 +25,12 @@ from simclrseg.data.augment import (
 )
 from simclrseg.data.cutout import Cutout, cut
 from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.derived import BlankMasks
 from simclrseg.data.framing import Cutting, Squashing
 from simclrseg.data.randomness import uniform
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import colour_bands
+from simclrseg.metadata import IGNORE
 
 log = logging.getLogger(__name__)
 
@@ -292,8 +294,8 @@ class WeakAndStrong(Samples):
 
     ``strong`` (2, S, S, bands) are two strong views: the weak one, recoloured and blurred. ``pasted`` (2, 4) says where
     each of them takes the pixels of the next image's: top, left, bottom and right of a rectangle, which is empty in
-    half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020). Where a view may hold padding,
-    ``shown`` (S, S) is False there.
+    half of the views (CutMix, Yun et al. 2019, for segmentation French et al. 2020). Where a view may hold padding, or
+    an image nothing in places, ``shown`` (S, S) is False there.
 
     Args:
         cutting: the way from an image to a square.
@@ -313,15 +315,20 @@ class WeakAndStrong(Samples):
         self.cutting = cutting or Squashing()
         shape, dtype = self.fields["image"]
         self.fields |= {"strong": ((2, *shape), dtype), "pasted": ((2, 4), np.int32)}
-        if self.cutting.pads:
+        self._held = BlankMasks(dataset) if dataset.has_blanks else None
+        if self.cutting.pads or self._held is not None:
             self.fields["shown"] = shape[:2], np.bool_
         self.columns = self.cutting.columns + VIEW_COLUMNS + 2 * 5
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         first, second, boxes, more = np.split(u, np.cumsum([VIEW_COLUMNS, VIEW_COLUMNS, 2 * 5]))
         weak = np.concatenate([first, more])
-        top, left, bottom, right = self.cutting.write(self.dataset, index, weak, self.strengths, out["image"], None)
-        if "shown" in out:
+        mask = None if self._held is None else np.empty(out["shown"].shape, np.uint8)
+        place = self.cutting.write(self._held or self.dataset, index, weak, self.strengths, out["image"], mask)
+        top, left, bottom, right = place
+        if mask is not None:
+            out["shown"][...] = mask != IGNORE
+        elif "shown" in out:
             out["shown"][...] = False
             out["shown"][top:bottom, left:right] = True
         for number, (colours, box) in enumerate(zip((first, second), boxes.reshape(2, 5), strict=True)):

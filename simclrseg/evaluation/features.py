@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.weights import load_backbone
-from simclrseg.scores.reading import read_images
+from simclrseg.scores.reading import Frames, read_frames
 from simclrseg.training.machine import Machine
 from simclrseg.weights.find import tell_loaded
 
@@ -49,58 +48,62 @@ class Reader:
     machine: Machine
     batch_size: int
 
-    def read(
-        self, dataset: Dataset, indices: Sequence[int], skipped: list[str]
-    ) -> Iterator[tuple[tuple[int, ...], np.ndarray, list[tuple[int, int]]]]:
-        """Indices, images (N, S, S, bands) and what of these is no padding, (height, width) each.
-
-        Images that cannot be read are named in ``skipped``.
-        """
+    def read(self, dataset: Dataset, indices: Sequence[int], skipped: list[str]) -> Iterator[Frames]:
+        """All that a network is to see of images; those that cannot be read are named in ``skipped``."""
         framing, workers = Framing.of(self.metadata), self.machine.workers
-        return read_images(dataset, indices, framing, batch_size=self.batch_size, workers=workers, skipped=skipped)
+        return read_frames(dataset, indices, framing, batch_size=self.batch_size, workers=workers, skipped=skipped)
 
     @cached_property
     def _normalize(self) -> Normalize:
         return Normalize(self.metadata.mean, self.metadata.std, self.metadata.full_scale)
 
-    def pooled(self, backbone: nn.Module, images: Tensor) -> Tensor:
-        """(N, S, S, bands) as stored -> (N, D)."""
-        return pooled_features(backbone, self._normalize(images.to(self.machine.device)))
+    def pooled(self, backbone: nn.Module, images: Tensor, held: Tensor | None = None) -> Tensor:
+        """(N, S, S, bands) as stored -> (N, D), of the pixels that are ``held`` (N, S, S), by default of all."""
+        device = self.machine.device
+        held = None if held is None else held.to(device)
+        return pooled_features(backbone, self._normalize(images.to(device)), held)
 
     def features(self, backbone: nn.Module, dataset: Dataset, indices: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
         """Pooled features (N, D) float32, on the CPU, of the images that can be read, and their indices."""
         backbone = backbone.to(self.machine.device).eval()
 
         @torch.inference_mode()
-        def ask(images: np.ndarray, inners: Sequence[tuple[int, int]]) -> tuple[Tensor]:
-            return (self.pooled(backbone, torch.from_numpy(images)),)
+        def ask(frames: Frames) -> tuple[Tensor]:
+            return (self.pooled(backbone, torch.from_numpy(frames.images), torch.from_numpy(frames.held)),)
 
         (features,), kept = self.ask(ask, dataset, indices)
         return features, kept
 
     def ask(
         self,
-        answer: Callable[[np.ndarray, Sequence[tuple[int, int]]], tuple[Tensor, ...]],
+        answer: Callable[[Frames], tuple[Tensor, ...]],
         dataset: Dataset,
         indices: Sequence[int],
     ) -> tuple[list[Tensor], tuple[int, ...]]:
         """What is answered of the images that can be read, (N, ...) float32 each, on the CPU, and their indices.
 
-        Each answer is held once, in memory that is taken when its shape is known.
+        Of an image in several frames it is the mean of their answers, each weighted by what it holds of the image. Each
+        answer is held once, in memory that is taken when its shape is known.
 
         Args:
-            answer: images (n, S, S, bands) and what of each is no padding, (height, width) -> tensors of n rows.
+            answer: n frames -> tensors of n rows.
         """
         found: list[Tensor] = []
         kept: list[int] = []
         skipped: list[str] = []
         started, told = time.monotonic(), False
-        for read, images, inners in self.read(dataset, indices, skipped):
-            answers = answer(images, inners)
-            found = found or [torch.empty(len(indices), *one.shape[1:]) for one in answers]
+        for frames in self.read(dataset, indices, skipped):
+            answers = answer(frames)
+            found = found or [torch.zeros(len(indices), *one.shape[1:]) for one in answers]
+            places = []
+            for frame in frames.each:
+                if not kept or kept[-1] != frame.index:
+                    kept.append(frame.index)
+                places.append(len(kept) - 1)
+            shares = torch.from_numpy(frames.shares).float()
             for rows, one in zip(found, answers, strict=True):
-                rows[len(kept) : len(kept) + len(read)] = one.float().cpu()
-            kept += read
+                weights = shares.view(-1, *[1] * (one.ndim - 1))
+                rows.index_add_(0, torch.tensor(places), one.float().cpu() * weights)
             spent = time.monotonic() - started
             left = spent / len(kept) * (len(indices) - len(kept))
             if not told and spent > 2 and left > SLOW:

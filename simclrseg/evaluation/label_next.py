@@ -24,7 +24,7 @@ from simclrseg.data.datasets import DATASETS
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import first_of_each, hashes_by_index
+from simclrseg.data.seen import hashes_by_index
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.backbones import Backbone, find_backbones
 from simclrseg.evaluation.detection import entropy, pair_probabilities
@@ -33,7 +33,8 @@ from simclrseg.evaluation.opened import images_of, target_of
 from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
 from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
-from simclrseg.images.framing import Framing
+from simclrseg.images.framing import Framing, Window
+from simclrseg.images.resizing import resize_mask
 from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.knobs.files import config_of_run
@@ -41,6 +42,7 @@ from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.selection import Choice, typical, unsure
 from simclrseg.runs import MODEL_FILE
 from simclrseg.scores.gallery import viewable
+from simclrseg.scores.reading import Frames
 from simclrseg.scores.wording import duration
 from simclrseg.system.files import write_json, write_rows, write_text
 from simclrseg.targets.base import Target, check_bands
@@ -65,7 +67,9 @@ class LabelNext:
         asked: how many were wanted.
         candidates: how many there were to choose from.
         labelled: how many are labelled already.
-        photos: a row each, with its path, the score by which it was chosen, and the reason.
+        photos: a row each, with its path, or its key where it has no file, the score by which it was chosen, and the
+            reason; where they are of several datasets, ``dataset`` is the one.
+        names: of each the path, or its key and where there are several its dataset.
     """
 
     folder: Path
@@ -74,6 +78,7 @@ class LabelNext:
     candidates: int
     labelled: int
     photos: list[dict[str, Any]]
+    names: list[str]
     missed: ClassVar = ()  # no value is asked for
 
     def found(self) -> dict[str, Any]:
@@ -91,8 +96,8 @@ class LabelNext:
         return {**self.found(), "report": str(self.folder)}
 
     def in_words(self) -> list[str]:
-        """The paths, a line each, for other programs."""
-        return [printable(row["photo"]) for row in self.photos]
+        """The names, a line each, for other programs."""
+        return [*map(printable, self.names)]
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,12 @@ class _Part:
     """Images of one dataset.
 
     Attributes:
+        name: as a user names it.
         labelled, test: those that have labels to train on, and those that are never chosen.
         choose: False where none of its images is to be chosen.
     """
 
+    name: str
     dataset: Dataset
     labelled: set[int]
     test: set[int]
@@ -112,11 +119,16 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Images of a dataset: those that may be chosen, and those that are labelled."""
+    """Images of a dataset: those that may be chosen, and those that are labelled.
+
+    Attributes:
+        names: of the datasets that it is joined of, where several have images to choose from.
+    """
 
     dataset: Dataset
     candidates: list[int]
     labelled: list[int]
+    names: dict[Dataset, str]
 
 
 @dataclass(frozen=True)
@@ -167,19 +179,23 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
     reader = Reader(opened.metadata, machine, size)
     started = time.monotonic()
     with open_report(config, opened.name, scored=[str(opened.path)]) as folder, sized(size):
-        chosen = _choose(opened.encoder(), predict, pool, reader, count)
-        rows = [_row(number, pool.dataset, index, one) for number, (index, one) in enumerate(chosen, 1)]
+        chosen, windows = _choose(opened.encoder(), predict, pool, reader, count)
+        rows, names = [], []
+        for number, (index, one) in enumerate(chosen, 1):
+            photo, of = _name(pool, index)
+            rows.append({"number": number, "photo": photo, **({"dataset": of} if of else {}), **_facts(one)})
+            names.append(f"{photo} of {of}" if of and pool.dataset.path(index) is None else photo)
         if len(rows) < count:
             log.warning(
                 f"--label-next {count}: there are {len(rows):,} only; all others are labelled, test photos, or nearly "
                 "the same as one of these"
             )
-        result = LabelNext(folder, opened.path, count, len(pool.candidates), len(pool.labelled), rows)
+        result = LabelNext(folder, opened.path, count, len(pool.candidates), len(pool.labelled), rows, names)
         write_json(folder / "label-next.json", result.found())
         write_text(folder / "label-next.txt", "".join(f"{line}\n" for line in result.in_words()))
         write_rows(folder / "label-next.csv", rows)
         shown = [index for index, _ in chosen[:SHOWN]]
-        _draw(pool.dataset, shown, opened.metadata, predict, folder / "label-next.jpg")
+        _draw(pool.dataset, shown, windows, opened.metadata, predict, folder / "label-next.jpg")
         few = f" the first {SHOWN} of" if len(rows) > SHOWN else ""
         log.info(f"chosen in {duration(time.monotonic() - started)}; {folder / 'label-next.jpg'} shows{few} them")
     return result
@@ -258,7 +274,7 @@ def _pool_of_backbone(found: Backbone, name: str | None) -> _Pool:
         dataset = open_dataset(one, replace(UNREAD, reach=found.metadata.reach, model_bands=found.metadata.bands))
         for line in dataset.summary:
             log.info(line)
-        parts.append(_Part(dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
+        parts.append(_Part(one, dataset, _masked(dataset, one) - _test_list(dataset), _test_list(dataset)))
     return _pooled(parts)
 
 
@@ -273,59 +289,82 @@ def _pool_of_target(target: Target[Any, Any], unlabelled: Sequence[str], name: s
     test = {*split.test, *target.make_split(for_training=False, whole=True).test, *held_out(own, target)} - labelled
     if split.data_ratio == 1 and split.max_images is None:
         labelled |= {*target.usable} - test
-    parts = [_Part(own, labelled, test, choose=name is None)]
+    parts = [_Part(target.data.dataset or own.name, own, labelled, test, choose=name is None)]
     for one in unlabelled if name is None else [name]:
         other = open_beside(one, own, option="unlabelled" if name is None else "dataset", options=UNREAD)
         barred = _test_list(other) | held_out(other, target)
         has = _masked(other, one) if name is not None and target.MASKS else set()
         if name is not None and other.labels is not None and {*other.label_names} <= {*own.label_names}:
             has |= {*np.flatnonzero(other.labels != UNLABELLED).tolist()}  # a folder a class, as a classifier's own
-        parts.append(_Part(other, has - barred, barred))
+        parts.append(_Part(one, other, has - barred, barred))
     return _pooled(parts)
 
 
 def _pooled(parts: Sequence[_Part]) -> _Pool:
-    """Join the parts; of images that are the same one may be chosen, and none that is the same as a labelled one."""
-    known = [
-        content
-        for part in parts
-        for content in hashes_by_index(part.dataset, sorted(part.labelled | part.test)).values()
-    ]
-    left = [{*range(len(part.dataset))} - part.labelled - part.test if part.choose else set() for part in parts]
-    found, copies = first_of_each([(part.dataset, sorted(own)) for part, own in zip(parts, left, strict=True)], known)
-    starts = list(accumulate((len(part.dataset) for part in parts), initial=0))[:-1]
-    candidates = [start + index for start, indices in zip(starts, found, strict=True) for index in indices]
-    labelled = [start + index for start, part in zip(starts, parts, strict=True) for index in sorted(part.labelled)]
+    """Join the parts; of images that are the same one may be chosen, and none that is the same as a labelled one.
+
+    A test image of one part is one in all; what is left out is counted once, in the parts that are chosen from.
+    """
+    looked_at = [range(len(part.dataset)) if part.choose else sorted(part.labelled | part.test) for part in parts]
+    contents = [hashes_by_index(part.dataset, indices) for part, indices in zip(parts, looked_at, strict=True)]
+    tests = {found[index] for part, found in zip(parts, contents, strict=True) for index in part.test & found.keys()}
+    starts = [*accumulate((len(part.dataset) for part in parts), initial=0)]
+    labelled: dict[bytes, int] = {}
+    for start, part, found in zip(starts, parts, contents, strict=False):
+        for index in sorted(part.labelled & found.keys()):
+            if found[index] not in tests:
+                labelled.setdefault(found[index], start + index)
+    candidates: list[int] = []
+    seen: set[bytes] = set()
+    tested = copies = unopened = 0
+    for start, part, found in zip(starts, parts, contents, strict=False):
+        if not part.choose:
+            continue
+        unopened += len(part.dataset) - len(found)
+        for index, content in found.items():
+            if content in tests and content not in seen:
+                tested += 1
+            elif content in seen or (content in labelled and index not in part.labelled):
+                copies += 1
+            elif content not in labelled:
+                candidates.append(start + index)
+            seen.add(content)
     log.info(f"{len(candidates):,} photos to choose from")
     counts = {
         "are labelled already": len(labelled),
-        "are test photos, or would be, and never chosen": sum(len(part.test) for part in parts),
+        "are test photos, or would be, and never chosen": tested,
         "are the same as others": copies,
-        "cannot be opened": sum(map(len, left)) - copies - len(candidates),
+        "cannot be opened": unopened,
     }
     for what, count in counts.items():
         if count:
             log.info(f"{count:,} photos {what}")
-    return _Pool(join([part.dataset for part in parts]), candidates, labelled)
+    names = {part.dataset: part.name for part in parts if part.choose}
+    joint = join([part.dataset for part in parts])
+    return _Pool(joint, candidates, [*labelled.values()], names if len(names) > 1 else {})
 
 
 def _choose(
     encoder: nn.Module, predict: Predict | None, pool: _Pool, reader: Reader, count: int
-) -> list[tuple[int, Choice]]:
-    """Indices of the chosen images, and why they were chosen."""
+) -> tuple[list[tuple[int, Choice]], dict[int, Window]]:
+    """Indices of the chosen images, and why they were chosen; and the part of each image that is doubted most."""
     encoder = encoder.to(reader.machine.device).eval()
     binary = reader.metadata.threshold is not None
+    worst: dict[int, tuple[float, Window]] = {}
 
     @torch.inference_mode()
-    def ask(images: np.ndarray, inners: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-        features = reader.pooled(encoder, torch.from_numpy(images))
+    def ask(frames: Frames) -> tuple[Tensor, ...]:
+        features = reader.pooled(encoder, torch.from_numpy(frames.images), torch.from_numpy(frames.held))
         if predict is None:
             return (features,)
-        probabilities = pair_probabilities(predict(images), binary=binary)
+        probabilities = pair_probabilities(predict(frames.images), binary=binary)
         doubt = entropy(probabilities) / math.log(probabilities.shape[1])  # of whole images, or of pixels
-        if doubt.ndim > 1:  # padding left out
-            inner = [one[:height, :width].mean() for one, (height, width) in zip(doubt, inners, strict=True)]
-            doubt = np.array(inner)
+        if doubt.ndim > 1:
+            pixels = frames.held.sum((1, 2))
+            sums = (doubt * frames.held).sum((1, 2))
+            for frame, most in zip(frames.each, sums.tolist(), strict=True):
+                worst[frame.index] = max(worst.get(frame.index, (-1.0, frame.window)), (most, frame.window))
+            doubt = sums / np.maximum(1, pixels)
         return features, torch.from_numpy(doubt)
 
     (features, *doubts), kept = reader.ask(ask, pool.dataset, [*pool.labelled, *pool.candidates])
@@ -334,11 +373,18 @@ def _choose(
     if labelled.all():
         raise DataError(f"{pool.dataset.name}: none of the {len(pool.candidates):,} photos to choose from can be read")
     chosen = unsure(features, doubts[0], labelled, count) if doubts else typical(features, labelled, count)
-    return [(kept[one.place], one) for one in chosen]
+    windows = {index: window for index, (_, window) in worst.items()}
+    return [(kept[one.place], one) for one in chosen], windows
 
 
-def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, Any]:
-    path = dataset.path(index)
+def _name(pool: _Pool, index: int) -> tuple[str, str]:
+    """Path of an image, or its key where it has no file; and where there are several to choose from, its dataset."""
+    (of, inner), path = pool.dataset.origin(index), pool.dataset.path(index)
+    return of.keys[inner] if path is None else str(path), pool.names.get(of, "")
+
+
+def _facts(one: Choice) -> dict[str, Any]:
+    """The score of an image, what it is made of, and in words why it was chosen."""
     facts = {name: round(value, 6) if isinstance(value, float) else value for name, value in one.facts.items()}
     if "cluster" in facts:
         of_them = f", {facts['labelled']:,} of them labelled" if facts["labelled"] else ""
@@ -346,24 +392,36 @@ def _row(number: int, dataset: Dataset, index: int, one: Choice) -> dict[str, An
         reason = alike if facts["size"] > 1 else "unlike all others"
     else:
         reason = f"unsure ({facts['uncertainty']:.0%} of a draw) and unlike others ({facts['distance']:.2f} of 2)"
-    name = dataset.keys[index] if path is None else str(path)
-    return {"number": number, "photo": name, "score": round(one.score, 6), **facts, "reason": reason}
+    return {"score": round(one.score, 6), **facts, "reason": reason}
 
 
 def _draw(
-    dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, predict: Predict | None, path: Path
+    dataset: Dataset,
+    indices: Sequence[int],
+    windows: dict[int, Window],
+    metadata: ModelMetadata,
+    predict: Predict | None,
+    path: Path,
 ) -> None:
-    """A contact sheet of images, with what the model sees in them: a mask over it, or a class beside its name."""
+    """A contact sheet of images, with what the model sees in them: a mask over it, or a class beside its name.
+
+    Args:
+        windows: the part of an image that is shown, where that is not its usual one.
+    """
     framing, tiles, captions = Framing.of(metadata), [], []
     for number, index in enumerate(indices, 1):
-        whole = dataset.image(index)
-        top, left, bottom, right = framing.window(whole.shape)
+        whole, blank = dataset.image(index), dataset.blank(index)
+        window = windows.get(index) or framing.window(whole.shape)
+        top, left, bottom, right = window
         image = whole[top:bottom, left:right]
-        shown, name = viewable(image, dataset.bands), shortened(Path(dataset.keys[index]).name)
+        empty = None if blank is None else blank[top:bottom, left:right]
+        shown, name = viewable(image, dataset.bands, empty), shortened(Path(dataset.keys[index]).name)
         if predict is not None:
-            found = predict(framing.image(whole)[None])[0]
+            found = predict(framing.image(whole, window)[None])[0]
             if found.ndim > 1:
                 mask = to_mask(to_size(framing.cut(found, image.shape), shown.shape[:2]), metadata.threshold)
+                if empty is not None:
+                    mask[resize_mask(empty.view(np.uint8), mask.shape) > 0] = 0
                 shown = overlay(shown, mask, class_colours(metadata))
             else:
                 name = shortened(f"{metadata.classes[int(found.argmax())]}? {name}")

@@ -211,24 +211,37 @@ def _score(
 ) -> dict[tuple[Level, str], np.ndarray]:
     """Scores of images (n,), and of some pixels of each (n, PIXELS) where pixels have scores, by level and name.
 
-    An image's score is the mean over its pixels, padding left out.
+    An image's score is the mean over its pixels, all of those that it holds: of tiles all, padding left out.
     """
-    collected: dict[tuple[Level, str], list[np.ndarray]] = {}
+    means: dict[str, dict[int, float]] = {}
+    samples: dict[str, dict[int, list[np.ndarray]]] = {}
+    passed: dict[int, int] = {}  # pixels of an image so far
     skipped: list[str] = []
     pixels = reader.metadata.image_size**2
     places = np.random.default_rng(0).choice(pixels, min(PIXELS, pixels), replace=False)  # the same in every image
-    for _, images, inners in reader.read(dataset, indices, skipped):
-        for score, values in scorer(images).items():
-            if values.ndim == 1:
-                collected.setdefault(("image", score), []).append(values)
-                continue
-            flat = [one[:height, :width].ravel() for one, (height, width) in zip(values, inners, strict=True)]
-            collected.setdefault(("image", score), []).append(np.array([one.mean() for one in flat]))
-            chosen = [one[places if one.size == pixels else places * one.size // pixels] for one in flat]
-            collected.setdefault(("pixel", score), []).append(np.stack(chosen))
+    for frames in reader.read(dataset, indices, skipped):
+        found = scorer(frames.images)
+        for place, frame in enumerate(frames.each):
+            index, count, before = frame.index, int(np.count_nonzero(frame.held)), passed.get(frame.index, 0)
+            passed[index] = before + count
+            ranks = places * frame.total // pixels - before
+            inside = ranks[(ranks >= 0) & (ranks < count)]
+            for score, values in found.items():
+                mean = means.setdefault(score, {})
+                if values.ndim == 1:
+                    mean[index] = values[place]
+                    continue
+                flat = values[place][frame.held]
+                mean[index] = mean.get(index, 0.0) + float(flat.sum()) / frame.total
+                samples.setdefault(score, {}).setdefault(index, []).append(flat[inside])
     if skipped:
         log.warning(f"{dataset.name}: {len(skipped)} photos could not be scored; the first: {skipped[0]}")
-    return {which: np.concatenate(parts) for which, parts in collected.items()}
+    scores: dict[tuple[Level, str], np.ndarray] = {}
+    for score, mean in means.items():
+        scores["image", score] = np.array([*mean.values()])
+        if score in samples:
+            scores["pixel", score] = np.stack([np.concatenate(parts) for parts in samples[score].values()])
+    return scores
 
 
 def _of_probabilities(probabilities: np.ndarray) -> dict[str, np.ndarray]:

@@ -206,7 +206,7 @@ def _neighbour(one: Probed, index: int, *, like: int) -> Html:
 
 
 def _thumbnail(one: Probed, index: int) -> Html:
-    rgb = viewable(one.dataset.image(index), one.dataset.bands)
+    rgb = viewable(one.dataset.image(index), one.dataset.bands, one.dataset.blank(index))
     height, width = rgb.shape[:2]
     scale = THUMBNAIL / max(height, width)
     if scale < 1:

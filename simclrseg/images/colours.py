@@ -32,17 +32,22 @@ def overlay(
 
 
 def viewable(
-    images: NDArray[Any], colours: Sequence[int], limits: tuple[float, float] | None = None
+    images: NDArray[Any],
+    colours: Sequence[int],
+    limits: tuple[float, float] | None = None,
+    *,
+    blank: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Pictures (..., bands) uint8 or uint16 as RGB uint8: photos as they are, others stretched over their own range.
 
     Args:
         colours: where red, green and blue stand; nothing where there are none, and the first three are shown.
         limits: the values that become black and white, as ``stretch`` gives them.
+        blank: (...), True where pixels hold nothing, which stretch nothing.
     """
     if images.shape[-1] == 3 and images.dtype == np.uint8:
         return images
-    low, high = limits or stretch(images, colours)
+    low, high = limits or stretch(images, colours, blank)
     shown = images[..., _shown(images, colours)].astype(np.float32)
     stretched: NDArray[np.float32] = (shown - low) * (255 / max(high - low, 1))
     return stretched.clip(0, 255).astype(np.uint8)

@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -35,14 +35,15 @@ from PIL import (  # noqa: F401  # importing a format's plugin registers it
 )
 
 from simclrseg.errors import DataError, ImageError, some
+from simclrseg.images.bands import places_of
 from simclrseg.images.depth import (
     Blank,
     Deep,
     Range,
     blank_pixels,
+    common_range,
     deep_values,
     likely_range,
-    reflectance_range,
     sample_bits,
     scaled_bands,
     spread_of,
@@ -221,7 +222,13 @@ def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> P
     return read_scene(source, max_pixels=max_pixels).pixels
 
 
-def read_scene(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, reach: Range | None = None) -> Picture:
+def read_scene(
+    source: str | Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    reach: Range | None = None,
+    wanted: Sequence[str] = (),
+) -> Picture:
     """Read the samples of a TIFF as they are stored: all bands, 16 bits where it has them, in no colour space.
 
     Floating-point numbers become such of 16 bits, in which ``REFLECTANCE`` stands for the upper end of their range.
@@ -229,6 +236,7 @@ def read_scene(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, reac
 
     Args:
         reach: that range; by default the one that the values seem to have.
+        wanted: names of the bands that will be taken, of whose kind the range is then to be.
     """
     with _opened(source) as (stream, _):
         if not stream.read(64).startswith(SIGNATURES):
@@ -239,7 +247,8 @@ def read_scene(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, reac
         blank = blank_pixels(samples, geography.nodata if geography else None)
         if samples.dtype.kind == "f":
             stored = spread_of(samples, blank)
-            scale = reach or reflectance_range(*stored)
+            places = places_of(wanted, bands) or range(len(bands))
+            scale = reach or common_range(_spreads(samples, blank), places)
             pixels: Pixels = scaled_bands(samples, scale, blank)
             return Picture(pixels, stored=stored, reach=scale, bands=bands, blank=blank, geography=geography)
         if samples.dtype.kind == "i":
@@ -259,15 +268,22 @@ def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
         return header.bands, 16 if header.floating else header.bits
 
 
-def floating_range(source: str | Path | bytes) -> Range | None:
-    """The least and greatest value of a TIFF's floating-point bands; None for other numbers, and for photos."""
+def floating_ranges(source: str | Path | bytes) -> tuple[tuple[str, ...], list[Range]] | None:
+    """The names of a TIFF's floating-point bands, as ``named_bands`` has them, and the range of each one's values.
+
+    None for other numbers, and for photos.
+    """
     with _opened(source) as (stream, _):
         if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo or not header.floating:
             return None
         check_tiff(stream)
-        _, geography = tiff_bands(stream)
+        bands, geography = tiff_bands(stream)
         samples = read_samples(stream)
-        return spread_of(samples, blank_pixels(samples, geography.nodata if geography else None))
+        return bands, _spreads(samples, blank_pixels(samples, geography.nodata if geography else None))
+
+
+def _spreads(samples: NDArray[Any], blank: Blank | None) -> list[Range]:
+    return [spread_of(samples[:, :, band], blank) for band in range(samples.shape[2])]
 
 
 def named_bands(source: str | Path | bytes) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -25,6 +25,7 @@ _PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
 _TOPS = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14, 16))  # of cameras and scanners
 _SMALL = 1 / 16  # of a range: pictures that fill less of it are nearly black, or of one grey
 _WIDEST = 1e30  # of a range of values: such are no measurements
+_FEW_STEPS = 256  # of a range, between the values of a band: fewer than a photo's
 _OPAQUE = 257  # of 16 bits, for each of the 255 steps of 8
 
 
@@ -189,6 +190,36 @@ def reflectance_range(low: float, high: float) -> Range:
     if low >= -REFLECTANCE / 2 and REFLECTANCE / 10 <= high <= 2 * REFLECTANCE:
         return 0, REFLECTANCE
     return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
+
+
+def common_range(spreads: Sequence[Range], taken: Sequence[int]) -> Range:
+    """The one range of floating-point bands, given the least and greatest value of each.
+
+    It is the likely one of all; where those that are ``taken`` are reflectances and others are not, as temperatures, or
+    where nothing is known of all, the likely one of the taken.
+    """
+    all_of_them, own = (
+        reflectance_range(min(low for low, _ in some), max(high for _, high in some))
+        for some in (spreads, [spreads[band] for band in taken])
+    )
+    known = ((0, 1), (0, REFLECTANCE))
+    return all_of_them if all_of_them in known and own != known[0] else own
+
+
+def coarse_bands(spreads: Sequence[Range], taken: Sequence[int], reach: Range) -> dict[int, int]:
+    """Of bands that share a range those of which little is left in it, for others are of another kind: to each, how
+    many of the range's steps lie between its values.
+
+    Bands that are dark in a range of reflectances are none: such they may be.
+    """
+    found = {}
+    for band in taken:
+        low, high = spreads[band]
+        steps = round((min(high, reach[1]) - max(low, reach[0])) * REFLECTANCE / (reach[1] - reach[0]))
+        fractions = low >= -2 and high <= 2
+        if low < high and steps < _FEW_STEPS and reach != (0, 1) and (reach != (0, REFLECTANCE) or fractions):
+            found[band] = max(0, steps)
+    return found
 
 
 def stated_range(deep: Deep) -> Range:

@@ -30,12 +30,14 @@ class Prediction:
         image: (H, W, bands), upright.
         mask: (H, W) uint8 class ids.
         probability: float32 in [0, 1], (H, W) of the foreground or (C, H, W) of each class.
+        blank: (H, W), True where the image holds nothing, as a satellite's beyond its path; None where it is whole.
     """
 
     image: np.ndarray = field(repr=False)
     mask: np.ndarray = field(repr=False)
     probability: np.ndarray = field(repr=False)
     metadata: ModelMetadata = field(repr=False)
+    blank: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,7 +53,8 @@ class Prediction:
         if not (colours := colour_bands(self.metadata.bands)):
             bands = ", ".join(self.metadata.bands)
             raise UsageError(f"an overlay shows red, green and blue, not {bands}", option="outputs")
-        return Image.fromarray(overlay(viewable(self.image, colours), self.mask, class_colours(self.metadata)))
+        shown = viewable(self.image, colours, blank=self.blank)
+        return Image.fromarray(overlay(shown, self.mask, class_colours(self.metadata)))
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class LoadedModel:
         mask = to_mask(probability, predictor.threshold)
         if picture.blank is not None:
             mask[picture.blank] = 0
-        return Prediction(picture.pixels, mask, probability, self.metadata)
+        return Prediction(picture.pixels, mask, probability, self.metadata, picture.blank)
 
     def _picture(self, predictor: Predictor, image: Any) -> Picture:
         if isinstance(image, str | os.PathLike):

@@ -87,7 +87,9 @@ class Predictor:
                 log.info(f"{image}: its alpha channel hides all of it, so that its colours are taken as they are")
             self._tell_range(image, picture)
             return picture
-        picture = self._scene(image, read_scene(source, max_pixels=self.max_pixels, reach=metadata.reach))
+        picture = self._scene(
+            image, read_scene(source, max_pixels=self.max_pixels, reach=metadata.reach, wanted=metadata.bands)
+        )
         self._tell_range(image, picture, 255 if metadata.takes_photos else REFLECTANCE)
         return picture
 

@@ -99,6 +99,8 @@ def _apart(rings: list[Corners]) -> list[Corners]:
 
     In no outline stands a corner twice, and none on a straight line.
     """
+    if len(rings) == 1 and len(rings[0]) == 4:  # a pixel alone, as of noise most are
+        return rings
     bent = [ring[(2 * ring != _following(ring) + np.concatenate([ring[-1:], ring[:-1]])).any(axis=1)] for ring in rings]
     every = np.concatenate(bent)
     keys = every[:, 0] << 32 | every[:, 1]
@@ -148,6 +150,8 @@ def _nested(rings: list[Corners], where: NDArray[np.uint8]) -> list[tuple[Corner
         rings: of what hangs together by its corners.
         where: (H, W), 1 where the object is.
     """
+    if len(rings) == 1:
+        return [(rings[0], [])]
     outlines = [ring for ring in rings if _doubled_area(ring) > 0]
     holes = [ring for ring in rings if _doubled_area(ring) < 0]
     if len(outlines) == 1 or not holes:

@@ -16,6 +16,7 @@ import segmentation_models_pytorch as smp
 import timm
 import timm.models
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclrseg.errors import UnknownName, UsageError
@@ -99,11 +100,12 @@ def feature_size(backbone: nn.Module) -> int:
     return channels[-1]
 
 
-def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
+def pooled_features(backbone: nn.Module, images: Tensor, held: Tensor | None = None) -> Tensor:
     """Features for contrast and probes: the average of the last stage, or a transformer's class token.
 
     Args:
         images: (N, C, H, W), normalised.
+        held: (N, H, W), False where an image shows nothing that counts; by default all does, and for a class token.
 
     Returns:
         (N, feature_size(backbone)).
@@ -111,7 +113,12 @@ def pooled_features(backbone: nn.Module, images: Tensor) -> Tensor:
     if isinstance(backbone, ViTEncoder):
         return backbone.pooled(images)
     features: Tensor = backbone(images)[-1]
-    return features.mean(dim=(2, 3))
+    if held is None or held.all():
+        return features.mean(dim=(2, 3))
+    shares = F.adaptive_avg_pool2d(
+        held[:, None].to(features.dtype), (features.shape[2], features.shape[3])
+    )  # (N, 1, h, w)
+    return (features * shares).sum(dim=(2, 3)) / shares.sum(dim=(2, 3)).clamp(min=1e-6)
 
 
 def last_maps(backbone: nn.Module) -> list[int]:

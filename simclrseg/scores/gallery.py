@@ -47,9 +47,13 @@ def write_worst(examples: Sequence[Example], folder: Path) -> None:
         plots.write_grid([pictures], folder / f"{number:03d}-{name or 'image'}.png", headings=titles)
 
 
-def viewable(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """A picture (H, W, bands) as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, to have something to see."""
-    rgb = colours.viewable(image, colour_bands(bands))
+def viewable(image: np.ndarray, bands: Sequence[str], blank: np.ndarray | None = None) -> np.ndarray:
+    """A picture (H, W, bands) as RGB with ``SIDE`` pixels at most; a tiny one is enlarged, to have something to see.
+
+    Args:
+        blank: (H, W), True where it holds nothing.
+    """
+    rgb = colours.viewable(image, colour_bands(bands), blank=blank)
     height, width = rgb.shape[:2]
     scale = SIDE / max(height, width)
     if scale > 1:

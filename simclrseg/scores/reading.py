@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 from typing import TypeVar
 
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.framing import Framing
+from simclrseg.images.framing import Framing, Window
 from simclrseg.images.resizing import resize_mask
+from simclrseg.inference.masks import tile_starts
 
 Loaded = TypeVar("Loaded")
 
@@ -60,19 +64,113 @@ def read_ahead(
 
 def read_images(
     dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray, list[tuple[int, int]]]]:
-    """The same of images alone, framed and stacked: (N, S, S, bands) of the dataset's type; of tiles the middle one.
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """The same of whole images alone, framed and stacked: (N, S, S, bands) of the dataset's type."""
+    with ThreadPoolExecutor(workers) as pool:
+        for read, images in read_ahead(
+            pool,
+            lambda index: framing.image(dataset.image(index)),
+            dataset,
+            indices,
+            batch_size=batch_size,
+            skipped=skipped,
+        ):
+            yield read, np.stack(images)
 
-    With them comes the height and width of each that is no padding.
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a network sees of an image at once: all of it, or of tiles one.
+
+    Attributes:
+        index: of the image.
+        window: what it shows of that.
+        image: (S, S, bands), as stored.
+        held: (S, S), False in padding, where the image holds nothing, and where an earlier tile lies too.
+        total: pixels that are held in all frames of the image.
     """
 
-    def load(index: int) -> tuple[np.ndarray, tuple[int, int]]:
-        image = dataset.image(index)
-        return framing.image(image), framing.inner(image.shape)
+    index: int
+    window: Window
+    image: np.ndarray
+    held: np.ndarray
+    total: int
 
+
+@dataclass(frozen=True)
+class Frames:
+    """Some frames, those of an image one after the other; none that holds nothing."""
+
+    each: tuple[Frame, ...]
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(N, S, S, bands)."""
+        return np.stack([one.image for one in self.each])
+
+    @cached_property
+    def held(self) -> np.ndarray:
+        """(N, S, S)."""
+        return np.stack([one.held for one in self.each])
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(N,) parts of what an image holds that each shows; they add up to 1 over all its frames."""
+        return np.array([np.count_nonzero(one.held) / one.total for one in self.each])
+
+
+def read_frames(
+    dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
+) -> Iterator[Frames]:
+    """All that a network is to see of images, in batches: each image whole, or in tiles that cover it without overlap.
+
+    Images that cannot be read are named in ``skipped``, as are those that hold nothing. Of tiles no more than two
+    images are in memory.
+    """
+
+    def load(index: int) -> Iterable[Frame]:
+        frames = _frames(dataset, index, framing)
+        first = next(frames)
+        return chain([first], frames if framing.resize == "tile" else [])
+
+    at_once = 1 if framing.resize == "tile" else batch_size
     with ThreadPoolExecutor(workers) as pool:
-        for read, images in read_ahead(pool, load, dataset, indices, batch_size=batch_size, skipped=skipped):
-            yield read, np.stack([image for image, _ in images]), [inner for _, inner in images]
+        read = read_ahead(pool, load, dataset, indices, batch_size=at_once, skipped=skipped)
+        each = chain.from_iterable(chain.from_iterable(images for _, images in read))
+        while some := tuple(islice(each, batch_size)):
+            yield Frames(some)
+
+
+def _frames(dataset: Dataset, index: int, framing: Framing) -> Iterator[Frame]:
+    """The frames of an image; an ImageError at the first, if it cannot be read or holds nothing."""
+    image, blank = dataset.image(index), dataset.blank(index)
+    empty = None if blank is None else blank.view(np.uint8)
+    shape = image.shape[:2]
+    total = 0
+    if framing.resize == "tile":
+        total = shape[0] * shape[1] - (0 if empty is None else int(np.count_nonzero(empty)))
+    height, width = framing.inner(shape) if framing.resize == "tile" else shape
+    below = 0
+    for top in tile_starts(shape[0], height, overlap=0):
+        beside = 0
+        for left in tile_starts(shape[1], width, overlap=0):
+            window = top, left, top + height, left + width
+            rows, columns = framing.inner((height, width))
+            held = np.zeros(framing.size, bool)
+            held[max(0, below - top) : rows, max(0, beside - left) : columns] = True
+            if empty is not None:
+                held[:rows, :columns] &= (
+                    resize_mask(empty[top : top + height, left : left + width], (rows, columns)) == 0
+                )
+            total = total or int(np.count_nonzero(held))
+            if not total:
+                path = dataset.path(index)
+                name = dataset.keys[index] if path is None else path
+                raise ImageError(f"{name}: it holds no values at all", "leave the picture out", path=path)
+            if held.any():
+                yield Frame(index, window, framing.image(image, window), held, total)
+            beside = left + width
+        below = top + height
 
 
 def readable_images(

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simclrseg.errors import DeviceError, ImageError, OutOfMemory, SimclrsegError, UsageError
+from simclrseg.images.bands import colour_bands
 from simclrseg.inference.outputs import class_colours, class_names
 from simclrseg.inference.predictor import Predictor
 from simclrseg.serving.answers import TooLarge, answer, check_kind
@@ -81,6 +82,7 @@ def make_app(predictor: Predictor, name: str, *, at_once: int, hosts: Collection
         "colours": [] if predictor.model.classifies else class_colours(metadata)[: len(classes)],
         "threshold": predictor.threshold,
         "photos": metadata.takes_photos,
+        "overlay": not predictor.model.classifies and bool(colour_bands(metadata.bands)),
         "device": predictor.model.device,
         "most_bytes": LARGEST,
         "most_pixels": predictor.max_pixels,

@@ -42,7 +42,7 @@ async function begin() {
       key.style.background = `rgb(${colour.join(" ")})`;
       $("legend").append(make("li", {}, key, about.classes[label] + (label ? "" : " (bare in the overlay)")));
     });
-    if (!about.photos) { // whose pictures have bands that no browser shows
+    if (!about.overlay) { // whose pictures have no red, green and blue
       document.querySelector("input[value=mask]").checked = true;
       $("views").hidden = $("strength-label").hidden = true;
     }
@@ -200,7 +200,8 @@ async function showMask(photo) {
   canvas.setAttribute("aria-label", `Mask of ${name}: ${found}`);
   photo.pane?.remove();
   photo.pane = make("div", { className: "pane" });
-  if (photo.unseen && about.photos) { // as a TIFF: the overlay is composed by simclrseg
+  photo.ready = about.overlay && (photo.unseen || !about.photos);
+  if (photo.ready) { // a TIFF, or bands that no browser knows: the overlay is composed by simclrseg
     photo.overlay = (await ask(photo, "overlay")).blob;
     URL.revokeObjectURL(photo.composed);
     photo.composed = URL.createObjectURL(photo.overlay);
@@ -212,7 +213,7 @@ async function showMask(photo) {
   photo.panes.append(photo.pane);
   const sure = photo.confidence === null ? "" : ` · confidence ${Number(photo.confidence).toFixed(2)}`;
   const buttons = make("p", { className: "buttons" }, ownButton(photo, "mask", "Mask"));
-  if (about.photos) buttons.append(ownButton(photo, "overlay", "Overlay"));
+  if (about.overlay) buttons.append(ownButton(photo, "overlay", "Overlay"));
   photo.facts.replaceChildren(make("p", { textContent: `${found} · ${number(width)} x ${number(height)} pixels${sure}` }), buttons);
   arrange(photo);
 }
@@ -235,7 +236,7 @@ function arrange(photo) {
   const masked = view() === "mask";
   photo.under.hidden = masked;
   photo.pane.style.background = masked ? `rgb(${about.colours[0].join(" ")})` : "none";
-  photo.canvas.style.opacity = masked ? 1 : photo.unseen ? 0 : $("strength").value / 100;
+  photo.canvas.style.opacity = masked ? 1 : photo.ready ? 0 : $("strength").value / 100;
 }
 
 async function showLabels(photo) {
@@ -291,7 +292,7 @@ async function downloadAll() {
   const good = photos.filter(({ state }) => state === "done");
   $("download").disabled = true;
   try {
-    const kinds = !segments() ? ["json"] : about.photos ? ["mask", "overlay"] : ["mask"];
+    const kinds = !segments() ? ["json"] : about.overlay ? ["mask", "overlay"] : ["mask"];
     const files = [];
     const taken = new Set();
     for (const [place, photo] of good.entries()) {

@@ -9,14 +9,23 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+import torch
 
 from simclrseg.cli.app import main
+from simclrseg.commands.finetune import finetune
+from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.label_next import LabelNext
+from simclrseg.knobs.files import parse_config
+from simclrseg.models.weights import read_weights, save_weights
+from simclrseg.runs import MODEL_FILE
+from simclrseg.targets.segment.target import SegmentationTarget
 from tests.folders import write
-from tests.small import evaluation
+from tests.images.geotiffs import NODATA, UTM, geotiff
+from tests.small import SMALL_FINETUNE, changed, evaluation, export_nothing, in_runs
 
 
 def ask(runs: Path, run: object, count: int, **data: object) -> LabelNext:
@@ -153,3 +162,85 @@ def test_what_goes_with_labels_is_refused(pipeline, photos, tmp_path, models, da
     with pytest.raises(UsageError, match=message):
         evaluation(tmp_path, *named, sections={"labels": {"label_next": 3}}, **data)
     assert not list(tmp_path.iterdir())
+
+
+def test_photos_without_a_file_have_their_own_keys_and_of_several_sets_the_name_of_theirs(pipeline, photos, tmp_path):
+    unlabelled = tmp_path / "more"
+    for number in range(1000, 1006):
+        write(unlabelled / f"new {number}.png", Shapes(1006).image(number))
+    alone = ask(tmp_path, pipeline.finetuned.run, 3)
+    assert {row["photo"] for row in alone.photos} < {*Shapes(1000).keys}
+    assert alone.in_words() == [row["photo"] for row in alone.photos] and "dataset" not in alone.photos[0]
+    run = tmp_path / "runs" / "finetune" / "beside"
+    shutil.copytree(pipeline.finetuned.run, run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("unlabelled: []", f"unlabelled: ['{unlabelled}']"))
+    both = ask(tmp_path / "runs", run, 200)
+    for row, line in zip(both.photos, both.in_words(), strict=True):
+        if row["dataset"] == "shapes":
+            assert row["photo"] in Shapes(1000).keys and line == f"{row['photo']} of shapes"
+        else:
+            assert row["dataset"] == str(unlabelled) and line == row["photo"] and Path(line).is_file()
+    assert len({row["dataset"] for row in both.photos}) == 2
+
+
+def test_what_is_left_out_is_counted_once_where_the_photos_are_the_run_s_own_once_more(pipeline, tmp_path, caplog):
+    """40 photos, of which 20 have masks and 5 of these test; named by ``--dataset``, they are looked at twice."""
+    root, shapes = tmp_path / "set", Shapes(40)
+    for i in range(40):
+        write(root / "images" / f"{i:02d}.png", shapes.image(i)[::2, ::2])
+        if i < 20:
+            write(root / "masks" / f"{i:02d}.png", 255 * shapes.mask(i)[::2, ::2])
+    (root / "test.txt").write_text("".join(f"{i:02d}\n" for i in range(5)))
+    tree = changed(in_runs(SMALL_FINETUNE, tmp_path / "runs"), "data", dataset=str(root), data_ratio=1.0)
+    tree = changed(tree, "model", pretrained=str(pipeline.pretrained.run))
+    with pytest.MonkeyPatch.context() as patch:
+        export_nothing(patch)
+        run = finetune(parse_config(FinetuneConfig, changed(tree, "training", epochs=1))).run
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    own, named = ask(tmp_path / "runs", run, 3), ask(tmp_path / "runs", run, 3, dataset=str(root))
+    assert (own.candidates, own.labelled) == (named.candidates, named.labelled) == (20, 15)
+    said = [line for line in caplog.messages if " photos " in line and line[0].isdecimal()]
+    assert said == 2 * [
+        "20 photos to choose from",
+        "15 photos are labelled already",
+        "5 photos are test photos, or would be, and never chosen",
+    ]
+
+
+@pytest.mark.parametrize("resize", ["squash", "tile"])
+def test_doubt_is_the_mean_over_all_that_a_photo_holds(pipeline, tmp_path, resize, caplog):
+    run, folder = tmp_path / "runs" / "finetune" / "own", tmp_path / "scenes"
+    shutil.copytree(pipeline.finetuned.run, run)
+    tensors, metadata = read_weights(run / MODEL_FILE)
+    assert metadata is not None
+    metadata = metadata.model_copy(update={"resize": resize})
+    save_weights(run / MODEL_FILE, tensors, metadata)
+    shapes, scenes = Shapes(1000), {}
+    folder.mkdir()
+    for number in range(4):
+        pixels = np.concatenate([shapes.image(3 * number + of)[:32, :32].clip(1) for of in range(3)], axis=1)
+        pixels = np.concatenate([pixels, pixels[::-1]])  # (64, 96, 3)
+        pixels[:, : 96 if number == 3 else 32] = 0
+        scenes[str(number)] = pixels
+        (folder / f"{number}.tif").write_bytes(geotiff(pixels, UTM | {NODATA: "0"}))
+    found = ask(tmp_path / "runs", run, 4, dataset=str(folder))
+    learner, _ = SegmentationTarget.load(run / MODEL_FILE)
+    learner.model.eval()
+
+    def doubt(image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            p = learner.probabilities(torch.from_numpy(image[None].copy()))[0].double().numpy()
+        return -(p * np.log2(p.clip(1e-12)) + (1 - p) * np.log2((1 - p).clip(1e-12)))
+
+    assert len(found.photos) >= 2 and "3" not in names(found)
+    assert "3.tif: it holds no values at all" in caplog.text
+    for row in found.photos:
+        pixels = scenes[Path(row["photo"]).stem]
+        if resize == "tile":
+            each = [doubt(pixels[y : y + 32, x : x + 32]) for y in (0, 32) for x in (32, 64)]
+        else:
+            held = cv2.resize((pixels[:, :, 0] > 0).astype(np.uint8), (32, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+            each = [doubt(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA))[held > 0]]
+        assert row["uncertainty"] == pytest.approx(np.concatenate(each, axis=None).mean(), rel=1e-3)

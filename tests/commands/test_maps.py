@@ -201,6 +201,18 @@ def test_an_orientation_moves_no_pixel_on_the_earth(make_model, tmp_path, orient
     np.testing.assert_array_equal(stored, scene()[:, :, 0] > 127)
 
 
+def test_polygons_of_noise_are_said_to_be_many_once(make_model, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("simclrseg.inference.maps.MANY", 50)
+    noise = np.where(np.random.default_rng(0).random((40, 60, 1)) < 0.1, 230, 20).astype(np.uint8).repeat(3, axis=2)
+    (tmp_path / "a.tif").write_bytes(geotiff(noise))
+    run(make_model(), [tmp_path / "a.tif"], tmp_path / "a.geojson")
+    assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) > 100
+    (line,) = [one for one in caplog.messages if "polygons" in one]
+    assert line.startswith("a.tif: more than 50 polygons, as of noise:") and line.endswith(
+        "--as geotiff holds the same pixels in less"
+    )
+
+
 @pytest.mark.parametrize("method", [{}, {"overlap": 0}, {"tta": True}])
 def test_pixels_without_data_are_255_in_a_geotiff_and_in_no_polygon(make_model, tmp_path, method):
     pixels = scene()
@@ -279,11 +291,31 @@ def test_a_model_of_photos_takes_red_green_and_blue_of_many_bands_by_name(make_m
     np.testing.assert_array_equal(shown[pixels[:, :, 0] < 127], pixels[pixels[:, :, 0] < 127])
 
 
+def test_an_overlay_of_many_bands_is_the_command_s_in_python_too_whatever_stands_for_nothing(make_model, tmp_path):
+    names = ("blue", "green", "red", "nir")
+    pixels = np.linspace(40, 90, 40 * 60).astype(np.uint8).reshape(40, 60, 1) + np.arange(4, dtype=np.uint8)
+    pixels[:20] = 250  # as nothing
+    (tmp_path / "a.tif").write_bytes(geotiff(pixels, UTM | {NODATA: "250"}, names=names))
+    model = make_model(bands=names)
+    run(model, [tmp_path / "a.tif"], tmp_path / "o.png", outputs=["overlay"])
+    shown = cv2.imread(str(tmp_path / "o.png"))[:, :, ::-1]
+    in_python = simclrseg.load_model(model).predict(tmp_path / "a.tif", tile=64).overlay()
+    np.testing.assert_array_equal(np.asarray(in_python), shown)
+    assert shown[20:].min() < 10 and shown[20:].max() > 245  # stretched over what it holds
+
+
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 def test_deep_bands_are_scaled_for_a_model_of_photos(make_model, tmp_path, kind):
     pixels = np.dstack([scene(), np.zeros((40, 60), np.uint8)])
     deep = (pixels.astype(np.float32) / 255 * (65_535 if kind == "uint16" else 1)).astype(kind)
     (tmp_path / "a.tif").write_bytes(geotiff(deep, names=["red", "green", "blue", "nir"]))
+    run(make_model(), [tmp_path / "a.tif"], tmp_path / "m.tif")
+    np.testing.assert_array_equal(ids(tmp_path / "m.tif"), scene()[:, :, 0] > 127)
+
+
+def test_a_band_of_another_kind_does_not_darken_reflectances_for_a_model_of_photos(make_model, tmp_path):
+    pixels = np.dstack([scene().astype(np.float32) / 255, np.full((40, 60), 300, np.float32)])
+    (tmp_path / "a.tif").write_bytes(geotiff(pixels, names=["red", "green", "blue", "thermal"]))
     run(make_model(), [tmp_path / "a.tif"], tmp_path / "m.tif")
     np.testing.assert_array_equal(ids(tmp_path / "m.tif"), scene()[:, :, 0] > 127)
 

@@ -16,6 +16,7 @@ class FakeDataset:
     has_masks = True
     bands = ("red", "green", "blue")
     dtype = np.uint8
+    has_blanks = False
 
     def __init__(self, n: int, *, broken: tuple[int, ...] = (), labels: bool = True) -> None:
         self.keys = tuple(f"photos/{i:03d}.png" for i in range(n))
@@ -41,6 +42,9 @@ class FakeDataset:
         return True
 
     def path(self, i: int) -> Path | None:
+        return None
+
+    def blank(self, i: int) -> np.ndarray | None:
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 import torch
 
 from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.framing import Cropping, Cutting, Padding, Squashing
 from simclrseg.data.loader import WithUnlabelled
 from simclrseg.data.samples import MaskPairs, WeakAndStrong
-from tests.data.fakes import FakeDataset
+from simclrseg.images.depth import Blank
+from tests.data.fakes import FakeDataset, photo
 
 Batch = dict[str, torch.Tensor]
 SIDE = 32
@@ -97,3 +101,47 @@ def test_processes_share_a_batch_out_in_pairs() -> None:
     for batch, first, second in zip(whole, *parts, strict=True):
         assert len(first["index"]) % 2 == 0
         assert all(torch.equal(torch.cat([first[name], second[name]]), batch[name]) for name in batch)
+
+
+class Holed(Dataset):
+    """Photos that are black in a corner alone, where they hold nothing; counts how often that is sought."""
+
+    has_blanks = True
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        super().__init__("holed", [f"{number}.tif" for number in range(count)])
+        self.shape, self.sought = (height, width), 0
+
+    def image(self, index: int) -> np.ndarray:
+        pixels = photo(index, height=self.shape[0], width=self.shape[1]).clip(90)
+        pixels[self.corner(index)] = 0
+        return pixels
+
+    def corner(self, index: int) -> Blank:
+        rows, columns = (np.arange(side) < side * index // 9 for side in self.shape)
+        return rows[:, None] & columns
+
+    def blank(self, index: int) -> Blank | None:
+        self.sought += 1
+        return self.corner(index) if index else None
+
+
+@pytest.mark.parametrize(
+    "cut", [Squashing, lambda: Padding((120, 120, 120)), lambda: Cropping((120, 120, 120), classes=0)]
+)
+@pytest.mark.parametrize("shape", [(600, 70), (40, 61)])
+def test_pixels_that_hold_nothing_are_not_shown(cut: Callable[[], Cutting], shape: tuple[int, int]) -> None:
+    dataset, cutting = Holed(8, *shape), cut()
+    strengths = PAIR_STRENGTHS["standard"]
+    samples = WeakAndStrong(dataset, range(8), image_size=SIDE, strengths=strengths, cutting=cutting)
+    out = filled(samples, 8)
+    black = out["image"].max(3) < 45  # of the two that a pixel is a mean of
+    padding = (out["image"] == 120).all(3)
+    assert (out["shown"] == ~(black | padding)).mean() > 0.97 and not out["shown"][black].all()
+    assert out["shown"][0].mean() > 0.5 if not cutting.pads else (out["shown"][0] == ~padding[0]).all()
+    filled(samples, 8)
+    assert dataset.sought == 8
+
+
+def test_photos_that_are_whole_have_nothing_to_say_of_it() -> None:
+    assert "shown" not in unlabelled().fields

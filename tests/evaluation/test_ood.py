@@ -155,3 +155,48 @@ def test_a_score_that_points_the_wrong_way_is_warned_of(tmp_path: Path, caplog: 
         assert not caplog.records
         tell(unsure, sure)
     assert "AUROC below 0.5 (msp per image 0.000, entropy per image 0.000)" in caplog.text
+
+
+class Corners(Dataset):
+    """Dark images of four tiles, bright in the lower right one, which in some holds nothing."""
+
+    def __init__(self, *, bright: int, blank: bool = False) -> None:
+        super().__init__(f"corners of {bright}", ["a.tif", "b.tif"])
+        self.bright, self.is_blank = bright, blank
+
+    def image(self, index: int) -> np.ndarray:
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        pixels[8:, 8:] = self.bright
+        return pixels
+
+    def blank(self, index: int) -> np.ndarray | None:
+        return (self.image(index) > 0).any(axis=2) if self.is_blank else None
+
+
+@pytest.mark.parametrize("resize", ["tile", "squash"])
+def test_all_that_an_image_holds_is_looked_at_and_nothing_else(tmp_path: Path, resize: str) -> None:
+    def told(other: Dataset) -> dict[tuple[str, str], float]:
+        metadata = ModelMetadata(
+            task="segmentation",
+            encoder="cnn",
+            classes=("no", "yes"),
+            image_size=8 if resize == "tile" else 16,
+            resize=resize,
+            threshold=0.5,
+        )
+        model: Any = SimpleNamespace(
+            learner=None,
+            predict=lambda images: images[..., 0].astype(np.float32) / 255,
+            metadata=metadata,
+            dataset=Corners(bright=0),
+            scores=SimpleNamespace(indices=range(2)),
+        )
+        reader = Reader(metadata, MACHINE, batch_size=3)
+        found = measure(model, [Other("others", other, range(2))], reader, draws=0, folder=tmp_path)
+        levels = found.detections["others"]
+        return {(level, score): one.auroc for level in levels for score, one in levels[level].items()}
+
+    unsure = told(Corners(bright=120))
+    assert unsure["image", "msp"] == unsure["image", "entropy"] == 1
+    assert unsure["pixel", "entropy"] == pytest.approx(0.5 + 0.25 / 2, abs=0.06)  # a quarter of them is unsure
+    assert set(told(Corners(bright=120, blank=True)).values()) == {0.5}

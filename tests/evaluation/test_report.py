@@ -86,6 +86,9 @@ class Photos:
         mask[:, :SIZE] = 1
         return mask
 
+    def blank(self, index: int) -> None:
+        return None
+
 
 def segmented(images: int = 20, *, name: str = "run", path: Path = Path("nowhere")) -> Evaluated:
     """A model that finds more of the foreground the higher the number of the image is."""

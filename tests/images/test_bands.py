@@ -10,7 +10,7 @@ import pytest
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import bands_beside, common_names, parsed_bands
 from simclrseg.images.colours import viewable
-from simclrseg.images.decode import floating_range, image_shape, read_image, read_scene, stored_bands
+from simclrseg.images.decode import floating_ranges, image_shape, read_image, read_scene, stored_bands
 from simclrseg.images.depth import reflectance_range
 from tests.images.geotiffs import METADATA, NODATA, UTM, geotiff
 
@@ -113,7 +113,9 @@ def test_reflectances_become_ten_thousandths(dtype, layout):
     scene = read_scene(content)
     assert scene.pixels.dtype == np.uint16 and scene.reach == (0, 1) and scene.blank is None
     np.testing.assert_allclose(scene.pixels, pixels * 10_000, atol=0.51)
-    assert stored_bands(content) == (4, 16) and floating_range(content) == scene.stored
+    names, spreads = floating_ranges(content)
+    assert stored_bands(content) == (4, 16) and names == scene.bands
+    assert spreads == [(band.min(), band.max()) for band in np.moveaxis(pixels, 2, 0)]
     assert image_shape(content) == (9, 14)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
-from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
+from simclrseg.metadata import ONNX_PREFIX, RGB, ModelMetadata
 
 
-def brightness(classes: int) -> onnx.ModelProto:
-    """Mean of the three bands, in [0, 1]; with several classes each band is the probability of one."""
+def brightness(classes: int, bands: int = 3) -> onnx.ModelProto:
+    """Mean of the bands, in [0, 1]; with several classes each of three bands is the probability of one."""
     shape = ["n", "h", "w"] if classes == 2 else ["n", 3, "h", "w"]
     nodes = [helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT)]
     if classes == 2:
@@ -31,7 +32,7 @@ def brightness(classes: int) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "brightness",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", bands])],
         [
             helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape),
             helper.make_tensor_value_info("mask", TensorProto.UINT8, ["n", "h", "w"]),
@@ -79,12 +80,18 @@ def write_classifier(path: Path) -> Path:
     return path
 
 
-def write_segmenter(path: Path, *, classes: int = 2, image_size: int = 16, ours: bool = True) -> Path:
-    model = brightness(classes)
+def write_segmenter(
+    path: Path, *, classes: int = 2, image_size: int = 16, ours: bool = True, bands: Sequence[str] = RGB
+) -> Path:
+    model = brightness(classes, len(bands))
     metadata = ModelMetadata(
         task="segmentation",
         encoder="resnet18",
         decoder="unet",
+        in_channels=len(bands),
+        bands=tuple(bands),
+        mean=(0.5,) * len(bands),
+        std=(0.25,) * len(bands),
         image_size=image_size,
         classes=("background", "cat", "dog")[:classes],
         threshold=0.5 if classes == 2 else None,

@@ -17,6 +17,7 @@ from PIL import Image
 
 from simclrseg.images.colours import overlay
 from simclrseg.metadata import voc_colours
+from tests.images.geotiffs import geotiff
 from tests.inference.models import write_classifier, write_segmenter
 from tests.serving.servers import Served, served
 
@@ -285,3 +286,32 @@ def test_a_classifier_shows_labels_with_their_scores(browser, tmp_path, download
         page.find_element(By.ID, "download").click()
         packed = downloaded(page, downloads)
         assert json.loads(packed.read("leaf.json"))["label"] == "green"
+
+
+@pytest.mark.parametrize("names", [("blue", "green", "red", "nir"), ("vv", "vh", "dem", "nir")])
+def test_a_model_of_four_bands_shows_its_red_green_and_blue_where_there_are_any(browser, tmp_path, downloads, names):
+    pixels = np.repeat(np.linspace(0, 255, 60).astype(np.uint8)[None, :, None], 40, 0).repeat(4, 2)
+    pixels[:10, :, 2] = 0
+    (tmp_path / "field.tif").write_bytes(geotiff(pixels, names=names))
+    model, coloured = write_segmenter(tmp_path / "fields.onnx", bands=names, image_size=64), "red" in names
+    with served(tmp_path, "--model", str(model)) as server:
+        page = opened(browser, server.address)
+        choose(page, [tmp_path / "field.tif"])
+        assert all_done(page, 1) == "1 of 1 photo done."
+        content = (tmp_path / "field.tif").read_bytes()
+        assert page.find_element(By.ID, "views").is_displayed() == coloured
+        under, canvas = (page.find_element(By.CSS_SELECTOR, f".photo {name}") for name in (".under", "canvas"))
+        assert under.is_displayed() == coloured
+        assert canvas.value_of_css_property("opacity") == ("0" if coloured else "1")
+        page.find_element(By.ID, "download").click()
+        packed = downloaded(page, downloads)
+        assert packed.namelist() == [f"field.{kind}.png" for kind in ("mask", *["overlay"] * coloured)]
+        answer = httpx.post(f"{server.address}predict?as=overlay", content=content)
+        assert (answer.status_code == 200) == coloured
+        if coloured:
+            wait(page).until(lambda page: under.get_property("naturalWidth") == 60)
+            assert packed.read("field.overlay.png") == answer.content
+            seen, mask = pixels_of(answer.content), pixels_of(packed.read("field.mask.png"))
+            assert seen[20][mask[20] == 0].std(axis=1).max() < 3 and seen[5, 29, 0] == 0 < seen[20, 29, 0]
+            page.find_element(By.CSS_SELECTOR, "input[value=mask]").click()
+            assert not under.is_displayed() and canvas.value_of_css_property("opacity") == "1"

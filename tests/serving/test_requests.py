@@ -133,7 +133,7 @@ def test_health_says_what_the_page_and_programs_need(app):
     health = ask(app, "GET", "/health").json()
     assert (health["status"], health["task"], health["model"]) == ("ok", "segment", "model.onnx")
     assert (health["classes"], health["threshold"], health["working"]) == (["background", "cat"], 0.5, 0)
-    assert len(health["colours"]) == 2 and health["most_bytes"] == uploads.LARGEST
+    assert health["overlay"] and len(health["colours"]) == 2 and health["most_bytes"] == uploads.LARGEST
 
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}

@@ -131,6 +131,30 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(size: int, micro_bat
     assert not torch.allclose(gradient(task, batch, None), whole, rtol=1e-3), "nothing was pasted"
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_holds_nothing_teaches_nothing_whatever_stands_there(classes: int) -> None:
+    """The network sees a pixel at a time, so that others do not change with it."""
+    found = []
+    for value in (0, 255):
+        task, batch = make_task(classes, threshold=0.4), one_batch(4, classes)
+        task.model[0].weight.data[:, :, torch.arange(3) != 1] = 0
+        task.model[0].weight.data[:, :, :, torch.arange(3) != 1] = 0
+        assert task.average is not None
+        task.model[1] = nn.Identity()
+        task.average = WeightAverage(task.model, 0.5)
+        shown = torch.ones(4, SIDE, SIDE, dtype=torch.bool)
+        shown[:, 2:4], shown[1] = False, False  # of the second image there is nothing at all
+        batch["unlabelled_shown"] = shown
+        batch["unlabelled_image"][~shown] = value
+        batch["unlabelled_strong"].masked_fill_(~shown[:, None, :, :, None], value)
+        loss, logs = task.training_loss(batch)
+        loss.backward()
+        assert torch.isfinite(loss) and 0 < float(logs["confident"]) < 1
+        found.append([one.grad for one in (task.model[0].bias, *task.model[3].parameters())])  # of no neighbours
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][0].abs().max() > 1e-3
+
+
 def test_the_teacher_changes_nothing_in_the_network_and_answers_as_in_evaluation() -> None:
     task, batch = make_task(norm=True), one_batch(4)
     task.train()

@@ -152,6 +152,11 @@ class Dataset:
         """Some rows of a mask, likewise."""
         return self.mask(index)[top:bottom]
 
+    @property
+    def has_blanks(self) -> bool:
+        """Tell whether there may be images that hold nothing in places."""
+        return False
+
     def blank(self, index: int) -> Blank | None:
         """Where an image holds nothing, (H, W), as a satellite's beyond its path; None where it is whole."""
         return None
@@ -163,6 +168,10 @@ class Dataset:
     def mask_path(self, index: int) -> Path | None:
         """The file of a mask; None where there is none, or it is made of several."""
         return None
+
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        """The dataset that an image was taken from, where several are joined, and its index there."""
+        return self, index
 
     def content(self, index: int) -> bytes:
         """Identity of an image: its file's size and beginning, or its pixels where it has no file."""
@@ -242,6 +251,10 @@ class FileDataset(Dataset):
     def mask(self, index: int) -> Mask:
         file = self._masks[index]
         return super().mask(index) if file is None else self.ignoring(self._decode(file), index)
+
+    @property
+    def has_blanks(self) -> bool:
+        return self._blank is not None
 
     def blank(self, index: int) -> Blank | None:
         return None if self._blank is None else self._blank(self._images[index])

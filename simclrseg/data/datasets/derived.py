@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -42,6 +43,10 @@ class Derived(Dataset):
 
     def mask(self, index: int) -> Mask:
         return self._dataset.mask(index)
+
+    @property
+    def has_blanks(self) -> bool:
+        return self._dataset.has_blanks
 
     def blank(self, index: int) -> Blank | None:
         return self._dataset.blank(index)
@@ -125,6 +130,50 @@ class _Picked(Derived):
         return np.ascontiguousarray(super().image(index)[:, :, self._places])
 
 
+class BlankMasks(Derived):
+    """The images of a dataset with masks of what they hold: 255 where they hold nothing, else 0.
+
+    What is found is kept, packed, for it takes a whole picture to find it.
+    """
+
+    _ROWS = 256  # that are packed together
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self._packed: dict[int, tuple[tuple[int, int], list[bytes]]] = {}  # shapes and rows; no rows of whole images
+
+    def mask(self, index: int) -> Mask:
+        return self.mask_rows(index, 0, self.mask_shape(index)[0])
+
+    def mask_shape(self, index: int) -> tuple[int, int]:
+        if index not in self._packed:
+            self._packed[index] = self._found(index)  # the same whichever thread finds it
+        return self._packed[index][0]
+
+    def mask_rows(self, index: int, top: int, bottom: int) -> Mask:
+        width = self.mask_shape(index)[1]
+        if not (packed := self._packed[index][1]):
+            return np.zeros((bottom - top, width), np.uint8)
+        first, last = top // self._ROWS, -(-bottom // self._ROWS)
+        bits = np.frombuffer(b"".join(map(zlib.decompress, packed[first:last])), np.uint8).reshape(-1, -(-width // 8))
+        start = first * self._ROWS
+        return np.unpackbits(bits[top - start : bottom - start], axis=1, count=width) * np.uint8(IGNORE)
+
+    def image_shape(self, index: int) -> tuple[int, int]:
+        return self._dataset.image_shape(index)
+
+    def image_rows(self, index: int, top: int, bottom: int) -> Pixels:
+        return self._dataset.image_rows(index, top, bottom)
+
+    def _found(self, index: int) -> tuple[tuple[int, int], list[bytes]]:
+        blank = self._dataset.blank(index)
+        if blank is None:
+            return self.image_shape(index), []
+        bands = (blank[top : top + self._ROWS] for top in range(0, len(blank), self._ROWS))
+        height, width = blank.shape
+        return (height, width), [zlib.compress(np.packbits(rows, axis=1).tobytes(), 1) for rows in bands]
+
+
 class _Renumbered(Derived):
     """Masks with other ids; a class without one counts as background, id 0, and ignored pixels stay ignored."""
 
@@ -200,6 +249,10 @@ class _Joined(Dataset):
         part, inner = self._at(index)
         return part.image(inner)
 
+    @property
+    def has_blanks(self) -> bool:
+        return any(part.has_blanks for part in self._parts)
+
     def blank(self, index: int) -> Blank | None:
         part, inner = self._at(index)
         return part.blank(inner)
@@ -211,6 +264,9 @@ class _Joined(Dataset):
     def path(self, index: int) -> Path | None:
         part, inner = self._at(index)
         return part.path(inner)
+
+    def origin(self, index: int) -> tuple[Dataset, int]:
+        return self._at(index)
 
     def _at(self, index: int) -> tuple[Dataset, int]:
         number = bisect_right(self._starts, index) - 1

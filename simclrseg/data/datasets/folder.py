@@ -7,6 +7,7 @@ read with all their bands.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +25,10 @@ from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders,
 from simclrseg.data.datasets.pairing import Layout
 from simclrseg.data.datasets.values import blanks, deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.bands import BANDS_FILE, REFLECTANCE, are_named, bands_beside
+from simclrseg.images.bands import BANDS_FILE, REFLECTANCE, are_named, bands_beside, places_of
 from simclrseg.images.decode import (
     count_suffixes,
-    floating_range,
+    floating_ranges,
     is_image,
     list_files,
     named_bands,
@@ -36,7 +37,7 @@ from simclrseg.images.decode import (
     unread_photos,
     why_unread,
 )
-from simclrseg.images.depth import Range, in_words, reflectance_range
+from simclrseg.images.depth import Range, coarse_bands, common_range, in_words
 from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details
@@ -44,6 +45,8 @@ from simclrseg.metadata import RGB
 from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.threads import map_in_threads
+
+log = logging.getLogger(__name__)
 
 _PARTS = ("trainval", "train", "validation", "test")  # of an image that two lists name, the last counts
 _HEAD = 1 << 12  # bytes, which tell most files of one size apart
@@ -258,8 +261,12 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
     learned = f"all bands are learned from{': ' + ', '.join(names) if are_named(names) else ''}"
     summary.append(f"pictures of {bands} bands of {kind}, as {first.name} is: {learned}")
     if found:
-        low, high = min(one[0] for one in found), max(one[1] for one in found)
-        reach = options.reach or reflectance_range(low, high)
+        spreads = _spreads(found, own=() if beside else names)
+        taken = places_of(options.bands or options.model_bands, names) or [*range(bands)]
+        reach = options.reach or common_range(spreads, taken)
+        if options.reach is None:
+            _warn_of_coarse(first.parent, names, spreads, taken, reach)
+        low, high = min(spreads[band][0] for band in taken), max(spreads[band][1] for band in taken)
         line = f"floating-point bands: {in_words(low, high, reach, REFLECTANCE)}"
         summary.append(line + (", as in training" if options.reach else ""))
     own = () if beside or not are_named(names) else names
@@ -273,10 +280,40 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
     }
 
 
-def _floats(image: Path) -> Range | None:
+def _floats(image: Path) -> tuple[tuple[str, ...], list[Range]] | None:
     with suppress(ImageError):  # as above
-        return floating_range(image)
+        return floating_ranges(image)
     return None
+
+
+def _spreads(found: Sequence[tuple[tuple[str, ...], list[Range]]], own: Sequence[str]) -> list[Range]:
+    """The least and the greatest value of each band over some files.
+
+    Args:
+        own: the bands in their order, where files may have them in another by their own names.
+    """
+    spreads: list[Range] = []
+    for names, ranges in found:
+        places = (places_of(own, names) if are_named(names) else None) or range(len(ranges))
+        of_file = [ranges[place] for place in places]
+        before = spreads or of_file
+        spreads = [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(before, of_file, strict=True)]
+    return spreads
+
+
+def _warn_of_coarse(
+    folder: Path, names: Sequence[str], spreads: Sequence[Range], taken: Sequence[int], reach: Range
+) -> None:
+    """Say of which bands little is left, for others among them are of another kind."""
+    if coarse := coarse_bands(spreads, taken, reach):
+        band, steps = min(coarse.items(), key=lambda one: one[1])
+        low, high = spreads[band]
+        others = f" (and of {len(coarse) - 1:,} more bands)" if len(coarse) > 1 else ""
+        log.warning(
+            f"{folder}: floating-point bands share one range, {reach[0]:g} to {reach[1]:g}, in which {names[band]}, "
+            f"with values from {low:g} to {high:g}, has {steps:,} of {REFLECTANCE:,} steps left{others}: store the "
+            "bands in one range, as 0 to 1, or take those of one kind with --bands"
+        )
 
 
 def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[str, Any]:

@@ -84,15 +84,13 @@ class ClassificationScores(Scores):
     def examples(self, rows: Sequence[int], dataset: Dataset, predict: Predict) -> list[Example]:
         """Images, and in words what they show and what was said; they are not predicted again."""
         names, predicted = self.metadata.classes, self.predicted
-        return [
-            Example(
-                self.keys[row],
-                f"true {names[self.labels[row]]}, predicted {names[predicted[row]]} "
-                f"at {self.probabilities[row].max():.3f}",
-                (("photo", viewable(dataset.image(self.indices[row]), dataset.bands)),),
-            )
-            for row in rows
-        ]
+        found = []
+        for row in rows:
+            index, sure = self.indices[row], self.probabilities[row].max()
+            line = f"true {names[self.labels[row]]}, predicted {names[predicted[row]]} at {sure:.3f}"
+            photo = viewable(dataset.image(index), dataset.bands, dataset.blank(index))
+            found.append(Example(self.keys[row], line, (("photo", photo),)))
+        return found
 
     @property
     def headline(self) -> dict[str, float]:
@@ -143,7 +141,7 @@ def score(
     scored: list[int] = []
     skipped: list[str] = []
     parts = []
-    for read, images, _ in read_images(
+    for read, images in read_images(
         dataset,
         indices,
         Framing.of(metadata),

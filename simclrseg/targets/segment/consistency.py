@@ -72,7 +72,7 @@ class Consistency(SeparableTask):
     def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
         """Labelled ``image`` and ``mask``; ``unlabelled_image``, ``_strong`` and ``_pasted`` of as many others.
 
-        Where these may hold padding there is ``unlabelled_shown``: what is False in it counts nowhere.
+        Where these may hold padding, or nothing, there is ``unlabelled_shown``: what is False in it counts nowhere.
         """
         learner, n = self.learner, len(batch["image"])
         shown = batch.get("unlabelled_shown")
@@ -109,12 +109,13 @@ class Consistency(SeparableTask):
                 confident = self._balance.choose(answers, highest, confident)
             if shown is None:
                 return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
-            share = (confident.sum((1, 2)) / shown.sum((1, 2))).mean()  # of images, as micro-batches add up to it
+            pixels = shown.sum((1, 2)).clamp(min=1)
+            share = (confident.sum((1, 2)) / pixels).mean()  # of images, as micro-batches add up to it
             return answers.where(confident, IGNORE).to(torch.uint8), share
 
 
 def _mixed(batch: Batch, answers: Tensor, shown: Tensor | None, view: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A strong view of each image with its neighbour's pixels in a rectangle; answers and padding mixed alike."""
+    """A strong view of each image with its neighbour's pixels in a rectangle; answers and what counts mixed alike."""
     images, box = batch["unlabelled_strong"][:, view], batch["unlabelled_pasted"][:, view, :, None]
     n, side = images.shape[:2]
     place = torch.arange(n, device=images.device)
@@ -130,7 +131,8 @@ def cross_entropy(logits: Tensor, truth: Tensor, counted: Tensor | None = None) 
     """Cross entropy with class ids (n, S, S), summed over the pixels that are not 255 and divided by all pixels.
 
     Args:
-        counted: (n, S, S), False in padding. Then it is the mean over images of the sum divided by their own pixels.
+        counted: (n, S, S), False in padding and where an image holds nothing. Then it is the mean over images of the
+            sum divided by their own pixels.
     """
     if logits.shape[1] == 1:
         losses = F.binary_cross_entropy_with_logits(logits[:, 0], (truth == 1).float(), reduction="none")

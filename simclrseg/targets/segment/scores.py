@@ -116,7 +116,7 @@ class SegmentationScores(Scores):
                 shown, truth, predicted = self._in_tiles(self.indices[row], dataset, predict)
             else:
                 image = images[place]
-                shown = viewable(image, dataset.bands)
+                shown = viewable(image, dataset.bands, dataset.blank(self.indices[row]))
                 truth = resize_mask(dataset.mask(self.indices[row]), shown.shape[:2])
                 probability = framing.cut(probabilities[place], image.shape)
                 predicted = to_mask(to_size(probability, shown.shape[:2]), metadata.threshold)
@@ -132,6 +132,7 @@ class SegmentationScores(Scores):
     def _in_tiles(self, index: int, dataset: Dataset, predict: Predict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An image of any size as it is shown, and both masks: of a large one the part with the most wrong pixels."""
         image: np.ndarray = dataset.image(index)
+        blank = dataset.blank(index)
         truth: np.ndarray = resize_mask(dataset.mask(index), image.shape[:2])
         strips = tiles_of_image(predict, image, self.metadata, batch_size=TOGETHER)
         predicted = np.concatenate([to_mask(rows, self.metadata.threshold) for _, rows in strips])
@@ -140,7 +141,8 @@ class SegmentationScores(Scores):
             marked = wrong if wrong.any() else truth
             top, left, bottom, right = window_of_most(marked, (SIDE, SIDE))
             image, truth, predicted = (one[top:bottom, left:right] for one in (image, truth, predicted))
-        shown = viewable(image, dataset.bands)
+            blank = None if blank is None else blank[top:bottom, left:right]
+        shown = viewable(image, dataset.bands, blank)
         return shown, resize_mask(truth, shown.shape[:2]), resize_mask(predicted, shown.shape[:2])
 
     def results(self, split: str) -> dict[str, dict[str, Any]]:

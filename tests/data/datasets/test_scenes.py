@@ -174,3 +174,51 @@ def test_a_backbone_of_five_bands_is_fine_tuned_on_three_by_name(tmp_path, monke
     found = read_metadata(model / MODEL_FILE)
     assert (found.bands, found.full_scale, found.reach) == (("red", "green", "blue"), 10_000, (0, 1))
     assert cv2.imread(str(model / "examples.png")).std() > 10
+
+
+def with_thermal(folder: Path, *others: np.ndarray, names=("B02", "B03", "B04", "thermal")) -> str:
+    """Reflectances from 0.05 to 0.36 in three bands beside others."""
+    (folder / "images").mkdir(parents=True)
+    for number in range(3):
+        pixels = np.dstack([scene(number)[:, :, :3], *others]).astype(np.float32)
+        (folder / "images" / f"{number}.tif").write_bytes(geotiff(pixels, names=names))
+    return str(folder)
+
+
+KELVIN = np.linspace(270, 320, 24 * 30).reshape(24, 30)
+
+
+@pytest.mark.parametrize(
+    ("other", "reach", "says"),
+    [
+        (KELVIN, (0.05, 320), "0.05 to 320, in which blue, with values from 0.05 to 0.14, has 3 of 10,000 steps left"),
+        (KELVIN * 10, (0, 10_000), "0 to 10000, in which blue, with values from 0.05 to 0.14, has 0 of 10,000 steps"),
+        (KELVIN / 320, (0, 1), ""),
+    ],
+)
+def test_bands_of_another_kind_are_warned_of_where_they_leave_little_of_others(tmp_path, other, reach, says, caplog):
+    folder = with_thermal(tmp_path / "a", other)
+    dataset = open_dataset(folder)
+    assert dataset.reach == pytest.approx(reach)
+    assert (f"{tmp_path / 'a' / 'images'}: floating-point bands share one range, {says}" in caplog.text) == bool(says)
+    assert ("(and of 2 more bands): store the bands in one range" in caplog.text) == bool(says)
+    caplog.clear()
+    picked = open_dataset(folder, DatasetOptions(bands=("red", "green", "blue")))
+    assert picked.reach == (0, 1) and picked.image(0)[10, 2].tolist() == [1500, 1000, 500]
+    alone = open_dataset(folder, DatasetOptions(bands=("thermal",)))
+    assert alone.image(0).min() < 100 or alone.reach == reach
+    again = open_dataset(folder, DatasetOptions(reach=dataset.reach))
+    assert again.reach == dataset.reach and not caplog.records
+
+
+def test_dark_bands_of_reflectances_and_bands_in_one_range_are_not_warned_of(tmp_path, caplog):
+    dark = np.full((24, 30), 0.003) + np.eye(24, 30) * 0.002
+    open_dataset(with_thermal(tmp_path / "a", dark, names=NAMES[:4]))
+    counted = with_thermal(tmp_path / "b", dark, names=NAMES[:4])
+    for file in (Path(counted) / "images").iterdir():
+        pixels = np.dstack([scene(1)[:, :, :3] * 20_000, dark * 20_000]).astype(np.float32)
+        file.write_bytes(geotiff(pixels, names=NAMES[:4]))
+    assert open_dataset(counted).reach == (0, 10_000)
+    index = np.linspace(-0.9, 0.9, 24 * 30).reshape(24, 30)
+    assert open_dataset(with_thermal(tmp_path / "c", index)).reach == pytest.approx((-0.9, 0.9))
+    assert not caplog.records
