@@ -7,11 +7,9 @@ import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.cli import console
-from simclrseg.cli.launch import LAUNCHER
+from simclrseg.cli.launch import LAUNCHER, handed_on
 from simclrseg.cli.words import config_from
 from simclrseg.config.smaller import command_line
-from simclrseg.errors import GateError, Interrupted, RunError, Terminated, TrainingError, UsageError
+from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.knobs.knob import command_of
 from simclrseg.runs import Run, dataset_label
@@ -63,6 +61,41 @@ class Variant:
         config = self.config
         return Run(Path(config.console.runs) / command_of(type(config)) / str(config.run.name))
 
+    @property
+    def but_seed(self) -> tuple[tuple[str, str], ...]:
+        """Its values but for that of a seed."""
+        return tuple((key, value) for key, value in self.values.items() if key.rpartition(".")[2] != SEED)
+
+    def is_trained(self) -> bool:
+        """Tell whether there is nothing left to do; a RunError says that another training bears its name."""
+        run = self.run
+        if self.config.run.overwrite or not run.holds(runs.ENVIRONMENT):
+            return False
+        if keys := differing(config_of_run(type(self.config), run.folder), self.config):
+            raise RunError(
+                f"--vary: {run.folder} was trained with other values of {', '.join(keys)}",
+                "pass another --name, or --overwrite",
+                path=run.folder,
+                option="vary",
+            )
+        return run.finished is not None
+
+    def words(self) -> list[str]:
+        """The command that trains it: of a run that has begun, the one that resumes it."""
+        config, run = self.config, self.run
+        if run.started and not run.finished and not config.run.overwrite:
+            return [run.kind, "--resume", run.name, "--runs", config.console.runs]
+        return [*command_line(config), *(["--overwrite"] if run.folder.exists() else [])]
+
+    def row(self) -> dict[str, Any]:
+        """What its run found: its values, the figures of its last epoch, and its time."""
+        folder = self.run.folder
+        last = read_table(folder / "metrics.csv")[-1]
+        seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
+        figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
+        found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
+        return {"name": self.run.name, **self.values, **found, "time": duration(seconds)}
+
 
 def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *, start: Start | None = None) -> None:
     """Train what is not trained yet, print what came of all.
@@ -90,25 +123,26 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
     variants = list(_variants(model, words, texts))
     first = variants[0].config
     with console.session(quiet=first.console.quiet):
-        left = [one for one in variants if first.run.overwrite or not _is_finished(one)]
+        left = [one for one in variants if not one.is_trained()]
         forecast(variants, left, start)
         if first.run.dry_run:
             return
         failed = []
         for number, one in enumerate(left, start=1):
             log.info(f"{number} of {len(left)}: {one.run.name}")
-            code, _ = start([*_command(one), *(["--quiet"] if first.console.quiet else [])], False)
-            if _finished(one) and not code:
+            code, _ = start([*one.words(), *(["--quiet"] if first.console.quiet else [])], False)
+            if one.run.finished and not code:
                 shutil.rmtree(one.run.folder / "checkpoints", ignore_errors=True)
             if code in STOPPED:
                 then = "goes on, and leaves out what is finished"
                 if first.run.overwrite:  # which finished runs are new, it cannot know
-                    then = f"begins anew, and `{_resume(one)}` goes on with this one alone"
+                    again = f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
+                    then = f"begins anew, and `{again}` goes on with this one alone"
                 raise Interrupted(f"stopped in {one.run.name}; the same command {then}", signum=code - 128)
             if code:
                 failed.append(one.run.name)
                 log.warning(f"{one.run.name} ended with exit code {code}")
-    _show([one for one in variants if _finished(one) and one.run.name not in failed], start)
+    _show([one for one in variants if one.run.finished and one.run.name not in failed], start)
     if failed:
         again = "the same command without --overwrite" if first.run.overwrite else "the same command"
         raise GateError(
@@ -128,7 +162,7 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
     """
     tried: dict[tuple[tuple[str, str], ...], Mapping[str, Any]] = {}
     for one in left:
-        if (key := _but_seed(one)) not in tried:
+        if (key := one.but_seed) not in tried:
             log.info(f"trying {', '.join('='.join(pair) for pair in key) or one.run.name}")
             code, found = start([*command_line(one.config), "--dry-run", "--json", "--quiet"], True)
             if code in STOPPED:
@@ -140,7 +174,7 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
     finished = f", {done} of them finished" if done else ""
     line = f"{len(variants)} trainings{finished}"
     if left:
-        costs = [tried[_but_seed(one)] for one in left]
+        costs = [tried[one.but_seed] for one in left]
         seconds = sum(cost["seconds"] for cost in costs)
         size = sum(cost["bytes"] for cost in costs) + max(cost["bytes_while_training"] for cost in costs)
         line += f": about {duration(seconds)}, validation aside, and {size / 1e9:.2g} GB of disk"
@@ -206,69 +240,24 @@ def _plain(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-") or "empty"
 
 
-def _but_seed(one: Variant) -> tuple[tuple[str, str], ...]:
-    return tuple((key, value) for key, value in one.values.items() if key.rpartition(".")[2] != SEED)
-
-
-def _finished(one: Variant) -> bool:
-    return one.run.finished is not None
-
-
-def _is_finished(one: Variant) -> bool:
-    """Whether its run is trained already.
-
-    Raises:
-        RunError: if another training bears its name.
-    """
-    run = one.run
-    if not run.holds(runs.ENVIRONMENT):
-        return False
-    if keys := differing(config_of_run(type(one.config), run.folder), one.config):
-        raise RunError(
-            f"--vary: {run.folder} was trained with other values of {', '.join(keys)}",
-            "pass another --name, or --overwrite",
-            path=run.folder,
-            option="vary",
-        )
-    return run.finished is not None
-
-
-def _command(one: Variant) -> list[str]:
-    """The words that train it: of a run that has begun, those that resume it."""
-    config, run = one.config, one.run
-    if run.started and not run.finished and not config.run.overwrite:
-        return [run.kind, "--resume", run.name, "--runs", config.console.runs]
-    again = ["--overwrite"] if run.folder.exists() else []
-    return [*command_line(config), *again]
-
-
-def _resume(one: Variant) -> str:
-    return f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
-
-
 def _in_a_process(words: Sequence[str], caught: bool) -> tuple[int, str]:
     """A command line as a process of its own, whose results go where its messages go, or are caught.
 
     Signals are handed on to it, its end is waited for, and it ends with this process.
     """
     output = subprocess.PIPE if caught else subprocess.DEVNULL if "--quiet" in words else sys.stderr.fileno()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simclrseg", *words],
-        stdout=output,
-        text=True,
-        env={**os.environ, LAUNCHER: str(os.getpid())},
-        start_new_session=True,  # or a terminal would send each Ctrl-C a second time
-    )
-    came: list[int] = []
-    while True:
-        try:
-            found, _ = process.communicate()
-        except (KeyboardInterrupt, Terminated) as stop:
-            came.append(stop.signum if isinstance(stop, Terminated) else signal.SIGINT)
-            with suppress(OSError, ValueError):  # Windows sends a Ctrl-C itself, and has no other signal to send
-                process.send_signal(came[-1])
-        else:
-            return 128 + came[0] if came else process.returncode, found or ""
+    processes: list[subprocess.Popen[str]] = []
+    with handed_on(processes) as came:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simclrseg", *words],
+            stdout=output,
+            text=True,
+            env={**os.environ, LAUNCHER: str(os.getpid())},
+            start_new_session=True,  # or a terminal would send each Ctrl-C a second time
+        )
+        processes.append(process)
+        found, _ = process.communicate()
+    return 128 + came[0] if came else process.returncode, found or ""
 
 
 def _show(finished: Sequence[Variant], start: Start) -> None:
@@ -295,14 +284,4 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
         if not folded:
             console.print_result(table.rstrip("\n"))
         return
-    console.print_result({"runs": [_row(one) for one in finished]}, as_json=first.console.as_json)
-
-
-def _row(one: Variant) -> dict[str, Any]:
-    """What a run found: its values, the figures of its last epoch, and its time."""
-    folder = one.run.folder
-    last = read_table(folder / "metrics.csv")[-1]
-    seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
-    figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
-    found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
-    return {"name": one.run.name, **one.values, **found, "time": duration(seconds)}
+    console.print_result({"runs": [one.row() for one in finished]}, as_json=first.console.as_json)
