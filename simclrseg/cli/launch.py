@@ -34,9 +34,6 @@ def launch(devices: int | None) -> None:
 
     One of several processes, of this or of torchrun, goes on: its number of processes holds. It ends with whoever has
     started it, and so does a training of ``--vary``.
-
-    Raises:
-        UsageError: if a word names a pipe, or this machine does not reach itself.
     """
     _end_with_launcher()
     if "WORLD_SIZE" in os.environ:

@@ -101,17 +101,12 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
     """Train what is not trained yet, print what came of all.
 
     Each training is a command of its own, so that it computes as if it were the only one, and its end is not that of
-    the others.
+    the others: those that have failed are named when all are through.
 
     Args:
         words: of the command line, as for ``config_from``.
         texts: ``key=value,value``, of which every combination is trained, and of seeds the first with all others first.
         start: in place of new processes.
-
-    Raises:
-        GateError: if some have failed; the others are trained.
-        Interrupted: if one was asked to stop.
-        SimclrsegError: before anything is trained, for everything that a user can mend.
     """
     if processes := os.environ.get("WORLD_SIZE"):
         raise UsageError(
@@ -156,9 +151,6 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
     """Check each combination by a dry run, and say how many trainings there are, how long they take, and how much disk.
 
     Seeds cost the same, so that one of them is tried.
-
-    Raises:
-        TrainingError: if one cannot be trained; the lines above say why.
     """
     tried: dict[tuple[tuple[str, str], ...], Mapping[str, Any]] = {}
     for one in left:

@@ -65,11 +65,7 @@ class Translated:
 
 
 def translate(model: type[Section], tree: Mapping[str, Any], path: Path) -> Translated:
-    """Read the tree of a file that does not say which command it is for.
-
-    Raises:
-        UsageError: if not one key is known.
-    """
+    """Read the tree of a file that does not say which command it is for."""
     command, reading = command_of(model), _Reading(model, _leaves(tree))
     namesake = canonical(path.stem, PRESETS)
     if namesake in PRESETS and namesake not in presets_of(command):

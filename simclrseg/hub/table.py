@@ -278,10 +278,6 @@ def find(name: str, *, encoder: str | None = None) -> Published:
 
     Args:
         encoder: whose weights are meant, where the name has those of several, as ``imagenet`` has.
-
-    Raises:
-        UnknownName: if there is none.
-        UsageError: if it is another encoder's.
     """
     if name not in PUBLISHED:
         raise UnknownName("published backbone", name, known=PUBLISHED)
@@ -303,11 +299,7 @@ def find(name: str, *, encoder: str | None = None) -> Published:
 
 
 def parse_address(text: str) -> Source:
-    """``hf:owner/repo[/file][@revision]``.
-
-    Raises:
-        UsageError: if it is none.
-    """
+    """``hf:owner/repo[/file][@revision]``."""
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
     paths = [path for path in (match["file"], match["revision"]) if path] if match else []
     if not match or not is_repository(match["repo"]) or not all(map(stays_inside, paths)):

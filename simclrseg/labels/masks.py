@@ -46,9 +46,6 @@ def mask_details(
         class_count: how many classes they hold, where nothing names them.
         rules: what the user says of their values; by default they are found out.
         parts: of files that show one class each, the class.
-
-    Raises:
-        DataError: for a mask that cannot be read, of another size than its image, or with unexpected values.
     """
     rules, parts = rules or {}, parts or {}
     by_part = set(parts.values()) - {BINARY[1]}  # else each is an object of the foreground

@@ -60,11 +60,7 @@ def is_main() -> bool:
 
 
 def meet() -> None:
-    """Find the other processes, if there are any: from here on each hears of the others' failures.
-
-    Raises:
-        UsageError: if the environment names several processes but no way to find them.
-    """
+    """Find the other processes, if there are any: from here on each hears of the others' failures."""
     global _store
     if world_size() == 1 or _store is not None:
         return
