@@ -180,15 +180,6 @@ def from_main(make: Callable[[], T]) -> T:
     return theirs
 
 
-def shared(text: str | None) -> str:
-    """Share the first process's value; the others pass None."""
-    texts = [text]
-    if dist.is_initialized():
-        dist.broadcast_object_list(texts, device=torch.device("cpu"))
-    assert texts[0] is not None
-    return texts[0]
-
-
 def union(texts: Iterable[str]) -> list[str]:
     """The different texts of all processes, sorted."""
     mine = list(texts)
