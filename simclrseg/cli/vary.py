@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ log = logging.getLogger("simclrseg.vary")
 SEED = "seed"
 STOPPED = (129, INTERRUPTED, 143)
 """Exit codes of a training that was asked to stop, and has saved its state."""
+
+_wrong = partial(UsageError, option="vary")
 
 Start = Callable[[Sequence[str], bool], tuple[int, str]]
 """Runs a command line to its end; gives its exit code and, where it is to be caught, its output."""
@@ -109,10 +112,9 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
         start: in place of new processes.
     """
     if processes := os.environ.get("WORLD_SIZE"):
-        raise UsageError(
+        raise _wrong(
             f"--vary starts its trainings itself, and was itself started in {processes} processes",
             f"leave torchrun out, and pass --devices {processes}",
-            option="vary",
         )
     start = start or _in_a_process
     variants = list(_variants(model, words, texts))
@@ -176,24 +178,20 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
 def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[str]) -> Iterator[Variant]:
     """Every combination, checked; the values of a seed change last."""
     if words.get("resume"):
-        raise UsageError(
-            "--vary begins and resumes runs by itself", "leave out --resume, and type it as it was", option="vary"
-        )
+        raise _wrong("--vary begins and resumes runs by itself", "leave out --resume, and type it as it was")
     if words.get("as_json") and words.get("dry_run"):
-        raise UsageError("--vary prints its dry run as lines", "leave out --json", option="vary")
+        raise _wrong("--vary prints its dry run as lines", "leave out --json")
     values: dict[str, list[str]] = {}
     for text in texts:
         key, equals, given = text.partition("=")
         found = [word.strip() for word in given.split(",")]
         if not equals or not key.strip() or not all(found):
-            raise UsageError(
-                f"--vary {text} is not a key and its values, such as seed=0,1,2", option="vary", value=text
-            )
+            raise _wrong(f"--vary {text} is not a key and its values, such as seed=0,1,2", value=text)
         if key.strip() in values or len({*found}) < len(found):
-            raise UsageError(f"--vary {text} names a value or a key twice", "leave one out", option="vary", value=text)
+            raise _wrong(f"--vary {text} names a value or a key twice", "leave one out", value=text)
         values[key.strip()] = found
     if own := [key for key in values if key.rpartition(".")[2] in ("name", "runs")]:
-        raise UsageError(f"--vary {own[0]}: each run gets a name of its own", "leave it out", option="vary")
+        raise _wrong(f"--vary {own[0]}: each run gets a name of its own", "leave it out")
     seeds = [key for key in values if key.rpartition(".")[2] == SEED]
     order = sorted(values, key=lambda key: key not in seeds)
     configs: dict[str, Any] = {}
@@ -204,14 +202,13 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         parts = [_base(config), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
         name = "-".join(parts)
         if name in configs:
-            raise UsageError(f"--vary: two runs would be called {name}", "give their files other names", option="vary")
+            raise _wrong(f"--vary: two runs would be called {name}", "give their files other names")
         if same := [other for other, known in configs.items() if known == config]:
-            raise UsageError(f"--vary: {name} would be the same as {same[0]}", "leave one out", option="vary")
+            raise _wrong(f"--vary: {name} would be the same as {same[0]}", "leave one out")
         if len(name) > runs.LONGEST_NAME:
-            raise UsageError(
+            raise _wrong(
                 f"--vary: a run's name would have {len(name)} characters, and {runs.LONGEST_NAME} are possible",
                 "pass a short --name",
-                option="vary",
             )
         configs[name] = config
         run = config.run.model_copy(update={"name": name})
