@@ -26,7 +26,7 @@ import yaml
 
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
-from simclrseg.system.content import BadContent, read_yaml_text, yaml_nodes
+from simclrseg.system.content import BadContent, parse_yaml, read_yaml_text
 from simclrseg.system.files import why_not_a_file
 
 Colour = tuple[int, int, int]
@@ -103,7 +103,7 @@ def read_classes(path: str) -> Classes:
         raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
     try:
         text = read_yaml_text(Path(path)) if content is None else content
-        node = yaml_nodes(text := _from_cvat(text))
+        node = parse_yaml(text := _from_cvat(text), nodes=True)
     except BadContent as error:
         raise DataError(f"classes file {error.of(path)}", path=path) from error
     except OSError as error:
