@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -101,9 +101,6 @@ class Published:
             ours=self.namespace is None,
             uploaded=self.uploaded or owner != NAMESPACE,
         )
-
-    def settings_source(self) -> Source | None:
-        return replace(self.source(), file=self.settings, sha256=None) if self.settings else None
 
     @property
     def converted(self) -> bool:
@@ -288,11 +285,10 @@ def find(name: str, *, encoder: str | None = None) -> Published:
     assert encoder is not None
     if name == "imagenet":
         return imagenet(encoder)
-    names = [entry.encoder for entry in entries]
-    many = len(names) > 1
+    *others, last = (entry.encoder for entry in entries)
     raise UsageError(
-        f"{name} is a {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}, not a {encoder}",
-        f"pass --backbone {names[0]}" if many else "leave --backbone out",
+        f"{name} is a {' or '.join(filter(None, [', '.join(others), last]))}, not a {encoder}",
+        f"pass --backbone {others[0]}" if others else "leave --backbone out",
         option="backbone",
         value=encoder,
     )
