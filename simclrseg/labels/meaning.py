@@ -71,7 +71,7 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
 
 
 def inverting_tables(scans: Sequence[Scan]) -> list[str]:
-    """A line on masks that show 0 as white, whose values are read as they are stored; those of all must fit together."""
+    """A line on masks that show 0 as white, whose values are read as they are stored, where those of all fit."""
     inverting, others = ([scan for scan in scans if scan.inverting is inverse] for inverse in (True, False))
     if not inverting:
         return []

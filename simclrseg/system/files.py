@@ -307,11 +307,6 @@ def _remove_if_abandoned(folder: str) -> None:
         os.close(held)
 
 
-def _whole(name: str) -> str:
-    """A name without its bytes that are no UTF-8, so that any library can write the file."""
-    return name.encode("utf-8", "ignore").decode("utf-8")
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Say in one line why a file or folder cannot be written: raise OutputError in the place of an OSError."""
