@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from simclrseg.cli import console
 from simclrseg.errors import UsageError
-from simclrseg.system.signals import HANGUP
+from simclrseg.system.signals import asking_to_end, handled
 from simclrseg.system.surroundings import check_loopback
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ def launch(devices: int | None) -> None:
 
     One of several processes, of this or of torchrun, goes on: its number of processes holds. It ends with whoever has
     started it, and so does a training of ``--vary``.
-
-    Raises:
-        UsageError: if a word names a pipe, or this machine does not reach itself.
     """
     _end_with_launcher()
     if "WORLD_SIZE" in os.environ:
@@ -80,7 +77,7 @@ def _run(devices: int) -> int:
     }
     command = [sys.executable, "-m", "simclrseg", *sys.argv[1:]]
     processes: list[Popen[bytes]] = []
-    with _handed_on(processes) as came:
+    with handed_on(processes) as came:
         try:
             for rank in map(str, range(devices)):
                 own = {**shared, "RANK": rank, "LOCAL_RANK": rank}
@@ -119,7 +116,7 @@ def _codes(processes: list[Popen[bytes]], came: list[int]) -> list[int]:
 
 
 @contextmanager
-def _handed_on(processes: list[Popen[bytes]]) -> Iterator[list[int]]:
+def handed_on(processes: Sequence[Popen[Any]]) -> Iterator[list[int]]:
     """Hand the signals that end a command on to processes; the list holds those that came."""
     came: list[int] = []
 
@@ -129,15 +126,8 @@ def _handed_on(processes: list[Popen[bytes]]) -> Iterator[list[int]]:
             with suppress(OSError, ValueError):  # Windows sends a Ctrl-C itself, and has no other signal to send
                 process.send_signal(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:  # as it is under nohup
-        numbers.append(HANGUP)
-    before: dict[int, Any] = {number: signal.signal(number, hand_on) for number in numbers}
-    try:
+    with handled(hand_on, *asking_to_end()):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end_with_launcher() -> None:

@@ -221,6 +221,8 @@ def argument_name(knob: Knob) -> str:
 
 def _help(knob: Knob, *others: Knob) -> str:
     """The field's docstring, and its default where there is one to speak of; of several, each that differs."""
+    from simclrseg.knobs.knob import shown
+
     default = knob.info.get_default()
     if knob.info.is_required():
         return knob.help if knob.argument else f"{knob.help} [required]"
@@ -229,12 +231,8 @@ def _help(knob: Knob, *others: Knob) -> str:
     if default in (None, [], ()):
         return knob.help
     differing = [other for other in others if other.info.get_default() != default]
-    words = [_words(default), *(f"{other.path[0]} {_words(other.info.get_default())}" for other in differing)]
+    words = [shown(default), *(f"{other.path[0]} {shown(other.info.get_default())}" for other in differing)]
     return f"{knob.help} [default: {', '.join(words)}]"
-
-
-def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _keyword(name: str, kind: Any, parameter: Any, *, default: Any = None) -> inspect.Parameter:

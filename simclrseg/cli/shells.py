@@ -70,11 +70,7 @@ FILES = {"bash": "simclrseg.bash", "zsh": "_simclrseg", "fish": "simclrseg.fish"
 
 
 def script(shell: str) -> str:
-    """The completion script of a shell.
-
-    Raises:
-        UnknownName: if there is none.
-    """
+    """The completion script of a shell."""
     if shell not in SCRIPTS:
         raise UnknownName("shell", shell, known=SCRIPTS)
     return SCRIPTS[shell].rstrip("\n")

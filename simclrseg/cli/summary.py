@@ -27,19 +27,12 @@ def summary(evaluation: Report | Probed | ProbedSeveral | LabelNext) -> dict[str
         paths: list[str] = lines()
         return paths
     result = evaluation.facts()
-    if "backbones" in result:
-        first = result["backbones"][0]
+    if several := result.get("models") or result.get("backbones"):
         return {
-            **{name: result[name] for name in ("report", "table", "best")},
-            "intervals": coverage(first["n"], first["split"]),
+            **{name: result[name] for name in ("report", "table", "best", "recipes") if name in result},
+            "intervals": coverage(several[0]["n"], several[0]["split"]),
             "verdicts": "; ".join(result["verdicts"]),
-        }
-    if "models" in result:
-        return {
-            **{name: result[name] for name in ("report", "table", "best", "recipes")},
-            "intervals": coverage(result["models"][0]["n"], result["models"][0]["split"]),
-            "verdicts": "; ".join(result["verdicts"]),
-            "findings": [_findings_row(model) for model in result["models"]],
+            "findings": [_findings_row(model) for model in result.get("models", ())],  # of backbones there are none
         }
     facts = {name: result[name] for name in FACTS if name in result}
     if best := result.get("best_threshold"):

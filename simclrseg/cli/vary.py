@@ -7,12 +7,11 @@ import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.cli import console
-from simclrseg.cli.launch import LAUNCHER
+from simclrseg.cli.launch import LAUNCHER, handed_on
 from simclrseg.cli.words import config_from
 from simclrseg.config.smaller import command_line
-from simclrseg.errors import GateError, Interrupted, RunError, Terminated, TrainingError, UsageError
+from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
 from simclrseg.knobs.files import config_of_run
 from simclrseg.knobs.knob import command_of
 from simclrseg.runs import Run, dataset_label
@@ -41,6 +40,8 @@ log = logging.getLogger("simclrseg.vary")
 SEED = "seed"
 STOPPED = (129, INTERRUPTED, 143)
 """Exit codes of a training that was asked to stop, and has saved its state."""
+
+_wrong = partial(UsageError, option="vary")
 
 Start = Callable[[Sequence[str], bool], tuple[int, str]]
 """Runs a command line to its end; gives its exit code and, where it is to be caught, its output."""
@@ -63,52 +64,82 @@ class Variant:
         config = self.config
         return Run(Path(config.console.runs) / command_of(type(config)) / str(config.run.name))
 
+    @property
+    def but_seed(self) -> tuple[tuple[str, str], ...]:
+        """Its values but for that of a seed."""
+        return tuple((key, value) for key, value in self.values.items() if key.rpartition(".")[2] != SEED)
+
+    def is_trained(self) -> bool:
+        """Tell whether there is nothing left to do; a RunError says that another training bears its name."""
+        run = self.run
+        if self.config.run.overwrite or not run.holds(runs.ENVIRONMENT):
+            return False
+        if keys := differing(config_of_run(type(self.config), run.folder), self.config):
+            raise RunError(
+                f"--vary: {run.folder} was trained with other values of {', '.join(keys)}",
+                "pass another --name, or --overwrite",
+                path=run.folder,
+                option="vary",
+            )
+        return run.finished is not None
+
+    def words(self) -> list[str]:
+        """The command that trains it: of a run that has begun, the one that resumes it."""
+        config, run = self.config, self.run
+        if run.started and not run.finished and not config.run.overwrite:
+            return [run.kind, "--resume", run.name, "--runs", config.console.runs]
+        return [*command_line(config), *(["--overwrite"] if run.folder.exists() else [])]
+
+    def row(self) -> dict[str, Any]:
+        """What its run found: its values, the figures of its last epoch, and its time."""
+        folder = self.run.folder
+        last = read_table(folder / "metrics.csv")[-1]
+        seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
+        figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
+        found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
+        return {"name": self.run.name, **self.values, **found, "time": duration(seconds)}
+
 
 def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *, start: Start | None = None) -> None:
     """Train what is not trained yet, print what came of all.
 
     Each training is a command of its own, so that it computes as if it were the only one, and its end is not that of
-    the others.
+    the others: those that have failed are named when all are through.
 
     Args:
         words: of the command line, as for ``config_from``.
         texts: ``key=value,value``, of which every combination is trained, and of seeds the first with all others first.
         start: in place of new processes.
-
-    Raises:
-        GateError: if some have failed; the others are trained.
-        Interrupted: if one was asked to stop.
-        SimclrsegError: before anything is trained, for everything that a user can mend.
     """
     if processes := os.environ.get("WORLD_SIZE"):
-        raise UsageError(
+        raise _wrong(
             f"--vary starts its trainings itself, and was itself started in {processes} processes",
             f"leave torchrun out, and pass --devices {processes}",
-            option="vary",
         )
     start = start or _in_a_process
     variants = list(_variants(model, words, texts))
     first = variants[0].config
     with console.session(quiet=first.console.quiet):
-        left = [one for one in variants if first.run.overwrite or not _is_finished(one)]
+        left = [one for one in variants if not one.is_trained()]
         forecast(variants, left, start)
         if first.run.dry_run:
             return
         failed = []
         for number, one in enumerate(left, start=1):
             log.info(f"{number} of {len(left)}: {one.run.name}")
-            code, _ = start([*_command(one), *(["--quiet"] if first.console.quiet else [])], False)
-            if _finished(one) and not code:
+            code, _ = start([*one.words(), *(["--quiet"] if first.console.quiet else [])], False)
+            if one.run.finished and not code:
                 shutil.rmtree(one.run.folder / "checkpoints", ignore_errors=True)
             if code in STOPPED:
                 then = "goes on, and leaves out what is finished"
                 if first.run.overwrite:  # which finished runs are new, it cannot know
-                    then = f"begins anew, and `{_resume(one)}` goes on with this one alone"
+                    again = f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
+                    then = f"begins anew, and `{again}` goes on with this one alone"
                 raise Interrupted(f"stopped in {one.run.name}; the same command {then}", signum=code - 128)
             if code:
                 failed.append(one.run.name)
                 log.warning(f"{one.run.name} ended with exit code {code}")
-    _show([one for one in variants if _finished(one) and one.run.name not in failed], start)
+    _show([one for one in variants if one.run.finished and one.run.name not in failed], start)
     if failed:
         again = "the same command without --overwrite" if first.run.overwrite else "the same command"
         raise GateError(
@@ -122,13 +153,10 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
     """Check each combination by a dry run, and say how many trainings there are, how long they take, and how much disk.
 
     Seeds cost the same, so that one of them is tried.
-
-    Raises:
-        TrainingError: if one cannot be trained; the lines above say why.
     """
     tried: dict[tuple[tuple[str, str], ...], Mapping[str, Any]] = {}
     for one in left:
-        if (key := _but_seed(one)) not in tried:
+        if (key := one.but_seed) not in tried:
             log.info(f"trying {', '.join('='.join(pair) for pair in key) or one.run.name}")
             code, found = start([*command_line(one.config), "--dry-run", "--json", "--quiet"], True)
             if code in STOPPED:
@@ -140,7 +168,7 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
     finished = f", {done} of them finished" if done else ""
     line = f"{len(variants)} trainings{finished}"
     if left:
-        costs = [tried[_but_seed(one)] for one in left]
+        costs = [tried[one.but_seed] for one in left]
         seconds = sum(cost["seconds"] for cost in costs)
         size = sum(cost["bytes"] for cost in costs) + max(cost["bytes_while_training"] for cost in costs)
         line += f": about {duration(seconds)}, validation aside, and {size / 1e9:.2g} GB of disk"
@@ -150,24 +178,20 @@ def forecast(variants: Sequence[Variant], left: Sequence[Variant], start: Start)
 def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[str]) -> Iterator[Variant]:
     """Every combination, checked; the values of a seed change last."""
     if words.get("resume"):
-        raise UsageError(
-            "--vary begins and resumes runs by itself", "leave out --resume, and type it as it was", option="vary"
-        )
+        raise _wrong("--vary begins and resumes runs by itself", "leave out --resume, and type it as it was")
     if words.get("as_json") and words.get("dry_run"):
-        raise UsageError("--vary prints its dry run as lines", "leave out --json", option="vary")
+        raise _wrong("--vary prints its dry run as lines", "leave out --json")
     values: dict[str, list[str]] = {}
     for text in texts:
         key, equals, given = text.partition("=")
         found = [word.strip() for word in given.split(",")]
         if not equals or not key.strip() or not all(found):
-            raise UsageError(
-                f"--vary {text} is not a key and its values, such as seed=0,1,2", option="vary", value=text
-            )
+            raise _wrong(f"--vary {text} is not a key and its values, such as seed=0,1,2", value=text)
         if key.strip() in values or len({*found}) < len(found):
-            raise UsageError(f"--vary {text} names a value or a key twice", "leave one out", option="vary", value=text)
+            raise _wrong(f"--vary {text} names a value or a key twice", "leave one out", value=text)
         values[key.strip()] = found
     if own := [key for key in values if key.rpartition(".")[2] in ("name", "runs")]:
-        raise UsageError(f"--vary {own[0]}: each run gets a name of its own", "leave it out", option="vary")
+        raise _wrong(f"--vary {own[0]}: each run gets a name of its own", "leave it out")
     seeds = [key for key in values if key.rpartition(".")[2] == SEED]
     order = sorted(values, key=lambda key: key not in seeds)
     configs: dict[str, Any] = {}
@@ -178,14 +202,13 @@ def _variants(model: type[Section], words: Mapping[str, Any], texts: Sequence[st
         parts = [_base(config), *(f"{key.rpartition('.')[2]}-{_plain(value)}" for key, value in chosen.items())]
         name = "-".join(parts)
         if name in configs:
-            raise UsageError(f"--vary: two runs would be called {name}", "give their files other names", option="vary")
+            raise _wrong(f"--vary: two runs would be called {name}", "give their files other names")
         if same := [other for other, known in configs.items() if known == config]:
-            raise UsageError(f"--vary: {name} would be the same as {same[0]}", "leave one out", option="vary")
+            raise _wrong(f"--vary: {name} would be the same as {same[0]}", "leave one out")
         if len(name) > runs.LONGEST_NAME:
-            raise UsageError(
+            raise _wrong(
                 f"--vary: a run's name would have {len(name)} characters, and {runs.LONGEST_NAME} are possible",
                 "pass a short --name",
-                option="vary",
             )
         configs[name] = config
         run = config.run.model_copy(update={"name": name})
@@ -206,69 +229,24 @@ def _plain(value: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-") or "empty"
 
 
-def _but_seed(one: Variant) -> tuple[tuple[str, str], ...]:
-    return tuple((key, value) for key, value in one.values.items() if key.rpartition(".")[2] != SEED)
-
-
-def _finished(one: Variant) -> bool:
-    return one.run.finished is not None
-
-
-def _is_finished(one: Variant) -> bool:
-    """Whether its run is trained already.
-
-    Raises:
-        RunError: if another training bears its name.
-    """
-    run = one.run
-    if not run.holds(runs.ENVIRONMENT):
-        return False
-    if keys := differing(config_of_run(type(one.config), run.folder), one.config):
-        raise RunError(
-            f"--vary: {run.folder} was trained with other values of {', '.join(keys)}",
-            "pass another --name, or --overwrite",
-            path=run.folder,
-            option="vary",
-        )
-    return run.finished is not None
-
-
-def _command(one: Variant) -> list[str]:
-    """The words that train it: of a run that has begun, those that resume it."""
-    config, run = one.config, one.run
-    if run.started and not run.finished and not config.run.overwrite:
-        return [run.kind, "--resume", run.name, "--runs", config.console.runs]
-    again = ["--overwrite"] if run.folder.exists() else []
-    return [*command_line(config), *again]
-
-
-def _resume(one: Variant) -> str:
-    return f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
-
-
 def _in_a_process(words: Sequence[str], caught: bool) -> tuple[int, str]:
     """A command line as a process of its own, whose results go where its messages go, or are caught.
 
     Signals are handed on to it, its end is waited for, and it ends with this process.
     """
     output = subprocess.PIPE if caught else subprocess.DEVNULL if "--quiet" in words else sys.stderr.fileno()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "simclrseg", *words],
-        stdout=output,
-        text=True,
-        env={**os.environ, LAUNCHER: str(os.getpid())},
-        start_new_session=True,  # or a terminal would send each Ctrl-C a second time
-    )
-    came: list[int] = []
-    while True:
-        try:
-            found, _ = process.communicate()
-        except (KeyboardInterrupt, Terminated) as stop:
-            came.append(stop.signum if isinstance(stop, Terminated) else signal.SIGINT)
-            with suppress(OSError, ValueError):  # Windows sends a Ctrl-C itself, and has no other signal to send
-                process.send_signal(came[-1])
-        else:
-            return 128 + came[0] if came else process.returncode, found or ""
+    processes: list[subprocess.Popen[str]] = []
+    with handed_on(processes) as came:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simclrseg", *words],
+            stdout=output,
+            text=True,
+            env={**os.environ, LAUNCHER: str(os.getpid())},
+            start_new_session=True,  # or a terminal would send each Ctrl-C a second time
+        )
+        processes.append(process)
+        found, _ = process.communicate()
+    return 128 + came[0] if came else process.returncode, found or ""
 
 
 def _show(finished: Sequence[Variant], start: Start) -> None:
@@ -295,14 +273,4 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
         if not folded:
             console.print_result(table.rstrip("\n"))
         return
-    console.print_result({"runs": [_row(one) for one in finished]}, as_json=first.console.as_json)
-
-
-def _row(one: Variant) -> dict[str, Any]:
-    """What a run found: its values, the figures of its last epoch, and its time."""
-    folder = one.run.folder
-    last = read_table(folder / "metrics.csv")[-1]
-    seconds = sum(float(row["seconds"]) for row in read_table(folder / "timing.csv"))
-    figures = {name: int(text) if text.isdecimal() else float(text) for name, text in last.items() if text}
-    found = {name.removeprefix("val_").replace("train_", "training "): value for name, value in figures.items()}
-    return {"name": one.run.name, **one.values, **found, "time": duration(seconds)}
+    console.print_result({"runs": [one.row() for one in finished]}, as_json=first.console.as_json)

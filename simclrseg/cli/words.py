@@ -24,7 +24,7 @@ from simclrseg.knobs.files import (
     stored_knobs,
     stored_values,
 )
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, shown
 from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable
 
@@ -144,7 +144,7 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
         first = typed.names.setdefault(knob.path, name)
         if before != value:
             raise UsageError(
-                f"{first} {_shown(before)} and {name} {_shown(value)} are not the same",
+                f"{first} {shown(before)} and {name} {shown(value)} are not the same",
                 "leave one out",
                 option=knob.name,
                 value=value,
@@ -209,7 +209,3 @@ def _set(
             value = [*(found[knob.path][1] if knob.path in found else ()), text]
         found[knob.path] = knob, _value(knob, value), f"{option} {key}"
     yield from found.values()
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)

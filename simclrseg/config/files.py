@@ -38,11 +38,7 @@ def presets_of(command: str) -> list[str]:
 
 
 def find_preset(name_or_path: str) -> Path:
-    """The file behind ``--config``.
-
-    Raises:
-        UsageError: if there is none.
-    """
+    """The file behind ``--config``."""
     if name_or_path in PRESETS:
         return PRESETS[name_or_path]
     path = Path(os.path.expanduser(name_or_path))

@@ -38,7 +38,7 @@ from simclrseg.config.spellings import (
 )
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import choices, chosen_knobs, in_sections, parse_config_file
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
 from simclrseg.models import BACKBONES
@@ -65,11 +65,7 @@ class Translated:
 
 
 def translate(model: type[Section], tree: Mapping[str, Any], path: Path) -> Translated:
-    """Read the tree of a file that does not say which command it is for.
-
-    Raises:
-        UsageError: if not one key is known.
-    """
+    """Read the tree of a file that does not say which command it is for."""
     command, reading = command_of(model), _Reading(model, _leaves(tree))
     namesake = canonical(path.stem, PRESETS)
     if namesake in PRESETS and namesake not in presets_of(command):
@@ -94,11 +90,15 @@ def translate(model: type[Section], tree: Mapping[str, Any], path: Path) -> Tran
     notes = [f"{path.name} has no `command:`, so that it is read as another tool's, for {command}"]
     if reading.same:
         notes.append(f"as they are: {', '.join(map(_dotted, reading.same))}")
-    notes += [f"{theirs} {_shown(value)} is {ours}" for theirs, value, ours in reading.read_as]
+    notes += [f"{theirs} {shown(value)} is {ours}" for theirs, value, ours in reading.read_as]
     notes.append(_filled_in(reading.tree, model, namesake))
     notes += [f"no counterpart here for {keys}: {why}" for why, keys in _by_reason(reading.needless)]
     warnings = [f"{path.name}: left out {keys}: {why}" for why, keys in _by_reason(reading.unknown)]
-    warnings += _doubts(reading.tree, path)
+    training = reading.tree.get("training") or {}
+    if "learning_rate" in training and "optimizer" not in training:
+        warnings.append(
+            f"{path.name} gives a learning rate and names no optimizer: the default one is taken (--optimizer)"
+        )
     return Translated(reading.tree, {key: f"{path}: {name}" for key, name in reading.typed.items()}, notes, warnings)
 
 
@@ -111,7 +111,7 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
     for path, value in _leaves(preset).items():
         if look_up(tree, path) is None:
             put(tree, path, value)
-            added.append(f"{_dotted(path)} {_shown(value)}")
+            added.append(f"{_dotted(path)} {shown(value)}")
     return f"what it leaves open is as in the preset {name}: {', '.join(added) or 'nothing'}"
 
 
@@ -121,12 +121,6 @@ def _by_reason(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     for key, why in keys:
         found.setdefault(why, []).append(key)
     return [(why, ", ".join(names)) for why, names in found.items()]
-
-
-def _doubts(tree: Mapping[str, Any], path: Path) -> Iterator[str]:
-    training = tree.get("training") or {}
-    if "learning_rate" in training and "optimizer" not in training:
-        yield f"{path.name} gives a learning rate and names no optimizer: the default one is taken (--optimizer)"
 
 
 class _Reading:
@@ -291,30 +285,27 @@ class _Reading:
             return ""
         return name
 
-    def _take(self, path: KeyPath, name: str, value: Any, *, said: Any = None, knob: Knob | None = None) -> bool:
-        """Give a knob a value; False where that is none of its choices."""
-        knob = knob or self.knobs.get(name)
-        if knob is None:
-            return False
+    def _take(self, path: KeyPath, name: str, value: Any, *, said: Any = None, knob: Knob | None = None) -> None:
+        """Give a knob a value, if there is such a knob and that is one of its choices."""
         said = value if said is None else said
         if isinstance(value, str):
             value = _value(name, value)
         if name == "image_size" and isinstance(value, list) and len(set(map(str, value))) == 1:
             value = value[0]
-        if not _fits(knob, value):
-            return False
+        knob = knob or self.knobs.get(name)
+        if knob is None or not _fits(knob, value):
+            return
         self.given.pop(path)
         if look_up(self.tree, knob.path) not in (None, value):
             self.unknown.append((_dotted(path), f"{knob.key} is given already"))
-            return True
+            return
         put(self.tree, knob.path, value)
-        ours = f"{knob.key} {_shown(knob.values.canonical(value))}"
+        ours = f"{knob.key} {shown(knob.values.canonical(value))}"
         if path == knob.path and said == value:
             self.same.append(path)
         else:
             self.read_as.append((_dotted(path), said, ours))
             self.typed[knob.path] = _dotted(path)
-        return True
 
     def _note(self, path: KeyPath, value: Any, ours: str) -> None:
         self.given.pop(path)
@@ -324,7 +315,7 @@ class _Reading:
         value, reasons = self.given.pop(path), {_folded(name): why for name, why in NOT_HERE.items()}
         name = self._longest(path, _SPELLINGS) or self._bare(path)
         if name in self.knobs:
-            why = f"{_shown(value)} is not {self.knobs[name].values.in_words()}"
+            why = f"{shown(value)} is not {self.knobs[name].values.in_words()}"
         elif known := self._longest(path, reasons):
             self.needless.append((_dotted(path), known))
             return
@@ -407,9 +398,3 @@ def _kind_of_step(step: str) -> str | None:
         if canonical(step, names) in names:
             return kind
     return None
-
-
-def _shown(value: Any) -> str:
-    if value is None or value in ([], ""):
-        return "none"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

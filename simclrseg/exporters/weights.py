@@ -14,11 +14,7 @@ from simclrseg.system.files import replacing
 
 
 def export_weights(model: nn.Module, path: Path, metadata: ModelMetadata) -> None:
-    """Write a network's or an encoder's weights, if they come back from the file as they are.
-
-    Raises:
-        GateError: if they do not; there is no file then.
-    """
+    """Write a network's or an encoder's weights, if they come back from the file as they are."""
     state = portable(model.state_dict())
     with replacing(path) as temporary:
         save_weights(temporary, state, metadata)

@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def check_access(repo_id: str, token: str | None = None) -> str:
-    """The token that will upload, known to the Hub; by default that of HF_TOKEN or of ``hf auth login``.
-
-    Raises:
-        HubError: if there is none, the Hub does not know it, or cannot be reached.
-    """
+    """The token that will upload, known to the Hub; by default that of HF_TOKEN or of ``hf auth login``."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import build_hf_headers, get_session
 

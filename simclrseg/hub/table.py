@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -101,9 +101,6 @@ class Published:
             ours=self.namespace is None,
             uploaded=self.uploaded or owner != NAMESPACE,
         )
-
-    def settings_source(self) -> Source | None:
-        return replace(self.source(), file=self.settings, sha256=None) if self.settings else None
 
     @property
     def converted(self) -> bool:
@@ -278,10 +275,6 @@ def find(name: str, *, encoder: str | None = None) -> Published:
 
     Args:
         encoder: whose weights are meant, where the name has those of several, as ``imagenet`` has.
-
-    Raises:
-        UnknownName: if there is none.
-        UsageError: if it is another encoder's.
     """
     if name not in PUBLISHED:
         raise UnknownName("published backbone", name, known=PUBLISHED)
@@ -292,22 +285,17 @@ def find(name: str, *, encoder: str | None = None) -> Published:
     assert encoder is not None
     if name == "imagenet":
         return imagenet(encoder)
-    names = [entry.encoder for entry in entries]
-    many = len(names) > 1
+    *others, last = (entry.encoder for entry in entries)
     raise UsageError(
-        f"{name} is a {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}, not a {encoder}",
-        f"pass --backbone {names[0]}" if many else "leave --backbone out",
+        f"{name} is a {' or '.join(filter(None, [', '.join(others), last]))}, not a {encoder}",
+        f"pass --backbone {others[0]}" if others else "leave --backbone out",
         option="backbone",
         value=encoder,
     )
 
 
 def parse_address(text: str) -> Source:
-    """``hf:owner/repo[/file][@revision]``.
-
-    Raises:
-        UsageError: if it is none.
-    """
+    """``hf:owner/repo[/file][@revision]``."""
     match = _ADDRESS.fullmatch(text.removeprefix(HF))
     paths = [path for path in (match["file"], match["revision"]) if path] if match else []
     if not match or not is_repository(match["repo"]) or not all(map(stays_inside, paths)):

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from simclrseg.errors import HubError, SimclrsegError
-from simclrseg.hub.table import NAMESPACE_VARIABLE, Source
+from simclrseg.hub.table import Source
 from simclrseg.system.files import FULL
 from simclrseg.system.log_file import shown_as_ours
 
@@ -40,10 +40,6 @@ def one_line(source: Source) -> Iterator[None]:
         raise HubError(f"{place} has no revision {source.revision!r}: {source.remedy}") from error
     except errors.RemoteEntryNotFoundError as error:
         raise HubError(f"{place} holds no {source.file}: {source.remedy}") from error
-    except errors.HFValidationError as error:
-        raise HubError(
-            f"{source.repo_id!r} cannot be a repository's name", f"check the address or {NAMESPACE_VARIABLE}"
-        ) from error
     except RecursionError as error:
         raise no_hub(source, "an answer that is nested too deeply") from error
     except (

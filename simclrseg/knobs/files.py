@@ -33,9 +33,6 @@ def read_config_file(path: Path, command: str, *, other: Other | None = None) ->
     Args:
         command: the command it is read for; every file of ours says which one it is for.
         other: reads the tree of a file that does not say it; None where none is expected.
-
-    Raises:
-        UsageError: if it cannot be read, is not YAML, or is another command's.
     """
     wrong = partial(UsageError, path=path, option="config")
     try:
@@ -199,9 +196,6 @@ def key_of(model: type[Section], key: str, *values: Mapping[str, Any], source: s
     Args:
         values: which alternative is chosen, as for ``chosen_knobs``.
         source: what messages begin with.
-
-    Raises:
-        UsageError: if there is none, or several could be meant.
     """
     knobs = {knob.path: knob for knob in knobs_of(model)}
     path = tuple(model.MOVED.get(key, key).split("."))

@@ -284,6 +284,13 @@ def command_of(model: type[BaseModel]) -> str:
     return model.__name__.removesuffix("Config").lower()
 
 
+def shown(value: Any) -> str:
+    """A value as people type it."""
+    if value is None or value in ([], ""):
+        return "none"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def look_up(tree: Any, path: KeyPath) -> Any:
     """The value at a path of keys, or None where the path ends early."""
     for name in path:

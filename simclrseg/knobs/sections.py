@@ -68,9 +68,6 @@ def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str,
     Args:
         what: kind of the choice, as in ``task``.
         knobs: those that mean something for one choice only.
-
-    Raises:
-        ValueError: if there is one.
     """
     if of_a_run(info) or config.run.resume is not None:  # type: ignore[attr-defined]  # both that train have it
         return

@@ -26,7 +26,7 @@ import yaml
 
 from simclrseg.errors import DataError
 from simclrseg.metadata import IGNORE
-from simclrseg.system.content import BadContent, read_yaml_text, yaml_nodes
+from simclrseg.system.content import BadContent, parse_yaml, read_yaml_text
 from simclrseg.system.files import why_not_a_file
 
 Colour = tuple[int, int, int]
@@ -70,11 +70,7 @@ def numbered_classes(count: int) -> Classes:
 
 
 def classes_of_table(file: Path) -> Classes | None:
-    """The classes of a ``_classes.csv``; None for one of something else than masks.
-
-    Raises:
-        DataError: if it cannot be read, or does not give each number one name.
-    """
+    """The classes of a ``_classes.csv``; None for one of something else than masks."""
     try:
         head, *rows = csv.reader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
     except (OSError, ValueError, csv.Error) as error:
@@ -100,18 +96,14 @@ def classes_of_table(file: Path) -> Classes | None:
 
 
 def read_classes(path: str) -> Classes:
-    """Read a classes file, or what one would hold, in braces.
-
-    Raises:
-        DataError: if it does not exist or does not hold what the module's text says.
-    """
+    """Read a classes file, or what one would hold, in braces."""
     content = path if path.startswith("{") else None
     if content is None and (reason := why_not_a_file(path)):
         remedy = "name the file that holds the classes"
         raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
     try:
         text = read_yaml_text(Path(path)) if content is None else content
-        node = yaml_nodes(text := _from_cvat(text))
+        node = parse_yaml(text := _from_cvat(text), nodes=True)
     except BadContent as error:
         raise DataError(f"classes file {error.of(path)}", path=path) from error
     except OSError as error:

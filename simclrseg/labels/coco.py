@@ -32,11 +32,7 @@ def is_coco(content: Any) -> bool:
 
 
 def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
-    """Read the files of one set, given their contents; one class is what they give one name.
-
-    Raises:
-        DataError: if one is no COCO file of segmentations, or does not fit together; it names file and object.
-    """
+    """Read the files of one set, given their contents; one class is what they give one name."""
     for file, content in contents.items():
         lists = [content.get(key, []) for key in _LISTS] if is_coco(content) else [None]
         if not all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows) for rows in lists):

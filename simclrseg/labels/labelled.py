@@ -65,11 +65,7 @@ class Labelled:
 
 
 def class_ids(names: Iterable[str], source: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The classes, background first, and the id of each name; ``background`` and ``ignore`` are what they say.
-
-    Raises:
-        DataError: if there is none but those, or they are too many.
-    """
+    """The classes, background first, and the id of each name; ``background`` and ``ignore`` are what they say."""
     named = [name for name in dict.fromkeys(names) if name.lower() not in _GROUND | _IGNORED]
     if not named:
         raise DataError(f"{source} names no class but the background: there is nothing to learn", path=source)
@@ -189,11 +185,7 @@ class Images:
         return plain(PurePosixPath(name.replace("\\", "/")).name) in self._unread
 
     def find(self, names: Sequence[tuple[str, Path]]) -> list[Path | None]:
-        """The image that each name means, given with the file that says it; None where it is missing.
-
-        Raises:
-            DataError: if it may be one or the other.
-        """
+        """The image that each name means, given with the file that says it; None where it is missing."""
         found = self.fitting(names)
         images = [one.only() for one in found]
         self.guessed += [one.name for one in found if one.guessed]

@@ -43,11 +43,7 @@ def is_labelme(content: Any) -> bool:
 
 
 def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
-    """Read files, given their contents; images that no file is about are unlabelled, and ``imageData`` is ignored.
-
-    Raises:
-        DataError: for a file that is none, or a shape that encloses nothing.
-    """
+    """Read files, given their contents; images that no file is about are unlabelled, and ``imageData`` is ignored."""
     for file, content in contents.items():
         if not is_labelme(content) or not all(isinstance(shape, dict) for shape in content["shapes"]):
             raise DataError(f"{file} is no LabelMe file: it has no list of shapes", path=file)
@@ -98,9 +94,6 @@ def _images_of(contents: Mapping[Path, Any], images: Images) -> tuple[list[Path 
 
     Returns:
         Images, None where there is none; and the paths of those that their files' names have found.
-
-    Raises:
-        DataError: where they name two images.
     """
     by_path = images.fitting([(str(content.get("imagePath") or file.stem), file) for file, content in contents.items()])
     by_name = images.fitting([(file.stem, file) for file in contents])

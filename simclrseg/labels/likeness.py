@@ -43,18 +43,16 @@ class Likeness:
         lossy: some are compressed so that they cannot hold ids.
         coloured: some are RGB rather than of numbers.
         white: most of their area is white, as in drawings on paper.
-    palette: they have no colours, or few, which recur in several of them, as those of classes do.
-        sizes: (height, width) of those looked at.
+        palette: they have no colours, or few, which recur in several of them, as those of classes do.
     """
 
     masks: bool
     areas: bool
     photos: bool
-    lossy: bool = False
-    coloured: bool = False
-    white: bool = False
-    palette: bool = True
-    sizes: tuple[tuple[int, int], ...] = ()
+    lossy: bool
+    coloured: bool
+    white: bool
+    palette: bool
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,10 @@ class _Look:
     lossy: bool
     coloured: bool
     white: bool
-    size: tuple[int, int]
     values: frozenset[int] = frozenset()  # where they are few
 
 
-_UNREAD = _Look(False, False, True, False, True, True, False, (0, 0))
+_UNREAD = _Look(False, False, True, False, True, True, False)
 """A photo that is not read is one."""
 
 
@@ -94,7 +91,6 @@ def likeness(files: Sequence[Path]) -> Likeness:
         any(look.coloured for look in telling),
         2 * sum(look.white for look in looks) > len(looks),
         _recur([look for look in telling if look.coloured]),
-        tuple(look.size for look in looks),
     )
 
 
@@ -126,9 +122,9 @@ def _look(file: Path) -> _Look | None:
 
 
 def _look_at(stored: StoredMask) -> _Look:
-    size = (stored.values.shape[0], stored.values.shape[1])
-    (rows, columns) = min(size[0], _ROWS), min(size[1], _COLUMNS)
-    first, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    height, width = stored.values.shape[:2]
+    rows, columns = min(height, _ROWS), min(width, _COLUMNS)
+    first, left = (height - rows) // 2, (width - columns) // 2
     values = stored.values[first : first + rows, left : left + columns].copy()
     stored = replace(stored, values=values)  # a large picture is in memory long enough
     shown = values if stored.palette is None else stored.palette[values]
@@ -149,7 +145,7 @@ def _look_at(stored: StoredMask) -> _Look:
     flat = not stored.lossy and _is_flat(values, few)
     flat |= grey is not None and _is_black_and_white(grey, bool(stored.lossy))
     kept = frozenset(unique.tolist()) if few else frozenset[int]()
-    return _Look(flat, few, grainy, blank, bool(stored.lossy), coloured, white, size, kept)
+    return _Look(flat, few, grainy, blank, bool(stored.lossy), coloured, white, kept)
 
 
 def _is_flat(values: np.ndarray, few: bool) -> bool:

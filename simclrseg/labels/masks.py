@@ -46,9 +46,6 @@ def mask_details(
         class_count: how many classes they hold, where nothing names them.
         rules: what the user says of their values; by default they are found out.
         parts: of files that show one class each, the class.
-
-    Raises:
-        DataError: for a mask that cannot be read, of another size than its image, or with unexpected values.
     """
     rules, parts = rules or {}, parts or {}
     by_part = set(parts.values()) - {BINARY[1]}  # else each is an object of the foreground
@@ -58,7 +55,8 @@ def mask_details(
         classes = numbered_classes(class_count)
     coloured = classes if classes and classes.colours and not rules.keys() & OF_NUMBERS else None
     by_class = colour_table(coloured) if coloured else None
-    pairs = [(image, file) for image, files in zip(images, masks, strict=True) for file in _as_files(files)]
+    files = [(mask,) if isinstance(mask, Path) else mask or () for mask in masks]
+    pairs = [(image, file) for image, its in zip(images, files, strict=True) for file in its]
     scans: list[Scan] = distributed.from_main(
         lambda: map_in_threads(lambda pair: scan_mask(*pair, rules=rules, table=by_class), pairs, telling="masks")
     )
@@ -142,10 +140,6 @@ def _ignored(scans: Sequence[Scan], coloured: Classes | None, table: NDArray[np.
 
 def _told(rules: Rules) -> str:
     return f" (--masks {rules_text(rules)})" if rules else ""
-
-
-def _as_files(files: MaskFiles | None) -> tuple[Path, ...]:
-    return () if files is None else (files,) if isinstance(files, Path) else files
 
 
 def _digest(turned: Mapping[Path, int]) -> str:

@@ -71,11 +71,7 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
 
 
 def inverting_tables(scans: Sequence[Scan]) -> list[str]:
-    """A line on masks that show 0 as white, whose values are read as they are stored.
-
-    Raises:
-        DataError: where most of these is foreground then and little of the others, or the other way round.
-    """
+    """A line on masks that show 0 as white, whose values are read as they are stored, where those of all fit."""
     inverting, others = ([scan for scan in scans if scan.inverting is inverse] for inverse in (True, False))
     if not inverting:
         return []
@@ -113,9 +109,6 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
 
     Args:
         coloured: the same as ``classes`` where their colours are named.
-
-    Raises:
-        DataError: where colours mean something and nobody says what, or none of the classes has them.
     """
     indexed, rgb = indexed_ones(scans), [scan for scan in scans if scan.colours]
     if coloured is not None:

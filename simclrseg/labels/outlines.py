@@ -18,7 +18,7 @@ for (_x, _y), _step in _STEPS.items():
     _STEP_OF[_y + 1, _x + 1] = _step
 _STARTS = np.array([(1, 1), (0, 0), (0, 1), (0, 0), (0, 0), (0, 0), (1, 0), (0, 0)])
 """By a pixel's side, as a step over it: the corner from which an outline with the pixel at its left runs along it."""
-_AT_ONCE = 1 << 22  # values of a mask that are summed up together
+_AT_ONCE = 1 << 22  # pixels whose values are summed up together
 
 
 def _sides() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -67,17 +67,21 @@ def parts_of(mask: NDArray[np.uint8], labels: range, values: NDArray[np.uint8]) 
     """
     for label in labels:
         where = (mask == label).view(np.uint8)
+        count, numbers = cv2.connectedComponents(where, connectivity=4)
         lines, tree = cv2.findContours(where, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        del where
         groups: dict[int, list[Corners]] = {}
         for number, line in enumerate(lines):
             parent = int(tree[0][number][3])
             groups.setdefault(number if parent < 0 else parent, []).append(_around(line[:, 0].astype(np.int64)))
-        found = [part for number in sorted(groups) for part in _nested(_apart(groups[number]), where)]
-        del where
-        sums = _sums([[outline, *holes] for outline, holes in found], values)
-        for (outline, holes), total in zip(found, sums, strict=True):
-            pixels = (_doubled_area(outline) + sum(map(_doubled_area, holes))) // 2
-            yield Part(label, outline, tuple(holes), pixels, float(total) / pixels)
+        sums = np.zeros(count)
+        for top in range(0, len(mask), step := max(1, _AT_ONCE // mask.shape[1])):
+            rows = slice(top, top + step)
+            sums += np.bincount(numbers[rows].ravel(), values[rows].ravel(), count)
+        for number in sorted(groups):
+            for part, (outline, *holes) in _nested(_apart(groups[number]), numbers).items():
+                pixels = sum(map(_doubled_area, (outline, *holes))) // 2
+                yield Part(label, outline, tuple(holes), pixels, float(sums[part]) / pixels)
 
 
 def _around(line: Corners) -> Corners:
@@ -143,30 +147,14 @@ def _loops(way: list[int], keys: list[int]) -> Iterator[list[int]]:
         yield passed
 
 
-def _nested(rings: list[Corners], where: NDArray[np.uint8]) -> list[tuple[Corners, list[Corners]]]:
-    """Outlines with the holes that lie in them.
-
-    Args:
-        rings: of what hangs together by its corners.
-        where: (H, W), 1 where the object is.
-    """
-    if len(rings) == 1:
-        return [(rings[0], [])]
-    outlines = [ring for ring in rings if _doubled_area(ring) > 0]
-    holes = [ring for ring in rings if _doubled_area(ring) < 0]
-    if len(outlines) == 1 or not holes:
-        return [(outline, holes) for outline in outlines]
-    (left, top), (right, bottom) = (edge(np.concatenate(outlines), axis=0) for edge in (np.min, np.max))
-    _, numbers = cv2.connectedComponents(where[top:bottom, left:right], connectivity=4)
-
-    def part(ring: Corners) -> int:
-        (x, y), (across, down) = ring[0], np.sign(ring[1] - ring[0])  # the object is to the left, as the image is seen
-        return int(numbers[y - top + min(0, down) - max(0, across), x - left + min(0, across) - max(0, -down)])
-
-    found: dict[int, tuple[Corners, list[Corners]]] = {part(outline): (outline, []) for outline in outlines}
-    for hole in holes:
-        found[part(hole)][1].append(hole)
-    return list(found.values())
+def _nested(rings: list[Corners], numbers: NDArray[np.int32]) -> dict[int, list[Corners]]:
+    """The outline of each part, by its number in (H, W), and behind it the holes that lie in it."""
+    found: dict[int, list[Corners]] = {}
+    for ring in sorted(rings, key=lambda ring: _doubled_area(ring) < 0):
+        (x, y), (across, down) = ring[0], np.sign(ring[1] - ring[0])  # the part is to the left, as the image is seen
+        place = y + min(0, down) - max(0, across), x + min(0, across) - max(0, -down)
+        found.setdefault(int(numbers[place]), []).append(ring)
+    return found
 
 
 def _doubled_area(ring: Corners) -> int:
@@ -178,34 +166,3 @@ def _doubled_area(ring: Corners) -> int:
 def _following(ring: Corners) -> Corners:
     """To each corner the next one."""
     return np.concatenate([ring[1:], ring[:1]])
-
-
-def _sums(parts: list[list[Corners]], values: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The sum of values (H, W) over each part: all left of its right sides, less all left of its left ones."""
-    total = np.zeros(len(parts))
-    downs: list[NDArray[np.int64]] = []  # (n, 4): column, first and last row, and part, of sides that lead up or down
-    signs: list[NDArray[np.int64]] = []
-    for number, rings in enumerate(parts):
-        for ring in rings:
-            ends = _following(ring)
-            upright = ring[:, 0] == ends[:, 0]
-            from_, to = ring[upright, 1], ends[upright, 1]
-            columns = ring[upright, 0]
-            place = np.full(len(columns), number)
-            downs.append(np.stack([columns, np.minimum(from_, to), np.maximum(from_, to), place], axis=1))
-            signs.append(np.sign(from_ - to))
-    if not downs:
-        return total
-    sides, sign = np.concatenate(downs), np.concatenate(signs)
-    step = max(1, _AT_ONCE // values.shape[1])
-    for top in range(0, len(values), step):
-        rows = np.zeros((min(step, len(values) - top), values.shape[1] + 1), np.int64)
-        np.cumsum(values[top : top + step], axis=1, out=rows[:, 1:])
-        columnwise = np.zeros((len(rows) + 1, rows.shape[1]), np.int64)
-        np.cumsum(rows, axis=0, out=columnwise[1:])
-        first, last = (sides[:, at].clip(top, top + len(rows)) - top for at in (1, 2))
-        inside = first < last
-        columns = sides[inside, 0]
-        parts_sums = (columnwise[last[inside], columns] - columnwise[first[inside], columns]) * sign[inside]
-        np.add.at(total, sides[inside, 3], parts_sums)
-    return total

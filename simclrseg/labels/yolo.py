@@ -67,11 +67,7 @@ def read_yaml(file: Path) -> Any:
 
 
 def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:
-    """Read the set of a ``data.yaml``, given its content.
-
-    Raises:
-        DataError: if names, images and labels do not fit together.
-    """
+    """Read the set of a ``data.yaml``, given its content."""
     classes = _names(file, content)
     folders = Folders()
     base = file.parent / str(content.get("path") or ".").replace("\\", "/")
@@ -122,9 +118,6 @@ def read_yolo_folder(folder: Path, photos: Iterable[Path], contents: Mapping[Pat
     Args:
         photos: those that are not read too.
         contents: of the YAML files that name classes; they are named in ``classes.txt`` too.
-
-    Raises:
-        DataError: if files name different classes, or labels do not fit them.
     """
     folders = Folders()
     files = list(photos)

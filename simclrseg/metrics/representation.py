@@ -11,7 +11,7 @@ from torch import Tensor
 
 VIEWS = 256  # most of a batch that are looked at: enough for a figure, and cheap beside a step
 QUERY_EVERY = 5  # of so many images of k-NN one asks, and the others answer
-WORKSPACE = 64 << 20  # bytes of similarities that k-NN holds at once
+WORKSPACE = 64 << 20  # bytes of similarities that are held at once
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def effective_rank(x: Tensor) -> Tensor:
 def nearest(bank: Tensor, queries: Tensor, count: int) -> Tensor:
     """Places (N, count) int64 in the bank (M, D) of the features nearest to each query (N, D) by cosine, in order."""
     bank, queries = _normalized(bank), _normalized(queries)
-    blocks = queries.split(_rows(bank))
+    blocks = queries.split(rows_at_once(bank))
     return torch.cat([_products(block, bank).topk(count, dim=1).indices for block in blocks])
 
 
@@ -99,7 +99,7 @@ def knn_predictions(
     bank, queries = _normalized(bank), _normalized(queries)
     classes = int(bank_labels.max()) + 1
     found = []
-    for block in queries.split(_rows(bank)):
+    for block in queries.split(rows_at_once(bank)):
         similarity, nearest = _products(block, bank).topk(min(neighbours, len(bank)), dim=1)  # (rows, k)
         votes = block.new_zeros(len(block), classes)
         votes.scatter_add_(1, bank_labels[nearest], ((similarity - 1) / temperature).exp())
@@ -179,9 +179,9 @@ def linear_predictions(
     return (asked @ weights[:-1] + weights[-1]).argmax(1), chosen
 
 
-def _rows(bank: Tensor) -> int:
+def rows_at_once(bank: Tensor) -> int:
     """Queries whose similarities to a bank (M, D) are held at once."""
-    return max(1, WORKSPACE // (len(bank) * bank.element_size()))
+    return max(1, WORKSPACE // (max(1, len(bank)) * bank.element_size()))
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:

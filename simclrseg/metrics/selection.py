@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclrseg.metrics.representation import rows_at_once
+
 NEIGHBOURS = 20  # whose mean distance says how typical an image is
 SMALLEST = 5  # images of a cluster that comes before smaller ones
 MOST_CLUSTERS = 500
@@ -19,7 +21,6 @@ NEAR = 0.35
 
 Of pets, in the features of two encoders, copies that were resized or saved with less quality are at 0.03 to 0.49,
 mostly below 0.3; the nearest other photo is at 0.62 to 0.98."""
-WORKSPACE = 64 << 20  # bytes of similarities at once
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class _Distances:
         self.usual = usual_distance(features)
         self.open = ~labelled
         if labelled.any():
-            for rows in labelled.nonzero()[:, 0].split(_rows(len(features))):
+            for rows in labelled.nonzero()[:, 0].split(rows_at_once(features)):
                 self._include(rows)
 
     def choose(self, place: int) -> None:
@@ -79,7 +80,7 @@ def typical(features: Tensor, labelled: Tensor, count: int) -> list[Choice]:
         the typicality; facts: ``cluster``, its ``size``, and how many of it are ``labelled``.
     """
     F.normalize(features, dim=1, out=features)
-    distances = _Distances(features, labelled.clone())
+    distances = _Distances(features, labelled)
     number = min(int(labelled.sum()) + count, MOST_CLUSTERS, len(features))
     clusters = kmeans(features, number, torch.Generator().manual_seed(0))
     members = [(clusters == cluster).nonzero()[:, 0] for cluster in range(number)]
@@ -121,7 +122,7 @@ def unsure(features: Tensor, uncertainty: Tensor, labelled: Tensor, count: int) 
         At most so many. Facts: ``uncertainty``, and ``distance`` in [0, 2].
     """
     F.normalize(features, dim=1, out=features)
-    distances = _Distances(features, labelled.clone())
+    distances = _Distances(features, labelled)
     weights = uncertainty.clamp(min=1e-9)  # where it is sure of all, distance decides
     chosen: list[Choice] = []
     while len(chosen) < count and distances.open.any():
@@ -147,7 +148,7 @@ def typicality(features: Tensor) -> Tensor:
         return features.new_zeros(1)
     neighbours = min(NEIGHBOURS, max(1, len(features) // 2))
     found = []
-    for block in features.split(_rows(len(features))):
+    for block in features.split(rows_at_once(features)):
         cosines = (block @ features.T).topk(min(neighbours + 1, len(features)), dim=1).values  # itself among them
         distances = (2 - 2 * cosines).clamp(min=0).sqrt()
         found.append(distances.sum(1) / neighbours)
@@ -202,7 +203,7 @@ def _assigned(features: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest center of each image, and its squared distance less 1, the square of a unit vector."""
     nearest, squares = [], []
     lengths = centers.square().sum(1)
-    for block in features.split(_rows(len(centers))):
+    for block in features.split(rows_at_once(centers)):
         least = (lengths - 2 * block @ centers.T).min(1)
         nearest.append(least.indices)
         squares.append(least.values)
@@ -212,8 +213,3 @@ def _assigned(features: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 def usual_distance(features: Tensor) -> float:
     """Root of the mean squared distance of two unit vectors (N, D); 0 where all are the same."""
     return float((2 - 2 * features.mean(0).square().sum()).clamp(min=0).sqrt())
-
-
-def _rows(columns: int) -> int:
-    """How many rows of so many float32 fit the workspace."""
-    return max(1, WORKSPACE // (4 * max(1, columns)))

@@ -21,7 +21,9 @@ MOST_VALUES = 50_000
 """Values of YAML, each alias counted as all that it stands for: 439 bytes can stand for 9^9."""
 DEEPEST = 100
 """Lists and mappings within each other: beyond some hundreds Python itself gives up, wherever they are handed to."""
+_TOO_DEEP = f"more than {DEEPEST} lists and mappings within each other"
 _LONGEST_NUMBER = 100  # letters
+_NO_NUMBER = f"a number has more than {_LONGEST_NUMBER} digits"
 _MANY = 1 << 64
 _SHOWN = 40  # letters of a value
 _ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
@@ -66,15 +68,26 @@ def read_yaml_text(path: Path) -> str:
     return _text(content)
 
 
-def parse_yaml(text: str) -> Any:
-    """The same of a text."""
-    return _parsed(text, nodes=False)
+def parse_yaml(text: str, *, nodes: bool = False) -> Any:
+    """The same of a text, or PyYAML's nodes, in which names are as they are written; None of an empty one."""
+    import yaml  # which takes longer than a shell that completes waits
 
-
-def yaml_nodes(text: str) -> yaml.Node | None:
-    """The nodes of a YAML text, in which names are as they are written; None of an empty one."""
-    node: yaml.Node | None = _parsed(text, nodes=True)
-    return node
+    loader = None
+    try:
+        loader = _loader()(text)
+        return loader.get_single_node() if nodes else loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        raise BadContent(f"not YAML ({error.problem})", _place(error.problem_mark)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise BadContent(f"not YAML (it holds the letter U+{error.character:04X})", f"line {line}") from error
+    except (OverflowError, ValueError) as error:
+        if isinstance(error, BadContent):
+            raise
+        raise BadContent("not YAML (it holds a letter that is none)") from error  # as \UFFFFFFFF
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def read_json(path: Path) -> Any:
@@ -91,11 +104,11 @@ def parse_json(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise BadContent(f"not JSON ({error.msg})", f"line {error.lineno}, column {error.colno}") from error
     except ValueError as error:  # as from an int of 5,000 digits
-        raise BadContent(str(error) if isinstance(error, BadContent) else _no_number()) from error
+        raise BadContent(str(error) if isinstance(error, BadContent) else _NO_NUMBER) from error
     except RecursionError as error:
-        raise BadContent(_too_deep()) from error
+        raise BadContent(_TOO_DEEP) from error
     if _may_be_deep(text) and _is_deep(content):
-        raise BadContent(_too_deep())
+        raise BadContent(_TOO_DEEP)
     return content
 
 
@@ -139,14 +152,6 @@ def _check_letters(text: str) -> None:
         raise BadContent(f"a text holds half a letter (U+{ord(text[error.start]):X})") from error
 
 
-def _no_number() -> str:
-    return f"a number has more than {_LONGEST_NUMBER} digits"
-
-
-def _too_deep() -> str:
-    return f"more than {DEEPEST} lists and mappings within each other"
-
-
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -172,27 +177,6 @@ def _is_deep(content: Any) -> bool:
         if not level:
             return False
     return True
-
-
-def _parsed(text: str, *, nodes: bool) -> Any:
-    import yaml  # which takes longer than a shell that completes waits
-
-    loader = None
-    try:
-        loader = _loader()(text)
-        return loader.get_single_node() if nodes else loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        raise BadContent(f"not YAML ({error.problem})", _place(error.problem_mark)) from error
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise BadContent(f"not YAML (it holds the letter U+{error.character:04X})", f"line {line}") from error
-    except (OverflowError, ValueError) as error:
-        if isinstance(error, BadContent):
-            raise
-        raise BadContent("not YAML (it holds a letter that is none)") from error  # as \UFFFFFFFF
-    finally:
-        if loader is not None:
-            loader.dispose()
 
 
 def _place(mark: Any) -> str:
@@ -222,7 +206,7 @@ def _loader() -> type[yaml.SafeLoader]:
             if self._count > MOST_VALUES:
                 raise self._refused(f"it stands for more than {MOST_VALUES:,} values", event)
             if self._depth + depth > DEEPEST:
-                raise self._refused(_too_deep(), event)
+                raise self._refused(_TOO_DEEP, event)
             self._depth += 1
             node = super().compose_node(parent, index)
             self._depth -= 1
@@ -256,7 +240,7 @@ def _loader() -> type[yaml.SafeLoader]:
                 raise ConstructorError(None, None, f"{kind} is none of {', '.join(_PLAIN)}", node.start_mark)
             number = node.tag.removeprefix(_TAG) in ("int", "float", "bool")
             if number and len(node.value) > _LONGEST_NUMBER:
-                raise ConstructorError(None, None, _no_number(), node.start_mark)
+                raise ConstructorError(None, None, _NO_NUMBER, node.start_mark)
             try:
                 value = super().construct_object(node, deep)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:

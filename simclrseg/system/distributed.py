@@ -60,11 +60,7 @@ def is_main() -> bool:
 
 
 def meet() -> None:
-    """Find the other processes, if there are any: from here on each hears of the others' failures.
-
-    Raises:
-        UsageError: if the environment names several processes but no way to find them.
-    """
+    """Find the other processes, if there are any: from here on each hears of the others' failures."""
     global _store
     if world_size() == 1 or _store is not None:
         return
@@ -182,15 +178,6 @@ def from_main(make: Callable[[], T]) -> T:
     barrier()
     theirs: T = pickle.loads(base64.b64decode(_store.get(key)))  # our own process wrote it
     return theirs
-
-
-def shared(text: str | None) -> str:
-    """Share the first process's value; the others pass None."""
-    texts = [text]
-    if dist.is_initialized():
-        dist.broadcast_object_list(texts, device=torch.device("cpu"))
-    assert texts[0] is not None
-    return texts[0]
 
 
 def union(texts: Iterable[str]) -> list[str]:

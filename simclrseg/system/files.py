@@ -35,7 +35,6 @@ LONGEST_ON_WINDOWS = 259
 """Characters of a path, unless long ones were allowed in its registry."""
 UNWRITABLE = FULL | {errno.EROFS}
 """Error numbers of writing only, whatever was being done."""
-_LONGEST_SUFFIX = 16  # characters; where a file has a longer one, it is a part of its name
 _ASKING = threading.Lock()  # the system tells the umask only to those who change it
 BAD_ARCHIVE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 """All that zipfile raises of a ZIP archive that is damaged, or of a kind that it does not read."""
@@ -305,11 +304,6 @@ def _remove_if_abandoned(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(held)
-
-
-def _whole(name: str) -> str:
-    """A name without its bytes that are no UTF-8, so that any library can write the file."""
-    return name.encode("utf-8", "ignore").decode("utf-8")
 
 
 @contextmanager

@@ -6,10 +6,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from simclrseg.errors import Terminated
 
@@ -20,20 +19,31 @@ HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 """Signal of a closed terminal; Windows has none."""
 
 
+def asking_to_end() -> list[signal.Signals]:
+    """SIGINT and SIGTERM, and SIGHUP where it is not ignored, as under nohup."""
+    hangup = [] if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else [HANGUP]
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """Give signals a handler in the block; nothing changes outside the main thread, where Python allows none."""
+    own = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if own}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """Raise Terminated in the block when SIGTERM or SIGHUP comes, as Ctrl-C does, so that what was begun is cleaned up.
 
     A second SIGTERM ends the process at once. A second SIGHUP does not: a terminal that is closed sends one, and its
-    shell another. Nothing changes outside the main thread, where Python allows no handlers, and for a signal that is
-    ignored, as under nohup, or already somebody else's.
+    shell another. A signal that is ignored, or already somebody else's, stays so.
     """
-    own = threading.current_thread() is threading.main_thread()
-    numbers = [
-        number
-        for number in (signal.SIGTERM, HANGUP)
-        if own and number is not None and signal.getsignal(number) == signal.SIG_DFL
-    ]
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -43,33 +53,16 @@ def terminable() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)  # a forked process is not ours to clean up
 
-    for number in numbers:
-        signal.signal(number, end)
-    try:
+    with handled(end, *(number for number in asking_to_end() if signal.getsignal(number) == signal.SIG_DFL)):
         yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Let signals end the process at once in the block, in which C++ waits so that no handler of Python's would run.
-
-    Nothing changes for those that are ignored, as SIGHUP under nohup, and outside the main thread.
-    """
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None]
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}
-    for number in before:
-        signal.signal(number, signal.SIG_DFL)
-    try:
+    """Let signals end the process at once in the block, in which C++ waits so that no handler of Python's would run."""
+    kept = (None, signal.SIG_IGN)  # None is of a handler that Python did not set
+    with handled(signal.SIG_DFL, *(number for number in asking_to_end() if signal.getsignal(number) not in kept)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Stop(Exception):
@@ -98,34 +91,21 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one does what it did before.
 
-    SIGHUP is a request too, but where it is ignored, as under nohup. It often comes twice, from the terminal and from
-    its shell, so that no second one is different; torchrun makes a SIGTERM of the second.
-
-    Outside the main thread, where Python allows no handlers, nothing changes.
+    SIGHUP is a request too. It often comes twice, from the terminal and from its shell, so that no second one is
+    different; torchrun makes a SIGTERM of the second.
     """
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    hangup = () if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else (HANGUP,)
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
-
-    def restore(*numbers: int) -> None:
-        for number in numbers:
-            signal.signal(number, before[number])
+    before = {number: signal.getsignal(number) for number in asking_to_end()}
 
     def note(number: int, frame: FrameType | None) -> None:
         again = ""
         if number != HANGUP:
-            restore(signal.SIGINT, signal.SIGTERM)
+            for either in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(either, before[either])
             again = "; once more stops at once and saves nothing"
         if request.signum is None and os.environ.get("RANK", "0") == "0":  # the first process says what all would say
             log.warning(f"stopping after this step, then saving{again}")
         request.signum = request.signum or number
 
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with handled(note, *before):
         yield request
-    finally:
-        restore(*before)

@@ -11,12 +11,7 @@ _WITHOUT_TORCH = ("predict", "pull")
 
 
 def check_surroundings(command: str) -> None:
-    """Make sure that there is a folder to be in, and what a command's libraries are built from.
-
-    Raises:
-        UsageError: if the current folder is gone, Python runs without docstrings, or the environment speaks of several
-            processes of which this cannot be one.
-    """
+    """Make sure of a folder to be in, of docstrings where libraries need them, and of numbers of processes that fit."""
     try:
         os.getcwd()
     except OSError as error:
@@ -39,11 +34,7 @@ def check_surroundings(command: str) -> None:
 
 
 def check_loopback() -> None:
-    """Make sure that processes of this machine reach each other.
-
-    Raises:
-        UsageError: if they do not, as in a container whose network is switched off altogether.
-    """
+    """Make sure that processes of this machine reach each other."""
     import socket  # which one process needs not wait for
 
     try:

@@ -136,7 +136,7 @@ def open_run(
     """
     digest = hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
-        theirs = runs.Run(Path(distributed.shared(None)))
+        theirs = runs.Run(distributed.from_main(Path))
         if config.run.resume is not None:
             _take_up_threads(theirs)
         yield theirs
@@ -188,7 +188,7 @@ def open_run(
             **facts,
         )
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
-        distributed.shared(str(run.folder))
+        distributed.from_main(lambda: run.folder)
         yield run
 
 

@@ -24,6 +24,11 @@ SEEN_FILE = "seen.txt"
 """The record of the images that a run trains on, which its weights will carry; see data/seen.py."""
 BEFORE = "without_learning"
 """Key of a run's environment: scores of its network before the first step."""
+_IN_METADATA = (
+    *("method", "encoder", "bands", "full_scale", "reach", "stem", "teacher", "terms", "mean", "std"),
+    *("image_size", "dataset", "include_test"),
+)
+"""Facts of a run that its weights bear under the same names."""
 
 
 def save_backbone(
@@ -47,21 +52,8 @@ def save_backbone(
     seen = folder / SEEN_FILE
     metadata = ModelMetadata(
         task="backbone",
-        method=facts["method"],
-        encoder=facts["encoder"],
         in_channels=len(facts["bands"]),
-        bands=tuple(facts["bands"]),
-        full_scale=facts["full_scale"],
-        reach=facts.get("reach"),  # of which older runs say nothing
-        stem=facts["stem"],
         pretrained=facts["init"],
-        teacher=facts.get("teacher"),
-        terms=tuple(facts.get("terms", ())),
-        mean=facts["mean"],
-        std=facts["std"],
-        image_size=facts["image_size"],
-        dataset=facts["dataset"],
-        include_test=facts["include_test"],
         seen=seen.read_text(encoding="utf-8") if seen.is_file() else "",
         metrics=dict(metrics),
         without_learning=facts.get(BEFORE, {}),
@@ -69,6 +61,7 @@ def save_backbone(
         epochs=epochs,
         version=simclrseg.__version__,
         commit=runs.source_commit(),
+        **{name: facts[name] for name in _IN_METADATA if name in facts},  # older runs say less
     )
     prefix, decoder = facts["encoder_prefix"], facts["decoder"]
     encoder = portable({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})

@@ -92,9 +92,6 @@ def labelled_set(name: str, pretrained_on: str, task: str) -> str:
         name: of the weights, as ``--pretrained`` has it.
         pretrained_on: as ``companion_of`` takes it; empty for random weights.
         task: what is to be learned, as ``--task`` has it.
-
-    Raises:
-        UsageError: if the weights have none for the task.
     """
     companion = companion_of(pretrained_on)
     if companion is None:

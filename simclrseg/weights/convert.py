@@ -60,11 +60,7 @@ def convert_encoder(original: Path, target: Path, metadata: ModelMetadata, *, mi
 
 
 def convert_pickle(original: Path, target: Path) -> None:
-    """Write all tensors of a pickled checkpoint, named by the keys that lead to them, as safetensors.
-
-    Raises:
-        WeightsError: if it cannot be read, or holds none.
-    """
+    """Write all tensors of a pickled checkpoint, named by the keys that lead to them, as safetensors."""
     checkpoint, _ = read_checkpoint(original)
     found = {
         f"{place}.{key}" if place else key: tensor

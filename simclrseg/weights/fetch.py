@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from simclrseg.hub import store
 from simclrseg.hub.fetch import Progress, fetch
-from simclrseg.hub.table import Published, Source
+from simclrseg.hub.table import Published
 
 CONVERTED = "converted.safetensors"
 """How the names of converted files end, beside those that they were made of."""
@@ -25,25 +26,19 @@ def backbone_file(
     source = entry.source(namespace)
     if not entry.converted:
         return fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    if not force and (done := _converted(entry, source)) is not None:
-        return done
+    name = f"{entry.encoder}.{CONVERTED}"  # two encoders may share a file, as vit_b_16 and timm's name for it do
+    folder = store.folder(source)
+    if not force and folder is not None and store.is_kept(folder / name):
+        return folder / name
     original = fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    settings = entry.settings_source()
-    beside = fetch(settings, token=token, local_only=local_only, force=force) if settings else None
+    beside = None
+    if entry.settings:
+        settings = replace(source, file=entry.settings, sha256=None)
+        beside = fetch(settings, token=token, local_only=local_only, force=force)
 
     def convert(target: Path) -> None:
         from simclrseg.weights.convert import convert_published
 
         convert_published(entry, original, target, settings=beside, origin=str(source))
 
-    return store.keep(store.folder_of(source, original) / _name(entry), convert, force=force)
-
-
-def _converted(entry: Published, source: Source) -> Path | None:
-    folder = store.folder(source)
-    return folder / _name(entry) if folder is not None and store.is_kept(folder / _name(entry)) else None
-
-
-def _name(entry: Published) -> str:
-    """Two encoders may share a file, as vit_b_16 and timm's name for it do."""
-    return f"{entry.encoder}.{CONVERTED}"
+    return store.keep(store.folder_of(source, original) / name, convert, force=force)

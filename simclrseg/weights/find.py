@@ -71,10 +71,6 @@ def find_pretrained(
         encoder: which is meant where a name has weights of several, as ``imagenet`` has; by default its usual one.
         option: how messages call it.
         make: a name -> the command that makes a run of it, where there is one.
-
-    Raises:
-        HubError: if it has to be fetched and cannot be.
-        RunError: if nothing bears the name (the folder searched is named), or only an unfinished run does.
     """
     if name == "none":
         return Pretrained("none", None)
@@ -129,9 +125,6 @@ def encoder_of(
 
     Args:
         named, option, key: how messages call what asks for it and the weights, and the option that they are about.
-
-    Raises:
-        UsageError: if the two contradict each other, or there is a file and neither.
     """
     source = pretrained.metadata
     if source is None:

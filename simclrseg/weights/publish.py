@@ -33,10 +33,6 @@ def check_push(repository: str, token: str | None, *, format: str) -> str:
         repository: what ``--push`` says.
         token: as it was given; by default the environment's.
         format: of the export.
-
-    Raises:
-        UsageError: if it is no repository, or goes with another format.
-        HubError: if there is no token, or the Hub does not know it.
     """
     if format != PUBLISHED:
         raise UsageError(f"--push uploads weights, not {format}", f"pass --format {PUBLISHED}", option="push")

@@ -15,7 +15,7 @@ class Shipped:
 
     Attributes:
         name: what users type for it.
-        file: its ONNX file; the model card lies beside it.
+        file: its ONNX file; the model card, of the same name in Markdown, lies beside it.
         does: what it does, as a sentence goes on after "it".
         licence: under which it may be used.
     """
@@ -28,11 +28,6 @@ class Shipped:
     epochs: int
     does: str
     licence: str
-
-    @property
-    def card(self) -> Path:
-        """Its model card, a page of Markdown."""
-        return self.file.with_suffix(".md")
 
 
 PETS = Shipped(

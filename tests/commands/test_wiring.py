@@ -493,7 +493,7 @@ def test_the_other_processes_take_up_their_threads_too(again, tmp_path, monkeypa
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(distributed, "is_main", lambda: False)
-    monkeypatch.setattr(distributed, "shared", lambda value: str(folder))
+    monkeypatch.setattr(distributed, "from_main", lambda make: folder)
     for resume, set_to in ((None, []), ("knobs", [7])):
         config = PretrainConfig.model_validate(changed(again, "run", resume=resume))
         with open_run("pretrain", config, name="x", machine=prepare_machine(config.hardware), images=[]) as run:

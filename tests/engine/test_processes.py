@@ -112,7 +112,7 @@ def test_tensors_that_fill_several_messages_are_all_summed(both: list[dict[str, 
 
 def test_processes_hear_of_one_another(both: list[dict[str, Any]]) -> None:
     assert all(results["union"] == ["both", "only 0", "only 1"] for results in both)
-    assert all(results["shared"] == "from the first" for results in both)
+    assert all(results["of the first"] == "made by 0" for results in both)
 
 
 def test_one_failure_is_told_once_and_all_end_with_its_code(both: list[dict[str, Any]]) -> None:

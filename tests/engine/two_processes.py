@@ -237,7 +237,7 @@ def main(folder: Path, backend: Literal["cpu", "shared", "nccl"] = "cpu") -> Non
         "summed": summed(**on),
         "scores": scores(),
         "union": distributed.union([f"only {distributed.rank()}", "both"]),
-        "shared": distributed.shared("from the first" if distributed.is_main() else None),
+        "of the first": distributed.from_main(lambda: f"made by {distributed.rank()}"),
         "fit": train(folder / "fit", **on),
         "interrupted": interrupted(folder / "stopped"),
     }

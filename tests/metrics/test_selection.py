@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclrseg.metrics import selection
+from simclrseg.metrics import representation, selection
 from simclrseg.metrics.selection import NEAR, kmeans, typical, typicality, unsure, usual_distance
 
 SIZES = (30, 20, 12, 8)
@@ -109,6 +109,6 @@ def test_little_memory_changes_nothing(clouds, monkeypatch):
     labelled = torch.zeros(70, dtype=torch.bool)
     labelled[::9] = True
     whole = typical(clouds[0].clone(), labelled, 12)
-    monkeypatch.setattr(selection, "WORKSPACE", 700)
+    monkeypatch.setattr(representation, "WORKSPACE", 700)
     parts = typical(clouds[0].clone(), labelled, 12)
     assert [one.place for one in parts] == [one.place for one in whole]

@@ -41,7 +41,7 @@ def test_the_model_is_small_and_what_is_said_of_it_is_what_its_file_says():
 
 
 def test_its_card_says_what_users_have_to_know():
-    card = PETS.card.read_text(encoding="utf-8")
+    card = PETS.file.with_suffix(".md").read_text(encoding="utf-8")
     for needed in (PETS.licence, "Apache-2.0", "CC BY-SA 4.0", "simclrseg finetune", "--unlabelled", "IoU", "930"):
         assert needed in card
 
