@@ -132,7 +132,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         if not distributed.dismiss():
             return None
         metadata = metadata.model_copy(update={"epochs": len(result.history)})
-        with trainer.finishing("scoring"):
+        with trainer.finishing("scoring", chosen=chooses):
             log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds))}")
             scoring = Scoring(session.machine.workers, trainer.micro_batch)
             rows = {"batch": f"{config.training.batch_size} photos", **trainer.card_rows()}

@@ -71,7 +71,9 @@ class Split:
             return []
         parts = (len(self.train) + len(self.validation)) // FEW_TO_CHOOSE
         more = f", or validate on more of them with --fold 1/{parts}" if parts > 1 else ""
-        few = f"{len(self.validation)} validation photos are too few to choose {choice} by, so {instead}"
+        number = len(self.validation)
+        photos = "validation photo is" if number == 1 else "validation photos are"
+        few = f"{number} {photos} too few to choose {choice} by, so {instead}"
         return [f"{few}: add photos{more}"]
 
     @property

@@ -106,6 +106,8 @@ def _trouble(error: Exception, source: Source) -> str:
             return str(no_hub(source, type(error).__name__))
         case None:
             trouble = f"{place} cannot be reached ({type(origin).__name__}): check the network"
+            if source.file and not source.ours:  # training one's own would ask for a network too
+                return f"{trouble}, or fetch {source.file} elsewhere and give that file to --pretrained"
         case status:
             trouble = f"the Hub failed on {place} (HTTP {status}): try again later"
     return f"{trouble}, or {source.remedy}"

@@ -20,6 +20,8 @@ OF_A_RUN = "of_a_run"
 """Key of pydantic's context: these are the stored values of a run."""
 BEGUN_IN = "begun_in"
 """Key of the same: the folder that the run was begun in, or None."""
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+"""Ends of names under which labelling tools and people hand sets on."""
 
 
 class Flag:
@@ -93,9 +95,11 @@ def _known_dataset(name: str, info: ValidationInfo) -> str:
     if (meant := canonical(name, DATASETS)) in DATASETS and not os.path.exists(path):
         return meant
     if os.path.exists(path):
-        raise ValueError(f"{name!r} is no folder: give the one that holds the photos, a COCO file or a data.yaml")
+        if path.lower().endswith(ARCHIVES):
+            raise ValueError(f"'{name}' is an archive: unpack it, and give the folder that comes out")
+        raise ValueError(f"'{name}' is no folder: give the one that holds the photos, a COCO file or a data.yaml")
     if any(mark in name for mark in "/\\.~"):
-        raise ValueError(f"there is no folder {name!r}")
+        raise ValueError(f"there is no folder '{name}'")
     raise ValueError(f"{name!r} is neither a dataset nor a folder: {suggestion(name, DATASETS)}")
 
 

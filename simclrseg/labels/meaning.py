@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -170,7 +171,7 @@ def _to_name_colours(mask: Path) -> str:
     """The remedy where colours mean something and nobody says what: a file that says it, where one is at hand."""
     for folder in mask.parents[:2]:
         if (folder / LABEL_MAP).is_file():
-            return f"pass --classes-file {folder / LABEL_MAP}"
+            return f"pass --classes-file {shlex.quote(str(folder / LABEL_MAP))}"
     return "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
 
 

@@ -43,23 +43,24 @@ QUANTITIES = {
 """The numbers that trainings log beside those of ``METRICS``; others are drawn under their names."""
 
 
-def draw_curves(metrics: Path, path: Path, before: Mapping[str, float]) -> None:
+def draw_curves(metrics: Path, path: Path, before: Mapping[str, float], *, chosen: bool = True) -> None:
     """Draw a run's ``metrics.csv``, as ``training_curves`` does, to the PNG ``path``."""
-    plots.charts(training_curves(metrics, before), path)
+    plots.charts(training_curves(metrics, before, chosen=chosen), path)
 
 
-def training_curves(metrics: Path, before: Mapping[str, float]) -> list[Chart]:
+def training_curves(metrics: Path, before: Mapping[str, float], *, chosen: bool = True) -> list[Chart]:
     """A chart for each quantity of a run's ``metrics.csv``.
 
     Args:
         metrics: one row an epoch; columns ``train_<name>`` and ``val_<name>``, empty cells are left out.
         before: validation scores from before the first step.
+        chosen: mark the best epoch; not where validation images are too few to say which it is.
     """
     rows = read_table(metrics)
     names = dict.fromkeys(
         name.partition("_")[2] for row in rows[:1] for name in row if name.startswith(("train_", "val_"))
     )
-    best = _best_epoch(rows)
+    best = _best_epoch(rows) if chosen else None
     charts = []
     for name in names:
         if name in (*BASELINES, *SAME) or name.endswith(CHANCE):

@@ -339,12 +339,15 @@ class Trainer:
         return result
 
     @contextmanager
-    def finishing(self, phase: str, *, before: Mapping[str, float] | None = None) -> Iterator[None]:
+    def finishing(
+        self, phase: str, *, before: Mapping[str, float] | None = None, chosen: bool = True
+    ) -> Iterator[None]:
         """Mark the run finished after a last phase; tell, of what goes wrong there, how that is done without a step.
 
         Args:
             phase: what is done, as "scoring".
             before: validation scores from before the first step, which the curves show too.
+            chosen: whether the curves mark the best epoch.
 
         Raises:
             OutOfMemory, TrainingError: in the place of an error that a user can mend.
@@ -359,7 +362,8 @@ class Trainer:
         try:
             with explained_shortage(f"in {phase} with micro-batch {self.micro_batch}", remedy):
                 yield
-                draw_curves(self.run.folder / "metrics.csv", self.run.folder / "curves.png", before or {})
+                folder = self.run.folder
+                draw_curves(folder / "metrics.csv", folder / "curves.png", before or {}, chosen=chosen)
                 runs.finish(self.run)
         except OutOfMemory:
             raise

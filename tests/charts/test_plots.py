@@ -84,6 +84,12 @@ def test_curves_say_what_is_good_what_chance_is_and_which_epoch_was_the_best(tmp
     assert ">chance<" not in texts  # it is named where it is, once
 
 
+def test_no_epoch_is_called_the_best_where_validation_is_too_small_to_say(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,val_iou\n1,10,0.6\n2,20,0.4\n")
+    assert [chart.mark for chart in training_curves(tmp_path / "metrics.csv", {})] == [(1, "best epoch: 1")]
+    assert [chart.mark for chart in training_curves(tmp_path / "metrics.csv", {}, chosen=False)] == [None]
+
+
 def test_one_epoch_has_a_whole_number_on_its_axis_and_a_level_that_is_seen(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss,train_chance\n1,10,2.5,4.8\n")
     (loss,) = training_curves(tmp_path / "metrics.csv", {})

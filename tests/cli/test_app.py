@@ -378,6 +378,18 @@ def test_a_path_that_is_out_of_reach_is_one_line_wherever_it_shows(run, recipe, 
     assert run("pull") == (2, "", f"error: photos/others: {os.strerror(number)}; {remedy}\n")
 
 
+def test_an_archive_is_to_be_unpacked_and_a_path_is_told_as_it_was_typed(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task_1.ZIP").touch()
+    found = run("finetune", "task_1.ZIP")
+    assert found == (
+        2,
+        "",
+        "error: DATASET: 'task_1.ZIP' is an archive: unpack it, and give the folder that comes out\n",
+    )
+    assert run("finetune", r"C:\me\photos") == (2, "", "error: DATASET: there is no folder 'C:\\me\\photos'\n")
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

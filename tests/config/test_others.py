@@ -193,6 +193,7 @@ def test_what_has_no_counterpart_is_a_warning_with_the_reason(line, says):
         ("simclr_pets.yaml", "seed: 1", "is named as the preset simclr_pets for `simclrseg pretrain`"),
         ("x.yaml", "train: {n_epochs: -3}", r"x\.yaml: train\.n_epochs -3: must be"),
         ("x.yaml", "optim: adam\ndata: {name: no/set}", r"x\.yaml: data\.name: there is no folder 'no/set'"),
+        ("x.yaml", r"data: {name: 'C:\no\set'}", r"there is no folder 'C:\\no\\set'"),
     ],
 )
 def test_what_cannot_be_read_so_gets_one_line(name, text, says):

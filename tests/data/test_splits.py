@@ -440,6 +440,11 @@ def test_groups_that_cannot_stay_together_are_refused(pattern, official, message
         make_split(GROUPED, official=official, group_by=pattern)
 
 
+def test_one_validation_photo_is_one():
+    (found,) = make_split(KEYS[:12], official={"test": []}).doubts("a threshold", "it stays 0.5")
+    assert found == "1 validation photo is too few to choose a threshold by, so it stays 0.5: add photos"
+
+
 @pytest.mark.parametrize(("images", "validation"), [(190, 19), (200, 20)])
 def test_few_validation_photos_are_no_ground_to_choose_by(images, validation):
     split = make_split(KEYS[:images], official={"test": []})

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from simclrseg.data.datasets.base import UNLABELLED, Dataset
-from simclrseg.errors import DataError, UnknownName
-from simclrseg.images.bands import places_of
+from simclrseg.errors import DataError, UnknownName, UsageError
+from simclrseg.images.bands import BANDS_FILE, are_named, places_of
 from simclrseg.images.decode import Mask, Pixels
 from simclrseg.images.depth import Blank
 from simclrseg.labels.classes import Colour
@@ -109,9 +109,16 @@ def choose_bands(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
     Raises:
         UnknownName: for a band that the dataset does not have.
+        UsageError: if its bands have no names.
     """
     if (places := places_of(names, dataset.bands)) is None:
         missing = next(name for name in names if name not in dataset.bands)
+        if not are_named(dataset.bands):
+            raise UsageError(
+                f"{dataset.name} has {len(dataset.bands)} bands without names, so that none is known as {missing!r}",
+                f"name them all, in their order, in a file {BANDS_FILE} beside the pictures (`bands: [B02, B03]`)",
+                option="bands",
+            )
         raise UnknownName(f"band of {dataset.name}", missing, known=dataset.bands)
     if tuple(names) == dataset.bands:
         return dataset

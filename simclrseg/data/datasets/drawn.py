@@ -159,7 +159,8 @@ def _of_file(file: Path) -> Labelled:
     if file.suffix.lower() in _YAML:
         content = read_yaml(file)
         if not names_classes(content):
-            raise DataError(f"{file} is no data.yaml of YOLO: it has no names", path=file)
+            reason = f"{file} is no data.yaml of YOLO: it has no names"
+            raise DataError(reason, "if it is a config, give it as --config", path=file)
         if is_yolo(content):
             return read_yolo(file, content)
         return read_yolo_folder(file.parent, list_files(file.parent, is_photo).files, {file: content})

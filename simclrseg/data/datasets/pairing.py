@@ -185,7 +185,8 @@ def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos:
         return DataError(f"{reason}; every photo has one", "move them away, or add their photos", path=root)
     first = photos[0].file.relative_to(root).as_posix()
     folder = "/".join(home_of(root, lost[0]))
-    path = "/".join((*([folder] if folder else []), *photos[0].below[:-1], f"{photos[0].file.stem}.png"))
+    name = photos[0].file.stem + (lost[0].file.suffix if folder else ".png")  # beside the photo it needs another end
+    path = "/".join((*([folder] if folder else []), *photos[0].below[:-1], name))
     photo_names = f"photos without a mask: {len(photos):,}, {listed(photos)}"
     return DataError(
         f"{reason}; {photo_names}", f"call the mask of {first} {path}, or move masks without photos away", path=root

@@ -453,7 +453,11 @@ def test_lists_that_do_not_fit_together_are_named(tmp_path, other, says):
         ("x.json", [{"id": 1}], r"x\.json is a list, such as the JSON of Label Studio.*: export as COCO"),
         ("x.json", {"a": 1}, r"x\.json is no COCO file"),
         ("x.json", labelme("a.png", {}), r"x\.json holds the labels of one photo: name its folder"),
-        ("x.yaml", {"background": None}, r"x\.yaml is no data\.yaml of YOLO"),
+        (
+            "x.yaml",
+            {"background": None},
+            r"x\.yaml is no data\.yaml of YOLO: it has no names; if it is a config, give it as --config",
+        ),
         ("x.yaml", "{", r"x\.yaml, line 1, column 2: not YAML"),
         ("x.txt", "", r"x\.txt is no folder: give the one that holds the photos, a COCO file or a data\.yaml"),
     ],

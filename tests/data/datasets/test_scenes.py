@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import band_statistics
-from simclrseg.errors import DataError, UnknownName
+from simclrseg.errors import DataError, UnknownName, UsageError
 from simclrseg.models.stems import adapt_bands
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
@@ -94,6 +94,8 @@ def test_files_without_names_get_those_that_are_given_or_lie_beside_them(tmp_pat
     assert open_dataset(str(folder)).bands == ("band1", "band2", "band3", "band4", "band5")
     by_number = open_dataset(str(folder), DatasetOptions(bands=("band4", "band1")))
     assert by_number.image(0)[10, 2].tolist() == [2000, 500]
+    with pytest.raises(UsageError, match=r"has 5 bands without names, .* as 'nir'[:;] name them all, .*bands\.yaml"):
+        open_dataset(str(folder), DatasetOptions(bands=("nir", "red")))
     assert open_dataset(str(folder), DatasetOptions(bands=COMMON)).bands == COMMON
     (folder / "bands.yaml").write_text("bands: [B02, B03, B04, B08, B11]")
     picked = open_dataset(str(folder), DatasetOptions(bands=("red", "blue")))
