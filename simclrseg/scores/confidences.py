@@ -163,7 +163,8 @@ class Confidences:
 def _level_of(confidence: NDArray[np.floating]) -> NDArray[np.intp]:
     """The level of each pixel's confidence, (n,)."""
     logit = np.log(np.maximum(confidence, NEAREST) / np.maximum(1 - confidence, NEAREST))
-    return np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
+    level: NDArray[np.intp] = np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
+    return level
 
 
 def _parts(count: int) -> Iterator[slice]:
