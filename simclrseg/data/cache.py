@@ -19,7 +19,6 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -37,7 +36,7 @@ from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
 from simclrseg.images import decode, depth, headers, masks, resizing, srgb, strips, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
-from simclrseg.images.limits import LARGE
+from simclrseg.images.limits import room_for
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
 from simclrseg.system.hardware import available_memory
@@ -58,7 +57,6 @@ _HEAD = b"simclrseg: decoded pictures, 2\n"
 _MARKED = 1 << 32  # in a mark, above the checksum: the rows are there
 _BAND = 1 << 20  # bytes that have a checksum of their own
 _LOCKS = 64  # for pictures that are being decoded
-_ONE_LARGE = threading.Lock()
 CROPPED_IN_RAM = 1 << 29
 """Bytes that pictures may take in RAM by themselves where crops are read: those in a file are as quick."""
 _SUFFIX = ".decoded"
@@ -206,7 +204,7 @@ class Cached(Derived):
 class _Kept:
     """The images of a dataset, or its masks, with a store in front of them; a picture is decoded by one thread.
 
-    Large ones are decoded one at a time, for each takes memory.
+    Few large ones are decoded at a time, for each takes memory.
 
     Args:
         decode: an index -> the picture; an unreadable one raises there, each time it is asked for.
@@ -224,7 +222,11 @@ class _Kept:
 
     def rows(self, index: int, top: int, bottom: int) -> Pixels:
         """Some of its rows, for which a file reads few others."""
-        return self._found(index, lambda: self._store.get(index, top, bottom), lambda picture: picture[top:bottom])
+        return self._found(
+            index,
+            lambda: self._store.get(index, top, bottom),
+            lambda picture: picture[top:bottom].copy(),  # a part of it would keep the whole in memory
+        )
 
     def shape(self, index: int) -> tuple[int, int]:
         """Height and width of a picture that can be read."""
@@ -235,14 +237,15 @@ class _Kept:
         if found is not None:
             return found
         height, width = _header(self._path(index))
-        with self._locks[index % _LOCKS], _ONE_LARGE if height * width > LARGE else nullcontext():
+        with room_for(height * width), self._locks[index % _LOCKS]:
             found = stored()  # as another thread may have decoded it
-            if found is None:
-                picture = self._decode(index)
-                self._store.put(index, picture)
-                picture.flags.writeable = False  # whoever changed it would change it for all epochs
-                found = of(picture)
-        return found
+            return self._decoded(index, of) if found is None else found
+
+    def _decoded(self, index: int, of: Callable[[Pixels], T]) -> T:
+        picture = self._decode(index)
+        self._store.put(index, picture)
+        picture.flags.writeable = False  # whoever changed it would change it for all epochs
+        return of(picture)
 
 
 class _Room:

@@ -16,6 +16,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import image_shape
 from simclrseg.images.framing import window_of_most
+from simclrseg.images.limits import room_for
 from simclrseg.images.strips import histogram
 from simclrseg.metadata import IGNORE
 from simclrseg.system.threads import map_in_threads
@@ -39,13 +40,20 @@ def count_pixels(
     classes = len(dataset.classes)
 
     def count(index: int) -> tuple[NDArray[np.int64], int]:
+        path, shape = dataset.path(index), (0, 0)
+        if path is not None:
+            with contextlib.suppress(ImageError):  # the loader names it
+                shape = image_shape(path)
+        with room_for(shape[0] * shape[1]):
+            return count_mask(index, shape)
+
+    def count_mask(index: int, shape: tuple[int, int]) -> tuple[NDArray[np.int64], int]:
         try:
             mask = dataset.mask(index)
-        except ImageError:  # the loader names it
+        except ImageError:  # named by the loader too
             return np.zeros(classes, np.int64), 0
-        if (path := dataset.path(index)) is not None:
-            with contextlib.suppress(ImageError):  # named by the loader too
-                check_aspects(dataset.keys[index], image_shape(path), mask.shape)
+        if all(shape):
+            check_aspects(dataset.keys[index], shape, mask.shape)
         pixels = histogram(mask)
         beyond = np.flatnonzero(pixels[classes:IGNORE]) + classes
         if beyond.size:

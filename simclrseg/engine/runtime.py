@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import platform
 import sys
@@ -17,6 +16,7 @@ from torch import nn
 from simclrseg.errors import DeviceError, TrainingError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import nvidia_gpu_is_there
+from simclrseg.system.memory import give_back_freed, glibc
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,10 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     It otherwise gives large blocks back at once, and each step gets them again page by page: a tenth of its time
     (``tests/benchmarks/train_step.py``). Other allocators are left as they are.
     """
-    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+    libc = glibc() if device.type == "cpu" else None
+    if libc is None:
         yield
         return
-    libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, 2**30) or libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_DYNAMIC)  # old ones take no more
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     try:
@@ -90,7 +90,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     finally:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_DYNAMIC)
         libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_DYNAMIC)
-        libc.malloc_trim(0)
+        give_back_freed()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -51,7 +51,7 @@ from simclrseg.images.depth import (
 )
 from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
-from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_picture, check_size
+from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_picture, check_size, room_for
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
 from simclrseg.images.strips import as_array, cut, swap_red_and_blue
 from simclrseg.images.tiff import (
@@ -144,12 +144,13 @@ def read_picture(
         max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
     """
     in_memory = isinstance(source, bytes)
-    with _opened(source) as (stream, name):
+    with _opened(source) as (stream, name), ExitStack() as stack:
         if stream.read(3) == b"\xff\xd8\xff":
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
             header = jpeg_header(data)
             if header is not None:
                 check_size(header.width, header.height, max_pixels)
+                stack.enter_context(room_for(header.width * header.height))
                 if header.width * header.height > LARGE:
                     check_content(header.width * header.height, MOST["JPEG"], len(data))
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
@@ -162,6 +163,7 @@ def read_picture(
         picture = _open_picture(stream, name)
         width, height = picture.size
         _check(picture, stream, max_pixels)
+        stack.enter_context(room_for(width * height))
         if width * height > LARGE and not in_memory and is_plain_png(stream):
             image = _decode_plain(source, height, width)
             if image is not None:
@@ -200,7 +202,7 @@ def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
 
     And whether they are floating-point numbers.
     """
-    with _opened(source) as (stream, name):
+    with _opened(source) as (stream, name), ExitStack() as stack:
         head = stream.read(32)
         if not (head.startswith(SIGNATURES) or (head.startswith(b"\x89PNG") and head[24:25] == b"\x10")):
             return None
@@ -208,6 +210,7 @@ def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
         if sample_bits(picture) < 16:
             return None
         _check(picture, stream)
+        stack.enter_context(room_for(picture.width * picture.height))
         picture, _, _ = _loaded(picture, stream)
         deep = deep_values(stream, picture, lambda values: values)
         return (deep.spread, deep.floating) if deep is not None and deep.stated is None else None
@@ -238,11 +241,13 @@ def read_scene(
         reach: that range; by default the one that the values seem to have.
         wanted: names of the bands that will be taken, of whose kind the range is then to be.
     """
-    with _opened(source) as (stream, _):
+    with _opened(source) as (stream, _), ExitStack() as stack:
         if not stream.read(64).startswith(SIGNATURES):
             raise Refused("not a TIFF, which pictures of other bands than red, green and blue must be")
         check_tiff(stream, max_pixels)
         bands, geography = tiff_bands(stream)
+        header = tiff_header(stream)
+        stack.enter_context(room_for(header.height * header.width))
         samples = read_samples(stream)
         blank = blank_pixels(samples, geography.nodata if geography else None)
         if samples.dtype.kind == "f":
@@ -278,8 +283,9 @@ def floating_ranges(source: str | Path | bytes) -> tuple[tuple[str, ...], list[R
             return None
         check_tiff(stream)
         bands, geography = tiff_bands(stream)
-        samples = read_samples(stream)
-        return bands, _spreads(samples, blank_pixels(samples, geography.nodata if geography else None))
+        with room_for(header.height * header.width):
+            samples = read_samples(stream)
+            return bands, _spreads(samples, blank_pixels(samples, geography.nodata if geography else None))
 
 
 def _spreads(samples: NDArray[Any], blank: Blank | None) -> list[Range]:
@@ -325,7 +331,8 @@ def is_hidden(source: str | Path | bytes) -> bool:
         if picture.mode not in ALPHA:
             return False
         _check(picture, stream)
-        return hides_all(_loaded(picture, stream)[0])
+        with room_for(picture.width * picture.height):
+            return hides_all(_loaded(picture, stream)[0])
 
 
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:

@@ -62,13 +62,14 @@ class Framing:
         """Bring a picture (H, W, bands), or its usual window, to a frame."""
         top, left, bottom, right = window or self.window(image.shape)
         part = image[top:bottom, left:right]
+        part = part.copy() if self.resize == "tile" else part  # which else would keep the whole in memory
         return padded(resize_image(part, self.inner(part.shape)), self.size, self.fill)
 
     def mask(self, mask: Mask, shape: Sequence[int], window: Window | None = None) -> Mask:
         """Bring the mask of a picture of (height, width, ...) to the same frame; padding is ignored."""
         if self.resize == "tile":
             top, left, bottom, right = window or self.window(shape)
-            inner = resize_mask(mask, (shape[0], shape[1]))[top:bottom, left:right]
+            inner = resize_mask(mask, (shape[0], shape[1]))[top:bottom, left:right].copy()
         else:
             inner = resize_mask(mask, self.inner(shape))
         return padded(inner, self.size, (IGNORE,))

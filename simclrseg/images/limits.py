@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from PIL import Image
 
 from simclrseg.images.headers import Refused
+from simclrseg.system.memory import give_back_freed
 
 MAX_PIXELS = 178_956_970
 """Width x height above which a picture is refused, as in Pillow."""
 LARGE = 1 << 25
 """Width x height above which a second copy is worth avoiding."""
+LARGE_AT_ONCE = 1 << 27
+"""Pixels of pictures above that which threads work on at the same time."""
 MAX_SIDE = 1 << 20
 """Of a picture, in pixels, as in OpenCV: Pillow takes memory for each row."""
 PIXEL = 8
@@ -29,12 +33,34 @@ _J2K_SIZE = b"\xff\x4f\xff\x51"  # after which a JPEG 2000 has its size and that
 _J2K_SAMPLE = 5  # bytes that the decoder takes for each sample of a tile
 
 
-_ALONE = threading.Lock()
+_held = 0  # pixels of large pictures that are worked on
+_changed = threading.Condition()
+_this_thread = threading.local()
 
 
-def alone_if_large(pixels: int) -> AbstractContextManager[object]:
-    """Have one thread at a time work on a large picture, which takes memory several times; others do not wait."""
-    return _ALONE if pixels > LARGE else nullcontext()
+@contextmanager
+def room_for(pixels: int) -> Iterator[None]:
+    """Wait, with a large picture, which takes memory several times, until few enough others are worked on.
+
+    Those of all threads have ``LARGE_AT_ONCE`` pixels, or there is one. Nobody waits with a picture that is not large,
+    nor within such a block. What the work has freed is given back at its end.
+    """
+    global _held
+    if pixels <= LARGE or getattr(_this_thread, "has_room", False):
+        yield
+        return
+    with _changed:
+        _changed.wait_for(lambda: not _held or _held + pixels <= LARGE_AT_ONCE)
+        _held += pixels
+    _this_thread.has_room = True
+    try:
+        yield
+    finally:
+        _this_thread.has_room = False
+        give_back_freed()
+        with _changed:
+            _held -= pixels
+            _changed.notify_all()
 
 
 def check_size(width: int, height: int, limit: int, *, pixel: int = 1) -> None:

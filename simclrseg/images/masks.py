@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from simclrseg.images.decode import Mask, _check, _loaded, _open_picture, _opened, _turn
+from simclrseg.images.framing import middle
 from simclrseg.images.headers import Refused, exif_orientation
+from simclrseg.images.limits import room_for
 from simclrseg.images.strips import as_array, swap_red_and_blue
 from simclrseg.images.tiff import read_tiff
 
@@ -40,18 +43,22 @@ class StoredMask:
         return bool(self.why_lossy)
 
 
-def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> StoredMask:
+def read_stored_mask(
+    source: str | Path | bytes, *, turned_by: int = 1, at_most: tuple[int, int] | None = None
+) -> StoredMask:
     """Read a mask without any conversion of its values.
 
     Args:
         turned_by: the EXIF orientation of the photo on whose stored pixels it was drawn.
+        at_most: (height, width) of the middle, of which no more is wanted: where that saves memory, it is all there is.
 
     Raises:
         ImageError: if it cannot be read, or holds what no mask holds.
     """
-    with _opened(source) as (stream, name):
+    with _opened(source) as (stream, name), ExitStack() as stack:
         picture = _open_picture(stream, name)
         _check(picture, stream)
+        stack.enter_context(room_for(picture.width * picture.height))
         if picture.mode not in _MODES and not picture.mode.startswith("I"):
             raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
         why_lossy = _why_lossy(picture, stream)
@@ -69,6 +76,9 @@ def read_stored_mask(source: str | Path | bytes, *, turned_by: int = 1) -> Store
             return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
         inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
+        if at_most is not None and orientation == 1 and picture.mode != "F":  # whose values all decide what they are
+            top, left, bottom, right = middle((picture.height, picture.width), at_most)
+            picture = picture.crop((left, top, right, bottom))
         stored = as_array(picture)
         alpha, palette = None, None
         mode = picture.mode

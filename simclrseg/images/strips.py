@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 AT_ONCE = 1 << 19  # pixels that are converted together
+_BAND = 1 << 26  # bytes that are let go together: more than malloc keeps for itself
 
 
 def strips_of(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -55,3 +57,38 @@ def swap_red_and_blue(values: NDArray[Any]) -> NDArray[Any]:
     for top, bottom in strips_of((values.shape[1], values.shape[0])):
         values[top:bottom, :, :3] = values[top:bottom, :, 2::-1].copy()
     return values
+
+
+class Passing:
+    """A picture of which rows are asked for from top to bottom: those above them are let go, and with them memory.
+
+    Args:
+        alone: the picture (H, W[, bands]), taken out of this list; where it is held elsewhere too, it stays whole.
+    """
+
+    def __init__(self, alone: list[NDArray[Any]]) -> None:
+        picture = alone.pop()
+        self.shape = picture.shape
+        self._bands: deque[NDArray[Any]] = deque()
+        self._top = 0  # row of the picture with which they begin
+        high = max(1, _BAND // max(1, picture[:1].nbytes))
+        while len(picture) > high:
+            first = (len(picture) - 1) // high * high
+            band = picture[first:].copy()
+            try:
+                picture.resize((first, *picture.shape[1:]))  # gives back the rows that were copied
+            except ValueError:
+                break
+            self._bands.appendleft(band)
+        self._bands.appendleft(picture)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, last = rows.start or 0, self.shape[0] if rows.stop is None else rows.stop
+        while self._top + len(self._bands[0]) <= first:
+            self._top += len(self._bands.popleft())
+        parts, top = [], self._top
+        for band in self._bands:
+            if top < last:
+                parts.append(band[max(0, first - top) : last - top])
+            top += len(band)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -12,7 +12,8 @@ import numpy as np
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_shape, why_unread
-from simclrseg.images.limits import alone_if_large
+from simclrseg.images.framing import middle
+from simclrseg.images.limits import LARGE, room_for
 from simclrseg.images.masks import StoredMask, read_stored_mask
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
@@ -115,17 +116,23 @@ def _look(file: Path) -> _Look | None:
     with suppress(ImageError):
         height, width = image_shape(file)
     try:
-        with alone_if_large(height * width):
-            return _look_at(read_stored_mask(file))
+        with room_for(height * width):
+            if height * width <= LARGE:
+                return _look_at(read_stored_mask(file))
+            return _look_at(read_stored_mask(file, at_most=(_ROWS, _COLUMNS)), (height, width))
     except ImageError:
         return None
 
 
-def _look_at(stored: StoredMask) -> _Look:
-    height, width = stored.values.shape[:2]
-    rows, columns = min(height, _ROWS), min(width, _COLUMNS)
-    first, left = (height - rows) // 2, (width - columns) // 2
-    values = stored.values[first : first + rows, left : left + columns].copy()
+def _look_at(stored: StoredMask, size: tuple[int, int] | None = None) -> _Look:
+    """Look at the middle of a picture.
+
+    Args:
+        size: (height, width) of all of it; by default it is.
+    """
+    size = size or (stored.values.shape[0], stored.values.shape[1])
+    top, left, bottom, right = middle(stored.values.shape, (_ROWS, _COLUMNS))
+    values = stored.values[top:bottom, left:right].copy()
     stored = replace(stored, values=values)  # a large picture is in memory long enough
     shown = values if stored.palette is None else stored.palette[values]
     top = 1 if stored.bilevel else np.iinfo(shown.dtype).max if shown.dtype.kind == "u" else 255

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
 from simclrseg.images.masks import StoredMask, eight_bits, read_stored_mask
+from simclrseg.images.strips import strips_of
 from simclrseg.labels.classes import MAX_CLASSES, Classes
 from simclrseg.metadata import IGNORE
 
@@ -60,13 +61,20 @@ class Reader:
         values, palette = values_of(stored, self.rules, white=self.white)
         if values.dtype != np.uint8 or (values.ndim == 3 and not self.by_colour):
             raise DataError(f"{file} has changed since the masks were looked at", "start again", path=file)
-        if self.by_colour:
-            values = values if palette is None else np.asarray(palette[values])
-            ids = look_up(values, self.table)
-        else:
-            ids = np.asarray(cv2.LUT(values, self.table), np.uint8)
-        if (unknown := ids == UNKNOWN).any():
-            found = listed(np.unique(values[unknown], axis=0).tolist())
+        height, width = values.shape[:2]
+        ids = np.empty((height, width), np.uint8)
+        beyond = []
+        for top, bottom in strips_of((width, height)):
+            rows = values[top:bottom]
+            if self.by_colour:
+                rows = rows if palette is None else np.asarray(palette[rows])
+                ids[top:bottom] = look_up(rows, self.table)
+            else:
+                ids[top:bottom] = cv2.LUT(rows, self.table)
+            if (unknown := ids[top:bottom] == UNKNOWN).any():
+                beyond.append(np.unique(rows[unknown], axis=0))
+        if beyond:
+            found = listed(np.unique(np.concatenate(beyond), axis=0).tolist())
             raise DataError(f"{file} has values {found}, which no class has", "correct the mask", path=file)
         return ids
 
@@ -91,13 +99,19 @@ def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[ND
     if (eight := eight_bits(values)) is None:
         raise ValueError("has 16-bit colours that are none of 8 bits: save it as an 8-bit PNG")
     values = eight
-    if values.ndim == 3 and (values == values[:, :, :1]).all():
+    if values.ndim == 3 and _is_grey(values):
         values = np.ascontiguousarray(values[:, :, 0])
     if values.dtype == np.uint16 and values.max() == 65535 and not (values == 255).any():
         values = np.where(values == 65535, np.uint16(255), values)  # the largest number, as 255 of eight bits is
     if values.dtype.kind != "f" and values.dtype != np.uint8 and values.min() >= 0 and values.max() <= 255:
         values = values.astype(np.uint8)
     return values, palette
+
+
+def _is_grey(values: NDArray[Any]) -> bool:
+    """Tell whether the channels of (H, W, 3) are all alike: by strips, for what is compared takes as much again."""
+    strips = strips_of((values.shape[1], values.shape[0]))
+    return all((values[top:bottom] == values[top:bottom, :, :1]).all() for top, bottom in strips)
 
 
 def _grey(values: NDArray[Any]) -> NDArray[Any]:

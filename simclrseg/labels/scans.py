@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
-from simclrseg.images.limits import alone_if_large
+from simclrseg.images.limits import room_for
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
@@ -48,11 +48,11 @@ class Scan:
 
 
 def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | None) -> Scan:
-    """Look at a mask; at large ones one after the other, for each takes memory several times."""
+    """Look at a mask; at few large ones at a time, for each takes memory several times."""
     height, width = 0, 0
     with suppress(ImageError):
         height, width, _ = image_header(image)
-    with alone_if_large(height * width):
+    with room_for(height * width):
         return _scan(image, mask, rules=rules, table=table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ LEVELS, WIDTH = 2_500, 0.01
 """Bins of the logit of the confidence by which risk and coverage of pixels are read, and how wide they are."""
 LOWEST = -8.0  # the logit where they begin; the last one ends at 17, above the largest float32 below 1
 NEAREST = 2.0**-25  # to 0 and 1 that a confidence comes
+_TOGETHER = 1 << 18  # predictions that are worked on at once
 
 
 @dataclass
@@ -56,29 +58,47 @@ class Confidences:
         """
         counted = mask != IGNORE
         p = probability[None] if probability.ndim == 2 else probability
-        p = p[:, counted]  # (1 or C, n)
-        if len(p) == 1:
-            p = np.concatenate([1 - p, p])
-        top = p.max(axis=0)
-        logit = np.log(np.maximum(top, NEAREST) / np.maximum(1 - top, NEAREST))
-        level = np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
-        return cls._of(p, mask[counted], level, LEVELS)
+        return cls._of(p[:, counted], mask[counted])
 
     @classmethod
     def _of(
-        cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer], level: NDArray[np.intp], levels: int
+        cls,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        level: NDArray[np.integer] | None = None,
+        levels: int = LEVELS,
     ) -> Confidences:
-        """Count predictions of probabilities (K, N)."""
-        top, hit = probabilities.max(axis=0).astype(np.float64), probabilities.argmax(axis=0) == labels
-        place = np.clip(np.ceil(top * BINS).astype(np.intp) - 1, 0, BINS - 1)
-        squares = (probabilities.astype(np.float64) ** 2).sum(axis=0)
-        of_truth = probabilities[labels, np.arange(len(labels))].astype(np.float64)
+        """Count predictions of probabilities (K, N).
+
+        Part by part, for the numbers on the way take many times the memory of the probabilities; but sums are over all.
+
+        Args:
+            probabilities: without levels also (1, N), of the second of two classes.
+            level: (N,) of each; by default that of pixels.
+        """
+        count = len(labels)
+        top, scores, place = np.empty(count), np.empty(count), np.empty(count, np.int8)
+        right, by_level = np.zeros(BINS), np.zeros((2, levels))
+        for part in _parts(count):
+            some, truth = probabilities[:, part], labels[part]
+            if level is None and len(some) == 1:
+                some = np.concatenate([1 - some, some])
+            highest = some.max(axis=0)
+            own = _level_of(highest) if level is None else level[part]
+            top[part] = highest
+            place[part] = np.clip(np.ceil(top[part] * BINS).astype(np.intp) - 1, 0, BINS - 1)
+            hit = some.argmax(axis=0) == truth
+            right += np.bincount(place[part][hit], minlength=BINS)
+            by_level += [np.bincount(at, minlength=levels) for at in (own, own[hit])]
+            squares = (some.astype(np.float64) ** 2).sum(axis=0)
+            of_truth = some[truth, np.arange(len(truth))].astype(np.float64)
+            scores[part] = squares - 2 * of_truth + 1
         return cls(
             np.bincount(place, minlength=BINS).astype(np.float64),
-            np.bincount(place[hit], minlength=BINS).astype(np.float64),
+            right,
             np.bincount(place, weights=top, minlength=BINS).astype(np.float64),
-            np.stack([np.bincount(some, minlength=levels) for some in (level, level[hit])]).astype(np.float64),
-            float((squares - 2 * of_truth + 1).sum()),
+            by_level,
+            float(scores.sum()),
         )
 
     def __iadd__(self, other: Confidences) -> Confidences:
@@ -138,6 +158,19 @@ class Confidences:
         """Predictions down to each level that occurs, the surest first, and how many of them are wrong."""
         number, right = self.levels[:, self.levels[0] > 0][:, ::-1]
         return np.cumsum(number), np.cumsum(number - right)
+
+
+def _level_of(confidence: NDArray[np.floating]) -> NDArray[np.intp]:
+    """The level of each pixel's confidence, (n,)."""
+    logit = np.log(np.maximum(confidence, NEAREST) / np.maximum(1 - confidence, NEAREST))
+    level: NDArray[np.intp] = np.clip(((logit - LOWEST) / WIDTH).astype(np.intp), 0, LEVELS - 1)
+    return level
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """So many predictions in parts of about one size, of which none is of a single one unless it is alone."""
+    number = -(-count // _TOGETHER)
+    return (slice(count * part // number, count * (part + 1) // number) for part in range(number))
 
 
 def _harmonic(number: Floats) -> Floats:

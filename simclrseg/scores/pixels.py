@@ -27,6 +27,7 @@ FOCUS = 2.0
 SMALLEST = 1e-7
 """Probability below which the true class costs no more: of float32, the sigmoid of a logit below -16 is nearly 0."""
 THRESHOLDS = np.arange(1, 100) / 100
+_TOGETHER = 1 << 18  # pixels that are brought to hundredths at once
 Resolution = Literal["training", "original"]
 RESOLUTIONS: tuple[Resolution, ...] = ("training", "original")
 """Where pixels are counted: in the squares that the network sees, or in the images as they are."""
@@ -156,25 +157,42 @@ def _sums(probability: np.ndarray, decided: np.ndarray, mask: np.ndarray, classe
     counted = mask != IGNORE
     confusion = confusion_matrix(decided, mask, classes)  # refuses class ids that the model does not have
     truth = mask[counted]
-    p = probability[None] if probability.ndim == 2 else probability
-    p = p[:, counted]  # (1 or C, n)
-    if len(p) == 1:
-        p = p.astype(np.float64)
-        p = np.concatenate([1 - p, p])
-    of_truth = p[truth, np.arange(len(truth))].astype(np.float64)
-    surprise = -np.log(np.clip(of_truth, SMALLEST, 1.0))
-    sizes = np.bincount(truth, minlength=classes)
-    products = np.bincount(truth, weights=of_truth, minlength=classes)
     histogram = np.zeros((2, 100))
-    if classes == 2:
-        hundredth = np.clip(np.ceil(p[1] * 100).astype(np.intp) - 1, 0, 99)
-        histogram += np.bincount(truth * 100 + hundredth, minlength=200).reshape(2, 100)
+    if probability.ndim == 2:
+        p = probability[counted].astype(np.float64)
+        of_truth = 1 - p
+        sums = np.array([of_truth.sum(), p.sum()])
+        np.copyto(of_truth, p, where=truth == 1)
+        _count_hundredths(p, truth, histogram)
+        del p  # whatever a strip takes is in memory beside its image
+    else:
+        both = probability[:, counted]  # (C, n)
+        of_truth = both[truth, np.arange(len(truth))].astype(np.float64)
+        sums = both.sum(axis=1, dtype=np.float64)
+        if classes == 2:
+            _count_hundredths(both[1], truth, histogram)
+        del both
+    products = np.bincount(truth, weights=of_truth, minlength=classes)
+    surprise = np.clip(of_truth, SMALLEST, 1.0)
+    np.negative(np.log(surprise, out=surprise), out=surprise)
+    focal = np.subtract(1, of_truth, out=of_truth)
+    focal **= FOCUS
+    focal *= surprise
+    sizes = confusion.sum(axis=1)
     return [
         confusion,
-        np.stack([products, p.sum(axis=1, dtype=np.float64) + sizes], axis=1),
-        np.array([surprise.sum(), ((1 - of_truth) ** FOCUS * surprise).sum()]),
+        np.stack([products, sums + sizes], axis=1),
+        np.array([surprise.sum(), focal.sum()]),
         histogram,
     ]
+
+
+def _count_hundredths(p: np.ndarray, truth: np.ndarray, histogram: np.ndarray) -> None:
+    """Add to (2, 100) the pixels (n,) by true class and hundredth of the foreground's probability, rounded up."""
+    for first in range(0, len(p), _TOGETHER):
+        part = slice(first, first + _TOGETHER)
+        hundredth = np.clip(np.ceil(p[part] * 100).astype(np.intp) - 1, 0, 99)
+        histogram += np.bincount(truth[part] * 100 + hundredth, minlength=200).reshape(2, 100)
 
 
 def _boundaries(decided: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:

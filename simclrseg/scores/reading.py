@@ -184,10 +184,11 @@ def readable_images(
     masked = all(dataset.has_mask(index) for index in indices)
     for index in indices:
         try:
+            mask = dataset.mask(index) if masked else None  # first, for it takes memory twice while it is read
             image = dataset.image(index)
-            shape, mask = image.shape[:2], dataset.mask(index) if masked else None
         except ImageError:  # scoring has named it
             continue
+        shape = image.shape[:2]
         # of the picture's own size, where a window is sought in it
         marked = resize_mask(mask, shape) if mask is not None and framing.resize == "tile" else None
         window = framing.window(shape, marked)

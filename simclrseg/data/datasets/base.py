@@ -146,11 +146,11 @@ class Dataset:
 
     def image_rows(self, index: int, top: int, bottom: int) -> Pixels:
         """Some rows of an image, the last not included; a store in front of the dataset reads no others."""
-        return self.image(index)[top:bottom]
+        return self.image(index)[top:bottom].copy()  # a part of it would keep the whole in memory
 
     def mask_rows(self, index: int, top: int, bottom: int) -> Mask:
         """Some rows of a mask, likewise."""
-        return self.mask(index)[top:bottom]
+        return self.mask(index)[top:bottom].copy()
 
     @property
     def has_blanks(self) -> bool:

@@ -230,7 +230,7 @@ def _digests(files: Sequence[Path], length: int) -> list[bytes]:
 
 def _digest(file: Path, *, length: int) -> bytes:
     with suppress(OSError), open(file, "rb") as stream:
-        return hashlib.sha256(stream.read(length)).digest()
+        return (hashlib.file_digest(stream, "sha256") if length < 0 else hashlib.sha256(stream.read(length))).digest()
     return b""
 
 

@@ -16,7 +16,8 @@ from simclrseg.errors import DataError, ImageError
 from simclrseg.images.colours import overlay
 from simclrseg.images.framing import Framing, window_of_most
 from simclrseg.images.resizing import resize_mask
-from simclrseg.inference.masks import OVERLAP, Predict, predict_tiles, to_mask, to_size
+from simclrseg.images.strips import Passing
+from simclrseg.inference.masks import OVERLAP, Predict, Rows, predict_tiles, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.metrics.counts import class_metrics, segmentation_metrics, without_learning
@@ -131,17 +132,22 @@ class SegmentationScores(Scores):
 
     def _in_tiles(self, index: int, dataset: Dataset, predict: Predict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An image of any size as it is shown, and both masks: of a large one the part with the most wrong pixels."""
+        mask = dataset.mask(index)
         image: np.ndarray = dataset.image(index)
         blank = dataset.blank(index)
-        truth: np.ndarray = resize_mask(dataset.mask(index), image.shape[:2])
-        strips = tiles_of_image(predict, image, self.metadata, batch_size=TOGETHER)
-        predicted = np.concatenate([to_mask(rows, self.metadata.threshold) for _, rows in strips])
+        truth: np.ndarray = resize_mask(mask, image.shape[:2])
+        del mask
+        predicted, wrong = np.empty_like(truth), np.empty_like(truth)
+        for top, probability in tiles_of_image(predict, image, self.metadata, batch_size=TOGETHER):
+            rows = slice(top, top + probability.shape[-2])
+            predicted[rows] = to_mask(probability, self.metadata.threshold)
+            wrong[rows] = (predicted[rows] != truth[rows]) & (truth[rows] != IGNORE)
         if max(image.shape[:2]) > 2 * SIDE:
-            wrong = ((predicted != truth) & (truth != IGNORE)).astype(np.uint8)
             marked = wrong if wrong.any() else truth
             top, left, bottom, right = window_of_most(marked, (SIDE, SIDE))
-            image, truth, predicted = (one[top:bottom, left:right] for one in (image, truth, predicted))
-            blank = None if blank is None else blank[top:bottom, left:right]
+            # parts that are no copies would keep the whole in memory
+            image, truth, predicted = (one[top:bottom, left:right].copy() for one in (image, truth, predicted))
+            blank = None if blank is None else blank[top:bottom, left:right].copy()
         shown = viewable(image, dataset.bands, blank)
         return shown, resize_mask(truth, shown.shape[:2]), resize_mask(predicted, shown.shape[:2])
 
@@ -290,16 +296,16 @@ def _score_tiles(
     confidences = Confidences.none()
     for index in indices:
         try:
-            image, mask = dataset.image(index), dataset.mask(index)
+            mask = dataset.mask(index)  # first, for it takes memory twice while it is read
+            alone = [dataset.image(index)]
         except ImageError as error:
             skipped.append(str(error))
             continue
-        shape = image.shape[:2]
-        found = tiles_of_image(predict, image, metadata, batch_size=scoring.batch_size)
+        shape = alone[0].shape[:2]
+        found = tiles_of_image(predict, Passing(alone), metadata, batch_size=scoring.batch_size)
         if mask.shape != shape:  # every strip is needed at once
             whole = np.concatenate([rows for _, rows in found], axis=-2)
             found = iter([(0, whole)])
-        del image
         pixels = []
         for resolution in resolutions if mask.shape != shape else resolutions[-1:]:
             if mask.shape == shape:
@@ -329,7 +335,7 @@ def _counted(
 
 
 def tiles_of_image(
-    predict: Predict, image: np.ndarray, metadata: ModelMetadata, *, batch_size: int
+    predict: Predict, image: np.ndarray | Rows, metadata: ModelMetadata, *, batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Probabilities of an image, strip by strip, in blended tiles of the size that a model was trained on."""
     fill = Framing.of(metadata).fill
