@@ -125,6 +125,11 @@ class ModelMetadata(BaseModel):
         """Tell whether it takes red, green and blue in 8 bits, as any picture can be brought to, not bands of TIFFs."""
         return (self.in_channels, self.bands, self.full_scale) == (len(RGB), RGB, 255)
 
+    @property
+    def example(self) -> str:
+        """Name of a picture that it would take, for commands that are shown."""
+        return "photo.jpg" if self.takes_photos else "scene.tif"
+
     def to_strings(self, prefix: str = "") -> dict[str, str]:
         """String pairs for a file header; each value is JSON."""
         return {prefix + name: json.dumps(value) for name, value in self.model_dump(mode="json").items()}

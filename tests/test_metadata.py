@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simclrseg.errors import ModelFileError
+from simclrseg.evaluation.opened import target_of_model
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 
 METADATA = ModelMetadata(
@@ -42,3 +43,12 @@ def test_garbage_is_one_line():
     with pytest.raises(ModelFileError, match="cannot be read") as caught:
         ModelMetadata.from_strings({**METADATA.to_strings(), "image_size": '"big"'})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bands", "image"), [(("red", "green", "blue"), "photo.jpg"), (("red", "green", "blue", "nir"), "scene.tif")]
+)
+def test_the_command_that_is_shown_takes_a_picture_such_as_the_model_does(bands, image):
+    numbers = {"mean": (0.5,) * len(bands), "std": (0.5,) * len(bands), "in_channels": len(bands), "bands": bands}
+    metadata = METADATA.model_copy(update=numbers)
+    assert target_of_model(metadata).next(metadata) == f"simclrseg predict {image} -o mask.png"

@@ -121,7 +121,7 @@ def export(config: ExportConfig) -> ExportResult:
 def next_command(format: str, path: Path, metadata: ModelMetadata) -> str:
     """The next command for the file; an image's mask goes to a file, its label to the terminal."""
     command, file = FORMATS[format].next, shlex.quote(str(path))
-    predict = target_of_model(metadata).NEXT if "{predict}" in command else ""  # an encoder has no task
+    predict = target_of_model(metadata).next(metadata) if "{predict}" in command else ""  # an encoder has no task
     return command.format(file=file, predict=predict, finetune=following(file, metadata.dataset))
 
 

@@ -149,7 +149,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         best_epoch=result.best_epoch if chooses else None,
         validation=result.best if chooses else result.history[-1].validation,
         test=test,
-        next=target.NEXT + runs.option(run.root),
+        next=target.next(metadata) + runs.option(run.root),
     )
 
 
@@ -190,15 +190,15 @@ def score_and_export(
 def card_of_run(run: runs.Run, target: Target[Any, Any], metadata: ModelMetadata, rows: Mapping[str, object]) -> str:
     """The model card of a fine-tuned run."""
     split, options = target.split, runs.option(run.root)
-    folder = json.dumps(str(run.folder))
+    folder, image = json.dumps(str(run.folder)), json.dumps(metadata.example)
     return card_text(
         run.name,
         MODEL_FILE,
         metadata,
         use=(
-            f"    {target.NEXT} --model {run.word}{options}\n\n"
+            f"    {target.next(metadata)} --model {run.word}{options}\n\n"
             "or from Python:\n\n"
-            f'```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict("photo.jpg")\n```'
+            f"```python\nimport simclrseg\n\nprediction = simclrseg.load_model({folder}).predict({image})\n```"
         ),
         images=f"{len(split.train):,} of {metadata.dataset}, and {len(split.validation):,} to "
         + ("choose the best epoch" if split.can_choose else "validate on"),

@@ -64,7 +64,7 @@ class Target(ABC, Generic[K, S]):
 
     Attributes:
         TASK: what metadata call it.
-        NEXT: the command to try a trained model with.
+        NEXT: the command to try a trained model with, on an ``{image}``.
         SAMPLES: what batches are made of.
         LABEL: what an image must have, as "mask".
         truth_hash: of what is true of the images, where it does not stand in their paths; known once the network is.
@@ -82,6 +82,11 @@ class Target(ABC, Generic[K, S]):
     LABEL: ClassVar[str]
     COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
     truth_hash = ""
+
+    @classmethod
+    def next(cls, metadata: ModelMetadata) -> str:
+        """The command to try this model with."""
+        return cls.NEXT.format(image=metadata.example)
 
     def __init__(
         self,

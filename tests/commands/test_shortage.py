@@ -216,7 +216,7 @@ def test_whatever_stops_a_run_after_its_last_step_the_command_that_finishes_it_i
     kind: type[SimclrsegError],
     says: str,
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     with monkeypatch.context() as broken:

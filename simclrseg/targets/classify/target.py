@@ -84,7 +84,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
 
     KNOBS = Knobs
     TASK = "classification"
-    NEXT = "simclrseg predict photo.jpg"
+    NEXT = "simclrseg predict {image}"
     SAMPLES = Images
     MASKS = False
     LABEL = "label"

@@ -232,7 +232,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
 
     KNOBS = Knobs
     TASK = "segmentation"
-    NEXT = "simclrseg predict photo.jpg -o mask.png"
+    NEXT = "simclrseg predict {image} -o mask.png"
     SAMPLES = MaskPairs
     MASKS = True
     LABEL = "mask"
