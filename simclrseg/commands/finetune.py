@@ -40,10 +40,6 @@ from simclrseg.weights.find import LOAD_REPORT, PRETRAINED_FILE, Pretrained, rec
 
 log = logging.getLogger(__name__)
 
-FEW_MASKS = 50
-"""Below which unlabelled images do harm from scratch: with 25 masks IoU was 0.58, and 0.61 without
-(tests/benchmarks/few_labels.json)."""
-
 CHECKED = 6  # test images that the exported model is checked on
 
 
@@ -82,11 +78,6 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     config, target, learner, metadata = prepared.config, prepared.target, prepared.learner, prepared.metadata
     dataset, split, resumed = target.dataset, target.split, session.resumed
     chooses = split.can_choose
-    if prepared.unlabelled is not None and config.model.pretrained == "none" and len(split.train) < FEW_MASKS:
-        log.warning(
-            f"--unlabelled from scratch with {len(split.train)} masks: a network that knows little teaches itself its "
-            "errors, and may become worse: start from --pretrained imagenet, or a run of pretrain"
-        )
     trainer = Trainer(
         session,
         prepared.task,
