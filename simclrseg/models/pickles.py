@@ -14,7 +14,7 @@ import pickle
 import types
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,12 @@ class _Unpickler(_Steps):  # type: ignore[misc]
     """Whatever would import, call, or ask an object to change itself is replaced below; the other steps hold data.
 
     torch's functions that use it derive from it, and add the storages.
+
+    Attributes:
+        sizes: bytes of the file's storages by their keys, where they are known: torch 2.8 believes the pickle.
     """
+
+    sizes: Mapping[str, int] = {}
 
     def load(self) -> Any:
         """As of the base, but for so many steps."""
@@ -194,7 +199,12 @@ class _Unpickler(_Steps):  # type: ignore[misc]
         which = self.stack.pop()
         if not isinstance(which, tuple) or any(map(_is_deep, which)):
             raise pickle.UnpicklingError("a storage without a name")
-        self.append(self.persistent_load(which))
+        storage = self.persistent_load(which)
+        if len(which) > 2 and isinstance(storage, torch.storage.TypedStorage):
+            own = storage._untyped_storage.nbytes()
+            if self.sizes.get(str(which[2]), own) != own:
+                raise pickle.UnpicklingError("a storage of another size than the file has")
+        self.append(storage)
 
     def load_bytearray8(self) -> None:
         raise pickle.UnpicklingError("an array of bytes")  # which is reserved before it is read
@@ -249,7 +259,10 @@ class _Unpickler(_Steps):  # type: ignore[misc]
     }
 
 
-_READER = types.SimpleNamespace(Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load())
+def _reader(sizes: Mapping[str, int]) -> types.SimpleNamespace:
+    """What torch takes for its pickle module."""
+    unpickler = type("_Unpickler", (_Unpickler,), {"sizes": sizes})
+    return types.SimpleNamespace(Unpickler=unpickler, load=lambda file, **options: unpickler(file, **options).load())
 
 
 def read_pickle(path: Path) -> Any:
@@ -267,14 +280,15 @@ def read_pickle(path: Path) -> Any:
                 zipped = file.read(4) == b"PK\x03\x04"
             if not zipped:  # as torch wrote it before 1.6
                 content = io.BytesIO(path.read_bytes())
-                return loading._legacy_load(content, "cpu", _READER, encoding="utf-8")
+                return loading._legacy_load(content, "cpu", _reader({}), encoding="utf-8")
             with zipfile.ZipFile(path) as archive:
                 if what := why_not_unpacked(archive):
                     raise WeightsError(f"{path} {what}", TENSORS_ALONE, path=path)
+                parts = [(part.filename.rpartition("/data/")[2], part.file_size) for part in archive.infolist()]
             _check_sums(path)
             with loading._open_zipfile_reader(str(path)) as reader:
                 if not loading._is_torchscript_zip(reader):
-                    return loading._load(reader, "cpu", _READER, encoding="utf-8")
+                    return loading._load(reader, "cpu", _reader(dict(parts)), encoding="utf-8")
     except WeightsError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
