@@ -56,7 +56,8 @@ class _Mode(TorchFunctionMode):
 def _convolve(call: _Call) -> Tensor | None:
     """The convolution if oneDNN would be slow in its gradient, else None."""
     image, weight, bias, *geometry, groups = call
-    if not torch.is_grad_enabled() or groups != image.shape[1] or groups != len(weight) or "same" in geometry:
+    depthwise = image.ndim == 4 and groups == image.shape[1] == len(weight)
+    if not depthwise or not torch.is_grad_enabled() or isinstance(call.padding, str):
         return None
     stride, padding, dilation = (tuple(pair) if isinstance(pair, Sequence) else (pair, pair) for pair in geometry)
     if dilation != (1, 1) or (stride == (1, 1) and not _is_large(weight)):

@@ -65,10 +65,16 @@ def test_gradients_are_those_of_float64(kernel: tuple[int, int], stride: Any, pa
         assert (ours.double() - reference).abs().max() <= ROUNDING * reference.abs().max()
 
 
-@pytest.mark.parametrize(("dilation", "padding"), [(2, 2), (1, "same")])
-def test_what_is_not_ours_is_torchs_own(dilation: int, padding: Any) -> None:
-    tensors = parts(6, 11, (5, 5))
-    how = {"stride": 1, "padding": padding, "dilation": dilation, "groups": 6}
+@pytest.mark.parametrize(
+    ("stride", "dilation", "padding", "channels"),
+    [(1, 2, 2, 6), (1, 1, "same", 6), (2, 1, "valid", 6), (1, 1, 2, 6), (2, 1, 2, 11)],
+    ids=["dilated", "same", "valid", "small", "without a batch"],
+)
+def test_what_is_not_ours_is_torchs_own(stride: int, dilation: int, padding: Any, channels: int) -> None:
+    tensors = parts(channels, 11, (3, 3) if (stride, padding) == (1, 2) and dilation == 1 else (5, 5))
+    if channels == 11:  # rows as many as channels
+        tensors[0] = tensors[0].detach()[0].requires_grad_()
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
     with torch.autocast("cpu", torch.bfloat16):
         wanted = gradients(tensors, **how)
         with fast_depthwise(CPU):

@@ -64,8 +64,8 @@ def test_of_a_class_at_least_half_is_kept(
 
 def step(balance: ClassBalance, answers: torch.Tensor, probability: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     balance.begin()
-    chosen = balance.choose(answers, probability, probability >= 0.9)
-    balance.count(mask, torch.tensor(answers.numel()))
+    pixels = torch.tensor(answers.numel())
+    chosen = balance.choose(answers, probability, probability >= 0.9, mask=mask, pixels=pixels)
     balance.settle()
     return chosen
 

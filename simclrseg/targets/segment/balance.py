@@ -38,19 +38,21 @@ class ClassBalance:
         self._lowest = lowest_bins(**self.state)
         self._counts: Tensor | None = None
 
-    def choose(self, answers: Tensor, probability: Tensor, sure: Tensor) -> Tensor:
-        """Those of the ``sure`` pixels that teach, by the teacher's answers and their probability; all (n, S, S)."""
+    def choose(self, answers: Tensor, probability: Tensor, sure: Tensor, *, mask: Tensor, pixels: Tensor) -> Tensor:
+        """Those of the ``sure`` pixels that teach, (n, S, S); of a micro-batch, which is counted.
+
+        Args:
+            answers, probability: the teacher's classes, and how sure it is of each, (n, S, S).
+            mask: of the labelled images, (m, S, S).
+            pixels: how many pixels of the unlabelled ones hold something, those that it is not sure of included.
+        """
         bins = ((torch.logit(probability, eps=1e-6) - self._low) / self._width).long().clamp(0, BINS - 1)
         self._lowest = self._lowest.to(bins.device)
-        number = self.state["sure"].numel()
-        self._found = counted((BINS * answers + bins).where(sure, number), number)
-        return sure & (bins >= self._lowest[answers])
-
-    def count(self, mask: Tensor, pixels: Tensor) -> None:
-        """Take up a micro-batch: its labelled pixels, and those last chosen from, of so many ``pixels``."""
-        labelled = counted(mask, len(self.state["labelled"]))
-        counts = torch.cat([labelled, self._found, pixels.reshape(1).to(labelled.device)])
+        classes, number = len(self.state["labelled"]), self.state["sure"].numel()
+        found = counted((BINS * answers + bins).where(sure, number), number)
+        counts = torch.cat([counted(mask, classes), found, pixels.reshape(1).to(found.device)])
         self._counts = counts if self._counts is None else self._counts + counts
+        return sure & (bins >= self._lowest[answers])
 
     def settle(self) -> None:
         """End the step: take up what all its micro-batches and processes have counted."""

@@ -76,9 +76,7 @@ class Consistency(SeparableTask):
         """
         learner, n = self.learner, len(batch["image"])
         shown = batch.get("unlabelled_shown")
-        answers, confident = self._teach(batch["unlabelled_image"], shown)
-        if self._balance is not None and self.average is not None:
-            self._balance.count(batch["mask"], torch.tensor(answers.numel()) if shown is None else shown.sum())
+        answers, confident = self._teach(batch["unlabelled_image"], shown, batch["mask"])
         views, truths, counted = zip(*(_mixed(batch, answers, shown, view) for view in range(2)), strict=True)
         logits = learner.logits(torch.cat([batch["image"], *views])).float()  # (3n, C, S, S): batch norm sees all
         supervised = learner.loss_of(logits[:n], batch["mask"])
@@ -89,8 +87,8 @@ class Consistency(SeparableTask):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         return self.learner.evaluate(batches)
 
-    def _teach(self, images: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Class ids (n, S, S) uint8 of the teacher, 255 where it is not confident, and the share of the others."""
+    def _teach(self, images: Tensor, shown: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Class ids (n, S, S) uint8 of the teacher, 255 where it is not believed, and the share of the others."""
         images = self.learner.normalize(images)
         with torch.no_grad(), self.mode(training=False):
             if self.average is not None:
@@ -106,11 +104,12 @@ class Consistency(SeparableTask):
             if shown is not None:
                 confident &= shown
             if self._balance is not None and self.average is not None:
-                confident = self._balance.choose(answers, highest, confident)
+                pixels = torch.tensor(answers.numel()) if shown is None else shown.sum()
+                confident = self._balance.choose(answers, highest, confident, mask=mask, pixels=pixels)
             if shown is None:
                 return answers.where(confident, IGNORE).to(torch.uint8), confident.float().mean()
-            pixels = shown.sum((1, 2)).clamp(min=1)
-            share = (confident.sum((1, 2)) / pixels).mean()  # of images, as micro-batches add up to it
+            held = shown.sum((1, 2)).clamp(min=1)
+            share = (confident.sum((1, 2)) / held).mean()  # of images, as micro-batches add up to it
             return answers.where(confident, IGNORE).to(torch.uint8), share
 
 
