@@ -1,9 +1,10 @@
-"""Test IoU from few masks of Oxford Pets: the defaults, and what unlabelled photos and other starts add to them.
+"""Scores from few labels: the defaults, and what unlabelled photos and other starts add to them.
 
 Goes through a list of trainings, one after the other, skips what is done, and writes each result to RESULTS at once:
-stop it and start it again as you like, and give several processes rows of their own. All are scored on the official
-test list at the training's resolution, border counted as pet. A baseline has the steps of the automatic length and, as
-``long``, those of its rival.
+stop it and start it again as you like, and give several processes rows of their own. U-Nets on Oxford Pets have their
+IoU on the official test list at the training's resolution, border counted as pet; a baseline has the steps of the
+automatic length and, as ``long``, those of its rival. In small: classes of EuroSAT, by their accuracy, and how well
+CIFAR-10 is told from it; Pascal VOC, by its mean IoU.
 
     SIMCLRSEG_DATA=<data> python -m tests.benchmarks.few_labels FOLDER [RESULTS=tests/benchmarks/few_labels.json] \
         [ROW ...]
@@ -37,6 +38,10 @@ PRETRAIN = (
     "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs --backbone resnet18 --stem imagenet "
     f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0"
 )
+EUROSAT = (
+    "finetune eurosat --task classify --backbone resnet18 --stem imagenet --image-size 64 --data-ratio 0.1 --epochs 200"
+)
+VOC = f"finetune voc --backbone resnet18 --image-size {SIZE}"
 STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
 UNBALANCED = "--set consistency.balance=false"
 TWICE = "--epochs {twice}"
@@ -80,6 +85,18 @@ TRAININGS = {
     "dense 20 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.2",
     "scratch 100 %": SMALL,
     "lite0 100 %": LITE,
+    "eurosat pretraining": (
+        "pretrain --dataset eurosat --backbone resnet18 --stem imagenet --image-size 64 --epochs 200 --optimizer adamw "
+        "--batch-size 128 --knn-every 0"
+    ),
+    "eurosat none": EUROSAT,
+    "eurosat simclr": f"{EUROSAT} --pretrained eurosat-pretraining-s{{seed}}",
+    "eurosat simclr progressive": f"{EUROSAT} --pretrained eurosat-pretraining-s{{seed}} --unfreeze progressive",
+    "voc pretraining": (
+        f"pretrain --dataset voc --method reconstruction --backbone resnet18 --image-size {SIZE} --epochs 200"
+    ),
+    "voc none": VOC,
+    "voc reconstruction": f"{VOC} --pretrained voc-pretraining-s{{seed}} --init-decoder",
 }
 """Command of each training by its name; of the plain script, the fraction of the development photos."""
 COMPARISONS = {
@@ -99,6 +116,9 @@ COMPARISONS = {
     "distilled unlabelled 5 %": ("distilled 5 %", "scratch 5 %", "scratch long 5 %"),
     "dense 5 %": ("simclr 5 %", "scratch 5 %"),
     "dense 20 %": ("simclr 20 %", "scratch 20 %"),
+    "eurosat simclr": ("eurosat none",),
+    "eurosat simclr progressive": ("eurosat simclr", "eurosat none"),
+    "voc reconstruction": ("voc none",),
 }
 
 
@@ -139,7 +159,10 @@ def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> di
     environment = json.loads((run / "environment.json").read_text())
     found = {"epochs": environment["epochs"], "seconds": round(time.perf_counter() - begun)}
     if (run / "test.json").exists():
-        found["iou"] = json.loads((run / "test.json").read_text())["training"]["metrics"]["iou"]
+        tested = json.loads((run / "test.json").read_text())
+        found[score(training)] = tested.get("training", tested)["metrics"][score(training)]
+        if training.startswith("eurosat"):
+            found["auroc"] = against_others(name, folder)
         images = len(json.loads((run / "split.json").read_text())["train"])
         found["steps"] = found["epochs"] * math.ceil(images / environment["batch_size"])
     return found
@@ -163,13 +186,24 @@ def wanted(names: list[str]) -> Iterator[tuple[str, int]]:
                 yield training, seed
 
 
+def score(training: str) -> str:
+    """The metric by which a training is measured."""
+    return "accuracy" if training.startswith("eurosat") else "iou"
+
+
+def against_others(name: str, folder: Path) -> dict[str, Any]:
+    """AUROC of the likeliest class's probability that tells CIFAR-10 from the run's own test photos."""
+    found = json.loads(simclrseg("evaluate", name, "--ood", "cifar10", "--runs", str(folder), "--json", "-q"))
+    area: dict[str, Any] = found["ood"]["cifar10"]["image"]["msp"]["auroc"]
+    return area
+
+
 def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
-    """The difference of two runs' IoU, with its paired interval over the test photos."""
+    """The difference of two runs' scores, with its paired interval over the test photos."""
     names = [run_name(training, seed) for training in (other, one)]
-    found = json.loads(
-        simclrseg("evaluate", *names, "--baseline", names[0], "--at", "training", "--runs", str(folder), "--json", "-q")
-    )
-    difference: dict[str, Any] = found["differences"][names[1]]["iou"]
+    at = ["--at", "training"] if score(one) == "iou" else []
+    words = ["evaluate", *names, "--baseline", names[0], *at, "--runs", str(folder), "--json", "-q"]
+    difference: dict[str, Any] = json.loads(simclrseg(*words))["differences"][names[1]][score(one)]
     return difference
 
 
@@ -194,12 +228,13 @@ def main(folder: Path, file: Path, names: list[str]) -> None:
                     keep(group, seed, compare(one, other, seed, folder))
     results, rows = read(file), []
     for training in TRAININGS:
-        scores = [found["iou"] for found in results.get(training, {}).values() if "iou" in found]
+        measured = score(training)
+        scores = [found[measured] for found in results.get(training, {}).values() if measured in found]
         if scores:
             mean = sum(scores) / len(scores)
-            rows.append([training, f"{mean:.3f}", " ".join(f"{score:.4f}" for score in scores)])
+            rows.append([training, f"{mean:.3f}", " ".join(f"{each:.4f}" for each in scores)])
     print(results["machine"])
-    print_table(("training", "mean IoU", "each seed"), rows)
+    print_table(("training", "mean score", "each seed"), rows)
 
 
 if __name__ == "__main__":
