@@ -107,6 +107,8 @@ def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
         raise Refused(f"its {8 * samples.itemsize}-bit floating-point samples are not read", _EIGHT_OR_SIXTEEN)
     if samples.dtype.kind == "i" and any((rows < 0).any() for rows in samples):
         raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
+    if samples.dtype.kind == "u":
+        return samples  # and no view of it, for who holds the samples may give back their rows
     return samples.view(f"u{samples.itemsize}")
 
 

@@ -372,6 +372,15 @@ def test_a_large_tiff_with_a_profile_is_brought_to_srgb_as_a_small_one_is(tmp_pa
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), usual)
 
 
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif"])
+def test_the_rows_of_a_large_picture_can_be_given_back(tmp_path, monkeypatch, name):
+    Image.fromarray(photo()).save(tmp_path / name)
+    monkeypatch.setattr(decode, "LARGE", 100)
+    picture = read_image(tmp_path / name)
+    picture.resize((1, *picture.shape[1:]))  # a view cannot be
+    assert picture.nbytes == 3 * photo().shape[1]
+
+
 def test_a_large_tiff_that_is_cut_short_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "LARGE", 100)
     Image.fromarray(photo()).save(tmp_path / "x.tif")

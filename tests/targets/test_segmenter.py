@@ -22,7 +22,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
-from simclrseg.metadata import ModelMetadata
+from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
 from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
@@ -143,6 +143,34 @@ def test_examples_show_what_was_asked_for_at_the_epochs_that_were_asked_for(tmp_
             drawn.append((epoch, cv2.imread(str(path)).shape))
             path.unlink()
     assert drawn == [(2, shape), (4, shape)]
+
+
+class Swath(Dataset):
+    """A picture of 16 bits whose right half holds nothing."""
+
+    has_blanks = True
+
+    def __init__(self) -> None:
+        super().__init__("swath", ["a.tif"], classes=("a", "b"), bands=("nir",), full_scale=65535)
+        self.whole = np.random.default_rng(0).integers(20_000, 24_000, (16, 16, 1), np.uint16)
+
+    def image(self, index: int) -> np.ndarray:
+        image = self.whole.copy()
+        image[:, 8:] = 0
+        return image
+
+    def mask(self, index: int) -> np.ndarray:
+        mask = np.zeros((16, 16), np.uint8)
+        mask[:, 8:] = IGNORE
+        return mask
+
+
+def test_examples_are_not_stretched_by_pixels_that_hold_nothing(tmp_path):
+    metadata = ModelMetadata(task="segmentation", encoder="cnn", image_size=16, classes=("a", "b"), threshold=0.5)
+    predict = lambda images: np.zeros((len(images), 16, 16), np.float32)  # noqa: E731
+    Examples(predict, Swath(), [0], metadata, tmp_path / "examples.png").draw()
+    photo = cv2.imread(str(tmp_path / "examples.png"))[HEADING : HEADING + SMALLEST, : SMALLEST // 2]
+    assert photo.std() > 50  # from black to white; with the empty half all of it would be nearly white
 
 
 def test_classes_and_border_are_chosen_by_what_the_masks_hold(tmp_path):

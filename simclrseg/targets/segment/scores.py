@@ -133,21 +133,26 @@ class SegmentationScores(Scores):
     def _in_tiles(self, index: int, dataset: Dataset, predict: Predict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """An image of any size as it is shown, and both masks: of a large one the part with the most wrong pixels."""
         mask = dataset.mask(index)
-        image: np.ndarray = dataset.image(index)
+        alone = [dataset.image(index)]
+        shape = alone[0].shape[:2]
+        large = max(shape) > 2 * SIDE
+        image: np.ndarray | None = None if large else alone[0]  # a large one is let go of as its tiles pass
         blank = dataset.blank(index)
-        truth: np.ndarray = resize_mask(mask, image.shape[:2])
+        truth: np.ndarray = resize_mask(mask, shape)
         del mask
         predicted, wrong = np.empty_like(truth), np.empty_like(truth)
-        for top, probability in tiles_of_image(predict, image, self.metadata, batch_size=TOGETHER):
+        for top, probability in tiles_of_image(predict, Passing(alone), self.metadata, batch_size=TOGETHER):
             rows = slice(top, top + probability.shape[-2])
             predicted[rows] = to_mask(probability, self.metadata.threshold)
             wrong[rows] = (predicted[rows] != truth[rows]) & (truth[rows] != IGNORE)
-        if max(image.shape[:2]) > 2 * SIDE:
+        if image is None:
             marked = wrong if wrong.any() else truth
             top, left, bottom, right = window_of_most(marked, (SIDE, SIDE))
             # parts that are no copies would keep the whole in memory
-            image, truth, predicted = (one[top:bottom, left:right].copy() for one in (image, truth, predicted))
+            truth, predicted = (one[top:bottom, left:right].copy() for one in (truth, predicted))
+            del wrong, marked
             blank = None if blank is None else blank[top:bottom, left:right].copy()
+            image = dataset.image_rows(index, top, bottom)[:, left:right].copy()
         shown = viewable(image, dataset.bands, blank)
         return shown, resize_mask(truth, shown.shape[:2]), resize_mask(predicted, shown.shape[:2])
 

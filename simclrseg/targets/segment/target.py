@@ -213,7 +213,8 @@ class Examples:
             return
         masks = [to_mask(probability, self.metadata.threshold) for probability in self.predict(np.stack(images))]
         colours = colour_bands(self.dataset.bands)
-        shown = [viewable(image, colours) for image in images]
+        empty = [truth == IGNORE if self.dataset.has_blanks else None for truth in truths]
+        shown = [viewable(image, colours, blank=blank) for image, blank in zip(images, empty, strict=True)]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
     def on_start(self, plan: Plan) -> None: ...
