@@ -6,11 +6,11 @@ A YAML (or JSON) mapping of names to colours, in the order of the class ids; col
     road: '#804080'
     ignore: [255, 255, 255]    # optional: pixels that neither train nor count
 
-A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored. CVAT's
-``labelmap.txt`` is read too, of lines such as ``road:128,64,128::``; ``background`` is the first class wherever it
-stands in it.
+A plain list of names does for masks that hold class ids; one that names ``ignore`` says that 255 is ignored.
 
-Masks that Roboflow exports have a ``_classes.csv`` beside them, of which each line is a number and a name.
+Labelling tools leave a file with their masks, which needs no option: CVAT's ``labelmap.txt`` has lines such as
+``road:128,64,128::``, among which ``background`` is the first class wherever it stands; Roboflow's ``_classes.csv`` has
+a number and a name in each.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from simclrseg.system.files import why_not_a_file
 Colour = tuple[int, int, int]
 IGNORE_NAME = "ignore"
 BINARY = ("background", "foreground")
-CLASSES_TABLE = "_classes.csv"
+_TABLE, _LABEL_MAP = "_classes.csv", "labelmap.txt"
+OF_TOOLS = (_TABLE, _LABEL_MAP)
+"""Files of classes that labelling tools leave with their masks."""
 _OF_TABLE = ["pixel value", "class"]
-LABEL_MAP = "labelmap.txt"
-"""CVAT's file of classes beside its masks."""
 _OF_CVAT = re.compile(r"([^:#]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*")  # name, colour, parts, actions
 _TAKEN_FOR_COMMENT = re.compile(r":\s+(#(?:[0-9a-fA-F]{3}){1,2})\s*$")
 MAX_CLASSES = 254
@@ -69,8 +69,11 @@ def numbered_classes(count: int) -> Classes:
     return Classes(BINARY if count == 2 else tuple(f"class_{index}" for index in range(count)))
 
 
-def classes_of_table(file: Path) -> Classes | None:
-    """The classes of a ``_classes.csv``; None for one of something else than masks."""
+def classes_of_tool(file: Path) -> Classes | None:
+    """The classes of a file that a labelling tool left with its masks; None for one of another kind."""
+    if file.name == _LABEL_MAP:
+        text = _text_of(str(file))
+        return None if _from_cvat(text) == text else read_classes(str(file))
     try:
         head, *rows = csv.reader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
     except (OSError, ValueError, csv.Error) as error:
@@ -97,17 +100,11 @@ def classes_of_table(file: Path) -> Classes | None:
 
 def read_classes(path: str) -> Classes:
     """Read a classes file, or what one would hold, in braces."""
-    content = path if path.startswith("{") else None
-    if content is None and (reason := why_not_a_file(path)):
-        remedy = "name the file that holds the classes"
-        raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
+    text = _from_cvat(path if path.startswith("{") else _text_of(path))
     try:
-        text = read_yaml_text(Path(path)) if content is None else content
-        node = parse_yaml(text := _from_cvat(text), nodes=True)
+        node = parse_yaml(text, nodes=True)
     except BadContent as error:
         raise DataError(f"classes file {error.of(path)}", path=path) from error
-    except OSError as error:
-        raise DataError(f"classes file {path} cannot be read: {error.strerror}", path=path) from error
     if isinstance(node, yaml.MappingNode):
         # names as written: a plain loader turns `no` into False and merges what is named twice
         pairs = [(key.value, value) for key, value in node.value]
@@ -140,6 +137,18 @@ def read_classes(path: str) -> Classes:
         colour, _ = Counter(every).most_common(1)[0]
         raise DataError(f"classes file {path} gives the colour {list(colour)} to two classes", path=path)
     return Classes(tuple(colours), tuple(given), ignored)
+
+
+def _text_of(path: str) -> str:
+    if reason := why_not_a_file(path):
+        remedy = "name the file that holds the classes"
+        raise DataError(f"classes file {path} cannot be read ({reason})", remedy, path=path)
+    try:
+        return read_yaml_text(Path(path))
+    except BadContent as error:
+        raise DataError(f"classes file {error.of(path)}", path=path) from error
+    except OSError as error:
+        raise DataError(f"classes file {path} cannot be read: {error.strerror}", path=path) from error
 
 
 def _from_cvat(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.labels.classes import BINARY, LABEL_MAP, Classes, Colour, numbered_classes
+from simclrseg.labels.classes import BINARY, Classes, Colour, numbered_classes
 from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, rules_text
 from simclrseg.labels.scans import KEPT, Scan, are_objects
 from simclrseg.metadata import IGNORE
 
 _WHITE = (255, 255, 255)
 _BLACK_AND_WHITE = Classes(BINARY, (BLACK, _WHITE))
+_TO_NAME_COLOURS = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
 _MOSTLY = 0.9  # share of foreground that is rather a background
 _FAR_MORE = 20  # times the pixels of all other ids but 0: so much is rather an object than ignored
@@ -120,7 +120,7 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
         if numbers_do and any(len(scan.numbers) for scan in scans):
             return None
         mask = next((scan.mask for scan in (*rgb, *indexed) if scan.mask in strange), next(iter(strange)))
-        reason = f"{mask} has colours that no class of the --classes-file has: {some([*map(list, strange[mask])])}"
+        reason = f"{mask} has colours that no class has: {some([*map(list, strange[mask])])}"
         blended = len(strange[mask]) > 8
         remedy = "save masks as PNG without smooth edges" if blended else "add them, or correct the mask"
         if scans[0].palette is not None and not blended:
@@ -131,7 +131,7 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
             reason = f"{rgb[0].mask} is an RGB mask but {others[0].mask} holds class ids"
             raise DataError(reason, "save all masks in one way", path=rgb[0].mask)
         found = some([*map(list, rgb[0].colours)])
-        raise DataError(f"{rgb[0].mask} is an RGB mask ({found})", _to_name_colours(rgb[0].mask), path=rgb[0].mask)
+        raise DataError(f"{rgb[0].mask} is an RGB mask ({found})", _TO_NAME_COLOURS, path=rgb[0].mask)
     if not indexed:
         return None
     used = {colour for scan in indexed for colour in (scan.palette or {}).values()}
@@ -164,15 +164,7 @@ def colours_that_mean(scans: Sequence[Scan], classes: Classes | None, coloured: 
 
 
 def _differing(mask: Path, how: str) -> DataError:
-    return DataError(f"{mask} has a palette that differs from others' ({how})", _to_name_colours(mask), path=mask)
-
-
-def _to_name_colours(mask: Path) -> str:
-    """The remedy where colours mean something and nobody says what: a file that says it, where one is at hand."""
-    for folder in mask.parents[:2]:
-        if (folder / LABEL_MAP).is_file():
-            return f"pass --classes-file {shlex.quote(str(folder / LABEL_MAP))}"
-    return "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
+    return DataError(f"{mask} has a palette that differs from others' ({how})", _TO_NAME_COLOURS, path=mask)
 
 
 def _unknown_colours(scan: Scan, ids: Mapping[Colour, int]) -> tuple[Colour, ...]:

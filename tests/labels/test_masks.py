@@ -376,11 +376,9 @@ def test_objects_with_numbers_are_told_from_classes(tmp_path):
     assert "--masks foreground" not in look(tmp_path, [grey(INSTANCES)] * 2, classes=named)[1]
 
 
-def test_colours_are_looked_up_in_the_label_map_that_cvat_writes_beside_masks(tmp_path):
+def test_colours_are_looked_up_in_a_label_map_of_cvat(tmp_path):
     (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncat:255,0,0::\nbackground:0,0,0::\n")
     masks = [coloured(OBJECTS[0] * 255), indexed(~OBJECTS[1], RED, BLACK)]
-    with pytest.raises(DataError, match=f"pass --classes-file {tmp_path / 'labelmap.txt'}$"):
-        look(tmp_path, masks[:1])
     found, said = look(tmp_path, masks, classes=str(tmp_path / "labelmap.txt"))
     assert "2 classes by colour (background, cat)" in said
     np.testing.assert_array_equal(found, OBJECTS[:2])

@@ -38,7 +38,7 @@ from simclrseg.images.decode import (
     why_unread,
 )
 from simclrseg.images.depth import Range, coarse_bands, common_range, in_words
-from simclrseg.labels.classes import CLASSES_TABLE, Classes, classes_of_table
+from simclrseg.labels.classes import OF_TOOLS, Classes, classes_of_tool
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import RGB
@@ -75,8 +75,8 @@ def image_folder(root: Path, options: DatasetOptions) -> FileDataset:
     images = layout.images
     around_root = any(image.parent == root for image in images)
     named = options.classes is not None or bool(layout.parts) or not (layout.masks and options.masks)
-    tables = [file for file in listing.files if file.name == CLASSES_TABLE and not named]
-    known = {file: found for file in tables if (found := classes_of_table(file)) is not None}
+    tables = [file for file in listing.files if file.name in OF_TOOLS and not named]
+    known = {file: found for file in tables if (found := classes_of_tool(file)) is not None}
     lists = find_lists(root, [*listing.files, *listing.left_out])
     told = {*known, *lists.files, *unread}
     others = _kinds(file for file in listing.files if (around_root or file.parent != root) and file not in told)

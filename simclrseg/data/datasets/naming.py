@@ -42,7 +42,10 @@ _MARKS = "|".join([*MASK_STEMS, "trimap", "matte", "manual", "labelids", "labelt
 _BEHIND = re.compile(
     rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)", re.IGNORECASE
 )
-_BEFORE = re.compile(rf"(?:({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)", re.IGNORECASE)
+_BEFORE = re.compile(
+    rf"(?:mask of |({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)",
+    re.IGNORECASE,  # the first is of ImageJ
+)
 _IMAGE_MARKS = "image|img|photo|sat|rgb|leftimg8bit|original|training|test"
 _OF_IMAGE = re.compile(
     rf"(?:image|img|photo|frame)(?:[_\-. ]+|(?=\d))(.+)|(.+?)[_\-. ]+(?:{_IMAGE_MARKS})", re.IGNORECASE

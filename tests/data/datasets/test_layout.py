@@ -419,6 +419,33 @@ def test_a_class_that_no_mask_holds_and_a_number_without_a_name_are_classes_too(
     assert dataset.classes == ("background", "cat", "class_2", "dog")
 
 
+def cvat_masks(root, label_map="# label:color_rgb:parts:actions\npet:128,0,0::\nbackground:0,0,0::\n"):
+    """What CVAT exports as segmentation masks."""
+    for number in range(4):
+        mask = np.zeros((8, 8, 3), np.uint8)
+        mask[:4, :, 0] = 128
+        write(root / "JPEGImages" / f"{number}.jpg", np.full((8, 8, 3), 90, np.uint8))
+        for folder in ("SegmentationClass", "SegmentationObject"):
+            write(root / folder / f"{number}.png", mask)
+    (root / "labelmap.txt").write_text(label_map)
+    return root
+
+
+def test_masks_that_cvat_exports_have_the_colours_and_names_of_its_classes(tmp_path):
+    dataset = image_folder(cvat_masks(tmp_path), DatasetOptions())
+    assert dataset.classes == ("background", "pet")
+    assert (dataset.mask(0) == np.repeat([1, 0], 32).reshape(8, 8)).all()
+    assert "masks: RGB, 2 classes by colour (background, pet)" in dataset.summary
+    (tmp_path / "labelmap.txt").write_text("pet:0,128,0::\nbackground:0,0,0::\n")
+    with pytest.raises(DataError, match=r"0\.png has colours that no class has: \[128, 0, 0\]; add them, or correct"):
+        image_folder(tmp_path, DatasetOptions())
+
+
+def test_a_label_map_of_something_else_says_nothing_of_masks(tmp_path):
+    with pytest.raises(DataError, match=r"is an RGB mask .*: give the colours of the classes in a --classes-file"):
+        image_folder(cvat_masks(tmp_path, label_map="0 pet\n1 cat\n"), DatasetOptions())
+
+
 def test_a_table_of_something_else_says_nothing_of_masks(tmp_path):
     dataset = image_folder(roboflow_masks(tmp_path, table="filename, cat, dog\na.jpg, 1, 0\n"), DatasetOptions())
     assert dataset.classes == ("class_0", "class_1", "class_2") and "left out: 3 .csv" in dataset.summary

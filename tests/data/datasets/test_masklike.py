@@ -341,10 +341,18 @@ def test_masks_of_several_people_beside_a_photo_are_refused(tmp_path):
     assert len(alone(tmp_path)) == 6
 
 
+def test_masks_are_called_as_imagej_calls_them(tmp_path):
+    fill(tmp_path, "images/shot x.jpg")
+    for number in NUMBERS:
+        put(tmp_path, f"masks/Mask of shot {number}.tif", binary())
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert all(dataset.has_mask(index) for index in range(len(dataset))) and len(dataset) == len(NUMBERS)
+
+
 def test_the_name_that_would_fit_ends_as_the_mask_does(tmp_path):
     fill(tmp_path, "images/shot_x.jpg")
     for number in NUMBERS:
-        put(tmp_path, f"masks/Mask of shot {number}.tif", binary())
+        put(tmp_path, f"masks/Drawing of shot {number}.tif", binary())
     with pytest.raises(DataError, match=r"call the mask of images/shot_0\.jpg masks/shot_0\.tif"):
         image_folder(tmp_path, DatasetOptions())
 
