@@ -38,9 +38,7 @@ PRETRAIN = (
     "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs --backbone resnet18 --stem imagenet "
     f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0"
 )
-EUROSAT = (
-    "finetune eurosat --task classify --backbone resnet18 --stem imagenet --image-size 64 --data-ratio 0.1 --epochs 200"
-)
+EUROSAT = "finetune eurosat --task classify --backbone resnet18 --image-size 64 --data-ratio 0.1 --epochs 200"
 VOC = f"finetune voc --backbone resnet18 --image-size {SIZE}"
 STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
 UNBALANCED = "--set consistency.balance=false"
