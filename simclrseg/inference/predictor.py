@@ -115,9 +115,17 @@ class Predictor:
             called = f" ({', '.join(names)})" if are_named(names) else ""
             takes = f"{self.model.path} takes {metadata.in_channels} of {8 * needed.itemsize}"
             up_to = f" up to {metadata.full_scale:,}" if scene.reach else ""
+            bands = f"{count} band{'s' if count > 1 else ''}"
+            if are_named(names):
+                lacking = [band for band in metadata.bands if band not in names]
+                remedy = f"give a picture that has {', '.join(lacking)} too" if lacking else ""
+            elif count < metadata.in_channels:
+                remedy = "give a picture that has all of these"
+            else:
+                remedy = "name its bands with --bands"
             raise ImageError(
-                f"{image}: it has {count} bands of {kind}{called}, and {takes}{up_to} ({', '.join(metadata.bands)})",
-                "" if are_named(names) else "name its bands with --bands",
+                f"{image}: it has {bands} of {kind}{called}, and {takes}{up_to} ({', '.join(metadata.bands)})",
+                remedy,
                 path=image.source,
             )
         if places != [*range(count)]:

@@ -284,6 +284,13 @@ def test_a_model_of_photos_takes_red_green_and_blue_of_many_bands_by_name(make_m
     np.testing.assert_array_equal(ids(tmp_path / "m.tif"), pixels[:, :, 0] > 127)
     (failed,) = run(make_model(), [tmp_path / "b.tif"], tmp_path / "n.tif").failed
     assert failed["reason"].endswith("takes 3 of 8 (red, green, blue); name its bands with --bands")
+    (tmp_path / "c.tif").write_bytes(geotiff(bands[:, :, :2]))
+    (failed,) = run(make_model(), [tmp_path / "c.tif"], tmp_path / "n.tif").failed
+    assert "it has 2 bands of 8 bits, and" in failed["reason"]
+    assert failed["reason"].endswith("(red, green, blue); give a picture that has all of these")
+    (tmp_path / "d.tif").write_bytes(geotiff(bands[:, :, :4], names=[*names[:3], "nir"]))
+    (failed,) = run(make_model(), [tmp_path / "d.tif"], tmp_path / "n.tif").failed
+    assert failed["reason"].endswith("(red, green, blue); give a picture that has red too")
     run(make_model(), [tmp_path / "b.tif"], tmp_path / "n.tif", bands=",".join(names))
     run(make_model(), [tmp_path / "a.tif"], tmp_path / "o", outputs=["overlay"])
     np.testing.assert_array_equal(ids(tmp_path / "n.tif"), ids(tmp_path / "m.tif"))
