@@ -152,10 +152,13 @@ def train(training: str, seed: int, folder: Path, results: dict[str, Any]) -> di
     runs = ["--runs", str(folder)]
     started = (folder / words[0] / name / "checkpoints" / "last" / "state.pt").exists()
     again = [words[0], "--resume", name] if started else [*words, "--name", name, "--overwrite"]
-    simclrseg(*again, *([] if started else ["--seed", str(seed)]), *runs, "-q")
     run = folder / words[0] / name
+    found: dict[str, Any] = {}
+    if not (run / "test.json").exists():  # else it was stopped after its training
+        simclrseg(*again, *([] if started else ["--seed", str(seed)]), *runs, "-q")
+        found["seconds"] = round(time.perf_counter() - begun)
     environment = json.loads((run / "environment.json").read_text())
-    found = {"epochs": environment["epochs"], "seconds": round(time.perf_counter() - begun)}
+    found["epochs"] = environment["epochs"]
     if (run / "test.json").exists():
         tested = json.loads((run / "test.json").read_text())
         found[score(training)] = tested.get("training", tested)["metrics"][score(training)]
@@ -186,7 +189,7 @@ def wanted(names: list[str]) -> Iterator[tuple[str, int]]:
 
 def score(training: str) -> str:
     """The metric by which a training is measured."""
-    return "accuracy" if training.startswith("eurosat") else "iou"
+    return {"eurosat": "accuracy", "voc": "miou"}.get(training.split()[0], "iou")
 
 
 def against_others(name: str, folder: Path) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def against_others(name: str, folder: Path) -> dict[str, Any]:
 def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
     """The difference of two runs' scores, with its paired interval over the test photos."""
     names = [run_name(training, seed) for training in (other, one)]
-    at = ["--at", "training"] if score(one) == "iou" else []
+    at = [] if score(one) == "accuracy" else ["--at", "training"]
     words = ["evaluate", *names, "--baseline", names[0], *at, "--runs", str(folder), "--json", "-q"]
     difference: dict[str, Any] = json.loads(simclrseg(*words))["differences"][names[1]][score(one)]
     return difference
