@@ -135,8 +135,7 @@ class SegmentationScores(Scores):
         mask = dataset.mask(index)
         alone = [dataset.image(index)]
         shape = alone[0].shape[:2]
-        large = max(shape) > 2 * SIDE
-        image: np.ndarray | None = None if large else alone[0]  # a large one is let go of as its tiles pass
+        image = alone[0] if max(shape) <= 2 * SIDE else None  # a large one is let go of as its tiles pass
         blank = dataset.blank(index)
         truth: np.ndarray = resize_mask(mask, shape)
         del mask
