@@ -3,7 +3,8 @@
 Goes through a list of trainings, one after the other, skips what is done, and writes each result to RESULTS at once:
 stop it and start it again as you like, and give several processes rows of their own. U-Nets on Oxford Pets have their
 IoU on the official test list at the training's resolution, border counted as pet; a baseline has the steps of the
-automatic length and, as ``long``, those of its rival. In small: classes of EuroSAT, by their accuracy, and how well
+automatic length and, as ``long``, those of its rival; differences have intervals over the test photos and, of several
+seeds, over both. In small: classes of EuroSAT, by their accuracy, and how well
 CIFAR-10 is told from it; Pascal VOC, by its mean IoU.
 
     SIMCLRSEG_DATA=<data> python -m tests.benchmarks.few_labels FOLDER [RESULTS=tests/benchmarks/few_labels.json] \
@@ -42,6 +43,8 @@ EUROSAT = "finetune eurosat --task classify --backbone resnet18 --image-size 64 
 VOC = f"finetune voc --backbone resnet18 --image-size {SIZE}"
 STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
 UNBALANCED = "--set consistency.balance=false"
+ALL = "all"
+"""What takes all seeds of a comparison together."""
 TWICE = "--epochs {twice}"
 """The number of epochs that --unlabelled has by itself."""
 TRAININGS = {
@@ -78,6 +81,7 @@ TRAININGS = {
     "distilled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05",
     "distilled 20 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.2",
     "distilled unlabelled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05 {OTHERS}",
+    "distilled unlabelled 20 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.2 {OTHERS}",
     "dense": f"{PRETRAIN} --method dense",
     "dense 5 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.05",
     "dense 20 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.2",
@@ -112,6 +116,7 @@ COMPARISONS = {
     "distilled 5 %": ("scratch 5 %",),
     "distilled 20 %": ("scratch 20 %",),
     "distilled unlabelled 5 %": ("distilled 5 %", "scratch 5 %", "scratch long 5 %"),
+    "distilled unlabelled 20 %": ("distilled 20 %", "scratch 20 %", "scratch long 20 %"),
     "dense 5 %": ("simclr 5 %", "scratch 5 %"),
     "dense 20 %": ("simclr 20 %", "scratch 20 %"),
     "eurosat simclr": ("eurosat none",),
@@ -199,34 +204,40 @@ def against_others(name: str, folder: Path) -> dict[str, Any]:
     return area
 
 
-def compare(one: str, other: str, seed: int, folder: Path) -> dict[str, Any]:
-    """The difference of two runs' scores, with its paired interval over the test photos."""
-    names = [run_name(training, seed) for training in (other, one)]
+def compare(one: str, other: str, seeds: list[int], folder: Path) -> dict[str, Any]:
+    """The difference of two trainings, with its paired interval over the test photos, and over seeds if several."""
+    names = [run_name(training, seed) for training in (other, one) for seed in seeds]
     at = [] if score(one) == "accuracy" else ["--at", "training"]
     words = ["evaluate", *names, "--baseline", names[0], *at, "--runs", str(folder), "--json", "-q"]
-    difference: dict[str, Any] = json.loads(simclrseg(*words))["differences"][names[1]][score(one)]
+    found = json.loads(simclrseg(*words))
+    last = names[-1]
+    if len(seeds) > 1:
+        differences = next(group["differences"] for group in found["groups"] if last in group["models"])
+    else:
+        differences = found["differences"][last]
+    difference: dict[str, Any] = differences[score(one)]
     return difference
 
 
 def main(folder: Path, file: Path, names: list[str]) -> None:
-    def keep(group: str, seed: int, found: dict[str, Any]) -> None:
+    def keep(group: str, seed: str, found: dict[str, Any]) -> None:
         results = read(file)
-        results.setdefault(group, {})[str(seed)] = found
+        results.setdefault(group, {})[seed] = found
         file.write_text(json.dumps(results, indent=1) + "\n")
         print(group, seed, found, flush=True)
 
     for training, seed in wanted(names):
         results = read(file)
         if str(seed) not in results.get(training, {}):
-            keep(training, seed, train(training, seed, folder, results))
-    for one, others in COMPARISONS.items():
-        for other in others:
-            for seed in SEEDS:
-                group = f"{one} - {other}"
-                results = read(file)
-                done = all(str(seed) in results.get(training, {}) for training in (one, other))
-                if done and str(seed) not in results.get(group, {}):
-                    keep(group, seed, compare(one, other, seed, folder))
+            keep(training, str(seed), train(training, seed, folder, results))
+    for one, other in ((one, other) for one, others in COMPARISONS.items() for other in others):
+        group, results = f"{one} - {other}", read(file)
+        seeds = sorted(int(seed) for seed in results.get(one, {}) if seed in results.get(other, {}))
+        for seed in seeds:
+            if str(seed) not in results.get(group, {}):
+                keep(group, str(seed), compare(one, other, [seed], folder))
+        if len(seeds) > 1 and read(file)[group].get(ALL, {}).get("seeds") != seeds:
+            keep(group, ALL, {"seeds": seeds} | compare(one, other, seeds, folder))
     results, rows = read(file), []
     for training in TRAININGS:
         measured = score(training)
