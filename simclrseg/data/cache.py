@@ -34,7 +34,7 @@ from simclrseg.data.datasets.base import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.errors import DataError, ImageError, OutputError
-from simclrseg.images import decode, depth, headers, masks, resizing, srgb, strips, tiff
+from simclrseg.images import decode, depth, headers, masks, opening, resizing, srgb, strips, tiff
 from simclrseg.images.decode import Mask, Pixels, image_shape
 from simclrseg.images.limits import room_for
 from simclrseg.system.distributed import local_world_size
@@ -469,7 +469,7 @@ def _state(path: Path | None) -> str:
 @cache
 def decoder_identity() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    modules = (decode, depth, masks, srgb, strips, resizing, headers, tiff)
+    modules = (decode, opening, depth, masks, srgb, strips, resizing, headers, tiff)
     readers = [Path(str(module.__file__)) for module in modules]
     folders = [Path(str(package.__file__)).parent for package in (datasets, labels)]
     sources = [*readers, *(file for folder in folders for file in sorted(folder.glob("*.py")))]

@@ -1,40 +1,25 @@
-"""The one way to open a picture: decoding, orientation and limits. No torch."""
+"""The one way to read a picture: decoded, upright, in colours as screens show them, or all bands as they are stored.
+
+No torch.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import struct
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (  # noqa: F401  # importing a format's plugin registers it
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TgaImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from simclrseg.errors import DataError, ImageError, some
+from simclrseg.errors import ImageError
 from simclrseg.images.bands import places_of
 from simclrseg.images.depth import (
     Blank,
@@ -51,51 +36,17 @@ from simclrseg.images.depth import (
 )
 from simclrseg.images.geography import Geography, geography_of
 from simclrseg.images.headers import Refused, exif_follows_pixels, exif_orientation, is_plain_png, jpeg_header
-from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_picture, check_size, room_for
+from simclrseg.images.limits import LARGE, MAX_PIXELS, MOST, check_content, check_size, room_for
+from simclrseg.images.opening import AS_STORED, check, has_more, loaded, open_picture, opened, turn_upright, turned
 from simclrseg.images.srgb import ALPHA, hides_all, is_srgb, srgb_pixels
-from simclrseg.images.strips import as_array, cut, swap_red_and_blue
-from simclrseg.images.tiff import (
-    SIGNATURES,
-    check_tiff,
-    is_plain_rgb,
-    read_samples,
-    read_tiff,
-    tiff_bands,
-    tiff_header,
-)
+from simclrseg.images.strips import as_array, cut
+from simclrseg.images.tiff import SIGNATURES, Tiff, open_tiff, unsigned
 from simclrseg.metadata import RGB
-from simclrseg.system.files import why_not_a_file
-from simclrseg.system.limits import NO_HANDLES
-
-log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8 | np.uint16]
 """(H, W, 3) RGB or (H, W), uint8; (H, W, bands) uint8 or uint16 where a dataset reads all that is stored."""
 Mask = NDArray[np.uint8]
 """(H, W) class ids; (H, W, 3) where a file stores them as colours."""
-
-_SUFFIXES = "jpg jpeg jpe jfif png gif bmp tif tiff webp avif tga ppm pgm pbm pnm jp2 j2k"
-_HEIC = frozenset({".heic", ".heif"})
-_READS_HEIC = find_spec("pillow_heif") is not None
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split()) | (_HEIC if _READS_HEIC else frozenset())
-_RAW = frozenset(f".{suffix}" for suffix in ["dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "pef", "srw"])
-# Folders of thumbnails and of what was thrown away, in lower case.
-_LITTER = frozenset(
-    ["@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"]
-)
-_NO_HEIC = "HEIC is not supported: `pip install 'simclrseg[heic]'`, or convert it to JPEG or PNG"
-
-# Of numbers of more than 8 bits Pillow knows few in which zero is white, as ImageJ writes them; they are stored alike.
-for (_order, _shown, _sign, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
-    if _shown == 1 and max(_bits) > 8:
-        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, _sign, _fill, _bits, _extra), _modes)
-
-# Formats that are read, by Pillow's names, and no others: Pillow would start Ghostscript for EPS.
-_FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM", "JPEG2000", "TGA")
-_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation -> OpenCV's code; from 5 on after a transposition
-_INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
-_AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_HUSHED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as ``warnings.filters`` holds it
 
 
 @dataclass(frozen=True)
@@ -144,56 +95,58 @@ def read_picture(
         max_pixels: width x height allowed; checked in the header, before any pixel is decoded.
     """
     in_memory = isinstance(source, bytes)
-    with _opened(source) as (stream, name), ExitStack() as stack:
+    with opened(source) as (stream, name), ExitStack() as stack:
         if stream.read(3) == b"\xff\xd8\xff":
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
             header = jpeg_header(data)
             if header is not None:
                 check_size(header.width, header.height, max_pixels)
-                stack.enter_context(room_for(header.width * header.height))
-                if header.width * header.height > LARGE:
-                    check_content(header.width * header.height, MOST["JPEG"], len(data))
+                count = header.width * header.height
+                stack.enter_context(room_for(count))
+                if count > LARGE:
+                    check_content(count, MOST["JPEG"], len(data))
                 whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
                 if header.plain and whole and is_srgb(header.profile):
-                    small = in_memory or header.height * header.width <= LARGE
+                    small = in_memory or count <= LARGE
                     image = _decode_plain(data if small else source, header.height, header.width)
                     if image is not None:
-                        return Picture(_turn(image, header.orientation), header.orientation)
+                        return Picture(turn_upright(image, header.orientation), header.orientation)
             stream = BytesIO(data)
-        picture = _open_picture(stream, name)
+        picture = open_picture(stream, name)
         width, height = picture.size
-        _check(picture, stream, max_pixels)
+        check(picture, stream, max_pixels)
         stack.enter_context(room_for(width * height))
         if width * height > LARGE and not in_memory and is_plain_png(stream):
             image = _decode_plain(source, height, width)
             if image is not None:
                 return Picture(image)
-            picture = _open_picture(stream, name)
+            picture = open_picture(stream, name)
         geography = geography_of(picture.tag_v2) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
         nodata = geography.nodata if geography else None
+        several = has_more(picture)
         if width * height > LARGE and isinstance(picture, TiffImagePlugin.TiffImageFile):
             orientation = exif_orientation(picture)
-            if is_plain_rgb(picture.tag_v2):  # Pillow takes 4 bytes a pixel, and a copy
-                several, pixels = _holds_several(picture), read_tiff(stream)
-                blank = _turned(blank_pixels(pixels, nodata), orientation)
-                return Picture(_turn(pixels, orientation), orientation, several, blank=blank, geography=geography)
-        several = _holds_several(picture)
-        picture, orientation, left = _loaded(picture, stream)
-        deep = deep_values(stream, picture, partial(_turn, orientation=orientation), nodata=nodata)
+            if (tiff := Tiff(stream)).is_plain_rgb:  # Pillow takes 4 bytes a pixel, and a copy
+                pixels = tiff.pixels()
+                blank = turned(blank_pixels(pixels, nodata), orientation)
+                pixels = turn_upright(pixels, orientation)
+                return Picture(pixels, orientation, several, blank=blank, geography=geography)
+        picture, orientation, left = loaded(picture, stream)
+        deep = deep_values(stream, picture, partial(turn_upright, orientation=orientation), nodata=nodata)
         if deep is None:
             hidden = hides_all(picture)
             blank = _blank_photo(picture, geography) if geography and not hidden else None
             pixels = srgb_pixels(partial(cut, picture), picture.size, over_white=not hidden)
             del picture  # of which turning would take a third copy
-            return Picture(_turn(pixels, left), orientation, several, hidden, blank=blank, geography=geography)
+            return Picture(turn_upright(pixels, left), orientation, several, hidden, blank=blank, geography=geography)
         size, profile = picture.size, picture.info.get("icc_profile")
         del picture
         stored = deep.spread  # before anything is scaled: it refuses what is no number
         scale = reach(deep) if callable(reach) else reach
         hidden = deep.hides_all
         rows = partial(deep.to_8_bits, reach=scale, profile=profile)
-        pixels = _turn(srgb_pixels(rows, size, over_white=not hidden), left)
-        blank = _turned(deep.blank, left)
+        pixels = turn_upright(srgb_pixels(rows, size, over_white=not hidden), left)
+        blank = turned(deep.blank, left)
         return Picture(pixels, orientation, several, hidden, stored, scale, blank=blank, geography=geography)
 
 
@@ -202,27 +155,18 @@ def vague_range(source: str | Path | bytes) -> tuple[Range, bool] | None:
 
     And whether they are floating-point numbers.
     """
-    with _opened(source) as (stream, name), ExitStack() as stack:
+    with opened(source) as (stream, name), ExitStack() as stack:
         head = stream.read(32)
         if not (head.startswith(SIGNATURES) or (head.startswith(b"\x89PNG") and head[24:25] == b"\x10")):
             return None
-        picture = _open_picture(stream, name)
+        picture = open_picture(stream, name)
         if sample_bits(picture) < 16:
             return None
-        _check(picture, stream)
+        check(picture, stream)
         stack.enter_context(room_for(picture.width * picture.height))
-        picture, _, _ = _loaded(picture, stream)
+        picture, _, _ = loaded(picture, stream)
         deep = deep_values(stream, picture, lambda values: values)
         return (deep.spread, deep.floating) if deep is not None and deep.stated is None else None
-
-
-def read_bands(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Read the samples of a TIFF as ``read_scene`` does, floating-point numbers of the range that they seem to have.
-
-    Returns:
-        (H, W, bands) uint8 or uint16, contiguous.
-    """
-    return read_scene(source, max_pixels=max_pixels).pixels
 
 
 def read_scene(
@@ -241,36 +185,31 @@ def read_scene(
         reach: that range; by default the one that the values seem to have.
         wanted: names of the bands that will be taken, of whose kind the range is then to be.
     """
-    with _opened(source) as (stream, _), ExitStack() as stack:
-        if not stream.read(64).startswith(SIGNATURES):
+    with opened(source) as (stream, _), ExitStack() as stack:
+        if (tiff := open_tiff(stream)) is None:
             raise Refused("not a TIFF, which pictures of other bands than red, green and blue must be")
-        check_tiff(stream, max_pixels)
-        bands, geography = tiff_bands(stream)
-        header = tiff_header(stream)
-        stack.enter_context(room_for(header.height * header.width))
-        samples = read_samples(stream)
-        blank = blank_pixels(samples, geography.nodata if geography else None)
-        if samples.dtype.kind == "f":
+        tiff.check(max_pixels)
+        bands, geography = tiff.names, tiff.geography
+        stack.enter_context(room_for(tiff.height * tiff.width))
+        samples = tiff.samples()
+        blank = blank_pixels(samples, tiff.nodata)
+        if tiff.floating:
             stored = spread_of(samples, blank)
             places = places_of(wanted, bands) or range(len(bands))
             scale = reach or common_range(_spreads(samples, blank), places)
             pixels: Pixels = scaled_bands(samples, scale, blank)
             return Picture(pixels, stored=stored, reach=scale, bands=bands, blank=blank, geography=geography)
-        if samples.dtype.kind == "i":
-            if blank is not None:
-                samples[blank] = 0
-            if any((rows < 0).any() for rows in samples):
-                raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
-            samples = samples.view(f"u{samples.itemsize}")
-        return Picture(samples, bands=bands, blank=blank, geography=geography)
+        if blank is not None and samples.dtype.kind == "i":
+            samples[blank] = 0
+        return Picture(unsigned(samples), bands=bands, blank=blank, geography=geography)
 
 
 def stored_bands(source: str | Path | bytes) -> tuple[int, int] | None:
-    """Count the bands of a TIFF that is no photo, and the bits that ``read_bands`` gives each; None for photos."""
-    with _opened(source) as (stream, _):
-        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo:
+    """Count the bands of a TIFF that is no photo, and the bits that ``read_scene`` gives each; None for photos."""
+    with opened(source) as (stream, _):
+        if (tiff := open_tiff(stream)) is None or tiff.is_photo:
             return None
-        return header.bands, 16 if header.floating else header.bits
+        return tiff.bands, 16 if tiff.floating else tiff.bits
 
 
 def floating_ranges(source: str | Path | bytes) -> tuple[tuple[str, ...], list[Range]] | None:
@@ -278,14 +217,13 @@ def floating_ranges(source: str | Path | bytes) -> tuple[tuple[str, ...], list[R
 
     None for other numbers, and for photos.
     """
-    with _opened(source) as (stream, _):
-        if stream.read(4) not in SIGNATURES or (header := tiff_header(stream)).is_photo or not header.floating:
+    with opened(source) as (stream, _):
+        if (tiff := open_tiff(stream)) is None or tiff.is_photo or not tiff.floating:
             return None
-        check_tiff(stream)
-        bands, geography = tiff_bands(stream)
-        with room_for(header.height * header.width):
-            samples = read_samples(stream)
-            return bands, _spreads(samples, blank_pixels(samples, geography.nodata if geography else None))
+        tiff.check()
+        with room_for(tiff.height * tiff.width):
+            samples = tiff.samples()
+            return tiff.names, _spreads(samples, blank_pixels(samples, tiff.nodata))
 
 
 def _spreads(samples: NDArray[Any], blank: Blank | None) -> list[Range]:
@@ -294,8 +232,8 @@ def _spreads(samples: NDArray[Any], blank: Blank | None) -> list[Range]:
 
 def named_bands(source: str | Path | bytes) -> tuple[str, ...]:
     """The names of the bands of a TIFF by its tags, or numbers; those of a photo for other files."""
-    with _opened(source) as (stream, _):
-        return tiff_bands(stream)[0] if stream.read(4) in SIGNATURES else RGB
+    with opened(source) as (stream, _):
+        return tiff.names if (tiff := open_tiff(stream)) else RGB
 
 
 def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank | None:
@@ -307,32 +245,30 @@ def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank
 
 def may_be_blank(source: str | Path | bytes) -> bool:
     """Tell whether a TIFF says that pixels may hold nothing, or has numbers of which some may be none."""
-    with suppress(ImageError), _opened(source) as (stream, _):
-        if stream.read(4) in SIGNATURES:
-            (_, geography), header = tiff_bands(stream), tiff_header(stream)
-            map_with_alpha = (
-                geography is not None and geography.is_placed and header.is_photo and header.bands in (2, 4)
-            )
-            return header.floating or map_with_alpha or (geography is not None and geography.nodata is not None)
+    with suppress(ImageError), opened(source) as (stream, _):
+        if tiff := open_tiff(stream):
+            is_map = tiff.geography is not None and tiff.geography.is_placed
+            map_with_alpha = is_map and tiff.is_photo and tiff.bands in (2, 4)
+            return tiff.floating or map_with_alpha or tiff.nodata is not None
     return False
 
 
 def holds_several(source: str | Path | bytes) -> bool:
     """Tell whether a picture that can be opened has more frames or pages than the first, which is read."""
-    with suppress(ImageError), _opened(source) as (stream, name):
-        return _holds_several(_open_picture(stream, name))
+    with suppress(ImageError), opened(source) as (stream, name):
+        return has_more(open_picture(stream, name))
     return False
 
 
 def is_hidden(source: str | Path | bytes) -> bool:
     """Tell whether the alpha channel of a picture hides all of it; it is decoded if it has one."""
-    with _opened(source) as (stream, name):
-        picture = _open_picture(stream, name)
+    with opened(source) as (stream, name):
+        picture = open_picture(stream, name)
         if picture.mode not in ALPHA:
             return False
-        _check(picture, stream)
+        check(picture, stream)
         with room_for(picture.width * picture.height):
-            return hides_all(_loaded(picture, stream)[0])
+            return hides_all(loaded(picture, stream)[0])
 
 
 def image_shape(source: str | Path | bytes) -> tuple[int, int]:
@@ -343,249 +279,29 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
 
 def image_header(source: str | Path | bytes) -> tuple[int, int, int]:
     """The same, and the orientation, 1 to 8, in which the file stores it."""
-    with _opened(source) as (stream, name):
-        if stream.read(4) in SIGNATURES and not (header := tiff_header(stream)).is_photo:
-            return header.height, header.width, 1
-        picture = _open_picture(stream, name)
+    with opened(source) as (stream, name):
+        if (tiff := open_tiff(stream)) and not tiff.is_photo:
+            return tiff.height, tiff.width, 1
+        picture = open_picture(stream, name)
         width, height = picture.size
         if isinstance(picture, TiffImagePlugin.TiffImageFile):  # Pillow has exchanged them already
             return height, width, exif_orientation(picture)
         if isinstance(picture, PngImagePlugin.PngImageFile) and exif_follows_pixels(stream):
-            _check(picture, stream)
+            check(picture, stream)
             picture.load()
         orientation = exif_orientation(picture)
         return (width, height, orientation) if orientation >= 5 else (height, width, orientation)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files below a folder that were asked for, and what is no file or cannot be opened."""
-
-    files: list[Path]  # sorted by their path below the folder
-    left_out: dict[Path, str]  # neither file nor folder, or out of reach -> why
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """List the files of ``list_files`` that have the suffix of a picture."""
-    return list_files(folder, is_image).files
-
-
-def why_unread(name: str) -> str:
-    """Why a photo is not read, by its suffix; empty for what is read, and for what is no photo."""
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in _HEIC and not _READS_HEIC:
-        return _NO_HEIC
-    return "a camera's raw photo is not read: develop it to JPEG or TIFF" if suffix in _RAW else ""
-
-
-def is_image(name: str) -> bool:
-    """Tell whether a file's name has the suffix of a picture."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def is_photo(name: str) -> bool:
-    """Tell whether a file's name has the suffix of a picture, or of a photo that is not read."""
-    return is_image(name) or why_unread(name) != ""
-
-
-def unread_photos(files: Iterable[Path]) -> list[Path]:
-    """The photos among files that are not read, but for those of which a picture of the same name lies beside them."""
-    files = list(files)
-    unread = [file for file in files if why_unread(file.name)]
-    read = {file.with_suffix("") for file in files if is_image(file.name)} if unread else set()
-    return [file for file in unread if file.with_suffix("") not in read]
-
-
-def tell_unread(photos: Iterable[Path]) -> str:
-    """Count photos that are not read by their suffix, and say why: ``3 .heic (HEIC is not supported: ...)``."""
-    photos = sorted(photos)
-    return f"{count_suffixes(photos)} ({'; '.join(dict.fromkeys(why_unread(photo.name) for photo in photos))})"
-
-
-def count_suffixes(files: Iterable[Path]) -> str:
-    """Files by their suffix: ``3 .heic, 1 .txt``."""
-    counts = Counter(file.suffix.lower() or "without a suffix" for file in files)
-    return some([f"{count:,} {suffix}" for suffix, count in counts.most_common()])
-
-
-def list_files(folder: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Listing:
-    """List the regular files below ``folder``, which may be missing, of the names that are ``wanted``.
-
-    Links are followed, hidden files and folders skipped; what is left out is named and counted in one warning, and
-    in one line what systems put beside photos: thumbnails, and what was thrown away.
-
-    Raises:
-        DataError: if the folder itself cannot be opened.
-    """
-    left_out: dict[Path, str] = {}
-    litter: Counter[str] = Counter()
-    found: list[tuple[str, Path]] = []
-    for parent, names in walk(folder, left_out, litter):
-        below = "" if parent == Path(folder) else f"{parent.relative_to(folder).as_posix()}/"
-        found += [(below + name, parent / name) for name in names if wanted(name)]
-    if reason := left_out.get(Path(folder)):
-        raise DataError(f"{folder} cannot be opened: {reason}", path=folder)
-    warn_left_out(folder, left_out)
-    if litter:
-        log.info(f"{folder}: left out: {', '.join(f'{count:,} {what}' for what, count in litter.most_common())}")
-    return Listing([path for _, path in sorted(found)], left_out)
-
-
-def walk(
-    folder: str | Path, left_out: dict[Path, str], litter: Counter[str] | None = None
-) -> Iterator[tuple[Path, list[str]]]:
-    """Visit ``folder`` and each folder below it once, wherever links lead, with the names of its files.
-
-    Args:
-        left_out: gets what cannot be read, and why, as in a ``Listing``.
-        litter: gets the pictures that are no photos of the user's, counted by where they are.
-    """
-    litter = Counter() if litter is None else litter
-    seen = set()
-    folders = [Path(folder)]
-    while folders:
-        parent = folders.pop()
-        try:
-            status = os.stat(parent)
-            if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(parent) as entries:
-                every = sorted(entries, key=lambda entry: entry.name)
-        except FileNotFoundError:  # never there, or gone meanwhile
-            continue
-        except OSError as error:
-            left_out[parent] = str(error.strerror)
-            continue
-        files, inner = [], []
-        litter.update("._ files" for entry in every if entry.name.startswith("._") and is_image(entry.name))
-        for entry in every:
-            if entry.name.startswith("."):
-                continue
-            kind = _kind(entry)
-            if kind == "file":
-                files.append(entry.name)
-            elif kind != "folder":
-                left_out[parent / entry.name] = kind
-            elif entry.name.lower() in _LITTER:
-                _count_pictures(parent / entry.name, litter)
-            elif not entry.name.startswith("__MACOSX"):
-                inner.append(parent / entry.name)
-        folders.extend(reversed(inner))
-        yield parent, files
-
-
-def _count_pictures(folder: Path, litter: Counter[str]) -> None:
-    count = sum(is_image(name) for _, _, names in os.walk(folder) for name in names)
-    if count:
-        litter[f"picture{'s' if count > 1 else ''} in {folder.name}"] += count
-
-
-def _kind(entry: os.DirEntry[str]) -> str:
-    """``file``, ``folder``, or why it is neither; of most the system has told already."""
-    with suppress(OSError):  # links in a circle
-        if entry.is_file():
-            return "file"
-        if entry.is_dir():
-            return "folder"
-    return why_not_a_file(entry.path)
-
-
-def warn_left_out(where: str | Path, left_out: Mapping[Path, str]) -> None:
-    """Name the first and count all of what is left out, if anything is."""
-    if left_out:
-        first = min(left_out)
-        log.warning(
-            f"{where}: unreadable and left out: {len(left_out):,}; "
-            f"the first is {_display_name(first)}: {left_out[first]}"
-        )
-
-
-def turn_upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Bring a stored (H, W[, C]) to how a viewer shows it."""
-    return _turn(image, orientation)
-
-
-def turn_back(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Bring an upright (H, W[, C]) to the orientation in which its file stores it."""
-    return _turn(image, _INVERSE.get(orientation, orientation))
 
 
 def _decode_plain(source: str | Path | bytes, height: int, width: int) -> NDArray[Any] | None:
     """OpenCV's pixels of a plain JPEG or PNG; those of a file without the second copy that others make."""
     try:
         if isinstance(source, bytes):
-            return cv2.imdecode(np.frombuffer(source, np.uint8), _AS_STORED)
+            return cv2.imdecode(np.frombuffer(source, np.uint8), AS_STORED)
         image = np.empty((height, width, 3), np.uint8)
-        return image if cv2.imread(os.fspath(source), image, _AS_STORED) is image else None
+        return image if cv2.imread(os.fspath(source), image, AS_STORED) is image else None
     except cv2.error:
         return None
-
-
-def _open_picture(stream: IO[bytes], name: str) -> Image.Image:
-    """Read a picture's header; like ``Image.open``, without its list of formats and its global pixel limit."""
-    stream.seek(0)
-    prefix = stream.read(64)
-    if prefix.startswith(SIGNATURES) and not (header := tiff_header(stream)).is_photo:
-        kind, remedy = ("floating-point bands", " with 8 or 16 bits") if header.floating else ("bands", "")
-        reason = f"a TIFF of {header.bands} {kind}, which are not a photo's"
-        raise Refused(reason, f"save red, green and blue{remedy}")
-    if _READS_HEIC and _is_heic(prefix):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    for kind in ("HEIF", *_FORMATS) if "HEIF" in Image.OPEN else _FORMATS:
-        factory, accept = Image.OPEN[kind]
-        fits = accept(prefix[:16]) is True if accept else name.lower().endswith(".tga")  # nothing else marks a TGA
-        if fits:
-            stream.seek(0)
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):
-                return factory(stream, "")
-    if prefix.startswith(SIGNATURES):
-        reason = f"a TIFF of {header.bands} x {header.bits} bits, of a kind that is not read"
-        raise Refused(reason, "save it with 8 or 16 bits")
-    raise Refused(_guess(prefix))
-
-
-def _holds_several(picture: Image.Image) -> bool:
-    """Tell whether there are more frames or pages; a photo's own previews (MPO) do not count."""
-    try:
-        return bool(getattr(picture, "is_animated", False))
-    except Exception:  # what follows may be damaged, which does not concern the first
-        return False
-
-
-def _check(picture: Image.Image, stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
-    """Refuse an opened picture that claims too much, before a pixel is decoded."""
-    check_picture(picture, stream, limit)
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        check_tiff(stream, limit)
-
-
-def _loaded(picture: Image.Image, stream: IO[bytes]) -> tuple[Image.Image, int, int]:
-    """The picture with its pixels, the orientation that the file asks for, and the one that is left to apply."""
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        orientation = exif_orientation(picture)  # is gone once Pillow has turned the pixels, which it does here
-        picture.load()
-        return picture, orientation, 1
-    if isinstance(picture, WebPImagePlugin.WebPImageFile) and picture.width * picture.height > LARGE:
-        orientation = exif_orientation(picture)
-        return _large_webp(picture, stream), orientation, orientation
-    picture.load()
-    orientation = exif_orientation(picture)  # a PNG's EXIF may follow its pixels
-    return picture, orientation, orientation
-
-
-def _large_webp(picture: Image.Image, stream: IO[bytes]) -> Image.Image:
-    """The same by OpenCV: Pillow takes it for an animation, which needs it in memory four times."""
-    stream.seek(0)
-    flags = _AS_STORED if picture.mode == "RGB" else cv2.IMREAD_UNCHANGED
-    values = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), flags)
-    if values is None or values.shape[:2] != (picture.height, picture.width):
-        raise Refused("the picture is damaged or cut short", "copy or download it again")
-    decoded = Image.fromarray(values if picture.mode == "RGB" else swap_red_and_blue(values))
-    decoded.info, decoded.format = picture.info, picture.format
-    return decoded
 
 
 def _blank_photo(picture: Image.Image, geography: Geography) -> Blank | None:
@@ -594,76 +310,3 @@ def _blank_photo(picture: Image.Image, geography: Geography) -> Blank | None:
         blank = as_array(picture.getchannel("A")) == 0
         return blank if blank.any() else None
     return blank_pixels(as_array(picture), geography.nodata) if picture.mode in ("L", "RGB") else None
-
-
-def _turned(blank: Blank | None, orientation: int) -> Blank | None:
-    return None if blank is None else _turn(blank.view(np.uint8), orientation).view(bool)
-
-
-def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to (H, W[, 3])."""
-    if orientation >= 5:
-        image = cv2.transpose(image)
-        return cv2.flip(image, _FLIPS[orientation], image) if orientation in _FLIPS else image  # no third copy
-    return cv2.flip(image, _FLIPS[orientation]) if orientation in _FLIPS else image
-
-
-@contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[IO[bytes], str]]:
-    """Open a picture, and name it for messages; any error inside becomes one line, and nothing else is said."""
-    # Pillow's own notes on odd metadata: ``warnings.catch_warnings`` would swap the filters of the whole process, which
-    # is not safe in the loader's threads
-    if not warnings.filters or warnings.filters[0] != _HUSHED:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-    name = _display_name(source)
-    try:
-        if isinstance(source, bytes):
-            yield BytesIO(source), name
-            return
-        if reason := why_not_a_file(source):  # a pipe would wait for ever
-            raise Refused(reason)
-        try:
-            stream = open(source, "rb")  # noqa: SIM115
-        except OSError as error:
-            if error.errno in NO_HANDLES:  # which is not about this picture
-                raise
-            raise ImageError(f"{name} cannot be opened: {error.strerror}", path=name) from error
-        with stream:
-            yield stream, name
-    except ImageError:
-        raise
-    except Refused as error:
-        raise ImageError(f"{name}: {error.reason}", error.remedy, path=name) from error
-    except Image.DecompressionBombError as error:  # GIF's plugin checks by itself
-        reason = f"it claims more pixels than are allowed ({MAX_PIXELS:,}): shrink it"
-        raise ImageError(f"{name}: {reason}", path=name) from error
-    except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
-        if isinstance(error, OSError) and error.errno in NO_HANDLES:
-            raise
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        reason = f"the picture is damaged or cut short ({cause}): copy or download it again"
-        raise ImageError(f"{name}: {reason}", path=name) from error
-
-
-def _display_name(source: str | Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return f"the picture ({len(source):,} bytes)"
-    name = os.fspath(source)
-    return name if name.isprintable() else ascii(name)  # one line, and no bytes that a terminal cannot print
-
-
-def _is_heic(prefix: bytes) -> bool:
-    return prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
-
-
-def _guess(prefix: bytes) -> str:
-    """Why a file that starts with these bytes is not a picture that can be read."""
-    if not prefix:
-        return "the file is empty"
-    if _is_heic(prefix):
-        return "the HEIC file is damaged: copy it again" if _READS_HEIC else _NO_HEIC
-    if prefix.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the picture: run `git lfs pull`"
-    if prefix.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")):
-        return "the picture's header is damaged or cut short: copy or download it again"
-    return f"not a picture that can be read ({', '.join(_FORMATS)})"

@@ -15,7 +15,7 @@ from PIL import Image, TiffImagePlugin
 from simclrseg.images.bands import REFLECTANCE
 from simclrseg.images.headers import Refused
 from simclrseg.images.strips import as_array, strips_of, swap_red_and_blue
-from simclrseg.images.tiff import read_tiff
+from simclrseg.images.tiff import Tiff
 
 Range = tuple[float, float]
 """The stored values that become 0 and 255; of floating-point bands 0 and ``REFLECTANCE``."""
@@ -116,7 +116,7 @@ def _deep_values(stream: IO[bytes], picture: Image.Image, turn: Callable[[NDArra
                 return Deep(swap_red_and_blue(values), None)
     if picture.mode in ("RGB", "RGBA") and is_tiff and bits == 16:
         with suppress(Refused):
-            return Deep(turn(read_tiff(stream)), None)
+            return Deep(turn(Tiff(stream).pixels()), None)
     return None
 
 

@@ -21,6 +21,15 @@ class Refused(Exception):
         self.reason, self.remedy = reason, remedy
 
 
+def peek(stream: IO[bytes], start: int, count: int) -> bytes:
+    """So many bytes of a file from ``start`` on, or all by -1; the place in it stays."""
+    place = stream.tell()
+    stream.seek(start)
+    found = stream.read(count)
+    stream.seek(place)
+    return found
+
+
 @dataclass(frozen=True)
 class JpegHeader:
     """The header of a JPEG, up to its first scan."""

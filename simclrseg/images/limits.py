@@ -10,7 +10,7 @@ from typing import IO
 
 from PIL import Image
 
-from simclrseg.images.headers import Refused
+from simclrseg.images.headers import Refused, peek
 from simclrseg.system.memory import give_back_freed
 
 MAX_PIXELS = 178_956_970
@@ -109,10 +109,7 @@ def length_of(stream: IO[bytes]) -> int:
 
 def _check_tile(stream: IO[bytes], size: tuple[int, int], bands: int, limit: int) -> None:
     """Of a JPEG 2000 whole tiles are decoded, with four bytes a sample; and its two headers may differ."""
-    place = stream.tell()
-    stream.seek(0)
-    found = stream.read(1 << 20).partition(_J2K_SIZE)[2][4:]
-    stream.seek(place)
+    found = peek(stream, 0, 1 << 20).partition(_J2K_SIZE)[2][4:]
     right, bottom, left, top, wide, high = (int.from_bytes(found[at : at + 4], "big") for at in range(0, 24, 4))
     if found and (right - left, bottom - top) != size:
         raise Refused("its headers state two sizes", "save it again")

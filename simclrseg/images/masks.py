@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from simclrseg.images.decode import Mask, _check, _loaded, _open_picture, _opened, _turn
+from simclrseg.images.decode import Mask
 from simclrseg.images.framing import middle
-from simclrseg.images.headers import Refused, exif_orientation
+from simclrseg.images.headers import Refused, exif_orientation, peek
 from simclrseg.images.limits import room_for
+from simclrseg.images.opening import check, loaded, open_picture, opened, turn_upright, turned
 from simclrseg.images.strips import as_array, swap_red_and_blue
-from simclrseg.images.tiff import read_tiff
+from simclrseg.images.tiff import Tiff
 
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _JPEG_IN_TIFF = {6, 7}
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "F"}  # Pillow's, of which pixels are values; and all of I
-_DEEP_PNG = {2: "RGB", 4: "grey and alpha", 6: "RGB and alpha"}  # colour types of which Pillow keeps 8 of 16 bits
+_COLOURED = {2, 4, 6}  # types of PNGs, RGB, grey and alpha, RGB and alpha, of which Pillow keeps 8 of 16 bits
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,23 @@ def read_stored_mask(
     Raises:
         ImageError: if it cannot be read, or holds what no mask holds.
     """
-    with _opened(source) as (stream, name), ExitStack() as stack:
-        picture = _open_picture(stream, name)
-        _check(picture, stream)
+    with opened(source) as (stream, name), ExitStack() as stack:
+        picture = open_picture(stream, name)
+        check(picture, stream)
         stack.enter_context(room_for(picture.width * picture.height))
         if picture.mode not in _MODES and not picture.mode.startswith("I"):
             raise Refused(f"a mask of mode {picture.mode} has no class values", "save it as an 8-bit PNG")
         why_lossy = _why_lossy(picture, stream)
         deep = _deep_colours(picture, stream)
         bits = _bits(picture, stream)
-        own = exif_orientation(picture)
-        left = own
+        own = left = exif_orientation(picture)
         if deep is None:
-            picture, _, left = _loaded(picture, stream)
+            picture, _, left = loaded(picture, stream)
         orientation = turned_by if left == 1 else left
-        turned = own != 1
         if deep is not None:
             hidden = deep[:, :, 3] if deep.shape[2] == 4 else None
-            values = _turn(np.ascontiguousarray(deep[:, :, :3]), orientation)
-            return StoredMask(values, None, _turned(hidden, orientation), turned=turned)
+            values = turn_upright(np.ascontiguousarray(deep[:, :, :3]), orientation)
+            return StoredMask(values, None, turned(hidden, orientation), turned=own != 1)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
         inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
         if at_most is not None and orientation == 1 and picture.mode != "F":  # whose values all decide what they are
@@ -106,13 +105,13 @@ def read_stored_mask(
         native = np.uint8 if stored.dtype == bool else stored.dtype.newbyteorder("=")
         values = np.ascontiguousarray(stored, native)
         return StoredMask(
-            _turn(values, orientation),
+            turn_upright(values, orientation),
             palette,
-            _turned(alpha, orientation),
+            turned(alpha, orientation),
             bilevel=mode == "1",
             why_lossy=why_lossy,
             inverting=inverting,
-            turned=turned,
+            turned=own != 1,
         )
 
 
@@ -125,18 +124,14 @@ def read_mask(source: str | Path | bytes) -> Mask:
     """
     values = read_stored_mask(source).values
     if (eight := eight_bits(values)) is None:
-        with _opened(source):
+        with opened(source):
             raise Refused("its 16-bit colours are none of 8 bits", "save it as an 8-bit PNG")
     values = eight
     low, high = values.min().item(), values.max().item()
     if low < 0 or high > 255 or values.dtype.kind == "f":
-        with _opened(source):
+        with opened(source):
             raise Refused(f"a mask with values {low} to {high} does not fit in 8 bits", "use class ids below 255")
     return np.ascontiguousarray(values, np.uint8)
-
-
-def _turned(alpha: NDArray[Any] | None, orientation: int) -> NDArray[Any] | None:
-    return None if alpha is None else _turn(np.ascontiguousarray(alpha), orientation)
 
 
 def _whole(values: NDArray[Any]) -> NDArray[Any]:
@@ -151,25 +146,19 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
 
 def _deep_colours(picture: Image.Image, stream: IO[bytes]) -> NDArray[Any] | None:
     """(H, W, 3 or 4) colours of 16 bits, of which Pillow would drop half; None for all other files."""
-    place = stream.tell()
-    try:
-        if isinstance(picture, PngImagePlugin.PngImageFile):
-            stream.seek(24)
-            depth, kind = stream.read(2)
-            if depth != 16 or kind not in _DEEP_PNG:
-                return None
-            stream.seek(0)
-            decoded = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-            if decoded is None or decoded.dtype != np.uint16:
-                raise Refused("the picture is damaged or cut short", "copy or download it again")
-            decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
-            return swap_red_and_blue(decoded)
-        if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS, ())[:3] == (16, 16, 16):
-            colours = read_tiff(stream)
-            return colours if colours.shape[2] >= 3 else None  # it may state bits of more bands than it has
-        return None
-    finally:
-        stream.seek(place)
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        depth, kind = peek(stream, 24, 2)
+        if depth != 16 or kind not in _COLOURED:
+            return None
+        decoded = cv2.imdecode(np.frombuffer(peek(stream, 0, -1), np.uint8), cv2.IMREAD_UNCHANGED)
+        if decoded is None or decoded.dtype != np.uint16:
+            raise Refused("the picture is damaged or cut short", "copy or download it again")
+        decoded = np.dstack([decoded] * 3) if decoded.ndim == 2 else decoded
+        return swap_red_and_blue(decoded)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS, ())[:3] == (16, 16, 16):
+        colours = Tiff(stream).pixels()
+        return colours if colours.shape[2] >= 3 else None  # it may state bits of more bands than it has
+    return None
 
 
 def eight_bits(colours: NDArray[Any]) -> NDArray[Any] | None:
@@ -193,10 +182,7 @@ def _bits(picture: Image.Image, stream: IO[bytes]) -> int:
         return int(picture.tag_v2.get(_BITS, (1,))[0])
     if not isinstance(picture, PngImagePlugin.PngImageFile):
         return 0
-    place = stream.tell()
-    stream.seek(24)
-    depth, kind = stream.read(2)
-    stream.seek(place)
+    depth, kind = peek(stream, 24, 2)
     return 0 if kind else depth
 
 
@@ -205,10 +191,7 @@ def _why_lossy(picture: Image.Image, stream: IO[bytes]) -> str:
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         return lossy if picture.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF else ""
     if picture.format == "WEBP":
-        place = stream.tell()
-        stream.seek(0)
-        chunks = stream.read(1 << 16)
-        stream.seek(place)
+        chunks = peek(stream, 0, 1 << 16)
         return lossy if b"VP8 " in chunks and b"VP8L" not in chunks else ""
     if picture.format == "JPEG2000":  # what is cut to a size may have the same header as what is whole
         return "a JPEG 2000 file, which does not say if its values are still those that were saved"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from io import BytesIO
 from typing import IO, Any
 
@@ -40,125 +40,156 @@ _FAX = {2, 3, 4}
 _MANY = 1 << 16  # blocks: reading their places takes a while
 
 
-@dataclass(frozen=True)
-class TiffHeader:
-    """Size of a TIFF's first page."""
+class Tiff:
+    """The first page of a TIFF, whose tags are read once; a damaged one raises about anything, here as later.
 
-    height: int
-    width: int
-    bands: int
-    bits: int  # of a sample
-    floating: bool  # the samples are floating-point numbers
-    is_photo: bool  # the samples are colours that viewers know, and transparency where the file says so
-
-
-def tiff_header(stream: IO[bytes]) -> TiffHeader:
-    """Read the header of the first page; raises about anything where the file is damaged, as ``read_tiff`` does."""
-    return _header(_tags(stream)[0])
-
-
-def tiff_bands(stream: IO[bytes]) -> tuple[tuple[str, ...], Geography | None]:
-    """The names of the bands of the first page, or numbers, and what its tags say of its place."""
-    tags, _ = _tags(stream)
-    return tagged_bands(tags, _header(tags).bands), geography_of(tags)
-
-
-def check_tiff(stream: IO[bytes], limit: int = MAX_PIXELS) -> None:
-    """Refuse a file whose first page has too many pixels or bytes, or far more than the file can hold.
-
-    Args:
-        limit: as in ``check_size``.
+    Attributes:
+        bits: of a sample.
+        floating: the samples are floating-point numbers.
+        is_photo: they are colours that viewers know, and transparency where the file says so.
     """
-    tags, _ = _tags(stream)
-    header = _header(tags)
-    pixel = max(1, header.bands * header.bits // 8)
-    check_size(header.width, header.height, limit, pixel=pixel)
-    needed = header.height * header.width * header.bands * header.bits // 8
-    if tags.get(_COMPRESSION) in _FAX and header.bits > 1:
-        raise Refused("its compression is that of a fax, of one bit a pixel, and it has more", "save it again")
-    if needed > LARGE:
-        check_content(needed, _MOST.get(tags.get(_COMPRESSION, _PLAIN)), length_of(stream))
-    if _TILE_WIDTH in tags:
-        tile = tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 0) * pixel
-        if tile > max(2 * needed, LARGE * PIXEL):
-            raise Refused(f"a tile of it takes {tile:,} bytes", "save it again")
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        stream.seek(0)
+        start = stream.read(8)
+        if start[2:4] in (b"+\0", b"\0+"):
+            start += stream.read(8)
+        self._order = "<" if start[:1] == b"I" else ">"  # of bytes, as numpy writes it
+        self._tags = tags = ImageFileDirectory_v2(start)
+        stream.seek(tags.next)
+        tags.load(stream)
+        self.height, self.width, self.bands = tags[_HEIGHT], tags[_WIDTH], tags.get(_BANDS, 1)
+        rows = tags.get(_TILE_HEIGHT if _TILE_OFFSETS in tags else _ROWS, 0)
+        across = -(-self.width // max(1, tags.get(_TILE_WIDTH, 1))) if _TILE_OFFSETS in tags else 1
+        most = 2 * -(-self.height // max(1, rows)) * across * self.bands
+        if (blocks := len(tags.get(_TILE_OFFSETS, tags.get(_OFFSETS, ())))) > max(most, _MANY):
+            raise Refused(f"it is damaged: {blocks:,} blocks where {most // 2:,} hold all", "copy or download it again")
+        self.bits, self._kind = max(tags.get(_BITS, (1,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
+        self.floating = self._kind == _FLOATING
+        colours = _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + self._has_alpha()
+        self.is_photo = self.bands <= colours and not (self.floating and self.bands > 1)
+
+    def _has_alpha(self) -> bool:
+        """Tell whether the last band is transparency, and not called otherwise, as a writer's default makes it."""
+        if not _ALPHA & set(self._tags.get(_EXTRA, ())):
+            return False
+        last = self.names[-1]
+        return not are_named([last]) or last in ("alpha", "mask", "transparency")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Those of the bands, or numbers."""
+        return tagged_bands(self._tags, self.bands)
+
+    @cached_property
+    def geography(self) -> Geography | None:
+        """What the tags say of its place."""
+        return geography_of(self._tags)
+
+    @property
+    def nodata(self) -> float | None:
+        """The value of pixels that hold nothing."""
+        return self.geography.nodata if self.geography else None
+
+    def check(self, limit: int = MAX_PIXELS) -> None:
+        """Refuse too many pixels or bytes, or far more than the file can hold.
+
+        Args:
+            limit: as in ``check_size``.
+        """
+        tags, pixel = self._tags, max(1, self.bands * self.bits // 8)
+        check_size(self.width, self.height, limit, pixel=pixel)
+        needed = self.height * self.width * self.bands * self.bits // 8
+        if tags.get(_COMPRESSION) in _FAX and self.bits > 1:
+            raise Refused("its compression is that of a fax, of one bit a pixel, and it has more", "save it again")
+        if needed > LARGE:
+            check_content(needed, _MOST.get(tags.get(_COMPRESSION, _PLAIN)), length_of(self._stream))
+        if _TILE_WIDTH in tags:
+            tile = tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 0) * pixel
+            if tile > max(2 * needed, LARGE * PIXEL):
+                raise Refused(f"a tile of it takes {tile:,} bytes", "save it again")
+
+    @property
+    def is_plain_rgb(self) -> bool:
+        """Tell whether ``pixels`` are those of an 8-bit photo as a viewer shows them, but for its orientation."""
+        tags = self._tags
+        return (
+            tuple(tags.get(_BITS, ())) == (8, 8, 8)
+            and (tags.get(_PHOTOMETRIC), tags.get(_PLANAR, 1)) == (_RGB, _SIDE_BY_SIDE)
+            and tags.get(_COMPRESSION, _PLAIN) in _LOSSLESS
+            and tags.get(_PREDICTOR, 1) in (1, 2)
+            and self._kind == _UNSIGNED
+            and _PROFILE not in tags
+        )
+
+    def pixels(self) -> NDArray[Any]:
+        """Read the samples as ``samples`` does, but none that are floating-point numbers or negative."""
+        samples = self.samples()
+        if samples.dtype.kind == "f":
+            raise Refused(f"its {8 * samples.itemsize}-bit floating-point samples are not read", _EIGHT_OR_SIXTEEN)
+        return unsigned(samples)
+
+    def samples(self) -> NDArray[Any]:
+        """Read (H, W, bands) in their own type: 8 or 16 bits, or floats of 32 or 64; others are refused.
+
+        Strips and tiles, bands side by side or one after the other, with and without lossless compression and
+        prediction.
+        """
+        tags = self._tags
+        tiled = _TILE_OFFSETS in tags
+        offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
+        if self.bits not in _BITS_OF.get(self._kind, ()):
+            what = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOATING: "floating-point"}.get(self._kind, "unknown")
+            raise Refused(f"its {self.bits}-bit {what} samples are not read", _EIGHT_OR_SIXTEEN)
+        compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
+        if compression not in _LOSSLESS or predictor not in (1, _OF_FLOATS if self.floating else _DIFFERENCES):
+            raise Refused(f"its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate")
+        stored = np.dtype(f"{self._order}{'uif'[self._kind - 1]}{self.bits // 8}")
+        planes = self.bands if tags.get(_PLANAR, 1) == 2 else 1
+        depth = self.bands // planes
+        high = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, self.height), self.height)
+        wide = tags[_TILE_WIDTH] if tiled else self.width
+        row = wide * depth * stored.itemsize
+        if compression == _PLAIN and not tiled and self.height <= high:  # one strip, as large as the picture
+            offsets, counts, high = _cut(offsets, counts, self.height, row)
+        down, across = -(-self.height // high), -(-self.width // wide)
+        if len(offsets) < planes * down * across:
+            raise ValueError("some of its blocks are missing")
+        picture = np.zeros((self.height, self.width, self.bands), stored.newbyteorder("="))
+        for number in range(planes * down * across):
+            plane, place = divmod(number, down * across)
+            top, left = place // across * high, place % across * wide
+            rows = high if tiled else min(high, self.height - top)
+            self._stream.seek(offsets[number])
+            bands = slice(plane * depth, (plane + 1) * depth)
+            for unpacked in _unpack(self._stream.read(counts[number]), compression, rows, row):
+                if predictor == _OF_FLOATS:
+                    differences = np.frombuffer(unpacked, np.uint8)
+                    block = _predicted_floats(differences.reshape(-1, stored.itemsize, wide, depth))
+                else:
+                    block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
+                if predictor == _DIFFERENCES:  # each is its difference from its left neighbour; sums wrap as theirs did
+                    block = block.cumsum(axis=1, dtype=picture.dtype)
+                place = picture[top : top + len(block), left : left + wide, bands]
+                place[...] = block[: place.shape[0], : place.shape[1]]
+                top += len(block)
+        return picture
 
 
-def is_plain_rgb(tags: Mapping[int, Any]) -> bool:
-    """Tell whether ``read_tiff`` gives the pixels of an 8-bit photo as a viewer shows them, but for its orientation."""
-    return (
-        tuple(tags.get(_BITS, ())) == (8, 8, 8)
-        and (tags.get(_PHOTOMETRIC), tags.get(_PLANAR, 1)) == (_RGB, _SIDE_BY_SIDE)
-        and tags.get(_COMPRESSION, _PLAIN) in _LOSSLESS
-        and tags.get(_PREDICTOR, 1) in (1, 2)
-        and tags.get(_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED
-        and _PROFILE not in tags
-    )
+def open_tiff(stream: IO[bytes]) -> Tiff | None:
+    """The first page of a file; None where it is no TIFF."""
+    stream.seek(0)
+    return Tiff(stream) if stream.read(4) in SIGNATURES else None
 
 
-def read_tiff(stream: IO[bytes]) -> NDArray[Any]:
-    """Read the samples of the first page, (H, W, bands) uint8 or uint16, without any conversion.
-
-    Raises:
-        Refused: if its samples or its compression are of another kind.
-    """
-    samples = read_samples(stream)
-    if samples.dtype.kind == "f":
-        raise Refused(f"its {8 * samples.itemsize}-bit floating-point samples are not read", _EIGHT_OR_SIXTEEN)
-    if samples.dtype.kind == "i" and any((rows < 0).any() for rows in samples):
-        raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
+def unsigned(samples: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers without a sign, of the same memory; negative ones are refused."""
     if samples.dtype.kind == "u":
         return samples  # and no view of it, for who holds the samples may give back their rows
+    if any((rows < 0).any() for rows in samples):
+        raise Refused("it has negative samples, which no pixel has here", "shift it above zero")
     return samples.view(f"u{samples.itemsize}")
-
-
-def read_samples(stream: IO[bytes]) -> NDArray[Any]:
-    """Read the samples of the first page, (H, W, bands), in their own type: 8 or 16 bits, or floats of 32 or 64.
-
-    Strips and tiles, bands side by side or one after the other, with and without lossless compression and prediction.
-
-    Raises:
-        Refused: if its samples or its compression are of another kind.
-    """
-    tags, order = _tags(stream)
-    header = _header(tags)
-    tiled = _TILE_OFFSETS in tags
-    offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
-    kind = tags.get(_FORMAT, (_UNSIGNED,))[0]
-    if header.bits not in _BITS_OF.get(kind, ()):
-        what = {_UNSIGNED: "unsigned", _SIGNED: "signed", _FLOATING: "floating-point"}.get(kind, "unknown")
-        raise Refused(f"its {header.bits}-bit {what} samples are not read", _EIGHT_OR_SIXTEEN)
-    compression, predictor = tags.get(_COMPRESSION, _PLAIN), tags.get(_PREDICTOR, 1)
-    if compression not in _LOSSLESS or predictor not in (1, _OF_FLOATS if header.floating else _DIFFERENCES):
-        raise Refused(f"its compression (TIFF {compression}, {predictor}) is not read", "save it with Deflate")
-    stored = np.dtype(f"{order}{'uif'[kind - 1]}{header.bits // 8}")
-    planes = header.bands if tags.get(_PLANAR, 1) == 2 else 1
-    depth = header.bands // planes
-    high = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, header.height), header.height)
-    wide = tags[_TILE_WIDTH] if tiled else header.width
-    if compression == _PLAIN and not tiled and header.height <= high:  # one strip, as large as the picture
-        offsets, counts, high = _cut(offsets, counts, header.height, wide * depth * stored.itemsize)
-    down, across = -(-header.height // high), -(-header.width // wide)
-    if len(offsets) < planes * down * across:
-        raise ValueError("some of its blocks are missing")
-    picture = np.zeros((header.height, header.width, header.bands), stored.newbyteorder("="))
-    for number in range(planes * down * across):
-        plane, place = divmod(number, down * across)
-        top, left = place // across * high, place % across * wide
-        rows = high if tiled else min(high, header.height - top)
-        stream.seek(offsets[number])
-        bands = slice(plane * depth, (plane + 1) * depth)
-        for unpacked in _unpack(stream.read(counts[number]), compression, rows, wide * depth * stored.itemsize):
-            if predictor == _OF_FLOATS:
-                block = _predicted_floats(np.frombuffer(unpacked, np.uint8).reshape(-1, stored.itemsize, wide, depth))
-            else:
-                block = np.frombuffer(unpacked, stored).reshape(-1, wide, depth)
-            if predictor == _DIFFERENCES:  # each is its difference from its left neighbour; sums wrap as theirs did
-                block = block.cumsum(axis=1, dtype=picture.dtype)
-            place = picture[top : top + len(block), left : left + wide, bands]
-            place[...] = block[: place.shape[0], : place.shape[1]]
-            top += len(block)
-    return picture
 
 
 def _predicted_floats(differences: NDArray[np.uint8]) -> NDArray[Any]:
@@ -182,37 +213,6 @@ def _cut(
     tops = range(0, height, high)
     starts = [offset + top * row for offset in offsets for top in tops]
     return starts, [min(high, height - top) * row for _ in offsets for top in tops], high
-
-
-def _tags(stream: IO[bytes]) -> tuple[ImageFileDirectory_v2, str]:
-    """The first directory, and the byte order as numpy writes it."""
-    stream.seek(0)
-    start = stream.read(8)
-    if start[2:4] in (b"+\0", b"\0+"):
-        start += stream.read(8)
-    tags = ImageFileDirectory_v2(start)
-    stream.seek(tags.next)
-    tags.load(stream)
-    return tags, "<" if start[:1] == b"I" else ">"
-
-
-def _header(tags: ImageFileDirectory_v2) -> TiffHeader:
-    bands = tags.get(_BANDS, 1)
-    rows = tags.get(_TILE_HEIGHT if _TILE_OFFSETS in tags else _ROWS, 0)
-    across = -(-tags[_WIDTH] // max(1, tags.get(_TILE_WIDTH, 1))) if _TILE_OFFSETS in tags else 1
-    most = 2 * -(-tags[_HEIGHT] // max(1, rows)) * across * bands
-    if (blocks := len(tags.get(_TILE_OFFSETS, tags.get(_OFFSETS, ())))) > max(most, _MANY):
-        raise Refused(f"it is damaged: {blocks:,} blocks where {most // 2:,} hold all", "copy or download it again")
-    transparent = bool(_ALPHA & set(tags.get(_EXTRA, ()))) and not _is_named_otherwise(tags, bands)
-    floating = tags.get(_FORMAT, (_UNSIGNED,))[0] == _FLOATING
-    is_photo = bands <= _COLOURS.get(tags.get(_PHOTOMETRIC, _RGB), 3) + transparent and not (floating and bands > 1)
-    return TiffHeader(tags[_HEIGHT], tags[_WIDTH], bands, max(tags.get(_BITS, (1,))), floating, is_photo)
-
-
-def _is_named_otherwise(tags: ImageFileDirectory_v2, bands: int) -> bool:
-    """Tell whether a last band that passes for transparency has another name, as a writer's default makes it."""
-    last = tagged_bands(tags, bands)[-1]
-    return are_named([last]) and last not in ("alpha", "mask", "transparency")
 
 
 def _unpack(block: bytes, compression: int, rows: int, row: int) -> Iterator[bytes | memoryview]:

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from simclrseg.errors import DataError, UsageError, some
-from simclrseg.images.decode import (
+from simclrseg.images.listing import (
     IMAGE_SUFFIXES,
     Listing,
     count_suffixes,

@@ -26,12 +26,13 @@ from simclrseg.images.bands import (
     places_of,
 )
 from simclrseg.images.colours import stretch, viewable
-from simclrseg.images.decode import Picture, read_picture, read_scene, stored_bands, turn_back
+from simclrseg.images.decode import Picture, read_picture, read_scene, stored_bands
 from simclrseg.images.depth import Deep, fits, in_words, likely_range
 from simclrseg.images.framing import Framing
 from simclrseg.images.geography import Geography
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import MAX_PIXELS
+from simclrseg.images.opening import turn_back
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.files import InputImage, Job
 from simclrseg.inference.masks import OVERLAP, Predict, mirrored, predict_tiles, strips, to_mask
@@ -248,7 +249,7 @@ class Predictor:
         image, blank, geography = picture.pixels, picture.blank, self._geography(job, picture)
         if self.keep_orientation and picture.orientation != 1:  # whole, because rows become columns
             image = turn_back(image, picture.orientation)
-            blank = None if blank is None else turn_back(blank.view(np.uint8), picture.orientation).view(bool)
+            blank = None if blank is None else turn_back(blank, picture.orientation)
             whole = np.concatenate([rows for _, rows in probabilities], axis=-2)
             maps = [turn_back(one, picture.orientation) for one in whole.reshape(-1, *whole.shape[-2:])]
             probabilities = iter([(0, np.stack(maps) if whole.ndim == 3 else maps[0])])

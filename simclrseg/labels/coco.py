@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import tell_unread
+from simclrseg.images.listing import tell_unread
 from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle

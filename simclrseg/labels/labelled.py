@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import is_image, is_photo, list_files, unread_photos, why_unread
+from simclrseg.images.listing import is_image, is_photo, list_files, unread_photos, why_unread
 from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import tell_unread
 from simclrseg.images.headers import Refused
 from simclrseg.images.limits import check_picture
+from simclrseg.images.listing import tell_unread
 from simclrseg.labels.labelled import (
     GUESSED,
     Fitting,

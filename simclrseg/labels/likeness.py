@@ -11,9 +11,10 @@ from typing import TypeVar
 import numpy as np
 
 from simclrseg.errors import ImageError
-from simclrseg.images.decode import image_shape, why_unread
+from simclrseg.images.decode import image_shape
 from simclrseg.images.framing import middle
 from simclrseg.images.limits import LARGE, room_for
+from simclrseg.images.listing import why_unread
 from simclrseg.images.masks import StoredMask, read_stored_mask
 from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import is_image, is_photo, list_files, tell_unread, unread_photos
+from simclrseg.images.listing import is_image, is_photo, list_files, tell_unread, unread_photos
 from simclrseg.labels.classes import MAX_CLASSES, numbered_classes
 from simclrseg.labels.labelled import (
     Folders,

@@ -17,7 +17,7 @@ import simclrseg
 from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
-from simclrseg.images.decode import turn_back
+from simclrseg.images.opening import turn_back
 from tests.images.geotiffs import KEYS, MATRIX, NODATA, SCALE, UTM, geotiff
 
 RASTERIO = "rasterio reads what GDAL does: pip install '.[test]'"

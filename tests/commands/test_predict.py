@@ -21,7 +21,8 @@ from simclrseg.cli.app import main
 from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import ModelFileError, OutOfMemory, OutputError, UsageError
-from simclrseg.images.decode import image_shape, read_picture, turn_back
+from simclrseg.images.decode import image_shape, read_picture
+from simclrseg.images.opening import turn_back
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
 from simclrseg.system import files

@@ -17,7 +17,7 @@ from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError
-from simclrseg.images.decode import read_bands
+from simclrseg.images.decode import read_scene
 from simclrseg.images.resizing import resize_image
 from tests.data.fakes import photo
 from tests.images.tiffs import tiff
@@ -117,7 +117,7 @@ class Bands(FileDataset):
 
     def count(self, path: Path) -> np.ndarray:
         self.reads += 1
-        return read_bands(path)
+        return read_scene(path).pixels
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from simclrseg.exporters import EXPORTERS
 from simclrseg.exporters import onnx as exporter
 from simclrseg.exporters.graphs import Deploy
 from simclrseg.exporters.onnx import export_onnx, shapes_to_check
-from simclrseg.images.decode import list_images, read_image
+from simclrseg.images.decode import read_image
+from simclrseg.images.listing import list_images
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
 from simclrseg.models import SEGMENTERS

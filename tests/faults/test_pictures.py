@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images import decode, strips
+from simclrseg.images import opening, strips
 from simclrseg.images import tiff as tiffs_read
-from simclrseg.images.decode import image_shape, is_hidden, read_bands, read_image, read_picture, vague_range
+from simclrseg.images.decode import image_shape, is_hidden, read_image, read_picture, read_scene, vague_range
 from simclrseg.images.limits import LARGE, MAX_PIXELS
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.labels import polygons
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_hold_what_it_claims_is_refused_before_it_is_decoded(
         read(file)
 
 
-@pytest.mark.parametrize("read", [read_picture, read_stored_mask, read_bands])
+@pytest.mark.parametrize("read", [read_picture, read_stored_mask, read_scene])
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (178_000_000, 1), (1, 178_000_000)])
 def test_no_side_and_no_area_is_without_a_limit(read, width, height):
     with pytest.raises(ImageError, match=rf"{width} x {height} .*(more than the 178,956,970|has 1,048,576)"):
@@ -114,22 +114,22 @@ def test_bands_and_bytes_count_against_the_limit_of_pixels(bands, dtype):
     pixel = bands * np.dtype(dtype).itemsize
     side = int((8 * MAX_PIXELS / pixel) ** 0.5) + 1
     with pytest.raises(ImageError, match=rf"{side} x {side} pixels of {pixel:,} bytes take .* shrink it or cut it up"):
-        read_bands(claiming(bands, dtype, width=side, height=side))
-    assert read_bands(claiming(13, width=8, height=8)).shape == (8, 8, 13)
+        read_scene(claiming(bands, dtype, width=side, height=side))
+    assert read_scene(claiming(13, width=8, height=8)).pixels.shape == (8, 8, 13)
 
 
 def test_more_pixels_may_be_allowed_and_bytes_with_them():
     data = claiming(13, np.uint16, width=8000, height=8000)
     with pytest.raises(ImageError, match="1,664,000,000"):
-        read_bands(data)
+        read_scene(data)
     with pytest.raises(ImageError, match="damaged or cut short"):
-        read_bands(data, max_pixels=2 * MAX_PIXELS)
+        read_scene(data, max_pixels=2 * MAX_PIXELS)
 
 
 def test_a_tile_larger_than_its_picture_is_refused():
     data = tiff(np.zeros((64, 64, 13), np.uint8), deflate=True, tile=64)
     with pytest.raises(ImageError, match=r"a tile of it takes [\d,]+ bytes"):
-        read_bands(restated(data, t322=65_536, t323=65_536))
+        read_scene(restated(data, t322=65_536, t323=65_536))
 
 
 def test_a_tiff_of_far_too_many_blocks_is_refused(monkeypatch):
@@ -174,7 +174,7 @@ def test_a_large_webp_has_the_pixels_of_a_small_one(monkeypatch, mode, lossless)
     file = BytesIO()
     Image.fromarray(values).save(file, "WEBP", lossless=lossless, exact=True, quality=90)
     usual, mask = read_image(file.getvalue()), read_stored_mask(file.getvalue())
-    monkeypatch.setattr(decode, "LARGE", 100)
+    monkeypatch.setattr(opening, "LARGE", 100)
     np.testing.assert_array_equal(read_image(file.getvalue()), usual)
     again = read_stored_mask(file.getvalue())
     np.testing.assert_array_equal(again.values, mask.values)

@@ -18,16 +18,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import decode, strips, tiff
-from simclrseg.images.decode import (
-    image_shape,
-    list_files,
-    list_images,
-    read_image,
-    read_picture,
-    turn_back,
-)
+from simclrseg.images import decode, opening, strips, tiff
+from simclrseg.images.decode import image_shape, read_image, read_picture
+from simclrseg.images.listing import list_files, list_images
 from simclrseg.images.masks import read_mask
+from simclrseg.images.opening import turn_back
 from tests.images.odd import UNREADABLE, orientation_exif
 from tests.no_files import REASONS, put_no_files
 
@@ -254,7 +249,7 @@ def test_what_is_no_file_is_refused_with_the_reason(tmp_path):
 
 def test_a_photo_that_may_not_be_opened_is_not_called_damaged(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(photo()), "PNG"))
-    monkeypatch.setattr(decode, "open", refusing, raising=False)  # root may open anything
+    monkeypatch.setattr(opening, "open", refusing, raising=False)  # root may open anything
     with pytest.raises(ImageError, match=r"a\.png cannot be opened: Permission denied"):
         read_image(tmp_path / "a.png")
 
@@ -368,7 +363,7 @@ def test_a_large_tiff_with_a_profile_is_brought_to_srgb_as_a_small_one_is(tmp_pa
     Image.fromarray(photo()).save(tmp_path / "x.tif", icc_profile=profile)
     usual = read_image(tmp_path / "x.tif")
     monkeypatch.setattr(decode, "LARGE", 100)
-    monkeypatch.setattr(decode, "read_tiff", None)  # Pillow's way
+    monkeypatch.setattr(tiff.Tiff, "pixels", None)  # Pillow's way
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), usual)
 
 
@@ -434,7 +429,7 @@ def test_heic_is_read_where_its_reader_is_installed(tmp_path, monkeypatch):
     accepts = (lambda stream, name: Image.fromarray(pixels), lambda prefix: prefix[4:12] == b"ftypheic")
     reader = SimpleNamespace(register_heif_opener=lambda: Image.OPEN.update(HEIF=accepts))
     monkeypatch.setitem(sys.modules, "pillow_heif", reader)
-    monkeypatch.setattr(decode, "_READS_HEIC", True)
+    monkeypatch.setattr(opening, "READS_HEIC", True)
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     np.testing.assert_array_equal(read_image(heic), pixels)
     np.testing.assert_array_equal(read_image(encoded(Image.fromarray(pixels), "PNG")), pixels)

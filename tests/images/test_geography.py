@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from simclrseg.images.decode import read_picture, turn_back
+from simclrseg.images.decode import read_picture
+from simclrseg.images.opening import turn_back
 from tests.images.geotiffs import KEYS, MATRIX, NODATA, SCALE, TIE_POINTS, UTM, geotiff
 
 PIXELS = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images.decode import image_shape, read_bands, read_image, stored_bands
+from simclrseg.images.decode import image_shape, read_image, read_scene, stored_bands
 from tests.images.tiffs import tiff
 
 
@@ -36,7 +36,7 @@ def picture(bands: int, dtype: type = np.uint16) -> np.ndarray:
 )
 def test_bands_come_back_as_they_were_stored(layout: dict, bands: int, dtype: type) -> None:
     stored = picture(bands, dtype)
-    read = read_bands(tiff(stored, **layout))
+    read = read_scene(tiff(stored, **layout)).pixels
     assert read.dtype == dtype and read.flags.c_contiguous
     np.testing.assert_array_equal(read, stored)
 
@@ -47,12 +47,12 @@ def test_what_pillow_writes_is_read_alike(compression: str | None, bands: int, d
     stored = picture(bands, dtype) // 7
     file = io.BytesIO()
     Image.fromarray(stored.squeeze()).save(file, "TIFF", compression=compression)
-    np.testing.assert_array_equal(read_bands(file.getvalue()), stored)
+    np.testing.assert_array_equal(read_scene(file.getvalue()).pixels, stored)
 
 
 def test_16_bits_are_those_that_opencv_reads(real_data: Path) -> None:
     file = real_data / "odd_images" / "tiff_16bit_RGB.tiff"
-    read = read_bands(file)
+    read = read_scene(file).pixels
     assert read.dtype == np.uint16 and read.max() > 255
     np.testing.assert_array_equal(read, cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[:, :, ::-1])
 
@@ -115,10 +115,10 @@ def test_many_bands_are_no_photo(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_what_cannot_be_read_is_one_line(content: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:
-        read_bands(content)
+        read_scene(content)
     assert "\n" not in str(caught.value)
 
 
 def test_a_picture_that_claims_too_many_pixels_is_refused_by_its_header() -> None:
     with pytest.raises(ImageError, match="more than the 700 allowed"):
-        read_bands(tiff(picture(13)), max_pixels=700)
+        read_scene(tiff(picture(13)), max_pixels=700)

@@ -17,7 +17,8 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, missing
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
-from simclrseg.images.decode import Pixels, list_files, read_bands
+from simclrseg.images.decode import Pixels, read_scene
+from simclrseg.images.listing import list_files
 from simclrseg.images.resizing import resize_image
 
 _SOURCE = Source(
@@ -60,7 +61,7 @@ def bigearthnet(root: Path, options: DatasetOptions) -> FileDataset:
 def _read_patch(first: Path) -> Pixels:
     """(120, 120, 12) uint16 of the patch whose red band is ``first``."""
     stem = first.name.removesuffix(_FIRST)
-    samples = {name: read_bands(first.with_name(f"{stem}_{name}.tif")) for name in _NAMES}
+    samples = {name: read_scene(first.with_name(f"{stem}_{name}.tif")).pixels for name in _NAMES}
     size = samples["B04"].shape[:2]
     for name, band in samples.items():
         if band.shape[2] != 1 or band.dtype != np.uint16:

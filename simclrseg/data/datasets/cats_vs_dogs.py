@@ -8,7 +8,7 @@ import numpy as np
 
 from simclrseg.data.datasets.base import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
-from simclrseg.images.decode import list_images
+from simclrseg.images.listing import list_images
 
 _SOURCE = Source(
     name="cats_vs_dogs",

@@ -22,16 +22,9 @@ from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders,
 from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.decode import (
-    Mask,
-    image_header,
-    image_shape,
-    is_photo,
-    list_files,
-    tell_unread,
-    turn_upright,
-    walk,
-)
+from simclrseg.images.decode import Mask, image_header, image_shape
+from simclrseg.images.listing import is_photo, list_files, tell_unread, walk
+from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme

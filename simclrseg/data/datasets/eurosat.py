@@ -16,7 +16,8 @@ from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.errors import DataError
 from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
-from simclrseg.images.decode import Pixels, list_images
+from simclrseg.images.decode import Pixels
+from simclrseg.images.listing import list_images
 from simclrseg.system.files import why_not_unpacked
 
 _COLOUR = Source(

@@ -26,18 +26,9 @@ from simclrseg.data.datasets.pairing import Layout
 from simclrseg.data.datasets.values import blanks, deep_photos, tell_pages
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.bands import BANDS_FILE, REFLECTANCE, are_named, bands_beside, places_of
-from simclrseg.images.decode import (
-    count_suffixes,
-    floating_ranges,
-    is_image,
-    list_files,
-    named_bands,
-    stored_bands,
-    tell_unread,
-    unread_photos,
-    why_unread,
-)
+from simclrseg.images.decode import floating_ranges, named_bands, stored_bands
 from simclrseg.images.depth import Range, coarse_bands, common_range, in_words
+from simclrseg.images.listing import count_suffixes, is_image, list_files, tell_unread, unread_photos, why_unread
 from simclrseg.labels.classes import OF_TOOLS, Classes, classes_of_tool
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.masks import mask_details

@@ -32,7 +32,7 @@ from simclrseg.data.datasets.naming import (
 )
 from simclrseg.data.datasets.pairing import Layout, count_left_out, files_of, paired, without_masks
 from simclrseg.errors import DataError
-from simclrseg.images.decode import is_image
+from simclrseg.images.listing import is_image
 from simclrseg.labels.likeness import likeness
 
 _AS_WELL = 0.9  # of the photos that one folder of masks fits, and another

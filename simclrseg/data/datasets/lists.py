@@ -14,7 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from simclrseg.data.datasets.base import refuse_shared
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import is_image, is_photo
+from simclrseg.images.listing import is_image, is_photo
 from simclrseg.labels.labelled import left_out, plain, refuse_other_files
 from simclrseg.system.files import why_not_a_file
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclrseg.images.decode import is_image
+from simclrseg.images.listing import is_image
 
 IMAGE_FOLDERS = (
     "images", "image", "imgs", "img", "img_dir", "jpegimages", "pngimages", "photos", "leftimg8bit",

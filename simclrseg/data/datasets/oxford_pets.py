@@ -11,7 +11,8 @@ import numpy as np
 from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError, some
-from simclrseg.images.decode import Mask, list_images
+from simclrseg.images.decode import Mask
+from simclrseg.images.listing import list_images
 from simclrseg.images.masks import read_mask
 from simclrseg.metadata import IGNORE
 

@@ -193,8 +193,8 @@ def test_points_between_0_and_1_are_no_pixels(tmp_path):
 def test_photos_that_are_not_read_are_told_with_what_helps_and_nothing_is_said_to_be_missing(
     tmp_path, monkeypatch, form, suffix
 ):
-    monkeypatch.setattr("simclrseg.images.decode._READS_HEIC", False)
-    monkeypatch.setattr("simclrseg.images.decode.IMAGE_SUFFIXES", frozenset({".png"}))
+    monkeypatch.setattr("simclrseg.images.listing.READS_HEIC", False)
+    monkeypatch.setattr("simclrseg.images.listing.IMAGE_SUFFIXES", frozenset({".png"}))
     photos(tmp_path / "images", "a.png", "c.png")
     (tmp_path / "images" / f"b.{suffix}").write_bytes(b"not read")
     (tmp_path / "images" / f"c.{suffix}").write_bytes(b"the same as c.png")

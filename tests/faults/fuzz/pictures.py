@@ -24,7 +24,6 @@ from simclrseg.images.decode import (
     holds_several,
     image_shape,
     is_hidden,
-    read_bands,
     read_image,
     read_picture,
     read_scene,
@@ -83,7 +82,7 @@ def _read_as_photo(file: Path) -> None:
     assert pixels.shape[:2] == image_shape(file)
     vague_range(file), holds_several(file), is_hidden(file)
     if (bands := stored_bands(file)) is not None:
-        stored = read_bands(file)
+        stored = read_scene(file).pixels
         assert bands == (stored.shape[2], 8 * stored.itemsize) and stored.shape[:2] == pixels.shape[:2]
 
 
