@@ -33,9 +33,9 @@ from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
-from simclrseg.errors import DataError, ImageError, OutputError
+from simclrseg.errors import DataError, OutputError
 from simclrseg.images import decode, depth, headers, masks, opening, resizing, srgb, strips, tiff
-from simclrseg.images.decode import Mask, Pixels, image_shape
+from simclrseg.images.decode import Mask, Pixels, known_shape
 from simclrseg.images.limits import room_for
 from simclrseg.system.distributed import local_world_size
 from simclrseg.system.files import replacing
@@ -236,16 +236,15 @@ class _Kept:
         found = stored()
         if found is not None:
             return found
-        height, width = _header(self._path(index))
+        height, width = known_shape(self._path(index))
         with room_for(height * width), self._locks[index % _LOCKS]:
             found = stored()  # as another thread may have decoded it
-            return self._decoded(index, of) if found is None else found
-
-    def _decoded(self, index: int, of: Callable[[Pixels], T]) -> T:
-        picture = self._decode(index)
-        self._store.put(index, picture)
-        picture.flags.writeable = False  # whoever changed it would change it for all epochs
-        return of(picture)
+            if found is not None:
+                return found
+            picture = self._decode(index)
+            self._store.put(index, picture)
+            picture.flags.writeable = False  # whoever changed it would change it for all epochs
+            return of(picture)
 
 
 class _Room:
@@ -427,7 +426,7 @@ class _Kind:
         if file is None:
             if len(self._paths) > _SAMPLE:
                 log.info(f"reading the sizes of {len(self._paths):,} {self._name}")
-            sizes = np.array(map_in_threads(_header, self._paths), np.uint32).reshape(-1, 2)
+            sizes = np.array(map_in_threads(known_shape, self._paths), np.uint32).reshape(-1, 2)
             file = _File(self._place, sizes, channels=self._channels, dtype=self._dtype)
             file.create()
         return file
@@ -442,16 +441,8 @@ def _decoded_bytes(paths: Sequence[Path | None], pixel: int) -> int:
     sample = random.Random(0).sample(paths, min(_SAMPLE, len(paths)))
     if not sample:
         return 0
-    pixels = sum(height * width for height, width in map_in_threads(_header, sample))
+    pixels = sum(height * width for height, width in map_in_threads(known_shape, sample))
     return round(pixels * pixel * len(paths) / len(sample))
-
-
-def _header(path: Path | None) -> tuple[int, int]:
-    """Height and width of a picture; 0 where it has no file or no readable header."""
-    try:
-        return (0, 0) if path is None else image_shape(path)
-    except ImageError:
-        return 0, 0
 
 
 def _state(path: Path | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import zlib
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images.decode import image_shape
+from simclrseg.images.decode import known_shape
 from simclrseg.images.framing import window_of_most
 from simclrseg.images.limits import room_for
 from simclrseg.images.strips import histogram
@@ -40,10 +39,7 @@ def count_pixels(
     classes = len(dataset.classes)
 
     def count(index: int) -> tuple[NDArray[np.int64], int]:
-        path, shape = dataset.path(index), (0, 0)
-        if path is not None:
-            with contextlib.suppress(ImageError):  # the loader names it
-                shape = image_shape(path)
+        shape = known_shape(dataset.path(index))
         with room_for(shape[0] * shape[1]):
             return count_mask(index, shape)
 

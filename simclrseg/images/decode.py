@@ -245,7 +245,7 @@ def blank_of(source: str | Path | bytes, *, reach: Range | None = None) -> Blank
 
 def may_be_blank(source: str | Path | bytes) -> bool:
     """Tell whether a TIFF says that pixels may hold nothing, or has numbers of which some may be none."""
-    with suppress(ImageError), opened(source) as (stream, _):
+    with opened(source) as (stream, _):
         if tiff := open_tiff(stream):
             is_map = tiff.geography is not None and tiff.geography.is_placed
             map_with_alpha = is_map and tiff.is_photo and tiff.bands in (2, 4)
@@ -254,10 +254,9 @@ def may_be_blank(source: str | Path | bytes) -> bool:
 
 
 def holds_several(source: str | Path | bytes) -> bool:
-    """Tell whether a picture that can be opened has more frames or pages than the first, which is read."""
-    with suppress(ImageError), opened(source) as (stream, name):
+    """Tell whether a picture has more frames or pages than the first, which is read."""
+    with opened(source) as (stream, name):
         return has_more(open_picture(stream, name))
-    return False
 
 
 def is_hidden(source: str | Path | bytes) -> bool:
@@ -277,8 +276,15 @@ def image_shape(source: str | Path | bytes) -> tuple[int, int]:
     return height, width
 
 
+def known_shape(path: Path | None) -> tuple[int, int]:
+    """The same, and 0 for what has no file or no header that can be read: the loader names it."""
+    with suppress(ImageError):
+        return (0, 0) if path is None else image_shape(path)
+    return 0, 0
+
+
 def image_header(source: str | Path | bytes) -> tuple[int, int, int]:
-    """The same, and the orientation, 1 to 8, in which the file stores it."""
+    """Height and width likewise, and the orientation, 1 to 8, in which the file stores it."""
     with opened(source) as (stream, name):
         if (tiff := open_tiff(stream)) and not tiff.is_photo:
             return tiff.height, tiff.width, 1

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from simclrseg.errors import ImageError
-from simclrseg.images.decode import image_shape
+from simclrseg.images.decode import known_shape
 from simclrseg.images.framing import middle
 from simclrseg.images.limits import LARGE, room_for
 from simclrseg.images.listing import why_unread
 from simclrseg.images.masks import StoredMask, read_stored_mask
-from simclrseg.system import distributed
-from simclrseg.system.threads import map_in_threads
+from simclrseg.labels.looking import look_at, sample
 
-T = TypeVar("T")
-
-_LOOKED_AT, _IF_UNSURE = 5, 50  # pictures of a folder
+_IF_UNSURE = 50  # pictures of a folder that are looked at
 _ROWS = 256  # of a picture
 _COLUMNS = 4096  # likewise
 _FEW = 32  # values of a mask, which a photo has more of
@@ -73,17 +67,14 @@ _UNREAD = _Look(False, False, True, False, True, True, False)
 """A photo that is not read is one."""
 
 
-def sample(many: Sequence[T], count: int = _LOOKED_AT) -> Sequence[T]:
-    """Those of many that are looked at."""
-    return many[:: -(-len(many) // count)] if many else many
-
-
 def likeness(files: Sequence[Path]) -> Likeness:
     """Look at some of the pictures; those that cannot be read say nothing.
 
     More are looked at if all are blank, or flat and in colours.
     """
-    looks = distributed.from_main(lambda: _looks_at(files))
+    looks = [look for look in look_at(sample(files), _look) if look]
+    if all(look.blank or (look.flat and look.coloured) for look in looks):
+        looks = [look for look in look_at(sample(files, _IF_UNSURE), _look) if look]
     telling = [look for look in looks if not look.blank]
     return Likeness(
         bool(telling) and all(look.flat for look in telling),
@@ -96,13 +87,6 @@ def likeness(files: Sequence[Path]) -> Likeness:
     )
 
 
-def _looks_at(files: Sequence[Path]) -> list[_Look]:
-    looks = [look for look in map_in_threads(_look, sample(files)) if look]
-    if all(look.blank or (look.flat and look.coloured) for look in looks):
-        looks = [look for look in map_in_threads(_look, sample(files, _IF_UNSURE)) if look]
-    return looks
-
-
 def _recur(looks: Sequence[_Look]) -> bool:
     """Whether colours are those of classes: few over all the pictures, and mostly such as several of them have."""
     values = frozenset[int]().union(*(look.values for look in looks))
@@ -110,22 +94,17 @@ def _recur(looks: Sequence[_Look]) -> bool:
     return few and 2 * len(values) <= sum(len(look.values) for look in looks)
 
 
-def _look(file: Path) -> _Look | None:
+def _look(file: Path) -> _Look:
     if why_unread(file.name):
         return _UNREAD
-    height, width = 0, 0
-    with suppress(ImageError):
-        height, width = image_shape(file)
-    try:
-        with room_for(height * width):
-            if height * width <= LARGE:
-                return _look_at(read_stored_mask(file))
-            return _look_at(read_stored_mask(file, at_most=(_ROWS, _COLUMNS)), (height, width))
-    except ImageError:
-        return None
+    height, width = known_shape(file)
+    with room_for(height * width):
+        if height * width <= LARGE:
+            return _look_of(read_stored_mask(file))
+        return _look_of(read_stored_mask(file, at_most=(_ROWS, _COLUMNS)), (height, width))
 
 
-def _look_at(stored: StoredMask, size: tuple[int, int] | None = None) -> _Look:
+def _look_of(stored: StoredMask, size: tuple[int, int] | None = None) -> _Look:
     """Look at the middle of a picture.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import ImageError
-from simclrseg.images.decode import image_header
+from simclrseg.images.decode import image_header, known_shape
 from simclrseg.images.limits import room_for
 from simclrseg.images.masks import read_stored_mask
 from simclrseg.images.strips import histogram
@@ -49,9 +49,7 @@ class Scan:
 
 def scan_mask(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | None) -> Scan:
     """Look at a mask; at few large ones at a time, for each takes memory several times."""
-    height, width = 0, 0
-    with suppress(ImageError):
-        height, width, _ = image_header(image)
+    height, width = known_shape(image)
     with room_for(height * width):
         return _scan(image, mask, rules=rules, table=table)
 

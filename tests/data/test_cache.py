@@ -32,7 +32,7 @@ from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import decode, headers, masks, resizing, srgb, tiff
+from simclrseg.images import decode, headers, masks, opening, resizing, srgb, tiff
 from simclrseg.images.decode import image_shape
 from simclrseg.labels.classes import Classes
 from tests.data.fakes import photo
@@ -365,7 +365,7 @@ def fresh_decoder() -> Iterator[None]:
     cache.decoder_identity.cache_clear()
 
 
-DECODERS = [cv2, PIL, decode, masks, srgb, resizing, headers, tiff, datasets, labels]
+DECODERS = [cv2, PIL, decode, opening, masks, srgb, resizing, headers, tiff, datasets, labels]
 
 
 @pytest.mark.parametrize("part", DECODERS, ids=lambda part: part.__name__)
@@ -519,7 +519,7 @@ def test_the_size_of_many_photos_is_estimated_from_a_sample(
 ) -> None:
     exact = 1000 * sum(3 * math.prod(image_shape(file)) for file in (photos / "images").iterdir())
     asked: list[Path] = []
-    monkeypatch.setattr(cache, "image_shape", lambda path: asked.append(path) or image_shape(path))
+    monkeypatch.setattr(cache, "known_shape", lambda path: asked.append(path) or image_shape(path))
     memory(monkeypatch, 10**9)
     source = open_set(photos)
     with caplog.at_level(logging.INFO):

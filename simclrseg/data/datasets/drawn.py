@@ -21,18 +21,17 @@ from simclrseg.data.datasets.folder import bands_of, exact_copies
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS
 from simclrseg.data.datasets.values import deep_photos, tell_pages
-from simclrseg.errors import DataError, ImageError, some
+from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask, image_header, image_shape
 from simclrseg.images.listing import is_photo, list_files, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
 from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
 from simclrseg.labels.labelme import is_labelme, read_labelme
+from simclrseg.labels.looking import look_at
 from simclrseg.labels.polygons import Object, Region, Ring, Runs, draw
 from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yaml, read_yolo, read_yolo_folder
-from simclrseg.system import distributed
 from simclrseg.system.files import POINTER, why_not_fetched
-from simclrseg.system.threads import map_in_threads
 
 _YAML = (".yaml", ".yml")
 _AS_SHOWN = "take the photos that were labelled, as they were shown then"
@@ -232,13 +231,7 @@ def _is_yolo_text(file: Path) -> bool:
 
 def _check_sizes(found: Labelled) -> None:
     """Give each image its size, and points in pixels of it; a DataError names labels that do not lie on their image."""
-
-    def header_of(one: LabelledImage) -> tuple[int, int, int] | None:
-        with suppress(ImageError):  # the loader names images that cannot be read
-            return image_header(one.image)
-        return None
-
-    headers = distributed.from_main(lambda: map_in_threads(header_of, found.images))
+    headers = look_at([one.image for one in found.images], image_header)
     known = [
         (one, header)
         for one, header in zip(found.images, headers, strict=True)

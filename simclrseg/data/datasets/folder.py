@@ -31,6 +31,7 @@ from simclrseg.images.depth import Range, coarse_bands, common_range, in_words
 from simclrseg.images.listing import count_suffixes, is_image, list_files, tell_unread, unread_photos, why_unread
 from simclrseg.labels.classes import OF_TOOLS, Classes, classes_of_tool
 from simclrseg.labels.likeness import likeness
+from simclrseg.labels.looking import look_at, sample
 from simclrseg.labels.masks import mask_details
 from simclrseg.metadata import RGB
 from simclrseg.system import distributed
@@ -228,7 +229,7 @@ def _digest(file: Path, *, length: int) -> bytes:
 def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions) -> dict[str, Any]:
     """The dataset's arguments for pictures that are no photos; nothing for photos."""
     kinds: dict[tuple[int, int] | None, list[Path]] = {}
-    for image in images[:: -(-len(images) // _LOOKED_AT)]:
+    for image in sample(images, _LOOKED_AT):
         with suppress(ImageError):  # it is skipped, and named, when it is read
             kinds.setdefault(stored_bands(image), []).append(image)
     stored, alike = max(kinds.items(), key=lambda kind: len(kind[1]), default=(None, []))
@@ -247,7 +248,7 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
         names = options.model_bands  # as files of the model's own set, which --bands named
     if len(names) != bands:
         raise DataError(f"{first} has {bands} bands, and {BANDS_FILE} names {len(names)}", "name them all", path=first)
-    found = distributed.from_main(lambda: [one for one in map_in_threads(_floats, alike) if one is not None])
+    found = [one for one in look_at(alike, floating_ranges) if one is not None]
     reach, kind = None, "floating-point numbers" if found else f"{bits} bits"
     learned = f"all bands are learned from{': ' + ', '.join(names) if are_named(names) else ''}"
     summary.append(f"pictures of {bands} bands of {kind}, as {first.name} is: {learned}")
@@ -269,12 +270,6 @@ def bands_of(images: Sequence[Path], summary: list[str], options: DatasetOptions
         "reach": reach,
         **blanks(images, summary, reach),
     }
-
-
-def _floats(image: Path) -> tuple[tuple[str, ...], list[Range]] | None:
-    with suppress(ImageError):  # as above
-        return floating_ranges(image)
-    return None
 
 
 def _spreads(found: Sequence[tuple[tuple[str, ...], list[Range]]], own: Sequence[str]) -> list[Range]:

@@ -30,7 +30,8 @@ from simclrseg.data.datasets.naming import (
 )
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
-from simclrseg.labels.likeness import Likeness, likeness, sample
+from simclrseg.labels.likeness import Likeness, likeness
+from simclrseg.labels.looking import sample
 from simclrseg.system import distributed
 
 _DRAWN = re.compile(

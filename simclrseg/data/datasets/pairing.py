@@ -29,7 +29,7 @@ from simclrseg.data.datasets.naming import (
 )
 from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.masks import read_stored_mask
-from simclrseg.labels.likeness import sample
+from simclrseg.labels.looking import sample
 from simclrseg.labels.reading import MaskFiles
 
 _SAME_PLACE = 0.5  # of the smaller of two masks: they are of one object

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simclrseg.errors import ImageError, some
+from simclrseg.errors import some
 from simclrseg.images.decode import blank_of, holds_several, is_hidden, may_be_blank, read_image, vague_range
 from simclrseg.images.depth import Range, fits, in_words, whole_range
-from simclrseg.system import distributed
-from simclrseg.system.threads import map_in_threads
+from simclrseg.labels.looking import look_at, sample
 
 _LOOKED_AT = 1000  # images, evenly: a set's range shows in fewer
 _DECODED = 20  # of those that may be transparent
@@ -30,7 +28,7 @@ def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None 
     """
     _tell_hidden(images, summary)
     looked_at = _some_of(images, (".png", ".tif", ".tiff"))
-    found = distributed.from_main(lambda: [one for one in map_in_threads(_spread, looked_at) if one is not None])
+    found = [one for one in look_at(looked_at, vague_range) if one is not None]
     details = {} if reach is None else {"reach": reach, "read": partial(read_image, reach=reach)}
     details |= blanks(images, summary, reach)
     if not found:
@@ -49,42 +47,28 @@ def deep_photos(images: Sequence[Path], summary: list[str], reach: Range | None 
 def blanks(images: Sequence[Path], summary: list[str], reach: Range | None) -> dict[str, Any]:
     """The dataset's argument where pixels may hold nothing, as TIFFs say of a value, and of NaN; and a line of it."""
     looked_at = _some_of(images, (".tif", ".tiff"))
-    if not any(distributed.from_main(lambda: map_in_threads(may_be_blank, looked_at))):
+    if not any(look_at(looked_at, may_be_blank)):
         return {}
     summary.append("pixels that hold nothing (the TIFFs' nodata, NaN) are ignored, whatever their masks say")
     return {"blank": partial(blank_of, reach=reach)}
 
 
-def _spread(image: Path) -> tuple[Range, bool] | None:
-    with suppress(ImageError):  # it is skipped, and named, when it is read
-        return vague_range(image)
-    return None
-
-
 def _tell_hidden(images: Sequence[Path], summary: list[str]) -> None:
     looked_at = _some_of(images, _TRANSPARENT, at_most=_DECODED)
-    hidden = distributed.from_main(lambda: map_in_threads(_is_hidden, looked_at))
-    if names := [image.name for image, whole in zip(looked_at, hidden, strict=True) if whole]:
+    hidden = zip(looked_at, look_at(looked_at, is_hidden), strict=True)
+    if names := [image.name for image, whole in hidden if whole]:
         count = f"{len(names):,} of {len(looked_at):,} looked at ({some(names, shown=2)})"
         summary.append(f"photos that their alpha channel hides as a whole, whose colours are taken: {count}")
-
-
-def _is_hidden(image: Path) -> bool:
-    with suppress(ImageError):  # as above
-        return is_hidden(image)
-    return False
 
 
 def tell_pages(files: Sequence[Path], what: str, summary: list[str]) -> None:
     """Say which files hold several pages, of which the first alone is used."""
     looked_at = _some_of(files, _PAGED)
-    paged = distributed.from_main(lambda: map_in_threads(holds_several, looked_at))
-    several = [file for file, more in zip(looked_at, paged, strict=True) if more]
-    if several:
-        names = some([file.name for file in several], shown=2)
+    paged = zip(looked_at, look_at(looked_at, holds_several), strict=True)
+    if several := [file.name for file, more in paged if more]:
+        names = some(several, shown=2)
         summary.append(f"{what} of several pages or frames, of which the first is used: {len(several):,} ({names})")
 
 
-def _some_of(files: Sequence[Path], suffixes: Sequence[str], *, at_most: int = _LOOKED_AT) -> list[Path]:
-    named = [file for file in files if file.suffix.lower() in suffixes]
-    return named[:: -(-len(named) // at_most) or 1]
+def _some_of(files: Sequence[Path], suffixes: Sequence[str], *, at_most: int = _LOOKED_AT) -> Sequence[Path]:
+    return sample([file for file in files if file.suffix.lower() in suffixes], at_most)
