@@ -83,6 +83,11 @@ def _secrets() -> list[str]:
     return sorted((secret for secret in known if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
+def in_one_line(error: BaseException, longest: int) -> str:
+    """The start of what an error of a library says; its kind where it says nothing."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def shortened(text: str, longest: int) -> str:
     """The start and the end of a long text."""
     return text if len(text) <= longest else f"{text[: longest * 2 // 3]}…{text[len(text) - longest // 3 + 1 :]}"

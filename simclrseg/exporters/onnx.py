@@ -33,6 +33,7 @@ from simclrseg.inference.session import readable
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.system.checksum import KEY, seal_onnx
 from simclrseg.system.files import held_back, replacing
+from simclrseg.text import in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _traced(
                 opset_version=min(opset, NEWEST),
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error, 200)
         raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
     model = onnx.load_from_string(written.getvalue())
     if opset > NEWEST:

@@ -22,6 +22,7 @@ from simclrseg.exporters.tracing import traceable
 from simclrseg.exporters.verification import Agreement, answer_of, check_exact, compare
 from simclrseg.metadata import PROGRAM_ENTRY, ModelMetadata
 from simclrseg.system.files import replacing
+from simclrseg.text import in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def export_program(
                 twin, (example,), dynamic_shapes={INPUT: None if fixed_shape else sizes}, strict=False
             )
     except Exception as error:  # torch raises about anything for what it cannot trace
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error, 200)
         raise GateError(f"PyTorch cannot export a network with encoder {metadata.encoder}: {reason}") from error
     side = max(2 * STRIDE, metadata.image_size // STRIDE * STRIDE)
     sides = ((side, side), (2 * STRIDE, 3 * STRIDE), (5 * STRIDE, 2 * STRIDE))

@@ -36,6 +36,7 @@ from simclrseg.images.strips import swap_red_and_blue
 from simclrseg.images.tiff import Tiff, open_tiff
 from simclrseg.system.files import why_not_a_file
 from simclrseg.system.limits import NO_HANDLES
+from simclrseg.text import in_one_line
 
 # Of numbers of more than 8 bits Pillow knows few in which zero is white, as ImageJ writes them; they are stored alike.
 for (_order, _shown, _sign, _fill, _bits, _extra), _modes in [*TiffImagePlugin.OPEN_INFO.items()]:
@@ -83,7 +84,7 @@ def opened(source: str | Path | bytes) -> Iterator[tuple[IO[bytes], str]]:
     except Exception as error:  # a decoder that meets arbitrary bytes raises about anything
         if isinstance(error, OSError) and error.errno in NO_HANDLES:
             raise
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        cause = in_one_line(error, 200)
         reason = f"the picture is damaged or cut short ({cause}): copy or download it again"
         raise ImageError(f"{name}: {reason}", path=name) from error
 

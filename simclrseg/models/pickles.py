@@ -24,6 +24,7 @@ from torch import Tensor
 
 from simclrseg.errors import WeightsError
 from simclrseg.system.files import TENSORS_ALONE, why_not_unpacked
+from simclrseg.text import in_one_line
 
 _BLOCK = 1 << 20  # bytes read at once
 
@@ -292,7 +293,7 @@ def read_pickle(path: Path) -> Any:
     except WeightsError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = in_one_line(error, 120)
         raise WeightsError(f"{path} is no whole checkpoint ({reason})", "fetch it again", path=path) from error
     raise WeightsError(f"{path} is a TorchScript program, which could run any code", TENSORS_ALONE, path=path)
 

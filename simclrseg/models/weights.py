@@ -25,6 +25,7 @@ from simclrseg.models.vit import ViTEncoder, fit_positions
 from simclrseg.runs import PICKLES
 from simclrseg.system import checksum
 from simclrseg.system.files import CHECKPOINT, replacing, what_it_is, why_no_model, why_not_a_file
+from simclrseg.text import in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     try:
         nn.Module.load_state_dict(model, tensors, strict=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error, 200)
         raise WeightsError(f"{path} does not match the network its metadata describe: {reason}", path=path) from error
     model.eval()
 

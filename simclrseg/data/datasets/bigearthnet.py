@@ -20,6 +20,7 @@ from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance
 from simclrseg.images.decode import Pixels, read_scene
 from simclrseg.images.listing import list_files
 from simclrseg.images.resizing import resize_image
+from simclrseg.text import in_one_line
 
 _SOURCE = Source(
     name="bigearthnet",
@@ -83,7 +84,7 @@ def _lists(root: Path) -> Iterable[tuple[str, list[str]]]:
         files = [(root / f"{name}.csv", split) for name, split in _LISTS.items()]
         return [(split, _first_column(file)) for file, split in files if file.is_file()]
     except (OSError, ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error, 160)
         raise DataError(
             f"{root}: the lists of BigEarthNet cannot be read ({reason})", "fetch them again", path=root
         ) from error

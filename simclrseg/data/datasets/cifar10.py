@@ -13,6 +13,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError
 from simclrseg.images.decode import Pixels
+from simclrseg.text import in_one_line
 
 _FOLDER = "cifar-10-batches-py"
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -107,7 +108,7 @@ def _read_pickle(file: Path, *needed: str) -> dict[str, Any]:
         content = {_text(key): value for key, value in content.items()}
         return {key: content[key] for key in needed} | content
     except Exception as error:  # a damaged pickle raises about anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = in_one_line(error, 120)
         raise DataError(f"{file} is not a batch file of CIFAR-10 ({reason})", "fetch it again", path=file) from error
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from simclrseg.data.datasets.base import size_text
 from simclrseg.errors import DataError
 from simclrseg.system.files import temporary_folder
+from simclrseg.text import in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def fetch(source: Source, root: Path, download: Callable[[Path], None], *, entri
             for entry in entries:
                 (temporary / entry).rename(root / entry)
     except Exception as error:  # whatever a network and three libraries can raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = in_one_line(error, 160)
         raise missing(source, root, reason) from error
     finally:
         socket.setdefaulttimeout(patience)

@@ -29,6 +29,7 @@ from simclrseg.data.datasets.values import deep_photos
 from simclrseg.errors import DataError, some
 from simclrseg.labels.masks import mask_details
 from simclrseg.system.log_file import shown_as_ours
+from simclrseg.text import in_one_line
 
 _PHOTO_NAMES = {"image", "images", "img", "photo", "picture", "pixel_values"}
 _MASK_NAMES = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask", "label", "labels"}
@@ -117,7 +118,7 @@ def _load(name: str) -> dict[str, Any]:
     except DataError:
         raise
     except Exception as error:  # whatever a network and the library can raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error, 200)
         raise DataError(
             f"{name} cannot be opened ({reason})",
             "check the name and the network; a set that was fetched before is found without one",
