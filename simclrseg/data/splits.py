@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, Strict
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError
 from simclrseg.system.content import BadContent, fitting, read_json
+from simclrseg.system.files import sha256_of
 from simclrseg.system.threads import map_in_threads
 from simclrseg.text import encodable
 
@@ -250,8 +251,7 @@ def _hash(head: str, dataset: Dataset, test: Sequence[int], truth: Callable[[int
 
 def _file_digest(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}", "restore it, or take it out of the set", path=path

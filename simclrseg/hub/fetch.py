@@ -22,7 +22,7 @@ from simclrseg.hub import store
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.hub.trouble import NO_ANSWERS, no_hub, one_line, place_of, raise_refusal
 from simclrseg.runs import WEIGHTS
-from simclrseg.system.files import make_folder, output_error, write_text, writing
+from simclrseg.system.files import make_folder, output_error, sha256_of, write_text, writing
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def _append(remote: Remote, part: Path, *, token: str | None, progress: Progress
 
 def _verified(part: Path, remote: Remote) -> str:
     """The sha256 of a whole file, compared with what the Hub announced; another file is removed and refused."""
-    sha256 = store.sha256_of(part)
+    sha256 = sha256_of(part)
     announced = remote.source.sha256 or remote.etag
     if store.SHA256.fullmatch(announced):
         got = sha256

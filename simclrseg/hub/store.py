@@ -7,7 +7,6 @@ huggingface_hub's own cache is read first and never written. What is fetched her
 from __future__ import annotations
 
 import glob
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from simclrseg.hub.table import Source, stays_inside
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
-from simclrseg.system.files import make_folder, replacing, write_text
+from simclrseg.system.files import make_folder, replacing, sha256_of, write_text
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +162,3 @@ def remove_parts(source: Source) -> None:
 
 def checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from pathlib import Path
 import onnxruntime
 
 from simclrseg.errors import DeviceError
+from simclrseg.system.files import sha256_of
 
 PROVIDER = "TensorrtExecutionProvider"
 _REMEDY = "`pip install 'simclrseg[tensorrt]'` brings it, or use --device cuda"
@@ -67,13 +67,11 @@ def options(model: Path, shape: Shape, cache: Path) -> dict[str, str]:
 
 def engine_key(model: Path) -> str:
     """The name of the folder of a model's engines: by its contents, the GPU and the versions of what built them."""
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     try:
         libraries = version("tensorrt-cu13-libs")
     except PackageNotFoundError:
         libraries = "-unknown"
-    parts = (digest, gpu_name(), f"trt{libraries}", f"ort{onnxruntime.__version__}")
+    parts = (sha256_of(model)[:16], gpu_name(), f"trt{libraries}", f"ort{onnxruntime.__version__}")
     return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import math
 import os
@@ -174,6 +175,12 @@ def _why_not_fetched(text: bytes) -> str:
     answer = _ANSWER.match(text)
     what = "a server's error in XML" if answer and answer[2] else "a web page"
     return f"is {what}: the download went wrong" if answer else ""
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
