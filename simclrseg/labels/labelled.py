@@ -19,12 +19,12 @@ from simclrseg.images.listing import is_image, is_photo, list_files, unread_phot
 from simclrseg.labels.classes import IGNORE_NAME, MAX_CLASSES
 from simclrseg.labels.polygons import Object, Ring
 from simclrseg.metadata import IGNORE
-from simclrseg.system.content import BadContent
-from simclrseg.system.content import read_json as content_of_json
+from simclrseg.system.content import BadContent, read_json, read_yaml
 from simclrseg.system.files import why_not_fetched
 from simclrseg.text import decoded
 
 BACKGROUND = "background"
+YAML = (".yaml", ".yml")
 _GROUND = frozenset({BACKGROUND, "_background_", "__background__"})
 _IGNORED = frozenset({IGNORE_NAME, "__ignore__", "_ignore_"})
 GUESSED = "photos found by the last part of their name, in another folder"
@@ -98,15 +98,19 @@ def ring(values: Sequence[Any], what: str) -> Ring:
     return numbers.reshape(-1, 2)
 
 
-def read_json(file: Path) -> Any:
-    """The content of a JSON file; a DataError names one that cannot be read."""
+def read_content(file: Path) -> Any:
+    """The content of a file of JSON, or of YAML, by its suffix; a DataError names one that cannot be read."""
+    by_hand = file.suffix.lower() in YAML
     try:
-        return content_of_json(file)
+        content = read_yaml(file) if by_hand else read_json(file)
     except OSError as error:
         raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
     except BadContent as error:
         refuse_other_files(file)
-        raise DataError(error.of(file), "export it again", path=file) from error
+        raise DataError(error.of(file), "" if by_hand else "export it again", path=file) from error
+    if not isinstance(content, dict | list):
+        refuse_other_files(file)
+    return content
 
 
 def refuse_other_files(file: Path) -> None:

@@ -31,8 +31,6 @@ from simclrseg.labels.labelled import (
     ring,
 )
 from simclrseg.labels.polygons import Object, keyhole, trace
-from simclrseg.system.content import BadContent
-from simclrseg.system.content import read_yaml as content_of_yaml
 from simclrseg.system.files import why_not_a_file
 
 CLASSES_FILE = "classes.txt"
@@ -50,20 +48,6 @@ def is_yolo(content: Any) -> bool:
 def names_classes(content: Any) -> bool:
     """Tell whether the content of a YAML file has names of classes."""
     return isinstance(content, dict) and "names" in content
-
-
-def read_yaml(file: Path) -> Any:
-    """The content of a YAML file; a DataError names one that cannot be read."""
-    try:
-        content = content_of_yaml(file)
-    except OSError as error:
-        raise DataError(f"{file} cannot be opened: {error.strerror}", path=file) from error
-    except BadContent as error:
-        refuse_other_files(file)
-        raise DataError(error.of(file), path=file) from error
-    if not isinstance(content, dict | list):
-        refuse_other_files(file)
-    return content
 
 
 def read_yolo(file: Path, content: Mapping[str, Any]) -> Labelled:

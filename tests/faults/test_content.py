@@ -18,14 +18,14 @@ from simclrseg.errors import SimclrsegError
 from simclrseg.knobs.files import dump_config, parse_config, parse_config_file
 from simclrseg.knobs.knob import knobs_of, look_up, put
 from simclrseg.labels.classes import read_classes
-from simclrseg.labels.yolo import read_yaml
+from simclrseg.labels.labelled import read_content
 from simclrseg.system.content import DEEPEST, MOST_YAML, BadContent, parse_json, parse_yaml
 
 READERS: dict[str, Callable[[Path], object]] = {
     "config": lambda path: parse_config_file(FinetuneConfig, path),
     "classes": lambda path: read_classes(str(path)),
     "normalization": lambda path: read_normalization(str(path)),
-    "data.yaml": read_yaml,
+    "data.yaml": read_content,
 }
 
 

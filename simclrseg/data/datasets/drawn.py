@@ -26,14 +26,13 @@ from simclrseg.images.decode import Mask, image_header, image_shape
 from simclrseg.images.listing import is_photo, list_files, tell_unread, walk
 from simclrseg.images.opening import turn_upright
 from simclrseg.labels.coco import is_coco, read_coco
-from simclrseg.labels.labelled import Folders, Images, Labelled, LabelledImage, left_out, read_json
+from simclrseg.labels.labelled import YAML, Folders, Images, Labelled, LabelledImage, left_out, read_content
 from simclrseg.labels.labelme import is_labelme, read_labelme
 from simclrseg.labels.looking import look_at
 from simclrseg.labels.polygons import Object, Region, Ring, Runs, draw
-from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yaml, read_yolo, read_yolo_folder
+from simclrseg.labels.yolo import is_yolo, labels_of, names_classes, read_yolo, read_yolo_folder
 from simclrseg.system.files import POINTER, why_not_fetched
 
-_YAML = (".yaml", ".yml")
 _AS_SHOWN = "take the photos that were labelled, as they were shown then"
 _SLACK = 1  # pixels by which labels may leave their image without a word of it
 _WIDEST = 1e6  # pixels of an object, parts of which may lie outside of its image
@@ -148,15 +147,15 @@ def _splits_of_folders(found: Sequence[LabelledImage], lines: list[str]) -> tupl
 
 
 def _of_file(file: Path) -> Labelled:
-    if file.suffix.lower() in _YAML:
-        content = read_yaml(file)
+    if file.suffix.lower() in YAML:
+        content = read_content(file)
         if not names_classes(content):
             reason = f"{file} is no data.yaml of YOLO: it has no names"
             raise DataError(reason, "if it is a config, give it as --config", path=file)
         if is_yolo(content):
             return read_yolo(file, content)
         return read_yolo_folder(file.parent, list_files(file.parent, is_photo).files, {file: content})
-    content = read_json(file)
+    content = read_content(file)
     if is_labelme(content):
         raise DataError(f"{file} holds the labels of one photo", "name its folder", path=file)
     if isinstance(content, list):
@@ -180,9 +179,9 @@ def _of_folder(folder: Path) -> Labelled | None:
         return None
     with_names: dict[Path, Any] = {}
     for file in sorted(folder.iterdir(), key=lambda file: file.stem != "data"):
-        if file.suffix.lower() in _YAML and file.is_file():
+        if file.suffix.lower() in YAML and file.is_file():
             try:
-                content = read_yaml(file)
+                content = read_content(file)
             except DataError:
                 if file.stem == "data":
                     raise
@@ -196,7 +195,7 @@ def _of_folder(folder: Path) -> Labelled | None:
     contents: dict[Path, Any] = {}
     named = [file for file in texts if file.name.lower().startswith("instances")]  # COCO has other files beside them
     for file in named or [file for file in texts if file.with_suffix("") not in stems]:
-        contents[file] = read_json(file)
+        contents[file] = read_content(file)
         if is_labelme(contents[file]):
             break
     if coco := {file: content for file, content in contents.items() if is_coco(content)}:
@@ -211,7 +210,7 @@ def _of_folder(folder: Path) -> Labelled | None:
     seen = Folders()
     if any(_is_yolo_text(labels_of(photo, seen)) for photo in photos):
         return read_yolo_folder(folder, photos, with_names)
-    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_json(file))}
+    labelme = {file: content for file in texts if is_labelme(content := contents.get(file) or read_content(file))}
     return read_labelme(labelme, Images(folder)) if labelme else None
 
 
