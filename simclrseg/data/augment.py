@@ -231,7 +231,7 @@ def render_view(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[i
             out[:, :, bands] = part
 
 
-def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...] = _PHOTO) -> None:
+def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[int, ...]) -> None:
     """Write one view of a labelled image, as ``render_view``; without a crop it is the geometry of evaluation.
 
     Args:
@@ -243,7 +243,7 @@ def render_image(image: np.ndarray, view: View, out: np.ndarray, colours: tuple[
     recolour(out, view, colours)
 
 
-def recolour(out: np.ndarray, view: View, colours: tuple[int, ...] = _PHOTO) -> None:
+def recolour(out: np.ndarray, view: View, colours: tuple[int, ...]) -> None:
     """Change colours and sharpness of an image (H, W, bands) in place, as a view says, whatever its crop and flip."""
     for bands, operations in _groups(out.shape[2], colours) if view.recolours else ():
         part = out if bands is None else np.ascontiguousarray(out[:, :, bands])
@@ -260,7 +260,7 @@ def render_pair(
     out_mask: np.ndarray,
     colours: tuple[int, ...] = _PHOTO,
 ) -> None:
-    """Write one view of an image and its mask together, as ``render_photo``.
+    """Write one view of an image and its mask together, as ``render_image``.
 
     Args:
         mask: (h, w) uint8 class ids, the image's own size or a coarser one.
@@ -281,7 +281,7 @@ def render_part(
     out_mask: np.ndarray | None,
     *,
     fill: Sequence[int],
-    colours: tuple[int, ...] = _PHOTO,
+    colours: tuple[int, ...],
 ) -> tuple[int, int, int, int]:
     """Write a part of an image, and of its mask, to their place in a square, of which the rest is padding.
 

@@ -131,6 +131,12 @@ class Samples:
             f"none of {len(set(self.indices.tolist()))} photos can be read, the first because: {self.skipped[0]}"
         )
 
+    def _write_view(self, index: int, u: np.ndarray, out: np.ndarray) -> None:
+        """Write one augmented view of an image, from VIEW_COLUMNS numbers."""
+        image = self.dataset.image(index)
+        height, width = image.shape[:2]
+        render_view(image, sample_view(u.tolist(), height, width, self.strengths), out, self._colours)
+
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
         """Write one image of the dataset to the arrays of ``fields``, but for ``index``; an ImageError leaves it out.
 
@@ -218,10 +224,7 @@ class CutViews(Samples):
         self.columns = VIEW_COLUMNS + cutout.columns(self.image_size, bands=len(dataset.bands))
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        image = self.dataset.image(index)
-        height, width = image.shape[:2]
-        view = sample_view(u[:VIEW_COLUMNS].tolist(), height, width, self.strengths)
-        render_view(image, view, out["image"], self._colours)
+        self._write_view(index, u[:VIEW_COLUMNS], out["image"])
         cut(u[VIEW_COLUMNS:], self.cutout, out["cut"])
 
 
@@ -237,10 +240,7 @@ class MixedViews(Samples):
         self.columns = VIEW_COLUMNS + 1
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        image = self.dataset.image(index)
-        height, width = image.shape[:2]
-        view = sample_view(u[:VIEW_COLUMNS].tolist(), height, width, self.strengths)
-        render_view(image, view, out["image"], self._colours)
+        self._write_view(index, u[:VIEW_COLUMNS], out["image"])
         out["mix"][...] = u[VIEW_COLUMNS]
 
 

@@ -20,12 +20,11 @@ from simclrseg.images.bands import BANDS_FILE, are_named, places_of
 from simclrseg.images.decode import Mask, Pixels
 from simclrseg.images.depth import Blank
 from simclrseg.labels.classes import Colour
+from simclrseg.labels.labelled import BACKGROUND
 from simclrseg.metadata import IGNORE
 from simclrseg.registry import canonical
 
 log = logging.getLogger(__name__)
-
-BACKGROUND = "background"
 
 
 class Derived(Dataset):
