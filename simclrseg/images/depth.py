@@ -189,6 +189,11 @@ def reflectance_range(low: float, high: float) -> Range:
         return 0, 1
     if low >= -REFLECTANCE / 2 and REFLECTANCE / 10 <= high <= 2 * REFLECTANCE:
         return 0, REFLECTANCE
+    return _own_range(low, high)
+
+
+def _own_range(low: float, high: float) -> Range:
+    """From ``low`` to ``high``, with something between where these are one."""
     return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
@@ -254,7 +259,7 @@ def whole_range(low: float, high: float, *, floating: bool) -> Range:
     top = next((top for top in tops if high <= top), None)
     if top is not None and low >= 0 and (high - low >= _SMALL * top or high == low):
         return 0, top
-    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
+    return _own_range(low, high)
 
 
 def fits(low: float, high: float, reach: Range) -> bool:

@@ -138,26 +138,12 @@ def plan_outputs(
     if any(alike):
         shared = [image for image, other in zip(images, alike, strict=True) if other]
         log.info(f"{len(shared)} photos share a name but for the suffix, which their results keep too: {some(shared)}")
-    if output is None:
-        if any(image.source is None for image in images):
-            raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
-        folder = common_folder(images, output)
-        several = True
-    elif names_a_file(output):
-        suffix = Path(output).suffix.lower()
-        endings = dict(_meant(kind, ending, suffix) for kind, ending in endings.items())
-        if not in_one_file or len(endings) > 1:
-            what = "several outputs" if in_one_file else "several inputs or a folder"
-            raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
-        ((kind, ending),) = endings.items()
-        if suffix != ending:
-            others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
-            remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
-            raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
-        jobs = [Job(image, {kind: Path(output)}) for image in images]
+    if output is not None and names_a_file(output):
+        jobs = _to_one_file(images, endings, output, joins=in_one_file)
     else:
-        several, folder = len(endings) > 1, Path(output)
-    if output is None or not names_a_file(output):
+        if output is None and any(image.source is None for image in images):
+            raise UsageError("- among other inputs", "name a folder with -o", option="inputs")
+        folder, several = common_folder(images, output), output is None or len(endings) > 1
         kinds = {kind: (OUTPUTS[kind], ending) for kind, ending in endings.items()}
         jobs = [
             Job(image, _names(place, kinds, folder, several=several, whole=whole))
@@ -169,6 +155,21 @@ def plan_outputs(
             raise UsageError(reason, "rename it, or pass -o and one --as", option="output", path=image.source)
     _refuse_clashes(jobs)
     return _leave_existing(jobs, overwrite=overwrite, skip=skip_existing)
+
+
+def _to_one_file(images: Sequence[InputImage], endings: Mapping[str, str], output: str, *, joins: bool) -> list[Job]:
+    """The jobs where ``-o`` names a file; ``joins`` where one can hold what is made of all images."""
+    suffix = Path(output).suffix.lower()
+    endings = dict(_meant(kind, ending, suffix) for kind, ending in endings.items())
+    if not joins or len(endings) > 1:
+        what = "several outputs" if joins else "several inputs or a folder"
+        raise UsageError(f"-o {output} is one file, but there are {what}", "name a folder", option="output")
+    ((kind, ending),) = endings.items()
+    if suffix != ending:
+        others = [f", or pass --as {name}" for name in OUTPUTS if suffix in OUTPUTS[name].suffixes and name != kind]
+        remedy = f"name it {Path(output).with_suffix(ending)}{''.join(others[:1])}"
+        raise UsageError(f"-o {output}: {kind} is written as {ending[1:].upper()}", remedy, option="output")
+    return [Job(image, {kind: Path(output)}) for image in images]
 
 
 def _meant(kind: str, ending: str, suffix: str) -> tuple[str, str]:
@@ -219,31 +220,30 @@ def _names(
 
 
 def _images(given: str, output: Path | None, unread: dict[Path, str], real: _Real) -> Iterator[InputImage]:
-    path = Path(given)
+    path = base = Path(given)
     if given == STREAM:
         yield InputImage(None, Path("stdin"))
-    elif path.is_dir():
+        return
+    if path.is_dir():
         if output is not None and real(output) == real(path):
             reason = f"-o {output} is the folder of the photos itself"
             raise UsageError(reason, "name another folder for the results", option="output")
         listing = list_files(path)
-        found = _without_earlier(path, [file for file in listing.files if is_image(file.name)], output, real)
-        others = _tell_unread(given, listing, unread)
-        if not found:
-            raise DataError(f"{given} holds no photo ({others or ', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from (InputImage(image, image.relative_to(path)) for image in found)
     elif path.exists() or path.is_symlink():  # of a link to nothing it is told as of any bad file
         yield InputImage(path, Path(path.name))
+        return
     elif glob.has_magic(given):
         base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
         listing = _matching(base, path)
-        found = _without_earlier(base, [file for file in listing.files if is_image(file.name)], output, real)
-        _tell_unread(given, listing, unread)
-        if not found:
-            raise DataError(f"{given}: no photo has such a name")
-        yield from (InputImage(image, image.relative_to(base)) for image in found)
     else:
         raise DataError(f"{given}: no such file or folder")
+    found = _without_earlier(base, [file for file in listing.files if is_image(file.name)], output, real)
+    others = _tell_unread(given, listing, unread)
+    if not found and base != path:
+        raise DataError(f"{given}: no photo has such a name")
+    if not found:
+        raise DataError(f"{given} holds no photo ({others or ', '.join(sorted(IMAGE_SUFFIXES))})")
+    yield from (InputImage(image, image.relative_to(base)) for image in found)
 
 
 def _tell_unread(given: str, listing: Listing, unread: dict[Path, str]) -> str:
