@@ -1,14 +1,10 @@
 """Decoded pictures, kept in RAM or in a file while they are first read, so that no epoch decodes them again.
 
-The pixels are those of the decoder, wherever they come from. The file holds a slot for every picture of a set, and
-checksums of its bands of rows that are written after its pixels: what a kill or a full disk cut short counts as absent,
-and any number of threads and processes may fill one file, for all write the same bytes to the same place. A crop reads
-the bands that it lies in, and no others.
+The pixels are those of the decoder, wherever they come from. ``stores`` holds them.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import math
@@ -17,10 +13,8 @@ import random
 import re
 import shutil
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,12 +27,12 @@ from simclrseg.data import datasets
 from simclrseg.data.datasets.base import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
+from simclrseg.data.stores import HEAD, Memory, PictureFile, Room, Store
 from simclrseg.errors import DataError, OutputError
 from simclrseg.images import decode, depth, headers, masks, opening, resizing, srgb, strips, tiff
 from simclrseg.images.decode import Mask, Pixels, known_shape
 from simclrseg.images.limits import room_for
 from simclrseg.system.distributed import local_world_size
-from simclrseg.system.files import replacing
 from simclrseg.system.hardware import available_memory
 from simclrseg.system.threads import map_in_threads
 
@@ -53,9 +47,6 @@ DISK_SHARE = {"auto": 1 / 2, "disk": 9 / 10}
 """Fraction of the free disk that pictures may take."""
 
 _SAMPLE = 2000  # headers that are read to estimate the size of all pictures
-_HEAD = b"simclrseg: decoded pictures, 2\n"
-_MARKED = 1 << 32  # in a mark, above the checksum: the rows are there
-_BAND = 1 << 20  # bytes that have a checksum of their own
 _LOCKS = 64  # for pictures that are being decoded
 CROPPED_IN_RAM = 1 << 29
 """Bytes that pictures may take in RAM by themselves where crops are read: those in a file are as quick."""
@@ -98,13 +89,13 @@ def cached(
     if where in MEMORY_SHARE:
         free = available_memory()
         if free is None:  # the system does not say: what was asked for
-            room = _Room(math.inf if where == "ram" else 0)
+            room = Room(math.inf if where == "ram" else 0)
         else:
             most = CROPPED_IN_RAM if cropped and where == "auto" else math.inf
-            room = _Room(min(most, free * MEMORY_SHARE[where]) / local_world_size())
+            room = Room(min(most, free * MEMORY_SHARE[where]) / local_world_size())
         if needed <= room.left:
             log.info(f"{what}, kept in RAM as they are read (--cache {where})")
-            return Cached(dataset, _Memory(room), _Memory(room) if masks else None)
+            return Cached(dataset, Memory(room), Memory(room) if masks else None)
         if where == "ram":
             left = size_text(room.left)
             raise DataError(
@@ -169,34 +160,28 @@ def _as_it_lies(dataset: Dataset, kinds: Sequence[_Kind], *, what: str) -> Datas
 class Cached(Derived):
     """A dataset in front of which a store stands: see ``cached``. Pictures are read-only."""
 
-    def __init__(self, dataset: Dataset, images: _Store, masks: _Store | None = None) -> None:
+    def __init__(self, dataset: Dataset, images: Store, masks: Store | None = None) -> None:
         super().__init__(dataset)
-        self._images = _Kept(images, super().image, super().path)
-        self._masks = None if masks is None else _Kept(masks, super().mask, super().mask_path)
+        self._images = _Kept(self, images, super().image, super().path)
+        self._masks = None if masks is None else _Kept(self, masks, super().mask, super().mask_path)
 
     def image(self, index: int) -> Pixels:
-        return super().image(index) if self.path(index) is None else self._images.whole(index)
+        return self._images.whole(index)
 
     def mask(self, index: int) -> Mask:
-        if self._masks is None or self.path(index) is None:
-            return super().mask(index)
-        return np.asarray(self._masks.whole(index), np.uint8)
+        return super().mask(index) if self._masks is None else np.asarray(self._masks.whole(index), np.uint8)
 
     def image_shape(self, index: int) -> tuple[int, int]:
-        return super().image_shape(index) if self.path(index) is None else self._images.shape(index)
+        return self._images.shape(index)
 
     def mask_shape(self, index: int) -> tuple[int, int]:
-        if self._masks is None or self.path(index) is None:
-            return super().mask_shape(index)
-        return self._masks.shape(index)
+        return super().mask_shape(index) if self._masks is None else self._masks.shape(index)
 
     def image_rows(self, index: int, top: int, bottom: int) -> Pixels:
-        if self.path(index) is None:
-            return super().image_rows(index, top, bottom)
         return self._images.rows(index, top, bottom)
 
     def mask_rows(self, index: int, top: int, bottom: int) -> Mask:
-        if self._masks is None or self.path(index) is None:
+        if self._masks is None:
             return super().mask_rows(index, top, bottom)
         return np.asarray(self._masks.rows(index, top, bottom), np.uint8)
 
@@ -204,14 +189,17 @@ class Cached(Derived):
 class _Kept:
     """The images of a dataset, or its masks, with a store in front of them; a picture is decoded by one thread.
 
-    Few large ones are decoded at a time, for each takes memory.
+    Few large ones are decoded at a time, for each takes memory. Images that lie in no file are not kept.
 
     Args:
         decode: an index -> the picture; an unreadable one raises there, each time it is asked for.
         path: of its file.
     """
 
-    def __init__(self, store: _Store, decode: Callable[[int], Pixels], path: Callable[[int], Path | None]) -> None:
+    def __init__(
+        self, dataset: Dataset, store: Store, decode: Callable[[int], Pixels], path: Callable[[int], Path | None]
+    ) -> None:
+        self._dataset = dataset
         self._store = store
         self._decode = decode
         self._path = path
@@ -233,163 +221,18 @@ class _Kept:
         return self._found(index, lambda: self._store.shape(index), lambda picture: picture.shape[:2])
 
     def _found(self, index: int, stored: Callable[[], T | None], of: Callable[[Pixels], T]) -> T:
-        found = stored()
-        if found is not None:
+        if self._dataset.path(index) is None:
+            return of(self._decode(index))
+        if (found := stored()) is not None:
             return found
         height, width = known_shape(self._path(index))
         with room_for(height * width), self._locks[index % _LOCKS]:
-            found = stored()  # as another thread may have decoded it
-            if found is not None:
+            if (found := stored()) is not None:  # another thread has decoded it
                 return found
             picture = self._decode(index)
             self._store.put(index, picture)
             picture.flags.writeable = False  # whoever changed it would change it for all epochs
             return of(picture)
-
-
-class _Room:
-    """Bytes that may still be taken: the guard where sizes were estimated."""
-
-    def __init__(self, left: float) -> None:
-        self.left = left
-        self._lock = threading.Lock()
-        self._full = False
-
-    def take(self, count: int) -> bool:
-        with self._lock:
-            if count <= self.left and not self._full:
-                self.left -= count
-                return True
-            first, self._full = not self._full, True
-        if first:
-            log.warning("the cache in RAM is full: the other photos are decoded in each epoch (or take --cache disk)")
-        return False
-
-
-class _Memory:
-    """Pictures in RAM, by index; several threads use it at once."""
-
-    def __init__(self, room: _Room) -> None:
-        self._pictures: dict[int, Pixels] = {}
-        self._room = room
-
-    def get(self, index: int, top: int = 0, bottom: int | None = None) -> Pixels | None:
-        picture = self._pictures.get(index)
-        return None if picture is None else picture[top:bottom]
-
-    def shape(self, index: int) -> tuple[int, int] | None:
-        picture = self._pictures.get(index)
-        return None if picture is None else (picture.shape[0], picture.shape[1])
-
-    def put(self, index: int, picture: Pixels) -> None:
-        if index not in self._pictures and self._room.take(picture.nbytes):
-            self._pictures[index] = picture
-
-
-class _File:
-    """Pictures in a file: head, their sizes (n, 2) uint32, marks uint64 of each picture's bands of rows, their pixels.
-
-    A mark is 0 for absent rows, else the CRC-32 of their pixels and ``_MARKED``. A small picture is one band. The file
-    is opened for each access, so that another process may remove it at any time.
-    """
-
-    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic]) -> None:
-        self.path = path
-        self._sizes = sizes  # height and width; 0 for a picture without a readable header
-        self._channels = channels
-        self._dtype = np.dtype(dtype)
-        height, width = sizes.astype(np.int64).T
-        self._row = width * channels * self._dtype.itemsize  # (n,) bytes, as all below
-        self._band = np.maximum(1, _BAND // np.maximum(1, self._row))  # rows
-        bands = -(-height // self._band)
-        self._first = np.cumsum(bands) - bands  # mark of each picture
-        self._marks = int(bands.sum())
-        self._bytes = height * self._row
-        self._marks_at = len(_HEAD) + sizes.nbytes
-        start = self._marks_at + 8 * self._marks
-        self._starts = [start, *accumulate(self._bytes.tolist(), initial=start)][1:]
-        self.writable = True
-
-    @classmethod
-    def open(cls, path: Path, count: int, *, channels: int, dtype: type[np.generic] = np.uint8) -> _File | None:
-        """The file at ``path``, or None where there is none of ``count`` pictures."""
-        try:
-            with open(path, "rb") as stream:
-                head, raw = stream.read(len(_HEAD)), stream.read(8 * count)
-        except FileNotFoundError:
-            return None
-        if head != _HEAD or len(raw) < 8 * count:
-            return None
-        file = cls(path, np.frombuffer(raw, np.uint32).reshape(count, 2), channels=channels, dtype=dtype)
-        return file if path.stat().st_size == file._starts[-1] else None
-
-    def create(self) -> None:
-        """Put an empty file into place; its disk space is taken only when pictures are written."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary, open(temporary, "wb") as stream:
-            stream.write(_HEAD + self._sizes.tobytes())
-            stream.truncate(self._starts[-1])
-
-    def get(self, index: int, top: int = 0, bottom: int | None = None) -> Pixels | None:
-        height, rows = int(self._sizes[index, 0]), int(self._band[index])
-        bottom = height if bottom is None else min(bottom, height)
-        first, last = top // rows, -(-bottom // rows)
-        start, end = first * rows, min(last * rows, height)
-        marks = np.zeros(max(0, last - first), np.uint64)
-        try:
-            with open(self.path, "rb", buffering=0) as stream:
-                stream.seek(self._marks_at + 8 * (int(self._first[index]) + first))
-                stream.readinto(marks.data)
-                if not len(marks) or not marks.all():
-                    return None
-                picture = np.empty((end - start, *self._shape(index)[1:]), self._dtype)
-                stream.seek(self._starts[index] + start * int(self._row[index]))
-                stream.readinto(picture.data)
-        except OSError:
-            return None
-        if marks.tolist() != _marks(picture, rows):
-            return None
-        picture.flags.writeable = False
-        return picture[top - start : bottom - start]
-
-    def shape(self, index: int) -> tuple[int, int] | None:
-        """Height and width of a picture that is there."""
-        return None if self.get(index, 0, 1) is None else (int(self._sizes[index, 0]), int(self._sizes[index, 1]))
-
-    def put(self, index: int, picture: Pixels) -> None:
-        if not self.writable or picture.shape != self._shape(index) or picture.dtype != self._dtype:
-            return
-        picture = np.ascontiguousarray(picture)
-        marks = np.array(_marks(picture, int(self._band[index])), np.uint64)
-        marks_at = self._marks_at + 8 * int(self._first[index])
-        try:
-            with open(self.path, "r+b", buffering=0) as stream:
-                for place, data in ((self._starts[index], picture), (marks_at, marks)):
-                    stream.seek(place)
-                    if stream.write(data.data) < data.nbytes:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            if self.writable:
-                log.warning(f"{self.path} takes no more ({error.strerror}): the other photos are decoded in each epoch")
-            self.writable = False
-
-    def missing(self, indices: Sequence[int]) -> int:
-        """Bytes that will be written when all of these have been read."""
-        marks = np.fromfile(self.path, np.uint64, self._marks, offset=self._marks_at)
-        present = np.append(marks, 0)[self._first] != 0  # those of a picture are written together
-        chosen = np.asarray(indices, np.int64)
-        return int(self._bytes[chosen][~present[chosen]].sum())
-
-    def discard_if_empty(self) -> None:
-        if self.missing(range(len(self._sizes))) == self._bytes.sum():
-            self.path.unlink(missing_ok=True)
-
-    def _shape(self, index: int) -> tuple[int, ...]:
-        height, width = self._sizes[index].tolist()
-        return (height, width, self._channels) if self._channels > 1 else (height, width)
-
-
-_Store = _Memory | _File
 
 
 class _Kind:
@@ -408,15 +251,15 @@ class _Kind:
         of_images = f"{dataset.bands} {dataset.reach}"
         of_masks = f"{dataset.classes} {dataset.colours} {dataset.border} {dataset.mask_reading}"
         meaning = of_images if channels > 1 else of_masks
-        key = _digest(str(_HEAD), decoder_identity(), meaning, *map(_state, self._paths))[:16]
+        key = _digest(str(HEAD), decoder_identity(), meaning, *map(_state, self._paths))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
 
-    def lying(self) -> _File | None:
+    def lying(self) -> PictureFile | None:
         """The file that an earlier run has left."""
-        return _File.open(self._place, len(self._paths), channels=self._channels, dtype=self._dtype)
+        return PictureFile.open(self._place, len(self._paths), channels=self._channels, dtype=self._dtype)
 
-    def open(self) -> _File:
+    def open(self) -> PictureFile:
         """The file, made where there is none; one of the same set whose sources have changed is removed."""
         for other in self._place.parent.glob(f"{self._stem}-*{_SUFFIX}"):
             if other != self._place:
@@ -427,7 +270,7 @@ class _Kind:
             if len(self._paths) > _SAMPLE:
                 log.info(f"reading the sizes of {len(self._paths):,} {self._name}")
             sizes = np.array(map_in_threads(known_shape, self._paths), np.uint32).reshape(-1, 2)
-            file = _File(self._place, sizes, channels=self._channels, dtype=self._dtype)
+            file = PictureFile(self._place, sizes, channels=self._channels, dtype=self._dtype)
             file.create()
         return file
 
@@ -470,8 +313,3 @@ def decoder_identity() -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _marks(rows: Pixels, band: int) -> list[int]:
-    """The marks of whole bands of so many rows, the last of which may be shorter."""
-    return [_MARKED | zlib.crc32(rows[top : top + band].data) for top in range(0, len(rows), band)]

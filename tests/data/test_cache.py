@@ -23,7 +23,7 @@ import PIL
 import pytest
 
 from simclrseg import labels
-from simclrseg.data import cache, datasets
+from simclrseg.data import cache, datasets, stores
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
@@ -440,7 +440,7 @@ def test_a_file_that_another_process_made_meanwhile_is_replaced_and_not_emptied(
                 raise FileNotFoundError
             return Path(path).open(mode, **options)  # type: ignore[call-overload]
 
-        monkeypatch.setattr(cache, "open", open_a_moment_ago, raising=False)
+        monkeypatch.setattr(stores, "open", open_a_moment_ago, raising=False)
         cached(open_set(photos), range(N), where="disk")
         held.seek(0)
         assert held.read() == before
@@ -485,7 +485,7 @@ def test_a_disk_that_fills_up_ends_the_filling_with_one_line(
     def open_on_a_full_disk(path: Path, mode: str, **options: int) -> IO[bytes]:
         return Path("/dev/full" if "+" in mode else path).open(mode, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(cache, "open", open_on_a_full_disk, raising=False)
+    monkeypatch.setattr(stores, "open", open_on_a_full_disk, raising=False)
     for _ in range(2):
         assert same(read_all(dataset), read_all(open_set(photos)))
     assert len(caplog.records) == 1
