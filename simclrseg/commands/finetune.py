@@ -16,7 +16,7 @@ from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.smaller import suggested
 from simclrseg.data.samples import spread
-from simclrseg.data.splits import SPLIT_FILE, split_json
+from simclrseg.data.split_file import SPLIT_FILE, split_json
 from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError
 from simclrseg.exporters.onnx import export_onnx

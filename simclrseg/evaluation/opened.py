@@ -13,7 +13,7 @@ import onnxruntime
 
 from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.splits import SPLIT_FILE, stored_split
+from simclrseg.data.split_file import SPLIT_FILE, stored_split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
 from simclrseg.inference.masks import Predict
 from simclrseg.inference.session import Model, NoMetadata, open_model

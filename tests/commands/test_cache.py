@@ -17,7 +17,7 @@ from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import FileDataset
-from simclrseg.data.splits import SPLIT_FILE
+from simclrseg.data.split_file import SPLIT_FILE
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import dump_config, parse_config
 from simclrseg.system.files import write_text

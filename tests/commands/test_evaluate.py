@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from simclrseg import runs as run_folders
 from simclrseg.cli.summary import summary
 from simclrseg.config.evaluate import EvaluateConfig
-from simclrseg.data.splits import SPLIT_FILE
+from simclrseg.data.split_file import SPLIT_FILE
 from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.opened import open_exported
 from simclrseg.evaluation.results import Report

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets.base import Dataset, FileDataset
-from simclrseg.data.splits import labelled_test_hash, make_split, split_json, stored_split
-from simclrseg.data.splits import test_hash as hash_of_test
+from simclrseg.data.split_file import labelled_test_hash, split_json, stored_split
+from simclrseg.data.split_file import test_hash as hash_of_test
+from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError
 
 KEYS = [f"photo/{index}.jpg" for index in range(561)]

@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 
 from simclrseg.data.datasets.shapes import Shapes
-from simclrseg.data.splits import make_split, split_json, stored_split
+from simclrseg.data.split_file import split_json, stored_split
+from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError, ModelFileError, WeightsError
 from simclrseg.metadata import FORMAT_VERSION, ModelMetadata
 from simclrseg.models.weights import read_checkpoint, read_metadata

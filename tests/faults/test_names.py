@@ -27,7 +27,8 @@ from simclrseg.cli.app import main
 from simclrseg.cli.completion import complete
 from simclrseg.cli.progress import Bar
 from simclrseg.data.datasets.base import FileDataset
-from simclrseg.data.splits import make_split, split_json, stored_split
+from simclrseg.data.split_file import split_json, stored_split
+from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord
 from simclrseg.errors import DataError, RunError, SimclrsegError, UsageError, WeightsError
 from simclrseg.evaluation.page import table

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Images
-from simclrseg.data.splits import Split, labelled_test_hash
+from simclrseg.data.split_file import labelled_test_hash
+from simclrseg.data.splits import Split
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
 from simclrseg.images.bands import parsed_bands

@@ -18,7 +18,7 @@ from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import Dataset, ImageRows
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
-from simclrseg.data.splits import test_hash
+from simclrseg.data.split_file import test_hash
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import DataError, ImageError, UsageError

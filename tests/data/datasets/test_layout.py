@@ -11,8 +11,9 @@ import pytest
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
-from simclrseg.data.splits import make_split, split_json
-from simclrseg.data.splits import test_hash as hash_of_test
+from simclrseg.data.split_file import split_json
+from simclrseg.data.split_file import test_hash as hash_of_test
+from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError
 from simclrseg.labels.classes import numbered_classes
 from tests.folders import write

@@ -12,8 +12,8 @@ from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.derived import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.datasets.voc import voc
+from simclrseg.data.split_file import test_hash as hash_of_test
 from simclrseg.data.splits import make_split
-from simclrseg.data.splits import test_hash as hash_of_test
 from simclrseg.errors import DataError, UnknownName
 
 

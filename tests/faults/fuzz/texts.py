@@ -278,7 +278,7 @@ def _header(rng: Random, value: str) -> str:
 def runs(folder: Path) -> Source:
     """Folders of runs whose records are damaged, opened as ``evaluate`` and ``finetune --resume`` do."""
     from simclrseg.config.finetune import FinetuneConfig
-    from simclrseg.data.splits import SPLIT_FILE, split_json
+    from simclrseg.data.split_file import SPLIT_FILE, split_json
     from simclrseg.evaluation.opened import images_of, target_of
     from simclrseg.evaluation.scored import batch_size_of, model_run, origin_of
     from simclrseg.knobs.files import config_of_run, dump_config, parse_config
