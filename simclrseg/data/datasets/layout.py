@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from simclrseg.data.datasets.base import DatasetOptions
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
@@ -21,16 +21,16 @@ from simclrseg.data.datasets.naming import (
     IMAGE_STEMS,
     MASK_FOLDERS,
     MASK_STEMS,
+    Files,
     Found,
     Names,
     below_root,
-    home_of,
-    in_folder,
+    in_folders,
     is_channel,
     stem_of,
     strip,
 )
-from simclrseg.data.datasets.pairing import Layout, count_left_out, files_of, paired, without_masks
+from simclrseg.data.datasets.pairing import Layout, files_of, paired, without_masks
 from simclrseg.errors import DataError
 from simclrseg.images.listing import is_image
 from simclrseg.labels.likeness import likeness
@@ -50,12 +50,12 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         DataError: for masks without an image, two masks of one, or several folders that may be those of the masks.
     """
     strict, mask_folder = options.masks, options.mask_folder
-    images = [found for file in files if (found := in_folder(root, file, IMAGE_FOLDERS))]
-    masks = _in_named_folders(root, files, mask_folder)
-    named = {found.file: found for found in (*masks, *images)}
     paths = {file: below_root(root, file) for file in files}
-    every = {file: Found(file, parts[:-1], parts[-1:]) for file, parts in paths.items()}
-    others = [every[file] for file in files if file not in named]
+    images = in_folders(paths, IMAGE_FOLDERS)
+    masks = _in_named_folders(paths, mask_folder)
+    named = {found.file for found in (*masks, *images)}
+    every = {file: Found(file, path, path[:-1], path[-1:]) for file, path in paths.items()}
+    others = [found for file, found in every.items() if file not in named]
     folders = mask_folders(paths, wanted=mask_folder)
     both = {found.above for found in images} & {found.above for found in masks}
     if strict:
@@ -71,18 +71,18 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         photos = images + [found for file, found in every.items() if file not in in_images]
     kept = {found.file for found in photos}
     folders = [folder for folder in folders if not kept.isdisjoint(folder.files)]
-    more = _in_folders_of_masks(root, photos, folders, options)
+    more = _in_folders_of_masks(root, paths, photos, folders, options)
     apart = {file for folder in folders for file in folder.files}
     photos = [found for found in photos if found.file not in apart]
     unpaired: list[Found] = []
     if not both:
-        masks = _but_photos(root, [found for found in masks if found.file not in apart])
+        masks = _but_photos([found for found in masks if found.file not in apart])
         if rest := _rest_if_theirs(masks, photos):
             photos = rest
         else:
             masks, unpaired = [], masks
     if masks or more:
-        return paired(root, files, photos, masks + more, unreadable, strict)
+        return paired(root, paths, photos, masks + more, unreadable, strict)
     if strict and mask_folder:
         reason = f"--masks folder:{mask_folder}: {root} has no such folder whose files bear the names of its photos"
         raise DataError(reason, option="masks", value=mask_folder)
@@ -93,14 +93,14 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         photos = [found for found in photos if found.file in in_images]
     else:  # without images/ a class may be called masks/
         photos = [every[found.file] for found in photos]
-    return _in_no_folders(root, files, photos, images, unpaired, options, unreadable)
+    return _in_no_folders(root, paths, photos, images, unpaired, options, unreadable)
 
 
-def _in_named_folders(root: Path, files: Sequence[Path], mask_folder: str) -> list[Found]:
+def _in_named_folders(paths: Files, mask_folder: str) -> list[Found]:
     """Pictures in folders that are called as those of masks are; or of one name, be they in such a folder or not."""
     if not mask_folder:
-        return [found for file in files if (found := in_folder(root, file, MASK_FOLDERS))]
-    masks = [found for file in files if (found := in_folder(root, file, (mask_folder.lower(),)))]
+        return in_folders(paths, MASK_FOLDERS)
+    masks = in_folders(paths, (mask_folder.lower(),))
     inside = [bool(found.above) and found.above[-1].lower() in MASK_FOLDERS for found in masks]
     return [replace(found, above=found.above[:-1]) if of else found for found, of in zip(masks, inside, strict=True)]
 
@@ -113,7 +113,7 @@ def _rest_if_theirs(masks: Sequence[Found], photos: Sequence[Found]) -> list[Fou
     return rest if 2 * sum(bool(names.named(found.parts)) for found in masks) >= len(masks) else []
 
 
-def _refuse_masks_alone(root: Path, paths: Mapping[Path, tuple[str, ...]], strict: bool) -> None:
+def _refuse_masks_alone(root: Path, paths: Files, strict: bool) -> None:
     alone = [file for file, parts in paths.items() if parts[0].lower() == "masks" and parts[1:]]
     if alone and (strict or (len(alone) == len(paths) and likeness(alone).masks)):
         folder = paths[alone[0]][0]
@@ -122,7 +122,7 @@ def _refuse_masks_alone(root: Path, paths: Mapping[Path, tuple[str, ...]], stric
 
 def _in_no_folders(
     root: Path,
-    files: Sequence[Path],
+    paths: Files,
     photos: Sequence[Found],
     images: Sequence[Found],
     unpaired: Sequence[Found],
@@ -138,15 +138,15 @@ def _in_no_folders(
     masks, drawn = _beside(photos)
     if masks:
         photos = [found for found in photos if found.file not in drawn]
-        return paired(root, files, photos, masks, unreadable, options.masks)
-    called_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in home_of(root, found))
+        return paired(root, paths, photos, masks, unreadable, options.masks)
+    called_images = any(part.lower() in IMAGE_FOLDERS for found in images for part in found.home)
     if options.masks and called_images and unpaired and likeness([found.file for found in unpaired]).areas:
-        here, there = ("/".join(home_of(root, found)) for found in (images[0], unpaired[0]))
+        here, there = ("/".join(found.home) for found in (images[0], unpaired[0]))
         reason = f"{root}: photos lie in {here}/ and masks in {there}/, which are not side by side"
         raise DataError(reason, "put both folders into one", path=root)
-    photos, told = without_masks(root, photos, drawn, lossy=called_images, by_folder=not options.labels)
-    layout = Layout([found.file for found in photos], [PurePath(*found.parts) for found in photos], lines=list(told))
-    count_left_out(layout, root, files, files_of(told))
+    photos, told = without_masks(photos, drawn, lossy=called_images, by_folder=not options.labels)
+    layout = Layout.of(photos, told)
+    layout.count_left_out(paths, files_of(told))
     return layout
 
 
@@ -157,11 +157,11 @@ def _refuse_channels(images: Sequence[Found]) -> None:
             raise DataError(reason, "save the channels of each photo in one file, x_0000", path=found.file)
 
 
-def _but_photos(root: Path, masks: Sequence[Found]) -> list[Found]:
+def _but_photos(masks: Sequence[Found]) -> list[Found]:
     """Without those in folders that hold photos, as a class of people with masks may be called."""
     folders: dict[tuple[str, ...], list[Found]] = defaultdict(list)
     for found in masks:
-        folders[home_of(root, found)].append(found)
+        folders[found.home].append(found)
     drawn = [group for group in folders.values() if not likeness([found.file for found in group]).photos]
     return [found for group in drawn for found in group]
 
@@ -171,8 +171,8 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
 
     One that is called as if drawn of masks is none, nor is one whose name begins as theirs does: masks_old.
     """
-    aboves = {home_of(root, found): found.above for found in images}
-    taken = {home_of(root, found): found.above for found in masks}
+    aboves = {found.home: found.above for found in images}
+    taken = {found.home: found.above for found in masks}
     names = Names(images)
     pairs = Counter(found.above for found in masks if names.named(found.parts))
     coloured = any(folder.coloured for folder in folders if folder.path in taken)
@@ -200,7 +200,7 @@ def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
 
 
 def _in_folders_of_masks(
-    root: Path, photos: Sequence[Found], folders: Sequence[MaskFolder], options: DatasetOptions
+    root: Path, paths: Files, photos: Sequence[Found], folders: Sequence[MaskFolder], options: DatasetOptions
 ) -> list[Found]:
     """The masks in folders that are known by what they hold; where masks are asked for, one folder for each.
 
@@ -222,10 +222,9 @@ def _in_folders_of_masks(
             if len(group) > 1 and not options.settled:
                 raise _several(root, [folder.path for folder in group])
             group = group[:1]
-        inside = ((found, below_root(root, found.file)) for found in photos)
-        one, parts = next((found, parts) for found, parts in inside if parts[: len(place)] == place)
-        above = one.parts[: max(0, len(one.parts) - len(parts) + len(place))]
-        masks += [Found(file, above, below) for folder in group for file, below in folder.files.items()]
+        one = next(found for found in photos if found.path[: len(place)] == place)
+        above = one.parts[: max(0, len(one.parts) - len(one.path) + len(place))]
+        masks += [Found(file, paths[file], above, below) for folder in group for file, below in folder.files.items()]
     return masks
 
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from simclrseg.data.datasets.naming import (
     DOUBTFUL_WORDS,
     MASK_WORDS,
+    Files,
     Found,
     Names,
     bare_name,
@@ -40,8 +41,6 @@ _DRAWN = re.compile(
     r"(?:[_\-. ]?\d+|[_\-. ]masks?)?|segmentation(?:object|classvisualization).*|label_viz",
     re.IGNORECASE,
 )
-Files = Mapping[Path, tuple[str, ...]]
-"""Pictures, each with its path below a folder."""
 Look = Callable[[tuple[Path, ...]], Likeness]
 _NEARLY_ALL = 0.9
 _TOO_MANY = 8  # folders in which a name stands, as numbers do in folders of classes
@@ -281,7 +280,7 @@ def drawn_beside(files: Sequence[Found]) -> dict[Path, Found]:
         )
         if known:
             for found, photo in pairs:
-                drawn[found.file] = Found(found.file, photo.above, photo.below)
+                drawn[found.file] = replace(found, above=photo.above, below=photo.below)
     return drawn
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,21 @@ _OF_IMAGE = re.compile(
 )
 
 
+Files = Mapping[Path, tuple[str, ...]]
+"""Pictures, each with its path below a folder."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """A file, with what lies above and below the folder that tells what it is."""
+    """A file, with what lies above and below the folder that tells what it is.
+
+    Attributes:
+        path: below the root, as it is.
+        above, below: as the layout means them.
+    """
 
     file: Path
+    path: tuple[str, ...]
     above: tuple[str, ...]
     below: tuple[str, ...]
     kind: int = 0  # of that folder, by its place among the names
@@ -65,6 +75,11 @@ class Found:
     def parts(self) -> tuple[str, ...]:
         """Its path as the layout means it."""
         return self.above + self.below
+
+    @property
+    def home(self) -> tuple[str, ...]:
+        """The folder that tells what it is."""
+        return self.path[: -len(self.below)]
 
 
 class Names:
@@ -153,27 +168,27 @@ def _folded(text: str) -> str:
     return composed(text).casefold()
 
 
-def in_folder(root: Path, file: Path, names: Sequence[str]) -> Found | None:
-    """A file that lies in a folder of one of these names, alone or behind another; None for one that does not."""
-    parts = below_root(root, file)
-    for place, part in enumerate(parts[:-1]):
-        above, below, name = parts[:place], parts[place + 1 :], part.lower()
+def in_folders(paths: Files, names: Sequence[str]) -> list[Found]:
+    """The files that lie in a folder of one of these names, alone or behind another."""
+    return [found for file, path in paths.items() if (found := in_folder(file, path, names))]
+
+
+def in_folder(file: Path, path: tuple[str, ...], names: Sequence[str]) -> Found | None:
+    """The same of one file, whose path below the root is given."""
+    for place, part in enumerate(path[:-1]):
+        above, below, name = path[:place], path[place + 1 :], part.lower()
         if name in names:
             if len(below) > 1 and below[0].lower() == name:  # images/images/x.jpg, as archives unpack
                 below = below[1:]
-            return Found(file, above, below, names.index(name))
+            return Found(file, path, above, below, names.index(name))
         if (match := _OF_NNUNET.fullmatch(name)) and match[1] in names:
             stem, suffix = os.path.splitext(below[-1])
             below = (*below[:-1], (stem.removesuffix("_0000") if match[1] == "images" else stem) + suffix)
-            return Found(file, (*above, {"tr": "train", "ts": "test"}[match[2]]), below, names.index(match[1]))
+            part_of_set = {"tr": "train", "ts": "test"}[match[2]]
+            return Found(file, path, (*above, part_of_set), below, names.index(match[1]))
         if (match := _BEHIND_ANOTHER.fullmatch(part)) and match[2].lower() in names:
-            return Found(file, (*above, match[1]), below, names.index(match[2].lower()))
+            return Found(file, path, (*above, match[1]), below, names.index(match[2].lower()))
     return None
-
-
-def home_of(root: Path, found: Found) -> tuple[str, ...]:
-    """The folder below ``root`` that tells what a file is."""
-    return below_root(root, found.file)[: -len(found.below)]
 
 
 def below_root(root: Path, file: Path) -> tuple[str, ...]:
@@ -181,13 +196,13 @@ def below_root(root: Path, file: Path) -> tuple[str, ...]:
     return file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
 
 
-def parts_of(root: Path, path: Path) -> tuple[str, ...]:
-    """A path below ``root`` as the layout means it."""
-    found = in_folder(root, path, IMAGE_FOLDERS)
-    return found.parts if found else below_root(root, path)
+def parts_of(root: Path, file: Path) -> tuple[str, ...]:
+    """The path below ``root`` of what may be an image, as the layout means it."""
+    path = below_root(root, file)
+    found = in_folder(file, path, IMAGE_FOLDERS)
+    return found.parts if found else path
 
 
 def is_channel(found: Found) -> bool:
     """Tell whether an image is another channel of the same photo, in nnU-Net's layout."""
-    folder = found.file.parts[-1 - len(found.below)]
-    return bool(_CHANNEL.fullmatch(found.below[-1]) and _OF_NNUNET.fullmatch(folder))
+    return bool(_CHANNEL.fullmatch(found.below[-1]) and _OF_NNUNET.fullmatch(found.home[-1]))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,12 +17,11 @@ from simclrseg.data.datasets.naming import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     MASK_STEMS,
+    Files,
     Found,
     Names,
     bare_name,
-    below_root,
-    home_of,
-    in_folder,
+    in_folders,
     meanings,
     object_of,
     parts_of,
@@ -64,6 +63,17 @@ class Layout:
     left_out: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, images: Sequence[Found], told: Iterable[str]) -> Self:
+        """Images without masks, so far, and what is told of others."""
+        return cls([found.file for found in images], [PurePath(*found.parts) for found in images], lines=list(told))
+
+    def count_left_out(self, paths: Files, told: Collection[Path]) -> None:
+        """Count what is neither among the images nor told of already."""
+        used = {*self.images, *told}
+        tops = (path for file, path in paths.items() if file not in used)
+        self.left_out.update(f"{top[0]}/" if len(top) > 1 else "beside them" for top in tops)
+
     def leave_out(self, images: Collection[Path]) -> bool:
         """Leave out some images, with their masks; False where none of these is one."""
         kept = [index for index, image in enumerate(self.images) if image not in images]
@@ -75,19 +85,19 @@ class Layout:
 
 def paired(
     root: Path,
-    files: Sequence[Path],
+    paths: Files,
     images: Sequence[Found],
     masks: Sequence[Found],
     unreadable: Collection[Path],
     strict: bool,
 ) -> Layout:
-    images, told = without_masks(root, images, drawn_beside(images), lossy=True)
+    images, told = without_masks(images, drawn_beside(images), lossy=True)
     names = Names(images)
     of_masks, masks = masks, _without_drawn(masks, names)
     if beside := {found.file for found in of_masks} - {found.file for found in masks}:
         shown = some(sorted(file.name for file in beside), shown=3)
         told[f"left out: pictures that show the masks in another way: {len(beside):,} ({shown})"] = beside
-    layout = Layout([found.file for found in images], [PurePath(*found.parts) for found in images], lines=list(told))
+    layout = Layout.of(images, told)
     found_for: dict[int, list[Path]] = defaultdict(list)
     lost: list[Found] = []
     unclear: list[str] = []
@@ -119,8 +129,8 @@ def paired(
         layout.lines.append(f"masks that fit several photos, and are left out: {len(unclear):,} ({some(unclear)})")
     around = {found.file.parent for found in images}
     layout.beside = next((found.file for found in masks if found.file.parent in around), None)
-    layout.where = _where(root, [found for found in masks if found.file.parent not in around], layout.beside)
-    count_left_out(layout, root, files, files_of(told) | {found.file for found in masks})
+    layout.where = _where([found for found in masks if found.file.parent not in around], layout.beside)
+    layout.count_left_out(paths, files_of(told) | {found.file for found in masks})
     return layout
 
 
@@ -178,13 +188,13 @@ def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos:
     """The error for masks without a photo, with the names of both, and one that would pair."""
 
     def listed(found: Sequence[Found]) -> str:
-        return some([each.file.relative_to(root).as_posix() for each in found], shown=2)
+        return some(["/".join(each.path) for each in found], shown=2)
 
     reason = f"{root}: masks without a photo of their name: {len(lost):,} of {len(masks):,}, {listed(lost)}"
     if not photos:
         return DataError(f"{reason}; every photo has one", "move them away, or add their photos", path=root)
-    first = photos[0].file.relative_to(root).as_posix()
-    folder = "/".join(home_of(root, lost[0]))
+    first = "/".join(photos[0].path)
+    folder = "/".join(lost[0].home)
     name = photos[0].file.stem + (lost[0].file.suffix if folder else ".png")  # beside the photo it needs another end
     path = "/".join((*([folder] if folder else []), *photos[0].below[:-1], name))
     photo_names = f"photos without a mask: {len(photos):,}, {listed(photos)}"
@@ -193,9 +203,9 @@ def _unpaired(root: Path, lost: Sequence[Found], masks: Sequence[Found], photos:
     )
 
 
-def _where(root: Path, masks: Sequence[Found], beside: Path | None) -> str:
+def _where(masks: Sequence[Found], beside: Path | None) -> str:
     """Where masks lie, in words: those in folders of their own, and others beside photos."""
-    homes = Counter("/".join(home_of(root, found)) for found in masks)
+    homes = Counter("/".join(found.home) for found in masks)
     words = [f"in {some([f'{home}/' for home, _ in homes.most_common()], shown=3)}"] if homes else []
     return " and ".join(words + ["beside their photos"] * (beside is not None))
 
@@ -233,7 +243,7 @@ def _show_one_class(files: Sequence[Path]) -> bool:
 
 def _by_name_alone(lost: Sequence[Found], images: Sequence[Found], found_for: dict[int, list[Path]]) -> list[Found]:
     """Take masks in one folder for photos in others, if each bears the name of one photo, which no other bears."""
-    names = Names([Found(found.file, found.above, found.below[-1:]) for found in images])
+    names = Names([replace(found, below=found.below[-1:]) for found in images])
     fits = [names.named(found.above + found.below[-1:]) for found in lost]
     folders = {found.below[:-1] for found in lost}
     apart = len(folders) > 1 or any(map(split_of, folders.pop()))
@@ -268,14 +278,8 @@ def _parents(parts: tuple[str, ...]) -> list[str]:
     return [bare_name(parts[:length]) for length in range(1, len(parts))]
 
 
-def count_left_out(layout: Layout, root: Path, files: Sequence[Path], told: Collection[Path]) -> None:
-    used = {*layout.images, *told}
-    tops = (below_root(root, file) for file in files if file not in used)
-    layout.left_out.update(f"{top[0]}/" if len(top) > 1 else "beside them" for top in tops)
-
-
 def without_masks(
-    root: Path, photos: Sequence[Found], beside: Collection[Path], *, lossy: bool, by_folder: bool = True
+    photos: Sequence[Found], beside: Collection[Path], *, lossy: bool, by_folder: bool = True
 ) -> tuple[list[Found], dict[str, Collection[Path]]]:
     """Photos without the pictures among them that are masks by name and content, and lines, each on some of these.
 
@@ -289,12 +293,13 @@ def without_masks(
         shown = some([file.name for file in beside], shown=2)
         told[f"left out: pictures that bear photos' names and look like masks: {len(beside):,} ({shown})"] = beside
     photos = [found for found in photos if found.file not in beside]
-    elsewhere = [found.file for found in photos if not in_folder(root, found.file, IMAGE_FOLDERS)] if by_folder else []
-    astray = strays({file: below_root(root, file) for file in elsewhere}, lossy=lossy)
+    paths = {found.file: found.path for found in photos} if by_folder else {}
+    called_images = {found.file for found in in_folders(paths, IMAGE_FOLDERS)}
+    astray = strays({file: path for file, path in paths.items() if file not in called_images}, lossy=lossy)
     if len(astray) == len(photos):  # there is nothing else
         return photos, told
     if astray:
-        shown = some(sorted({file.parent.relative_to(root).as_posix() + "/" for file in astray}), shown=2)
+        shown = some(sorted({"/".join(paths[file][:-1]) + "/" for file in astray}), shown=2)
         told[f"left out: pictures that look like masks, in folders that say so: {len(astray):,} ({shown})"] = astray
     return [found for found in photos if found.file not in astray], told
 
