@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from simclrseg.system.files import write_text
 from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, check_batch
-from simclrseg.weights.backbone import BEFORE, SEEN_FILE, backbone_facts, save_backbone
+from simclrseg.weights.backbone import BEFORE, SEEN_FILE, save_backbone
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
 from simclrseg.weights.find import Pretrained, find_pretrained, tell_loaded
@@ -230,20 +230,22 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     log.info(", ".join(filter(None, [line, method.outlook(batch_size)])))
     if config.model.init == "none" and resumed is None and is_photos(dataset) and config.model.backbone not in OURS:
         log.info("random weights suit pictures unlike photos; of everyday things more is learned from --init imagenet")
-    facts = backbone_facts(
-        dataset,
-        method=config.model.method,
-        encoder=config.model.backbone,
-        encoder_prefix=method.ENCODER,
-        decoder=method.DECODER,
-        image_size=config.data.image_size,
-        normalization=normalization,
-        stem=stem,
-        init=begun["init"] if begun else init.label if init.file else None,
-        terms=begun.get("terms", ()) if begun else (*(init.metadata.terms if init.metadata else ()), *method.terms),
-        names=config.data.dataset,
-        include_test=config.data.include_test,
-    )
+    facts = {
+        "method": config.model.method,
+        "encoder": config.model.backbone,
+        "encoder_prefix": method.ENCODER,
+        "decoder": method.DECODER,
+        "image_size": config.data.image_size,
+        "stem": stem,
+        "init": begun["init"] if begun else init.label if init.file else None,
+        "terms": begun.get("terms", []) if begun else [*(init.metadata.terms if init.metadata else ()), *method.terms],
+        "bands": dataset.bands,
+        "full_scale": dataset.full_scale,
+        "reach": dataset.reach,
+        **asdict(normalization),
+        "dataset": "+".join(config.data.dataset),
+        "include_test": config.data.include_test,
+    }
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     return Prepared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from torch import Tensor
 
 import simclrseg
 from simclrseg import runs
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.normalization import Normalization
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.knobs.files import read_config_file
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
@@ -46,7 +43,10 @@ def save_backbone(
 
     Args:
         state: of the pretraining's model, contiguous and on the CPU.
-        facts: the run's, as ``backbone_facts`` has them, and its ``BEFORE`` where it was scored then.
+        facts: what the run keeps in its environment, so that this can be done at any time: what the metadata bear too;
+            ``init``, what its first weights are called, None where they were random; ``encoder_prefix``, where the
+            encoder stands in the state; ``decoder``, that is kept too, None where the rest is left behind; and
+            ``BEFORE`` where it was scored then.
         epochs: that it was trained for.
     """
     seen = folder / SEEN_FILE
@@ -70,48 +70,6 @@ def save_backbone(
         whole = metadata.model_copy(update={"task": metadata.method, "decoder": decoder})
         save_weights(folder / MODEL_FILE, state, whole)
     return metadata
-
-
-def backbone_facts(
-    dataset: Dataset,
-    *,
-    method: str,
-    encoder: str,
-    encoder_prefix: str,
-    decoder: str | None,
-    image_size: int,
-    normalization: Normalization,
-    stem: str,
-    init: str | None,
-    terms: Sequence[str],
-    names: Sequence[str],
-    include_test: bool,
-) -> dict[str, Any]:
-    """Facts that a run keeps in its environment, so that its weights can be written at any time.
-
-    Args:
-        encoder_prefix: where the encoder stands in the state of the model that is trained.
-        decoder: that is kept too; None where the rest is left behind.
-        init: what its first weights are called; None where they were random.
-        terms: licences of others' weights.
-        names: of the datasets.
-    """
-    return {
-        "method": method,
-        "encoder": encoder,
-        "encoder_prefix": encoder_prefix,
-        "decoder": decoder,
-        "image_size": image_size,
-        "stem": stem,
-        "init": init,
-        "terms": list(terms),
-        "bands": dataset.bands,
-        "full_scale": dataset.full_scale,
-        "reach": dataset.reach,
-        **asdict(normalization),
-        "dataset": "+".join(names),
-        "include_test": include_test,
-    }
 
 
 def save_unfinished(run: runs.Run) -> Path:
