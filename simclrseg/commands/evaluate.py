@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simclrseg.charts import plots
 from simclrseg.config.evaluate import EvaluateConfig
+from simclrseg.data.seen import warn_if_seen
 from simclrseg.errors import DataError, UsageError, suggestion
 from simclrseg.evaluation import findings
 from simclrseg.evaluation.backbones import find_backbones
@@ -27,7 +28,6 @@ from simclrseg.scores.results import Estimate, Scores
 from simclrseg.system.files import write_json, write_rows, write_text
 from simclrseg.targets.base import Scoring
 from simclrseg.training.machine import Machine, prepare_machine
-from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import command_that_makes
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.base import Dataset, is_photos
 from simclrseg.data.loader import Loader, WithUnlabelled
-from simclrseg.data.seen import image_hashes, joined, record
+from simclrseg.data.seen import image_hashes, joined, record, warn_if_seen
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
@@ -38,7 +38,6 @@ from simclrseg.training.train import Session, check_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, labelled_set
 from simclrseg.weights.find import Pretrained, begun_with, encoder_of, find_pretrained, tell_loaded
-from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from simclrseg.data.datasets.base import Dataset
 from simclrseg.errors import DataError, ImageError
+from simclrseg.metadata import ModelMetadata
+from simclrseg.system import distributed
 from simclrseg.system.threads import map_in_threads
+
+log = logging.getLogger(__name__)
 
 MOST = 4096
 _BYTES = 4  # of a hash in a record: one of a million images agrees by chance with one of a full record
@@ -93,6 +98,19 @@ def first_of_each(
             before.add(content)
             found[-1].append(index)
     return found, repeated
+
+
+def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata | None) -> None:
+    """Warn where a model, or the weights it began with, was trained on images that are to be scored."""
+    if metadata is None or not metadata.seen or not distributed.is_main():
+        return
+    found = overlap(metadata.seen, image_hashes(dataset, indices))
+    if found.seen:
+        of = "photos to be scored" if found.judged == len(indices) else "photos to be scored that can be judged"
+        log.warning(
+            f"{found.seen:,} of {found.judged:,} {of} were seen in training, with or without labels "
+            f"({metadata.pretrained or metadata.dataset}): expect lower scores on new photos"
+        )
 
 
 def _hashes(text: str) -> list[bytes]:

@@ -19,6 +19,7 @@ from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews, spread
+from simclrseg.data.seen import warn_if_seen
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation import embedding
@@ -43,7 +44,6 @@ from simclrseg.system.files import write_json, write_rows
 from simclrseg.targets.base import check_bands, elsewhere
 from simclrseg.targets.classify.target import ClassificationTarget
 from simclrseg.training.machine import Machine
-from simclrseg.weights.seen import warn_if_seen
 
 log = logging.getLogger(__name__)
 

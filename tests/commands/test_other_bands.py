@@ -18,13 +18,12 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import Normalization, band_statistics
-from simclrseg.data.seen import image_hashes, overlap
+from simclrseg.data.seen import image_hashes, overlap, warn_if_seen
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.weights.seen import warn_if_seen
 from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
 from tests.folders import write_pairs
