@@ -252,69 +252,66 @@ def recolour(out: np.ndarray, view: View, colours: tuple[int, ...]) -> None:
             out[:, :, bands] = part
 
 
-def render_pair(
-    image: np.ndarray,
-    mask: np.ndarray,
-    view: View,
-    out: np.ndarray,
-    out_mask: np.ndarray,
-    colours: tuple[int, ...] = _PHOTO,
-) -> None:
+class Square(NamedTuple):
+    """Where a sample is written, all of which is overwritten."""
+
+    image: np.ndarray
+    """(S, S, bands), contiguous."""
+    mask: np.ndarray | None
+    """(S, S) uint8 class ids, contiguous; None where no mask is wanted."""
+
+
+def render_pair(image: np.ndarray, mask: np.ndarray | None, view: View, out: Square, colours: tuple[int, ...]) -> None:
     """Write one view of an image and its mask together, as ``render_image``.
 
     Args:
-        mask: (h, w) uint8 class ids, the image's own size or a coarser one.
-        out_mask: (S, S) uint8, contiguous; overwritten.
+        mask: (h, w) uint8 class ids, the image's own size or a coarser one; None where there is no place for it.
     """
-    render_image(image, view, out, colours)
-    np.copyto(out_mask, resize_mask(_crop(mask, view.box), (out.shape[0], out.shape[1])))
-    if view.flip:
-        cv2.flip(out_mask, 1, dst=out_mask)
+    render_image(image, view, out.image, colours)
+    if mask is not None and out.mask is not None:
+        np.copyto(out.mask, resize_mask(_crop(mask, view.box), (out.mask.shape[0], out.mask.shape[1])))
+        if view.flip:
+            cv2.flip(out.mask, 1, dst=out.mask)
 
 
 def render_part(
     image: np.ndarray,
     mask: np.ndarray | None,
-    place: tuple[int, int, int, int],
+    size: tuple[int, int],
     view: View,
-    out: np.ndarray,
-    out_mask: np.ndarray | None,
+    out: Square,
     *,
     fill: Sequence[int],
     colours: tuple[int, ...],
 ) -> tuple[int, int, int, int]:
-    """Write a part of an image, and of its mask, to their place in a square, of which the rest is padding.
+    """Write a part of an image, and of its mask, to the corner of a square, of which the rest is padding.
 
     Colours change in the part alone: padding stays as it is, and has no share in what is measured for them.
 
     Args:
         image, mask: the part, (h, w, bands) and class ids; the mask may be coarser, or None.
-        place: top, left, bottom and right in the square, before a flip.
+        size: (height, width) that it has in the square.
         view: its box is of no use here.
-        out, out_mask: (S, S, bands) and (S, S); overwritten.
         fill: the stored value of padding, of each band; of masks it is 255.
 
     Returns:
-        The place after the flip.
+        Top, left, bottom and right of its place: on the left above, or on the right where it is flipped.
     """
-    top, left, bottom, right = place
-    size = bottom - top, right - left
+    height, width = size
     inner = np.ascontiguousarray(resize_image(image, size))
-    inner_mask = None if mask is None else resize_mask(np.ascontiguousarray(mask), size)
     if view.flip:
         inner = inner[:, ::-1].copy()
-        inner_mask = None if inner_mask is None else inner_mask[:, ::-1]
-        left, right = out.shape[1] - right, out.shape[1] - left
     elif view.recolours:
         inner = inner.copy()  # it may be the dataset's own
     recolour(inner, view, colours)
-    out[...] = np.asarray(fill, out.dtype)
-    out[top:bottom, left:right] = inner
-    if out_mask is not None:
-        assert inner_mask is not None
-        out_mask[...] = IGNORE
-        out_mask[top:bottom, left:right] = inner_mask
-    return top, left, bottom, right
+    left = out.image.shape[1] - width if view.flip else 0
+    out.image[...] = np.asarray(fill, out.image.dtype)
+    out.image[:height, left : left + width] = inner
+    if mask is not None and out.mask is not None:
+        ids = resize_mask(np.ascontiguousarray(mask), size)
+        out.mask[...] = IGNORE
+        out.mask[:height, left : left + width] = ids[:, ::-1] if view.flip else ids
+    return 0, left, height, left + width
 
 
 def _crop(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from simclrseg.data.augment import (
     GRID,
     VIEW_COLUMNS,
+    Square,
     Strengths,
-    render_image,
     render_pair,
     render_part,
     sample_view,
@@ -56,24 +56,25 @@ class Cutting(ABC):
     pads = True
 
     @abstractmethod
-    def write(
-        self,
-        dataset: Dataset,
-        index: int,
-        u: np.ndarray,
-        strengths: Strengths,
-        out: np.ndarray,
-        out_mask: np.ndarray | None,
-    ) -> Window:
+    def write(self, dataset: Dataset, index: int, u: np.ndarray, strengths: Strengths, out: Square) -> Window:
         """Write a view of an image of the dataset, and of its mask where there is a place for it.
 
         Args:
             u: (columns,) random numbers in [0, 1).
-            out, out_mask: (S, S, bands) and (S, S); overwritten.
 
         Returns:
             The window of the square that is no padding.
         """
+
+
+def _read(dataset: Dataset, index: int, out: Square) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image, and its mask, which lies on it, where there is a place for that."""
+    image = dataset.image(index)
+    if out.mask is None:
+        return image, None
+    mask = dataset.mask(index)
+    check_aspects(dataset.keys[index], image.shape, mask.shape)
+    return image, mask
 
 
 class Squashing(Cutting):
@@ -81,23 +82,11 @@ class Squashing(Cutting):
 
     pads = False
 
-    def write(
-        self,
-        dataset: Dataset,
-        index: int,
-        u: np.ndarray,
-        strengths: Strengths,
-        out: np.ndarray,
-        out_mask: np.ndarray | None,
-    ) -> Window:
-        view, colours = sample_view(u.tolist(), GRID, GRID, strengths), colour_bands(dataset.bands)
-        if out_mask is None:
-            render_image(dataset.image(index), view, out, colours)
-        else:
-            image, mask = dataset.image(index), dataset.mask(index)
-            check_aspects(dataset.keys[index], image.shape, mask.shape)
-            render_pair(image, mask, view, out, out_mask, colours)
-        return 0, 0, *out.shape[:2]
+    def write(self, dataset: Dataset, index: int, u: np.ndarray, strengths: Strengths, out: Square) -> Window:
+        view = sample_view(u.tolist(), GRID, GRID, strengths)
+        image, mask = _read(dataset, index, out)
+        render_pair(image, mask, view, out, colour_bands(dataset.bands))
+        return 0, 0, *out.image.shape[:2]
 
 
 @dataclass(frozen=True)
@@ -110,24 +99,13 @@ class Padding(Cutting):
 
     fill: tuple[int, ...]
 
-    def write(
-        self,
-        dataset: Dataset,
-        index: int,
-        u: np.ndarray,
-        strengths: Strengths,
-        out: np.ndarray,
-        out_mask: np.ndarray | None,
-    ) -> Window:
-        image = dataset.image(index)
-        mask = None if out_mask is None else dataset.mask(index)
-        if mask is not None:
-            check_aspects(dataset.keys[index], image.shape, mask.shape)
+    def write(self, dataset: Dataset, index: int, u: np.ndarray, strengths: Strengths, out: Square) -> Window:
+        image, mask = _read(dataset, index, out)
         longer = max(image.shape[:2])
         content = fitted(image.shape, (GRID, GRID))
         view = sample_view(u.tolist(), GRID, GRID, strengths, content=content)
         parts: list[tuple[int, int, int]] = []  # of the image's sides, in pixels, and of the square's
-        for start, extent, side, to in zip(view.box[:2], view.box[2:], image.shape, out.shape, strict=False):
+        for start, extent, side, to in zip(view.box[:2], view.box[2:], image.shape, out.image.shape, strict=False):
             first, last = start * longer // GRID, (start + extent) * longer // GRID
             shown = min(side, max(first + 1, last)) - first
             # a whole side as in evaluation, to the pixel
@@ -138,10 +116,9 @@ class Padding(Cutting):
         return render_part(
             np.ascontiguousarray(crop),
             None if mask is None else _part_of(mask, image.shape, (top, left, bottom, right)),
-            (0, 0, height, width),
+            (height, width),
             view,
             out,
-            out_mask,
             fill=self.fill,
             colours=colour_bands(dataset.bands),
         )
@@ -166,38 +143,27 @@ class Cropping(Cutting):
         self._shapes: dict[int, tuple[int, int]] = {}
         self._lying: dict[int, _Lying] = {}  # the same whichever thread counts it
 
-    def write(
-        self,
-        dataset: Dataset,
-        index: int,
-        u: np.ndarray,
-        strengths: Strengths,
-        out: np.ndarray,
-        out_mask: np.ndarray | None,
-    ) -> Window:
+    def write(self, dataset: Dataset, index: int, u: np.ndarray, strengths: Strengths, out: Square) -> Window:
         numbers = u.tolist()
         view = sample_view(numbers[:VIEW_COLUMNS], GRID, GRID, strengths)
-        size = _crop_size(numbers, out.shape[0], strengths)
+        size = _crop_size(numbers, out.image.shape[0], strengths)
         if index not in self._shapes:
             self._shapes[index] = dataset.image_shape(index)
         shape = self._shapes[index]
-        window = self._place(dataset, index, shape, size, numbers[VIEW_COLUMNS:], masked=out_mask is not None)
+        window = self._place(dataset, index, shape, size, numbers[VIEW_COLUMNS:], masked=out.mask is not None)
         top, left, bottom, right = window
         image = dataset.image_rows(index, top, bottom)[:, left:right]
-        mask = None
-        if out_mask is not None:
-            mask = self._mask_part(dataset, index, shape, window)
+        mask = None if out.mask is None else self._mask_part(dataset, index, shape, window)
         height, width = (
             min(to, max(1, round(to * shown / side)))
-            for to, shown, side in zip(out.shape, (bottom - top, right - left), size, strict=False)
+            for to, shown, side in zip(out.image.shape, (bottom - top, right - left), size, strict=False)
         )
         return render_part(
             np.ascontiguousarray(image),
             mask,
-            (0, 0, height, width),
+            (height, width),
             view,
             out,
-            out_mask,
             fill=self.fill,
             colours=colour_bands(dataset.bands),
         )

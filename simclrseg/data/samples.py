@@ -15,6 +15,7 @@ from simclrseg.data.augment import (
     PAIR_STRENGTHS,
     STRONG,
     VIEW_COLUMNS,
+    Square,
     Strengths,
     View,
     common_box,
@@ -260,7 +261,7 @@ class MaskPairs(Samples):
         self.fields["mask"] = (self.image_size, self.image_size), np.uint8
 
     def write(self, index: int, u: np.ndarray, out: dict[str, np.ndarray]) -> None:
-        self.cutting.write(self.dataset, index, u, self.strengths, out["image"], out["mask"])
+        self.cutting.write(self.dataset, index, u, self.strengths, Square(out["image"], out["mask"]))
 
 
 class Numbers(Samples):
@@ -324,8 +325,8 @@ class WeakAndStrong(Samples):
         first, second, boxes, more = np.split(u, np.cumsum([VIEW_COLUMNS, VIEW_COLUMNS, 2 * 5]))
         weak = np.concatenate([first, more])
         mask = None if self._held is None else np.empty(out["shown"].shape, np.uint8)
-        place = self.cutting.write(self._held or self.dataset, index, weak, self.strengths, out["image"], mask)
-        top, left, bottom, right = place
+        square = Square(out["image"], mask)
+        top, left, bottom, right = self.cutting.write(self._held or self.dataset, index, weak, self.strengths, square)
         if mask is not None:
             out["shown"][...] = mask != IGNORE
         elif "shown" in out:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, sample_view
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, sample_view
 from simclrseg.data.cache import Where, cached
 from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.locate import open_dataset
@@ -55,7 +55,7 @@ def places(height: int, width: int) -> np.ndarray:
 
 def drawn(cutting: Padding | Cropping, dataset: Dataset, index: int, u: np.ndarray, strengths=STANDARD, side=SIDE):
     out, mask = np.empty((side, side, 3), np.uint8), np.empty((side, side), np.uint8)
-    window = cutting.write(dataset, index, u, strengths, out, mask)
+    window = cutting.write(dataset, index, u, strengths, Square(out, mask))
     return out, mask, window
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Strengths, View, render_pair, sample_view
+from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, Strengths, View, render_pair, sample_view
 from simclrseg.data.samples import MaskPairs
 from simclrseg.images.resizing import resize_image, resize_mask
 from simclrseg.targets.knobs import LabelledData
@@ -24,7 +24,7 @@ def views(n: int, strengths: Strengths = STANDARD) -> list[View]:
 
 def rendered(image: np.ndarray, mask: np.ndarray, view: View, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     out, out_mask = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.uint8)
-    render_pair(image, mask, view, out, out_mask)
+    render_pair(image, mask, view, Square(out, out_mask), (0, 1, 2))
     return out, out_mask
 
 
@@ -61,7 +61,7 @@ def test_a_photo_whose_colours_stay_is_not_copied_band_by_band() -> None:
         strengths = replace(PAIR_STRENGTHS[name], jitter_probability=float(name == "standard"))
         view = sample_view(np.random.default_rng(0).random(VIEW_COLUMNS).tolist(), GRID, GRID, strengths)
         out = np.empty((32, 32, 12), np.uint16).view(Watched)
-        render_pair(image, mask, view, out, out_mask, colours=(3, 2, 1))
+        render_pair(image, mask, view, Square(out, out_mask), (3, 2, 1))
         assert out.written == groups
 
 
