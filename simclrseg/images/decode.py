@@ -98,19 +98,8 @@ def read_picture(
     with opened(source) as (stream, name), ExitStack() as stack:
         if stream.read(3) == b"\xff\xd8\xff":
             data = source if isinstance(source, bytes) else b"\xff\xd8\xff" + stream.read()
-            header = jpeg_header(data)
-            if header is not None:
-                check_size(header.width, header.height, max_pixels)
-                count = header.width * header.height
-                stack.enter_context(room_for(count))
-                if count > LARGE:
-                    check_content(count, MOST["JPEG"], len(data))
-                whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
-                if header.plain and whole and is_srgb(header.profile):
-                    small = in_memory or count <= LARGE
-                    image = _decode_plain(data if small else source, header.height, header.width)
-                    if image is not None:
-                        return Picture(turn_upright(image, header.orientation), header.orientation)
+            if (jpeg := _plain_jpeg(source, data, max_pixels, stack)) is not None:
+                return jpeg
             stream = BytesIO(data)
         picture = open_picture(stream, name)
         width, height = picture.size
@@ -297,6 +286,27 @@ def image_header(source: str | Path | bytes) -> tuple[int, int, int]:
             picture.load()
         orientation = exif_orientation(picture)
         return (width, height, orientation) if orientation >= 5 else (height, width, orientation)
+
+
+def _plain_jpeg(source: str | Path | bytes, data: bytes, max_pixels: int, stack: ExitStack) -> Picture | None:
+    """A JPEG that OpenCV decodes to the same samples as Pillow, only sooner; None for others.
+
+    Args:
+        data: what the source holds.
+        stack: gets the room that a large one takes, whoever decodes it.
+    """
+    if (header := jpeg_header(data)) is None:
+        return None
+    check_size(header.width, header.height, max_pixels)
+    pixels = header.width * header.height
+    stack.enter_context(room_for(pixels))
+    if pixels > LARGE:
+        check_content(pixels, MOST["JPEG"], len(data))
+    whole = data.endswith(b"\xff\xd9")  # cv2 fills a cut JPEG with grey and says nothing
+    if not (header.plain and whole and is_srgb(header.profile)):
+        return None
+    image = _decode_plain(source if pixels > LARGE else data, header.height, header.width)
+    return None if image is None else Picture(turn_upright(image, header.orientation), header.orientation)
 
 
 def _decode_plain(source: str | Path | bytes, height: int, width: int) -> NDArray[Any] | None:
