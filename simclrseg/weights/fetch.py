@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from simclrseg.hub import store
@@ -23,18 +24,15 @@ def backbone_file(
     progress: Progress | None = None,
 ) -> Path:
     """The encoder of an entry, in a file that says what it is."""
-    source = entry.source(namespace)
+    source, fetched = entry.source(namespace), partial(fetch, token=token, local_only=local_only, force=force)
     if not entry.converted:
-        return fetch(source, token=token, local_only=local_only, force=force, progress=progress)
+        return fetched(source, progress=progress)
     name = f"{entry.encoder}.{CONVERTED}"  # two encoders may share a file, as vit_b_16 and timm's name for it do
     folder = store.folder(source)
     if not force and folder is not None and store.is_kept(folder / name):
         return folder / name
-    original = fetch(source, token=token, local_only=local_only, force=force, progress=progress)
-    beside = None
-    if entry.settings:
-        settings = replace(source, file=entry.settings, sha256=None)
-        beside = fetch(settings, token=token, local_only=local_only, force=force)
+    original = fetched(source, progress=progress)
+    beside = fetched(replace(source, file=entry.settings, sha256=None)) if entry.settings else None
 
     def convert(target: Path) -> None:
         from simclrseg.weights.convert import convert_published
