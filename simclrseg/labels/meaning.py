@@ -194,15 +194,8 @@ def meaning_of_numbers(
     if union <= {0, 255} and 255 in union and not said:
         if classes is not None and len(classes.names) != 2:
             why = f"but there are {len(classes.names)} classes, and nothing says that 255 is ignored"
-            raise _misfit(
-                rules,
-                scans,
-                scans[0].mask,
-                union,
-                why,
-                "name `ignore` in the --classes-file, or correct the masks",
-                classes=classes,
-            )
+            advice = "name `ignore` in the --classes-file, or correct the masks"
+            raise _misfit(rules, scans, scans[0], why, advice, values=union, classes=classes)
         names = classes.names if classes else BINARY
         table[[0, 255]] = 0, 1
         return names, table, f"masks: 0 is {names[0]}, 255 is {names[1]}"
@@ -212,7 +205,7 @@ def meaning_of_numbers(
         if beyond := [number for number in scan.numbers if number not in range(len(names)) and number != IGNORE]:
             why = f"but there are {len(names)} classes, ids 0 to {len(names) - 1}"
             advice = "add the others, or correct the mask (255 is ignored)"
-            raise _misfit(rules, scans, scan.mask, beyond, why, advice, classes=classes)
+            raise _misfit(rules, scans, scan, why, advice, values=beyond, classes=classes)
     table[: len(names)] = range(len(names))
     table[IGNORE] = IGNORE
     if rules.keys() & BINARIZING:
@@ -241,7 +234,7 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
     many = len(two) > len(others)
     if len(doubtful) == len(scans) and not many:
         why = "and in no mask 255 stands beside two ids or more, so that it may be the object or be ignored"
-        raise _misfit(rules, scans, others[0].mask, others[0].numbers, why, either)
+        raise _misfit(rules, scans, others[0], why, either)
     if doubtful and len(doubtful) >= len(sure):
         odd, count = (others[0], len(two)) if many else (doubtful[0], len(scans) - len(doubtful))
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
@@ -249,7 +242,7 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
             "save all in one way, or pass --masks foreground if everything but 0 is the object, or name `ignore` in a "
             "--classes-file if 255 is ignored"
         )
-        raise _misfit(rules, scans, odd.mask, odd.numbers, why, advice)
+        raise _misfit(rules, scans, odd, why, advice)
     ignored, background = (sum(scan.numbers.get(number, 0) for scan in scans) for number in (IGNORE, 0))
     known = sum(pixels for scan in scans for number, pixels in scan.numbers.items() if number not in (0, IGNORE))
     if ignored > _FAR_MORE * known and ignored < 2 * background:  # 255 is most of a scribble, and then of no class
@@ -267,7 +260,7 @@ def _unnamed(scans: Sequence[Scan], ids: frozenset[float], rules: Rules) -> tupl
     if strange := {number for number in ids if number != int(number) or number < 0}:
         odd = next(scan for scan in scans if strange & scan.numbers.keys())
         advice = "save it as an 8-bit PNG" + (", with 255 for what is ignored" if min(strange) < 0 else "")
-        raise _misfit(rules, scans, odd.mask, odd.numbers, "which are no class ids", advice)
+        raise _misfit(rules, scans, odd, "which are no class ids", advice)
     highest = max(scans, key=lambda scan: max(scan.numbers.keys() - {IGNORE}, default=0))
     gaps = sorted(set(range(min(int(max(ids)), KEPT))) - ids)
     if gaps or len(ids) > _MOST_UNNAMED:
@@ -275,22 +268,22 @@ def _unnamed(scans: Sequence[Scan], ids: frozenset[float], rules: Rules) -> tupl
         why = none_of if gaps else f"but the masks have {len(ids)} values"
         first = "count class ids from 0" if gaps else "make soft masks 0/255"
         advice = f"{first}, or name the class of each in a --classes-file"
-        raise _misfit(rules, scans, highest.mask, highest.numbers, why, advice)
+        raise _misfit(rules, scans, highest, why, advice)
     return numbered_classes(len(ids)).names
 
 
 def _misfit(
     rules: Rules,
     scans: Sequence[Scan],
-    mask: Path,
-    values: Iterable[float],
+    odd: Scan,
     why: str,
     advice: str,
     *,
+    values: Iterable[float] = (),
     classes: Classes | None = None,
 ) -> DataError:
-    """The error for a mask of values that fit nothing, with the rule that may read it."""
-    values = list(values)
+    """The error for a mask of values, by default all that it has, that fit nothing, with the rule that may read it."""
+    values = list(values) or list(odd.numbers)
     levels = {number for scan in scans for number in scan.numbers}
     top = next((top for top in (1, 255, 65535) if max(levels) <= top), 0)
     two = classes is None or len(classes.names) == 2
@@ -302,7 +295,7 @@ def _misfit(
         advice = f"make soft masks 0/255, or pass --masks {rules_text({**rules, 'threshold': half})}"
     elif 0 in levels and len(levels) == 2:
         advice += f"; or {rule} if everything but 0 is the object"
-    return DataError(f"{mask} has values {listed(values)} {why}", advice, path=mask)
+    return DataError(f"{odd.mask} has values {listed(values)} {why}", advice, path=odd.mask)
 
 
 def suggestions(
