@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,7 @@ class Cropping(Cutting):
         self.fill = fill
         self.classes = classes
         self._shapes: dict[int, tuple[int, int]] = {}
-        self._lying: dict[int, _Lying] = {}  # the same whichever thread counts it
+        self._masks: dict[int, _Mask] = {}  # the same whichever thread counts it
 
     def write(self, dataset: Dataset, index: int, u: np.ndarray, strengths: Strengths, out: Square) -> Window:
         numbers = u.tolist()
@@ -150,17 +151,19 @@ class Cropping(Cutting):
         if index not in self._shapes:
             self._shapes[index] = dataset.image_shape(index)
         shape = self._shapes[index]
-        window = self._place(dataset, index, shape, size, numbers[VIEW_COLUMNS:], masked=out.mask is not None)
+        if out.mask is not None and index not in self._masks:
+            self._masks[index] = _Mask.of(dataset, index, shape, self.classes)
+        mask = None if out.mask is None else self._masks[index]
+        window = _place(shape, size, numbers[VIEW_COLUMNS:], mask)
         top, left, bottom, right = window
         image = dataset.image_rows(index, top, bottom)[:, left:right]
-        mask = None if out.mask is None else self._mask_part(dataset, index, shape, window)
         height, width = (
             min(to, max(1, round(to * shown / side)))
             for to, shown, side in zip(out.image.shape, (bottom - top, right - left), size, strict=False)
         )
         return render_part(
             np.ascontiguousarray(image),
-            mask,
+            None if mask is None else mask.part(window),
             (height, width),
             view,
             out,
@@ -168,86 +171,69 @@ class Cropping(Cutting):
             colours=colour_bands(dataset.bands),
         )
 
-    def _place(
-        self,
-        dataset: Dataset,
-        index: int,
-        shape: tuple[int, int],
-        size: tuple[int, int],
-        numbers: Sequence[float],
-        *,
-        masked: bool,
-    ) -> Window:
-        """The window of a crop of (height, width)."""
-        kind, which, pixel, down, right = numbers
-        if masked and kind < FOREGROUND:
-            lying = self._find(dataset, index, shape)
-            if lying.counts:
-                y, x = lying.pixel(dataset, index, which, pixel)
-                inside = [
-                    int((at + 0.5) * whole / own) for at, whole, own in zip((y, x), shape, lying.shape, strict=True)
-                ]
-                start = inside[0] - int(down * size[0]), inside[1] - int(right * size[1])
-                return window_at(start, size, shape)
-        start = int(down * (max(0, shape[0] - size[0]) + 1)), int(right * (max(0, shape[1] - size[1]) + 1))
-        return window_at(start, size, shape)
 
-    def _find(self, dataset: Dataset, index: int, shape: tuple[int, int]) -> _Lying:
-        if index not in self._lying:
-            lying = _Lying.of(dataset, index, self.classes)
-            check_aspects(dataset.keys[index], shape, lying.shape)
-            self._lying[index] = lying
-        return self._lying[index]
+@dataclass(frozen=True)
+class _Mask:
+    """A mask of a dataset, and where its classes lie.
 
-    def _mask_part(self, dataset: Dataset, index: int, shape: tuple[int, int], window: Window) -> np.ndarray:
-        """The part of the mask, in the image's own pixels."""
+    Attributes:
+        image: (height, width) of the image that it lies on.
+        shape: its own, which may be coarser.
+        counts: by class but the first, of those that occur, the pixels in all bands of rows down to each.
+    """
+
+    dataset: Dataset
+    index: int
+    image: tuple[int, int]
+    shape: tuple[int, int]
+    counts: tuple[tuple[int, NDArray[np.int64]], ...] = ()
+
+    @classmethod
+    def of(cls, dataset: Dataset, index: int, image: tuple[int, int], classes: int) -> Self:
+        """Look through a mask once, a few rows at a time where it lies in a store."""
+        bare = cls(dataset, index, image, dataset.mask_shape(index))
+        bands = [np.bincount(bare._band(top).ravel(), minlength=256) for top in range(0, bare.shape[0], _BAND)]
+        sums = np.stack(bands)[:, 1:classes].cumsum(axis=0)  # (bands, classes - 1)
+        check_aspects(dataset.keys[index], image, bare.shape)
+        return replace(bare, counts=tuple((n + 1, sums[:, n]) for n in np.flatnonzero(sums[-1]).tolist()))
+
+    def _band(self, top: int) -> np.ndarray:
+        return self.dataset.mask_rows(self.index, top, min(top + _BAND, self.shape[0]))
+
+    def pixel(self, which: float, number: float) -> tuple[int, int]:
+        """A pixel of a class, y and x in the image, by two random numbers."""
+        label, sums = self.counts[int(which * len(self.counts))]
+        place = int(number * int(sums[-1]))
+        band = int(np.searchsorted(sums, place, side="right"))
+        before = int(sums[band - 1]) if band else 0
+        found = np.flatnonzero(self._band(band * _BAND) == label)[place - before]
+        y, x = divmod(int(found), self.shape[1])
+        (height, width), (own_height, own_width) = self.image, self.shape
+        return int((band * _BAND + y + 0.5) * height / own_height), int((x + 0.5) * width / own_width)
+
+    def part(self, window: Window) -> np.ndarray:
+        """What lies on a window of the image, in its pixels."""
         top, left, bottom, right = window
-        own = self._find(dataset, index, shape).shape
-        if own == shape:
-            return dataset.mask_rows(index, top, bottom)[:, left:right]
+        if self.shape == self.image:
+            return self.dataset.mask_rows(self.index, top, bottom)[:, left:right]
+        (height, width), (own_height, own_width) = self.image, self.shape
         rows, columns = (  # of the mask: those below the centres of the image's pixels
             ((np.arange(first, last) + 0.5) * side / whole).astype(np.intp)
-            for first, last, side, whole in ((top, bottom, own[0], shape[0]), (left, right, own[1], shape[1]))
+            for first, last, side, whole in ((top, bottom, own_height, height), (left, right, own_width, width))
         )
-        part = dataset.mask_rows(index, int(rows[0]), int(rows[-1]) + 1)
+        part = self.dataset.mask_rows(self.index, int(rows[0]), int(rows[-1]) + 1)
         fine: np.ndarray = part[(rows - rows[0])[:, None], columns]
         return fine
 
 
-@dataclass(frozen=True)
-class _Lying:
-    """Where the classes of a mask lie.
-
-    Attributes:
-        shape: of the mask.
-        counts: by class but the first, of those that occur, the pixels in all bands of rows down to each.
-    """
-
-    shape: tuple[int, int]
-    counts: tuple[tuple[int, NDArray[np.int64]], ...]
-
-    @classmethod
-    def of(cls, dataset: Dataset, index: int, classes: int) -> _Lying:
-        """Look through a mask once, a few rows at a time where it lies in a store."""
-        shape = dataset.mask_shape(index)
-        tops = range(0, shape[0], _BAND)
-        bands = [np.bincount(_rows(dataset, index, top, shape).ravel(), minlength=256) for top in tops]
-        sums = np.stack(bands)[:, 1:classes].cumsum(axis=0)  # (bands, classes - 1)
-        return cls(shape, tuple((number + 1, sums[:, number]) for number in np.flatnonzero(sums[-1]).tolist()))
-
-    def pixel(self, dataset: Dataset, index: int, which: float, number: float) -> tuple[int, int]:
-        """A pixel of a class, y and x, by two random numbers."""
-        label, sums = self.counts[int(which * len(self.counts))]
-        place = int(number * int(sums[-1]))
-        band = int(np.searchsorted(sums, place, side="right"))
-        rows = _rows(dataset, index, band * _BAND, self.shape)
-        before = int(sums[band - 1]) if band else 0
-        y, x = divmod(int(np.flatnonzero(rows == label)[place - before]), self.shape[1])
-        return band * _BAND + y, x
-
-
-def _rows(dataset: Dataset, index: int, top: int, shape: tuple[int, int]) -> np.ndarray:
-    return dataset.mask_rows(index, top, min(top + _BAND, shape[0]))
+def _place(shape: tuple[int, int], size: tuple[int, int], numbers: Sequence[float], mask: _Mask | None) -> Window:
+    """The window of a crop of (height, width) in an image, by five random numbers."""
+    kind, which, pixel, down, right = numbers
+    if mask is not None and mask.counts and kind < FOREGROUND:
+        y, x = mask.pixel(which, pixel)
+        return window_at((y - int(down * size[0]), x - int(right * size[1])), size, shape)
+    start = int(down * (max(0, shape[0] - size[0]) + 1)), int(right * (max(0, shape[1] - size[1]) + 1))
+    return window_at(start, size, shape)
 
 
 def _crop_size(u: Sequence[float], side: int, strengths: Strengths) -> tuple[int, int]:
