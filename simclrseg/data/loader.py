@@ -156,9 +156,8 @@ class WithUnlabelled(Loader):
         whole = len(self) * self.batch_size if self.drop_last else len(order)  # an epoch takes as many
         first = epoch * whole + step * self.batch_size
         count = min(self.batch_size, len(order) - step * self.batch_size)
-        places = self._own(
-            np.arange(first, first + count)
-        )  # in all passes over the unlabelled samples, one after another
+        # in all passes over the unlabelled samples, one after another
+        places = self._own(np.arange(first, first + count))
         beside = _empty(self.unlabelled, len(places))
         for number in np.unique(places // size).tolist():
             mine = np.flatnonzero(places // size == number)

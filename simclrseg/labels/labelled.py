@@ -255,9 +255,9 @@ class Images:
 
     def _closeness(self, way: _Way, folder: Path) -> _Closeness:
         below = self._below(folder)
-        alike = _same_end(below, self._below(way.source)) + (not way.words.isdisjoint(below))
+        alike = same_end(below, self._below(way.source)) + (not way.words.isdisjoint(below))
         around = os.path.commonpath([folder.absolute(), way.source.absolute()])
-        named = _same_end([*map(plain, folder.absolute().parts)], way.folders)
+        named = same_end([*map(plain, folder.absolute().parts)], way.folders)
         return _Closeness(named, len(Path(around).parts), alike)
 
     def _below(self, folder: Path) -> tuple[str, ...]:
@@ -266,7 +266,8 @@ class Images:
         return tuple(map(plain, folder.parts[len(root.parts) :])) if folder.is_relative_to(root) else ()
 
 
-def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
+def same_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two names have in common at their end."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 

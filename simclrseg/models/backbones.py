@@ -115,9 +115,8 @@ def pooled_features(backbone: nn.Module, images: Tensor, held: Tensor | None = N
     features: Tensor = backbone(images)[-1]
     if held is None or held.all():
         return features.mean(dim=(2, 3))
-    shares = F.adaptive_avg_pool2d(
-        held[:, None].to(features.dtype), (features.shape[2], features.shape[3])
-    )  # (N, 1, h, w)
+    size = features.shape[2], features.shape[3]
+    shares = F.adaptive_avg_pool2d(held[:, None].to(features.dtype), size)  # (N, 1, h, w)
     return (features * shares).sum(dim=(2, 3)) / shares.sum(dim=(2, 3)).clamp(min=1e-6)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 
 from simclrseg.data.datasets.naming import (
@@ -31,6 +30,7 @@ from simclrseg.data.datasets.naming import (
 )
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header
+from simclrseg.labels.labelled import same_end
 from simclrseg.labels.likeness import Likeness, likeness
 from simclrseg.labels.looking import sample
 from simclrseg.system import distributed
@@ -207,11 +207,7 @@ def _named_as(below: tuple[str, ...], homes: Mapping[str, Sequence[str]], photos
 
 def _alike(first: str, second: str) -> int:
     """How many letters two names have in common at their beginning and end."""
-
-    def same(pairs: Iterator[tuple[str, str]]) -> int:
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-    return same(zip(first, second, strict=False)) + same(zip(first[::-1], second[::-1], strict=False))
+    return same_end(first[::-1], second[::-1]) + same_end(first, second)
 
 
 def _is_class(members: Files, named: Mapping[str, Files], folders: Mapping[str, Files], look: Look) -> bool:
