@@ -77,15 +77,11 @@ class Geography:
         a, b, c, d, e, f = self.affine
         g, h, i, j, k, m = _stored_from_upright(orientation, size)
         turned = (a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f)
-        shift = 0.5 if self._keys().get(_RASTER) == _POINT else 0.0
+        shift = 0.5 if _short_keys(self.tags.get(KEYS, ())).get(_RASTER) == _POINT else 0.0
         a, b, c, d, e, f = turned
         c, f = c + shift * (a + b), f + shift * (d + e)
         kept[MATRIX] = (a, b, 0.0, c, d, e, 0.0, f, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         return replace(self, tags=kept, affine=turned)
-
-    def _keys(self) -> dict[int, int]:
-        values = self.tags.get(KEYS, ())
-        return _short_keys([int(value) for value in values if not isinstance(value, str)])
 
 
 def geography_of(tags: ImageFileDirectory_v2) -> Geography | None:
@@ -152,11 +148,13 @@ def _system(tags: ImageFileDirectory_v2, doubts: list[str]) -> tuple[dict[int, i
             doubts.append("its GeoKeyDirectory is damaged, and with it the coordinate system")
         return {}, {}
     found: Tags = {KEYS: values, NUMBERS: numbers, TEXTS: texts}
-    return _short_keys([int(value) for value in values]), found
+    return _short_keys(values), found
 
 
-def _short_keys(values: Sequence[int]) -> dict[int, int]:
-    return {values[at]: values[at + 3] for at in range(4, len(values) - 3, 4) if values[at + 1] == 0}
+def _short_keys(values: Sequence[float] | str) -> dict[int, int]:
+    """The GeoKeys whose values stand among them, as whole numbers do."""
+    whole = [int(value) for value in values]
+    return {whole[at]: whole[at + 3] for at in range(4, len(whole) - 3, 4) if whole[at + 1] == 0}
 
 
 def _numbers(tags: ImageFileDirectory_v2, tag: int, doubts: list[str]) -> tuple[float, ...]:
