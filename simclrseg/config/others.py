@@ -37,7 +37,7 @@ from simclrseg.config.spellings import (
     VALUES,
 )
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import choices, chosen_knobs, in_sections, parse_config_file
+from simclrseg.knobs.files import choices, chosen_knobs, in_sections, of_another_choice, parse_config_file
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
@@ -108,7 +108,10 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
         return "what it leaves open is as by default (--print-config shows all)"
     preset = in_sections(model, load_preset(name, command_of(model)))
     added = []
+    frozen = look_up(tree, ("training", "unfreeze")) == "head"
     for path, value in _leaves(preset).items():
+        if frozen and path == ("training", "encoder_lr_factor"):
+            continue  # of an encoder that stays as it is
         if look_up(tree, path) is None:
             put(tree, path, value)
             added.append(f"{_dotted(path)} {shown(value)}")
@@ -133,6 +136,8 @@ class _Reading:
         typed: their names by our key.
         needless: those without a counterpart that none is needed of, and why.
         unknown: those that are left out, and why.
+        knobs: ours by name that mean something for the method or task, once that is known.
+        elsewhere: the names of the others.
     """
 
     def __init__(self, model: type[Section], given: Mapping[KeyPath, Any]) -> None:
@@ -144,10 +149,14 @@ class _Reading:
         self.needless: list[tuple[str, str]] = []
         self.unknown: list[tuple[str, str]] = []
         self.knobs: dict[str, Knob] = chosen_knobs(model)
+        self.elsewhere: set[str] = set()
 
     def read(self) -> None:
         self._networks()
-        self.knobs = chosen_knobs(self.model, choices(self.model, self.tree))
+        chosen = choices(self.model, self.tree)
+        self.elsewhere = of_another_choice(self.model, chosen)
+        knobs = chosen_knobs(self.model, chosen)
+        self.knobs = {name: knob for name, knob in knobs.items() if name not in self.elsewhere}
         rules = (self._ratios, self._start, self._freezing, self._precision, self._augmentation, self._normalization)
         for rule in rules:
             rule()
@@ -175,7 +184,7 @@ class _Reading:
 
     def _own(self) -> None:
         """Keys that are called as here."""
-        by_path = {knob.path: knob for knob in knobs_of(self.model) if not knob.transient}
+        by_path = {knob.path: knob for knob in self.knobs.values() if not knob.transient}
         for path in list(self.given):
             if (knob := by_path.get(path)) is not None:
                 self._take(path, knob.name, self.given[path], knob=knob)
@@ -319,6 +328,8 @@ class _Reading:
         elif known := self._longest(path, reasons):
             self.needless.append((_dotted(path), known))
             return
+        elif self.model.CHOICE is not None and {name, path[-1]} & self.elsewhere:
+            why = f"it is for another {self.model.CHOICE[1]}"
         elif other := self._another_commands(path):
             why = f"it is for `simclrseg {other}`"
         else:

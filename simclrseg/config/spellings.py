@@ -169,12 +169,12 @@ NOT_HERE: Mapping[str, str] = {
     "gaussian_blur_kernel": "the kernel follows from its sigma",
     "gaussian_blur_sigma": "sigma is drawn from 0.1 to 2 pixels",
     **dict.fromkeys(TRAIN, "training has what test and validation leave"),
-    **dict.fromkeys(("loss", *KEYS["loss"]), "the loss is the method's own"),
+    **dict.fromkeys(("loss", *KEYS["loss"]), "the method or the task has a loss of its own"),
     **dict.fromkeys(("momentum", "betas", "eps", "nesterov"), "the optimizer has its usual ones"),
     **dict.fromkeys(("gpus", "gpu", "num_gpus", "n_gpus", "gpu_ids"), "--devices trains on several GPUs"),
     **dict.fromkeys(
         ACCUMULATION,
-        "a batch is contrasted whole, and --micro-batch fits it into memory",
+        "each batch is a step of its own; a larger --batch-size fits any memory (--micro-batch)",
     ),
 }
 """Keys without a knob, and why none is needed."""

@@ -45,8 +45,11 @@ def read_config_file(path: Path, command: str, *, other: Other | None = None) ->
         raise wrong(f"{path} must hold sections of keys, such as `data:` and below it `image_size: 224`")
     if tree and "command" not in tree and other is not None:
         return other(tree, path)
-    if not tree or "command" not in tree:
-        raise wrong(f"{path} does not say what it is for", f"add the line `command: {command}`")
+    if not tree:
+        raise wrong(f"{path} holds no keys", "write some, such as `data:` and below it `image_size: 224`")
+    if "command" not in tree:
+        remedy = f"one for `simclrseg {command}` has the line `command: {command}`"
+        raise wrong(f"{path} does not say which command it is for", remedy)
     if (meant_for := tree.pop("command")) != command:
         raise wrong(f"{path} is for `simclrseg {meant_for}`, not for `simclrseg {command}`")
     return tree
@@ -158,6 +161,16 @@ def chosen_knobs(model: type[Section], *values: Mapping[str, Any]) -> dict[str, 
         if knob.name not in knobs or knob.path[0] == chosen:
             knobs[knob.name] = knob
     return knobs
+
+
+def of_another_choice(model: type[Section], *values: Mapping[str, Any]) -> set[str]:
+    """The names of knobs that mean nothing for what is chosen, as the loss does for another task.
+
+    Args:
+        values: as for ``chosen_knobs``.
+    """
+    others = {name for name in alternatives(model) if name != _chosen(model, *values)}
+    return {name for name, knob in chosen_knobs(model, *values).items() if knob.path[0] in others}
 
 
 def _chosen(model: type[Section], *values: Mapping[str, Any]) -> str | None:

@@ -77,7 +77,8 @@ def parse_yaml(text: str, *, nodes: bool = False) -> Any:
         loader = _loader()(text)
         return loader.get_single_node() if nodes else loader.get_single_data()
     except yaml.MarkedYAMLError as error:
-        raise BadContent(f"not YAML ({error.problem})", _place(error.problem_mark)) from error
+        remedy = ": indent with spaces, not with a tab" if "'\\t'" in str(error.problem) else ""
+        raise BadContent(f"not YAML ({error.problem}){remedy}", _place(error.problem_mark)) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise BadContent(f"not YAML (it holds the letter U+{error.character:04X})", f"line {line}") from error
@@ -224,13 +225,14 @@ def _loader() -> type[yaml.SafeLoader]:
             if isinstance(node, yaml.ScalarNode):
                 _check_letters(node.value)
             elif isinstance(node, yaml.MappingNode):
-                keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+                nodes = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+                keys = [(key.tag, key.value) for key in nodes]
                 if len(set(keys)) < len(keys):
-                    twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-                    raise self._refused(f"it names {twice[1]!r} twice", event)
+                    twice = next(number for number, key in enumerate(keys) if key in keys[:number])
+                    raise self._refused(f"it names {keys[twice][1]!r} twice", nodes[twice])
 
-        def _refused(self, reason: str, event: yaml.Event) -> BadContent:
-            return BadContent(reason, _place(event.start_mark))
+        def _refused(self, reason: str, at: yaml.Event | yaml.Node) -> BadContent:
+            return BadContent(reason, _place(at.start_mark))
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
             if node.tag == f"{_TAG}value":  # a lone =

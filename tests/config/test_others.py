@@ -202,6 +202,36 @@ def test_what_cannot_be_read_so_gets_one_line(name, text, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("loss", ["CrossEntropyLoss", "BCE"])
+def test_a_file_for_photos_in_classes_is_read_whatever_loss_and_decoder_it_names(loss):
+    text = f"task: Classification\ndataset: EuroSAT\nloss: {loss}\nmodel: {{backbone: ResNet-18, decoder: unet}}\n"
+    values, found = read("finetune", text)
+    assert (values["model"]["task"], values["data"]["dataset"]) == ("classify", "eurosat")
+    assert "no counterpart here for loss: the method or the task has a loss of its own" in found.notes
+    assert found.warnings == ["theirs.yaml: left out model.decoder: it is for another task"]
+
+
+def test_what_is_of_another_method_is_left_out():
+    values, found = read(
+        "pretrain", "dataset: voc\nmodel: reconstruction\ntemperature: 0.2\nsimclr: {projection_dim: 64}"
+    )
+    assert values["model"]["method"] == "reconstruction" and "temperature" not in str(values["reconstruction"])
+    assert found.warnings == ["theirs.yaml: left out temperature, simclr.projection_dim: it is for another method"]
+
+
+def test_a_frozen_encoder_gets_no_rate_of_the_preset_of_the_same_name():
+    values, found = read("finetune", MASKS.replace("backbone: false", "backbone: true"), name="pets_segmentation.yaml")
+    assert (values["training"]["unfreeze"], values["training"]["encoder_lr_factor"]) == ("head", None)
+    assert "encoder_lr_factor" not in "".join(found.notes) and "schedule cosine" in "".join(found.notes)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_that_batches_are_not_added_up_is_said(command):
+    _, found = read(command, "dataset: voc\naccumulation_steps: 8")
+    said = "accumulation_steps: each batch is a step of its own; a larger --batch-size fits any memory (--micro-batch)"
+    assert f"no counterpart here for {said}" in found.notes
+
+
 def test_quiet_is_told_of_what_is_left_out_alone(tmp_path, capsys):
     (tmp_path / "theirs.yaml").write_text("bs: 8\nodd: 1")
     _, _, lines = typed(capsys, f"finetune --config {tmp_path / 'theirs.yaml'} --print-config --quiet")

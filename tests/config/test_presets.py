@@ -39,10 +39,11 @@ def test_a_missing_file_is_named(tmp_path):
     ("text", "message"),
     [
         ("data: {", r"x\.yaml, line 1, column \d+: not YAML"),
-        ("data:\n\tx: 1", r"x\.yaml, line 2, column 1: not YAML"),
+        ("data:\n\tx: 1", r"x\.yaml, line 2, column 1: not YAML .*: indent with spaces, not with a tab$"),
+        ("data: {}\ndata: {}", r"x\.yaml, line 2, column 1: it names 'data' twice"),
         ("- a\n- b", "must hold sections of keys"),
-        ("", "add the line `command: pretrain`"),
-        ("data: {}", "add the line `command: pretrain`"),
+        ("", r"x\.yaml holds no keys: write some, such as `data:`"),
+        ("data: {}", "does not say which command it is for: one for `simclrseg pretrain` has the line `command: pret"),
         ("command: finetune", "is for `simclrseg finetune`"),
     ],
 )
