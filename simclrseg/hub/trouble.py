@@ -107,7 +107,8 @@ def _trouble(error: Exception, source: Source) -> str:
         case None:
             trouble = f"{place} cannot be reached ({type(origin).__name__}): check the network"
             if source.file and not source.ours:  # training one's own would ask for a network too
-                return f"{trouble}, or fetch {source.file} elsewhere and give that file to --pretrained"
+                by_hand = f"fetch {source.file} elsewhere and give that file to --pretrained"
+                return f"{trouble}, or {by_hand}, and its encoder to --backbone"
         case status:
             trouble = f"the Hub failed on {place} (HTTP {status}): try again later"
     return f"{trouble}, or {source.remedy}"

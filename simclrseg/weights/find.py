@@ -137,9 +137,13 @@ def encoder_of(
             )
         return asked
     if asked is not None and not same_encoder(asked, source.encoder):
+        theirs, its = (
+            named.replace("NAME", encoder) if "NAME" in named else f"{named} {encoder}"
+            for encoder in (asked, source.encoder)
+        )
         raise UsageError(
-            f"{named.replace('NAME', asked) if 'NAME' in named else f'{named} {asked}'} contradicts {option} "
-            f"{pretrained.label}, which is a {source.encoder}",
+            f"{theirs} contradicts {option} {pretrained.label}, which is a {source.encoder}",
+            f"take {its}, or other weights with {option}",
             option=key,
             value=asked,
         )
@@ -242,7 +246,8 @@ def _from_path(path: Path, option: str) -> Pretrained:
 
 def _announced(pretrained: Pretrained, run: runs.Run) -> Pretrained:
     """Say which file it is: a name may stand for several runs."""
-    epochs = f", {pretrained.metadata.epochs} epochs" if pretrained.metadata else ""
+    count = pretrained.metadata.epochs if pretrained.metadata else 0
+    epochs = f", {count} epoch{'' if count == 1 else 's'}" if pretrained.metadata else ""
     age = f"finished {_ago(run.finished)}" if run.finished else "of a run that was interrupted"
     log.info(f"pretrained weights: {pretrained.file}{epochs}, {age}")
     return pretrained

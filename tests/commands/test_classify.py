@@ -135,6 +135,17 @@ def test_a_class_without_training_photos_is_named(tmp_path, caplog):
     assert "no training photo of red" in caplog.text
 
 
+@pytest.mark.parametrize(("red", "said"), [(8, "2 classes, 6 training photos each"), (9, "2 classes, 6 to 7 training")])
+def test_how_many_photos_the_classes_have_is_said(tmp_path, caplog, red, said):
+    folder = write_colours(tmp_path / "photos", {"blue": 8, "red": red})
+    (folder / "test.txt").write_text("red/0\nblue/0\n")
+    (folder / "val.txt").write_text("red/1\nblue/1\n")
+    config = classifying(tmp_path / "runs", data={"dataset": str(folder)}, training={})
+    with caplog.at_level("INFO", logger="simclrseg"):
+        target_class(config.target).open(config.data).tell()
+    assert said in caplog.text
+
+
 def test_a_loss_for_masks_is_refused(tmp_path):
     from simclrseg.commands.finetune import finetune
 

@@ -217,7 +217,8 @@ def test_a_contradicting_backbone_is_refused(pipeline):
     from simclrseg.commands.finetune import finetune
 
     config = changed(in_runs(SMALL_FINETUNE, pipeline.runs), "model", backbone="resnet34")
-    with pytest.raises(UsageError, match="contradicts --pretrained shapes, which is a cnn"):
+    remedy = "take --backbone cnn, or other weights with --pretrained"
+    with pytest.raises(UsageError, match=f"contradicts --pretrained shapes, which is a cnn: {remedy}"):
         finetune(FinetuneConfig.model_validate(config))
 
 

@@ -224,7 +224,8 @@ def test_no_network_is_said_at_once_and_a_cached_file_still_serves(filled):
     start = time.monotonic()
     with pytest.raises(HubError, match=r"cannot be reached \(ConnectError\): check the network"):
         fetch(PUBLISHED["cifar"].source("me"))
-    elsewhere = r"check the network, or fetch model\.safetensors elsewhere and give that file to --pretrained$"
+    elsewhere = r"check the network, or fetch model\.safetensors elsewhere and give that file to --pretrained, "
+    elsewhere += r"and its encoder to --backbone$"
     with pytest.raises(HubError, match=elsewhere):  # to train one's own asks for a network too
         fetch(PUBLISHED["dinov2"].source())
     assert time.monotonic() - start < 5

@@ -41,6 +41,18 @@ def test_a_name_is_a_run_before_it_is_published(tmp_path, fake_hub, caplog):
     assert fake_hub.requests == []
 
 
+@pytest.mark.parametrize(("epochs", "said"), [(1, ", 1 epoch, finished"), (20, ", 20 epochs, finished")])
+def test_how_long_a_run_was_trained_is_said(tmp_path, caplog, epochs, said):
+    save_weights(
+        finished(tmp_path, "pets").folder / BACKBONE_FILE,
+        {"weight": torch.zeros(1)},
+        METADATA.model_copy(update={"epochs": epochs}),
+    )
+    with caplog.at_level(logging.INFO, logger="simclrseg"):
+        find_pretrained("pets", root=tmp_path)
+    assert said in caplog.text
+
+
 def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, fake_hub):
     run = runs.claim(tmp_path, "pretrain", "pets")
     runs.record(run, torch="2.15")

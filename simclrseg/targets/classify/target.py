@@ -146,7 +146,9 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         counts = Counter(labels[index] for index in self.split.train)
         if not counts:  # they are only scored
             return
-        log.info(f"{len(names)} classes, {min(counts.values()):,} to {max(counts.values()):,} training photos each")
+        least, most = min(counts.values()), max(counts.values())
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        log.info(f"{len(names)} classes, {each} training photos each")
         if missing := [name for label, name in enumerate(names) if label not in counts]:
             log.warning(f"no training photo of {some(missing)}: the model cannot learn what that is")
 
