@@ -74,7 +74,7 @@ def read_stored_mask(
             values = turn_upright(np.ascontiguousarray(deep[:, :, :3]), orientation)
             return StoredMask(values, None, turned(hidden, orientation), turned=own != 1)
         tags = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
-        inverting = tags.get(_PHOTOMETRIC) == 0 and picture.mode != "1"
+        inverting = tags.get(_PHOTOMETRIC) == 0
         if at_most is not None and orientation == 1 and picture.mode != "F":  # whose values all decide what they are
             top, left, bottom, right = middle((picture.height, picture.width), at_most)
             picture = picture.crop((left, top, right, bottom))

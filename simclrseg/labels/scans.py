@@ -42,7 +42,8 @@ class Scan:
     coloured: bool = False  # the file has three channels, be they all alike
     bilevel: bool = False
     why_lossy: str = ""  # why its values may not be those that were saved, after "is"
-    inverting: bool = False
+    inverting: bool = False  # of numbers
+    inverting_bits: bool = False
     orientation: int = 1  # the photo's
     fits: frozenset[str] = frozenset()  # readings of the orientation under which the mask has the photo's size
 
@@ -74,7 +75,8 @@ def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | N
         bilevel=stored.bilevel and not rules.keys() & OF_NUMBERS,
         why_lossy=stored.why_lossy,
         coloured=stored.values.ndim == 3 and not rules.keys() & OF_NUMBERS,
-        inverting=stored.inverting,
+        inverting=stored.inverting and not stored.bilevel,
+        inverting_bits=stored.inverting and stored.bilevel,
         orientation=orientation,
         fits=frozenset(fits),
         pixels=height * width,

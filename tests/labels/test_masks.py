@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from simclrseg.errors import DataError
@@ -42,6 +44,12 @@ class Written:
 
 def few_bits(values, bits) -> Written:
     return Written(grey_png(np.asarray(values), bits))
+
+
+def white_is_zero_bits(values) -> Written:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.asarray(values, bool))
+    return Written(file.getvalue())
 
 
 def big_endian(values) -> Written:
@@ -236,6 +244,20 @@ def test_ids_of_few_bits_are_ids(tmp_path, bits):
 def test_an_inverting_table_of_any_depth_is_said(tmp_path):
     masks = [white_is_zero(OBJECTS[0] * 65535), big_endian(OBJECTS[1] * 65535)]
     assert "1 of 2 masks have an inverting table (0_mask.tif)" in look(tmp_path, masks, suffix=".tif")[1]
+
+
+def test_bits_that_show_0_as_white_are_read_as_they_are_shown_which_is_said_with_the_way_to_turn_them(tmp_path):
+    drawn = [white_is_zero_bits(OBJECTS[0]), white_is_zero_bits(OBJECTS[1])]
+    masks, lines = look(tmp_path, drawn, suffix=".tif")
+    assert "2 of 2 masks have one bit a pixel and an inverting table (0_mask.tif, 1_mask.tif)" in lines
+    assert "pass --masks inverted" in lines and "as they are stored" not in lines
+    turned, quiet = look(tmp_path, drawn, suffix=".tif", rules={"inverted": None})
+    for read, other, expected in zip(masks, turned, OBJECTS[:2], strict=True):
+        np.testing.assert_array_equal(read, ~expected)
+        np.testing.assert_array_equal(other, expected)
+    assert "inverting" not in quiet
+    _, mixed = look(tmp_path, [drawn[0], big_endian(OBJECTS[1])], suffix=".tif")
+    assert "1 of 2 masks" in mixed and "save all masks in one way, as PNG" in mixed
 
 
 def test_classes_of_a_file_each_lie_over_one_another_by_their_size(tmp_path):
