@@ -40,7 +40,8 @@ _OF_NNUNET = re.compile(r"(images|labels)(tr|ts)", re.IGNORECASE)
 _CHANNEL = re.compile(r".+_\d{3}[1-9]\.\w+")  # of nnU-Net; the first is 0000
 _MARKS = "|".join([*MASK_STEMS, "trimap", "matte", "manual", "labelids", "labeltrainids"])
 _BEHIND = re.compile(
-    rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)", re.IGNORECASE
+    rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse|cp)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)",
+    re.IGNORECASE,
 )
 _BEFORE = re.compile(
     rf"(?:mask of |({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)",
@@ -157,7 +158,8 @@ def bare_name(parts: tuple[str, ...]) -> str:
 
 
 def stem_of(path: str) -> str:
-    return os.path.splitext(path)[0]
+    stem, suffix = os.path.splitext(path)
+    return stem.removesuffix(".ome") if suffix.lower() in (".tif", ".tiff") else stem  # x.ome.tif of microscopes
 
 
 def composed(text: str) -> str:

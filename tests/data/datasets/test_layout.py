@@ -38,6 +38,8 @@ def put(root, *names):
         ("x.jpg", "mask_x.png"),
         ("X.JPG", "x_MASK.PNG"),
         ("x.jpg", "x_seg.png"),
+        ("x.tif", "x_cp_masks.png"),
+        ("x.ome.tiff", "x_mask.png"),
         ("x.jpg", "x_label.png"),
         ("x.jpg", "x_segmentation.png"),
         ("x.jpg", "x_L.png"),
@@ -59,6 +61,14 @@ def test_a_mask_belongs_to_the_photo_whose_name_it_bears(tmp_path, images, masks
     alone = image_folder(tmp_path, DatasetOptions(masks=False))
     assert alone.keys == dataset.keys
     assert any(line.startswith("left out: 2 masks ") for line in alone.summary)
+
+
+@pytest.mark.parametrize("mask", ["x.tif", "x.ome.tif", "x.png"])
+def test_the_mask_of_an_ome_tiff_may_leave_ome_out(tmp_path, mask):
+    for name in ("one", "two"):
+        put(tmp_path, f"images/{name}.ome.tif", f"masks/{mask.replace('x', name)}")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert len(dataset) == 2 and dataset.mask(1).tolist() == (MASK // 255).tolist()
 
 
 @pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
