@@ -14,7 +14,7 @@ import cv2
 
 from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
-from simclrseg.errors import ImageError, SimclrsegError, UsageError
+from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
 from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
@@ -300,9 +300,10 @@ def _run(
                         failures += 1
                         log.warning(row["reason"])
                     on_file(count, len(items))
-    except SimclrsegError:
+    except (SimclrsegError, KeyboardInterrupt, Terminated):
         remedy = "" if model.classifies else "; --skip-existing goes on from there"  # a table is written at the end
-        log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")
+        if len(items) > 1:
+            log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")
         raise
     if len(items) + skipped > 1:
         log.info(f"{count - failures} done, {failures} failed, {skipped} skipped")

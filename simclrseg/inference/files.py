@@ -65,6 +65,11 @@ class _Real:
             self._folders[folder] = os.path.realpath(folder or os.curdir)
         return os.path.join(self._folders[folder], name)
 
+    def place(self, path: Path) -> str:
+        """Where a file lies: of a link, the link itself."""
+        folder, name = os.path.split(path)
+        return os.path.join(self(Path(folder)), name)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -94,7 +99,7 @@ def find_images(
     real = _Real()
     for given in inputs:
         for image in _images(given, None if output in (None, STREAM) else Path(str(output)), unread, real):
-            images.setdefault(None if image.source is None else real(image.source), image)
+            images.setdefault(None if image.source is None else real.place(image.source), image)
     return list(images.values())
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from simclrseg.cli.app import main
 from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
-from simclrseg.errors import ModelFileError, OutOfMemory, OutputError, UsageError
+from simclrseg.errors import ModelFileError, OutOfMemory, OutputError, Terminated, UsageError
 from simclrseg.images.decode import image_shape, read_picture
 from simclrseg.images.opening import turn_back
 from simclrseg.inference.predictor import Predictor
@@ -174,6 +174,23 @@ def test_a_full_disk_stops_in_one_line_and_leaves_whole_files_only(
         run(make_model(), [tmp_path / "photos"], tmp_path / "out", hardware={"workers": 1})
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {"a.png", "c.png"}
     assert "--skip-existing goes on from there" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Terminated(15)])
+def test_who_stops_it_is_told_how_much_is_done(make_model, tmp_path, monkeypatch, caplog, stop):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / "photos" / name)
+    replace = files.os.replace
+
+    def stopped(source, target):
+        if Path(target).name == "b.png":
+            raise stop
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", stopped)
+    with caplog.at_level("INFO", logger="simclrseg"), pytest.raises(type(stop)):
+        run(make_model(), [tmp_path / "photos"], tmp_path / "out", hardware={"workers": 1})
+    assert "stopped: 1 of 3 done; --skip-existing goes on from there" in caplog.text
 
 
 def test_nothing_is_created_where_no_photo_can_be_read(make_model, tmp_path):

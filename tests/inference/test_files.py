@@ -84,6 +84,12 @@ def test_a_photo_given_twice_is_done_once(photos):
     assert planned(["photos/a.jpg", "./photos/a.jpg"], "masks") == [("photos/a.jpg", "masks/a.png")]
 
 
+def test_links_to_one_photo_are_photos_of_their_own_names(photos):
+    os.symlink(photos / "a.jpg", photos / "sub" / "again.jpg")
+    masks = [mask for _, mask in planned(["photos", "photos/sub/again.jpg"], "masks")]
+    assert sorted(masks) == ["masks/a.png", "masks/sub/again.png", "masks/sub/b.png", "masks/sub/deep/c.png"]
+
+
 def test_nothing_is_created_by_planning(photos, tmp_path):
     plan(["photos"], "masks")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
