@@ -36,7 +36,8 @@ def map_in_threads(
                 done.append(result)
                 if telling and (now := time.monotonic()) - told > (SILENT if told == began else 5 * SILENT):
                     left = (now - began) / len(done) * (len(items) - len(done))
-                    log.info(f"{telling} looked at: {len(done):,} of {len(items):,}, about {left:.0f} s to go")
+                    to_go = f", about {left:.0f} s to go" if len(done) >= MOST else ""  # the first ones tell little
+                    log.info(f"{telling} looked at: {len(done):,} of {len(items):,}{to_go}")
                     told = now
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
