@@ -296,6 +296,20 @@ def newest(root: Path, kind: Kind, *, holding: str, remedy: str) -> Run:
     raise RunError(f"no finished run under {root / kind} holds {holding}", remedy)
 
 
+def line_of_newer(run: Run, kind: Kind, *, holding: str) -> str:
+    """A line on the newest of ``NAME-2``, ``NAME-3``, … where it finished after the run NAME, else nothing.
+
+    Args:
+        holding: a file that it must have.
+    """
+    numbered = re.compile(re.escape(run.name) + r"-\d+")
+    others = (other for other in list_runs(run.root, kind) if numbered.fullmatch(other.name))
+    latest = next((other for other in others if other.finished and other.holds(holding)), None)
+    if latest is None or (latest.finished or "") <= (run.finished or ""):
+        return ""
+    return f"{run.name} was trained again: {latest.name} is newer, and taken where it is named"
+
+
 def _refuse_closed(folders: Iterable[Path]) -> None:
     """Raise RunError for the first run that is there but cannot be read, as another user's."""
     for folder in folders:

@@ -107,6 +107,21 @@ def test_a_bare_name_means_the_newest_finished_of_its_numbers(tmp_path):
     assert second.name == "pets-2" and found == second
 
 
+def test_of_a_run_that_was_trained_again_under_its_name_the_newest_finished_one_is_told(tmp_path):
+    first = finished(tmp_path, "mine")
+    assert runs.line_of_newer(first, "pretrain", holding="backbone.safetensors") == ""
+    second = finished(tmp_path, "mine")
+    finished(tmp_path, "mine-of-cats")
+    runs.claim(tmp_path, "pretrain", "mine")
+    for run, moment in ((first, "2030-01-01T00:00:00"), (second, "2030-01-02T00:00:00")):
+        runs.record(run, finished=moment)
+    told = runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="backbone.safetensors")
+    assert told == "mine was trained again: mine-2 is newer, and taken where it is named"
+    assert runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="model.onnx") == ""
+    runs.record(first, finished="2030-01-03T00:00:00")
+    assert runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="backbone.safetensors") == ""
+
+
 @pytest.mark.parametrize(
     ("root", "words"),
     [("runs", ""), ("./runs", ""), ("mine", " --runs mine"), ("my runs", " --runs 'my runs'"), ("..", " --runs ..")],

@@ -355,4 +355,6 @@ def find_model(root: Path, name: str | None) -> Path:
             option="model",
             value=run.name,
         )
+    if line := runs.line_of_newer(run, "finetune", holding=ONNX_FILE):
+        log.info(line)
     return run.folder / ONNX_FILE

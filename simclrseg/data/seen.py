@@ -106,10 +106,11 @@ def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetada
         return
     found = overlap(metadata.seen, image_hashes(dataset, indices))
     if found.seen:
+        began = "" if metadata.pretrained in (None, "none") else f", begun with {metadata.pretrained}"
         of = "photos to be scored" if found.judged == len(indices) else "photos to be scored that can be judged"
         log.warning(
             f"{found.seen:,} of {found.judged:,} {of} were seen in training, with or without labels "
-            f"({metadata.pretrained or metadata.dataset}): expect lower scores on new photos"
+            f"({metadata.dataset}{began}): expect lower scores on new photos"
         )
 
 

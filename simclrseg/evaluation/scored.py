@@ -151,6 +151,8 @@ def model_run(root: Path, name: str | None) -> runs.Run:
         if run.started and not run.finished:
             command = f"simclrseg finetune --resume {run.word}{runs.option(run.root)}"
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
+    if line := runs.line_of_newer(run, "finetune", holding=MODEL_FILE):
+        log.info(line)
     return run
 
 

@@ -156,7 +156,7 @@ def test_evaluate_warns_of_test_photos_that_pretraining_saw(
     told = [record.message for record in caplog.records if "to be scored" in record.message]
     assert told == [
         f"{count} of 10 photos to be scored were seen in training, with or without labels "
-        f"({metadata.pretrained}): expect lower scores on new photos",
+        f"({metadata.dataset}, begun with {metadata.pretrained}): expect lower scores on new photos",
         "27 of 27 photos to be scored were trained on by photos-photos: expect lower scores on new photos",
     ]
 
