@@ -34,7 +34,7 @@ from simclrseg.targets.learner import Learner
 from simclrseg.targets.unlabelled import open_unlabelled
 from simclrseg.training.knobs import steps_of_epoch
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, check_batch
+from simclrseg.training.train import Session, tell_batch
 from simclrseg.training.unfreezing import freezing_of, scales_of
 from simclrseg.weights.companion import check_before_fetching, labelled_set
 from simclrseg.weights.find import Pretrained, begun_with, encoder_of, find_pretrained, tell_loaded
@@ -97,7 +97,6 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     for doubt in few:
         log.warning(doubt)
     unlabelled = open_unlabelled(config.data.unlabelled, target) if config.data.unlabelled else None
-    check_batch(2, len(split.train), "training photos")
     requested, config = config, resolved(config, target.epoch_length, pretrained, resumed)
     if pretrained.label == "none" and resumed is None and len(split.train) < FEW and is_photos(dataset):
         log.info(
@@ -161,8 +160,7 @@ def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resume
         unlabelled=bool(config.data.unlabelled),
         begun=None if resumed is None else resumed.environment,
     )
-    if training.batch_size < asked.batch_size:
-        log.info(f"batch {training.batch_size} instead of {asked.batch_size}: there are {images} training photos")
+    tell_batch(asked, training.batch_size, images)
     if asked.epochs == "auto":
         steps = training.total_epochs * steps_of_epoch(images, training.batch_size)
         log.info(f"{training.total_epochs} epochs, {steps:,} steps (--epochs auto)")

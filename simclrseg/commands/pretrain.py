@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from simclrseg.system import distributed
 from simclrseg.system.files import write_text
 from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
-from simclrseg.training.train import Session, Trainer, check_batch
+from simclrseg.training.train import Session, Trainer, tell_batch
 from simclrseg.weights.backbone import BEFORE, SEEN_FILE, save_backbone
 from simclrseg.weights.card import CARD, card_text
 from simclrseg.weights.companion import following
@@ -59,6 +59,7 @@ class Prepared:
     """The parts of a training, made and checked; nothing is written yet.
 
     Attributes:
+        config: with the batch that there are images for.
         views: how its images are seen.
         learned, held_out: images of the dataset to train on, and to be scored on.
         batches, validation: of these; no validation where nothing is to be scored.
@@ -66,6 +67,7 @@ class Prepared:
         seen: the record of what its first weights have seen.
     """
 
+    config: PretrainConfig
     method: Method[Any]
     views: Views
     learned: Sequence[int]
@@ -103,8 +105,9 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
         SimclrsegError: for everything that a user can mend; a run that never began leaves nothing behind.
     """
     session = Session.begin("pretrain", config)
-    config = session.config
     prepared = prepare(session)
+    session = replace(session, config=prepared.config, requested=session.config)
+    config = session.config
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned = prepared.views.dataset, prepared.learned
     trainer = Trainer(
@@ -187,7 +190,10 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     own |= method.fit_to(len(learned), begun=begun)
-    check_batch(config.training.batch_size, len(learned), "photos")
+    batch_size = config.training.batch_of(len(learned), distributed.world_size())
+    tell_batch(config.training, batch_size, len(learned))
+    training = config.training.model_copy(update={"batch_size": batch_size})
+    config = config.model_copy(update={"training": training})
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)
     views = Views(
         dataset,
@@ -209,7 +215,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     task = method.make_task(backbone, config.model.backbone, normalize)
     batches = Loader(
         method.make_samples(views, learned),
-        batch_size=config.training.batch_size,
+        batch_size=batch_size,
         seed=config.run.seed,
         shuffle=True,
         drop_last=True,
@@ -222,7 +228,6 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     if scored:
         validation = method.make_validation(views, learned, held_out)
     check_task(task, scored=validation is not None)
-    batch_size = config.training.batch_size
     line = (
         f"{len(learned):,} photos, {len(batches)} steps an epoch, batch {batch_size}, "
         f"{config.training.optimizer} at {config.training.scaled_rate:.4g}"
@@ -249,6 +254,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
     return Prepared(
+        config=config,
         method=method,
         views=views,
         learned=learned,

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.engine import OPTIMIZERS
+from simclrseg.errors import UsageError
 from simclrseg.knobs.files import parse_config_file
 from simclrseg.knobs.sections import Console, Section, composed
 from simclrseg.knobs.values import (
@@ -130,7 +131,8 @@ class PretrainTraining(Training):
     epochs: Annotated[int, Ge(1), Common()] = 20
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2), Common()] = 120
-    """Images per optimizer step, over all processes; in SimCLR the others are an image's negatives."""
+    """Images per optimizer step, over all processes, at most all training images; in SimCLR the others are an image's
+    negatives."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass, a divisor of the batch size; auto is the largest that fits into memory. The gradient is
     that of the whole batch (gradient caching); plain accumulation would contrast fewer images. Batch norm sees one
@@ -145,6 +147,20 @@ class PretrainTraining(Training):
                 f"take {', '.join(divisors[:-1])} or {divisors[-1]}"
             )
         return self
+
+    def batch_of(self, images: int, processes: int) -> int:
+        size, unit = super().batch_of(images, processes), 1 if self.micro_batch == "auto" else self.micro_batch
+        if size < self.batch_size:  # in whole micro-batches, as a larger one is
+            size -= size % (unit * processes)
+        if size < 2:
+            raise UsageError(
+                f"micro-batches of {unit} in {processes} process{'es' if processes > 1 else ''} are more than the "
+                f"{images} training photos",
+                f"take --micro-batch {images // processes} or less",
+                option="micro_batch",
+                value=unit,
+            )
+        return size
 
     @property
     def scaled_rate(self) -> float:

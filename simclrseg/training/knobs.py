@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
-from simclrseg.errors import UsageError
+from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
 from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
@@ -112,9 +112,26 @@ class Training(Section):
     epochs: Annotated[int, Ge(1)] | Literal["auto"]
     """Passes over the training images."""
     batch_size: Annotated[int, Ge(2)]
-    """Images per optimizer step, over all processes."""
+    """Images per optimizer step, over all processes; at most all training images."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     """Images per forward pass."""
+
+    def batch_of(self, images: int, processes: int) -> int:
+        """The batch size, or where the training images are fewer, their number, as far as processes share it evenly.
+
+        Raises:
+            DataError: if they are fewer than two.
+            UsageError: if they are fewer than the processes.
+        """
+        if images < 2:
+            raise DataError(f"{images} training photos cannot be learned from, as a batch has two", "add photos")
+        if images < processes:
+            raise UsageError(
+                f"{processes} processes cannot share {images} training photos",
+                f"take {images} or fewer",
+                option="devices",
+            )
+        return min(self.batch_size, images // processes * processes)
 
     @property
     def total_epochs(self) -> int:
@@ -194,16 +211,10 @@ class FinetuneTraining(Training):
             begun: what a run that goes on was begun with, as its environment says.
 
         Raises:
-            UsageError: if there are more processes than images.
+            SimclrsegError: as ``batch_of``.
         """
-        if images < processes:
-            raise UsageError(
-                f"{processes} processes cannot share {images} training photos",
-                f"take {images} or fewer",
-                option="devices",
-            )
         found: dict[str, Any] = {
-            "batch_size": min(self.batch_size, images // processes * processes),
+            "batch_size": self.batch_of(images, processes),
             "learning_rate": self.peak_rate,
             "encoder_lr_factor": self.encoder_lr_factor or (PRETRAINED_RATE if pretrained else 1.0),
         }

@@ -33,7 +33,6 @@ from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.engine.timing import StepTime, step_time
 from simclrseg.errors import (
-    DataError,
     Interrupted,
     OutOfMemory,
     SimclrsegError,
@@ -63,6 +62,7 @@ from simclrseg.training.forecast import (
     peak_memory,
     reading_seconds,
 )
+from simclrseg.training.knobs import Training
 from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, footprint_of, prepare_machine
 
 log = logging.getLogger(__name__)
@@ -455,9 +455,7 @@ def _rate(schedule: Callable[..., float], peak: float, step: int, *, first: int,
     return peak * schedule(step - first, total, warmup)
 
 
-def check_batch(batch_size: int, images: int, what: str) -> None:
-    if batch_size > images:
-        remedy = f"pass --batch-size {images} or less" if images > 1 else "add photos"
-        raise DataError(
-            f"a batch of {batch_size} is larger than the {images} {what}", remedy, option="batch_size", value=batch_size
-        )
+def tell_batch(asked: Training, batch_size: int, images: int) -> None:
+    """Say where a batch became smaller than what was asked for."""
+    if batch_size < asked.batch_size:
+        log.info(f"batch {batch_size} instead of {asked.batch_size}: there are {images} training photos")

@@ -239,12 +239,20 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
     assert report.loaded == report.total
 
 
-@pytest.mark.parametrize(("photos", "remedy"), [(3, "pass --batch-size 3 or less"), (1, "add photos")])
-def test_a_batch_larger_than_the_set_is_refused_with_what_can_be_done(photos, remedy):
-    from simclrseg.training.train import check_batch
+def test_a_pretraining_on_fewer_photos_than_a_batch_takes_them_all_and_says_so(tmp_path, caplog):
+    from simclrseg.commands.pretrain import pretrain
 
-    with pytest.raises(DataError, match=rf"a batch of 4 is larger than the {photos} photos: {remedy}$"):
-        check_batch(4, photos, "photos")
+    values = changed(in_runs(SMALL_PRETRAIN, tmp_path), "data", max_images=12)
+    with caplog.at_level("INFO"):
+        run = Run(pretrain(PretrainConfig.model_validate(changed(values, "training", epochs=1))).run)
+    assert "batch 12 instead of 64: there are 12 training photos" in caplog.text
+    assert run.environment["batch_size"] == 12
+    stored = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert stored["training"]["batch_size"] == 64  # as it was asked for
+
+    again = changed(changed(values, "training", epochs=2), "run", resume=run.name)
+    longer = pretrain(PretrainConfig.model_validate(again))
+    assert Run(longer.run).environment["batch_size"] == 12 and longer.run == run.folder
 
 
 def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():

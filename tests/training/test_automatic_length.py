@@ -11,7 +11,8 @@ import yaml
 
 from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.errors import Interrupted, UsageError
+from simclrseg.config.pretrain import PretrainTraining
+from simclrseg.errors import DataError, Interrupted, UsageError
 from simclrseg.knobs.files import config_of_run, parse_config
 from simclrseg.training import knobs
 from simclrseg.training.knobs import FinetuneTraining
@@ -51,6 +52,38 @@ def test_it_is_thirty_passes_or_as_many_as_make_1500_steps(images, epochs):
 @pytest.mark.parametrize(("images", "processes", "batch"), [(100, 1, 16), (16, 1, 16), (9, 1, 9), (9, 2, 8), (2, 1, 2)])
 def test_a_batch_is_no_larger_than_the_images(images, processes, batch):
     assert resolved(images, processes=processes).batch_size == batch
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "micro_batch", "batch"),
+    [
+        (500, 1, "auto", 120),
+        (60, 1, "auto", 60),
+        (61, 2, "auto", 60),
+        (100, 1, 30, 90),
+        (100, 2, 30, 60),
+        (500, 1, 30, 120),
+    ],
+)
+def test_a_batch_of_pretraining_is_no_larger_than_the_images_and_of_whole_micro_batches(
+    images, processes, micro_batch, batch
+):
+    assert PretrainTraining(micro_batch=micro_batch).batch_of(images, processes) == batch
+
+
+def test_micro_batches_that_the_images_do_not_fill_are_refused_with_one_that_they_do():
+    training = PretrainTraining(micro_batch=30)
+    with pytest.raises(
+        UsageError, match=r"micro-batches of 30 in 2 processes are more than the 50 .*--micro-batch 25 or"
+    ):
+        training.batch_of(50, 2)
+    assert PretrainTraining(micro_batch=24).batch_of(50, 2) == 48
+
+
+@pytest.mark.parametrize("kind", [FinetuneTraining, PretrainTraining])
+def test_one_image_is_refused(kind):
+    with pytest.raises(DataError, match="1 training photos cannot be learned from, as a batch has two: add photos"):
+        kind().batch_of(1, 1)
 
 
 def test_more_processes_than_images_are_refused():
