@@ -13,7 +13,7 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import first_of_each, hashes_by_index
 from simclrseg.data.splits import group_in
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import EpochRecord, Observer
 from simclrseg.errors import DataError
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target
@@ -102,8 +102,8 @@ def held_out(dataset: Dataset, target: Target[Any, Any]) -> set[int]:
     return {index for index, key in enumerate(dataset.keys) if group_in(key, pattern) in held}
 
 
-class ConfidenceWarning:
-    """An observer that warns, once, when the teacher is sure of nearly everything at first, or of nothing later.
+class ConfidenceWarning(Observer):
+    """Warns, once, when the teacher is sure of nearly everything at first, or of nothing later.
 
     Args:
         from_epoch: from 1, in which unlabelled images count fully.
@@ -115,10 +115,6 @@ class ConfidenceWarning:
     def __init__(self, *, from_epoch: float) -> None:
         self._from_epoch = from_epoch
         self._warned = False
-
-    def on_start(self, plan: Plan) -> None: ...
-
-    def on_step(self, record: StepRecord) -> None: ...
 
     def on_epoch(self, record: EpochRecord) -> None:
         share = record.train["confident"]
@@ -136,5 +132,3 @@ class ConfidenceWarning:
                 f"the teacher is sure of {share:.1%} of the unlabelled pixels, so they teach next to nothing; try "
                 "more --epochs, or --set consistency.threshold=0.8"
             )
-
-    def on_end(self) -> None: ...

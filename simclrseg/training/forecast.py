@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from simclrseg.data.loader import Loader
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch
 from simclrseg.training.knobs import PATIENCE
 
@@ -30,8 +30,8 @@ LONG_STEPS = 4e9  # bytes of a step's activations from which on it may take that
 LARGE_BATCHES = 2e6  # bytes of a batch's images, below which that need not be asked
 
 
-class Forecast:
-    """An observer that says, once, how long the whole run will take, validation aside.
+class Forecast(Observer):
+    """Says, once, how long the whole run will take, validation aside.
 
     Args:
         steps: after so many; the first ones are slower than the rest and do not count.
@@ -70,12 +70,6 @@ class Forecast:
         )
         if self._suggestion is not None and self.run > PATIENCE:
             log.info(f"a smaller run: {self._suggestion(self.run)}")
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        pass
-
-    def on_end(self) -> None:
-        pass
 
 
 class Rehearsal(Forecast):

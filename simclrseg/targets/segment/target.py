@@ -19,7 +19,7 @@ from simclrseg.data.datasets.base import Dataset, ImageRows
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.splits import test_hash
-from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
+from simclrseg.engine.history import EpochRecord, Observer
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import DataError, ImageError, UsageError
 from simclrseg.images.bands import colour_bands
@@ -190,7 +190,7 @@ def _probabilities(logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Examples:
+class Examples(Observer):
     """Some images with their true and predicted masks, as a picture that an observer of a training draws.
 
     Attributes:
@@ -217,15 +217,9 @@ class Examples:
         shown = [viewable(image, colours, blank=blank) for image, blank in zip(images, empty, strict=True)]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
-    def on_start(self, plan: Plan) -> None: ...
-
-    def on_step(self, record: StepRecord) -> None: ...
-
     def on_epoch(self, record: EpochRecord) -> None:
         if record.epoch % self.every == 0:
             self.draw()
-
-    def on_end(self) -> None: ...
 
 
 class SegmentationTarget(Target[Knobs, SegmentationScores]):
