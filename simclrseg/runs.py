@@ -106,6 +106,10 @@ class Run:
         """Its name for ``--pretrained``, as a shell takes it: its folder where its name means something else there."""
         return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.word
 
+    def command(self, words: str) -> str:
+        """A command about it as people type it: its name behind ``export`` or ``pretrain --resume``."""
+        return f"simclrseg {words} {self.word}{option(self.root)}"
+
     @property
     def kind(self) -> str:
         """The command that made it, also where its folder was moved."""

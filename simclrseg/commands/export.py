@@ -168,7 +168,7 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
     if not run.holds(BACKBONE_FILE):
         raise RunError(
             f"run {run.name!r} holds no {BACKBONE_FILE}",
-            f"finish it with `simclrseg pretrain --resume {run.word}{runs.option(run.root)}`",
+            f"finish it with `{run.command('pretrain --resume')}`",
         )
     return run
 

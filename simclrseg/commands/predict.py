@@ -350,7 +350,7 @@ def find_model(root: Path, name: str | None) -> Path:
     if not run.holds(ONNX_FILE):
         raise UsageError(
             f"run {run.name!r} holds no {ONNX_FILE}",
-            f"write it with `simclrseg export {run.word}{runs.option(run.root)}`",
+            f"write it with `{run.command('export')}`",
             option="model",
             value=run.name,
         )

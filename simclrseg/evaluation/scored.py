@@ -149,7 +149,7 @@ def model_run(root: Path, name: str | None) -> runs.Run:
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
         if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.word}{runs.option(run.root)}"
+            command = run.command("finetune --resume")
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
     return run
 

@@ -57,8 +57,8 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             value=wanted,
         )
     if run.finished and not longer:
-        export = f"`simclrseg export {run.word}{runs.option(run.root)}` writes its {ONNX_FILE}"
-        more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
+        exports = kind == "finetune" and not run.holds(ONNX_FILE)
+        more = f"; `{run.command('export')}` writes its {ONNX_FILE}" if exports else ""
         raise RunError(
             f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume; more --epochs than its "
             f"{epochs} train it longer{more}"

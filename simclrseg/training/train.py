@@ -382,7 +382,7 @@ class Trainer:
     @property
     def _resume(self) -> str:
         """The command that goes on with the run."""
-        return f"simclrseg {self.run.kind} --resume {self.run.word}{runs.option(self.run.root)}"
+        return self.run.command(f"{self.run.kind} --resume")
 
     def _choose_micro_batch(self, recorded: Mapping[str, Any]) -> int:
         """Images of this process in memory at once, at most its share of a batch; a resumed run keeps what it has.
