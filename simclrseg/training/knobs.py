@@ -12,8 +12,8 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import UsageError
 from simclrseg.knobs.knob import knobs_of, look_up
-from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
-from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
+from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written, check_meaning
+from simclrseg.knobs.values import Common, Completes, Transient
 from simclrseg.runs import NAME
 
 AUTO_EPOCHS = 30
@@ -277,19 +277,10 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _every_knob_has_a_meaning_for_what_was_chosen(self, info: ValidationInfo) -> Self:
-        """Knobs that were set and mean nothing are refused; a run that was made with them keeps them."""
-        if self.CHOICE is None or of_a_run(info) or self.run.resume is not None:
-            return self
-        chosen = getattr(getattr(self, self.CHOICE[0]), self.CHOICE[1])
-        for name in alternatives(type(self)):
-            section = getattr(self, name)
-            for knob, info_of in type(section).model_fields.items() if name != chosen else ():
-                default = info_of.get_default(call_default_factory=True)
-                if getattr(section, knob) != default:
-                    raise ValueError(
-                        f"{knob} is for {self.CHOICE[-1]} {name} and has no meaning for {self.CHOICE[-1]} {chosen}: "
-                        f"leave it out, or where a file sets it, give {as_written(default)}"
-                    )
+        if self.CHOICE is not None:
+            section, what = self.CHOICE
+            knobs = {name: {name: tuple(type(getattr(self, name)).model_fields)} for name in alternatives(type(self))}
+            check_meaning(self, info, what, getattr(getattr(self, section), what), knobs)
         return self
 
 
