@@ -284,14 +284,15 @@ class TrainingConfig(Section):
         return self
 
 
+def values_by_key(config: TrainingConfig) -> dict[str, Any]:
+    """The values of all knobs but the transient ones, as JSON has them."""
+    values = config.model_dump(mode="json")
+    return {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
+
+
 def recipe(config: TrainingConfig) -> dict[str, Any]:
     """What the result of a training depends on, by key."""
-    values = config.model_dump(mode="json")
-    return {
-        knob.key: look_up(values, knob.path)
-        for knob in knobs_of(type(config))
-        if not knob.transient and knob.key not in RESUMABLE
-    }
+    return {key: value for key, value in values_by_key(config).items() if key not in RESUMABLE}
 
 
 def differing(one: TrainingConfig, other: TrainingConfig) -> list[str]:

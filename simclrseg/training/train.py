@@ -41,7 +41,6 @@ from simclrseg.errors import (
     TrainingError,
     UsageError,
 )
-from simclrseg.knobs.knob import knobs_of, look_up
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import draw_curves
@@ -63,6 +62,7 @@ from simclrseg.training.forecast import (
     peak_memory,
     reading_seconds,
 )
+from simclrseg.training.knobs import values_by_key
 from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, footprint_of, prepare_machine
 
 log = logging.getLogger(__name__)
@@ -408,9 +408,7 @@ class Trainer:
 
     def _loggers(self) -> list[Observer]:
         """The tools that get the numbers too, which are told the configuration."""
-        config = self.session.config
-        values = config.model_dump(mode="json")
-        knobs = {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
+        knobs = values_by_key(self.session.config)
         return [make(self.run.folder, knobs) for make in self.session.loggers]
 
     def _optimizer(self, scales: Mapping[nn.Parameter, float] | None) -> torch.optim.Optimizer:
