@@ -38,7 +38,7 @@ from simclrseg.config.spellings import (
 )
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import choices, chosen_knobs, in_sections, parse_config_file
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put, shown
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, leaves, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
 from simclrseg.models import BACKBONES
@@ -66,7 +66,7 @@ class Translated:
 
 def translate(model: type[Section], tree: Mapping[str, Any], path: Path) -> Translated:
     """Read the tree of a file that does not say which command it is for."""
-    command, reading = command_of(model), _Reading(model, _leaves(tree))
+    command, reading = command_of(model), _Reading(model, leaves(tree))
     namesake = canonical(path.stem, PRESETS)
     if namesake in PRESETS and namesake not in presets_of(command):
         other = next(other for other in _TRAINING if namesake in presets_of(other))
@@ -108,7 +108,7 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
         return "what it leaves open is as by default (--print-config shows all)"
     preset = in_sections(model, load_preset(name, command_of(model)))
     added = []
-    for path, value in _leaves(preset).items():
+    for path, value in leaves(preset).items():
         if look_up(tree, path) is None:
             put(tree, path, value)
             added.append(f"{_dotted(path)} {shown(value)}")
@@ -344,14 +344,6 @@ def _folded(dotted: str) -> KeyPath:
 
 
 _SPELLINGS = {_folded(spelling): name for name, spellings in KEYS.items() for spelling in spellings}
-
-
-def _leaves(tree: Mapping[Any, Any], above: KeyPath = ()) -> dict[KeyPath, Any]:
-    found: dict[KeyPath, Any] = {}
-    for key, value in tree.items():
-        path = (*above, str(key))
-        found |= _leaves(value, path) if isinstance(value, Mapping) else {path: value}
-    return found
 
 
 def _dotted(path: KeyPath) -> str:
