@@ -149,13 +149,10 @@ class FinetuneTraining(Training):
     DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-3}
 
     optimizer: Annotated[str, OPTIMIZERS] = "adamw"
-    """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate; by default 0.001 (adamw), 0.0001 (adam), 0.01 (sgd) or 0.3 (lars)."""
     schedule: Annotated[str, SCHEDULES] = "one-cycle"
-    """Course of the learning rate over the steps."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Weight decay; none for biases and normalization layers."""
     epochs: Annotated[Annotated[int, Ge(1)] | Literal["auto"], Common()] = "auto"
     """Passes over the training images; auto is 30, or as many more as make 1,500 steps, and twice that with
     --unlabelled."""
