@@ -91,6 +91,12 @@ class Evaluated(Scored):
         }
 
 
+def by_value(found: Evaluated | Group) -> tuple[bool, float]:
+    """A key by which the best comes first, and what has no value last."""
+    value = found.metrics[found.deciding].value
+    return math.isnan(value), -value
+
+
 def figures(metrics: Mapping[str, Estimate], free: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """The JSON form of metrics: their values, what they are without learning, and their intervals."""
     return {
@@ -188,12 +194,7 @@ class Report:
     @property
     def ranked(self) -> list[Evaluated]:
         """The models, the best first; those without a value, such as of empty masks that are left out, last."""
-
-        def place(model: Evaluated) -> tuple[bool, float]:
-            value = model.metrics[model.deciding].value
-            return math.isnan(value), -value
-
-        return sorted(self.models, key=place)
+        return sorted(self.models, key=by_value)
 
     @property
     def compared(self) -> list[str]:
