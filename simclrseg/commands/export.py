@@ -138,7 +138,7 @@ def check_options(config: ExportConfig) -> None:
     """
     for knob, argument in OPTIONS.items():
         fitting = [name for name in EXPORTERS if argument in inspect.signature(EXPORTERS[name]).parameters]
-        if knobs(config)[knob] != knobs(ExportConfig())[knob] and config.model.format not in fitting:
+        if knob in (*config.model.changed(), *config.check.changed()) and config.model.format not in fitting:
             raise UsageError(
                 f"--{knob.replace('_', '-')} is not for --format {config.model.format}: it goes with "
                 f"{' and '.join(fitting)}",

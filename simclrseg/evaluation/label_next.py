@@ -166,10 +166,8 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
 
 def _refuse_others(config: EvaluateConfig) -> None:
     """Refuse what is asked beside and has another purpose."""
-    models, fields = config.data.models, type(config.data).model_fields
-    given = [name for name in SCORING if getattr(config.data, name) != fields[name].default]
-    given += ["ood"] if config.uncertainty.ood else []
-    given += ["embed"] if config.features.embed is not None else []
+    models = config.data.models
+    given = [*config.data.changed(SCORING), *config.uncertainty.changed(["ood"]), *config.features.changed(["embed"])]
     if given:
         flag = f"--{given[0]}".replace("minimum", "min")
         reason = f"{flag} is of photos with labels, and --label-next looks for some without"

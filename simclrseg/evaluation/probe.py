@@ -121,10 +121,7 @@ def _differences(probed: Sequence[Probed]) -> dict[str, dict[str, Estimate]]:
 def _ask(found: Backbone, config: EvaluateConfig, machine: Machine) -> Asked:
     """Check what is asked of a backbone, and open its images."""
     metadata, method = found.metadata, config.features.embed
-    fields = type(config.data).model_fields
-    given = ["ood"] if config.uncertainty.ood else []
-    given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
-    if given:
+    if given := [*config.uncertainty.changed(["ood"]), *config.data.changed(PREDICTORS_ONLY)]:
         flag = f"--{given[0]}".replace("minimum", "min")
         raise UsageError(
             f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge
@@ -27,6 +27,12 @@ class Section(BaseModel):
     """Of a whole config: section and name of the knob that chooses one of several sections, such as the method's."""
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Of a whole config: keys of older files, and what they are now."""
+
+    def changed(self, names: Iterable[str] | None = None) -> list[str]:
+        """Those of the knobs, by default of all, that have another value than the default."""
+        fields = type(self).model_fields
+        asked = fields if names is None else names
+        return [name for name in asked if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
     @model_validator(mode="after")
     def _whole_numbers_can_be_computed_with(self) -> Self:
@@ -74,13 +80,12 @@ def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str,
     for other, sections in knobs.items():
         for section, names in sections.items() if other != chosen else ():
             values = getattr(config, section)
-            for name in names:
-                default = type(values).model_fields[name].get_default(call_default_factory=True)
-                if getattr(values, name) != default:
-                    raise ValueError(
-                        f"{name} is for {what} {other} and has no meaning for {what} {chosen}: "
-                        f"leave it out, or where a file sets it, give {as_written(default)}"
-                    )
+            if own := values.changed(names):
+                default = type(values).model_fields[own[0]].get_default(call_default_factory=True)
+                raise ValueError(
+                    f"{own[0]} is for {what} {other} and has no meaning for {what} {chosen}: "
+                    f"leave it out, or where a file sets it, give {as_written(default)}"
+                )
 
 
 def as_written(value: Any) -> str:
