@@ -278,11 +278,7 @@ def strengths_of(data: PretrainData) -> Strengths:
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:
-    """The weights that the encoder starts from.
-
-    Raises:
-        UsageError: if they are another encoder's, or it cannot have pictures of this size.
-    """
+    """The weights that the encoder starts from; UsageError if they are another's, or it takes no such pictures."""
     name = config.model.backbone
     check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
     init = find_pretrained(

@@ -119,9 +119,6 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
 
     By a backbone they are typical ones of clusters of its features; by a fine-tuned model those of which it is unsure,
     and which are unlike what is labelled.
-
-    Raises:
-        SimclrsegError: for everything that a user can mend; nothing is written then.
     """
     count = config.labels.label_next
     assert count is not None  # or nobody would ask

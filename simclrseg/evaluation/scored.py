@@ -197,10 +197,8 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
     """The name of the model that the others are compared with; None where there are no others.
 
     Args:
+        name: that was asked for; UsageError if it is not among them.
         typed: how the user named the models; empty for the newest run.
-
-    Raises:
-        UsageError: if it is not among them.
     """
     if name is None:
         return scored[0].name if len(scored) > 1 else None

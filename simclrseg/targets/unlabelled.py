@@ -28,10 +28,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     or tests with, second copies, and with ``group_by`` those of groups that validate or test.
 
     Returns:
-        A dataset and indices in it.
-
-    Raises:
-        DataError: if a dataset has other bands, or none is left.
+        A dataset and indices in it; DataError if none is left.
     """
     own, split = target.dataset, target.split
     labelled = {*split.train, *split.validation, *split.test}
@@ -63,13 +60,10 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
 
 
 def open_beside(name: str, own: Dataset, *, option: str, options: DatasetOptions) -> Dataset:
-    """Open another dataset whose images are to be seen as those of a first one.
+    """Open another dataset whose images are to be seen as those of a first one; DataError for other bands or values.
 
     Args:
         option: that names it.
-
-    Raises:
-        DataError: if its images have other bands, or another range of values.
     """
     other = open_dataset(name, replace(options, reach=own.reach, model_bands=own.bands))
     for line in other.summary:

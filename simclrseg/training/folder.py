@@ -127,12 +127,9 @@ def open_run(
     Args:
         resumed: the run to continue, of ``resumed_run``.
         name: of a new run, where none was asked for.
-        images: keys of those that are used, which must be the same when a run is resumed.
-        truth: a hash of what is true of them, which must be the same too.
+        images: keys of those that are used; DataError if a run began with others.
+        truth: a hash of what is true of them; the same.
         facts: what was resolved from ``auto`` and is worth keeping.
-
-    Raises:
-        DataError: if they are others.
     """
     digest = hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():

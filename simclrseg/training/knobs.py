@@ -185,13 +185,10 @@ class FinetuneTraining(Training):
         """The same for so many training images: a batch is no larger than they are, and what was left open is not.
 
         Args:
-            processes: that share a batch out evenly.
+            processes: that share a batch out evenly; UsageError if they are more than the images.
             pretrained: whether the encoder starts from weights that were trained.
             unlabelled: whether there are unlabelled images beside them, from which more steps learn more.
             begun: what a run that goes on was begun with, as its environment says.
-
-        Raises:
-            UsageError: if there are more processes than images.
         """
         if images < processes:
             raise UsageError(

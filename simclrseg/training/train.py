@@ -87,11 +87,7 @@ class Session(Generic[Config]):
 
     @classmethod
     def begin(cls, kind: runs.Kind, config: Config) -> Self:
-        """Meet the other processes, choose device and number format, and find the run to continue.
-
-        Raises:
-            SimclrsegError: if a device or a tool is not there, or the configuration of the run is another.
-        """
+        """Meet the other processes, choose device and number format, and find the run to continue."""
         machine = prepare_machine(config.hardware, config.hardware.precision)
         loggers = [LOGGERS[name]() for name in dict.fromkeys(config.run.log)]
         resumed = resumed_run(kind, config)
