@@ -17,10 +17,17 @@ import torch
 from torch import nn
 
 from simclrseg import runs
+from simclrseg.charts import plots
 from simclrseg.data.loader import Loader
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import Footprint, least_micro_batch, least_together, smaller_micro_batch
+from simclrseg.engine.footprint import (
+    Footprint,
+    least_micro_batch,
+    least_together,
+    measure_footprint,
+    smaller_micro_batch,
+)
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes
 from simclrseg.engine.history import FileHistory, Observer, Plan
@@ -43,7 +50,7 @@ from simclrseg.errors import (
 )
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
-from simclrseg.training.curves import draw_curves
+from simclrseg.training.curves import training_curves
 from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run, start_anew
 from simclrseg.training.forecast import (
     A_WHILE,
@@ -63,7 +70,7 @@ from simclrseg.training.forecast import (
     reading_seconds,
 )
 from simclrseg.training.knobs import values_by_key
-from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, footprint_of, prepare_machine
+from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +222,16 @@ class Trainer:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Memory of a step."""
-        return footprint_of(self.task, self.batches, self.session.machine)
+        """Memory of a step of this process."""
+        machine = self.session.machine
+        self.task.model.to(machine.device).to(memory_format=torch.channels_last)
+        passes = Passes(machine.device, machine.precision, seed=0)
+        return measure_footprint(self.task, self.batches.fields, batch_size=self._own, passes=passes)
+
+    @property
+    def _own(self) -> int:
+        """Images of a batch that are this process's."""
+        return self.batches.batch_size // distributed.world_size()
 
     def _time_a_step(self, micro_batch: int) -> StepTime:
         machine, seed = self.session.machine, self.session.config.run.seed
@@ -224,7 +239,7 @@ class Trainer:
             return step_time(
                 self.task,
                 self.batches.fields,
-                batch_size=self.batches.batch_size // distributed.world_size(),
+                batch_size=self._own,
                 micro_batch=micro_batch,
                 together=self.together,
                 passes=Passes(machine.device, machine.precision, seed),
@@ -243,11 +258,11 @@ class Trainer:
 
     def _announce_a_long_step(self) -> None:
         """Say of a first step that takes long how long it does, before it is taken."""
-        own = self.batches.batch_size // distributed.world_size()
         row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.batches.fields.values())
-        if self.session.machine.device.type == "cuda" or own * row < LARGE_BATCHES:
+        if self.session.machine.device.type == "cuda" or self._own * row < LARGE_BATCHES:
             return
-        if own * self.footprint.image > LONG_STEPS and (found := self._time_a_step(self.micro_batch)).seconds > A_WHILE:
+        is_long = self._own * self.footprint.image > LONG_STEPS
+        if is_long and (found := self._time_a_step(self.micro_batch)).seconds > A_WHILE:
             log.info(f"the first step takes about {in_words(found.seconds)} here")
 
     def score(self) -> dict[str, float]:
@@ -349,8 +364,7 @@ class Trainer:
             OutOfMemory, TrainingError: in the place of an error that a user can mend.
             Interrupted: in the place of a signal.
         """
-        own = self.batches.batch_size // distributed.world_size()
-        fewer = smaller_micro_batch(self.micro_batch, own, least=self.least)
+        fewer = smaller_micro_batch(self.micro_batch, self._own, least=self.least)
         later = f"then finish the run with `{self._resume}`"
         remedy = (
             f"finish the run with `{self._resume} --micro-batch {fewer}`" if fewer else f"free some memory, {later}"
@@ -358,8 +372,8 @@ class Trainer:
         try:
             with explained_shortage(f"in {phase} with micro-batch {self.micro_batch}", remedy):
                 yield
-                folder = self.run.folder
-                draw_curves(folder / "metrics.csv", folder / "curves.png", before or {}, chosen=chosen)
+                curves = training_curves(self.run.folder / "metrics.csv", before or {}, chosen=chosen)
+                plots.charts(curves, self.run.folder / "curves.png")
                 runs.finish(self.run)
         except OutOfMemory:
             raise
@@ -390,10 +404,9 @@ class Trainer:
         if asked == "auto" and recorded.get("processes") == processes:
             asked = recorded.get("micro_batch", "auto")
         if asked == "auto":
-            fits = fitting_micro_batch(self.batches, machine.device, lambda: self.footprint, least=self.least)
+            fits = fitting_micro_batch(self._own, machine.device, lambda: self.footprint, least=self.least)
             asked = -distributed.largest(-fits)  # the same for all processes
-        own = self.batches.batch_size // processes
-        micro_batch: int = min(own, -(-asked // self.task.neighbours) * self.task.neighbours)
+        micro_batch: int = min(self._own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             log.warning(
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "

@@ -220,7 +220,7 @@ def test_whatever_stops_a_run_after_its_last_step_the_command_that_finishes_it_i
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr(training, "draw_curves", fail)
+        broken.setattr(training, "training_curves", fail)
         with pytest.raises(kind) as caught:
             finetune(resumed(unfinished, short))
     command = f"simclrseg finetune --resume {unfinished.name} --runs {unfinished.root}"
