@@ -12,10 +12,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import nn
 
-from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.samples import Images, MaskPairs, Samples
+from simclrseg.data.samples import Samples
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Task
@@ -65,7 +64,6 @@ class Target(ABC, Generic[K, S]):
     Attributes:
         TASK: what metadata call it.
         NEXT: the command to try a trained model with, on an ``{image}``.
-        SAMPLES: what batches are made of.
         LABEL: what an image must have, as "mask".
         truth_hash: of what is true of the images, where it does not stand in their paths; known once the network is.
         COMPARE: scores predictions on images of a dataset, those that can be read; DataError if none can.
@@ -77,7 +75,6 @@ class Target(ABC, Generic[K, S]):
     KNOBS: type[K]
     TASK: ClassVar[str]
     NEXT: ClassVar[str]
-    SAMPLES: ClassVar[type[MaskPairs] | type[Images]]
     MASKS: ClassVar[bool]
     LABEL: ClassVar[str]
     COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
@@ -216,6 +213,7 @@ class Target(ABC, Generic[K, S]):
         """How many squares the network sees to score some images."""
         return len(indices)
 
+    @abstractmethod
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
     ) -> Samples:
@@ -226,14 +224,6 @@ class Target(ABC, Generic[K, S]):
             metadata: of the network.
             augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch.
         """
-        return self.SAMPLES(
-            dataset,
-            indices,
-            image_size=self.data.image_size,
-            strengths=PAIR_STRENGTHS[augmentation],
-            seed=seed,
-            strict=self.data.strict,
-        )
 
     def make_validation(self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Samples:
         """Samples to compare epochs on, in which nothing is random."""

@@ -12,6 +12,7 @@ from simclrseg.engine.task import SeparableTask
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.normalize import Normalize
+from simclrseg.system import distributed
 from simclrseg.training.machine import Machine
 
 
@@ -36,6 +37,13 @@ class Learner(SeparableTask):
     @abstractmethod
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the target."""
+
+
+def over_processes(matrix: np.ndarray, first: float, second: float) -> tuple[np.ndarray, float, float]:
+    """A confusion matrix and two sums over all processes, from those of each."""
+    matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+    first, second = distributed.total(torch.tensor([first, second], dtype=torch.float64)).tolist()
+    return matrix, first, second
 
 
 def predictor(learner: Learner, machine: Machine, *, batch_size: int) -> Predict:

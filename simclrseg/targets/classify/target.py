@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Images
@@ -26,12 +26,11 @@ from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matr
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score
 from simclrseg.targets.knobs import LabelledData
-from simclrseg.targets.learner import Learner
+from simclrseg.targets.learner import Learner, over_processes
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class Classification(Learner):
         """``classification_metrics`` over all processes' batches, accuracy first, and the mean loss, not smoothed."""
         classes = len(self.classes)
         matrix = np.zeros((classes, classes), np.int64)
-        total, hits = 0.0, 0
+        total = hits = 0.0
         for batch in batches:
             if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
                 continue
@@ -68,8 +67,7 @@ class Classification(Learner):
             matrix += confusion_matrix(scores.argmax(1), labels, classes)
             hits += int(in_top(scores, labels).sum())
             total += F.cross_entropy(logits, batch["label"], reduction="sum").item()
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, hits = distributed.total(torch.tensor([total, hits], dtype=torch.float64)).tolist()
+        matrix, total, hits = over_processes(matrix, total, hits)
         images = int(matrix.sum())
         top = hits / images if classes > TOP else None
         return {**classification_metrics(matrix, top=top), "loss": total / images}
@@ -85,7 +83,6 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     KNOBS = Knobs
     TASK = "classification"
     NEXT = "simclrseg predict {image}"
-    SAMPLES = Images
     MASKS = False
     LABEL = "label"
     COMPARE = staticmethod(score)
@@ -183,6 +180,12 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         names = self.dataset.label_names
         model = Classifier(backbone, len(names), dropout=dropout)
         return model, {"task": self.TASK, "classes": names, "dropout": dropout}
+
+    def make_samples(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
+    ) -> Images:
+        data, strengths = self.data, PAIR_STRENGTHS[augmentation]
+        return Images(dataset, indices, image_size=data.image_size, strengths=strengths, seed=seed, strict=data.strict)
 
     def make_learner(
         self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int

@@ -37,10 +37,9 @@ from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.reading import readable_images
-from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 from simclrseg.targets.knobs import ConsistencyKnobs
-from simclrseg.targets.learner import Learner
+from simclrseg.targets.learner import Learner, over_processes
 from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
 from simclrseg.targets.segment.masks import (
@@ -81,7 +80,7 @@ class Segmentation(Learner):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        total, images = 0.0, 0
+        total = images = 0.0
         for batch in batches:
             if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
                 continue
@@ -90,8 +89,7 @@ class Segmentation(Learner):
             matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
             total += self.loss_of(logits, batch["mask"]).item() * len(logits)
             images += len(logits)
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
+        matrix, total, images = over_processes(matrix, total, images)
         return {**segmentation_metrics(matrix), "loss": total / images}
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -150,7 +148,7 @@ class TiledSegmentation(Segmentation):
         The loss of an image is the mean over strips of blended tiles, by their pixels.
         """
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        total, images = 0.0, 0
+        total = images = 0.0
         for index in (index for batch in batches for index in batch["index"].tolist()):
             try:
                 image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
@@ -175,8 +173,7 @@ class TiledSegmentation(Segmentation):
                 pixels += counted
             total += losses / max(1, pixels)
             images += 1
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
+        matrix, total, images = over_processes(matrix, total, images)
         return {**segmentation_metrics(matrix), "loss": total / max(1, images)}
 
     def _predict(self, tiles: np.ndarray) -> np.ndarray:
@@ -228,7 +225,6 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     KNOBS = Knobs
     TASK = "segmentation"
     NEXT = "simclrseg predict {image} -o mask.png"
-    SAMPLES = MaskPairs
     MASKS = True
     LABEL = "mask"
     COMPARE = staticmethod(score)
