@@ -58,8 +58,13 @@ def read_ahead(
             yield tuple(index for index, _ in read), [item for _, item in read]
         waiting = coming
     if not some:
-        reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
+        raise none_read(dataset, len(indices), skipped)
+
+
+def none_read(dataset: Dataset, images: int, skipped: Sequence[str]) -> DataError:
+    """The error where none of so many images could be read, for these reasons."""
+    reason = f"; the first: {skipped[0]}" if skipped else ""
+    return DataError(f"{dataset.name}: none of the {images} photos could be read{reason}")
 
 
 def read_images(

@@ -23,7 +23,7 @@ from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.registry import imported
-from simclrseg.scores.pixels import Resolution
+from simclrseg.scores.pixels import RESOLUTIONS, Resolution
 from simclrseg.scores.results import Scores
 from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.targets.learner import Learner
@@ -47,6 +47,11 @@ class Scoring:
     batch_size: int
     at: Resolution | None = None
     empty: float = 1.0
+
+    @property
+    def resolutions(self) -> tuple[Resolution, ...]:
+        """Those at which the pixels of masks are counted."""
+        return RESOLUTIONS if self.at is None else (self.at,)
 
 
 S = TypeVar("S", bound=Scores)
