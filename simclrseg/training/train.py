@@ -63,7 +63,6 @@ from simclrseg.training.forecast import (
     DryRun,
     FirstSteps,
     Forecast,
-    Rehearsal,
     bytes_of,
     in_words,
     peak_memory,
@@ -180,7 +179,7 @@ class Trainer:
         micro_batch = self._choose_micro_batch({})
         steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
         plan = Plan(training.total_epochs, len(batches), 0, (), batches.batch_size)
-        rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
+        forecast, images = Forecast(steps=steps, suggestion=self.suggestion, plan=plan), None
         optimizer = self._optimizer(None)
         small = self._time_a_step(micro_batch)
         if small.seconds * steps < (QUICK if machine.device.type == "cpu" else QUICK_ON_A_GPU):
@@ -196,7 +195,7 @@ class Trainer:
                     micro_batch=micro_batch,
                     together=self.together,
                     clip=training.clip,
-                    observers=[rehearsal],
+                    observers=[forecast],
                     seed=self.session.config.run.seed,
                 )
             memory = peak_memory(machine.device)
@@ -206,13 +205,14 @@ class Trainer:
             memory = peak_memory(machine.device) + self.footprint.fixed + micro_batch * self.footprint.image
             computing = small.seconds + self._update_seconds(optimizer)
             reading = reading_seconds(batches)
-            rehearsal.images = small.images
+            images = small.images
             # a CPU computes with the threads that read
-            rehearsal.tell(computing + reading if machine.device.type == "cpu" else max(computing, reading))
+            forecast.tell(computing + reading if machine.device.type == "cpu" else max(computing, reading))
         weights = bytes_of(self.task.model.state_dict())
         state = weights + bytes_of(optimizer.state_dict()) + (weights if getattr(training, "ema", None) else 0)
         return DryRun.of(
-            rehearsal,
+            forecast,
+            images=images,
             batch_size=batches.batch_size,
             micro_batch=micro_batch,
             memory=memory,
