@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.augment import STRENGTHS, adjusted
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews, spread
@@ -27,7 +27,6 @@ from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.probe_page import write_page
 from simclrseg.evaluation.probed import Neighbours, Probed, ProbedSeveral
 from simclrseg.evaluation.scored import batch_size_of, open_report, own_folder, sized
-from simclrseg.images.bands import parsed_bands
 from simclrseg.metrics.representation import (
     alignment,
     effective_rank,
@@ -40,7 +39,7 @@ from simclrseg.scores.doubts import few_images, pretraining_doubts
 from simclrseg.scores.intervals import Floats, interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
-from simclrseg.targets.base import check_bands, elsewhere
+from simclrseg.targets.base import check_bands, elsewhere, opening
 from simclrseg.targets.classify.target import ClassificationTarget
 from simclrseg.training.machine import Machine
 from simclrseg.weights.seen import warn_if_seen
@@ -162,15 +161,7 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 option="dataset",
             )
     data = elsewhere(found.data.model_dump() if found.data else {}, name)
-    options = DatasetOptions(
-        masks=False,
-        image_column=data.image_column,
-        label_column=data.label_column,
-        reach=found.metadata.reach,
-        bands=parsed_bands(data.bands) if data.bands else (),
-        model_bands=found.metadata.bands,
-    )
-    dataset = open_dataset(name, options)
+    dataset = open_dataset(name, replace(opening(data, found.metadata), masks=False))
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:
             log.info(line)

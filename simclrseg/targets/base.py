@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from torch import nn
 
 from simclrseg.data.datasets import DATASETS, HUB
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
 from simclrseg.data.samples import Samples
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError
+from simclrseg.images.bands import parsed_bands
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import ModelMetadata
@@ -286,6 +287,17 @@ def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any
     """The target that takes these knobs."""
     target: type[Target[Any, Any]] = imported(knobs.TARGET)
     return target
+
+
+def opening(data: LabelledData, model: ModelMetadata | None) -> DatasetOptions:
+    """How images are opened, whatever labels they have: their columns and bands, and for a model as it takes them."""
+    return DatasetOptions(
+        image_column=data.image_column,
+        label_column=data.label_column,
+        bands=parsed_bands(data.bands) if data.bands else (),
+        reach=model.reach if model else None,
+        model_bands=model.bands if model else (),
+    )
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:

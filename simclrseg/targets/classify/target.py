@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
+from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Images
 from simclrseg.data.splits import Split, labelled_test_hash
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
-from simclrseg.images.bands import parsed_bands
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.targets.base import Target
+from simclrseg.targets.base import Target, opening
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score
 from simclrseg.targets.knobs import LabelledData
@@ -90,16 +90,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     @staticmethod
     def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
         """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
-        options = DatasetOptions(
-            masks=False,
-            labels=True,
-            image_column=data.image_column,
-            label_column=data.label_column,
-            reach=model.reach if model else None,
-            bands=parsed_bands(data.bands) if data.bands else (),
-            model_bands=model.bands if model else (),
-        )
-        dataset = open_dataset(data.name, options)
+        dataset = open_dataset(data.name, replace(opening(data, model), masks=False, labels=True))
         if dataset.labels is None or len(dataset.label_names) < 2:
             found = "one class" if dataset.label_names else "no labels"
             raise DataError(
