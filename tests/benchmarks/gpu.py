@@ -46,7 +46,7 @@ from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.segmenters import build_unet
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.benchmarks._common import machine, make_jpegs, print_table
 
 RATE = 1e-3

@@ -35,7 +35,7 @@ from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.models.weights import read_weights
 from simclrseg.runs import MODEL_FILE, ONNX_FILE, Run
 from simclrseg.targets.classify.target import Classification
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from simclrseg.training import train as training
 from simclrseg.training.train import Session, Trainer
 from tests.folders import write_colours, write_figures

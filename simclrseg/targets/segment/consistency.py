@@ -9,7 +9,6 @@ image (FixMatch, Sohn et al. 2020), parts of which come from another image (CutM
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,7 @@ from torch.func import functional_call
 from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.metadata import IGNORE
 from simclrseg.targets.segment.balance import ClassBalance
-
-if TYPE_CHECKING:
-    from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 
 
 class Consistency(SeparableTask):
