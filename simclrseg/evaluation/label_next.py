@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from simclrseg.evaluation.detection import entropy, pair_probabilities
 from simclrseg.evaluation.features import Reader, with_weights
 from simclrseg.evaluation.opened import images_of, target_of
 from simclrseg.evaluation.pool import Pool, name_of, pool_of_backbone, pool_of_target
+from simclrseg.evaluation.results import Ungated
 from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
 from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
@@ -53,7 +54,7 @@ SCORING = ("split", "at", "empty", "baseline", "minimum", "classes", "size")  # 
 
 
 @dataclass(frozen=True)
-class LabelNext:
+class LabelNext(Ungated):
     """Photos to label, those first whose labels would teach most.
 
     Attributes:
@@ -66,17 +67,14 @@ class LabelNext:
         names: of each the path, or its key and where there are several its dataset.
     """
 
-    folder: Path
     source: Path
     asked: int
     candidates: int
     labelled: int
     photos: list[dict[str, Any]]
     names: list[str]
-    missed: ClassVar = ()  # no value is asked for
 
     def found(self) -> dict[str, Any]:
-        """The content of ``label-next.json``."""
         return {
             "run": str(self.source),
             "asked": self.asked,
@@ -84,10 +82,6 @@ class LabelNext:
             "labelled": self.labelled,
             "photos": self.photos,
         }
-
-    def facts(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.found(), "report": str(self.folder)}
 
     def in_words(self) -> list[str]:
         """The names, a line each, for other programs."""
