@@ -163,11 +163,7 @@ def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.nd
 
 
 def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: Sequence[str] = ()) -> None:
-    """Write rows of equally large RGB tiles as one PNG, small tiles enlarged.
-
-    Args:
-        headings: a word above each column.
-    """
+    """Write rows of equally large RGB tiles as one PNG, small tiles enlarged, with a word above each column."""
     from PIL import Image, ImageDraw
 
     height, width = tiles[0][0].shape[:2]

@@ -302,11 +302,7 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
 def starting_backbone(
     config: PretrainConfig, init: Pretrained, bands: Sequence[str], *, stem: str | None = None
 ) -> tuple[nn.Module, str]:
-    """The encoder with the weights that it starts from, and its stem.
-
-    Args:
-        stem: of the run to continue, if it is not a new one.
-    """
+    """The encoder with the weights that it starts from, and its stem; a run that goes on has the ``stem`` it had."""
     name = config.model.backbone
     source = init.metadata
     backbone = build_backbone(name, in_channels=len(bands))

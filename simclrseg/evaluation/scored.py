@@ -276,11 +276,7 @@ def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iter
 
 
 def own_folder(report: Path, number: int, name: str, path: Path) -> Path:
-    """Make the folder of one of several models in a report.
-
-    Args:
-        number: its place among them, from 1, which names the folder where the model's name cannot.
-    """
+    """Make the folder of one of several models in a report: its name, or where that cannot be, its number from 1."""
     usable = runs.NAME.fullmatch(name) and not OWN.fullmatch(name)
     folder = report / (name if usable else f"{number}-{path.stem}")
     folder.mkdir(exist_ok=True)

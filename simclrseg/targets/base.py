@@ -243,18 +243,10 @@ class Target(ABC, Generic[K, S]):
 
     @abstractmethod
     def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Learner:
-        """The network with its loss.
-
-        Args:
-            pairs: the dataset as training and validation read it.
-        """
+        """The network with its loss; ``pairs`` is the dataset as training and validation read it."""
 
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> Task:
-        """The learner as a task that takes unlabelled images too, for targets whose OPENING has them.
-
-        Args:
-            steps: of each of the ``epochs``.
-        """
+        """The learner with unlabelled images too, ``steps`` an epoch, for targets whose OPENING has them."""
         raise NotImplementedError
 
     @classmethod

@@ -47,11 +47,7 @@ def over_processes(matrix: np.ndarray, first: float, second: float) -> tuple[np.
 
 
 def predictor(learner: Learner, machine: Machine, *, batch_size: int) -> Predict:
-    """The network as a function of images as stored, for scoring: in float32, as the exported model computes.
-
-    Args:
-        batch_size: images per forward pass, however many are asked about.
-    """
+    """The network as a function of images as stored, ``batch_size`` a forward pass, in float32 like an exported one."""
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:

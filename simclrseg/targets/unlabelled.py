@@ -60,11 +60,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
 
 
 def open_beside(name: str, own: Dataset, *, option: str, options: DatasetOptions) -> Dataset:
-    """Open another dataset whose images are to be seen as those of a first one; DataError for other bands or values.
-
-    Args:
-        option: that names it.
-    """
+    """Open a dataset that an option names, to be seen as a first one's images; DataError for other bands or values."""
     other = open_dataset(name, replace(options, reach=own.reach, model_bands=own.bands))
     for line in other.summary:
         log.info(line)

@@ -170,11 +170,7 @@ class Trainer:
             yield self.run
 
     def rehearse(self, *, files: int) -> DryRun:
-        """Take a few steps, or smaller ones that tell, write nothing, and say what the whole run would take.
-
-        Args:
-            files: that hold the weights of a finished run.
-        """
+        """Take a few steps, or smaller ones that tell, and say what the run, with so many files of weights, takes."""
         training, machine, batches = self.training, self.session.machine, self.batches
         micro_batch = self._choose_micro_batch({})
         steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
@@ -395,11 +391,7 @@ class Trainer:
         return self.run.command(f"{self.run.kind} --resume")
 
     def _choose_micro_batch(self, recorded: Mapping[str, Any]) -> int:
-        """Images of this process in memory at once, at most its share of a batch; a resumed run keeps what it has.
-
-        Args:
-            recorded: of the run's environment.
-        """
+        """Images of this process in memory at once, at most its share of a batch; a resumed run has those recorded."""
         machine, processes, asked = self.session.machine, distributed.world_size(), self.training.micro_batch
         if asked == "auto" and recorded.get("processes") == processes:
             asked = recorded.get("micro_batch", "auto")
