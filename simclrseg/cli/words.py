@@ -15,15 +15,7 @@ from simclrseg.cli import console
 from simclrseg.cli.options import argument_name
 from simclrseg.config.files import find_preset, load_preset
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import (
-    choices,
-    chosen_knobs,
-    in_sections,
-    key_of,
-    parse_config,
-    stored_knobs,
-    stored_values,
-)
+from simclrseg.knobs.files import choices, chosen_knobs, in_sections, key_of, parse_config, stored_knobs, stored_values
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, shown
 from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable

@@ -39,15 +39,7 @@ from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.engine.timing import StepTime, step_time
-from simclrseg.errors import (
-    DataError,
-    Interrupted,
-    OutOfMemory,
-    SimclrsegError,
-    Terminated,
-    TrainingError,
-    UsageError,
-)
+from simclrseg.errors import DataError, Interrupted, OutOfMemory, SimclrsegError, Terminated, TrainingError, UsageError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import training_curves

@@ -40,12 +40,7 @@ from simclrseg.targets.learner import Learner
 from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
 from simclrseg.targets.segment.learner import Segmentation, TiledSegmentation
-from simclrseg.targets.segment.masks import (
-    class_weights,
-    examine_masks,
-    open_masks,
-    warn_of_small_objects,
-)
+from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks, warn_of_small_objects
 from simclrseg.targets.segment.scores import SegmentationScores, score
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained
