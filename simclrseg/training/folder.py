@@ -35,15 +35,17 @@ PROLONGED = "prolonged"
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
-    """The run to continue, or None for a new one.
+def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Config]:
+    """The run to continue, or None for a new one; and the configuration, in which ``epochs`` are a number then.
+
+    Where it goes on for more epochs than it was made with, what it has done stays done.
 
     Raises:
         RunError: if there is nothing to continue.
         UsageError: if the configuration differs in a way that changes the result; the keys are named.
     """
     if config.run.resume is None:
-        return None
+        return None, config
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
     stored = config_of_run(type(config), run.folder)
     epochs = epochs_of(run, stored)
@@ -72,7 +74,9 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             option="resume",
             value=run.name,
         )
-    return run
+    if longer:
+        return run, config.prolonging(stored.of_length(epochs))
+    return run, stored.of_length(epochs) if config.training.epochs == "auto" else config
 
 
 def start_anew(run: runs.Run, state: Path | None = None) -> str:
@@ -89,17 +93,6 @@ def start_anew(run: runs.Run, state: Path | None = None) -> str:
     elif state is not None:
         start = f" {option} {shlex.quote(str(state))} --backbone {run.recorded('encoder')}"
     return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs.option(run.root)}`"
-
-
-def prolonged(config: Config, resumed: runs.Run | None) -> Config:
-    """The configuration of a run that goes on for more epochs than it was made with; of others it stays as it is."""
-    if resumed is None:
-        return config
-    stored = config_of_run(type(config), resumed.folder)
-    before = stored.of_length(epochs_of(resumed, stored))
-    if config.training.epochs in ("auto", before.training.epochs):
-        return before if config.training.epochs == "auto" else config
-    return config.prolonging(before)
 
 
 def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:

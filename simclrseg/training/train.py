@@ -43,7 +43,7 @@ from simclrseg.errors import DataError, Interrupted, OutOfMemory, SimclrsegError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
 from simclrseg.training.curves import training_curves
-from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run, start_anew
+from simclrseg.training.folder import Config, first_step, open_run, resumed_run, start_anew
 from simclrseg.training.forecast import (
     A_WHILE,
     DRY_STEPS,
@@ -88,8 +88,8 @@ class Session(Generic[Config]):
         """Meet the other processes, choose device and number format, and find the run to continue."""
         machine = prepare_machine(config.hardware, config.hardware.precision)
         loggers = [LOGGERS[name]() for name in dict.fromkeys(config.run.log)]
-        resumed = resumed_run(kind, config)
-        return cls(kind, prolonged(config, resumed), as_begun(machine, resumed), loggers, resumed)
+        resumed, config = resumed_run(kind, config)
+        return cls(kind, config, as_begun(machine, resumed), loggers, resumed)
 
 
 class Trainer:

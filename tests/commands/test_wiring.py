@@ -510,7 +510,7 @@ def test_other_masks_are_refused_whatever_their_files_are_like(again, tmp_path):
     digest = hashlib.sha256(b"").hexdigest()[:16]
     stored.write_text(json.dumps(facts | {"photos_hash": digest, "truth_hash": "one"}))
     says = "--resume knobs: the masks, or how they are read, are not those that the run began with"
-    run = resumed_run("pretrain", config)
+    run, _ = resumed_run("pretrain", config)
     with pytest.raises(DataError, match=says), open_run("pretrain", config, resumed=run, truth="two", **images):
         pass
     with open_run("pretrain", config, resumed=run, truth="one", **images) as same:
