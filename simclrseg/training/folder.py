@@ -74,9 +74,7 @@ def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Confi
             option="resume",
             value=run.name,
         )
-    if longer:
-        return run, config.prolonging(stored.of_length(epochs))
-    return run, stored.of_length(epochs) if config.training.epochs == "auto" else config
+    return run, config.prolonging(stored.of_length(epochs)) if longer else config.of_length(epochs)
 
 
 def start_anew(run: runs.Run, state: Path | None = None) -> str:
