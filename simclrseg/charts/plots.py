@@ -36,11 +36,6 @@ def charts(drawn: Sequence[Chart], path: Path) -> None:
             draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
 
 
-def views(pairs: np.ndarray, path: Path) -> None:
-    """Show pairs of augmented views (n, 2, S, S, 3) uint8 RGB, a pair a column."""
-    write_grid([list(pairs[:, view]) for view in range(pairs.shape[1])], path)
-
-
 def mark_places(picture: np.ndarray, places: np.ndarray) -> None:
     """Draw small crosses on a picture (H, W, 3) uint8 RGB in place, each in a colour of its own, at most as many.
 

@@ -126,7 +126,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             rows = some_rows(prepared.batches.samples, EXAMPLES)
             pictures = viewable(method.first_views(rows), colour_bands(dataset.bands))
             method.mark(pictures, rows)
-            plots.views(pictures, run.folder / "augmentations.png")
+            plots.write_grid(list(pictures.swapaxes(0, 1)), run.folder / "augmentations.png")  # a photo a column
         micro_batch = trainer.micro_batch
         if session.resumed is None and prepared.validation is not None:
             before = trainer.score()  # by all processes

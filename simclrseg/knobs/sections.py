@@ -64,16 +64,14 @@ def alternatives(model: type[Section]) -> tuple[str, ...]:
     return next(tuple(fact) for fact in owner.model_fields[knob].metadata if isinstance(fact, Registry))
 
 
-Knobs = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Names of knobs by what they are for, and by section."""
-
-
-def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str, knobs: Knobs) -> None:
+def check_meaning(
+    config: Section, info: ValidationInfo, what: str, chosen: str, knobs: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> None:
     """Refuse knobs that were set and mean nothing for what was chosen; a run that was made with them keeps them.
 
     Args:
         what: kind of the choice, as in ``task``.
-        knobs: those that mean something for one choice only.
+        knobs: names of those that mean something for one choice only, by that and by section.
     """
     if of_a_run(info) or config.run.resume is not None:  # type: ignore[attr-defined]  # both that train have it
         return

@@ -67,22 +67,6 @@ def none_read(dataset: Dataset, images: int, skipped: Sequence[str]) -> DataErro
     return DataError(f"{dataset.name}: none of the {images} photos could be read{reason}")
 
 
-def read_images(
-    dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of whole images alone, framed and stacked: (N, S, S, bands) of the dataset's type."""
-    with ThreadPoolExecutor(workers) as pool:
-        for read, images in read_ahead(
-            pool,
-            lambda index: framing.image(dataset.image(index)),
-            dataset,
-            indices,
-            batch_size=batch_size,
-            skipped=skipped,
-        ):
-            yield read, np.stack(images)
-
-
 @dataclass(frozen=True, eq=False)
 class Frame:
     """What a network sees of an image at once: all of it, or of tiles one.
