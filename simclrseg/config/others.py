@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.config import CONFIGS
-from simclrseg.config.files import PRESETS, load_preset, presets_of
+from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.spellings import (
     ACCUMULATION,
@@ -37,7 +37,7 @@ from simclrseg.config.spellings import (
     VALUES,
 )
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import choices, chosen_knobs, in_sections, parse_config_file
+from simclrseg.knobs.files import choices, chosen_knobs, in_sections, parse_config_file, read_config_file
 from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, leaves, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
@@ -106,7 +106,7 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
     """Fill in what the preset of the same name says more, and say so."""
     if name not in PRESETS:
         return "what it leaves open is as by default (--print-config shows all)"
-    preset = in_sections(model, load_preset(name, command_of(model)))
+    preset = in_sections(model, read_config_file(PRESETS[name], command_of(model)))
     added = []
     for path, value in leaves(preset).items():
         if look_up(tree, path) is None:
