@@ -236,11 +236,15 @@ def finish(run: Run) -> None:
     record(run, finished=datetime.now(UTC).isoformat(timespec="microseconds"))
 
 
-def discard_unless_started(run: Run) -> None:
-    """Remove the folder of a run that failed before it had anything to lose."""
-    if not run.started:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        remove_empty(run.created)
+@contextmanager
+def discarded_unless_started(run: Run) -> Iterator[None]:
+    """Remove the folder of a run whose block ends before it has anything to lose."""
+    try:
+        yield
+    finally:
+        if not (run.started or run.finished):
+            shutil.rmtree(run.folder, ignore_errors=True)
+            remove_empty(run.created)
 
 
 @contextmanager

@@ -215,26 +215,30 @@ def test_a_run_that_is_being_written_cannot_be_taken_or_overwritten(tmp_path):
         pass
 
 
+def discard(run: runs.Run) -> None:
+    with pytest.raises(KeyError), runs.discarded_unless_started(run):
+        raise KeyError
+
+
 def test_a_run_that_failed_before_its_first_checkpoint_leaves_nothing(tmp_path):
     lost, kept = runs.claim(tmp_path, "pretrain", "a"), checkpointed(tmp_path, "b")
     for run in (lost, kept):
-        runs.discard_unless_started(run)
+        discard(run)
     assert not lost.folder.exists() and kept.folder.exists()
 
 
 def test_a_run_that_leaves_nothing_takes_the_folders_made_for_it_along(tmp_path):
     for root in (tmp_path / "deep" / "runs", tmp_path):
-        run = runs.claim(root, "pretrain", "a")
-        runs.discard_unless_started(run)
+        discard(runs.claim(root, "pretrain", "a"))
         assert not list(tmp_path.iterdir())
 
 
 def test_folders_that_were_there_or_hold_another_run_stay(tmp_path):
     (tmp_path / "runs").mkdir()
     first, second = (runs.claim(tmp_path / "runs", "pretrain", "a") for _ in range(2))
-    runs.discard_unless_started(first)
+    discard(first)
     assert second.folder.is_dir()
-    runs.discard_unless_started(second)
+    discard(second)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

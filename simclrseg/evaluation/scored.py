@@ -263,16 +263,13 @@ def sized(batch_size: int) -> Iterator[None]:
 def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iterator[Path]:
     """Claim a new folder, which is finished when the block ends and gone where it fails."""
     run = runs.claim(Path(config.console.runs), "evaluate", name)
-    try:
-        with log_file.kept(run.folder, shlex.join(["simclrseg", *sys.argv[1:]])):
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
-            write_text(run.folder / "config.yaml", dump_config(config))
-            yield run.folder
-            runs.finish(run)
-    except BaseException:
-        runs.discard_unless_started(run)
-        raise
+    command = shlex.join(["simclrseg", *sys.argv[1:]])
+    with runs.discarded_unless_started(run), log_file.kept(run.folder, command):
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
+        write_text(run.folder / "config.yaml", dump_config(config))
+        yield run.folder
+        runs.finish(run)
 
 
 def own_folder(report: Path, number: int, name: str, path: Path) -> Path:

@@ -149,7 +149,7 @@ def open_run(
             value=run.name,
         )
     command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
-    with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
+    with runs.lock(run), runs.discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
             _take_up_threads(run)
             _record_prolonging(run, config)
@@ -178,14 +178,6 @@ def open_run(
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
         distributed.from_main(lambda: run.folder)
         yield run
-
-
-@contextmanager
-def _discarded_unless_started(run: runs.Run) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        runs.discard_unless_started(run)
 
 
 def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:
