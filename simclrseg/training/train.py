@@ -19,7 +19,7 @@ from torch import nn
 from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.data.loader import Loader
-from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
+from simclrseg.engine import OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
 from simclrseg.engine.footprint import (
     Footprint,
@@ -31,7 +31,7 @@ from simclrseg.engine.footprint import (
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes
 from simclrseg.engine.history import FileHistory, Observer, Plan
-from simclrseg.engine.loggers import MakeLogger
+from simclrseg.engine.loggers import MakeLogger, logger
 from simclrseg.engine.loop import FitResult, evaluate, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import compiled
@@ -87,7 +87,7 @@ class Session(Generic[Config]):
     def begin(cls, kind: runs.Kind, config: Config) -> Self:
         """Meet the other processes, choose device and number format, and find the run to continue."""
         machine = prepare_machine(config.hardware, config.hardware.precision)
-        loggers = [LOGGERS[name]() for name in dict.fromkeys(config.run.log)]
+        loggers = [logger(name) for name in dict.fromkeys(config.run.log)]
         resumed, config = resumed_run(kind, config)
         return cls(kind, config, as_begun(machine, resumed), loggers, resumed)
 
