@@ -103,7 +103,7 @@ def test_a_bare_name_means_the_newest_finished_of_its_numbers(tmp_path):
     second = finished(tmp_path, "pets")
     checkpointed(tmp_path, "pets")
     finished(tmp_path, "pets-on-grass")
-    found = runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+    found = runs.find_pretraining(tmp_path, "pets")
     assert second.name == "pets-2" and found == second
 
 
@@ -125,8 +125,8 @@ def test_a_printed_command_finds_the_runs_of_this_folder(tmp_path, monkeypatch, 
 def test_an_unfinished_run_is_never_taken_silently(tmp_path):
     run = checkpointed(tmp_path, "pets")
     with pytest.raises(RunError, match=rf"pretrain --resume pets --runs {tmp_path}`"):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
-    found = runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
+        runs.find_pretraining(tmp_path, "pets")
+    found = runs.find_pretraining(tmp_path, "pets", allow_unfinished=True)
     assert found == run
 
 
@@ -136,7 +136,7 @@ def test_a_run_without_a_checkpoint_is_started_again_and_never_taken(tmp_path):
     (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)  # the disk was full when the first was to be written
     for allow_unfinished in (False, True):
         with pytest.raises(RunError, match=r"no checkpoint: start it again .* --name pets --runs \S+`$") as error:
-            runs.find_finished(tmp_path, "pretrain", "pets", holding="a", allow_unfinished=allow_unfinished)
+            runs.find_pretraining(tmp_path, "pets", allow_unfinished=allow_unfinished)
         assert "--allow-unfinished" not in str(error.value) and "--resume" not in str(error.value)
 
 
@@ -145,7 +145,7 @@ def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
     (run.folder / "config.yaml").touch()
     again = rf" lacks backbone.safetensors: start it again .* --config {run.folder} --name pets --runs {tmp_path}`$"
     with pytest.raises(RunError, match=again):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
+        runs.find_pretraining(tmp_path, "pets", allow_unfinished=True)
 
 
 @pytest.mark.parametrize("name", ["a", "{root}/pretrain/a"])
@@ -181,13 +181,13 @@ def test_a_garbled_environment_is_that_of_an_unfinished_run(tmp_path, garbage):
     with pytest.raises(RunError, match="no finished run"):
         runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="-")
     with pytest.raises(RunError, match="no checkpoint"):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+        runs.find_pretraining(tmp_path, "pets")
     runs.record(again, torch="2.15")
     assert again.environment["torch"] == "2.15"
 
 
 def test_an_unknown_name_is_left_to_the_caller(tmp_path):
-    assert runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors") is None
+    assert runs.find_pretraining(tmp_path, "pets") is None
 
 
 def _hold(folder: Path, taken, released) -> None:
