@@ -432,18 +432,8 @@ class Trainer:
                 f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.total_epochs} in "
                 f"all: {warmup:g} of warm-up to {self.learning_rate:.4g}; weights and the optimizer's state are kept"
             )
-        return partial(
-            _rate,
-            ending_at(training.final_rate, SCHEDULES[training.schedule]),
-            self.learning_rate,
-            first=first,
-            total=total,
-            warmup=round(warmup * steps),
-        )
-
-
-def _rate(schedule: Callable[..., float], peak: float, step: int, *, first: int, total: int, warmup: int) -> float:
-    return peak * schedule(step - first, total, warmup)
+        schedule = ending_at(training.final_rate, SCHEDULES[training.schedule])
+        return lambda step: self.learning_rate * schedule(step - first, total, round(warmup * steps))
 
 
 def check_batch(batch_size: int, images: int, what: str) -> None:
