@@ -106,6 +106,10 @@ class Run:
         """Its name for ``--pretrained``, as a shell takes it: its folder where its name means something else there."""
         return shlex.quote(str(self.folder)) if self.name in RESERVED or "." in self.name else self.word
 
+    def command(self, words: str) -> str:
+        """A command about it as people type it: its name behind ``export`` or ``pretrain --resume``."""
+        return f"simclrseg {words} {self.word}{option(self.root)}"
+
     @property
     def kind(self) -> str:
         """The command that made it, also where its folder was moved."""
@@ -232,11 +236,15 @@ def finish(run: Run) -> None:
     record(run, finished=datetime.now(UTC).isoformat(timespec="microseconds"))
 
 
-def discard_unless_started(run: Run) -> None:
-    """Remove the folder of a run that failed before it had anything to lose."""
-    if not run.started:
-        shutil.rmtree(run.folder, ignore_errors=True)
-        remove_empty(run.created)
+@contextmanager
+def discarded_unless_started(run: Run) -> Iterator[None]:
+    """Remove the folder of a run whose block ends before it has anything to lose."""
+    try:
+        yield
+    finally:
+        if not (run.started or run.finished):
+            shutil.rmtree(run.folder, ignore_errors=True)
+            remove_empty(run.created)
 
 
 @contextmanager
@@ -359,38 +367,37 @@ def _remedy(kind: str, run: Run) -> str:
     return f"make one with `simclrseg {kind} --dataset FOLDER{option(run.root)}`, or name another"
 
 
-def find_finished(root: Path, kind: Kind, name: str, *, holding: str, allow_unfinished: bool = False) -> Run | None:
-    """Find the newest finished run among ``name``, ``name-2``, …; None when no run bears the name.
+def find_pretraining(root: Path, name: str, *, allow_unfinished: bool = False) -> Run | None:
+    """Find the newest finished pretraining run among ``name``, ``name-2``, …; None when no run bears the name.
 
     Args:
-        holding: a file that the run must have when it is finished.
         allow_unfinished: take the run with the newest checkpoint where none is finished.
 
     Raises:
-        RunError: if no run that bears it is finished and has the file, or one cannot be read; the message gives the
+        RunError: if no run that bears it is finished and holds a backbone, or one cannot be read; the message gives the
             command that helps.
     """
-    numbered = re.compile(re.escape(name) + r"(-\d+)?")
-    runs = [run for run in list_runs(root, kind) if numbered.fullmatch(run.name)]
+    folder, numbered = root / "pretrain", re.compile(re.escape(name) + r"(-\d+)?")
+    runs = [run for run in list_runs(root, "pretrain") if numbered.fullmatch(run.name)]
     for run in runs:
-        if run.finished and run.holds(holding):
+        if run.finished and run.holds(BACKBONE_FILE):
             return run
-    if (root / kind).is_dir():
-        _refuse_closed(path for path in sorted((root / kind).iterdir()) if numbered.fullmatch(path.name))
+    if folder.is_dir():
+        _refuse_closed(path for path in sorted(folder.iterdir()) if numbered.fullmatch(path.name))
     started = [run for run in runs if run.started and not run.finished]
     if started:
         run = max(started, key=lambda run: (run.folder / CHECKPOINT).stat().st_mtime)
         if allow_unfinished:
             return run
-        resume = f"simclrseg {kind} --resume {run.word}{option(root)}"
+        resume = f"simclrseg pretrain --resume {run.word}{option(root)}"
         remedy = f"resume it with `{resume}`, or take it as it is with --allow-unfinished"
-        raise RunError(f"run {run.name!r} in {root / kind} is not finished", remedy)
+        raise RunError(f"run {run.name!r} in {folder} is not finished", remedy)
     if runs:
         run = runs[0]
-        lack = f"is finished but lacks {holding}" if run.finished else "has no checkpoint"
+        lack = f"is finished but lacks {BACKBONE_FILE}" if run.finished else "has no checkpoint"
         config = f" --config {shlex.quote(str(run.folder))}" if run.holds("config.yaml") else ""
-        command = f"simclrseg {kind}{config} --name {run.word}{option(root)}"
-        raise RunError(f"run {run.name!r} in {root / kind} {lack}", f"start it again with `{command}`")
+        command = f"simclrseg pretrain{config} --name {run.word}{option(root)}"
+        raise RunError(f"run {run.name!r} in {folder} {lack}", f"start it again with `{command}`")
     return None
 
 

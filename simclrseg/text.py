@@ -17,10 +17,8 @@ _MARKS = re.compile(r"[|<`]")
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 _COMMAND = re.compile(r"(`[^`]*`)")
 _IN_ADDRESS = (  # a path has one stroke behind the colon
-    (
-        re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}:/{1,2})[^/\s'\"?#\\]*@", re.IGNORECASE),
-        r"\1",
-    ),  # user and password
+    # user and password
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}:/{1,2})[^/\s'\"?#\\]*@", re.IGNORECASE), r"\1"),
     (re.compile(r"(\bhttps?:/{1,2}[^\s'\"?\\]*\?)[^\s'\"\\]+", re.IGNORECASE), r"\1…"),  # a signature
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_…"),
 )

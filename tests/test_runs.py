@@ -103,7 +103,7 @@ def test_a_bare_name_means_the_newest_finished_of_its_numbers(tmp_path):
     second = finished(tmp_path, "pets")
     checkpointed(tmp_path, "pets")
     finished(tmp_path, "pets-on-grass")
-    found = runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+    found = runs.find_pretraining(tmp_path, "pets")
     assert second.name == "pets-2" and found == second
 
 
@@ -140,8 +140,8 @@ def test_a_printed_command_finds_the_runs_of_this_folder(tmp_path, monkeypatch, 
 def test_an_unfinished_run_is_never_taken_silently(tmp_path):
     run = checkpointed(tmp_path, "pets")
     with pytest.raises(RunError, match=rf"pretrain --resume pets --runs {tmp_path}`"):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
-    found = runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
+        runs.find_pretraining(tmp_path, "pets")
+    found = runs.find_pretraining(tmp_path, "pets", allow_unfinished=True)
     assert found == run
 
 
@@ -151,7 +151,7 @@ def test_a_run_without_a_checkpoint_is_started_again_and_never_taken(tmp_path):
     (run.folder / runs.CHECKPOINT).parent.mkdir(parents=True)  # the disk was full when the first was to be written
     for allow_unfinished in (False, True):
         with pytest.raises(RunError, match=r"no checkpoint: start it again .* --name pets --runs \S+`$") as error:
-            runs.find_finished(tmp_path, "pretrain", "pets", holding="a", allow_unfinished=allow_unfinished)
+            runs.find_pretraining(tmp_path, "pets", allow_unfinished=allow_unfinished)
         assert "--allow-unfinished" not in str(error.value) and "--resume" not in str(error.value)
 
 
@@ -160,7 +160,7 @@ def test_a_finished_run_that_lacks_the_file_is_not_called_unfinished(tmp_path):
     (run.folder / "config.yaml").touch()
     again = rf" lacks backbone.safetensors: start it again .* --config {run.folder} --name pets --runs {tmp_path}`$"
     with pytest.raises(RunError, match=again):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors", allow_unfinished=True)
+        runs.find_pretraining(tmp_path, "pets", allow_unfinished=True)
 
 
 @pytest.mark.parametrize("name", ["a", "{root}/pretrain/a"])
@@ -196,13 +196,13 @@ def test_a_garbled_environment_is_that_of_an_unfinished_run(tmp_path, garbage):
     with pytest.raises(RunError, match="no finished run"):
         runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="-")
     with pytest.raises(RunError, match="no checkpoint"):
-        runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+        runs.find_pretraining(tmp_path, "pets")
     runs.record(again, torch="2.15")
     assert again.environment["torch"] == "2.15"
 
 
 def test_an_unknown_name_is_left_to_the_caller(tmp_path):
-    assert runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors") is None
+    assert runs.find_pretraining(tmp_path, "pets") is None
 
 
 def _hold(folder: Path, taken, released) -> None:
@@ -230,26 +230,30 @@ def test_a_run_that_is_being_written_cannot_be_taken_or_overwritten(tmp_path):
         pass
 
 
+def discard(run: runs.Run) -> None:
+    with pytest.raises(KeyError), runs.discarded_unless_started(run):
+        raise KeyError
+
+
 def test_a_run_that_failed_before_its_first_checkpoint_leaves_nothing(tmp_path):
     lost, kept = runs.claim(tmp_path, "pretrain", "a"), checkpointed(tmp_path, "b")
     for run in (lost, kept):
-        runs.discard_unless_started(run)
+        discard(run)
     assert not lost.folder.exists() and kept.folder.exists()
 
 
 def test_a_run_that_leaves_nothing_takes_the_folders_made_for_it_along(tmp_path):
     for root in (tmp_path / "deep" / "runs", tmp_path):
-        run = runs.claim(root, "pretrain", "a")
-        runs.discard_unless_started(run)
+        discard(runs.claim(root, "pretrain", "a"))
         assert not list(tmp_path.iterdir())
 
 
 def test_folders_that_were_there_or_hold_another_run_stay(tmp_path):
     (tmp_path / "runs").mkdir()
     first, second = (runs.claim(tmp_path / "runs", "pretrain", "a") for _ in range(2))
-    runs.discard_unless_started(first)
+    discard(first)
     assert second.folder.is_dir()
-    runs.discard_unless_started(second)
+    discard(second)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

@@ -36,11 +36,6 @@ def charts(drawn: Sequence[Chart], path: Path) -> None:
             draw(figure.add_subplot(down, across, number), chart, colours=COLOURS, ink="black")
 
 
-def views(pairs: np.ndarray, path: Path) -> None:
-    """Show pairs of augmented views (n, 2, S, S, 3) uint8 RGB, a pair a column."""
-    write_grid([list(pairs[:, view]) for view in range(pairs.shape[1])], path)
-
-
 def mark_places(picture: np.ndarray, places: np.ndarray) -> None:
     """Draw small crosses on a picture (H, W, 3) uint8 RGB in place, each in a colour of its own, at most as many.
 
@@ -163,11 +158,7 @@ def _frequent(ids: np.ndarray, classes: Sequence[str]) -> tuple[list[str], np.nd
 
 
 def write_grid(tiles: Sequence[Sequence[np.ndarray]], path: Path, *, headings: Sequence[str] = ()) -> None:
-    """Write rows of equally large RGB tiles as one PNG, small tiles enlarged.
-
-    Args:
-        headings: a word above each column.
-    """
+    """Write rows of equally large RGB tiles as one PNG, small tiles enlarged, with a word above each column."""
     from PIL import Image, ImageDraw
 
     height, width = tiles[0][0].shape[:2]

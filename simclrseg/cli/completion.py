@@ -84,11 +84,7 @@ def _read_models(command: str) -> list[Option]:
 
 
 def respond(environment: Mapping[str, str]) -> str:
-    """The answer to a shell; empty where it should offer files.
-
-    Args:
-        environment: holds ``_SIMCLRSEG_COMPLETE`` and the words typed so far.
-    """
+    """The answer to a shell, whose environment says what was typed; empty where it should offer files."""
     shell = environment["_SIMCLRSEG_COMPLETE"].removeprefix("complete_")
     words, incomplete = _words(shell, environment)
     items = complete(words, incomplete)

@@ -139,11 +139,7 @@ def command(app: typer.Typer, *, terms: str | None = None) -> Callable[[Body], B
 
 
 def make_options(model: type[Section]) -> list[Any]:
-    """Typer's parameters for a config model: those that every command has, and one for each knob.
-
-    Raises:
-        TypeError: if two knobs would share a name or a flag.
-    """
+    """Typer's parameters for a config: those of every command, and one a knob; TypeError where two share a name."""
     from simclrseg.knobs.knob import knobs_of
     from simclrseg.knobs.sections import alternatives
 

@@ -69,11 +69,7 @@ class Bar:
         return self._bar is not None
 
     def move(self, done: int, description: str, facts: str, *, line: str) -> None:
-        """Show how far it is.
-
-        Args:
-            line: what is said in the place of description and facts where there is no bar.
-        """
+        """Show how far it is, or where there is no bar, say ``line`` in place of description and facts."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=description, facts=printable(facts))
         elif self._clock() - self._spoke >= EVERY:

@@ -133,7 +133,7 @@ def vary(model: type[Section], words: Mapping[str, Any], texts: Sequence[str], *
             if code in STOPPED:
                 then = "goes on, and leaves out what is finished"
                 if first.run.overwrite:  # which finished runs are new, it cannot know
-                    again = f"simclrseg {one.run.kind} --resume {one.run.word}{runs.option(one.run.root)}"
+                    again = one.run.command(f"{one.run.kind} --resume")
                     then = f"begins anew, and `{again}` goes on with this one alone"
                 raise Interrupted(f"stopped in {one.run.name}; the same command {then}", signum=code - 128)
             if code:
@@ -266,10 +266,8 @@ def _show(finished: Sequence[Variant], start: Start) -> None:
         if code in STOPPED:
             raise Interrupted("stopped; all are trained, and the same command compares them", signum=code - 128)
         if code:
-            where = runs.option(finished[0].run.root)
-            raise GateError(
-                "the trainings are finished, but could not be compared", f"try `simclrseg evaluate {names[0]}{where}`"
-            )
+            again = finished[0].run.command("evaluate")
+            raise GateError("the trainings are finished, but could not be compared", f"try `{again}`")
         if not folded:
             console.print_result(table.rstrip("\n"))
         return

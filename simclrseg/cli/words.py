@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from simclrseg import runs
 from simclrseg.cli import console
 from simclrseg.cli.options import argument_name
-from simclrseg.config.files import find_preset, load_preset
+from simclrseg.config.files import find_preset
 from simclrseg.errors import UsageError
 from simclrseg.knobs.files import (
     choices,
@@ -21,6 +21,7 @@ from simclrseg.knobs.files import (
     in_sections,
     key_of,
     parse_config,
+    read_config_file,
     stored_knobs,
     stored_values,
 )
@@ -133,9 +134,10 @@ def _read(model: type[Section], words: Mapping[str, Any], varied: Sequence[str] 
         typed.run = runs.find(root, command_of(model), run)  # type: ignore[arg-type]
         file = str(typed.run.folder / "config.yaml")
     if file is not None:
-        typed.source = str(find_preset(file))
+        path = find_preset(file)
+        typed.source = str(path)
         read = partial(_translated, model, typed) if "training" in model.model_fields else None
-        typed.tree = in_sections(model, load_preset(file, command_of(model), other=read), source=typed.source)
+        typed.tree = in_sections(model, read_config_file(path, command_of(model), other=read), source=typed.source)
     keys = {key.rpartition(".")[2]: value for key, value in [*assignments, *others]}
     chosen = [words, keys, choices(model, typed.tree)]
     given = [*_options(chosen_knobs(model, *chosen), words), *_set(model, assignments, chosen)]

@@ -158,11 +158,7 @@ def _folder_of(model: Evaluated, report: Report) -> Path:
 
 
 def _gates(texts: Sequence[str], scored: Scored) -> dict[str, float]:
-    """The least values by metric; of several for one metric the highest.
-
-    Raises:
-        UsageError: if the models do not have a metric.
-    """
+    """The least values by metric, of several for one the highest; UsageError if the models do not have a metric."""
     gates: dict[str, float] = {}
     for text in texts:
         name, _, bound = text.partition("=")

@@ -131,14 +131,10 @@ def knobs(config: ExportConfig) -> dict[str, Any]:
 
 
 def check_options(config: ExportConfig) -> None:
-    """Refuse an option that the format has no use for.
-
-    Raises:
-        UsageError: if there is one.
-    """
+    """Refuse an option that the format has no use for."""
     for knob, argument in OPTIONS.items():
         fitting = [name for name in EXPORTERS if argument in inspect.signature(EXPORTERS[name]).parameters]
-        if knobs(config)[knob] != knobs(ExportConfig())[knob] and config.model.format not in fitting:
+        if knob in (*config.model.changed(), *config.check.changed()) and config.model.format not in fitting:
             raise UsageError(
                 f"--{knob.replace('_', '-')} is not for --format {config.model.format}: it goes with "
                 f"{' and '.join(fitting)}",
@@ -148,11 +144,7 @@ def check_options(config: ExportConfig) -> None:
 
 
 def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
-    """The run to export: a fine-tuned one, or where ``backbones`` allows it a pretraining run.
-
-    Raises:
-        RunError: if there is none, or it holds no weights.
-    """
+    """The run to export: a fine-tuned one, or where ``backbones`` allows it one of pretraining that holds weights."""
     root, name = Path(config.console.runs), config.model.run
     try:
         return model_run(root, name)
@@ -168,17 +160,13 @@ def exported_run(config: ExportConfig, *, backbones: bool) -> runs.Run:
     if not run.holds(BACKBONE_FILE):
         raise RunError(
             f"run {run.name!r} holds no {BACKBONE_FILE}",
-            f"finish it with `simclrseg pretrain --resume {run.word}{runs.option(run.root)}`",
+            f"finish it with `{run.command('pretrain --resume')}`",
         )
     return run
 
 
 def output_of(config: ExportConfig, run: runs.Run) -> Path:
-    """The file to write.
-
-    Raises:
-        UsageError: if it has another suffix, exists, is the run's own, or would lie in no folder.
-    """
+    """The file to write; UsageError if it has another suffix, exists, is the run's own, or would lie in no folder."""
     format, suffix = config.model.format, FORMATS[config.model.format].suffix
     path = Path(config.console.output) if config.console.output else run.folder / default_name(config)
     if format == PUBLISHED and not config.console.output:
@@ -212,11 +200,7 @@ def default_name(config: ExportConfig) -> str:
 
 
 def load_model(run: runs.Run) -> tuple[nn.Module, ModelMetadata]:
-    """The network of a fine-tuned run, or the encoder of a pretraining run, and its metadata.
-
-    Raises:
-        WeightsError: if the file cannot be read.
-    """
+    """The network of a fine-tuned run, or the encoder of a pretraining run, and its metadata."""
     if run.kind != "pretrain":  # which leaves a whole network too, by reconstruction
         learner, own = target_of(run).load(run.folder / MODEL_FILE)
         data = own.data or stored_values(config_of_run(FinetuneConfig, run.folder))["data"]

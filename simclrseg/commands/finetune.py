@@ -130,8 +130,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
             test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring, rows)
     if problem is not None:
         raise GateError(
-            f"{problem}; the run is finished without {ONNX_FILE}",
-            f"try `simclrseg export {run.word}{runs.option(run.root)}` later",
+            f"{problem}; the run is finished without {ONNX_FILE}", f"try `{run.command('export')}` later"
         ) from problem
     return FinetuneResult(
         run=run.folder,

@@ -9,6 +9,7 @@ from typing import Any
 from simclrseg.config.export import ExportConfig
 from simclrseg.errors import ModelFileError
 from simclrseg.exporters import READERS
+from simclrseg.knobs.knob import leaves
 from simclrseg.system.files import why_not_a_file
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,6 @@ def inspect(config: ExportConfig) -> dict[str, Any]:
         raise ModelFileError(f"{path} {error}", path=path) from error
     if not facts["metadata"]:
         log.warning(f"{path} was not exported by simclrseg: it says nothing of classes, sizes or normalisation")
-    if not config.console.as_json:
-        facts["metadata"] = _flat(facts["metadata"])
+    if not config.console.as_json:  # groups as dotted names, so that metrics.precision is not taken for precision
+        facts["metadata"] = {".".join(keys): value for keys, value in leaves(facts["metadata"]).items()}
     return {"file": str(path), "megabytes": round(path.stat().st_size / 1e6, 1), **facts}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Groups as dotted names, so that ``metrics.precision`` is not taken for ``precision``."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

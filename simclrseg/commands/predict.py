@@ -79,28 +79,37 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
         raise UsageError(f"{EXAMPLE} is a photo inside the package", "say with -o where results go", option="output")
     config = config.model_copy(update={"input": config.input.model_copy(update={"inputs": inputs})})
     images = find_images(inputs, config.console.output, unread=unread)
-    path = find_model(Path(config.console.runs), config.input.model)
-    cores = cpu_cores()
-    threads = min(len(images), config.hardware.workers or cores)
+    threads = min(len(images), config.hardware.workers or cpu_cores())
     once = len(images) == 1 and not (config.method.tile or config.method.tta)
-    model = open_for(config, path, threads=max(1, cores // threads), once=once)
-    log.info(model.describe())
-    log.info(origin(path))
-    check_model(config, model)
+    model = open_for(config, at_once=threads, once=once)
     make_rows = _labels if model.classifies else _files
     done, failed, skipped = make_rows(config, model, images, threads, on_file)
     failed += [{"image": str(file), "reason": f"{file}: {reason}"} for file, reason in unread.items()]
-    return PredictResult(path, model.device, model.cause or None, len(images) + len(unread), done, failed, skipped)
+    return PredictResult(
+        model.path, model.device, model.cause or None, len(images) + len(unread), done, failed, skipped
+    )
 
 
-def open_for(config: PredictConfig, path: Path, *, threads: int, once: bool = False) -> Model:
-    """Open a model on the device that is asked for, as ``open_model`` does."""
-    if config.hardware.device != "tensorrt":
-        return open_model(path, config.hardware.device, threads=threads, once=once)
-    from simclrseg.data.datasets.locate import user_cache
+def open_for(config: PredictConfig, *, at_once: int, once: bool = False) -> Model:
+    """Find the model, open it on the device that is asked for, say which it is, and check it.
 
-    shape = (GPU_BATCH, config.method.tile, config.method.tile, 3) if config.method.tile else None
-    return open_model(path, config.hardware.device, largest=shape, cache=user_cache())
+    Args:
+        at_once: images that are worked on together, which share the cores.
+        once: as ``open_model`` takes it.
+    """
+    path, device = find_model(Path(config.console.runs), config.input.model), config.hardware.device
+    if device != "tensorrt":
+        model = open_model(path, device, threads=max(1, cpu_cores() // at_once), once=once)
+    else:
+        from simclrseg.data.datasets.locate import user_cache
+
+        shape = (GPU_BATCH, config.method.tile, config.method.tile, 3) if config.method.tile else None
+        model = open_model(path, device, largest=shape, cache=user_cache())
+    log.info(model.describe())
+    comes_along = f"{PETS.name}, which comes with simclrseg: it {PETS.does}"
+    log.info(f"model {comes_along if path == PETS.file else path}")
+    check_model(config, model)
+    return model
 
 
 def check_model(config: PredictConfig, model: Model) -> None:
@@ -239,11 +248,6 @@ def _labels(
     return done, failed, []
 
 
-def origin(path: Path) -> str:
-    """Which model is used, as a line."""
-    return f"model {PETS.name}, which comes with simclrseg: it {PETS.does}" if path == PETS.file else f"model {path}"
-
-
 def predictor_of(config: PredictConfig, model: Model) -> Predictor:
     """What predicts as the options say; a classifier has no use for some of them."""
     return Predictor(
@@ -351,7 +355,7 @@ def find_model(root: Path, name: str | None) -> Path:
     if not run.holds(ONNX_FILE):
         raise UsageError(
             f"run {run.name!r} holds no {ONNX_FILE}",
-            f"write it with `simclrseg export {run.word}{runs.option(run.root)}`",
+            f"write it with `{run.command('export')}`",
             option="model",
             value=run.name,
         )

@@ -170,11 +170,7 @@ def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resume
 def starting_weights(
     config: FinetuneConfig, target: type[Target[Any, Any]], resumed: runs.Run | None
 ) -> tuple[Pretrained, str]:
-    """The weights that the encoder starts from, and its name.
-
-    Args:
-        resumed: the run to continue, whose state holds them.
-    """
+    """The weights that the encoder starts from, or those that a resumed run has in its state, and its name."""
     if (begun := begun_with(resumed)) is not None:
         return begun, encoder_of(begun, config.model.backbone) or DEFAULT_BACKBONE
     root = Path(config.console.runs)

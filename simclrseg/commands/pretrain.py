@@ -129,7 +129,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
             rows = some_rows(prepared.batches.samples, EXAMPLES)
             pictures = viewable(method.first_views(rows), colour_bands(dataset.bands))
             method.mark(pictures, rows)
-            plots.views(pictures, run.folder / "augmentations.png")
+            plots.write_grid(list(pictures.swapaxes(0, 1)), run.folder / "augmentations.png")  # a photo a column
         micro_batch = trainer.micro_batch
         if session.resumed is None and prepared.validation is not None:
             before = trainer.score()  # by all processes
@@ -286,11 +286,7 @@ def strengths_of(data: PretrainData) -> Strengths:
 
 
 def starting_weights(config: PretrainConfig) -> Pretrained:
-    """The weights that the encoder starts from.
-
-    Raises:
-        UsageError: if they are another encoder's, or it cannot have pictures of this size.
-    """
+    """The weights that the encoder starts from; UsageError if they are another's, or it takes no such pictures."""
     name = config.model.backbone
     check_backbone(name, image_size=config.data.image_size)  # before anything is fetched
     init = find_pretrained(
@@ -314,11 +310,7 @@ def starting_weights(config: PretrainConfig) -> Pretrained:
 def starting_backbone(
     config: PretrainConfig, init: Pretrained, bands: Sequence[str], *, stem: str | None = None
 ) -> tuple[nn.Module, str]:
-    """The encoder with the weights that it starts from, and its stem.
-
-    Args:
-        stem: of the run to continue, if it is not a new one.
-    """
+    """The encoder with the weights that it starts from, and its stem; a run that goes on has the ``stem`` it had."""
     name = config.model.backbone
     source = init.metadata
     backbone = build_backbone(name, in_channels=len(bands))

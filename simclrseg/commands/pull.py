@@ -85,7 +85,8 @@ def pull(config: PullConfig, *, progress: Progress | None = None) -> Listing | P
         return Planned(name, cached or look(source, token=config.source.token, local_only=config.download.offline))
     asked: dict[str, Any] = {"token": config.source.token, "local_only": config.download.offline}
     asked |= {"force": config.download.force, "progress": progress}
-    destination = _destination(config, source, entry)
+    stem = entry.name if entry else source.repo_id.split("/")[1]
+    destination = _destination(config, f"{stem}.safetensors")
     made = make_folder(destination.parent) if destination is not None else []
     try:
         if entry is None:
@@ -107,9 +108,7 @@ def _shipped(config: PullConfig) -> Planned | Fetched:
     file = PETS.file
     if config.download.dry_run:
         return Planned(PETS.name, file)
-    if config.download.output is not None:
-        target = Path(config.download.output, file.name)
-        _refuse_existing(target, config)
+    if (target := _destination(config, file.name)) is not None:
         make_folder(target.parent)
         with replacing(target) as temporary:
             shutil.copyfile(file, temporary)
@@ -160,21 +159,16 @@ def _status(entry: Published, source: Source, namespace: str | None) -> str:
     return "published" if entry.uploaded else "not yet published"
 
 
-def _destination(config: PullConfig, source: Source, entry: Published | None) -> Path | None:
-    """The copy that ``--output`` asks for, refused before anything is fetched if it is there already."""
+def _destination(config: PullConfig, name: str) -> Path | None:
+    """The copy of that name that ``--output`` asks for, refused before anything is fetched if it is there already."""
     if config.download.output is None:
         return None
-    stem = entry.name if entry else source.repo_id.split("/")[1]
-    path = Path(config.download.output, f"{stem}.safetensors")
-    _refuse_existing(path, config)
-    return path
-
-
-def _refuse_existing(path: Path, config: PullConfig) -> None:
+    path = Path(config.download.output, name)
     if path.exists() and not config.download.force:
         raise UsageError(
             f"{path} exists", "pass --force to replace it, or --output for another folder", option="force", path=path
         )
+    return path
 
 
 def _fetch_address(source: Source, encoder: str | None, asked: dict[str, Any]) -> Path:

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 
-from simclrseg.commands.predict import check_model, find_model, open_for, origin, predictor_of
+from simclrseg.commands.predict import open_for, predictor_of
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.runs import ONNX_FILE
@@ -42,16 +41,12 @@ def serve(config: PredictConfig, *, on_ready: Callable[[str], None]) -> None:
 
     page = config.page
     with closing(listen(page.host, page.port)) as listening:
-        path = find_model(Path(config.console.runs), config.input.model)
-        cores = cpu_cores()
-        at_once = config.hardware.workers or min(AT_ONCE, cores)
-        model = open_for(config, path, threads=max(1, cores // at_once))
-        log.info(model.describe())
-        log.info(origin(path))
-        check_model(config, model)
+        at_once = config.hardware.workers or min(AT_ONCE, cpu_cores())
+        model = open_for(config, at_once=at_once)
         if at_once > 1:
             cv2.setNumThreads(0)  # each call on the thread that makes it; for the whole process
         predictor = predictor_of(config, model)
+        path = model.path
         name = path.resolve().parent.name if path.name == ONNX_FILE else path.name
         hosts = {page.host, *names_of_this_machine()} if is_public(listening) else {page.host}
         app = make_app(predictor, name, at_once=at_once, hosts=hosts)

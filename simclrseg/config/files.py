@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from simclrseg.errors import UnknownName, UsageError
 from simclrseg.registry import canonical
 from simclrseg.system.files import why_not_a_file
 
-if TYPE_CHECKING:
-    from simclrseg.knobs.files import Other
-
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
-
-
-def load_preset(name_or_path: str, command: str, *, other: Other | None = None) -> dict[str, Any]:
-    """Read a preset by name, or a YAML file or the ``config.yaml`` of a run's folder by path.
-
-    Args:
-        command: the command it is read for.
-        other: reads a file that does not say it, as ``read_config_file`` has it.
-
-    Returns:
-        Sections of keys, not yet checked.
-    """
-    from simclrseg.knobs.files import read_config_file  # brings pydantic, which takes longer than a shell waits
-
-    return read_config_file(find_preset(name_or_path), command, other=other)
 
 
 def presets_of(command: str) -> list[str]:

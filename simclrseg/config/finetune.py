@@ -78,8 +78,7 @@ class _FinetuneConfig(TrainingConfig):
                 "ema none leaves unlabelled photos without a teacher, which is the average of the weights: leave it "
                 "out, or give a decay such as 0.996"
             )
-        usual = type(self.consistency)().model_dump()
-        own = [name for name, value in self.consistency.model_dump().items() if value != usual[name]]
+        own = self.consistency.changed()
         if own and not self.data.unlabelled:
             raise ValueError(
                 f"{own[0]} of consistency is for unlabelled photos: name some with --unlabelled, or leave it out"

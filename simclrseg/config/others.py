@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simclrseg.config import CONFIGS
-from simclrseg.config.files import PRESETS, load_preset, presets_of
+from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.spellings import (
     ACCUMULATION,
@@ -37,8 +37,15 @@ from simclrseg.config.spellings import (
     VALUES,
 )
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import choices, chosen_knobs, in_sections, of_another_choice, parse_config_file
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, put, shown
+from simclrseg.knobs.files import (
+    choices,
+    chosen_knobs,
+    in_sections,
+    of_another_choice,
+    parse_config_file,
+    read_config_file,
+)
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, leaves, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
 from simclrseg.models import BACKBONES
@@ -66,7 +73,7 @@ class Translated:
 
 def translate(model: type[Section], tree: Mapping[str, Any], path: Path) -> Translated:
     """Read the tree of a file that does not say which command it is for."""
-    command, reading = command_of(model), _Reading(model, _leaves(tree))
+    command, reading = command_of(model), _Reading(model, leaves(tree))
     namesake = canonical(path.stem, PRESETS)
     if namesake in PRESETS and namesake not in presets_of(command):
         other = next(other for other in _TRAINING if namesake in presets_of(other))
@@ -106,10 +113,10 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
     """Fill in what the preset of the same name says more, and say so."""
     if name not in PRESETS:
         return "what it leaves open is as by default (--print-config shows all)"
-    preset = in_sections(model, load_preset(name, command_of(model)))
+    preset = in_sections(model, read_config_file(PRESETS[name], command_of(model)))
     added = []
     frozen = look_up(tree, ("training", "unfreeze")) == "head"
-    for path, value in _leaves(preset).items():
+    for path, value in leaves(preset).items():
         if frozen and path == ("training", "encoder_lr_factor"):
             continue  # of an encoder that stays as it is
         if look_up(tree, path) is None:
@@ -355,14 +362,6 @@ def _folded(dotted: str) -> KeyPath:
 
 
 _SPELLINGS = {_folded(spelling): name for name, spellings in KEYS.items() for spelling in spellings}
-
-
-def _leaves(tree: Mapping[Any, Any], above: KeyPath = ()) -> dict[KeyPath, Any]:
-    found: dict[KeyPath, Any] = {}
-    for key, value in tree.items():
-        path = (*above, str(key))
-        found |= _leaves(value, path) if isinstance(value, Mapping) else {path: value}
-    return found
 
 
 def _dotted(path: KeyPath) -> str:

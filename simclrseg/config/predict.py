@@ -92,10 +92,8 @@ class PredictPage(Section):
 
     @model_validator(mode="after")
     def _an_address_is_that_of_a_page(self) -> Self:
-        if not self.serve:
-            for name in ("host", "port"):
-                if getattr(self, name) != type(self).model_fields[name].get_default():
-                    raise ValueError(f"{name} ({getattr(self, name)}) is for a page: pass --serve too")
+        if not self.serve and (own := self.changed(("host", "port"))):
+            raise ValueError(f"{own[0]} ({getattr(self, own[0])}) is for a page: pass --serve too")
         return self
 
 

@@ -121,15 +121,12 @@ class PretrainTraining(Training):
     DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
 
     optimizer: Annotated[str, OPTIMIZERS] = "lars"
-    """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate before scaling; by default 0.3 (lars), 0.03 (sgd) or 0.001 (adam, adamw)."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     """Scale the learning rate by the batch size: batch/256 (linear) or sqrt(batch)/4 (sqrt)."""
     weight_decay: Annotated[float, Ge(0)] = 1e-6
-    """Weight decay; none for biases and normalization layers."""
     epochs: Annotated[int, Ge(1), Common()] = 20
-    """Passes over the training images."""
     batch_size: Annotated[int, Ge(2), Common()] = 120
     """Images per optimizer step, over all processes, at most all training images; in SimCLR the others are an image's
     negatives."""

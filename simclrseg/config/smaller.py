@@ -25,11 +25,7 @@ def suggested(config: PretrainConfig | FinetuneConfig, device: str) -> Callable[
 
 
 def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> str:
-    """The command of a run like this one that takes less: a smaller encoder and picture, then fewer epochs.
-
-    Args:
-        seconds: that this one takes.
-    """
+    """The command of a smaller run than this one of so many seconds: encoder and picture, then fewer epochs."""
     start = config.model.init if isinstance(config, PretrainConfig) else config.model.pretrained
     size = min(SMALL_SIZES[command_of(type(config))], config.data.image_size)
     expected = seconds * (size / config.data.image_size) ** 2
@@ -54,11 +50,7 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
 def command_line(
     config: PretrainConfig | FinetuneConfig, changed: Mapping[KeyPath, Any] = MappingProxyType({})
 ) -> list[str]:
-    """The words of a command that stands for a config: its name, and what differs from the defaults.
-
-    Args:
-        changed: values in place of the config's.
-    """
+    """The words of a command for a config with some values changed: its name, and what differs from the defaults."""
     kind = "method" if isinstance(config, PretrainConfig) else "task"
     same = {"data": {"dataset": config.data.dataset}, "model": {kind: getattr(config.model, kind)}}
     own = {config.model.method: config.method} if isinstance(config, PretrainConfig) else {}

@@ -99,26 +99,13 @@ NETWORKS += ("arch", "architecture", "network", "base_model", "base_encoder", "e
 NETWORKS += ("backbone", "backbone_name", "backbone.name", "underlying_model", "resnet", "encoder_arch")
 """Keys that name a method, a task, an encoder or a decoder: which, their value says."""
 
-STARTS: tuple[str, ...] = (
-    "pretrained",
-    "pretrain",
-    "pretrained_path",
-    "pretrained_weights",
-    "pretrained_model",
-    "pretrained_checkpoint",
-)
-STARTS += ("encoder_weights", "backbone_weights", "backbone_path", "checkpoint_path", "ckpt_path", "init")
+STARTS: tuple[str, ...] = ("pretrained", "pretrain", "pretrained_path", "pretrained_weights", "pretrained_model")
+STARTS += ("pretrained_checkpoint", "encoder_weights", "backbone_weights", "backbone_path", "checkpoint_path")
+STARTS += ("ckpt_path", "init")
 """Keys of the weights to start from."""
 
 TEST = ("test_split", "test_size", "test_ratio", "test_fraction")
-VALIDATION = (
-    "val_split",
-    "validation_split",
-    "val_size",
-    "val_ratio",
-    "validation_ratio",
-    "val_fraction",
-)
+VALIDATION = ("val_split", "validation_split", "val_size", "val_ratio", "validation_ratio", "val_fraction")
 TRAIN = ("train_ratio", "train_split", "train_size")
 """Shares of all photos."""
 FREEZING = ("freeze_backbone", "freeze_encoder", "freeze")

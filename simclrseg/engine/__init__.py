@@ -14,8 +14,8 @@ OPTIMIZERS = Registry(
 LOGGERS = Registry(
     "logger",
     {
-        "tensorboard": "simclrseg.engine.loggers:tensorboard",
-        "wandb": "simclrseg.engine.loggers:wandb",
+        "tensorboard": "simclrseg.engine.loggers:TensorBoard",
+        "wandb": "simclrseg.engine.loggers:WandB",
     },
 )
 SCHEDULES = Registry(

@@ -62,20 +62,24 @@ class EpochRecord:
 
 
 class Observer(Protocol):
-    """A part that is told of a run: files, a progress bar, TensorBoard."""
+    """A part that is told of a run: files, a progress bar, TensorBoard. What derives from it hears what it wants to."""
 
-    def on_start(self, plan: Plan) -> None: ...
+    def on_start(self, plan: Plan) -> None:
+        return
 
     def on_step(self, record: StepRecord) -> None:
         """Hear of each step in order; on a GPU a few steps late, so that none waits for the device."""
+        return
 
-    def on_epoch(self, record: EpochRecord) -> None: ...
+    def on_epoch(self, record: EpochRecord) -> None:
+        return
 
     def on_end(self) -> None:
         """Hear of the end once, also when training stops with an error."""
+        return
 
 
-class FileHistory:
+class FileHistory(Observer):
     """Keeps a run's records in its folder.
 
     ``metrics.jsonl`` has a line a step and a line an epoch, ``metrics.csv`` a row an epoch. Neither holds a timing and
@@ -112,8 +116,6 @@ class FileHistory:
         self._metrics.add(_metrics(record))
         self._timing.add(_times(record, data_seconds=self._data_seconds, images=self._images))
         self._images, self._data_seconds = 0, 0.0
-
-    def on_end(self) -> None: ...
 
     def _append(self, line: str) -> None:
         with writing(self._lines), open(self._lines, "a", encoding="utf-8", newline="\n") as file:

@@ -1,7 +1,6 @@
-"""Observers that send a run's numbers to other tools. To add one: write its function, add its line to LOGGERS.
+"""Observers that send a run's numbers to other tools. To add one: write its class, add its line to LOGGERS.
 
-A function says at once, before anything is created, when its package is missing; what it returns makes the observer.
-A tool that fails later costs its numbers, never the training.
+The name is that of the tool's package. A tool that fails costs its numbers, never the training.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from simclrseg.engine import LOGGERS
 from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
 from simclrseg.errors import SimclrsegError, TrainingError, UsageError
 from simclrseg.system.files import finite, write_text
@@ -25,17 +25,8 @@ MakeLogger = Callable[[Path, Mapping[str, Any]], Observer]
 """From a run's folder, and its knobs by name, to the observer."""
 
 
-def tensorboard() -> MakeLogger:
-    """Event files in the run's folder ``tensorboard``, which ``tensorboard --logdir runs`` shows."""
-    return _dispensable("tensorboard", TensorBoard)
-
-
-def wandb() -> MakeLogger:
-    """A run of that name at Weights & Biases, in the project ``simclrseg``; W&B's own variables configure it."""
-    return _dispensable("wandb", WandB)
-
-
-def _dispensable(package: str, observer: MakeLogger) -> MakeLogger:
+def logger(package: str) -> MakeLogger:
+    """What makes the observer for a tool; UsageError, before anything is created, where it is not installed."""
     if find_spec(package) is None:
         raise UsageError(
             f"--log {package}: the package is not installed",
@@ -43,6 +34,7 @@ def _dispensable(package: str, observer: MakeLogger) -> MakeLogger:
             option="log",
             value=package,
         )
+    observer: MakeLogger = LOGGERS[package]
     return lambda folder, config: Dispensable(package, observer(folder, config))
 
 
@@ -85,7 +77,10 @@ class Dispensable:
 
 
 class TensorBoard:
-    """Writes each step and each epoch; a run that goes on hides what it will write again."""
+    """Event files in the run's folder ``tensorboard``, which ``tensorboard --logdir runs`` shows.
+
+    A run that goes on hides what it will write again.
+    """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._folder = folder / "tensorboard"
@@ -115,7 +110,10 @@ class TensorBoard:
 
 
 class WandB:
-    """Sends each step and each epoch; a run that goes on stays the same run there."""
+    """A run of that name at Weights & Biases, in the project ``simclrseg``; W&B's own variables configure it.
+
+    A run that goes on stays the same run there.
+    """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._folder = folder

@@ -86,9 +86,8 @@ def fit(
     check_task(task, scored=validation is not None)
     if len(train) == 0:
         raise DataError(f"there are fewer photos to train on than one batch of {train.batch_size}")
-    run = _Training(
-        task, optimizer, observers, checkpoints, start, passes=Passes(device, precision, seed), average=average
-    )
+    passes = Passes(device, precision, seed)
+    run = _Training(task, optimizer, observers, checkpoints, start, passes=passes, average=average, keep=keep)
     own = train.batch_size // distributed.world_size()
     at_once = min(micro_batch or own, own)
     fewer = smaller_micro_batch(at_once, own, least=least_micro_batch(task, together))
@@ -100,10 +99,10 @@ def fit(
         remedy = f"try --micro-batch {fewer}" if fewer else otherwise
         return explained_shortage(f"in {phase} with micro-batch {at_once}", remedy)
 
-    run.save_best(keep)  # whoever stopped the run may have come between its state and this
+    run.save_best()  # whoever stopped the run may have come between its state and this
     distributed.barrier()
     if checkpoints is not None and not checkpoints.gone_back(run.step):
-        run.best_weights(keep)  # better missed now than at the end
+        run.best_weights()  # better missed now than at the end
     plan = Plan(epochs, len(train), run.step, tuple(run.result.history), train.batch_size)
     with (
         _remainder_told(checkpoints),
@@ -146,7 +145,7 @@ def fit(
                 many = keep == "last" and epochs > MANY
                 if not many or run.step - run.saved >= FEW or epoch + 1 == epochs:
                     run.save()
-                run.save_best(keep)
+                run.save_best()
                 run.tell_epoch()  # now that whatever happens to an observer, the epoch is not lost
         except Stop as request:
             run.settle()
@@ -156,7 +155,7 @@ def fit(
             stopped = f"stopped after step {run.step} of {steps}; {saved}"
             raise Interrupted(stopped, signum=request.signum) from None
     distributed.barrier()
-    run.choose_weights(keep)
+    run.choose_weights()
     return run.result
 
 
@@ -180,11 +179,13 @@ class _Training:
         *,
         passes: Passes,
         average: float | None,
+        keep: Literal["best", "last"],
     ) -> None:
         self.model = task.model.to(passes.device).to(memory_format=torch.channels_last)
         self.step, self.finished, self.saved = 0, 0, 0
         self.result = FitResult([])
         self._task, self._optimizer, self._observers, self._checkpoints = task, optimizer, observers, checkpoints
+        self._best = checkpoints if keep == "best" else None
         self._scaler = torch.amp.GradScaler(passes.device.type, enabled=passes.precision == "fp16")
         self._passes = passes
         self._meter = Meter(observers, every=1 if passes.device.type == "cpu" else STEPS_ON_A_GPU)
@@ -286,30 +287,30 @@ class _Training:
             self._checkpoints.save_last(state)
         self.saved = self.step
 
-    def save_best(self, keep: Literal["best", "last"]) -> None:
+    def save_best(self) -> None:
         """Save the weights, where they are those of the best epoch yet: it is the last one, and no step followed."""
-        if self._checkpoints is None or keep != "best" or self.result.best_epoch != self.finished:
+        if self._best is None or self.result.best_epoch != self.finished:
             return
         record = self.result.history[-1]
         if record.step == self.step:
             with self.averaged():
-                self._checkpoints.save_best(self.model.state_dict(), score=_score(record), epoch=self.finished)
+                self._best.save_best(self.model.state_dict(), score=_score(record), epoch=self.finished)
 
     def tell_epoch(self) -> None:
         with self.averaged():
             for observer in self._observers:
                 observer.on_epoch(self.result.history[-1])
 
-    def best_weights(self, keep: Literal["best", "last"]) -> dict[str, Tensor] | None:
+    def best_weights(self) -> dict[str, Tensor] | None:
         """Weights of the best epoch so far, where training is to end with them and there is one."""
         epoch = self.result.best_epoch
-        if self._checkpoints is None or keep != "best" or epoch is None:
+        if self._best is None or epoch is None:
             return None
-        return self._checkpoints.load_best(self.model.state_dict(), epoch=epoch)
+        return self._best.load_best(self.model.state_dict(), epoch=epoch)
 
-    def choose_weights(self, keep: Literal["best", "last"]) -> None:
+    def choose_weights(self) -> None:
         """Give the model the weights that training leaves."""
-        if (best := self.best_weights(keep)) is not None:
+        if (best := self.best_weights()) is not None:
             self.model.load_state_dict(best)
         elif self.average is not None:
             self.average.apply()

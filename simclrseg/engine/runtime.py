@@ -26,11 +26,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where torch can use one.
-
-    Raises:
-        DeviceError: if the device is not there; the message says what would help.
-    """
+    """The device of that name, or a DeviceError with what would help; ``auto`` takes a GPU where torch can use one."""
     if name == "auto":
         mps = torch.backends.mps.is_available() and distributed.world_size() == 1
         name = "cuda" if _cuda() else "mps" if mps else "cpu"
@@ -95,11 +91,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def compiled(model: nn.Module, *, enabled: bool = True) -> Iterator[None]:
-    """Run the model through torch.compile inside the block; its keys stay as they are.
-
-    Raises:
-        TrainingError: if it cannot be compiled, as where there is no C++ compiler.
-    """
+    """Run the model through torch.compile inside the block; its keys stay. TrainingError where there is no compiler."""
     if not enabled:
         yield
         return

@@ -89,7 +89,7 @@ def _of_run(run: runs.Run) -> Backbone:
     if not file.is_file():
         raise RunError(
             f"run {run.name!r} holds no {BACKBONE_FILE} yet",
-            f"finish it with `simclrseg pretrain --resume {run.word}{runs.option(run.root)}`",
+            f"finish it with `{run.command('pretrain --resume')}`",
         )
     metadata = read_metadata(file)
     if metadata is None:

@@ -48,10 +48,8 @@ def images_of_run(
     Args:
         metadata: of its model.
         size: (height, width) to bring them to.
-        needed_by: the option that cannot do without; None: there are none where they are not at hand, with a warning.
-
-    Raises:
-        DataError: if they are needed and not at hand.
+        needed_by: the option that cannot do without, by a DataError where they are not at hand; None: there are none
+            then, with a warning.
     """
     masked = metadata.decoder is not None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import SimclrsegError
-from simclrseg.evaluation.results import Evaluated, sentence, signed, verdict
+from simclrseg.evaluation.results import Evaluated, by_value, sentence, signed, verdict
 from simclrseg.knobs.files import config_of_run
 from simclrseg.scores.estimates import differences_over_seeds, draws, over_seeds, spread
 from simclrseg.scores.results import Estimate
@@ -159,11 +158,7 @@ def grouped(models: Sequence[Evaluated], baseline: str | None, *, root: Path) ->
         )
         return replace(group, baseline=against.name, differences=found)
 
-    def place(group: Group) -> tuple[bool, float]:
-        value = group.metrics[group.deciding].value
-        return math.isnan(value), -value
-
-    return sorted(map(compared, groups), key=place)
+    return sorted(map(compared, groups), key=by_value)
 
 
 def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:

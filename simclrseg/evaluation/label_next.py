@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from simclrseg.evaluation.detection import entropy, pair_probabilities
 from simclrseg.evaluation.features import Reader, with_weights
 from simclrseg.evaluation.opened import images_of, target_of
 from simclrseg.evaluation.pool import Pool, name_of, pool_of_backbone, pool_of_target
+from simclrseg.evaluation.results import Ungated
 from simclrseg.evaluation.scored import batch_size_of, model_run, open_report, sized
 from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
@@ -53,7 +54,7 @@ SCORING = ("split", "at", "empty", "baseline", "minimum", "classes", "size")  # 
 
 
 @dataclass(frozen=True)
-class LabelNext:
+class LabelNext(Ungated):
     """Photos to label, those first whose labels would teach most.
 
     Attributes:
@@ -66,17 +67,14 @@ class LabelNext:
         names: of each the path, or its key and where there are several its dataset.
     """
 
-    folder: Path
     source: Path
     asked: int
     candidates: int
     labelled: int
     photos: list[dict[str, Any]]
     names: list[str]
-    missed: ClassVar = ()  # no value is asked for
 
     def found(self) -> dict[str, Any]:
-        """The content of ``label-next.json``."""
         return {
             "run": str(self.source),
             "asked": self.asked,
@@ -84,10 +82,6 @@ class LabelNext:
             "labelled": self.labelled,
             "photos": self.photos,
         }
-
-    def facts(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.found(), "report": str(self.folder)}
 
     def in_words(self) -> list[str]:
         """The names, a line each, for other programs."""
@@ -119,9 +113,6 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
 
     By a backbone they are typical ones of clusters of its features; by a fine-tuned model those of which it is unsure,
     and which are unlike what is labelled.
-
-    Raises:
-        SimclrsegError: for everything that a user can mend; nothing is written then.
     """
     count = config.labels.label_next
     assert count is not None  # or nobody would ask
@@ -166,10 +157,8 @@ def label_next(config: EvaluateConfig, machine: Machine) -> LabelNext:
 
 def _refuse_others(config: EvaluateConfig) -> None:
     """Refuse what is asked beside and has another purpose."""
-    models, fields = config.data.models, type(config.data).model_fields
-    given = [name for name in SCORING if getattr(config.data, name) != fields[name].default]
-    given += ["ood"] if config.uncertainty.ood else []
-    given += ["embed"] if config.features.embed is not None else []
+    models = config.data.models
+    given = [*config.data.changed(SCORING), *config.uncertainty.changed(["ood"]), *config.features.changed(["embed"])]
     if given:
         flag = f"--{given[0]}".replace("minimum", "min")
         reason = f"{flag} is of photos with labels, and --label-next looks for some without"

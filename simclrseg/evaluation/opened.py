@@ -42,11 +42,7 @@ def target_of_model(metadata: ModelMetadata) -> TargetClass:
 
 
 def images_of(run: runs.Run, metadata: ModelMetadata) -> Target[Any, Any]:
-    """A run's images, split as its record says, whose test images and masks have not changed since.
-
-    Args:
-        metadata: of its model.
-    """
+    """A run's images for its model, split as its record says, whose test images and masks have not changed since."""
     config = config_of_run(FinetuneConfig, run.folder)
     kind = target_class(config.target)
     dataset, record = kind.open_dataset(config.data, metadata), run.folder / SPLIT_FILE

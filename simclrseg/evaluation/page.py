@@ -6,13 +6,15 @@ import base64
 import hashlib
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simclrseg.charts.html import Html, element
+from simclrseg.images.decode import read_image
 from simclrseg.scores.wording import written
 
 PICTURE_BYTES = 30_000
@@ -26,15 +28,11 @@ Part = tuple[str, str, Html]
 _QUALITIES = (80, 60, 40, 20, 5, 1)
 
 
-def section(title: str, identifier: str, *content: str, level: int = 2) -> Html:
+def section(title: str, identifier: str, *content: str, level: int = 2) -> Part:
     """A part of the page under a heading, which links point to."""
     heading = element(f"h{level}", title, id=f"{identifier}-title")
-    return element("section", heading, *content, id=identifier, aria_labelledby=f"{identifier}-title")
-
-
-def titled(title: str, identifier: str, *content: str, level: int = 2) -> Part:
-    """A section with what the contents need."""
-    return identifier, title, section(title, identifier, *content, level=level)
+    markup = element("section", heading, *content, id=identifier, aria_labelledby=f"{identifier}-title")
+    return identifier, title, markup
 
 
 def remark(*text: str) -> Html:
@@ -103,6 +101,26 @@ def scrolled(content: Html, *, label: str) -> Html:
     return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
+def cards(rows: Iterable[tuple[str, str, str]]) -> Html:
+    """Numbers that are printed large: of each its name, the number, and a word below it."""
+    found = (
+        element("div", element("dt", name), element("dd", number), element("dd", more)) for name, number, more in rows
+    )
+    return element("dl", *found, class_="cards")
+
+
+def all_images(rows: Sequence[Mapping[str, Any]], more: int, *, caption: str, compared: bool = False) -> list[Html]:
+    """A table of images that can be sorted; ``more`` of them have no room in it."""
+    whole = element("div", table(rows, caption=caption, sortable=True, compared=compared), class_="long")
+    return [whole, *([remark(f"{more:,} more are in per_image.csv.")] if more else [])]
+
+
+def drawn_picture(path: Path, *, alt: str) -> Html:
+    """A chart that lies beside the page as a picture."""
+    shown = scrolled(picture(read_image(path), alt=alt, limit=CHART_BYTES), label=alt)
+    return element("figure", shown, class_="drawn")
+
+
 def picture(rgb: np.ndarray, *, alt: str, limit: int = PICTURE_BYTES) -> Html:
     """A picture (H, W, 3) uint8 inside the page, as WebP of at most ``limit`` bytes."""
     from PIL import Image
@@ -117,12 +135,12 @@ def picture(rgb: np.ndarray, *, alt: str, limit: int = PICTURE_BYTES) -> Html:
     return element("img", src=f"data:image/webp;base64,{data}", alt=alt, width=str(width), height=str(height))
 
 
-def page(title: str, summary: str, sections: Sequence[tuple[str, str, Html]]) -> str:
+def page(title: str, summary: str, sections: Sequence[Part]) -> str:
     """The whole file.
 
     Args:
         summary: a sentence under the title.
-        sections: (id, title for the links at the top, markup) of each part.
+        sections: its parts, which links at the top lead to.
     """
     assets = files("simclrseg.evaluation")
     style, script = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

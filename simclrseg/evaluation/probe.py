@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.augment import STRENGTHS, adjusted
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews, spread
@@ -28,7 +28,6 @@ from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.probe_page import write_page
 from simclrseg.evaluation.probed import Neighbours, Probed, ProbedSeveral
 from simclrseg.evaluation.scored import batch_size_of, open_report, own_folder, sized
-from simclrseg.images.bands import parsed_bands
 from simclrseg.metrics.representation import (
     alignment,
     effective_rank,
@@ -41,7 +40,7 @@ from simclrseg.scores.doubts import few_images, pretraining_doubts
 from simclrseg.scores.intervals import Floats, interval_of_mean
 from simclrseg.scores.results import Estimate
 from simclrseg.system.files import write_json, write_rows
-from simclrseg.targets.base import check_bands, elsewhere
+from simclrseg.targets.base import check_bands, elsewhere, opening
 from simclrseg.targets.classify.target import ClassificationTarget
 from simclrseg.training.machine import Machine
 
@@ -121,10 +120,7 @@ def _differences(probed: Sequence[Probed]) -> dict[str, dict[str, Estimate]]:
 def _ask(found: Backbone, config: EvaluateConfig, machine: Machine) -> Asked:
     """Check what is asked of a backbone, and open its images."""
     metadata, method = found.metadata, config.features.embed
-    fields = type(config.data).model_fields
-    given = ["ood"] if config.uncertainty.ood else []
-    given += [name for name in PREDICTORS_ONLY if getattr(config.data, name) != fields[name].default]
-    if given:
+    if given := [*config.uncertainty.changed(["ood"]), *config.data.changed(PREDICTORS_ONLY)]:
         flag = f"--{given[0]}".replace("minimum", "min")
         raise UsageError(
             f"{flag} needs a model that predicts, and {found.path} is a backbone: fine-tune it first",
@@ -165,15 +161,7 @@ def images_to_probe(found: Backbone, name: str | None) -> tuple[Dataset, Split |
                 option="dataset",
             )
     data = elsewhere(found.data.model_dump() if found.data else {}, name)
-    options = DatasetOptions(
-        masks=False,
-        image_column=data.image_column,
-        label_column=data.label_column,
-        reach=found.metadata.reach,
-        bands=parsed_bands(data.bands) if data.bands else (),
-        model_bands=found.metadata.bands,
-    )
-    dataset = open_dataset(name, options)
+    dataset = open_dataset(name, replace(opening(data, found.metadata), masks=False))
     if dataset.labels is None or len(dataset.label_names) < 2:
         for line in dataset.summary:
             log.info(line)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from simclrseg.charts.html import Html, drawn, element, joined
-from simclrseg.evaluation.page import CHART_BYTES, Part, page, picture, remark, scrolled, table, titled
+from simclrseg.charts.html import Html, drawn, element
+from simclrseg.evaluation.page import Part, all_images, cards, drawn_picture, page, picture, remark, section, table
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.evaluation.report import ROWS
 from simclrseg.evaluation.results import signed
 from simclrseg.evaluation.scored import seconds_of
-from simclrseg.images.decode import read_image
 from simclrseg.images.resizing import resize_image
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.wording import duration, words, written
@@ -71,12 +69,12 @@ def write_page(result: Probed | ProbedSeveral) -> None:
         parts = [_comparison(result)]
         for number, one in enumerate(result.backbones, start=1):
             found = [markup for *_, markup in _backbone(one, f"backbone{number}", level=3)]
-            parts.append(titled(one.name, f"backbone{number}", *found))
+            parts.append(section(one.name, f"backbone{number}", *found))
     else:
         first = result
         title = f"Evaluation of the backbone {result.name}"
         parts = _backbone(result, "backbone", level=2)
-    parts.insert(1, titled("What the figures mean", "meanings", _meanings(first)))
+    parts.insert(1, section("What the figures mean", "meanings", _meanings(first)))
     images = f"{len(first.indices):,} photos of {first.dataset.name}"
     summary = f"What the features are good for before pretraining, with random weights, and after: on {images}"
     if first.split == "test":
@@ -101,7 +99,7 @@ def _comparison(several: ProbedSeveral) -> Part:
         if lines:
             content.append(table(lines, caption=caption, compared=True))
             content.append(remark("Where an interval holds 0, the difference may be chance."))
-    return titled("Comparison", "comparison", *content)
+    return section("Comparison", "comparison", *content)
 
 
 def _backbone(one: Probed, identifier: str, *, level: int) -> list[Part]:
@@ -111,27 +109,19 @@ def _backbone(one: Probed, identifier: str, *, level: int) -> list[Part]:
         found.append(("Nearest photos", "neighbours", neighbours))
     if one.embedding:
         alt = f"Features of {one.name} as points, before and after pretraining"
-        shown = _drawn_picture(one.embedding.picture, alt)
+        shown = drawn_picture(one.embedding.picture, alt=alt)
         note = remark("Each point is a photo, in the colour of its class. Classes that lie apart can be told apart.")
         found.append(("Features", "embedding", [note, shown]))
     found.append(("How it was trained", "training", _training(one, identifier)))
     if one.table:
-        found.append(("All photos", "images", [_images(one)]))
-    return [titled(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
+        found.append(("All photos", "images", _images(one)))
+    return [section(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
 
 
 def _numbers(one: Probed) -> list[Html]:
     """Each figure before and after, large and in a table."""
-    cards = [
-        element(
-            "div",
-            element("dt", words(name)),
-            element("dd", written(found.value)),
-            element("dd", f"{written(one.before[name].value)} before"),
-        )
-        for name, found in one.metrics.items()
-    ]
-    content = [element("dl", *cards, class_="cards")]
+    both = ((name, written(found.value), written(one.before[name].value)) for name, found in one.metrics.items())
+    content = [cards((words(name), after, f"{before} before") for name, after, before in both)]
     content += [remark(f"{line}.") for line in one.verdicts]
     content += [remark(f"Doubt: {doubt}.") for doubt in one.doubts]
     return [*content, table(one.rows(), caption=f"All figures, on {one.covered}", compared=True)]
@@ -214,11 +204,6 @@ def _thumbnail(one: Probed, index: int) -> Html:
     return picture(rgb, alt=one.dataset.keys[index], limit=THUMBNAIL_BYTES)
 
 
-def _drawn_picture(path: Path, alt: str) -> Html:
-    shown = scrolled(picture(read_image(path), alt=alt, limit=CHART_BYTES), label=alt)
-    return element("figure", shown, class_="drawn")
-
-
 def _training(one: Probed, identifier: str) -> list[Html]:
     """How the backbone was made: its recipe, its curves, and what it saw."""
     found, metadata = one.backbone, one.backbone.metadata
@@ -240,11 +225,12 @@ def _training(one: Probed, identifier: str) -> list[Html]:
         content.append(drawn(charts, f"{identifier}-curves"))
     if found.config and augmentations.is_file():
         note = "What the network saw: each column is two random views of one photo, and it learned to call them alike."
-        content += [remark(note), _drawn_picture(augmentations, f"Views of photos that {one.name} was trained with")]
+        alt = f"Views of photos that {one.name} was trained with"
+        content += [remark(note), drawn_picture(augmentations, alt=alt)]
     return content
 
 
-def _images(one: Probed) -> Html:
+def _images(one: Probed) -> list[Html]:
     """What was said of every photo, those that are wrong after pretraining first."""
     ways = list(one.hits)
     order = sorted(range(len(one.table)), key=lambda row: sum(one.hits[name][row] for name in ways))
@@ -256,7 +242,4 @@ def _images(one: Probed) -> Html:
         for name, title in titles.items():
             shown |= {f"{title}, before": cells[f"{name}_untrained"], f"{title}, after": cells[name]}
         rows.append(shown)
-    left = len(order) - len(rows)
-    note = [remark(f"{left:,} more are in per_image.csv.")] if left else []
-    whole = table(rows, caption="The class that each photo got, wrong ones first", sortable=True)
-    return joined([element("div", whole, class_="long"), *note])
+    return all_images(rows, len(order) - len(rows), caption="The class that each photo got, wrong ones first")

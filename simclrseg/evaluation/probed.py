@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from simclrseg.data.datasets.base import Dataset
 from simclrseg.evaluation.backbones import Backbone
 from simclrseg.evaluation.embedding import Embedding
 from simclrseg.evaluation.page import paragraph, table
-from simclrseg.evaluation.results import ONE_SEED, figures, sentence, signed, verdict
+from simclrseg.evaluation.results import ONE_SEED, Ungated, figures, sentence, signed, verdict
 from simclrseg.scores.doubts import coverage
 from simclrseg.scores.intervals import Floats
 from simclrseg.scores.results import Estimate
@@ -35,7 +34,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Probed:
+class Probed(Ungated):
     """What the features of an encoder are good for: the metrics of n images, those by labels first.
 
     Attributes:
@@ -48,7 +47,6 @@ class Probed:
         doubts: what makes the figures mean little, a line each.
     """
 
-    folder: Path
     backbone: Backbone
     dataset: Dataset = field(repr=False)
     split: str
@@ -61,18 +59,12 @@ class Probed:
     neighbours: tuple[Neighbours, Neighbours] = field(repr=False)
     embedding: Embedding | None
     doubts: Sequence[str]
-    missed: ClassVar = ()  # no value is asked for
 
     @property
     def name(self) -> str:
         return self.backbone.name
 
-    def facts(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.found(), "report": str(self.folder)}
-
     def found(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
         free = {name: estimate.value for name, estimate in self.before.items()}
         return {
             "backbone": str(self.backbone.path),
@@ -119,24 +111,17 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class ProbedSeveral:
+class ProbedSeveral(Ungated):
     """Several backbones on the same images; the others are compared with the first.
 
     Attributes:
         differences: by the name of each other backbone, what it has more than the first, by metric.
     """
 
-    folder: Path
     backbones: Sequence[Probed]
     differences: Mapping[str, Mapping[str, Estimate]]
-    missed: ClassVar = ()
-
-    def facts(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.found(), "report": str(self.folder)}
 
     def found(self) -> dict[str, Any]:
-        """The content of ``metrics.json``."""
         table, best = self.table
         return {
             "backbones": [{"name": one.name, **one.found()} for one in self.backbones],

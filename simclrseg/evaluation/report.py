@@ -11,9 +11,20 @@ import numpy as np
 from simclrseg.charts.html import Html, drawn, element, joined
 from simclrseg.charts.plots import NUMBERED, shares_of
 from simclrseg.evaluation.graphs import calibration_charts, ratio_charts, threshold_charts, training_charts
-from simclrseg.evaluation.page import CHART_BYTES, PICTURE_BYTES, Part, page, picture, remark, scrolled, table, titled
+from simclrseg.evaluation.page import (
+    PICTURE_BYTES,
+    Part,
+    all_images,
+    cards,
+    drawn_picture,
+    page,
+    picture,
+    remark,
+    scrolled,
+    section,
+    table,
+)
 from simclrseg.evaluation.results import Evaluated, Report
-from simclrseg.images.decode import read_image
 from simclrseg.scores.doubts import coverage
 from simclrseg.scores.gallery import ALARM, MISSED, MIXED, SIDE, worst_and_best, write_worst
 from simclrseg.scores.intervals import Interval
@@ -46,9 +57,9 @@ def write_report(report: Report) -> None:
     for number, model in enumerate(report.ranked, start=1):
         folder = report.folder / "worst" / (f"model-{number}" if several else "")
         found = _model(model, f"model{number}", folder if number <= SHOWN else None, level=3 if several else 2)
-        parts += [titled(model.name, f"model{number}", *(markup for *_, markup in found))] if several else found
+        parts += [section(model.name, f"model{number}", *(markup for *_, markup in found))] if several else found
     if charts := training_charts(report):
-        parts.append(titled("Training", "training", drawn(charts, "training-charts")))
+        parts.append(section("Training", "training", drawn(charts, "training-charts")))
     parts.append(_images(report))
     write_text(report.folder / "report.html", page(title, summary, parts))
 
@@ -69,7 +80,7 @@ def _comparison(report: Report) -> Part:
     content += [table(rows, caption=caption, compared=True, strong=best), remark(note)]
     if charts := ratio_charts(report):
         content.append(drawn(charts, "ratio"))
-    return titled("Comparison", "comparison", *content)
+    return section("Comparison", "comparison", *content)
 
 
 def _model(model: Evaluated, identifier: str, folder: Path | None, *, level: int) -> list[Part]:
@@ -90,25 +101,15 @@ def _model(model: Evaluated, identifier: str, folder: Path | None, *, level: int
         for name, finding in model.findings.items():
             if finding.picture:
                 title = _CAPTIONS[name].partition(":")[0]
-                alt = f"{title} of {model.name}"
-                shown = scrolled(picture(read_image(finding.picture), alt=alt, limit=CHART_BYTES), label=alt)
-                found.append((title, name, [element("figure", shown, class_="drawn")]))
+                found.append((title, name, [drawn_picture(finding.picture, alt=f"{title} of {model.name}")]))
         found += _gallery(model, folder)
-    return [titled(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
+    return [section(title, f"{identifier}-{key}", *content, level=level) for title, key, content in found]
 
 
 def _numbers(model: Evaluated) -> list[Html]:
     """The headline and everything beside it."""
     metrics = {name: found for name, found in model.metrics.items() if name != "dice"}  # the same as F1
-    cards = [
-        element(
-            "div",
-            element("dt", words(name)),
-            element("dd", written(found.value)),
-            element("dd", str(found.interval or "no interval")),
-        )
-        for name, found in list(metrics.items())[:CARDS]
-    ]
+    large = list(metrics.items())[:CARDS]
     rows = []
     for name, found in metrics.items():
         row = {"metric": words(name), f"over all {model.scores.UNIT}": found.value}
@@ -130,7 +131,7 @@ def _numbers(model: Evaluated) -> list[Html]:
         if lines := _ranges(finding.rows()) if several else _fact_rows(_flat(facts)):
             content.append(table(lines, caption=_CAPTIONS.get(name, words(name).capitalize())))
     numbers = [
-        element("dl", *cards, class_="cards"),
+        cards((words(name), written(found.value), str(found.interval or "no interval")) for name, found in large),
         *(remark(f"Doubt: {doubt}.") for doubt in model.doubts),
         table(rows, caption=f"All metrics, with {coverage(len(model.scores.keys), model.split)}"),
         element("div", *content, class_="beside"),
@@ -264,8 +265,5 @@ def _images(report: Report) -> Part:
             cells = {name: value for name, value in images[row].items() if name in ("image", "true")}
             cells |= {f"{name} {words(column)}": found[row][column] for name, found in tables.items()}
             rows.append(cells)
-    left = len(order) - len(rows)
-    note = [remark(f"{left:,} more are in per_image.csv.")] if left else []
-    several = len(report.models) > 1
-    shown = element("div", table(rows, caption=caption, sortable=True, compared=several), class_="long")
-    return titled("All images", "images", shown, *note)
+    shown = all_images(rows, len(order) - len(rows), caption=caption, compared=len(report.models) > 1)
+    return section("All images", "images", *shown)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 
 ONE_SEED = "one seed proves nothing about a recipe: train several, as with --vary seed=0,1,2"
 ORIGIN = ("pretrained", "data_ratio", "encoder", "pretraining_seconds", "finetuning_seconds")
+
+
+@dataclass(frozen=True)
+class Ungated(ABC):
+    """What an evaluation comes to of which no value is asked for, and the folder of its files."""
+
+    folder: Path
+    missed: ClassVar = ()
+
+    @abstractmethod
+    def found(self) -> dict[str, Any]:
+        """The content of its JSON file."""
+
+    def facts(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**self.found(), "report": str(self.folder)}
 
 
 class Finding(Protocol):
@@ -89,6 +106,12 @@ class Evaluated(Scored):
             **self.origin,
             **{name: finding.facts() for name, finding in self.findings.items()},
         }
+
+
+def by_value(found: Evaluated | Group) -> tuple[bool, float]:
+    """A key by which the best comes first, and what has no value last."""
+    value = found.metrics[found.deciding].value
+    return math.isnan(value), -value
 
 
 def figures(metrics: Mapping[str, Estimate], free: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -188,12 +211,7 @@ class Report:
     @property
     def ranked(self) -> list[Evaluated]:
         """The models, the best first; those without a value, such as of empty masks that are left out, last."""
-
-        def place(model: Evaluated) -> tuple[bool, float]:
-            value = model.metrics[model.deciding].value
-            return math.isnan(value), -value
-
-        return sorted(self.models, key=place)
+        return sorted(self.models, key=by_value)
 
     @property
     def compared(self) -> list[str]:

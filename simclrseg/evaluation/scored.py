@@ -149,7 +149,7 @@ def model_run(root: Path, name: str | None) -> runs.Run:
     if not run.holds(MODEL_FILE):
         command = f"simclrseg finetune --config {shlex.quote(str(run.folder))}"
         if run.started and not run.finished:
-            command = f"simclrseg finetune --resume {run.word}{runs.option(run.root)}"
+            command = run.command("finetune --resume")
         raise RunError(f"run {run.name!r} holds no {MODEL_FILE}", f"make it with `{command}`")
     if line := runs.line_of_newer(run, "finetune", holding=MODEL_FILE):
         log.info(line)
@@ -199,10 +199,8 @@ def find_baseline(scored: Sequence[Scored], name: str | None, *, typed: Sequence
     """The name of the model that the others are compared with; None where there are no others.
 
     Args:
+        name: that was asked for; UsageError if it is not among them.
         typed: how the user named the models; empty for the newest run.
-
-    Raises:
-        UsageError: if it is not among them.
     """
     if name is None:
         return scored[0].name if len(scored) > 1 else None
@@ -267,24 +265,17 @@ def sized(batch_size: int) -> Iterator[None]:
 def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iterator[Path]:
     """Claim a new folder, which is finished when the block ends and gone where it fails."""
     run = runs.claim(Path(config.console.runs), "evaluate", name)
-    try:
-        with log_file.kept(run.folder, shlex.join(["simclrseg", *sys.argv[1:]])):
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
-            write_text(run.folder / "config.yaml", dump_config(config))
-            yield run.folder
-            runs.finish(run)
-    except BaseException:
-        runs.discard_unless_started(run)
-        raise
+    command = shlex.join(["simclrseg", *sys.argv[1:]])
+    with runs.discarded_unless_started(run), log_file.kept(run.folder, command):
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        runs.record(run, kind="evaluate", started=started, scored=scored[0] if len(scored) == 1 else scored)
+        write_text(run.folder / "config.yaml", dump_config(config))
+        yield run.folder
+        runs.finish(run)
 
 
 def own_folder(report: Path, number: int, name: str, path: Path) -> Path:
-    """Make the folder of one of several models in a report.
-
-    Args:
-        number: its place among them, from 1, which names the folder where the model's name cannot.
-    """
+    """Make the folder of one of several models in a report: its name, or where that cannot be, its number from 1."""
     usable = runs.NAME.fullmatch(name) and not OWN.fullmatch(name)
     folder = report / (name if usable else f"{number}-{path.stem}")
     folder.mkdir(exist_ok=True)

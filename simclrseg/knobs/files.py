@@ -87,22 +87,15 @@ def stored_knobs(config: Section) -> list[Knob]:
     return [knob for knob in knobs_of(type(config)) if not knob.transient and knob.path[0] not in others]
 
 
-def config_of_run(model: type[Config], folder: Path, *, given: Mapping[KeyPath, Any] | None = None) -> Config:
-    """The config that a run was made with, whose data may have gone since.
-
-    Args:
-        given: values of the command line; they win.
-
-    Raises:
-        RunError: if the folder holds no configuration.
-    """
+def config_of_run(model: type[Config], folder: Path) -> Config:
+    """The config that a run was made with, whose data may have gone since; RunError if the folder holds none."""
     file = folder / "config.yaml"
     if not file.is_file():
         raise RunError(
             f"{folder} holds no config.yaml, so that nobody knows what the run was", "name another run", path=folder
         )
     tree = read_config_file(file, command_of(model))
-    return parse_config(model, tree, source=str(file), given=given, of_a_run=True, begun_in=Run(folder).begun_in)
+    return parse_config(model, tree, source=str(file), of_a_run=True, begun_in=Run(folder).begun_in)
 
 
 def parse_config(

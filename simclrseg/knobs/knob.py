@@ -300,6 +300,15 @@ def look_up(tree: Any, path: KeyPath) -> Any:
     return tree
 
 
+def leaves(tree: Mapping[Any, Any], above: KeyPath = ()) -> dict[KeyPath, Any]:
+    """All values of nested mappings by their paths of keys."""
+    found: dict[KeyPath, Any] = {}
+    for key, value in tree.items():
+        path = (*above, str(key))
+        found |= leaves(value, path) if isinstance(value, Mapping) else {path: value}
+    return found
+
+
 def put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
     """Set the value at a path of keys, making sections on the way."""
     *sections, name = path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge
@@ -27,6 +27,12 @@ class Section(BaseModel):
     """Of a whole config: section and name of the knob that chooses one of several sections, such as the method's."""
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Of a whole config: keys of older files, and what they are now."""
+
+    def changed(self, names: Iterable[str] | None = None) -> list[str]:
+        """Those of the knobs, by default of all, that have another value than the default."""
+        fields = type(self).model_fields
+        asked = fields if names is None else names
+        return [name for name in asked if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
     @model_validator(mode="after")
     def _whole_numbers_can_be_computed_with(self) -> Self:
@@ -58,29 +64,26 @@ def alternatives(model: type[Section]) -> tuple[str, ...]:
     return next(tuple(fact) for fact in owner.model_fields[knob].metadata if isinstance(fact, Registry))
 
 
-Knobs = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Names of knobs by what they are for, and by section."""
-
-
-def check_meaning(config: Section, info: ValidationInfo, what: str, chosen: str, knobs: Knobs) -> None:
+def check_meaning(
+    config: Section, info: ValidationInfo, what: str, chosen: str, knobs: Mapping[str, Mapping[str, tuple[str, ...]]]
+) -> None:
     """Refuse knobs that were set and mean nothing for what was chosen; a run that was made with them keeps them.
 
     Args:
         what: kind of the choice, as in ``task``.
-        knobs: those that mean something for one choice only.
+        knobs: names of those that mean something for one choice only, by that and by section.
     """
     if of_a_run(info) or config.run.resume is not None:  # type: ignore[attr-defined]  # both that train have it
         return
     for other, sections in knobs.items():
         for section, names in sections.items() if other != chosen else ():
             values = getattr(config, section)
-            for name in names:
-                default = type(values).model_fields[name].get_default(call_default_factory=True)
-                if getattr(values, name) != default:
-                    raise ValueError(
-                        f"{name} is for {what} {other} and has no meaning for {what} {chosen}: "
-                        f"leave it out, or where a file sets it, give {as_written(default)}"
-                    )
+            if own := values.changed(names):
+                default = type(values).model_fields[own[0]].get_default(call_default_factory=True)
+                raise ValueError(
+                    f"{own[0]} is for {what} {other} and has no meaning for {what} {chosen}: "
+                    f"leave it out, or where a file sets it, give {as_written(default)}"
+                )
 
 
 def as_written(value: Any) -> str:

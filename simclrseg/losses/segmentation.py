@@ -38,13 +38,12 @@ def total(losses: Sequence[WeightedLoss], class_weights: Sequence[float] | None 
 
 def bce(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     """Binary cross entropy: the mean over images of the mean over the pixels that are not ignored; one logit."""
-    target = (mask == 1).to(logits.dtype)
-    return _mean(F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none"), mask, weights)
+    return _mean(pixel_losses(logits, mask), mask, weights)
 
 
 def ce(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross entropy over classes: the mean over images of the mean over the pixels that are not ignored."""
-    return _mean(F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none"), mask, weights)
+    return _mean(pixel_losses(logits, mask), mask, weights)
 
 
 def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None, *, gamma: float = 2.0) -> Tensor:
@@ -56,11 +55,7 @@ def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None, *, gamma:
     Args:
         gamma: how much less; 0 is cross entropy, and the paper found 2 best.
     """
-    if logits.shape[1] == 1:
-        target = (mask == 1).to(logits.dtype)
-        losses = F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
-    else:
-        losses = F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
+    losses = pixel_losses(logits, mask)
     return _mean((-torch.expm1(-losses)) ** gamma * losses, mask, weights)
 
 
@@ -78,6 +73,14 @@ def jaccard(logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tens
     """1 - |p·t| / (|p| + |t| - |p·t|) of each class that an image holds; otherwise as ``dice``."""
     hit, predicted, true = _overlap(logits, mask)
     return _mean_of_classes(1 - hit / (predicted + true - hit).clamp(min=_EPS), true, weights)
+
+
+def pixel_losses(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross entropy of each pixel, (N, H, W), with one logit or one a class; those of ignored pixels mean nothing."""
+    if logits.shape[1] == 1:
+        target = (mask == 1).to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), target, reduction="none")
+    return F.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
 
 
 def _mean(losses: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:

@@ -176,8 +176,8 @@ class Projected(Protocol):
         """(n, F) pooled features in the last forward pass, of at most VIEWS views."""
 
 
-class JointEmbeddingTask(BaseTask):
-    """Base of tasks of joint embeddings: embeddings, k-NN accuracy, and whether features collapse.
+class EncoderTask(BaseTask):
+    """Base of tasks of which an encoder remains: k-NN accuracy of its features, and whether they collapse.
 
     Inherit from it before ``CoupledTask`` or ``SeparableTask``.
 
@@ -187,16 +187,6 @@ class JointEmbeddingTask(BaseTask):
 
     projected: Projected
     normalize: Normalize
-    # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
-    # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,
-    # and from 30 on as well as with the whole batch (README).
-    batch_norm_needs = 8
-    too_few = "the two views of one come out as opposites"
-
-    def embed(self, batch: Batch) -> Tensor:
-        """``image`` (n, 2, S, S, bands) -> (n, 2, D); both views share a forward pass and its batch statistics."""
-        embeddings: Tensor = self.projected(self.normalize(batch["image"].flatten(0, 1)))  # (2n, D)
-        return embeddings.view(-1, 2, embeddings.shape[1])
 
     def measure(self) -> Logs:
         """``effective_rank`` of the backbone's features in the last forward pass.
@@ -211,20 +201,26 @@ class JointEmbeddingTask(BaseTask):
 
         Every fifth image asks the others.
         """
-        return {"knn": knn_accuracy(self.projected.backbone, self.normalize, batches)}
+        features, labels = [], []
+        for batch in batches:
+            features.append(pooled_features(self.projected.backbone, self.normalize(batch["image"])).float())
+            labels.append(batch["label"])
+        return {"knn": representation.knn_among(torch.cat(features), torch.cat(labels))}
 
 
-def knn_accuracy(backbone: nn.Module, normalize: Normalize, batches: Iterable[Batch]) -> float:
-    """Accuracy of an encoder's features under weighted k-NN, where every fifth image asks the others.
+class JointEmbeddingTask(EncoderTask):
+    """Base of tasks of joint embeddings, of two views of each image; it inherits as ``EncoderTask`` does."""
 
-    Args:
-        batches: with ``image`` (n, S, S, bands) and ``label`` (n,).
-    """
-    features, labels = [], []
-    for batch in batches:
-        features.append(pooled_features(backbone, normalize(batch["image"])).float())
-        labels.append(batch["label"])
-    return representation.knn_among(torch.cat(features), torch.cat(labels))
+    # What is normalised over the two views of a lone photo has opposite signs in them, whatever they show. SimCLR's
+    # loss stays above its chance level in micro-batches of 4; of 8 and more it learns, the better the more there are,
+    # and from 30 on as well as with the whole batch (README).
+    batch_norm_needs = 8
+    too_few = "the two views of one come out as opposites"
+
+    def embed(self, batch: Batch) -> Tensor:
+        """``image`` (n, 2, S, S, bands) -> (n, 2, D); both views share a forward pass and its batch statistics."""
+        embeddings: Tensor = self.projected(self.normalize(batch["image"].flatten(0, 1)))  # (2n, D)
+        return embeddings.view(-1, 2, embeddings.shape[1])
 
 
 def method_of(knobs: MethodKnobs) -> Method[Any]:

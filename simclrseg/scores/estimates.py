@@ -49,10 +49,8 @@ def class_rows(scores: Scores, weights: Floats | None, classes: Sequence[str]) -
 def differences(first: Scores, second: Scores, weights: Floats | None) -> dict[str, Estimate]:
     """Differences of the second model from the first, by metric, with paired intervals.
 
-    The same images are drawn for both; the two differ by more than chance where an interval does not hold 0.
-
-    Raises:
-        ValueError: if the images are others.
+    The same images are drawn for both, ValueError for others; the two differ by more than chance where an interval does
+    not hold 0.
     """
     if first.keys != second.keys:
         raise ValueError("two models can only be compared on the same images")

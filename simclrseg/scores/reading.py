@@ -58,24 +58,13 @@ def read_ahead(
             yield tuple(index for index, _ in read), [item for _, item in read]
         waiting = coming
     if not some:
-        reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
+        raise none_read(dataset, len(indices), skipped)
 
 
-def read_images(
-    dataset: Dataset, indices: Sequence[int], framing: Framing, *, batch_size: int, workers: int, skipped: list[str]
-) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """The same of whole images alone, framed and stacked: (N, S, S, bands) of the dataset's type."""
-    with ThreadPoolExecutor(workers) as pool:
-        for read, images in read_ahead(
-            pool,
-            lambda index: framing.image(dataset.image(index)),
-            dataset,
-            indices,
-            batch_size=batch_size,
-            skipped=skipped,
-        ):
-            yield read, np.stack(images)
+def none_read(dataset: Dataset, images: int, skipped: Sequence[str]) -> DataError:
+    """The error where none of so many images could be read, for these reasons."""
+    reason = f"; the first: {skipped[0]}" if skipped else ""
+    return DataError(f"{dataset.name}: none of the {images} photos could be read{reason}")
 
 
 @dataclass(frozen=True, eq=False)

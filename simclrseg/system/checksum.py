@@ -75,11 +75,7 @@ def _fill_in(file: BinaryIO) -> None:
 
 
 def is_damaged(path: Path) -> bool:
-    """Tell whether a file holds a checksum, and other bytes than it was made of.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
+    """Tell whether a file holds a checksum, and other bytes than it was made of."""
     with path.open("rb") as file:
         place = _place(file)
         if place is None:

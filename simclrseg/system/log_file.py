@@ -87,11 +87,7 @@ class LogFile(logging.Handler):
 
 @contextmanager
 def kept(folder: Path, title: str) -> Iterator[None]:
-    """Append what the package's loggers say to a run's ``log.txt`` while the block runs, and how it failed.
-
-    Args:
-        title: the command.
-    """
+    """Append what the package's loggers say meanwhile to a run's ``log.txt``, below the command, and how it failed."""
     logger = logging.getLogger(LOGGER)
     # a command has one that has listened from its beginning
     known = next((handler for handler in logger.handlers if isinstance(handler, LogFile)), None)

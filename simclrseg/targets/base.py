@@ -12,19 +12,19 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import nn
 
-from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.datasets import DATASETS, HUB
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.data.samples import Images, MaskPairs, Samples
+from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.samples import Samples
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError
+from simclrseg.images.bands import parsed_bands
 from simclrseg.inference.masks import Predict
 from simclrseg.knobs.files import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.registry import imported
-from simclrseg.scores.pixels import Resolution
+from simclrseg.scores.pixels import RESOLUTIONS, Resolution
 from simclrseg.scores.results import Scores
 from simclrseg.targets.knobs import ConsistencyKnobs, LabelledData, TargetKnobs
 from simclrseg.targets.learner import Learner
@@ -49,6 +49,11 @@ class Scoring:
     at: Resolution | None = None
     empty: float = 1.0
 
+    @property
+    def resolutions(self) -> tuple[Resolution, ...]:
+        """Those at which the pixels of masks are counted."""
+        return RESOLUTIONS if self.at is None else (self.at,)
+
 
 S = TypeVar("S", bound=Scores)
 K = TypeVar("K", bound=TargetKnobs)
@@ -65,7 +70,6 @@ class Target(ABC, Generic[K, S]):
     Attributes:
         TASK: what metadata call it.
         NEXT: the command to try a trained model with, on an ``{image}``.
-        SAMPLES: what batches are made of.
         LABEL: what an image must have, as "mask".
         truth_hash: of what is true of the images, where it does not stand in their paths; known once the network is.
         COMPARE: scores predictions on images of a dataset, those that can be read; DataError if none can.
@@ -77,7 +81,6 @@ class Target(ABC, Generic[K, S]):
     KNOBS: type[K]
     TASK: ClassVar[str]
     NEXT: ClassVar[str]
-    SAMPLES: ClassVar[type[MaskPairs] | type[Images]]
     MASKS: ClassVar[bool]
     LABEL: ClassVar[str]
     COMPARE: Callable[[Predict, Dataset, Sequence[int], ModelMetadata, Scoring], S]
@@ -216,6 +219,7 @@ class Target(ABC, Generic[K, S]):
         """How many squares the network sees to score some images."""
         return len(indices)
 
+    @abstractmethod
     def make_samples(
         self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
     ) -> Samples:
@@ -226,14 +230,6 @@ class Target(ABC, Generic[K, S]):
             metadata: of the network.
             augmentation: of ``PAIR_STRENGTHS``, drawn anew each epoch.
         """
-        return self.SAMPLES(
-            dataset,
-            indices,
-            image_size=self.data.image_size,
-            strengths=PAIR_STRENGTHS[augmentation],
-            seed=seed,
-            strict=self.data.strict,
-        )
 
     def make_validation(self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata) -> Samples:
         """Samples to compare epochs on, in which nothing is random."""
@@ -247,18 +243,10 @@ class Target(ABC, Generic[K, S]):
 
     @abstractmethod
     def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Learner:
-        """The network with its loss.
-
-        Args:
-            pairs: the dataset as training and validation read it.
-        """
+        """The network with its loss; ``pairs`` is the dataset as training and validation read it."""
 
     def make_consistency(self, learner: Learner, knobs: ConsistencyKnobs, *, epochs: int, steps: int) -> Task:
-        """The learner as a task that takes unlabelled images too, for targets whose OPENING has them.
-
-        Args:
-            steps: of each of the ``epochs``.
-        """
+        """The learner with unlabelled images too, ``steps`` an epoch, for targets whose OPENING has them."""
         raise NotImplementedError
 
     @classmethod
@@ -291,6 +279,17 @@ def target_class(knobs: TargetKnobs | type[TargetKnobs]) -> type[Target[Any, Any
     """The target that takes these knobs."""
     target: type[Target[Any, Any]] = imported(knobs.TARGET)
     return target
+
+
+def opening(data: LabelledData, model: ModelMetadata | None) -> DatasetOptions:
+    """How images are opened, whatever labels they have: their columns and bands, and for a model as it takes them."""
+    return DatasetOptions(
+        image_column=data.image_column,
+        label_column=data.label_column,
+        bands=parsed_bands(data.bands) if data.bands else (),
+        reach=model.reach if model else None,
+        model_bands=model.bands if model else (),
+    )
 
 
 def check_bands(dataset: Dataset, metadata: ModelMetadata, *, remedy: str) -> None:

@@ -12,6 +12,7 @@ from simclrseg.engine.task import SeparableTask
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.normalize import Normalize
+from simclrseg.system import distributed
 from simclrseg.training.machine import Machine
 
 
@@ -38,12 +39,15 @@ class Learner(SeparableTask):
         """(N, S, S, bands) as stored -> float32 probabilities, in the shape of the target."""
 
 
-def predictor(learner: Learner, machine: Machine, *, batch_size: int) -> Predict:
-    """The network as a function of images as stored, for scoring: in float32, as the exported model computes.
+def over_processes(matrix: np.ndarray, first: float, second: float) -> tuple[np.ndarray, float, float]:
+    """A confusion matrix and two sums over all processes, from those of each."""
+    matrix = distributed.total(torch.from_numpy(matrix)).numpy()
+    first, second = distributed.total(torch.tensor([first, second], dtype=torch.float64)).tolist()
+    return matrix, first, second
 
-    Args:
-        batch_size: images per forward pass, however many are asked about.
-    """
+
+def predictor(learner: Learner, machine: Machine, *, batch_size: int) -> Predict:
+    """The network as a function of images as stored, ``batch_size`` a forward pass, in float32 like an exported one."""
 
     @torch.inference_mode()
     def predict(images: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import first_of_each, hashes_by_index
 from simclrseg.data.splits import group_in
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import EpochRecord, Observer
 from simclrseg.errors import DataError
 from simclrseg.system import distributed
 from simclrseg.targets.base import Target
@@ -28,10 +28,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     or tests with, second copies, and with ``group_by`` those of groups that validate or test.
 
     Returns:
-        A dataset and indices in it.
-
-    Raises:
-        DataError: if a dataset has other bands, or none is left.
+        A dataset and indices in it; DataError if none is left.
     """
     own, split = target.dataset, target.split
     labelled = {*split.train, *split.validation, *split.test}
@@ -63,14 +60,7 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
 
 
 def open_beside(name: str, own: Dataset, *, option: str, options: DatasetOptions) -> Dataset:
-    """Open another dataset whose images are to be seen as those of a first one.
-
-    Args:
-        option: that names it.
-
-    Raises:
-        DataError: if its images have other bands, or another range of values.
-    """
+    """Open a dataset that an option names, to be seen as a first one's images; DataError for other bands or values."""
     other = open_dataset(name, replace(options, reach=own.reach, model_bands=own.bands))
     for line in other.summary:
         log.info(line)
@@ -102,8 +92,8 @@ def held_out(dataset: Dataset, target: Target[Any, Any]) -> set[int]:
     return {index for index, key in enumerate(dataset.keys) if group_in(key, pattern) in held}
 
 
-class ConfidenceWarning:
-    """An observer that warns, once, when the teacher is sure of nearly everything at first, or of nothing later.
+class ConfidenceWarning(Observer):
+    """Warns, once, when the teacher is sure of nearly everything at first, or of nothing later.
 
     Args:
         from_epoch: from 1, in which unlabelled images count fully.
@@ -115,10 +105,6 @@ class ConfidenceWarning:
     def __init__(self, *, from_epoch: float) -> None:
         self._from_epoch = from_epoch
         self._warned = False
-
-    def on_start(self, plan: Plan) -> None: ...
-
-    def on_step(self, record: StepRecord) -> None: ...
 
     def on_epoch(self, record: EpochRecord) -> None:
         share = record.train["confident"]
@@ -136,5 +122,3 @@ class ConfidenceWarning:
                 f"the teacher is sure of {share:.1%} of the unlabelled pixels, so they teach next to nothing; try "
                 "more --epochs, or --set consistency.threshold=0.8"
             )
-
-    def on_end(self) -> None: ...

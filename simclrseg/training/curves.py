@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from simclrseg.charts import plots
 from simclrseg.charts.chart import Chart, Line, points_of, read_table
 from simclrseg.metrics.table import METRICS
 from simclrseg.scores.doubts import BASELINES
@@ -41,11 +40,6 @@ QUANTITIES = {
     "confident": Quantity("confident", "share of pixels", "how much of the unlabelled photos is believed"),
 }
 """The numbers that trainings log beside those of ``METRICS``; others are drawn under their names."""
-
-
-def draw_curves(metrics: Path, path: Path, before: Mapping[str, float], *, chosen: bool = True) -> None:
-    """Draw a run's ``metrics.csv``, as ``training_curves`` does, to the PNG ``path``."""
-    plots.charts(training_curves(metrics, before, chosen=chosen), path)
 
 
 def training_curves(metrics: Path, before: Mapping[str, float], *, chosen: bool = True) -> list[Chart]:

@@ -12,7 +12,7 @@ from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import permutation
 from simclrseg.data.samples import Images
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import EpochRecord, Observer
 from simclrseg.metrics.representation import QUERY_EVERY, VIEWS
 from simclrseg.models.backbones import feature_size
 
@@ -58,8 +58,8 @@ def lowest_rank(backbone: nn.Module, images: int) -> float:
     return max(1.5, COLLAPSED * min(feature_size(backbone), 2 * images, VIEWS))
 
 
-class CollapseWarning:
-    """An observer that warns, once, when the features of an epoch after warm-up have collapsed.
+class CollapseWarning(Observer):
+    """Warns, once, when the features of an epoch after warm-up have collapsed.
 
     Args:
         lowest: effective rank that is still sound.
@@ -73,10 +73,6 @@ class CollapseWarning:
         self._warmup = warmup
         self._warned = False
 
-    def on_start(self, plan: Plan) -> None: ...
-
-    def on_step(self, record: StepRecord) -> None: ...
-
     def on_epoch(self, record: EpochRecord) -> None:
         rank = record.train.get("effective_rank")
         if self._warned or rank is None or rank >= self._lowest or record.epoch - 1 < self._warmup:
@@ -86,5 +82,3 @@ class CollapseWarning:
             f"the representation has collapsed: in epoch {record.epoch} the features have effective rank {rank:.1f}, "
             f"below {self._lowest:.1f}; try {self._advice}"
         )
-
-    def on_end(self) -> None: ...

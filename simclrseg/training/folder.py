@@ -35,15 +35,17 @@ PROLONGED = "prolonged"
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
-    """The run to continue, or None for a new one.
+def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Config]:
+    """The run to continue, or None for a new one; and the configuration, in which ``epochs`` are a number then.
+
+    Where it goes on for more epochs than it was made with, what it has done stays done.
 
     Raises:
         RunError: if there is nothing to continue.
         UsageError: if the configuration differs in a way that changes the result; the keys are named.
     """
     if config.run.resume is None:
-        return None
+        return None, config
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
     stored = config_of_run(type(config), run.folder)
     epochs = epochs_of(run, stored)
@@ -57,8 +59,8 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             value=wanted,
         )
     if run.finished and not longer:
-        export = f"`simclrseg export {run.word}{runs.option(run.root)}` writes its {ONNX_FILE}"
-        more = f"; {export}" if kind == "finetune" and not run.holds(ONNX_FILE) else ""
+        exports = kind == "finetune" and not run.holds(ONNX_FILE)
+        more = f"; `{run.command('export')}` writes its {ONNX_FILE}" if exports else ""
         raise RunError(
             f"run {run.name!r} finished on {run.finished[:10]}: there is nothing to resume; more --epochs than its "
             f"{epochs} train it longer{more}"
@@ -72,7 +74,7 @@ def resumed_run(kind: runs.Kind, config: TrainingConfig) -> runs.Run | None:
             option="resume",
             value=run.name,
         )
-    return run
+    return run, config.prolonging(stored.of_length(epochs)) if longer else config.of_length(epochs)
 
 
 def start_anew(run: runs.Run, state: Path | None = None) -> str:
@@ -89,17 +91,6 @@ def start_anew(run: runs.Run, state: Path | None = None) -> str:
     elif state is not None:
         start = f" {option} {shlex.quote(str(state))} --backbone {run.recorded('encoder')}"
     return f"start a new run with `simclrseg {run.kind} --config {folder}{start}{runs.option(run.root)}`"
-
-
-def prolonged(config: Config, resumed: runs.Run | None) -> Config:
-    """The configuration of a run that goes on for more epochs than it was made with; of others it stays as it is."""
-    if resumed is None:
-        return config
-    stored = config_of_run(type(config), resumed.folder)
-    before = stored.of_length(epochs_of(resumed, stored))
-    if config.training.epochs in ("auto", before.training.epochs):
-        return before if config.training.epochs == "auto" else config
-    return config.prolonging(before)
 
 
 def epochs_of(run: runs.Run, stored: TrainingConfig) -> int:
@@ -127,12 +118,9 @@ def open_run(
     Args:
         resumed: the run to continue, of ``resumed_run``.
         name: of a new run, where none was asked for.
-        images: keys of those that are used, which must be the same when a run is resumed.
-        truth: a hash of what is true of them, which must be the same too.
+        images: keys of those that are used; DataError if a run began with others.
+        truth: a hash of what is true of them; the same.
         facts: what was resolved from ``auto`` and is worth keeping.
-
-    Raises:
-        DataError: if they are others.
     """
     digest = hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     if not distributed.is_main():
@@ -161,7 +149,7 @@ def open_run(
             value=run.name,
         )
     command = without_secrets(shlex.join(["simclrseg", *sys.argv[1:]]))
-    with runs.lock(run), _discarded_unless_started(run), log_file.kept(run.folder, command):
+    with runs.lock(run), runs.discarded_unless_started(run), log_file.kept(run.folder, command):
         if resumed is not None:
             _take_up_threads(run)
             _record_prolonging(run, config)
@@ -190,14 +178,6 @@ def open_run(
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
         distributed.from_main(lambda: run.folder)
         yield run
-
-
-@contextmanager
-def _discarded_unless_started(run: runs.Run) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        runs.discard_unless_started(run)
 
 
 def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from simclrseg.data.loader import Loader
-from simclrseg.engine.history import EpochRecord, Plan, StepRecord
+from simclrseg.engine.history import Observer, Plan, StepRecord
 from simclrseg.engine.task import Batch
 from simclrseg.training.knobs import PATIENCE
 
@@ -30,22 +30,30 @@ LONG_STEPS = 4e9  # bytes of a step's activations from which on it may take that
 LARGE_BATCHES = 2e6  # bytes of a batch's images, below which that need not be asked
 
 
-class Forecast:
-    """An observer that says, once, how long the whole run will take, validation aside.
+class Forecast(Observer):
+    """Says, once, how long the whole run will take, validation aside.
 
     Args:
         steps: after so many; the first ones are slower than the rest and do not count.
         suggestion: the command of a smaller run, given the seconds of this one; None where none is to be suggested.
+        plan: of the whole run, where the steps are those of a dry run.
 
     Attributes:
         step: seconds of one.
         epoch, run: seconds of an epoch and of the whole run; 0 until they are known.
     """
 
-    def __init__(self, *, steps: int = FIRST_STEPS, suggestion: Callable[[float], str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int = FIRST_STEPS,
+        suggestion: Callable[[float], str] | None = None,
+        plan: Plan | None = None,
+    ) -> None:
         self.step = self.epoch = self.run = 0.0
         self._steps = steps
         self._suggestion = suggestion
+        self._whole = plan
         self._timed: list[float] = []
 
     def on_start(self, plan: Plan) -> None:
@@ -61,38 +69,16 @@ class Forecast:
 
     def tell(self, step: float) -> None:
         """Say how long the run takes whose steps take so many seconds."""
+        plan = self._whole or self._plan
         self.step = step
-        self.epoch = self.step * self._plan.steps_per_epoch
-        self.run = self.epoch * self._plan.epochs
+        self.epoch = self.step * plan.steps_per_epoch
+        self.run = self.epoch * plan.epochs
         log.info(
             f"about {in_words(self.run)} for the whole run: "
-            f"{self._plan.batch_size / self.step:,.3g} {self._plan.unit}/s, {self.step:.2g} s a step"
+            f"{plan.batch_size / self.step:,.3g} {plan.unit}/s, {self.step:.2g} s a step"
         )
         if self._suggestion is not None and self.run > PATIENCE:
             log.info(f"a smaller run: {self._suggestion(self.run)}")
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        pass
-
-    def on_end(self) -> None:
-        pass
-
-
-class Rehearsal(Forecast):
-    """A forecast from a few steps of another plan, or from what smaller steps tell.
-
-    Attributes:
-        images: of the largest step that was taken, where it is smaller than those of the run; None where it is not.
-    """
-
-    images: int | None = None
-
-    def __init__(self, plan: Plan, *, steps: int, suggestion: Callable[[float], str] | None = None) -> None:
-        super().__init__(steps=steps, suggestion=suggestion)
-        self._plan = plan
-
-    def on_start(self, plan: Plan) -> None:
-        pass
 
 
 def reading_seconds(batches: Loader) -> float:
@@ -149,30 +135,32 @@ class DryRun:
     @classmethod
     def of(
         cls,
-        rehearsal: Rehearsal,
+        forecast: Forecast,
         *,
+        images: int | None,
         batch_size: int,
         micro_batch: int,
         memory: int,
         kept: int,
         while_training: int,
     ) -> Self:
-        """The findings of a rehearsal.
+        """The findings as the forecast has them.
 
         Args:
+            images: of the largest step that was taken, where it is smaller than those of the run.
             memory: bytes at most.
             kept, while_training: bytes of the run's files, and of those that are there besides until it is finished.
         """
-        told_by = "" if rehearsal.images is None else f"an estimate from a step of {rehearsal.images} photos; "
+        told_by = "" if images is None else f"an estimate from a step of {images} photos; "
         return cls(
             dry_run=f"{told_by}nothing was written",
             micro_batch=micro_batch,
             memory=f"{memory / 1e9:.1f} GB",
-            images_per_second=batch_size / rehearsal.step,
-            epoch=in_words(rehearsal.epoch),
-            whole_run=in_words(rehearsal.run),
+            images_per_second=batch_size / forecast.step,
+            epoch=in_words(forecast.epoch),
+            whole_run=in_words(forecast.run),
             disk=f"{kept / 1e6:.0f} MB, and {while_training / 1e6:.0f} MB more while it trains",
-            seconds=rehearsal.run,
+            seconds=forecast.run,
             bytes=kept,
             bytes_while_training=while_training,
         )

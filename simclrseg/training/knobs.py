@@ -12,8 +12,8 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
 from simclrseg.errors import DataError, UsageError
 from simclrseg.knobs.knob import knobs_of, look_up
-from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written
-from simclrseg.knobs.values import Common, Completes, Transient, of_a_run
+from simclrseg.knobs.sections import Console, Hardware, Section, alternatives, as_written, check_meaning
+from simclrseg.knobs.values import Common, Completes, Transient
 from simclrseg.runs import NAME
 
 AUTO_EPOCHS = 30
@@ -166,13 +166,10 @@ class FinetuneTraining(Training):
     DEFAULT_RATES: ClassVar[dict[str, float]] = {"lars": 0.3, "sgd": 0.01, "adam": 1e-4, "adamw": 1e-3}
 
     optimizer: Annotated[str, OPTIMIZERS] = "adamw"
-    """Update rule."""
     learning_rate: Annotated[Annotated[float, Gt(0)] | None, Common()] = None
     """Peak learning rate; by default 0.001 (adamw), 0.0001 (adam), 0.01 (sgd) or 0.3 (lars)."""
     schedule: Annotated[str, SCHEDULES] = "one-cycle"
-    """Course of the learning rate over the steps."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Weight decay; none for biases and normalization layers."""
     epochs: Annotated[Annotated[int, Ge(1)] | Literal["auto"], Common()] = "auto"
     """Passes over the training images; auto is 30, or as many more as make 1,500 steps, and twice that with
     --unlabelled."""
@@ -205,13 +202,10 @@ class FinetuneTraining(Training):
         """The same for so many training images: a batch is no larger than they are, and what was left open is not.
 
         Args:
-            processes: that share a batch out evenly.
+            processes: that share a batch out evenly; UsageError if they are more than the images.
             pretrained: whether the encoder starts from weights that were trained.
             unlabelled: whether there are unlabelled images beside them, from which more steps learn more.
             begun: what a run that goes on was begun with, as its environment says.
-
-        Raises:
-            SimclrsegError: as ``batch_of``.
         """
         found: dict[str, Any] = {
             "batch_size": self.batch_of(images, processes),
@@ -288,30 +282,22 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _every_knob_has_a_meaning_for_what_was_chosen(self, info: ValidationInfo) -> Self:
-        """Knobs that were set and mean nothing are refused; a run that was made with them keeps them."""
-        if self.CHOICE is None or of_a_run(info) or self.run.resume is not None:
-            return self
-        chosen = getattr(getattr(self, self.CHOICE[0]), self.CHOICE[1])
-        for name in alternatives(type(self)):
-            section = getattr(self, name)
-            for knob, info_of in type(section).model_fields.items() if name != chosen else ():
-                default = info_of.get_default(call_default_factory=True)
-                if getattr(section, knob) != default:
-                    raise ValueError(
-                        f"{knob} is for {self.CHOICE[-1]} {name} and has no meaning for {self.CHOICE[-1]} {chosen}: "
-                        f"leave it out, or where a file sets it, give {as_written(default)}"
-                    )
+        if self.CHOICE is not None:
+            section, what = self.CHOICE
+            knobs = {name: {name: tuple(type(getattr(self, name)).model_fields)} for name in alternatives(type(self))}
+            check_meaning(self, info, what, getattr(getattr(self, section), what), knobs)
         return self
+
+
+def values_by_key(config: TrainingConfig) -> dict[str, Any]:
+    """The values of all knobs but the transient ones, as JSON has them."""
+    values = config.model_dump(mode="json")
+    return {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
 
 
 def recipe(config: TrainingConfig) -> dict[str, Any]:
     """What the result of a training depends on, by key."""
-    values = config.model_dump(mode="json")
-    return {
-        knob.key: look_up(values, knob.path)
-        for knob in knobs_of(type(config))
-        if not knob.transient and knob.key not in RESUMABLE
-    }
+    return {key: value for key, value in values_by_key(config).items() if key not in RESUMABLE}
 
 
 def differing(one: TrainingConfig, other: TrainingConfig) -> list[str]:

@@ -9,11 +9,8 @@ from collections.abc import Callable
 import torch
 
 from simclrseg import runs
-from simclrseg.data.loader import Loader
-from simclrseg.engine.footprint import Footprint, free_memory, largest_micro_batch, measure_footprint
-from simclrseg.engine.gradients import Passes
+from simclrseg.engine.footprint import Footprint, free_memory, largest_micro_batch
 from simclrseg.engine.runtime import choose_device, choose_precision, describe
-from simclrseg.engine.task import Task
 from simclrseg.knobs.sections import Hardware
 from simclrseg.system import distributed
 from simclrseg.system.hardware import cpu_cores
@@ -51,22 +48,14 @@ def as_begun(machine: Machine, resumed: runs.Run | None) -> Machine:
     return dataclasses.replace(machine, precision=begun)
 
 
-def footprint_of(task: Task, batches: Loader, machine: Machine) -> Footprint:
-    """What a step of this process takes of the device's memory."""
-    task.model.to(machine.device).to(memory_format=torch.channels_last)
-    passes = Passes(machine.device, machine.precision, seed=0)
-    batch_size = batches.batch_size // distributed.world_size()
-    return measure_footprint(task, batches.fields, batch_size=batch_size, passes=passes)
-
-
-def fitting_micro_batch(batches: Loader, device: torch.device, measure: Callable[[], Footprint], *, least: int) -> int:
+def fitting_micro_batch(batch_size: int, device: torch.device, measure: Callable[[], Footprint], *, least: int) -> int:
     """The whole batch of this process where it fits the free memory, else a part of it that does; and say so.
 
     Args:
+        batch_size: of this process.
         measure: gives the footprint of a step, where it is needed.
         least: of ``least_micro_batch``.
     """
-    batch_size = batches.batch_size // distributed.world_size()
     free = free_memory(device)
     if free is None:
         log.info(f"micro-batch {batch_size} of {batch_size}: this system does not say how much memory is free")

@@ -14,9 +14,6 @@ from simclrseg.system import distributed
 log = logging.getLogger(__name__)
 
 
-IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
-
-
 def choose_normalization(
     asked: str | None, dataset: Dataset, indices: Sequence[int], *, source: ModelMetadata | None, threads: int
 ) -> Normalization:
@@ -51,7 +48,7 @@ def choose_normalization(
                 "pass --normalization dataset",
                 option="normalization",
             )
-        return IMAGENET
+        return Normalization(IMAGENET_MEAN, IMAGENET_STD)
     if asked == "dataset":
         chosen = distributed.from_main(lambda: band_statistics(dataset, indices, threads=threads))
         figures = zip(dataset.bands, chosen.mean, chosen.std, strict=True)

@@ -17,14 +17,21 @@ import torch
 from torch import nn
 
 from simclrseg import runs
+from simclrseg.charts import plots
 from simclrseg.data.loader import Loader
-from simclrseg.engine import LOGGERS, OPTIMIZERS, SCHEDULES
+from simclrseg.engine import OPTIMIZERS, SCHEDULES
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.engine.footprint import Footprint, least_micro_batch, least_together, smaller_micro_batch
+from simclrseg.engine.footprint import (
+    Footprint,
+    least_micro_batch,
+    least_together,
+    measure_footprint,
+    smaller_micro_batch,
+)
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.gradients import Passes
 from simclrseg.engine.history import FileHistory, Observer, Plan
-from simclrseg.engine.loggers import MakeLogger
+from simclrseg.engine.loggers import MakeLogger, logger
 from simclrseg.engine.loop import FitResult, evaluate, fit
 from simclrseg.engine.optimizers import parameter_groups
 from simclrseg.engine.runtime import compiled
@@ -32,19 +39,11 @@ from simclrseg.engine.schedules import ending_at
 from simclrseg.engine.task import Loader as Validation
 from simclrseg.engine.task import Task
 from simclrseg.engine.timing import StepTime, step_time
-from simclrseg.errors import (
-    Interrupted,
-    OutOfMemory,
-    SimclrsegError,
-    Terminated,
-    TrainingError,
-    UsageError,
-)
-from simclrseg.knobs.knob import knobs_of, look_up
+from simclrseg.errors import Interrupted, OutOfMemory, SimclrsegError, Terminated, TrainingError, UsageError
 from simclrseg.system import distributed
 from simclrseg.system.hardware import explained_shortage
-from simclrseg.training.curves import draw_curves
-from simclrseg.training.folder import Config, first_step, open_run, prolonged, resumed_run, start_anew
+from simclrseg.training.curves import training_curves
+from simclrseg.training.folder import Config, first_step, open_run, resumed_run, start_anew
 from simclrseg.training.forecast import (
     A_WHILE,
     DRY_STEPS,
@@ -56,14 +55,13 @@ from simclrseg.training.forecast import (
     DryRun,
     FirstSteps,
     Forecast,
-    Rehearsal,
     bytes_of,
     in_words,
     peak_memory,
     reading_seconds,
 )
-from simclrseg.training.knobs import Training
-from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, footprint_of, prepare_machine
+from simclrseg.training.knobs import Training, values_by_key
+from simclrseg.training.machine import Machine, as_begun, fitting_micro_batch, prepare_machine
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +85,11 @@ class Session(Generic[Config]):
 
     @classmethod
     def begin(cls, kind: runs.Kind, config: Config) -> Self:
-        """Meet the other processes, choose device and number format, and find the run to continue.
-
-        Raises:
-            SimclrsegError: if a device or a tool is not there, or the configuration of the run is another.
-        """
+        """Meet the other processes, choose device and number format, and find the run to continue."""
         machine = prepare_machine(config.hardware, config.hardware.precision)
-        loggers = [LOGGERS[name]() for name in dict.fromkeys(config.run.log)]
-        resumed = resumed_run(kind, config)
-        return cls(kind, prolonged(config, resumed), as_begun(machine, resumed), loggers, resumed)
+        loggers = [logger(name) for name in dict.fromkeys(config.run.log)]
+        resumed, config = resumed_run(kind, config)
+        return cls(kind, config, as_begun(machine, resumed), loggers, resumed)
 
 
 class Trainer:
@@ -168,16 +162,12 @@ class Trainer:
             yield self.run
 
     def rehearse(self, *, files: int) -> DryRun:
-        """Take a few steps, or smaller ones that tell, write nothing, and say what the whole run would take.
-
-        Args:
-            files: that hold the weights of a finished run.
-        """
+        """Take a few steps, or smaller ones that tell, and say what the run, with so many files of weights, takes."""
         training, machine, batches = self.training, self.session.machine, self.batches
         micro_batch = self._choose_micro_batch({})
         steps = DRY_STEPS.get(machine.device.type, DRY_STEPS_ON_A_GPU)
         plan = Plan(training.total_epochs, len(batches), 0, (), batches.batch_size)
-        rehearsal = Rehearsal(plan, steps=steps, suggestion=self.suggestion)
+        forecast, images = Forecast(steps=steps, suggestion=self.suggestion, plan=plan), None
         optimizer = self._optimizer(None)
         small = self._time_a_step(micro_batch)
         if small.seconds * steps < (QUICK if machine.device.type == "cpu" else QUICK_ON_A_GPU):
@@ -193,7 +183,7 @@ class Trainer:
                     micro_batch=micro_batch,
                     together=self.together,
                     clip=training.clip,
-                    observers=[rehearsal],
+                    observers=[forecast],
                     seed=self.session.config.run.seed,
                 )
             memory = peak_memory(machine.device)
@@ -203,13 +193,14 @@ class Trainer:
             memory = peak_memory(machine.device) + self.footprint.fixed + micro_batch * self.footprint.image
             computing = small.seconds + self._update_seconds(optimizer)
             reading = reading_seconds(batches)
-            rehearsal.images = small.images
+            images = small.images
             # a CPU computes with the threads that read
-            rehearsal.tell(computing + reading if machine.device.type == "cpu" else max(computing, reading))
+            forecast.tell(computing + reading if machine.device.type == "cpu" else max(computing, reading))
         weights = bytes_of(self.task.model.state_dict())
         state = weights + bytes_of(optimizer.state_dict()) + (weights if getattr(training, "ema", None) else 0)
         return DryRun.of(
-            rehearsal,
+            forecast,
+            images=images,
             batch_size=batches.batch_size,
             micro_batch=micro_batch,
             memory=memory,
@@ -219,8 +210,16 @@ class Trainer:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Memory of a step."""
-        return footprint_of(self.task, self.batches, self.session.machine)
+        """Memory of a step of this process."""
+        machine = self.session.machine
+        self.task.model.to(machine.device).to(memory_format=torch.channels_last)
+        passes = Passes(machine.device, machine.precision, seed=0)
+        return measure_footprint(self.task, self.batches.fields, batch_size=self._own, passes=passes)
+
+    @property
+    def _own(self) -> int:
+        """Images of a batch that are this process's."""
+        return self.batches.batch_size // distributed.world_size()
 
     def _time_a_step(self, micro_batch: int) -> StepTime:
         machine, seed = self.session.machine, self.session.config.run.seed
@@ -228,7 +227,7 @@ class Trainer:
             return step_time(
                 self.task,
                 self.batches.fields,
-                batch_size=self.batches.batch_size // distributed.world_size(),
+                batch_size=self._own,
                 micro_batch=micro_batch,
                 together=self.together,
                 passes=Passes(machine.device, machine.precision, seed),
@@ -247,11 +246,11 @@ class Trainer:
 
     def _announce_a_long_step(self) -> None:
         """Say of a first step that takes long how long it does, before it is taken."""
-        own = self.batches.batch_size // distributed.world_size()
         row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.batches.fields.values())
-        if self.session.machine.device.type == "cuda" or own * row < LARGE_BATCHES:
+        if self.session.machine.device.type == "cuda" or self._own * row < LARGE_BATCHES:
             return
-        if own * self.footprint.image > LONG_STEPS and (found := self._time_a_step(self.micro_batch)).seconds > A_WHILE:
+        is_long = self._own * self.footprint.image > LONG_STEPS
+        if is_long and (found := self._time_a_step(self.micro_batch)).seconds > A_WHILE:
             log.info(f"the first step takes about {in_words(found.seconds)} here")
 
     def score(self) -> dict[str, float]:
@@ -353,8 +352,7 @@ class Trainer:
             OutOfMemory, TrainingError: in the place of an error that a user can mend.
             Interrupted: in the place of a signal.
         """
-        own = self.batches.batch_size // distributed.world_size()
-        fewer = smaller_micro_batch(self.micro_batch, own, least=self.least)
+        fewer = smaller_micro_batch(self.micro_batch, self._own, least=self.least)
         later = f"then finish the run with `{self._resume}`"
         remedy = (
             f"finish the run with `{self._resume} --micro-batch {fewer}`" if fewer else f"free some memory, {later}"
@@ -362,8 +360,8 @@ class Trainer:
         try:
             with explained_shortage(f"in {phase} with micro-batch {self.micro_batch}", remedy):
                 yield
-                folder = self.run.folder
-                draw_curves(folder / "metrics.csv", folder / "curves.png", before or {}, chosen=chosen)
+                curves = training_curves(self.run.folder / "metrics.csv", before or {}, chosen=chosen)
+                plots.charts(curves, self.run.folder / "curves.png")
                 runs.finish(self.run)
         except OutOfMemory:
             raise
@@ -382,22 +380,17 @@ class Trainer:
     @property
     def _resume(self) -> str:
         """The command that goes on with the run."""
-        return f"simclrseg {self.run.kind} --resume {self.run.word}{runs.option(self.run.root)}"
+        return self.run.command(f"{self.run.kind} --resume")
 
     def _choose_micro_batch(self, recorded: Mapping[str, Any]) -> int:
-        """Images of this process in memory at once, at most its share of a batch; a resumed run keeps what it has.
-
-        Args:
-            recorded: of the run's environment.
-        """
+        """Images of this process in memory at once, at most its share of a batch; a resumed run has those recorded."""
         machine, processes, asked = self.session.machine, distributed.world_size(), self.training.micro_batch
         if asked == "auto" and recorded.get("processes") == processes:
             asked = recorded.get("micro_batch", "auto")
         if asked == "auto":
-            fits = fitting_micro_batch(self.batches, machine.device, lambda: self.footprint, least=self.least)
+            fits = fitting_micro_batch(self._own, machine.device, lambda: self.footprint, least=self.least)
             asked = -distributed.largest(-fits)  # the same for all processes
-        own = self.batches.batch_size // processes
-        micro_batch: int = min(own, -(-asked // self.task.neighbours) * self.task.neighbours)
+        micro_batch: int = min(self._own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
             log.warning(
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "
@@ -408,9 +401,7 @@ class Trainer:
 
     def _loggers(self) -> list[Observer]:
         """The tools that get the numbers too, which are told the configuration."""
-        config = self.session.config
-        values = config.model_dump(mode="json")
-        knobs = {knob.key: look_up(values, knob.path) for knob in knobs_of(type(config)) if not knob.transient}
+        knobs = values_by_key(self.session.config)
         return [make(self.run.folder, knobs) for make in self.session.loggers]
 
     def _optimizer(self, scales: Mapping[nn.Parameter, float] | None) -> torch.optim.Optimizer:
@@ -441,18 +432,8 @@ class Trainer:
                 f"a new {training.schedule} schedule for {total / steps:g} more epochs, {training.total_epochs} in "
                 f"all: {warmup:g} of warm-up to {self.learning_rate:.4g}; weights and the optimizer's state are kept"
             )
-        return partial(
-            _rate,
-            ending_at(training.final_rate, SCHEDULES[training.schedule]),
-            self.learning_rate,
-            first=first,
-            total=total,
-            warmup=round(warmup * steps),
-        )
-
-
-def _rate(schedule: Callable[..., float], peak: float, step: int, *, first: int, total: int, warmup: int) -> float:
-    return peak * schedule(step - first, total, warmup)
+        schedule = ending_at(training.final_rate, SCHEDULES[training.schedule])
+        return lambda step: self.learning_rate * schedule(step - first, total, round(warmup * steps))
 
 
 def tell_batch(asked: Training, batch_size: int, images: int) -> None:

@@ -10,7 +10,6 @@ from simclrseg.data.datasets import ENTRIES
 from simclrseg.data.datasets.entries import Companion
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import PUBLISHED
-from simclrseg.runs import BACKBONE_FILE
 
 FOLDER = "labelled"
 LABELLED = {
@@ -78,10 +77,7 @@ def check_before_fetching(name: str, task: str, *, root: Path) -> None:
     """
     if name == "none":
         labelled_set(name, "", task)
-    elif name in PUBLISHED and (
-        name in runs.RESERVED
-        or not runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=True)
-    ):
+    elif name in PUBLISHED and (name in runs.RESERVED or not runs.find_pretraining(root, name, allow_unfinished=True)):
         labelled_set(name, PUBLISHED[name].dataset, task)
 
 

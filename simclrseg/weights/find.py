@@ -87,7 +87,7 @@ def find_pretrained(
         return Pretrained(source.repo_id.split("/")[1], fetch(source))
     if is_path(name):
         return _from_path(Path(name), option)
-    run = runs.find_finished(root, "pretrain", name, holding=BACKBONE_FILE, allow_unfinished=allow_unfinished)
+    run = runs.find_pretraining(root, name, allow_unfinished=allow_unfinished)
     if run is not None:
         file = run.folder / BACKBONE_FILE if run.finished else save_unfinished(run)
         return _announced(Pretrained(name, file), run)

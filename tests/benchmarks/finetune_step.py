@@ -35,7 +35,7 @@ from simclrseg.losses.segmentation import bce, total
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.benchmarks._common import compare, machine, make_jpegs, repeated
 
 CPU = torch.device("cpu")

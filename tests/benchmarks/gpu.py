@@ -24,7 +24,7 @@ from torch import Tensor
 
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
-from simclrseg.config.files import load_preset
+from simclrseg.config.files import find_preset
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
@@ -40,13 +40,14 @@ from simclrseg.engine.task import Batch, Task
 from simclrseg.engine.task import Loader as Batches
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
+from simclrseg.knobs.files import read_config_file
 from simclrseg.losses.segmentation import bce, total
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.normalize import Normalize
 from simclrseg.models.segmenters import build_unet
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.benchmarks._common import machine, make_jpegs, print_table
 
 RATE = 1e-3
@@ -298,7 +299,7 @@ def memory(bench: Bench) -> Iterator[Row]:
         ("simclr_pets", "pretrain", PretrainConfig, pretrain),
         ("pets_segmentation", "finetune", FinetuneConfig, finetune),
     ):
-        tree = load_preset(preset, command)
+        tree = read_config_file(find_preset(preset), command)
         tree["data"]["dataset"] = [str(bench.folder / "images")] if command == "pretrain" else str(bench.folder)
         if command == "finetune":
             tree["model"]["pretrained"] = "none"

@@ -8,7 +8,7 @@ from PIL import Image
 from simclrseg.charts import plots
 from simclrseg.charts.chart import Chart, Line, shortened
 from simclrseg.charts.html import drawn
-from simclrseg.training.curves import draw_curves, training_curves
+from simclrseg.training.curves import training_curves
 
 
 def test_a_grid_has_every_tile_in_its_place(tmp_path):
@@ -27,7 +27,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,step,train_loss,train_chance,val_iou,val_loss\n1,10,2.5,4.8,,\n2,20,2.0,4.8,0.5,0.7\n"
     )
-    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", {})
+    plots.charts(training_curves(tmp_path / "metrics.csv", {}), tmp_path / "curves.png")
     image = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
     assert image.shape[1] > image.shape[0] > 100
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50  # something was drawn
@@ -35,7 +35,7 @@ def test_curves_are_drawn_from_the_csv_even_with_gaps(tmp_path):
 
 def test_a_run_without_epochs_still_has_a_picture(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,train_loss\n")
-    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", {})
+    plots.charts(training_curves(tmp_path / "metrics.csv", {}), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 0
 
 

@@ -124,7 +124,8 @@ def test_a_resumed_run_may_keep_its_pictures_elsewhere_but_not_augment_otherwise
         asked = pretraining(photos, **data)
         return asked.model_copy(update={"run": asked.run.model_copy(update={"resume": "begun"})})
 
-    assert resumed_run("pretrain", resumed(cache="none")).name == "begun"
+    run, _ = resumed_run("pretrain", resumed(cache="none"))
+    assert run.name == "begun"
     with pytest.raises(UsageError, match=r"data\.crop_scale cannot differ"):
         resumed_run("pretrain", resumed(crop_scale=0.5))
 

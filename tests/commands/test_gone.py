@@ -105,7 +105,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def resumed(model: type, run: Path) -> Any:
     """What `--resume RUN` gives."""
-    return config_of_run(model, run, given={("run", "resume"): str(run)})
+    config = config_of_run(model, run)
+    return config.model_copy(update={"run": config.run.model_copy(update={"resume": str(run)})})
 
 
 def test_a_fine_tuning_goes_on_without_the_files_that_it_began_with(runs: Path) -> None:

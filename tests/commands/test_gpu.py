@@ -12,11 +12,12 @@ import torch
 
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
-from simclrseg.config.files import load_preset
+from simclrseg.config.files import find_preset
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.inference.session import open_model
+from simclrseg.knobs.files import read_config_file
 from simclrseg.runs import Run
 from simclrseg.training.forecast import DryRun
 from tests.gpu import ON_A_GPU, only_free
@@ -50,7 +51,7 @@ def test_images_become_a_model_on_a_gpu_that_a_cpu_runs(tmp_path: Path, device: 
 def test_the_cards_own_commands_fit_a_small_gpu(tmp_path: Path, device: torch.device, preset: str, limit: int) -> None:
     kind: Any = PretrainConfig if preset == "simclr_pets" else FinetuneConfig
     command = pretrain if kind is PretrainConfig else finetune
-    tree = load_preset(preset, "pretrain" if kind is PretrainConfig else "finetune")
+    tree = read_config_file(find_preset(preset), "pretrain" if kind is PretrainConfig else "finetune")
     tree = changed(tree, "data", dataset=["shapes"] if kind is PretrainConfig else "shapes")
     tree = changed(in_runs(tree, tmp_path), "run", dry_run=True)
     if kind is FinetuneConfig:

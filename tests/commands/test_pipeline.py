@@ -278,7 +278,7 @@ def test_a_last_batch_or_micro_batch_of_one_photo_stops_nothing(tmp_path, batch_
 def test_few_validation_photos_choose_neither_an_epoch_nor_the_end(tmp_path, monkeypatch, caplog, ratio, chooses):
     """The validation score falls after the first epoch."""
     from simclrseg.commands.finetune import finetune
-    from simclrseg.targets.segment.target import Segmentation
+    from simclrseg.targets.segment.learner import Segmentation
 
     falling = iter(range(9, 0, -1))
     monkeypatch.setattr(Segmentation, "evaluate", lambda task, batches: {"iou": next(falling) / 10})

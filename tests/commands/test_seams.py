@@ -151,7 +151,10 @@ def last_state(runs: Path) -> TrainingState:
 
 def resumed(runs: Path) -> FinetuneConfig:
     folder = runs / "finetune" / "run"
-    return config_of_run(FinetuneConfig, folder, given={("run", "resume"): str(folder), ("console", "runs"): str(runs)})
+    config = config_of_run(FinetuneConfig, folder)
+    run, console = config.run, config.console
+    given = {"run": run.model_copy(update={"resume": str(folder)})}
+    return config.model_copy(update=given | {"console": console.model_copy(update={"runs": str(runs)})})
 
 
 def contents(state: TrainingState) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from simclrseg.methods.reconstruction.method import Reconstruction
 from simclrseg.models.weights import read_weights
 from simclrseg.runs import MODEL_FILE, ONNX_FILE, Run
 from simclrseg.targets.classify.target import Classification
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from simclrseg.training import train as training
 from simclrseg.training.train import Session, Trainer
 from tests.folders import write_colours, write_figures
@@ -220,7 +220,7 @@ def test_whatever_stops_a_run_after_its_last_step_the_command_that_finishes_it_i
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr(training, "draw_curves", fail)
+        broken.setattr(training, "training_curves", fail)
         with pytest.raises(kind) as caught:
             finetune(resumed(unfinished, short))
     command = f"simclrseg finetune --resume {unfinished.name} --runs {unfinished.root}"

@@ -322,7 +322,7 @@ def test_the_picture_of_the_views_shows_what_the_network_sees(whole, tmp_path):
     for batch in prepare(Session("pretrain", PretrainConfig.model_validate(KNOBS), MACHINE)).batches.epoch(0):
         seen |= dict(zip(batch["index"].tolist(), batch["image"].numpy(), strict=True))
     chosen = sorted(seen)[::2]  # eight of 16, evenly
-    plots.views(np.stack([seen[index] for index in chosen]), tmp_path / "expected.png")
+    plots.write_grid([[seen[index][view] for index in chosen] for view in (0, 1)], tmp_path / "expected.png")
     drawn, expected = map(cv2.imread, (str(whole.folder / "augmentations.png"), str(tmp_path / "expected.png")))
     assert np.array_equal(drawn, expected)
     assert drawn.std() > 10
@@ -510,7 +510,7 @@ def test_other_masks_are_refused_whatever_their_files_are_like(again, tmp_path):
     digest = hashlib.sha256(b"").hexdigest()[:16]
     stored.write_text(json.dumps(facts | {"photos_hash": digest, "truth_hash": "one"}))
     says = "--resume knobs: the masks, or how they are read, are not those that the run began with"
-    run = resumed_run("pretrain", config)
+    run, _ = resumed_run("pretrain", config)
     with pytest.raises(DataError, match=says), open_run("pretrain", config, resumed=run, truth="two", **images):
         pass
     with open_run("pretrain", config, resumed=run, truth="one", **images) as same:

@@ -8,11 +8,11 @@ import threading
 import pytest
 import yaml
 
-from simclrseg.config.files import PRESETS, find_preset, load_preset, presets_of
+from simclrseg.config.files import PRESETS, find_preset, presets_of
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, command_that_makes
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config, parse_config_file
+from simclrseg.knobs.files import parse_config, parse_config_file, read_config_file
 
 STARTS = ("reconstruction", "none", "library")
 MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
@@ -22,17 +22,17 @@ FINETUNINGS = {name: parse_config_file(FinetuneConfig, PRESETS[name]) for name i
 
 def test_another_commands_file_is_refused():
     with pytest.raises(UsageError, match="is for `simclrseg pretrain`, not for `simclrseg finetune`"):
-        load_preset("simclr_pets", "finetune")
+        read_config_file(find_preset("simclr_pets"), "finetune")
 
 
 def test_a_misspelt_preset_gets_a_suggestion():
     with pytest.raises(UsageError, match="unknown preset 'simclr_pet': did you mean 'simclr_pets'"):
-        load_preset("simclr_pet", "pretrain")
+        read_config_file(find_preset("simclr_pet"), "pretrain")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"x\.yaml: no such file; presets are "):
-        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+        read_config_file(find_preset(str(tmp_path / "x.yaml")), "pretrain")
 
 
 @pytest.mark.parametrize(
@@ -50,29 +50,29 @@ def test_a_missing_file_is_named(tmp_path):
 def test_what_is_no_config_file_gets_one_line(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UsageError, match=message) as error:
-        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+        read_config_file(find_preset(str(tmp_path / "x.yaml")), "pretrain")
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_text_gets_one_line(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UsageError, match="UTF-16 or UTF-32: save it as UTF-8"):
-        load_preset(str(tmp_path / "x.yaml"), "pretrain")
+        read_config_file(find_preset(str(tmp_path / "x.yaml")), "pretrain")
 
 
 def test_a_pipe_is_read_once_and_a_device_never(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     threading.Thread(target=pipe.write_text, args=("command: pretrain\ndata: {image_size: 64}\n",)).start()
-    assert load_preset(str(pipe), "pretrain") == {"data": {"image_size": 64}}
+    assert read_config_file(find_preset(str(pipe)), "pretrain") == {"data": {"image_size": 64}}
     with pytest.raises(UsageError, match=r"--config /dev/zero: it is a device, not a file; presets are "):
-        load_preset("/dev/zero", "pretrain")
+        read_config_file(find_preset("/dev/zero"), "pretrain")
 
 
 def test_a_runs_folder_stands_for_its_config(tmp_path):
     (tmp_path / "config.yaml").write_text("command: pretrain\n")
     assert find_preset(str(tmp_path)) == tmp_path / "config.yaml"
-    assert load_preset(str(tmp_path), "pretrain") == {}
+    assert read_config_file(find_preset(str(tmp_path)), "pretrain") == {}
 
 
 def resolved(config) -> dict:
@@ -96,7 +96,7 @@ RECIPE = {
 
 @pytest.mark.parametrize("name", FINETUNINGS)
 def test_a_preset_of_finetune_names_its_whole_recipe_whatever_the_defaults_become(name):
-    tree = load_preset(name, "finetune")
+    tree = read_config_file(find_preset(name), "finetune")
     assert all(keys <= set(tree[section]) for section, keys in RECIPE.items())
     assert "encoder_lr_factor" in tree["training"] or tree["training"]["unfreeze"] == "head"
 
@@ -117,7 +117,7 @@ def test_every_preset_takes_a_step_of_a_run_of_one_epoch_at_a_reduced_size(name,
     from simclrseg.commands.pretrain import pretrain
 
     command = yaml.safe_load(PRESETS[name].read_text())["command"]
-    tree = load_preset(name, command)
+    tree = read_config_file(find_preset(name), command)
     transformer = tree.get("model", {}).get("backbone") == "vit_b_16"
     start = {"init": "none", "stem": "imagenet"} if command == "pretrain" else {"pretrained": "none"}
     share = {"max_images": 64} if command == "pretrain" else {"data_ratio": 0.1}

@@ -29,7 +29,7 @@ from simclrseg.metrics.representation import alignment
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.backbones import build_backbone
 from simclrseg.system.hardware import explained_shortage
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, group_norm, network, same, train
 from tests.methods.simclr import simclr
 

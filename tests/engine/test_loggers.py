@@ -23,7 +23,7 @@ CONFIG = {"training.epochs": 2, "data.dataset": ["shapes"]}
 def test_a_tool_that_is_not_installed_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
     with pytest.raises(UsageError, match=rf"--log {name}: .*pip install 'simclrseg\[{name}\]'$"):
-        LOGGERS[name]()
+        loggers.logger(name)
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -35,7 +35,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_gets_steps_and_epochs(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    watcher = LOGGERS["tensorboard"]()(tmp_path, CONFIG)
+    watcher = loggers.logger("tensorboard")(tmp_path, CONFIG)
     result, _ = train(tmp_path, validation=Images(2), epochs=2, observers=(watcher,))
     written = scalars(tmp_path)
     assert {"step/loss", "step/accuracy", "learning_rate", "images_per_second", "train/loss", "val/accuracy"} == (
@@ -62,7 +62,7 @@ def feed(observer: Any, start: Plan, *records: StepRecord) -> None:
 
 
 def test_tensorboard_hides_steps_that_a_resumed_run_takes_again(tmp_path: Path) -> None:
-    make = LOGGERS["tensorboard"]()
+    make = loggers.logger("tensorboard")
     feed(make(tmp_path, CONFIG), plan(), *(step(n, 1.0) for n in (1, 2, 3)))
     feed(make(tmp_path, CONFIG), plan(start_step=1), *(step(n, 2.0) for n in (2, 3)))
     assert scalars(tmp_path)["step/loss"] == [(1, 1.0), (2, 2.0), (3, 2.0)]
@@ -103,7 +103,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[Any, ...]
 
 def test_wandb_gets_steps_and_epochs_in_one_run_that_can_go_on(tmp_path: Path, wandb) -> None:
     calls = wandb()
-    make = LOGGERS["wandb"]()
+    make = loggers.logger("wandb")
     first = make(tmp_path, CONFIG)
     first.on_start(plan())
     first.on_step(step(1, 0.5))
@@ -123,7 +123,7 @@ def test_wandb_gets_steps_and_epochs_in_one_run_that_can_go_on(tmp_path: Path, w
 
 def test_wandb_without_an_account_is_one_line(tmp_path: Path, wandb) -> None:
     wandb("api_key not configured.\n  run wandb login")
-    observer = LOGGERS["wandb"]()(tmp_path, CONFIG)
+    observer = loggers.logger("wandb")(tmp_path, CONFIG)
     with pytest.raises(TrainingError, match=r"--log wandb: api_key not configured. run wandb login"):
         train(tmp_path, observers=(observer,))
 

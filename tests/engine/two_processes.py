@@ -24,7 +24,7 @@ from simclrseg.losses.segmentation import bce
 from simclrseg.metadata import ModelMetadata
 from simclrseg.methods.simclr.method import SimCLR
 from simclrseg.system import distributed
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.engine.small import CPU, Classification, Contrast, Images, accuracy, group_norm, network, pixels
 
 BATCH = 16

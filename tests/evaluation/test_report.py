@@ -405,7 +405,7 @@ def test_charts_take_the_colours_of_the_page_and_are_the_same_twice():
 
 def test_text_is_escaped_unless_it_is_markup():
     assert element("p", "<b>", Html("<i></i>"), title='"') == '<p title="&quot;">&lt;b&gt;<i></i></p>'
-    whole = page("<t>", "<s>", [("one", "<u>", section("<h>", "one", "<x>"))])
+    whole = page("<t>", "<s>", [section("<h>", "one", "<x>")])
     assert json.dumps(Parsed(whole).text).count("<") == 6
 
 

@@ -196,7 +196,7 @@ def test_a_renamed_run_is_quoted_in_the_commands_that_name_it(tmp_path):
     (run.folder / runs.CHECKPOINT).write_bytes(b"state")
     run.folder.rename(run.folder.with_name("my run; $(touch pwned)"))
     with pytest.raises(RunError) as caught:
-        runs.find_finished(tmp_path, "pretrain", "my run; $(touch pwned)", holding="backbone.safetensors")
+        runs.find_pretraining(tmp_path, "my run; $(touch pwned)")
     command = re.search(r"`(simclrseg .*)`", str(caught.value))
     assert command is not None
     assert "my run; $(touch pwned)" in shlex.split(command[1])

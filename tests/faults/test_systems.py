@@ -454,7 +454,7 @@ def test_another_users_run_is_no_missing_run(tmp_path, close, ask):
         if ask == "the newest":
             return runs.newest(tmp_path, "pretrain", holding="backbone.safetensors", remedy="train one")
         if ask == "as a start":
-            return runs.find_finished(tmp_path, "pretrain", "pets", holding="backbone.safetensors")
+            return runs.find_pretraining(tmp_path, "pets")
         return runs.find(tmp_path, "pretrain", "pets" if ask == "by name" else str(run.folder))
 
     assert find() == run

@@ -16,7 +16,7 @@ from simclrseg.losses.segmentation import bce, ce
 from simclrseg.metadata import ModelMetadata
 from simclrseg.targets.segment.balance import BINS
 from simclrseg.targets.segment.consistency import Consistency
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 from tests.processes import together
 
 SIDE = 6

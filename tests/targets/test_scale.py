@@ -28,8 +28,8 @@ from simclrseg.scores import pixels
 from simclrseg.scores.pixels import Pixels
 from simclrseg.targets.base import Scoring
 from simclrseg.targets.segment.consistency import Consistency
+from simclrseg.targets.segment.learner import Segmentation, TiledSegmentation
 from simclrseg.targets.segment.scores import score
-from simclrseg.targets.segment.target import Segmentation, TiledSegmentation
 from tests.data.fakes import photo
 
 SIDE = 32

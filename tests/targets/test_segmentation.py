@@ -11,7 +11,7 @@ from simclrseg.engine.task import Batch
 from simclrseg.losses.segmentation import bce, ce
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
-from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 
 HALF = (0.5, 0.5, 0.5)
 

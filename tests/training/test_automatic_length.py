@@ -15,6 +15,7 @@ from simclrseg.config.pretrain import PretrainTraining
 from simclrseg.errors import DataError, Interrupted, UsageError
 from simclrseg.knobs.files import config_of_run, parse_config
 from simclrseg.training import knobs
+from simclrseg.training.folder import resumed_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
 from tests.small import HARDWARE, changed, export_nothing, in_runs
@@ -132,6 +133,9 @@ def test_a_run_of_automatic_length_says_it_and_keeps_it_when_it_goes_on(tmp_path
     assert (environment["epochs"], environment["batch_size"]) == (3, 9)
 
     resume = changed(values, "run", resume="it")
+    typed = changed(changed(resume, "training", micro_batch=3), "run", dry_run=True)
+    _, config = resumed_run("finetune", parse_config(FinetuneConfig, typed))
+    assert (config.training.epochs, config.training.micro_batch, config.run.dry_run) == (3, 3, True)
     monkeypatch.setattr(knobs, "AUTO_STEPS", 100)  # as if another version had another rule
     with pytest.MonkeyPatch.context() as patch:
         export_nothing(patch)

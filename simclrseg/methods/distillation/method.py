@@ -7,7 +7,7 @@ eq. 5), and of a photo's places with one another, as lightly-train has it too. T
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from simclrseg.engine.task import Batch, Logs, SeparableTask
 from simclrseg.errors import UsageError
 from simclrseg.losses.distillation import divergence, places, similarities
 from simclrseg.metadata import RGB, ModelMetadata
-from simclrseg.methods.base import Method, Views, knn_accuracy
+from simclrseg.methods.base import EncoderTask, Method, Views
 from simclrseg.methods.distillation.knobs import Knobs
-from simclrseg.metrics import representation
 from simclrseg.metrics.representation import VIEWS
 from simclrseg.models.backbones import build_backbone, check_backbone, feature_size, last_maps, pooled_and_maps
 from simclrseg.models.normalize import Normalize
@@ -82,7 +81,7 @@ class Distiller(nn.Module):
         return self.photo_head(pooled), learned, taught, map_taught
 
 
-class Distillation(SeparableTask):
+class Distillation(EncoderTask, SeparableTask):
     """A student that learns the similarities that its teacher sees.
 
     The loss is that over photos, the divergence of their similarities with the queue, and ``place_weight`` times that
@@ -115,7 +114,7 @@ class Distillation(SeparableTask):
         place_weight: float = 1.0,
         finer: float = 0.5,
     ) -> None:
-        self.model = Distiller(backbone, teacher, queue=queue)
+        self.model = self.projected = Distiller(backbone, teacher, queue=queue)
         self.teacher = self.model.teacher
         self.normalize, self.teacher_normalize = normalize, teacher_normalize
         self.temperature, self.place_weight, self.finer = temperature, place_weight, finer
@@ -154,14 +153,6 @@ class Distillation(SeparableTask):
         first = step * len(taught)
         number = torch.arange(first, first + len(taught), device=taught.device)[-size:]
         self.model.queue[number % size] = F.normalize(taught[-size:], dim=1)
-
-    def measure(self) -> Logs:
-        """``effective_rank`` of the student's features in the last forward pass."""
-        return {"effective_rank": representation.effective_rank(self.model.features)}
-
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """``image`` (n, S, S, bands) and ``label`` (n,) -> ``knn``, the accuracy of the student's features."""
-        return {"knn": knn_accuracy(self.model.backbone, self.normalize, batches)}
 
     def _among_places(self, features: Tensor, grid: tuple[int, int]) -> Tensor:
         """Similarities of the places of each photo with one another: (N, h·w, h·w)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from simclrseg.metrics.counts import (
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.gallery import viewable
 from simclrseg.scores.intervals import Floats
-from simclrseg.scores.reading import read_images
+from simclrseg.scores.reading import read_ahead
 from simclrseg.scores.results import Example, Scores
 from simclrseg.targets.base import Scoring
 
@@ -137,20 +138,19 @@ def score(
         predict: the model; it gets a batch of squashed images.
         dataset: images with labels; each of their names is among the model's classes.
     """
+    framing = Framing.of(metadata)
     ids = np.array([metadata.classes.index(name) for name in dataset.label_names], np.int64)
     scored: list[int] = []
     skipped: list[str] = []
     parts = []
-    for read, images in read_images(
-        dataset,
-        indices,
-        Framing.of(metadata),
-        batch_size=scoring.batch_size,
-        workers=scoring.workers,
-        skipped=skipped,
-    ):
-        parts.append(predict(images))
-        scored += read
+
+    def load(index: int) -> np.ndarray:
+        return framing.image(dataset.image(index))
+
+    with ThreadPoolExecutor(scoring.workers) as pool:
+        for read, images in read_ahead(pool, load, dataset, indices, batch_size=scoring.batch_size, skipped=skipped):
+            parts.append(predict(np.stack(images)))
+            scored += read
     keys = tuple(dataset.keys[index] for index in scored)
     labels, probabilities = ids[dataset.labels[scored]], np.concatenate(parts)  # type: ignore[index]
     confidences = Confidences.of_images(probabilities, labels)

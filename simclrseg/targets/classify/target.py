@@ -5,34 +5,33 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
+from simclrseg.data.augment import PAIR_STRENGTHS
+from simclrseg.data.datasets.base import UNLABELLED, Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Images
 from simclrseg.data.split_file import labelled_test_hash
 from simclrseg.data.splits import Split
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
-from simclrseg.images.bands import parsed_bands
 from simclrseg.inference.masks import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
 from simclrseg.models.backbones import check_backbone
 from simclrseg.models.classifiers import Classifier, load_classifier
 from simclrseg.models.stems import choose_stem, set_cifar_stem
-from simclrseg.system import distributed
-from simclrseg.targets.base import Target
+from simclrseg.targets.base import Target, opening
 from simclrseg.targets.classify.knobs import Knobs
 from simclrseg.targets.classify.scores import ClassificationScores, score
 from simclrseg.targets.knobs import LabelledData
-from simclrseg.targets.learner import Learner
+from simclrseg.targets.learner import Learner, over_processes
 from simclrseg.weights.find import Pretrained
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Classification(Learner):
         """``classification_metrics`` over all processes' batches, accuracy first, and the mean loss, not smoothed."""
         classes = len(self.classes)
         matrix = np.zeros((classes, classes), np.int64)
-        total, hits = 0.0, 0
+        total = hits = 0.0
         for batch in batches:
             if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
                 continue
@@ -69,8 +68,7 @@ class Classification(Learner):
             matrix += confusion_matrix(scores.argmax(1), labels, classes)
             hits += int(in_top(scores, labels).sum())
             total += F.cross_entropy(logits, batch["label"], reduction="sum").item()
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, hits = distributed.total(torch.tensor([total, hits], dtype=torch.float64)).tolist()
+        matrix, total, hits = over_processes(matrix, total, hits)
         images = int(matrix.sum())
         top = hits / images if classes > TOP else None
         return {**classification_metrics(matrix, top=top), "loss": total / images}
@@ -86,7 +84,6 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     KNOBS = Knobs
     TASK = "classification"
     NEXT = "simclrseg predict {image}"
-    SAMPLES = Images
     MASKS = False
     LABEL = "label"
     COMPARE = staticmethod(score)
@@ -94,16 +91,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     @staticmethod
     def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
         """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
-        options = DatasetOptions(
-            masks=False,
-            labels=True,
-            image_column=data.image_column,
-            label_column=data.label_column,
-            reach=model.reach if model else None,
-            bands=parsed_bands(data.bands) if data.bands else (),
-            model_bands=model.bands if model else (),
-        )
-        dataset = open_dataset(data.name, options)
+        dataset = open_dataset(data.name, replace(opening(data, model), masks=False, labels=True))
         if dataset.labels is None or len(dataset.label_names) < 2:
             found = "one class" if dataset.label_names else "no labels"
             raise DataError(
@@ -186,6 +174,12 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
         names = self.dataset.label_names
         model = Classifier(backbone, len(names), dropout=dropout)
         return model, {"task": self.TASK, "classes": names, "dropout": dropout}
+
+    def make_samples(
+        self, dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata, *, augmentation: str, seed: int
+    ) -> Images:
+        data, strengths = self.data, PAIR_STRENGTHS[augmentation]
+        return Images(dataset, indices, image_size=data.image_size, strengths=strengths, seed=seed, strict=data.strict)
 
     def make_learner(
         self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int

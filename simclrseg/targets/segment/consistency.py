@@ -9,19 +9,16 @@ image (FixMatch, Sohn et al. 2020), parts of which come from another image (CutM
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
 from simclrseg.engine.task import Batch, Logs, SeparableTask
+from simclrseg.losses.segmentation import pixel_losses
 from simclrseg.metadata import IGNORE
 from simclrseg.targets.segment.balance import ClassBalance
-
-if TYPE_CHECKING:
-    from simclrseg.targets.segment.target import Segmentation
+from simclrseg.targets.segment.learner import Segmentation
 
 
 class Consistency(SeparableTask):
@@ -133,11 +130,7 @@ def cross_entropy(logits: Tensor, truth: Tensor, counted: Tensor | None = None) 
         counted: (n, S, S), False in padding and where an image holds nothing. Then it is the mean over images of the
             sum divided by their own pixels.
     """
-    if logits.shape[1] == 1:
-        losses = F.binary_cross_entropy_with_logits(logits[:, 0], (truth == 1).float(), reduction="none")
-        losses = losses * (truth != IGNORE)
-    else:
-        losses = F.cross_entropy(logits, truth.long(), ignore_index=IGNORE, reduction="none")
+    losses = pixel_losses(logits, truth) * (truth != IGNORE)
     if counted is None:
         return losses.mean()
     return ((losses * counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)).mean()

@@ -7,21 +7,22 @@ import logging
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.datasets.derived import choose_classes, in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, object_sizes, scaled_weights
 from simclrseg.data.samples import spread
 from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
-from simclrseg.images.bands import parsed_bands
 from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
+from simclrseg.targets.base import opening
 from simclrseg.targets.knobs import LabelledData, mask_words
 
 log = logging.getLogger(__name__)
@@ -52,20 +53,16 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resume
             value=count,
         )
     words = mask_words(data.masks) if data.masks else ()
-    options = DatasetOptions(
+    options = replace(
+        opening(data, model),
         border=data.border,
         classes=read_classes(data.classes_file) if data.classes_file else None,
         class_count=count,
         mask_rules={word.name: word.number for word in words if word.name not in NAMING},
         mask_folder=next((word.text for word in words if word.name in NAMING), ""),
-        image_column=data.image_column,
-        label_column=data.label_column,
         mask_column=data.mask_column,
-        reach=model.reach if model else None,
         of_model=model is not None,
         settled=resumed or model is not None,
-        bands=parsed_bands(data.bands) if data.bands else (),
-        model_bands=model.bands if model else (),
     )
     dataset = open_dataset(data.name, options)
     if not dataset.has_masks:

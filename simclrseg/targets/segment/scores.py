@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from simclrseg.data.datasets.base import Dataset
-from simclrseg.errors import DataError, ImageError
+from simclrseg.errors import ImageError
 from simclrseg.images.colours import overlay
 from simclrseg.images.framing import Framing, window_of_most
 from simclrseg.images.resizing import resize_mask
@@ -25,8 +25,8 @@ from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.estimates import over_images
 from simclrseg.scores.gallery import SIDE, errors, viewable
 from simclrseg.scores.intervals import Floats, interval
-from simclrseg.scores.pixels import RESOLUTIONS, THRESHOLDS, Pixels, Resolution
-from simclrseg.scores.reading import read_ahead
+from simclrseg.scores.pixels import THRESHOLDS, Pixels, Resolution
+from simclrseg.scores.reading import none_read, read_ahead
 from simclrseg.scores.results import Estimate, Example, Scores
 from simclrseg.scores.wording import words
 from simclrseg.targets.base import Scoring
@@ -240,7 +240,6 @@ def score(
     if metadata.resize == "tile":
         return _score_tiles(predict, dataset, indices, metadata, scoring)
     framing, classes = Framing.of(metadata), len(metadata.classes)
-    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
     scored: list[int] = []
     skipped: list[str] = []
     counts: list[list[Pixels]] = []
@@ -252,7 +251,7 @@ def score(
 
     def count(probability: np.ndarray, mask: np.ndarray, shape: tuple[int, ...]) -> tuple[list[Pixels], Confidences]:
         pixels, inner = [], framing.cut(probability, shape)
-        for resolution in resolutions:
+        for resolution in scoring.resolutions:
             if resolution == "training":
                 here, truth = inner, resize_mask(mask, framing.inner(shape))
             else:
@@ -279,8 +278,7 @@ def _scores(
     confidences: Confidences,
     counts: Sequence[Sequence[Pixels]],
 ) -> SegmentationScores:
-    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
-    columns = zip(resolutions, zip(*counts, strict=True), strict=True)
+    columns = zip(scoring.resolutions, zip(*counts, strict=True), strict=True)
     stacked = {resolution: Pixels.stack(images, len(metadata.classes)) for resolution, images in columns}
     keys = tuple(dataset.keys[index] for index in scored)
     return SegmentationScores(metadata, keys, tuple(scored), tuple(skipped), confidences, stacked, scoring.empty)
@@ -293,7 +291,6 @@ def _score_tiles(
     they may be large. The training resolution is that of the images; masks may be coarser.
     """
     classes = len(metadata.classes)
-    resolutions = RESOLUTIONS if scoring.at is None else (scoring.at,)
     scored: list[int] = []
     skipped: list[str] = []
     counts: list[list[Pixels]] = []
@@ -311,7 +308,7 @@ def _score_tiles(
             whole = np.concatenate([rows for _, rows in found], axis=-2)
             found = iter([(0, whole)])
         pixels = []
-        for resolution in resolutions if mask.shape != shape else resolutions[-1:]:
+        for resolution in scoring.resolutions if mask.shape != shape else scoring.resolutions[-1:]:
             if mask.shape == shape:
                 here, truth = found, mask
             elif resolution == "training":
@@ -320,12 +317,11 @@ def _score_tiles(
                 here, truth = iter([(0, to_size(whole, mask.shape))]), mask
             sure = Confidences.none()
             pixels.append(Pixels.of_strips(_counted(here, truth, sure), truth, metadata.threshold, classes))
-        counts.append(pixels if mask.shape != shape else pixels * len(resolutions))
+        counts.append(pixels if mask.shape != shape else pixels * len(scoring.resolutions))
         confidences += sure
         scored.append(index)
     if not scored:
-        reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{dataset.name}: none of the {len(indices)} photos could be read{reason}")
+        raise none_read(dataset, len(indices), skipped)
     return _scores(dataset, metadata, scoring, scored, skipped, confidences, counts)
 
 

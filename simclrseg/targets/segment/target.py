@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from simclrseg.charts import plots
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset, ImageRows
+from simclrseg.data.datasets.base import Dataset
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.split_file import test_hash
-from simclrseg.engine.history import EpochRecord, Observer, Plan, StepRecord
-from simclrseg.engine.task import Batch, Logs, SeparableTask
-from simclrseg.errors import DataError, ImageError, UsageError
+from simclrseg.engine.history import EpochRecord, Observer
+from simclrseg.engine.task import SeparableTask
+from simclrseg.errors import DataError, UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import viewable
 from simclrseg.images.framing import Framing
-from simclrseg.images.resizing import resize_mask
-from simclrseg.inference.masks import Predict, predict_tiles, to_mask
+from simclrseg.inference.masks import Predict, to_mask
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES, LOSSES
 from simclrseg.losses.segmentation import total
 from simclrseg.metadata import IGNORE, ModelMetadata
-from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.models import SEGMENTERS
 from simclrseg.models.dropout import add_dropout
 from simclrseg.models.segmenters import check_pair, default_decoder, load_segmenter
 from simclrseg.scores.pixels import Pixels
 from simclrseg.scores.reading import readable_images
-from simclrseg.system import distributed
 from simclrseg.targets.base import Target
 from simclrseg.targets.knobs import ConsistencyKnobs
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.segment.consistency import Consistency
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
-from simclrseg.targets.segment.masks import (
-    class_weights,
-    examine_masks,
-    open_masks,
-    warn_of_small_objects,
-)
+from simclrseg.targets.segment.learner import Segmentation, TiledSegmentation
+from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks, warn_of_small_objects
 from simclrseg.targets.segment.scores import SegmentationScores, score
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained
@@ -58,139 +50,8 @@ log = logging.getLogger(__name__)
 EXAMPLES = 6
 
 
-class Segmentation(Learner):
-    """A segmentation network and its loss; pixels of id 255 count nowhere.
-
-    Args:
-        model: (N, bands, H, W) -> logits (N, 1, H, W) of the foreground, or (N, C, H, W).
-        metadata: of the network; a pixel is foreground above its ``threshold``, which is None with a logit per class.
-        loss: (logits, mask (N, H, W) uint8) -> scalar, a mean over images. None where only predictions are wanted.
-    """
-
-    def __init__(
-        self, model: nn.Module, metadata: ModelMetadata, loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    ) -> None:
-        super().__init__(model, metadata)
-        self.threshold = metadata.threshold
-        self.loss = loss
-
-    def training_loss(self, batch: Batch) -> tuple[Tensor, Logs]:
-        """``image`` (N, S, S, bands) and ``mask`` (N, S, S) uint8 -> the loss."""
-        return self.loss_of(self.logits(batch["image"]), batch["mask"]), {}
-
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Micro averages over all pixels of all processes' batches, IoU first, and the mean loss."""
-        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        total, images = 0.0, 0
-        for batch in batches:
-            if len(batch["image"]) == 0:  # a short batch may leave nothing for some processes
-                continue
-            logits = self.logits(batch["image"])
-            prediction = self.decide(_probabilities(logits))
-            matrix += confusion_matrix(prediction.cpu().numpy(), batch["mask"].cpu().numpy(), len(self.classes))
-            total += self.loss_of(logits, batch["mask"]).item() * len(logits)
-            images += len(logits)
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
-        return {**segmentation_metrics(matrix), "loss": total / images}
-
-    def probabilities(self, images: Tensor) -> Tensor:
-        """(N, H, W, bands) -> float32, (N, H, W) of the foreground or (N, C, H, W)."""
-        return _probabilities(self.logits(images))
-
-    def decide(self, probabilities: Tensor) -> Tensor:
-        """Class ids (N, H, W) uint8 from what ``probabilities`` gives."""
-        if probabilities.ndim == 3:
-            assert self.threshold is not None
-            return (probabilities > self.threshold).to(torch.uint8)
-        return probabilities.argmax(1).to(torch.uint8)
-
-    def loss_of(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss of logits against masks (N, S, S) uint8."""
-        if self.loss is None:
-            raise TypeError("this task was made without a loss: it can predict, not learn")
-        return self.loss(logits.float(), mask)
-
-
-class TiledSegmentation(Segmentation):
-    """The same, trained on crops of images at their own scale: it is validated on whole images, in blended tiles.
-
-    Args:
-        images: the dataset, of which batches to ``evaluate`` hold the numbers.
-    """
-
-    OVERLAP = 0.25
-    """Of neighbouring tiles in validation; more, as in scoring, changes little and takes twice as long."""
-    TOGETHER = 4  # tiles of a forward pass
-
-    def __init__(
-        self,
-        model: nn.Module,
-        metadata: ModelMetadata,
-        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-        *,
-        images: Dataset,
-    ) -> None:
-        super().__init__(model, metadata, loss)
-        self.images = images
-        framing = Framing.of(metadata)
-        self._tiles = partial(
-            predict_tiles,
-            self._predict,
-            tile=framing.size[0],
-            overlap=self.OVERLAP,
-            batch_size=self.TOGETHER,
-            fill=framing.fill,
-        )
-        self._named: set[int] = set()
-
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Micro averages over the pixels of the images whose ``index`` (N,) batches hold, and their mean loss.
-
-        The loss of an image is the mean over strips of blended tiles, by their pixels.
-        """
-        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        total, images = 0.0, 0
-        for index in (index for batch in batches for index in batch["index"].tolist()):
-            try:
-                image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
-                size = image.shape[0], image.shape[1]
-            except ImageError as error:
-                if index not in self._named:
-                    self._named.add(index)
-                    log.warning("skipped %s", error)
-                continue
-            fine = None if shape == size else resize_mask(self.images.mask(index), size)
-            losses, pixels = 0.0, 0
-            for top, probability in self._tiles(image):
-                end = top + probability.shape[-2]
-                truth = self.images.mask_rows(index, top, end) if fine is None else fine[top:end]
-                truth = truth.copy()  # that of a cache is read-only, which torch warns of
-                found = torch.from_numpy(probability)[None]
-                matrix += confusion_matrix(self.decide(found)[0].numpy(), truth, len(self.classes))
-                counted = int((truth != IGNORE).sum())
-                logits = found.logit(eps=1e-6) if found.ndim == 3 else found.clamp(min=1e-6).log()
-                logits = logits[:, None] if found.ndim == 3 else logits
-                losses += counted * self.loss_of(logits, torch.from_numpy(truth)[None]).item()
-                pixels += counted
-            total += losses / max(1, pixels)
-            images += 1
-        matrix = distributed.total(torch.from_numpy(matrix)).numpy()
-        total, images = distributed.total(torch.tensor([total, images], dtype=torch.float64)).tolist()
-        return {**segmentation_metrics(matrix), "loss": total / max(1, images)}
-
-    def _predict(self, tiles: np.ndarray) -> np.ndarray:
-        device = next(self.model.parameters()).device
-        return self.probabilities(torch.from_numpy(np.ascontiguousarray(tiles)).to(device)).cpu().numpy()
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    logits = logits.float()
-    return logits.sigmoid().squeeze(1) if logits.shape[1] == 1 else logits.softmax(1)
-
-
 @dataclass(frozen=True)
-class Examples:
+class Examples(Observer):
     """Some images with their true and predicted masks, as a picture that an observer of a training draws.
 
     Attributes:
@@ -217,15 +78,9 @@ class Examples:
         shown = [viewable(image, colours, blank=blank) for image, blank in zip(images, empty, strict=True)]
         plots.examples(list(zip(shown, truths, masks, strict=True)), self.dataset.colours, self.path)
 
-    def on_start(self, plan: Plan) -> None: ...
-
-    def on_step(self, record: StepRecord) -> None: ...
-
     def on_epoch(self, record: EpochRecord) -> None:
         if record.epoch % self.every == 0:
             self.draw()
-
-    def on_end(self) -> None: ...
 
 
 class SegmentationTarget(Target[Knobs, SegmentationScores]):
@@ -234,7 +89,6 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
     KNOBS = Knobs
     TASK = "segmentation"
     NEXT = "simclrseg predict {image} -o mask.png"
-    SAMPLES = MaskPairs
     MASKS = True
     LABEL = "mask"
     COMPARE = staticmethod(score)
