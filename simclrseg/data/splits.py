@@ -62,7 +62,7 @@ class Split:
         if self.can_choose:
             return []
         parts = (len(self.train) + len(self.validation)) // FEW_TO_CHOOSE
-        more = f", or validate on more of them with --fold 1/{parts}" if parts > 1 else ""
+        more = f", or train with --fold 1/{parts}, which validates on more of them" if parts > 1 else ""
         number = len(self.validation)
         photos = "validation photo is" if number == 1 else "validation photos are"
         few = f"{number} {photos} too few to choose {choice} by, so {instead}"

@@ -108,13 +108,14 @@ def add(model: Evaluated, asked: Plan, draws: int, *, machine: Machine, root: Pa
         draws: the plan's for this model.
         root: of all runs.
     """
-    if len(asked.draws) > 1:
+    others = asked.others[model.metadata.reach, model.metadata.bands]
+    if len(asked.draws) > 1 and (others or asked.method is not None):
         log.info(f"findings of {model.name}:")  # the lines that follow are the same for each model but for the numbers
     calibration = model.findings["calibration"] = Calibration(model.scores.confidences, model.scores.UNIT)
     write_rows(folder / "calibration.csv", calibration.rows())
     plots.charts(calibration_charts(model), folder / "calibration.png")
     reader = Reader(model.metadata, machine, model.batch_size)
-    if others := asked.others[model.metadata.reach, model.metadata.bands]:
+    if others:
         model.findings["ood"] = ood.measure(model, others, reader, draws=draws, folder=folder)
     if asked.method is not None:
         model.findings["embedding"] = embedding.embed(model, asked.method, reader, root=root, folder=folder)

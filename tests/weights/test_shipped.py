@@ -56,6 +56,16 @@ def test_right_after_installation_a_photo_gets_its_mask_and_no_warning(tmp_path)
     assert mask[100:, 150:350].mean() > 0.95 and mask[:, -60:].mean() < 0.15  # the cat, and what is behind it
 
 
+def test_a_photo_alone_gets_the_mask_that_it_gets_among_others(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("one", "two"):
+        shutil.copy(PHOTO, tmp_path / "photos" / f"{name}.jpg")
+    assert typed("predict", "photos/one.jpg", "-o", "mask.png", folder=tmp_path).returncode == 0
+    assert typed("predict", "photos", "-o", "masks", folder=tmp_path).returncode == 0
+    alone, among = (np.asarray(Image.open(tmp_path / path)) for path in ("mask.png", "masks/one.png"))
+    np.testing.assert_array_equal(alone, among)
+
+
 def test_a_file_of_that_name_is_the_input(tmp_path):
     Image.new("RGB", (40, 30), "white").save(tmp_path / EXAMPLE, format="PNG")
     done = typed("predict", EXAMPLE, "-o", "mask.png", folder=tmp_path)
