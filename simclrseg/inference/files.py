@@ -61,14 +61,14 @@ class _Real:
         folder, name = os.path.split(text)
         if name in ("", os.curdir, os.pardir) or os.path.islink(text):
             return os.path.realpath(text)
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder or os.curdir)
-        return os.path.join(self._folders[folder], name)
+        return self.place(path)
 
     def place(self, path: Path) -> str:
         """Where a file lies: of a link, the link itself."""
         folder, name = os.path.split(path)
-        return os.path.join(self(Path(folder)), name)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder or os.curdir)
+        return os.path.join(self._folders[folder], name)
 
 
 @dataclass(frozen=True)

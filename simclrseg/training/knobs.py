@@ -124,7 +124,8 @@ class Training(Section):
             UsageError: if they are fewer than the processes.
         """
         if images < 2:
-            raise DataError(f"{images} training photos cannot be learned from, as a batch has two", "add photos")
+            photos = "1 training photo" if images == 1 else f"{images} training photos"
+            raise DataError(f"{photos} cannot be learned from, as a batch has two", "add photos")
         if images < processes:
             raise UsageError(
                 f"{processes} processes cannot share {images} training photos",

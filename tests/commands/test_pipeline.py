@@ -163,7 +163,7 @@ def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
 @pytest.mark.parametrize(
     ("section", "values", "error", "says"),
     [
-        ("training", {"batch_size": 5000}, DataError, "larger than the"),
+        ("training", {"batch_size": 512, "micro_batch": 512}, UsageError, "micro-batches of 512 in 1 process are more"),
         ("run", {"resume": "nothing"}, RunError, "no such run 'nothing'"),
     ],
 )

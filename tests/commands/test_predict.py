@@ -290,9 +290,9 @@ def test_labels_that_were_cut_short_leave_no_folder_and_no_advice_for_files(
     model = make_classifier()
     monkeypatch.setattr(Model, "run", fail)
     with caplog.at_level("INFO", logger="simclrseg"), pytest.raises(ModelFileError):
-        run(model, [save(tmp_path / "a.png")], tmp_path / "new" / "labels.csv")
+        run(model, [save(tmp_path / "a.png"), save(tmp_path / "b.png")], tmp_path / "new" / "labels.csv")
     assert not (tmp_path / "new").exists()
-    assert caplog.messages[-1] == "stopped: 0 of 1 done"
+    assert caplog.messages[-1] == "stopped: 0 of 2 done"
 
 
 @pytest.mark.parametrize(

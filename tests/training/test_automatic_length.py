@@ -83,7 +83,7 @@ def test_micro_batches_that_the_images_do_not_fill_are_refused_with_one_that_the
 
 @pytest.mark.parametrize("kind", [FinetuneTraining, PretrainTraining])
 def test_one_image_is_refused(kind):
-    with pytest.raises(DataError, match="1 training photos cannot be learned from, as a batch has two: add photos"):
+    with pytest.raises(DataError, match="1 training photo cannot be learned from, as a batch has two: add photos"):
         kind().batch_of(1, 1)
 
 
