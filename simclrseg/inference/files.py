@@ -58,7 +58,7 @@ class _Real:
 
     def __call__(self, path: Path) -> str:
         text = str(path)
-        folder, name = os.path.split(text)
+        _folder, name = os.path.split(text)
         if name in ("", os.curdir, os.pardir) or os.path.islink(text):
             return os.path.realpath(text)
         return self.place(path)
