@@ -58,7 +58,7 @@ class _Real:
 
     def __call__(self, path: Path) -> str:
         text = str(path)
-        _folder, name = os.path.split(text)
+        name = os.path.basename(text)
         if name in ("", os.curdir, os.pardir) or os.path.islink(text):
             return os.path.realpath(text)
         return self.place(path)
