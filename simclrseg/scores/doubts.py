@@ -40,7 +40,7 @@ def pretraining_doubts(metrics: Mapping[str, float], before: Mapping[str, float]
         metrics: its scores, and where it was just trained the ``loss`` with what it logs.
         before: some of the scores, of the same network before.
     """
-    remedy = "try more --epochs, a larger --batch-size or another --learning-rate of pretrain"
+    remedy = "try more photos, more --epochs, a larger --batch-size or another --learning-rate of pretrain"
     found = [
         f"the loss ended at {metrics['loss']:.4f}, not below the {metrics[name]:.4f} of a network that knows nothing: "
         f"{remedy}"
