@@ -160,7 +160,7 @@ def resolved(config: FinetuneConfig, images: int, pretrained: Pretrained, resume
         unlabelled=bool(config.data.unlabelled),
         begun=None if resumed is None else resumed.environment,
     )
-    tell_batch(asked, training.batch_size, images)
+    tell_batch(asked, training.batch_size)
     if asked.epochs == "auto":
         steps = training.total_epochs * steps_of_epoch(images, training.batch_size)
         log.info(f"{training.total_epochs} epochs, {steps:,} steps (--epochs auto)")

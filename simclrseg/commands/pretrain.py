@@ -106,8 +106,8 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
     """
     session = Session.begin("pretrain", config)
     prepared = prepare(session)
-    session = replace(session, config=prepared.config, requested=session.config)
-    config = session.config
+    requested, config = session.config, prepared.config
+    session = replace(session, config=config, requested=requested)
     method, task, facts = prepared.method, prepared.task, prepared.facts
     dataset, learned = prepared.views.dataset, prepared.learned
     trainer = Trainer(
@@ -116,7 +116,7 @@ def pretrain(config: PretrainConfig, *, observers: Sequence[Observer] = ()) -> P
         prepared.batches,
         prepared.validation,
         learning_rate=config.training.scaled_rate,
-        suggestion=suggested(config, session.machine.device.type),
+        suggestion=suggested(requested, session.machine.device.type),
     )
     if config.run.dry_run:
         return trainer.rehearse(files=1)
@@ -190,8 +190,8 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     places = set(method.held_out(len(indices)).tolist() if scored else [])
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     own |= method.fit_to(len(learned), begun=begun)
-    batch_size = config.training.batch_of(len(learned), distributed.world_size())
-    tell_batch(config.training, batch_size, len(learned))
+    batch_size = begun.get("batch_size") or config.training.batch_of(len(learned), distributed.world_size())
+    tell_batch(config.training, batch_size)
     training = config.training.model_copy(update={"batch_size": batch_size})
     config = config.model_copy(update={"training": training})
     dataset = cached(dataset, indices, where=config.data.cache, write=not config.run.dry_run)

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 
 from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.errors import UsageError
 from simclrseg.knobs.files import parse_config_file
 from simclrseg.knobs.sections import Console, Section, composed
 from simclrseg.knobs.values import (
@@ -131,33 +130,9 @@ class PretrainTraining(Training):
     """Images per optimizer step, over all processes, at most all training images; in SimCLR the others are an image's
     negatives."""
     micro_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
-    """Images per forward pass, a divisor of the batch size; auto is the largest that fits into memory. The gradient is
-    that of the whole batch (gradient caching); plain accumulation would contrast fewer images. Batch norm sees one
+    """Images per forward pass, at most; auto is the largest number that fits into memory. The gradient is that of the
+    whole batch (gradient caching); plain accumulation would contrast fewer images. Batch norm sees one
     micro-batch: below 30 images SimCLR learns less, below 8 almost nothing."""
-
-    @model_validator(mode="after")
-    def _micro_batch_divides_the_batch(self) -> Self:
-        if self.micro_batch != "auto" and self.batch_size % self.micro_batch:
-            divisors = [str(number) for number in range(1, self.batch_size + 1) if self.batch_size % number == 0]
-            raise ValueError(
-                f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size}): "
-                f"take {', '.join(divisors[:-1])} or {divisors[-1]}"
-            )
-        return self
-
-    def batch_of(self, images: int, processes: int) -> int:
-        size, unit = super().batch_of(images, processes), 1 if self.micro_batch == "auto" else self.micro_batch
-        if size < self.batch_size:  # in whole micro-batches, as a larger one is
-            size -= size % (unit * processes)
-        if size < 2:
-            raise UsageError(
-                f"micro-batches of {unit} in {processes} process{'es' if processes > 1 else ''} are more than the "
-                f"{images} training photos",
-                f"take --micro-batch {images // processes} or less",
-                option="micro_batch",
-                value=unit,
-            )
-        return size
 
     @property
     def scaled_rate(self) -> float:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simclrseg import runs
 from simclrseg.charts.html import Html, drawn, element
 from simclrseg.evaluation.page import Part, all_images, cards, drawn_picture, page, picture, remark, section, table
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
@@ -216,7 +217,8 @@ def _training(one: Probed, identifier: str) -> list[Html]:
         "started from": metadata.pretrained or "random weights",
     }
     if found.config:
-        facts |= {"batch size": found.config.training.batch_size, "seed": found.config.run.seed}
+        batch_size = runs.Run(found.path).environment.get("batch_size", found.config.training.batch_size)
+        facts |= {"batch size": batch_size, "seed": found.config.run.seed}
         facts["time"] = duration(seconds_of(found.path))
     rows = [{"fact": name, "value": written(value)} for name, value in facts.items() if value not in (None, "")]
     content = [table(rows, caption="The recipe")]

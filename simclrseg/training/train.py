@@ -392,10 +392,11 @@ class Trainer:
             asked = -distributed.largest(-fits)  # the same for all processes
         micro_batch: int = min(self._own, -(-asked // self.task.neighbours) * self.task.neighbours)
         if micro_batch < self.least:
+            all_of_them = processes * micro_batch >= len(self.batches.samples)
+            remedy = "add photos" if all_of_them else "take a larger --micro-batch, or --batch-size"
             log.warning(
                 f"batch norm sees {processes * micro_batch} photos at a time, and of fewer than "
-                f"{processes * self.least} {self.task.too_few}: little can be learned; take a larger --micro-batch, or "
-                "--batch-size"
+                f"{processes * self.least} {self.task.too_few}: little can be learned; {remedy}"
             )
         return micro_batch
 
@@ -436,7 +437,9 @@ class Trainer:
         return lambda step: self.learning_rate * schedule(step - first, total, round(warmup * steps))
 
 
-def tell_batch(asked: Training, batch_size: int, images: int) -> None:
+def tell_batch(asked: Training, batch_size: int) -> None:
     """Say where a batch became smaller than what was asked for."""
     if batch_size < asked.batch_size:
-        log.info(f"batch {batch_size} instead of {asked.batch_size}: there are {images} training photos")
+        processes = distributed.world_size()
+        evenly = f" that {processes} processes share evenly" if processes > 1 else ""
+        log.info(f"batch {batch_size} instead of {asked.batch_size}: an epoch has no more{evenly}")

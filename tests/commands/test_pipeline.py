@@ -163,7 +163,7 @@ def test_a_second_run_of_the_same_name_leaves_the_first_alone(pipeline):
 @pytest.mark.parametrize(
     ("section", "values", "error", "says"),
     [
-        ("training", {"batch_size": 512, "micro_batch": 512}, UsageError, "micro-batches of 512 in 1 process are more"),
+        ("model", {"init": "pats"}, RunError, "pats"),
         ("run", {"resume": "nothing"}, RunError, "no such run 'nothing'"),
     ],
 )
@@ -242,17 +242,20 @@ def test_the_encoder_of_an_interrupted_pretraining_can_be_taken(tmp_path):
 def test_a_pretraining_on_fewer_photos_than_a_batch_takes_them_all_and_says_so(tmp_path, caplog):
     from simclrseg.commands.pretrain import pretrain
 
-    values = changed(in_runs(SMALL_PRETRAIN, tmp_path), "data", max_images=12)
+    values = changed(in_runs(SMALL_PRETRAIN, tmp_path), "data", max_images=13)
+    values = changed(values, "training", epochs=1, micro_batch=13, lr_scaling="linear")
     with caplog.at_level("INFO"):
-        run = Run(pretrain(PretrainConfig.model_validate(changed(values, "training", epochs=1))).run)
-    assert "batch 12 instead of 64: there are 12 training photos" in caplog.text
-    assert run.environment["batch_size"] == 12
+        run = Run(pretrain(PretrainConfig.model_validate(values)).run)
+    assert "batch 13 instead of 64: an epoch has no more" in caplog.text
+    assert "micro-batch 13 of 13" in caplog.text and f"lars at {0.3 * 13 / 256:.4g}" in caplog.text
+    assert run.environment["batch_size"] == 13
     stored = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert stored["training"]["batch_size"] == 64  # as it was asked for
 
-    again = changed(changed(values, "training", epochs=2), "run", resume=run.name)
-    longer = pretrain(PretrainConfig.model_validate(again))
-    assert Run(longer.run).environment["batch_size"] == 12 and longer.run == run.folder
+    again = changed(changed(values, "training", epochs=2, micro_batch=4), "run", resume=run.name)
+    longer = Run(pretrain(PretrainConfig.model_validate(again)).run)
+    assert longer.folder == run.folder
+    assert (longer.environment["batch_size"], longer.environment["micro_batch"]) == (13, 4)
 
 
 def test_a_folder_whose_name_no_run_can_bear_gets_one_that_it_can():

@@ -50,12 +50,3 @@ def test_a_temperature_that_is_too_low_is_refused_with_the_reason(temperature):
     tree = {"data": {"dataset": "shapes"}, "simclr": {"temperature": temperature}}
     with pytest.raises(UsageError, match=rf"temperature: {temperature} is too low: cosines divided by less than 0.01"):
         parse_config(PretrainConfig, tree)
-
-
-@pytest.mark.parametrize("micro", [7, 128])
-def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(micro):
-    tree = {"data": {"dataset": "shapes"}, "training": {"batch_size": 120, "micro_batch": micro}}
-    with pytest.raises(
-        UsageError, match=rf"micro_batch \({micro}\) must divide batch_size \(120\): take 1, 2, .* or 120"
-    ):
-        parse_config(PretrainConfig, tree)

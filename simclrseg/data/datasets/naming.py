@@ -43,6 +43,7 @@ _BEHIND = re.compile(
     rf"(.+?)[_\-. ]+(?:(?:gtfine|gtcoarse|cp)_)?(?:(?P<mark>{_MARKS})(?:[_\-. ]?(?P<number>\d{{1,3}}))?|l)",
     re.IGNORECASE,
 )
+_TIFF = re.compile(r".+\.tiff?", re.IGNORECASE | re.DOTALL)
 _BEFORE = re.compile(
     rf"(?:mask of |({_MARKS}|l)[_\-. ]+|(?:mask|label|seg|gt)(?=\d))(.+)",
     re.IGNORECASE,  # the first is of ImageJ
@@ -97,6 +98,11 @@ class Names:
                 self._folded[name.casefold()].append(index)
             if bare := without_image_mark(found.parts):
                 self._bare[bare].append(index)
+        for index, found in enumerate(images):
+            short = _without_ome(composed("/".join(found.parts)))
+            if short is not None and short.casefold() not in self._folded:  # else another image's own name
+                self._exact[short].append(index)
+                self._folded[short.casefold()].append(index)
 
     def meant(self, parts: tuple[str, ...]) -> list[int]:
         """The images that a mask's path means if its name bears a mark."""
@@ -116,8 +122,8 @@ class Names:
 def meanings(parts: tuple[str, ...]) -> Iterator[str]:
     """Names of images, in lower case, that a mask's path may mean: without its suffix, then without its mark too."""
     *folders, name = parts
-    stem = stem_of(name)
-    for text in filter(None, (stem, _numbered(stem), strip(stem))):
+    stems = filter(None, (stem_of(name), _without_ome(name)))
+    for text in (text for stem in stems for text in (stem, _numbered(stem), strip(stem)) if text):
         bare = stem_of(text) if is_image(text) else text  # x.jpg.png
         for way in dict.fromkeys((text, bare, strip(bare) or bare)):
             yield _folded("/".join((*folders, way)))
@@ -158,8 +164,12 @@ def bare_name(parts: tuple[str, ...]) -> str:
 
 
 def stem_of(path: str) -> str:
-    stem, suffix = os.path.splitext(path)
-    return stem.removesuffix(".ome") if suffix.lower() in (".tif", ".tiff") else stem  # x.ome.tif of microscopes
+    return os.path.splitext(path)[0]
+
+
+def _without_ome(path: str) -> str | None:
+    """The x of x.ome.tif, as microscopes call their files."""
+    return stem_of(stem) if (stem := stem_of(path)).lower().endswith(".ome") and _TIFF.fullmatch(path) else None
 
 
 def composed(text: str) -> str:

@@ -63,12 +63,32 @@ def test_a_mask_belongs_to_the_photo_whose_name_it_bears(tmp_path, images, masks
     assert any(line.startswith("left out: 2 masks ") for line in alone.summary)
 
 
-@pytest.mark.parametrize("mask", ["x.tif", "x.ome.tif", "x.png"])
-def test_the_mask_of_an_ome_tiff_may_leave_ome_out(tmp_path, mask):
+@pytest.mark.parametrize(
+    ("photo", "mask"),
+    [
+        *(("x.ome.tif", mask) for mask in ("x.tif", "x.ome.tif", "x.png", "x.ome.png", "x.ome_mask.png")),
+        ("x.ome.tif", "x.ome_cp_masks.png"),
+        ("x.OME.TIF", "x.tif"),
+        ("x.tif", "x.ome.tif"),
+        ("x.png", "x_mask.ome.tiff"),
+    ],
+)
+def test_the_mask_of_an_ome_tiff_may_leave_ome_out(tmp_path, photo, mask):
     for name in ("one", "two"):
-        put(tmp_path, f"images/{name}.ome.tif", f"masks/{mask.replace('x', name)}")
+        put(tmp_path, f"images/{photo.replace('x', name)}", f"masks/{mask.replace('x', name)}")
     dataset = image_folder(tmp_path, DatasetOptions())
     assert len(dataset) == 2 and dataset.mask(1).tolist() == (MASK // 255).tolist()
+    assert len(image_folder(tmp_path, DatasetOptions(masks=False))) == 2
+
+
+def test_a_name_of_its_own_comes_before_one_without_ome(tmp_path):
+    for name in ("one", "two"):
+        put(tmp_path, f"images/{name}.tif", f"images/{name}.ome.tif", f"masks/{name}.png")
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert [key for index, key in enumerate(dataset.keys) if dataset.has_mask(index)] == [
+        "images/one.tif",
+        "images/two.tif",
+    ]
 
 
 @pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
