@@ -310,12 +310,14 @@ def line_of_newer(run: Run, kind: Kind, *, holding: str) -> str:
     Args:
         holding: a file that it must have.
     """
+    if run.folder.parent.name != kind:  # it lies apart from others
+        return ""
     numbered = re.compile(re.escape(run.name) + r"-\d+")
     others = (other for other in list_runs(run.root, kind) if numbered.fullmatch(other.name))
     latest = next((other for other in others if other.finished and other.holds(holding)), None)
     if latest is None or (latest.finished or "") <= (run.finished or ""):
         return ""
-    return f"{run.name} was trained again: {latest.name} is newer, and taken where it is named"
+    return f"{latest.name} is newer than {run.name}: it is taken where it is named"
 
 
 def _refuse_closed(folders: Iterable[Path]) -> None:

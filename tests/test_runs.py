@@ -116,7 +116,9 @@ def test_of_a_run_that_was_trained_again_under_its_name_the_newest_finished_one_
     for run, moment in ((first, "2030-01-01T00:00:00"), (second, "2030-01-02T00:00:00")):
         runs.record(run, finished=moment)
     told = runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="backbone.safetensors")
-    assert told == "mine was trained again: mine-2 is newer, and taken where it is named"
+    assert told == "mine-2 is newer than mine: it is taken where it is named"
+    apart = runs.Run(Path("/mine"))  # as in a container
+    assert runs.line_of_newer(apart, "pretrain", holding="backbone.safetensors") == ""
     assert runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="model.onnx") == ""
     runs.record(first, finished="2030-01-03T00:00:00")
     assert runs.line_of_newer(runs.Run(first.folder), "pretrain", holding="backbone.safetensors") == ""

@@ -189,7 +189,8 @@ def _files(
     waiting = [job for job in jobs if job.targets]
     skipped = [{"image": str(job.image)} for job in jobs if not job.targets]
     try:
-        done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.image)
+        apart = not any(OUTPUTS[kind].joint for kind in output.outputs)
+        done, failed = _run(work, waiting, model, threads, len(skipped), on_file, lambda job: job.image, goes_on=apart)
         for kind, of_images in parts.items():
             in_order = [of_images[job.image] for job in waiting if job.image in of_images]
             target = waiting[0].targets[kind]
@@ -240,7 +241,7 @@ def _labels(
 
     made = make_folder(Path(table).parent) if table is not None else []
     try:
-        done, failed = _run(work, images, model, threads, 0, on_file, lambda image: image)
+        done, failed = _run(work, images, model, threads, 0, on_file, lambda image: image, goes_on=False)
         if table is not None:
             write_text(Path(table), _as_table(done, Path(table).suffix.lower()))
     finally:
@@ -282,8 +283,14 @@ def _run(
     skipped: int,
     on_file: Callable[[int, int], None],
     image_of: Callable[[Any], InputImage],
+    *,
+    goes_on: bool,
 ) -> tuple[list[Row], list[Row]]:
-    """Do the work of all items, report as it goes, and give the rows done and failed, each in the items' order."""
+    """Do the work of all items, report as it goes, and give the rows done and failed, each in the items' order.
+
+    Args:
+        goes_on: whether each item's results are there once it is done, and not with those of all at the end.
+    """
     size = model.fixed[0] or (1 if model.provider == CPU else GPU_BATCH)
     batches = [items[start : start + size] for start in range(0, len(items), size)]
     rows: list[list[Row]] = [[] for _ in batches]
@@ -305,7 +312,7 @@ def _run(
                         log.warning(row["reason"])
                     on_file(count, len(items))
     except (SimclrsegError, KeyboardInterrupt, Terminated):
-        remedy = "" if model.classifies else "; --skip-existing goes on from there"  # a table is written at the end
+        remedy = "; --skip-existing goes on from there" if goes_on else ""
         if len(items) > 1:
             log.info(f"stopped: {count - failures} of {len(items)} done{remedy}")
         raise

@@ -84,6 +84,8 @@ def find_images(
 ) -> list[InputImage]:
     """Find each image once: files, folders and what is below, patterns such as ``photos/**/*.jpg``, ``-`` for stdin.
 
+    A file and links to it are one image where they have one name below their folders, else each has results of its own.
+
     Args:
         output: where results will go; images are not looked for there.
         unread: gets the photos of folders and patterns, and the folders, that cannot be read, and why.
@@ -95,11 +97,18 @@ def find_images(
     if not inputs:
         raise UsageError("no photo to predict", "name a file or a folder", option="inputs")
     images: dict[str | None, InputImage] = {}
+    named: set[tuple[str, Path]] = set()
     unread = {} if unread is None else unread
     real = _Real()
     for given in inputs:
         for image in _images(given, None if output in (None, STREAM) else Path(str(output)), unread, real):
-            images.setdefault(None if image.source is None else real.place(image.source), image)
+            if image.source is None:
+                images.setdefault(None, image)
+            elif (place := real.place(image.source)) not in images:
+                name = real(image.source), image.relative
+                if name not in named:
+                    named.add(name)
+                    images[place] = image
     return list(images.values())
 
 

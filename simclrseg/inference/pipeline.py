@@ -49,7 +49,8 @@ def run_all(
 
 
 def _finished(begun: dict[Future[Result], tuple[int, int]]) -> Iterator[tuple[int, Result]]:
-    """Wait for at least one batch."""
-    for future in wait(begun, return_when=FIRST_COMPLETED).done:
+    """Wait for at least one batch; what was done comes before what one of them raised."""
+    done = wait(begun, return_when=FIRST_COMPLETED).done
+    for future in sorted(done, key=lambda future: future.exception() is not None):
         number, _ = begun.pop(future)
         yield number, future.result()

@@ -67,7 +67,7 @@ def mask_details(
         raise DataError(problems[0] + more)
     turned, lines = orientations(scans, rules)
     refuse_lossy(scans, rules)
-    lines += [*inverting_tables(scans), *inverting_bits(scans, rules)]
+    lines += [*inverting_tables(scans), *inverting_bits(scans, rules, by_part=bool(by_part))]
     by_colour, white = colours_that_mean(scans, classes, coloured), 255
     if by_colour is not None and by_colour is coloured:
         names, table = by_colour.names, colour_table(by_colour)

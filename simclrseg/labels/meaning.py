@@ -89,12 +89,13 @@ def inverting_tables(scans: Sequence[Scan]) -> list[str]:
     return [f"{count}: the values are read as they are stored, whatever a viewer shows"]
 
 
-def inverting_bits(scans: Sequence[Scan], rules: Rules) -> list[str]:
+def inverting_bits(scans: Sequence[Scan], rules: Rules, *, by_part: bool) -> list[str]:
     """A line on bits that show 0 as white: scanners mean what is shown, and tifffile what is stored."""
     inverting = [scan for scan in scans if scan.inverting_bits]
     if not inverting or "inverted" in rules:
         return []
-    remedy = "pass --masks inverted" if len(inverting) == len(scans) else "save all masks in one way, as PNG"
+    alike = len(inverting) == len(scans) and not by_part
+    remedy = "pass --masks inverted" if alike else "save all masks in one way, as PNG"
     return [
         f"{len(inverting):,} of {len(scans):,} masks have one bit a pixel and an inverting table "
         f"({some([scan.mask.name for scan in inverting], shown=3)}): they are read as a viewer shows them; if they "

@@ -57,3 +57,15 @@ def test_linked_folders_are_read_once_and_a_linked_photo_has_a_mask_of_its_name(
     assert sorted(job.targets["mask"] for job in jobs) == sorted(tmp_path / "out" / f"{name}.png" for name in names)
     assert len(asked) < 12  # links of folders alone are followed
     assert not any(Path(path).name == "8.png" for path in asked)
+
+
+def test_a_photo_and_a_link_to_it_of_one_name_are_one(tmp_path):
+    for folder in ("all", "chosen"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "all" / "a.png").touch()
+    (tmp_path / "all" / "b.png").touch()
+    (tmp_path / "chosen" / "a.png").symlink_to("../all/a.png")
+    for inputs in (["all", "chosen"], ["chosen", "all"]):
+        images = find_images([str(tmp_path / name) for name in inputs], str(tmp_path / "out"))
+        jobs = plan_outputs(images, {"mask": ".png"}, str(tmp_path / "out"), one=False)
+        assert sorted(str(job.targets["mask"].name) for job in jobs) == ["a.png", "b.png"]
