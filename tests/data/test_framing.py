@@ -83,6 +83,7 @@ def test_a_crop_of_a_padded_photo_is_a_crop_of_its_canvas(shape: tuple[int, int]
     rng = np.random.default_rng(0)
     still = PAIR_STRENGTHS["standard"].__class__(**{**vars(STANDARD), "jitter_probability": 0.0})
     content = tuple(round(GRID * side / longer) for side in shape)
+    shown_of_all, other = 0, 0
     for _ in range(60):
         u = rng.random(VIEW_COLUMNS)
         out, truth, window = drawn(Padding(FILL), Given((image, mask)), 0, u, still)
@@ -95,7 +96,9 @@ def test_a_crop_of_a_padded_photo_is_a_crop_of_its_canvas(shape: tuple[int, int]
         shown[window[0] : window[2], window[1] : window[3]] = True
         assert shown.any() and np.array_equal(truth == 255, ~shown)
         assert (out[~shown] == FILL).all()
-        assert ((out[..., 0] > 170) != (truth == 1))[shown].mean() < 0.05
+        other += ((out[..., 0] > 170) != (truth == 1))[shown].sum()
+        shown_of_all += shown.sum()
+    assert other < 0.03 * shown_of_all  # a single crop may show a few pixels alone
 
 
 def test_colours_of_a_photo_change_whatever_is_beside_it() -> None:
