@@ -18,7 +18,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.evaluation.probed import Probed, ProbedSeveral
 from simclrseg.evaluation.results import Report
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.training.machine import Machine
 
 HARDWARE: dict[str, Any] = {"device": "cpu", "precision": "fp32", "workers": 2}

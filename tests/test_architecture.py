@@ -19,7 +19,7 @@ LIGHT = [
     "simclrseg.cli.app",
     "simclrseg.cli.options",
     *sorted(f"simclrseg.config.{path.stem}" for path in (TREE / "simclrseg" / "config").glob("[!_]*.py")),
-    "simclrseg.knobs.files",
+    "simclrseg.knobs.parsing",
     "simclrseg.hub.table",
     "simclrseg.hub.fetch",
     "simclrseg.hub.push",

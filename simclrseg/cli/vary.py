@@ -23,8 +23,8 @@ from simclrseg.cli.launch import LAUNCHER, handed_on
 from simclrseg.cli.words import config_from
 from simclrseg.config.smaller import command_line
 from simclrseg.errors import GateError, Interrupted, RunError, TrainingError, UsageError
-from simclrseg.knobs.files import config_of_run
 from simclrseg.knobs.knob import command_of
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.runs import Run, dataset_label
 from simclrseg.scores.wording import duration
 from simclrseg.system.signals import INTERRUPTED

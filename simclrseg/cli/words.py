@@ -15,7 +15,8 @@ from simclrseg.cli import console
 from simclrseg.cli.options import argument_name
 from simclrseg.config.files import find_preset
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import (
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, shown
+from simclrseg.knobs.parsing import (
     choices,
     chosen_knobs,
     in_sections,
@@ -25,7 +26,6 @@ from simclrseg.knobs.files import (
     stored_knobs,
     stored_values,
 )
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, look_up, shown
 from simclrseg.system.surroundings import check_surroundings
 from simclrseg.text import printable
 

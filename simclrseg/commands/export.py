@@ -23,7 +23,7 @@ from simclrseg.evaluation.opened import target_of, target_of_model
 from simclrseg.evaluation.scored import model_run
 from simclrseg.exporters import EXPORTERS, FORMATS, PRECISIONS
 from simclrseg.exporters.verification import Agreement
-from simclrseg.knobs.files import config_of_run, stored_values
+from simclrseg.knobs.parsing import config_of_run, stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata

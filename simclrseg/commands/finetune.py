@@ -21,7 +21,7 @@ from simclrseg.engine.history import Observer
 from simclrseg.errors import GateError, SimclrsegError
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.images.framing import Framing
-from simclrseg.inference.masks import Predict
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import save_weights
 from simclrseg.runs import MODEL_FILE, ONNX_FILE, dataset_label

@@ -18,7 +18,7 @@ from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
 from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import (
+from simclrseg.inference.jobs import (
     STREAM,
     InputImage,
     Job,

@@ -16,14 +16,14 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import command_that_makes
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, is_photos
+from simclrseg.data.datasets.dataset import Dataset, is_photos
 from simclrseg.data.loader import Loader, WithUnlabelled
 from simclrseg.data.seen import image_hashes, joined, record, warn_if_seen
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
 from simclrseg.hub.table import FOUNDATIONS, encoders_of
-from simclrseg.knobs.files import stored_values
+from simclrseg.knobs.parsing import stored_values
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone

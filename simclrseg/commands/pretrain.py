@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import PretrainConfig, PretrainData, command_that
 from simclrseg.config.smaller import suggested
 from simclrseg.data.augment import STRENGTHS, Strengths, adjusted
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, is_photos
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, is_photos
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows

@@ -30,7 +30,7 @@ from simclrseg.registry import canonical
 from simclrseg.runs import PICKLES
 from simclrseg.system.files import make_folder, remove_empty, replacing
 from simclrseg.weights.companion import following
-from simclrseg.weights.fetch import CONVERTED, backbone_file
+from simclrseg.weights.published import CONVERTED, backbone_file
 from simclrseg.weights.shipped import PETS
 
 

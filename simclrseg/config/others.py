@@ -37,7 +37,8 @@ from simclrseg.config.spellings import (
     VALUES,
 )
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import (
+from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, leaves, look_up, put, shown
+from simclrseg.knobs.parsing import (
     choices,
     chosen_knobs,
     in_sections,
@@ -45,7 +46,6 @@ from simclrseg.knobs.files import (
     parse_config_file,
     read_config_file,
 )
-from simclrseg.knobs.knob import KeyPath, Knob, command_of, knobs_of, leaves, look_up, put, shown
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import KeyOnly
 from simclrseg.models import BACKBONES

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from simclrseg.config.files import PRESETS, presets_of
 from simclrseg.engine import OPTIMIZERS
-from simclrseg.knobs.files import parse_config_file
+from simclrseg.knobs.parsing import parse_config_file
 from simclrseg.knobs.sections import Console, Section, composed
 from simclrseg.knobs.values import (
     BackboneName,

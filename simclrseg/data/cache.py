@@ -24,12 +24,12 @@ import PIL
 
 from simclrseg import labels
 from simclrseg.data import datasets
-from simclrseg.data.datasets.base import Dataset, size_text
+from simclrseg.data.datasets.dataset import Dataset, size_text
 from simclrseg.data.datasets.derived import Derived
 from simclrseg.data.datasets.locate import user_cache
 from simclrseg.data.stores import HEAD, Memory, PictureFile, Room, Store
 from simclrseg.errors import DataError, OutputError
-from simclrseg.images import decode, depth, headers, masks, opening, resizing, srgb, strips, tiff
+from simclrseg.images import decode, depth, headers, opening, resizing, srgb, stored_masks, strips, tiff
 from simclrseg.images.decode import Mask, Pixels, known_shape
 from simclrseg.images.limits import room_for
 from simclrseg.system.distributed import local_world_size
@@ -303,7 +303,7 @@ def _state(path: Path | None) -> str:
 @cache
 def decoder_identity() -> str:
     """Everything that decides which pixels a file becomes: the libraries' versions and our own source."""
-    modules = (decode, opening, depth, masks, srgb, strips, resizing, headers, tiff)
+    modules = (decode, opening, depth, stored_masks, srgb, strips, resizing, headers, tiff)
     readers = [Path(str(module.__file__)) for module in modules]
     folders = [Path(str(package.__file__)).parent for package in (datasets, labels)]
     sources = [*readers, *(file for folder in folders for file in sorted(folder.glob("*.py")))]

@@ -24,7 +24,7 @@ from simclrseg.data.augment import (
     render_part,
     sample_view,
 )
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.mask_statistics import check_aspects
 from simclrseg.errors import ImageError
 from simclrseg.images.bands import colour_bands

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.randomness import permutation
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.strips import strips_of

@@ -25,7 +25,7 @@ from simclrseg.data.augment import (
     sample_view,
 )
 from simclrseg.data.cutout import Cutout, cut
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.derived import BlankMasks
 from simclrseg.data.framing import Cutting, Squashing
 from simclrseg.data.randomness import uniform

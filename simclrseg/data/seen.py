@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed

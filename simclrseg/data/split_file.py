@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BaseModel, Strict
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.splits import Share, Split
 from simclrseg.errors import DataError
 from simclrseg.system.content import BadContent, fitting, read_json

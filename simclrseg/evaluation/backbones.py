@@ -9,7 +9,7 @@ from pathlib import Path
 from simclrseg import runs
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.errors import RunError, UsageError, WeightsError
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs import BACKBONE_FILE

@@ -15,12 +15,12 @@ from torch import nn
 from simclrseg import runs
 from simclrseg.charts import plots
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.datasets.dataset import UNLABELLED, Dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError, UsageError
 from simclrseg.evaluation.features import Reader, untrained, with_weights
 from simclrseg.evaluation.results import Evaluated
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.scores import EMBEDDINGS
 from simclrseg.scores.projections import silhouette
 from simclrseg.system.files import write_rows

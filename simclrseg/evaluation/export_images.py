@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from simclrseg import runs
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread

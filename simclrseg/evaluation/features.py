@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.images.framing import Framing
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone, pooled_features

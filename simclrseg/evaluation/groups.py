@@ -15,7 +15,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import SimclrsegError
 from simclrseg.evaluation.results import Evaluated, by_value, sentence, signed, verdict
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.scores.estimates import differences_over_seeds, draws, over_seeds, spread
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import words, written

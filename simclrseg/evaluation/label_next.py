@@ -19,7 +19,7 @@ from simclrseg.charts import plots
 from simclrseg.charts.chart import shortened
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.backbones import find_backbones
 from simclrseg.evaluation.detection import entropy, pair_probabilities
@@ -32,9 +32,9 @@ from simclrseg.exporters import READERS
 from simclrseg.images.colours import overlay
 from simclrseg.images.framing import Framing, Window
 from simclrseg.images.resizing import resize_mask
-from simclrseg.inference.masks import Predict, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
-from simclrseg.knobs.files import config_of_run
+from simclrseg.inference.tiling import Predict, to_mask, to_size
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.selection import Choice, typical, unsure
 from simclrseg.runs import MODEL_FILE

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, UsageError

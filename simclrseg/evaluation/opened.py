@@ -15,9 +15,9 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.split_file import SPLIT_FILE, stored_split
 from simclrseg.errors import DataError, ModelFileError, SimclrsegError
-from simclrseg.inference.masks import Predict
 from simclrseg.inference.session import Model, NoMetadata, open_model
-from simclrseg.knobs.files import config_of_run, parse_config
+from simclrseg.inference.tiling import Predict
+from simclrseg.knobs.parsing import config_of_run, parse_config
 from simclrseg.metadata import RGB, ModelMetadata, numbered_bands, voc_colours
 from simclrseg.targets import TARGETS
 from simclrseg.targets.base import Target, elsewhere, target_class

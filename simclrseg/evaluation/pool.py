@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.data.datasets import DATASETS
-from simclrseg.data.datasets.base import UNLABELLED, Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import hashes_by_index

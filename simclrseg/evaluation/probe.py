@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.augment import STRENGTHS, adjusted
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews, spread

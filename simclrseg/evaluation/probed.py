@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simclrseg.charts.html import joined
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.evaluation.backbones import Backbone
 from simclrseg.evaluation.embedding import Embedding
 from simclrseg.evaluation.page import paragraph, table

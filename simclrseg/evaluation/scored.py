@@ -19,12 +19,12 @@ from simclrseg import runs
 from simclrseg.charts.chart import read_table
 from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
 from simclrseg.evaluation.opened import images_of, images_of_file, open_exported, target_of
 from simclrseg.exporters import FORMATS, READERS
-from simclrseg.inference.masks import Predict
-from simclrseg.knobs.files import config_of_run, dump_config
+from simclrseg.inference.tiling import Predict
+from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.runs import MODEL_FILE
 from simclrseg.system import log_file

@@ -14,11 +14,11 @@ from simclrseg.errors import UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import overlay, viewable
 from simclrseg.images.decode import Picture
-from simclrseg.inference.files import InputImage
-from simclrseg.inference.masks import to_mask
+from simclrseg.inference.jobs import InputImage
 from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import Model
+from simclrseg.inference.tiling import to_mask
 from simclrseg.metadata import ModelMetadata
 
 

@@ -34,10 +34,10 @@ from simclrseg.images.headers import Refused
 from simclrseg.images.limits import MAX_PIXELS
 from simclrseg.images.opening import turn_back
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.files import InputImage, Job
-from simclrseg.inference.masks import OVERLAP, Predict, mirrored, predict_tiles, strips, to_mask
+from simclrseg.inference.jobs import InputImage, Job
 from simclrseg.inference.outputs import Strip, Subject, likeliest
 from simclrseg.inference.session import CPU, Model
+from simclrseg.inference.tiling import OVERLAP, Predict, mirrored, predict_tiles, strips, to_mask
 from simclrseg.system.files import replacing, writing
 
 log = logging.getLogger(__name__)

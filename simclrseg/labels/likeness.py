@@ -12,7 +12,7 @@ from simclrseg.images.decode import known_shape
 from simclrseg.images.framing import middle
 from simclrseg.images.limits import LARGE, room_for
 from simclrseg.images.listing import why_unread
-from simclrseg.images.masks import StoredMask, read_stored_mask
+from simclrseg.images.stored_masks import StoredMask, read_stored_mask
 from simclrseg.labels.looking import look_at, sample
 
 _IF_UNSURE = 50  # pictures of a folder that are looked at

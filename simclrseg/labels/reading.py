@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
-from simclrseg.images.masks import StoredMask, eight_bits, read_stored_mask
+from simclrseg.images.stored_masks import StoredMask, eight_bits, read_stored_mask
 from simclrseg.images.strips import strips_of
 from simclrseg.labels.classes import MAX_CLASSES, Classes
 from simclrseg.metadata import IGNORE

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header, known_shape
 from simclrseg.images.limits import room_for
-from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.stored_masks import read_stored_mask
 from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
 from simclrseg.labels.reading import OF_NUMBERS, UNKNOWN, Rules, hidden_share, look_up, values_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS, Strengths
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.loader import InTurn, Loader
 from simclrseg.data.samples import Samples, TwoViews
 from simclrseg.engine.history import Observer

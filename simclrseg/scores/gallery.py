@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.images import colours
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import IGNORED
 from simclrseg.images.resizing import resize_image
-from simclrseg.inference.masks import Predict
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import IGNORE
 from simclrseg.scores.results import Example, Scores
 from simclrseg.system.files import make_folder

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.inference.masks import to_mask
+from simclrseg.inference.tiling import to_mask
 from simclrseg.metadata import IGNORE
 from simclrseg.metrics.counts import class_metrics, confusion_matrix, mean_of_known, ratio, segmentation_metrics
 from simclrseg.scores.intervals import Floats

@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.framing import Framing, Window
 from simclrseg.images.resizing import resize_mask
-from simclrseg.inference.masks import tile_starts
+from simclrseg.inference.tiling import tile_starts
 
 Loaded = TypeVar("Loaded")
 

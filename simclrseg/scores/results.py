@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
-from simclrseg.inference.masks import Predict
+from simclrseg.data.datasets.dataset import Dataset
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.confidences import Confidences
 from simclrseg.scores.intervals import Floats, Interval

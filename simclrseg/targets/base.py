@@ -13,15 +13,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 from torch import nn
 
 from simclrseg.data.datasets import DATASETS, HUB
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.samples import Samples
 from simclrseg.data.splits import Split, make_split
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Task
 from simclrseg.errors import DataError
 from simclrseg.images.bands import parsed_bands
-from simclrseg.inference.masks import Predict
-from simclrseg.knobs.files import parse_config
+from simclrseg.inference.tiling import Predict
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.registry import imported
 from simclrseg.scores.pixels import RESOLUTIONS, Resolution

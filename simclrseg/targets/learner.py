@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.engine.task import SeparableTask
-from simclrseg.inference.masks import Predict
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.normalize import Normalize
 from simclrseg.system import distributed

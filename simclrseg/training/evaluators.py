@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.datasets.dataset import UNLABELLED, Dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import permutation
 from simclrseg.data.samples import Images

@@ -19,7 +19,7 @@ import torch
 import simclrseg
 from simclrseg import runs
 from simclrseg.errors import DataError, RunError, UsageError
-from simclrseg.knobs.files import config_of_run, dump_config
+from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, ONNX_FILE
 from simclrseg.system import distributed, log_file
 from simclrseg.system.files import write_text

@@ -11,7 +11,7 @@ from torch import Tensor
 import simclrseg
 from simclrseg import runs
 from simclrseg.engine.checkpoints import Checkpoints
-from simclrseg.knobs.files import read_config_file
+from simclrseg.knobs.parsing import read_config_file
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, RGB, ModelMetadata
 from simclrseg.models.stems import stored
 from simclrseg.models.weights import portable, save_weights

@@ -22,7 +22,7 @@ from simclrseg.runs import BACKBONE_FILE, MODEL_FILE, WEIGHTS
 from simclrseg.system.content import read_json
 from simclrseg.system.files import why_not_a_file
 from simclrseg.weights.backbone import save_unfinished
-from simclrseg.weights.fetch import backbone_file
+from simclrseg.weights.published import backbone_file
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from simclrseg.data.datasets import DATASETS, HUB
 from simclrseg.errors import UsageError
 from simclrseg.hub.push import check_access, push
 from simclrseg.hub.table import is_repository
-from simclrseg.knobs.files import dump_config, parse_config, stored_values
 from simclrseg.knobs.knob import knobs_of, look_up, put
+from simclrseg.knobs.parsing import dump_config, parse_config, stored_values
 from simclrseg.knobs.sections import Section
 from simclrseg.knobs.values import Completes
 from simclrseg.metadata import ModelMetadata

@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import Where, cached
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.runtime import freed_memory_kept

@@ -17,7 +17,7 @@ import numpy as np
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import cached
 from simclrseg.data.cutout import Cutout, cut, rectangles
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import CutViews, Images

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from simclrseg.data.augment import PAIR_STRENGTHS
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs
 from simclrseg.engine.gradients import Passes, accumulate_gradient

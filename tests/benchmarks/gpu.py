@@ -29,7 +29,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Where, cached
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.engine.history import EpochRecord, Plan, StepRecord
@@ -40,7 +40,7 @@ from simclrseg.engine.task import Batch, Task
 from simclrseg.engine.task import Loader as Batches
 from simclrseg.exporters.onnx import export_onnx
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.files import read_config_file
+from simclrseg.knobs.parsing import read_config_file
 from simclrseg.losses.segmentation import bce, total
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.methods.simclr.method import SimCLR

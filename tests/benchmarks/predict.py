@@ -82,8 +82,8 @@ def folder_of_photos(model: Path, photos: list[Path], folder: Path, *, rounds: i
     from simclrseg.config.predict import PredictConfig
     from simclrseg.images.decode import read_image
     from simclrseg.images.resizing import resize_image
-    from simclrseg.inference.masks import to_mask, to_size
     from simclrseg.inference.session import open_model
+    from simclrseg.inference.tiling import to_mask, to_size
     from simclrseg.system.files import replacing
 
     config = PredictConfig.model_validate(

@@ -25,7 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.metadata import IGNORE
 from tests.benchmarks._common import print_table

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import Where, cached
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import TwoViews
 from simclrseg.engine.gradients import Passes, accumulate_gradient

@@ -441,7 +441,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing_behind(run, tmp_path, args, 
 
 def test_resume_reads_the_runs_own_config(run, recipe, tmp_path):
     from simclrseg.config.pretrain import PretrainConfig
-    from simclrseg.knobs.files import dump_config
+    from simclrseg.knobs.parsing import dump_config
 
     stored = PretrainConfig.model_validate({"data": {"dataset": ["shapes"]}, "training": {"epochs": 7}})
     folder = tmp_path / "elsewhere" / "pretrain" / "x"

@@ -10,7 +10,7 @@ import typer
 
 from simclrseg.cli.options import make_options
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import dump_config
+from simclrseg.knobs.parsing import dump_config
 from simclrseg.knobs.values import Flag
 from tests.cli.small import LookConfig, Optim, Section, TrainConfig, run
 

@@ -16,12 +16,12 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.split_file import SPLIT_FILE
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import dump_config, parse_config
+from simclrseg.knobs.parsing import dump_config, parse_config
 from simclrseg.system.files import write_text
-from simclrseg.targets.segment.masks import open_masks
+from simclrseg.targets.segment.examination import open_masks
 from tests.data.fakes import photo
 from tests.folders import write_pairs
 from tests.small import HARDWARE

@@ -14,7 +14,7 @@ import pytest
 from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import DataError, UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.classifiers import load_classifier
 from simclrseg.targets.base import target_class
 from tests.folders import write_colours

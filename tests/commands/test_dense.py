@@ -19,8 +19,8 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.augment import STRENGTHS
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config
 from simclrseg.knobs.knob import knobs_of
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.segmenters import build_unet
 from simclrseg.models.weights import read_metadata

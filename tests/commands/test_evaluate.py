@@ -24,7 +24,7 @@ from simclrseg.errors import DataError, ModelFileError, RunError, UsageError
 from simclrseg.evaluation.opened import open_exported
 from simclrseg.evaluation.results import Report
 from simclrseg.evaluation.scored import OWN
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.runs import MODEL_FILE, ONNX_FILE
 from simclrseg.scores.gallery import WORST
 from simclrseg.targets.base import elsewhere

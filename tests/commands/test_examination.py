@@ -27,7 +27,7 @@ def prepared(folder: Path) -> None:
     sys.addaudithook(note)
     from simclrseg.commands.preparation import prepare
     from simclrseg.config.finetune import FinetuneConfig
-    from simclrseg.knobs.files import parse_config
+    from simclrseg.knobs.parsing import parse_config
     from simclrseg.system import distributed
     from simclrseg.training.train import Session
 

@@ -20,7 +20,7 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.errors import DataError, ModelFileError, OutputError, RunError, UsageError
 from simclrseg.evaluation import export_images
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_weights
 from tests.exporters.small import with_props
@@ -224,7 +224,7 @@ def test_inspect_never_imports_torch(model):
 
 
 def test_three_packages_are_enough_to_run_the_file(model, tmp_path):
-    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.dataset import DatasetOptions
     from simclrseg.data.datasets.locate import open_dataset
 
     cv2.imwrite(str(tmp_path / "image.jpg"), open_dataset("shapes", DatasetOptions()).image(3)[:80, :, ::-1])

@@ -20,7 +20,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted
 from simclrseg.evaluation.export_images import images_of_run
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata, save_weights

@@ -17,7 +17,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.files import read_config_file
+from simclrseg.knobs.parsing import read_config_file
 from simclrseg.runs import Run
 from simclrseg.training.forecast import DryRun
 from tests.gpu import ON_A_GPU, only_free

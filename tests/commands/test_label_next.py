@@ -19,7 +19,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.label_next import LabelNext
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_weights, save_weights
 from simclrseg.runs import MODEL_FILE
 from simclrseg.targets.segment.target import SegmentationTarget

@@ -180,14 +180,14 @@ def test_nothing_is_said_of_photos_that_were_left_out(
 
 
 def test_a_set_of_other_bands_cannot_be_scored(runs: Runs, model: Path, monkeypatch) -> None:
-    from simclrseg.targets.segment import masks as opening
+    from simclrseg.targets.segment import examination
 
     def other_bands(name: str, options: object) -> object:
         dataset = open_dataset(str(runs.photos))
         dataset.bands = ("red", "green", "blue", "nir")
         return dataset
 
-    monkeypatch.setattr(opening, "open_dataset", other_bands)
+    monkeypatch.setattr(examination, "open_dataset", other_bands)
     with pytest.raises(DataError, match=r"has the bands red, green, blue, nir up to 255, but the model was trained on"):
         evaluated(runs.folder, model, dataset=str(runs.photos))
 

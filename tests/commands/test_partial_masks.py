@@ -14,7 +14,7 @@ from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import DataError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from tests.folders import write, write_pairs
 from tests.small import HARDWARE, evaluation
 

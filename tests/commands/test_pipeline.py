@@ -28,7 +28,7 @@ from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, evaluated, in_r
 
 
 def photo(path: Path) -> Path:
-    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.dataset import DatasetOptions
     from simclrseg.data.datasets.locate import open_dataset
 
     cv2.imwrite(str(path), open_dataset("shapes", DatasetOptions()).image(3)[:80, :, ::-1])
@@ -309,7 +309,7 @@ def test_a_set_with_other_names_for_two_classes_can_be_scored(pipeline, tmp_path
 
 def test_predict_decides_as_evaluate_does(pipeline, tmp_path):
     from simclrseg.commands.predict import predict
-    from simclrseg.data.datasets.base import DatasetOptions
+    from simclrseg.data.datasets.dataset import DatasetOptions
     from simclrseg.data.datasets.locate import open_dataset
     from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 

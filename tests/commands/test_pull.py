@@ -21,7 +21,7 @@ from simclrseg.config.pull import PullConfig
 from simclrseg.errors import HubError, OutputError, UnknownName, UsageError, WeightsError
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import NAMESPACE_VARIABLE, PUBLISHED, find
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import load_backbone, read_metadata

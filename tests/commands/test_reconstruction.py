@@ -23,7 +23,7 @@ from simclrseg.config.export import ExportConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, RunError, UsageError, WeightsError
-from simclrseg.knobs.files import parse_config, parse_config_file
+from simclrseg.knobs.parsing import parse_config, parse_config_file
 from simclrseg.methods import METHODS
 from simclrseg.methods.base import Method, method_of
 from simclrseg.methods.reconstruction.knobs import Knobs

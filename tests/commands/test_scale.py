@@ -18,9 +18,9 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import Interrupted, UsageError
 from simclrseg.images.framing import Framing
-from simclrseg.inference.masks import predict_tiles, to_mask, to_size
 from simclrseg.inference.model import Prediction
-from simclrseg.knobs.files import parse_config
+from simclrseg.inference.tiling import predict_tiles, to_mask, to_size
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.targets.segment.target import SegmentationTarget

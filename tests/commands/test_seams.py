@@ -19,11 +19,11 @@ from torch import Tensor
 
 from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.errors import Interrupted
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.metadata import IMAGENET_MEAN, ModelMetadata
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.models.weights import read_metadata, save_weights

@@ -8,7 +8,7 @@ from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.seen import Overlap, image_hashes, overlap
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs import BACKBONE_FILE
 from tests.data.fakes import photo

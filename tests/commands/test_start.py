@@ -14,7 +14,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import HubError, UsageError
 from simclrseg.hub.imagenet import IMAGENET
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import RGB
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata

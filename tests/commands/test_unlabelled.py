@@ -19,7 +19,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.data.seen import image_hashes, overlap
 from simclrseg.errors import DataError, Interrupted, UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.targets.segment.target import SegmentationTarget
 from simclrseg.targets.unlabelled import ConfidenceWarning, open_unlabelled

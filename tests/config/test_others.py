@@ -15,8 +15,8 @@ from simclrseg.config.files import PRESETS
 from simclrseg.config.others import translate
 from simclrseg.config.spellings import KEYS, NOT_HERE, VALUES
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config, parse_config_file, stored_values
 from simclrseg.knobs.knob import knobs_of, look_up
+from simclrseg.knobs.parsing import parse_config, parse_config_file, stored_values
 
 CONTRAST = """
 data:

@@ -12,7 +12,7 @@ from simclrseg.config.files import PRESETS, find_preset, presets_of
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, command_that_makes
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config, parse_config_file, read_config_file
+from simclrseg.knobs.parsing import parse_config, parse_config_file, read_config_file
 
 STARTS = ("reconstruction", "none", "library")
 MODELS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}

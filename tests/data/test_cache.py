@@ -26,13 +26,13 @@ from simclrseg import labels
 from simclrseg.data import cache, datasets, stores
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS
 from simclrseg.data.cache import Cached, cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader
 from simclrseg.data.samples import MaskPairs, TwoViews
 from simclrseg.errors import DataError, ImageError
-from simclrseg.images import decode, headers, masks, opening, resizing, srgb, tiff
+from simclrseg.images import decode, headers, opening, resizing, srgb, stored_masks, tiff
 from simclrseg.images.decode import image_shape
 from simclrseg.labels.classes import Classes
 from tests.data.fakes import photo
@@ -365,7 +365,7 @@ def fresh_decoder() -> Iterator[None]:
     cache.decoder_identity.cache_clear()
 
 
-DECODERS = [cv2, PIL, decode, opening, masks, srgb, resizing, headers, tiff, datasets, labels]
+DECODERS = [cv2, PIL, decode, opening, stored_masks, srgb, resizing, headers, tiff, datasets, labels]
 
 
 @pytest.mark.parametrize("part", DECODERS, ids=lambda part: part.__name__)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.splits import make_split
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.decode import read_image
-from simclrseg.inference.files import find_images, plan_outputs
+from simclrseg.inference.jobs import find_images, plan_outputs
 from simclrseg.targets.knobs import LabelledData
-from simclrseg.targets.segment.masks import examine_masks, open_masks
+from simclrseg.targets.segment.examination import examine_masks, open_masks
 
 
 def opened(folder: Path, **data: object) -> Dataset:

@@ -15,12 +15,12 @@ from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import PretrainResult, pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.samples import MaskPairs
 from simclrseg.errors import DataError, ModelFileError, UsageError
 from simclrseg.images.decode import read_image
-from simclrseg.inference.files import InputImage
+from simclrseg.inference.jobs import InputImage
 from simclrseg.inference.model import LoadedModel
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model

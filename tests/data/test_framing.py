@@ -11,7 +11,7 @@ import pytest
 
 from simclrseg.data.augment import GRID, PAIR_STRENGTHS, VIEW_COLUMNS, Square, sample_view
 from simclrseg.data.cache import Where, cached
-from simclrseg.data.datasets.base import Dataset, DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions, FileDataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.framing import CROPS, Cropping, Padding, crops_of
 from simclrseg.data.loader import Loader

@@ -11,7 +11,7 @@ import pytest
 
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import Dataset, FileDataset
+from simclrseg.data.datasets.dataset import Dataset, FileDataset
 from simclrseg.data.datasets.derived import choose_classes, join
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform

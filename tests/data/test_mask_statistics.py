@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, scaled_weights
 from simclrseg.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.normalization import band_statistics
 from simclrseg.errors import DataError, ImageError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import Dataset, FileDataset
+from simclrseg.data.datasets.dataset import Dataset, FileDataset
 from simclrseg.data.split_file import labelled_test_hash, split_json, stored_split
 from simclrseg.data.split_file import test_hash as hash_of_test
 from simclrseg.data.splits import make_split

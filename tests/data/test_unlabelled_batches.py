@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.framing import Cropping, Cutting, Padding, Squashing
 from simclrseg.data.loader import WithUnlabelled
 from simclrseg.data.samples import MaskPairs, WeakAndStrong

@@ -22,7 +22,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.errors import DataError, RunError, UsageError
 from simclrseg.evaluation.detection import energy
 from simclrseg.evaluation.results import Report
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.runs import Run, record
 from simclrseg.scores.confidences import Confidences
 from simclrseg.targets.classify.target import ClassificationTarget

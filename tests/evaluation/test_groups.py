@@ -14,7 +14,7 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.evaluation.groups import Group, grouped
-from simclrseg.knobs.files import dump_config, parse_config
+from simclrseg.knobs.parsing import dump_config, parse_config
 from simclrseg.weights.find import PRETRAINED_FILE
 
 

@@ -86,7 +86,7 @@ def trainings(runs: Path, epochs: int) -> dict[str, tuple[Callable[..., object],
     from simclrseg.commands.pretrain import pretrain
     from simclrseg.config.finetune import FinetuneConfig
     from simclrseg.config.pretrain import PretrainConfig
-    from simclrseg.knobs.files import parse_config
+    from simclrseg.knobs.parsing import parse_config
     from tests.small import HARDWARE, SMALL_PRETRAIN, changed, in_runs
 
     data = {"dataset": ["shapes"], "image_size": 32, "max_images": 48}

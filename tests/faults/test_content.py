@@ -15,8 +15,8 @@ import torch
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.normalization import read_normalization
 from simclrseg.errors import SimclrsegError
-from simclrseg.knobs.files import dump_config, parse_config, parse_config_file
 from simclrseg.knobs.knob import knobs_of, look_up, put
+from simclrseg.knobs.parsing import dump_config, parse_config, parse_config_file
 from simclrseg.labels.classes import read_classes
 from simclrseg.labels.labelled import read_content
 from simclrseg.system.content import DEEPEST, MOST_YAML, BadContent, parse_json, parse_yaml

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import simclrseg
-from simclrseg.inference.files import find_images, plan_outputs
+from simclrseg.inference.jobs import find_images, plan_outputs
 from tests.faults.growth import ALLOWED, of_epochs, repeated, trainings
 from tests.inference.models import write_segmenter
 

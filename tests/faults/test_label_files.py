@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError, ModelFileError, UsageError, WeightsError
 from simclrseg.exporters.contents import read_program
-from simclrseg.images.masks import read_mask, read_stored_mask
-from simclrseg.knobs.files import parse_config
+from simclrseg.images.stored_masks import read_mask, read_stored_mask
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.labels.classes import classes_of_tool, read_classes
 from simclrseg.models.weights import read_checkpoint
 from simclrseg.targets.knobs import LabelledData

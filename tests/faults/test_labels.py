@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.errors import DataError
 from simclrseg.labels.classes import classes_of_tool

@@ -26,7 +26,7 @@ from simclrseg.cli import console
 from simclrseg.cli.app import main
 from simclrseg.cli.completion import complete
 from simclrseg.cli.progress import Bar
-from simclrseg.data.datasets.base import FileDataset
+from simclrseg.data.datasets.dataset import FileDataset
 from simclrseg.data.split_file import split_json, stored_split
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord, FileHistory, Plan, StepRecord

@@ -18,7 +18,7 @@ from simclrseg.images import opening, strips
 from simclrseg.images import tiff as tiffs_read
 from simclrseg.images.decode import image_shape, is_hidden, read_image, read_picture, read_scene, vague_range
 from simclrseg.images.limits import LARGE, MAX_PIXELS
-from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.stored_masks import read_stored_mask
 from simclrseg.labels import polygons
 from simclrseg.labels.polygons import Object, Region, Runs, draw
 from simclrseg.labels.rle import decode_rle

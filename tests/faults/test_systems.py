@@ -31,12 +31,12 @@ import yaml
 import simclrseg
 from simclrseg import runs
 from simclrseg.cli.app import main
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.locate import data_root, open_dataset
 from simclrseg.errors import DataError, OutputError, RunError, UsageError
 from simclrseg.exporters.weights import export_weights
-from simclrseg.inference.files import find_images, plan_outputs
+from simclrseg.inference.jobs import find_images, plan_outputs
 from simclrseg.models.weights import read_weights
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text

@@ -21,8 +21,8 @@ from simclrseg.errors import DataError, ImageError
 from simclrseg.images import decode, opening, strips, tiff
 from simclrseg.images.decode import image_shape, read_image, read_picture
 from simclrseg.images.listing import list_files, list_images
-from simclrseg.images.masks import read_mask
 from simclrseg.images.opening import turn_back
+from simclrseg.images.stored_masks import read_mask
 from tests.images.odd import UNREADABLE, orientation_exif
 from tests.no_files import REASONS, put_no_files
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.images.matting import cut_out
 from simclrseg.inference import OUTPUTS
-from simclrseg.inference.masks import to_mask
 from simclrseg.inference.outputs import Strip, Subject, class_colours
+from simclrseg.inference.tiling import to_mask
 from simclrseg.metadata import ModelMetadata
 from tests.folders import write
 from tests.labels.run_lengths import decoded

@@ -17,7 +17,7 @@ from simclrseg.inference.session import CPU, CUDA, open_model
 HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["session", "masks", "outputs", "predictor", "pipeline", "files"])
+@pytest.mark.parametrize("module", ["session", "tiling", "outputs", "predictor", "pipeline", "jobs"])
 def test_importing_inference_never_imports_torch(module):
     code = f"import sys, simclrseg.inference.{module}; print(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.data.datasets import DATASETS
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config, stored_values
 from simclrseg.knobs.knob import knobs_of
+from simclrseg.knobs.parsing import parse_config, stored_values
 from simclrseg.models import BACKBONES
 from simclrseg.registry import canonical
 

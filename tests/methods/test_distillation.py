@@ -19,7 +19,7 @@ from simclrseg.data.loader import some_rows
 from simclrseg.engine.loop import fit
 from simclrseg.engine.optimizers import adamw, parameter_groups
 from simclrseg.errors import Interrupted, UsageError, WeightsError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.losses.distillation import divergence, places, similarities
 from simclrseg.metadata import IMAGENET_MEAN, IMAGENET_STD, ModelMetadata
 from simclrseg.methods.base import method_of

@@ -9,7 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from simclrseg.inference.masks import to_mask
+from simclrseg.inference.tiling import to_mask
 from simclrseg.losses.segmentation import ce, dice, focal
 from simclrseg.metrics.counts import confusion_matrix
 from simclrseg.scores.pixels import THRESHOLDS, Pixels

@@ -24,7 +24,7 @@ from simclrseg.images import limits
 limits.LARGE, limits.LARGE_AT_ONCE = 1 << 22, 1 << 24  # so that what is written here quickly is large
 
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.framing import Cropping
 from simclrseg.data.loader import Loader

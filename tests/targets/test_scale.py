@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.framing import Cropping, Cutting, Padding
 from simclrseg.data.loader import Loader, WithUnlabelled
 from simclrseg.data.mask_statistics import object_sizes
@@ -21,7 +21,7 @@ from simclrseg.engine.gradients import Passes, accumulate_gradient
 from simclrseg.engine.task import Batch
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.framing import Framing
-from simclrseg.inference.masks import predict_tiles
+from simclrseg.inference.tiling import predict_tiles
 from simclrseg.losses.segmentation import bce, ce, dice, focal, jaccard, total
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores import pixels

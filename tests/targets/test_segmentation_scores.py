@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics

@@ -18,14 +18,14 @@ from PIL import Image
 from simclrseg.charts.plots import GAP, HEADING, SMALLEST
 from simclrseg.commands.finetune import FinetuneResult
 from simclrseg.config.finetune import FinetuneConfig
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
-from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks
+from simclrseg.targets.segment.examination import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.target import Examples, SegmentationTarget
 from tests.folders import write_figures
 from tests.small import evaluated

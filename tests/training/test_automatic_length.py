@@ -13,7 +13,7 @@ from simclrseg.commands.finetune import finetune
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainTraining
 from simclrseg.errors import DataError, Interrupted, UsageError
-from simclrseg.knobs.files import config_of_run, parse_config
+from simclrseg.knobs.parsing import config_of_run, parse_config
 from simclrseg.training import knobs
 from simclrseg.training.folder import resumed_run
 from simclrseg.training.knobs import FinetuneTraining

@@ -12,7 +12,7 @@ from simclrseg.cli.app import main
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.config.smaller import smaller_command
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.training import train
 from simclrseg.training.forecast import Forecast, in_words
 from tests.observers import drive

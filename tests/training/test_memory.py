@@ -11,7 +11,7 @@ import pytest
 
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import Interrupted, UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.training import machine
 from tests.observers import stop_at
 from tests.small import SMALL_PRETRAIN, changed, in_runs

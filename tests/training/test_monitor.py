@@ -13,7 +13,7 @@ from torch import nn
 
 from simclrseg.commands import pretrain
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.engine.history import EpochRecord, Plan

@@ -23,7 +23,7 @@ from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.errors import DataError, Interrupted, RunError, UsageError
-from simclrseg.knobs.files import config_of_run
+from simclrseg.knobs.parsing import config_of_run
 from simclrseg.training.knobs import FinetuneTraining
 from tests.observers import stop_at
 from tests.small import SMALL_FINETUNE, SMALL_PRETRAIN, changed, in_runs

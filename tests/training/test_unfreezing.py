@@ -10,7 +10,7 @@ from torch import nn
 
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.errors import UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone, stages
 from simclrseg.training.knobs import FinetuneTraining
 from simclrseg.training.unfreezing import freezing_of

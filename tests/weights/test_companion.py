@@ -9,7 +9,7 @@ from simclrseg import runs
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets import ENTRIES
 from simclrseg.errors import DataError, HubError, UsageError
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.targets import TARGETS
 from simclrseg.weights.companion import companion_of, following, labelled_set
 from tests.folders import write

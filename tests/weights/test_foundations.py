@@ -23,7 +23,7 @@ from simclrseg.errors import UsageError
 from simclrseg.hub.imagenet import IMAGENET
 from simclrseg.hub.table import FOUNDATIONS, encoders_of, find
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.models.backbones import build_backbone, pooled_features
 from simclrseg.models.weights import read_metadata
 from simclrseg.runs import RESERVED

@@ -17,7 +17,7 @@ from simclrseg.commands.pull import pull
 from simclrseg.config.pull import PullConfig
 from simclrseg.errors import RunError, UsageError
 from simclrseg.inference.session import open_model
-from simclrseg.knobs.files import parse_config
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.weights.shipped import EXAMPLE, PETS, PHOTO
 
 MEGABYTES = 6

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, missing
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance

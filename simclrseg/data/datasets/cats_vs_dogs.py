@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.images.listing import list_images
 

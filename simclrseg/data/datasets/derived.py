@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.datasets.dataset import UNLABELLED, Dataset
 from simclrseg.errors import DataError, UnknownName, UsageError
 from simclrseg.images.bands import BANDS_FILE, are_named, places_of
 from simclrseg.images.decode import Mask, Pixels

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset, refuse_shared
+from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset, refuse_shared
 from simclrseg.data.datasets.folder import bands_of, exact_copies
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, split_of, tell_other_folders
 from simclrseg.data.datasets.naming import MASK_FOLDERS

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
+from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.fetch import Source, fetch, missing, reach_hub
 from simclrseg.errors import DataError
 from simclrseg.images.bands import REFLECTANCE, SENTINEL2, clip_reflectance

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from simclrseg.data.datasets.base import size_text
+from simclrseg.data.datasets.dataset import size_text
 from simclrseg.errors import DataError
 from simclrseg.system.files import temporary_folder
 from simclrseg.text import in_one_line

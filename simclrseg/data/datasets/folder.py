@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from simclrseg.data.datasets.base import DatasetOptions, FileDataset, read_alike
+from simclrseg.data.datasets.dataset import DatasetOptions, FileDataset, read_alike
 from simclrseg.data.datasets.layout import lay_out
 from simclrseg.data.datasets.lists import find_lists, read_lists, split_folders, tell_other_folders
 from simclrseg.data.datasets.pairing import Layout

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.data.datasets import HUB
-from simclrseg.data.datasets.base import UNLABELLED, DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import UNLABELLED, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, reach_hub
 from simclrseg.data.datasets.lists import split_of
 from simclrseg.data.datasets.values import deep_photos

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
 from simclrseg.data.datasets.naming import (
     IMAGE_FOLDERS,

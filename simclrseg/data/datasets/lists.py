@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from simclrseg.data.datasets.base import refuse_shared
+from simclrseg.data.datasets.dataset import refuse_shared
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import is_image, is_photo
 from simclrseg.labels.labelled import left_out, plain, refuse_other_files

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from simclrseg.data.datasets import DATASETS, HUB, LABEL_SUFFIXES
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import choose_bands
 from simclrseg.data.datasets.drawn import drawn_set
 from simclrseg.data.datasets.folder import image_folder

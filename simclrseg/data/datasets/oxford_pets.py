@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simclrseg.data.datasets.base import Border, DatasetOptions, FileDataset
+from simclrseg.data.datasets.dataset import Border, DatasetOptions, FileDataset
 from simclrseg.data.datasets.fetch import Source, fetch, missing
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
 from simclrseg.images.listing import list_images
-from simclrseg.images.masks import read_mask
+from simclrseg.images.stored_masks import read_mask
 from simclrseg.metadata import IGNORE
 
 _FOLDER = "oxford-iiit-pet"

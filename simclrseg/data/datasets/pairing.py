@@ -27,7 +27,7 @@ from simclrseg.data.datasets.naming import (
     parts_of,
 )
 from simclrseg.errors import DataError, ImageError, some
-from simclrseg.images.masks import read_stored_mask
+from simclrseg.images.stored_masks import read_stored_mask
 from simclrseg.labels.looking import sample
 from simclrseg.labels.reading import MaskFiles
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from simclrseg.charts import plots
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.images.framing import Framing
-from simclrseg.inference.masks import Predict
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import (
     TOP,

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import UNLABELLED, Dataset
+from simclrseg.data.datasets.dataset import UNLABELLED, Dataset
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import Images
 from simclrseg.data.split_file import labelled_test_hash
 from simclrseg.data.splits import Split
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import DataError, some
-from simclrseg.inference.masks import Predict
+from simclrseg.inference.tiling import Predict
 from simclrseg.metadata import ModelMetadata
 from simclrseg.metrics.counts import TOP, classification_metrics, confusion_matrix, in_top
 from simclrseg.models.backbones import check_backbone

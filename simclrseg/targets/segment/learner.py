@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclrseg.data.datasets.base import Dataset, ImageRows
+from simclrseg.data.datasets.dataset import Dataset, ImageRows
 from simclrseg.engine.task import Batch, Logs
 from simclrseg.errors import ImageError
 from simclrseg.images.framing import Framing
 from simclrseg.images.resizing import resize_mask
-from simclrseg.inference.masks import predict_tiles
+from simclrseg.inference.tiling import predict_tiles
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.metrics.counts import confusion_matrix, segmentation_metrics
 from simclrseg.targets.learner import Learner, over_processes

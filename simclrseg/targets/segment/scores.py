@@ -11,14 +11,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import ImageError
 from simclrseg.images.colours import overlay
 from simclrseg.images.framing import Framing, window_of_most
 from simclrseg.images.resizing import resize_mask
 from simclrseg.images.strips import Passing
-from simclrseg.inference.masks import OVERLAP, Predict, Rows, predict_tiles, to_mask, to_size
 from simclrseg.inference.outputs import class_colours
+from simclrseg.inference.tiling import OVERLAP, Predict, Rows, predict_tiles, to_mask, to_size
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.metrics.counts import class_metrics, segmentation_metrics, without_learning
 from simclrseg.scores.confidences import Confidences

@@ -14,7 +14,7 @@ from torch import nn
 
 from simclrseg.charts import plots
 from simclrseg.data.augment import PAIR_STRENGTHS
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.framing import crops_of, cutting_of, tiles_of
 from simclrseg.data.samples import MaskPairs, Numbers, Samples, WeakAndStrong, spread
 from simclrseg.data.split_file import test_hash
@@ -24,7 +24,7 @@ from simclrseg.errors import DataError, UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import viewable
 from simclrseg.images.framing import Framing
-from simclrseg.inference.masks import Predict, to_mask
+from simclrseg.inference.tiling import Predict, to_mask
 from simclrseg.knobs.words import parse_words
 from simclrseg.losses import ENTRIES, LOSSES
 from simclrseg.losses.segmentation import total
@@ -38,9 +38,9 @@ from simclrseg.targets.base import Target
 from simclrseg.targets.knobs import ConsistencyKnobs
 from simclrseg.targets.learner import Learner
 from simclrseg.targets.segment.consistency import Consistency
+from simclrseg.targets.segment.examination import class_weights, examine_masks, open_masks, warn_of_small_objects
 from simclrseg.targets.segment.knobs import PARAMETERS, Knobs
 from simclrseg.targets.segment.learner import Segmentation, TiledSegmentation
-from simclrseg.targets.segment.masks import class_weights, examine_masks, open_masks, warn_of_small_objects
 from simclrseg.targets.segment.scores import SegmentationScores, score
 from simclrseg.weights.decoder import load_decoder
 from simclrseg.weights.find import Pretrained

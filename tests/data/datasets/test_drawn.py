@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as reference
 from pydantic import ValidationError
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError

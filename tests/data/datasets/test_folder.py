@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError, ImageError
 from simclrseg.labels.classes import numbered_classes, read_classes

@@ -11,7 +11,7 @@ import pytest
 from simclrseg.config.pretrain import PretrainData
 from simclrseg.data.cache import Cached, cached
 from simclrseg.data.datasets import hub
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError
 from tests.data.fakes import photo

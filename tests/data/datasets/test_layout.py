@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simclrseg.data.cache import cached
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.data.split_file import split_json
 from simclrseg.data.split_file import test_hash as hash_of_test

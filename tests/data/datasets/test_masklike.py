@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.folder import image_folder
 from simclrseg.errors import DataError
 from simclrseg.targets.knobs import LabelledData
-from simclrseg.targets.segment.masks import open_masks
+from simclrseg.targets.segment.examination import open_masks
 
 HEIGHT, WIDTH = 48, 64
 Y, X = np.mgrid[:HEIGHT, :WIDTH]

@@ -13,7 +13,7 @@ import torchvision
 from PIL import Image
 
 from simclrseg.data.datasets import DATASETS, cats_vs_dogs, eurosat, fetch
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import data_root, open_dataset
 from simclrseg.data.datasets.shapes import SIDE, Shapes
 from simclrseg.errors import DataError, UnknownName

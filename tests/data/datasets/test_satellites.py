@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.data.datasets import DATASETS
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import DataError, ImageError
 from simclrseg.images.bands import colour_bands

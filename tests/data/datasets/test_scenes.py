@@ -15,7 +15,7 @@ from simclrseg.commands.finetune import finetune
 from simclrseg.commands.pretrain import pretrain
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import band_statistics
 from simclrseg.errors import DataError, UnknownName, UsageError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.derived import choose_classes
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.datasets.voc import voc

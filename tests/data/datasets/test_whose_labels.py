@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.drawn import Drawn, drawn_set
 from simclrseg.errors import DataError
 from tests.data.datasets.labels import FLAT, coco, labelme, photos, put, yolo

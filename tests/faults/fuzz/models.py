@@ -22,9 +22,9 @@ from simclrseg.cli.app import app
 from simclrseg.engine.checkpoints import Checkpoints, TrainingState
 from simclrseg.errors import ModelFileError
 from simclrseg.images.colours import overlay
-from simclrseg.inference.masks import to_mask
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
+from simclrseg.inference.tiling import to_mask
 from simclrseg.metadata import ONNX_PREFIX, ModelMetadata
 from simclrseg.models.weights import load_backbone, read_metadata, read_weights
 from tests.faults.fuzz.harness import Source

@@ -17,7 +17,7 @@ from simclrseg.cli import python
 from simclrseg.cli.app import app
 from simclrseg.cli.completion import respond
 from simclrseg.config import CONFIGS
-from simclrseg.data.datasets.base import DatasetOptions
+from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.inference import OUTPUTS
 from simclrseg.knobs.knob import knobs_of

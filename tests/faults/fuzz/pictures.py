@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from simclrseg.data.datasets.base import Dataset, DatasetOptions
+from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import (
@@ -30,7 +30,7 @@ from simclrseg.images.decode import (
     stored_bands,
     vague_range,
 )
-from simclrseg.images.masks import read_mask, read_stored_mask
+from simclrseg.images.stored_masks import read_mask, read_stored_mask
 from simclrseg.inference import OUTPUTS
 from simclrseg.inference.outputs import Strip, Subject
 from simclrseg.labels.rle import encode_rle

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simclrseg.errors import ImageError
-from simclrseg.images.masks import read_mask, read_stored_mask
+from simclrseg.images.stored_masks import read_mask, read_stored_mask
 from tests.images.pngs import grey_png
 from tests.images.tiffs import tiff
 

@@ -16,8 +16,8 @@ from simclrseg.errors import DataError, ImageError, some
 from simclrseg.images.bands import REFLECTANCE, are_named, places_of
 from simclrseg.images.decode import Mask, Pixels, read_image, read_scene
 from simclrseg.images.depth import Blank, Range
-from simclrseg.images.masks import read_mask
 from simclrseg.images.resizing import resize_mask
+from simclrseg.images.stored_masks import read_mask
 from simclrseg.labels.classes import Classes, Colour
 from simclrseg.labels.reading import MaskFiles, Rules
 from simclrseg.metadata import IGNORE, RGB, voc_colours

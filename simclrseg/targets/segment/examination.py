@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from simclrseg.data.datasets.base import Dataset
+from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.datasets.derived import choose_classes, in_classes_of
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.mask_statistics import balancing_weights, count_pixels, object_sizes, scaled_weights

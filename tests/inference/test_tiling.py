@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from simclrseg.images.decode import read_image
-from simclrseg.inference import masks
-from simclrseg.inference.masks import mirrored, predict_tiles, strips, tile_starts, to_mask, to_size
+from simclrseg.inference import tiling
 from simclrseg.inference.predictor import Predictor
 from simclrseg.inference.session import open_model
+from simclrseg.inference.tiling import mirrored, predict_tiles, strips, tile_starts, to_mask, to_size
 
 
 def halves(height: int, width: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_the_threshold_decides_and_can_be_changed(make_model):
 def test_strips_of_a_large_picture_are_what_resizing_it_whole_gives(monkeypatch, shape, size):
     probability = np.random.default_rng(0).random(shape, np.float32)
     whole = to_size(probability, size)
-    monkeypatch.setattr(masks, "STRIP", 7 * size[1] * (shape[0] if len(shape) == 3 else 1))
+    monkeypatch.setattr(tiling, "STRIP", 7 * size[1] * (shape[0] if len(shape) == 3 else 1))
     parts = list(strips(probability, size))
     assert [top for top, _ in parts] == list(range(0, size[0], 7))
     np.testing.assert_allclose(np.concatenate([rows for _, rows in parts], axis=-2), whole, atol=1e-6)

@@ -13,8 +13,8 @@ from simclrseg.engine import OPTIMIZERS
 from simclrseg.errors import RunError, UsageError
 from simclrseg.exporters import FORMATS
 from simclrseg.inference import OUTPUTS
-from simclrseg.knobs.files import config_of_run, dump_config, parse_config, parse_config_file
 from simclrseg.knobs.knob import attribute_docstring, command_of, knobs_of
+from simclrseg.knobs.parsing import config_of_run, dump_config, parse_config, parse_config_file
 from simclrseg.losses import LOSSES
 from simclrseg.metadata import ModelMetadata
 from simclrseg.methods import METHODS
