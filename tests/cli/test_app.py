@@ -416,8 +416,8 @@ def test_an_archive_is_to_be_unpacked_and_a_path_is_told_as_it_was_typed(run, tm
             "error: --backbone: 'resnet5' is not a",
         ),
         (
-            ["pretrain", "-d", "shapes", "--batch-size", "8", "--micro-batch", "3"],
-            "error: micro_batch (3) must",
+            ["pretrain", "-d", "shapes", "--micro-batch", "0"],
+            "error: --micro-batch '0': must be a whole number",
         ),
         (
             ["finetune", "shapes", "--max-images", "9", "--data-ratio", "0.5"],

@@ -580,4 +580,4 @@ def test_photos_without_content_end_with_the_line_that_nothing_was_learned(field
     blank = {"dataset": [str(field_cases / "50-blank-photos")], "image_size": 32}
     run = run_of({**TINY, "data": blank, "training": {"batch_size": 8, "epochs": 2}}, tmp_path)
     [line] = [line for line in run.lines if line.startswith("the loss ended at ")]
-    assert "of a network that knows nothing: try more --epochs" in line
+    assert "of a network that knows nothing: try more photos, more --epochs" in line
