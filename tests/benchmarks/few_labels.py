@@ -33,12 +33,14 @@ SEEDS = range(3)
 SIZE, LARGE = 96, 128
 SCRATCH = "finetune oxford_pets --backbone resnet18 --image-size"
 SMALL = f"{SCRATCH} {SIZE}"
-LITE = f"finetune oxford_pets --backbone tu-tf_efficientnet_lite0 --image-size {SIZE} --pretrained {{weights}}"
+LITE0 = "tu-tf_efficientnet_lite0"
+LITE = f"finetune oxford_pets --backbone {LITE0} --image-size {SIZE} --pretrained {{weights}}"
 OTHERS = "--unlabelled oxford_pets --unlabelled {more} --unlabelled cats_vs_dogs"
 PRETRAIN = (
-    "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs --backbone resnet18 --stem imagenet "
-    f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0"
+    "pretrain --dataset oxford_pets --dataset {more} --dataset cats_vs_dogs "
+    f"--image-size {SIZE} --epochs 60 --optimizer adamw --batch-size 128 --knn-every 0 --backbone"
 )
+PRETRAIN_SMALL = f"{PRETRAIN} resnet18 --stem imagenet"
 EUROSAT = "finetune eurosat --task classify --backbone resnet18 --image-size 64 --data-ratio 0.1 --epochs 200"
 VOC = f"finetune voc --backbone resnet18 --image-size {SIZE}"
 STARTED = f"finetune oxford_pets --image-size {SIZE} --pretrained"
@@ -69,22 +71,24 @@ TRAININGS = {
     "lite0 20 %": f"{LITE} --data-ratio 0.2",
     "lite0 unlabelled 20 %": f"{LITE} --data-ratio 0.2 {OTHERS}",
     "lite0 long 20 %": f"{LITE} --data-ratio 0.2 {TWICE}",
-    "pretraining": PRETRAIN,
+    "pretraining": PRETRAIN_SMALL,
     "simclr 5 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.05",
     "simclr 20 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.2",
     "simclr unlabelled 5 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.05 {OTHERS}",
     "simclr unlabelled 20 %": f"{STARTED} pretraining-s{{seed}} --data-ratio 0.2 {OTHERS}",
     "distillation": (
-        f"{PRETRAIN} --method distillation --teacher {{weights}} "
-        "--set distillation.teacher_backbone=tu-tf_efficientnet_lite0"
+        f"{PRETRAIN_SMALL} --method distillation --teacher {{weights}} --set distillation.teacher_backbone={LITE0}"
     ),
     "distilled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05",
     "distilled 20 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.2",
     "distilled unlabelled 5 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.05 {OTHERS}",
     "distilled unlabelled 20 %": f"{STARTED} distillation-s{{seed}} --data-ratio 0.2 {OTHERS}",
-    "dense": f"{PRETRAIN} --method dense",
+    "dense": f"{PRETRAIN_SMALL} --method dense",
     "dense 5 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.05",
     "dense 20 %": f"{STARTED} dense-s{{seed}} --init-decoder --data-ratio 0.2",
+    "continued": f"{PRETRAIN} {LITE0} --init {{weights}}",
+    "continued 5 %": f"{STARTED} continued-s{{seed}} --data-ratio 0.05",
+    "continued 20 %": f"{STARTED} continued-s{{seed}} --data-ratio 0.2",
     "scratch 100 %": SMALL,
     "lite0 100 %": LITE,
     "eurosat pretraining": (
@@ -119,6 +123,8 @@ COMPARISONS = {
     "distilled unlabelled 20 %": ("distilled 20 %", "scratch 20 %", "scratch long 20 %"),
     "dense 5 %": ("simclr 5 %", "scratch 5 %"),
     "dense 20 %": ("simclr 20 %", "scratch 20 %"),
+    "continued 5 %": ("lite0 5 %",),
+    "continued 20 %": ("lite0 20 %",),
     "eurosat simclr": ("eurosat none",),
     "eurosat simclr progressive": ("eurosat simclr", "eurosat none"),
     "voc reconstruction": ("voc none",),
