@@ -115,10 +115,14 @@ def _filled_in(tree: dict[str, Any], model: type[Section], name: str) -> str:
         return "what it leaves open is as by default (--print-config shows all)"
     preset = in_sections(model, read_config_file(PRESETS[name], command_of(model)))
     added = []
-    frozen = look_up(tree, ("training", "unfreeze")) == "head"
+    needless = set()
+    if look_up(tree, ("training", "unfreeze")) == "head":  # of an encoder that stays as it is
+        needless.add(("training", "encoder_lr_factor"))
+    if look_up(tree, ("training", "schedule")) == "constant":
+        needless.add(("training", "final_rate"))
     for path, value in leaves(preset).items():
-        if frozen and path == ("training", "encoder_lr_factor"):
-            continue  # of an encoder that stays as it is
+        if path in needless:
+            continue
         if look_up(tree, path) is None:
             put(tree, path, value)
             added.append(f"{_dotted(path)} {shown(value)}")

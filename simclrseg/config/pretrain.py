@@ -198,6 +198,8 @@ class _PretrainConfig(TrainingConfig):
                 continue
             if given.get("optimizer", defaults.get("optimizer")) != defaults.get("optimizer"):
                 defaults = {name: value for name, value in defaults.items() if name != "learning_rate"}
+            if given.get("schedule") == "constant":  # which ends as it began
+                defaults = {name: value for name, value in defaults.items() if name != "final_rate"}
             tree = {**tree, section: {**defaults, **given}}
         return tree
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -42,9 +42,14 @@ def smaller_command(config: PretrainConfig | FinetuneConfig, seconds: float) -> 
     if config.training.warmup_epochs is not None and config.training.warmup_epochs >= epochs:
         changed[("training", "warmup_epochs")] = None
     if isinstance(config, FinetuneConfig):
-        shares = [at if at < 1 else at / total for at in config.training.unfreeze_at]
-        changed[("training", "unfreeze_at")] = tuple(round(share, 3) for share in shares)
+        changed[("training", "unfreeze_at")] = shares(config.training.unfreeze_at, total)
+        changed[("consistency", "ramp")] = shares(config.consistency.ramp, total)
     return shlex.join(["simclrseg", *command_line(config, changed)])
+
+
+def shares(ends: Sequence[float], total: int) -> tuple[float, ...]:
+    """Moments of a run of so many epochs as shares of it, of which 1 would be an epoch."""
+    return tuple(at if at < 1 else min(0.999, round(at / total, 3)) for at in ends)
 
 
 def command_line(

@@ -62,7 +62,8 @@ class Split:
         if self.can_choose:
             return []
         parts = (len(self.train) + len(self.validation)) // FEW_TO_CHOOSE
-        more = f", or train with --fold 1/{parts}, which validates on more of them" if parts > 1 else ""
+        wider = "a larger --validation" if self.validation_share is not None else f"--fold 1/{parts}"
+        more = f", or train with {wider}, which validates on more of them" if parts > 1 else ""
         number = len(self.validation)
         photos = "validation photo is" if number == 1 else "validation photos are"
         few = f"{number} {photos} too few to choose {choice} by, so {instead}"

@@ -20,13 +20,9 @@ def cosine(step: int, total: int, warmup: int = 0) -> float:
 
 
 def one_cycle(step: int, total: int, warmup: int = 0) -> float:
-    """Cosine up from 1/25, then down to 1/250,000 (Smith & Topin 2018, with the figures of torch's OneCycleLR).
-
-    Args:
-        warmup: steps of the rise; 0 is 30 % of the total.
-    """
+    """Cosine up from 1/25, then down to 1/250,000 (Smith & Topin 2018, with the figures of torch's OneCycleLR)."""
     start, end = 1 / 25, 1 / 25e4
-    rise = (warmup or 0.3 * total) - 1  # the last step of the rise is the peak
+    rise = max(0, warmup - 1)  # the last step of the rise is the peak, and without one the first step
     if step <= rise:
         return _cosine(start, 1.0, step / rise if rise > 0 else 1.0)
     return _cosine(1.0, end, (step - rise) / max(1, total - 1 - rise))

@@ -47,6 +47,12 @@ def resumed_run(kind: runs.Kind, config: Config) -> tuple[runs.Run | None, Confi
     if config.run.resume is None:
         return None, config
     run = runs.find(Path(config.console.runs), kind, config.run.resume)
+    if config.run.overwrite:
+        raise UsageError(
+            f"--resume goes on with run {run.name!r}, and --overwrite begins one anew",
+            "leave one of them out",
+            option="overwrite",
+        )
     stored = config_of_run(type(config), run.folder)
     epochs = epochs_of(run, stored)
     wanted = epochs if config.training.epochs == "auto" else config.training.epochs

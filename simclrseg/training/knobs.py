@@ -125,7 +125,8 @@ class Training(Section):
         """
         if images < 2:
             photos = "1 training photo" if images == 1 else f"{images} training photos"
-            raise DataError(f"{photos} cannot be learned from, as a batch has two", "add photos")
+            remedy = "add photos, or take more of those that there are"
+            raise DataError(f"{photos} cannot be learned from, as a batch has two", remedy)
         if images < processes:
             raise UsageError(
                 f"{processes} processes cannot share {images} training photos",
@@ -287,6 +288,9 @@ class TrainingConfig(Section):
             section, what = self.CHOICE
             knobs = {name: {name: tuple(type(getattr(self, name)).model_fields)} for name in alternatives(type(self))}
             check_meaning(self, info, what, getattr(getattr(self, section), what), knobs)
+        if (schedule := self.training.schedule) == "constant":
+            ends = {"cosine and one-cycle": {"training": ("final_rate",)}}
+            check_meaning(self, info, "schedule", schedule, ends)
         return self
 
 

@@ -50,3 +50,13 @@ def test_a_warm_up_that_the_run_has_no_epochs_for_is_that_of_the_default(schedul
     assert training(epochs=1, warmup_epochs=10, schedule=schedule).warmup == pytest.approx(warmup)
     assert training(epochs=10, warmup_epochs=10, schedule=schedule).warmup == pytest.approx(10 * warmup)
     assert training(epochs=11, warmup_epochs=10, schedule=schedule).warmup == 10
+
+
+def test_a_schedule_that_stays_takes_no_other_end():
+    message = "final_rate is for schedule cosine and one-cycle and has no meaning for schedule constant"
+    with pytest.raises(ValueError, match=message):
+        training(schedule="constant", final_rate=0.1)
+    tree = {"data": {"dataset": ["shapes"]}, "model": {"method": "reconstruction"}}
+    constant = {**tree, "training": {"schedule": "constant"}}
+    ends = [PretrainConfig.model_validate(config).training.final_rate for config in (tree, constant)]
+    assert ends == [0.01, 0.0]  # the method's own is none of the user's doing

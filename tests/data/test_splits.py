@@ -453,3 +453,9 @@ def test_few_validation_photos_are_no_ground_to_choose_by(images, validation):
     found = split.doubts("the best epoch", "the last one is kept")
     few = "19 validation photos are too few to choose the best epoch by, so the last one is kept: add photos"
     assert (not found) if split.can_choose else found[0].startswith(few)
+
+
+def test_whoever_chose_a_share_to_validate_with_is_not_sent_to_a_fold():
+    split = make_split(KEYS[:100], official={"test": []}, validation=0.05)
+    (found,) = split.doubts("the best epoch", "the last one is kept")
+    assert found.endswith("add photos, or train with a larger --validation, which validates on more of them")

@@ -19,7 +19,7 @@ def test_one_cycle_is_torchs() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=50)
     for step in range(50):
-        assert one_cycle(step, 50) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert one_cycle(step, 50, 15) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
 
@@ -27,6 +27,11 @@ def test_one_cycle_is_torchs() -> None:
 def test_one_cycle_rises_for_as_long_as_the_warm_up_says() -> None:
     rates = [one_cycle(step, 50, 5) for step in range(50)]
     assert rates.index(max(rates)) == 4
+
+
+def test_a_one_cycle_without_warm_up_begins_at_its_peak_and_falls() -> None:
+    rates = [one_cycle(step, 50) for step in range(50)]
+    assert rates[0] == 1 and rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(1 / 25e4)
 
 
 def test_constant_stays_after_its_warm_up() -> None:

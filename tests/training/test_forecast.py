@@ -111,6 +111,15 @@ def test_the_suggestion_is_a_command_that_keeps_all_else_and_ends_within_two_hou
     assert after == before
 
 
+def test_a_suggestion_of_fewer_epochs_keeps_moments_that_were_given_in_epochs_as_shares():
+    tree = {"data": {"dataset": "shapes", "unlabelled": ["shapes"]}, "training": {"epochs": 40}}
+    config = parse_config(FinetuneConfig, {**tree, "consistency": {"ramp": [5, 40]}})
+    line = smaller_command(config, 400 * 3600)
+    assert line.endswith("--epochs 1 --set consistency.ramp=0.125,0.999")
+    usual = parse_config(FinetuneConfig, {**tree, "consistency": {"ramp": [0, 0.4]}})
+    assert smaller_command(usual, 400 * 3600).endswith("--set consistency.ramp=0.0,0.4")
+
+
 def test_the_suggestion_keeps_to_the_folder_of_runs():
     config = parse_config(FinetuneConfig, {"model": {"pretrained": "pets"}, "console": {"runs": "mine"}, **SIXTY})
     assert smaller_command(config, 4 * 3600).endswith(" --runs mine")

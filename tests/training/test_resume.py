@@ -116,6 +116,11 @@ def finished(interrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return runs
 
 
+def test_a_run_is_not_gone_on_with_and_begun_anew(finished: Path) -> None:
+    with pytest.raises(UsageError, match="--resume goes on with run 'shapes', and --overwrite begins one anew"):
+        pretrain(small(finished, run={"resume": "shapes", "overwrite": True}, epochs=4))
+
+
 def test_more_epochs_begin_a_new_schedule_from_the_old_weights(
     finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
