@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,8 +92,11 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
     if config.run.dry_run:
         return trainer.rehearse(files=2)  # with model.onnx
     others, callbacks, grown = list[str](), list[Observer](), 0.0
+    rows = dict[str, object]()
     if prepared.unlabelled is not None:
         unlabelled, indices = prepared.unlabelled
+        counts = Counter(unlabelled.origin(index)[0].name for index in indices)
+        rows["photos without masks"] = " + ".join(f"{count:,} of {name}" for name, count in counts.items())
         others = [unlabelled.keys[index] for index in indices]
         _, grown = config.consistency.ramp_epochs(config.training.total_epochs)
         callbacks.append(ConfidenceWarning(from_epoch=grown))
@@ -126,7 +130,7 @@ def finetune(config: FinetuneConfig, *, observers: Sequence[Observer] = ()) -> F
         with trainer.finishing("scoring", chosen=chooses):
             log.info(f"scoring {len(split.test):,} test photos, about {in_words(max(1, seconds))}")
             scoring = Scoring(session.machine.workers, trainer.micro_batch)
-            rows = {"batch": f"{config.training.batch_size} photos", **trainer.card_rows()}
+            rows |= {"batch": f"{config.training.batch_size} photos", **trainer.card_rows()}
             test, problem = score_and_export(run, target, learner.model, predict, metadata, scoring, rows)
     if problem is not None:
         raise GateError(

@@ -18,7 +18,7 @@ from simclrseg.config.pretrain import command_that_makes
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.dataset import Dataset, is_photos
 from simclrseg.data.loader import Loader, WithUnlabelled
-from simclrseg.data.seen import image_hashes, joined, record, warn_if_seen
+from simclrseg.data.seen import image_hashes, joined, of_a_test_list, record, warn_if_seen
 from simclrseg.engine.freezing import Freezing
 from simclrseg.engine.task import Task
 from simclrseg.errors import UsageError
@@ -123,7 +123,7 @@ def prepare(session: Session[FinetuneConfig]) -> Prepared:
     metadata = distributed.from_main(
         lambda: describe_model(config, target, source, unlabelled, pretrained=pretrained.label, **facts)
     )
-    loaded |= target.load_start(model, pretrained)
+    loaded |= target.load_start(model, pretrained, metadata)
     learner = target.make_learner(model, metadata, pairs=pairs, threads=machine.workers)
     batches, validation = make_loaders(config, target, pairs, metadata, unlabelled, threads=machine.workers)
     task: Task = learner
@@ -243,7 +243,8 @@ def describe_model(
         facts: of the network.
     """
     dataset, split = target.dataset, target.split
-    learned = image_hashes(dataset, [*split.train, *split.validation])
+    learned_from = [*split.train, *split.validation]
+    learned = image_hashes(dataset, learned_from)
     learned += image_hashes(*unlabelled) if unlabelled else []
     return ModelMetadata(
         method=source.method if source else None,
@@ -254,7 +255,7 @@ def describe_model(
         image_size=config.data.image_size,
         resize=config.data.resize,
         dataset=config.data.name,
-        include_test=source.include_test if source else False,
+        include_test=of_a_test_list(dataset, learned_from) or (source is not None and source.include_test),
         terms=source.terms if source else (),
         seen=joined(source.seen if source else "", record(learned)),
         data=stored_values(config)["data"],

@@ -100,6 +100,11 @@ def first_of_each(
     return found, repeated
 
 
+def of_a_test_list(dataset: Dataset, indices: Sequence[int]) -> bool:
+    """Whether some of the images are of the set's test list."""
+    return not set(dataset.official.get("test", ())).isdisjoint(indices)
+
+
 def warn_if_seen(dataset: Dataset, indices: Sequence[int], metadata: ModelMetadata | None) -> None:
     """Warn where a model, or the weights it began with, was trained on images that are to be scored."""
     if metadata is None or not metadata.seen or not distributed.is_main():

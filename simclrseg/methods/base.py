@@ -66,13 +66,15 @@ class Method(Generic[KnobsT]):
     Attributes:
         ENCODER: where the encoder stands in the state of the task's model.
         DECODER: the decoder that is kept too, with its encoder as one network; None where the rest is left behind.
-        terms, seen: licences of the weights that ``open`` has found, and the record of images that these have seen.
+        terms, seen, include_test: licences of the weights that ``open`` has found, the record of images that these have
+            seen, and whether some are of a test list.
     """
 
     ENCODER: ClassVar[str] = "backbone."
     DECODER: ClassVar[str | None] = None
     terms: tuple[str, ...] = ()
     seen: str = ""
+    include_test: bool = False
 
     def __init__(self, knobs: KnobsT) -> None:
         self.knobs = knobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,8 +203,12 @@ class Target(ABC, Generic[K, S]):
     def build_model(self, backbone: nn.Module, encoder: str, *, dropout: float) -> tuple[nn.Module, dict[str, Any]]:
         """The network around an encoder, and what its metadata say of this target, by their fields."""
 
-    def load_start(self, model: nn.Module, pretrained: Pretrained) -> dict[str, Any]:
-        """Load what of the weights is not the encoder's, and report it by the part it is of; by default nothing."""
+    def load_start(self, model: nn.Module, pretrained: Pretrained, metadata: ModelMetadata) -> dict[str, Any]:
+        """Load what of the weights is not the encoder's, and report it by the part it is of; by default nothing.
+
+        Args:
+            metadata: of the network.
+        """
         return {}
 
     def crops(self, dataset: Dataset, indices: Sequence[int]) -> Sequence[int]:
@@ -312,9 +317,16 @@ def elsewhere(own: Mapping[str, Any], dataset: str) -> LabelledData:
         own: what the model's own images were opened with, by the names of ``LabelledData``.
     """
     kept = ["classes", "bands"]
-    kept += ["test_split", "split_seed"] if dataset == own.get("dataset") else []
+    kept += ["test_split", "split_seed", "group_by"] if _are_the_same(dataset, own.get("dataset")) else []
     kept += ["border"] if dataset == "oxford_pets" else []
     kept += ["classes_file", "masks"] if dataset not in DATASETS else []
     kept += ["image_column", "label_column", "mask_column"] if dataset.startswith(HUB) else []
     values = {name: own[name] for name in kept if name in own}
     return parse_config(LabelledData, {**values, "dataset": dataset}, source="the model's data", of_a_run=True)
+
+
+def _are_the_same(dataset: str, own: object) -> bool:
+    """Whether two names are of one dataset: a folder has many. A pretraining has a list of them."""
+    if not isinstance(own, str) or not {dataset, own}.isdisjoint(DATASETS) or dataset.startswith(HUB):
+        return dataset == own
+    return os.path.realpath(dataset) == os.path.realpath(own)

@@ -45,6 +45,7 @@ def card_text(
         recipe: ``config.yaml``, where it does not lie beside.
     """
     how = method or metadata.method
+    unlabelled = [str(name) for name in metadata.data.get("unlabelled", ())]
     facts = {
         "encoder": metadata.encoder,
         "decoder": metadata.decoder,
@@ -52,6 +53,7 @@ def card_text(
         "started from": metadata.pretrained,
         "distilled from": metadata.teacher,
         "photos": images or metadata.dataset,
+        "photos without masks": ", ".join(unlabelled),
         "bands": metadata.in_channels,
         "image size": f"{metadata.image_size} px" + ("" if metadata.resize == "squash" else f", {metadata.resize}"),
         "stem": metadata.stem if metadata.stem != "imagenet" else None,
@@ -63,6 +65,7 @@ def card_text(
         **(rows or {}),
         "simclrseg": metadata.version + (f" at {metadata.commit[:10]}" if metadata.commit else ""),
     }
+    some_sets = in_markdown(" and ".join(filter(None, [metadata.dataset, *unlabelled])))
     test = " Photos of a published test list are among them." if metadata.include_test else ""
     terms = f"The weights are under {licence}." if licence else "No licence was chosen for the weights."
     lines = [
@@ -95,7 +98,7 @@ def card_text(
         *usage(file, metadata),
         "## Data and licence",
         "",
-        f"Trained on photos of {in_markdown(metadata.dataset) or 'a folder'}.{test} {terms} "
+        f"Trained on photos of {some_sets or 'a folder'}.{test} {terms} "
         "The licence of the photos applies to what was learned from them."
         + (f" So do those of the weights that it was made of: {', '.join(metadata.terms)}." if metadata.terms else ""),
         "",

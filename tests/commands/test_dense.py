@@ -109,7 +109,7 @@ def test_finetuning_starts_the_whole_network_and_leaves_the_heads_behind(
 def test_the_loaded_decoder_is_the_one_that_was_trained(run: Path) -> None:
     torch.manual_seed(3)
     model = build_unet(build_backbone("resnet18"), "resnet18", 3)
-    load_decoder(model, Pretrained("x", run / BACKBONE_FILE))
+    load_decoder(model, Pretrained("x", run / BACKBONE_FILE), decoder="unet")
     whole = load_file(run / MODEL_FILE)
     assert all(torch.equal(tensor, whole[f"decoder.{key}"]) for key, tensor in model.decoder.state_dict().items())
 

@@ -288,6 +288,19 @@ def test_the_training_resolution_is_that_of_the_run(run, pipeline, tmp_path):
     assert result["resolution"] == "training"
 
 
+def test_models_that_see_photos_at_other_sizes_are_not_compared_at_these(run, tmp_path):
+    other = copied(run, tmp_path / "a" / "finetune" / "larger")
+    with safe_open(other / MODEL_FILE, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    side = int(header["image_size"])
+    save_file(tensors, other / MODEL_FILE, header | {"image_size": str(2 * side)})
+    message = f"at {side} px, squash and larger at {2 * side} px, squash: .*; leave out --at training"
+    with pytest.raises(DataError, match=message):
+        evaluated(tmp_path / "runs", run, other, at="training")
+    assert len(evaluated(tmp_path / "runs", run, other)["models"]) == 2
+
+
 def write_photos(folder: Path, count: int, *, first: int = 0) -> Path:
     """Photos with masks, of which that of photo 0 is empty."""
     rng = np.random.default_rng(0)
@@ -349,6 +362,16 @@ def test_another_dataset_is_split_in_the_same_way_for_every_model(run, tmp_path)
     assert first["test_hash"] == second["test_hash"]
     own = {"dataset": "shapes", "split_seed": 3, "test_split": "random"}  # whose usual test photos may have trained it
     assert elsewhere(own, "shapes").model_dump(include=set(own)) == own
+
+
+def test_a_models_own_folder_keeps_its_groups_and_its_test_photos_however_it_is_spelled(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own = {"dataset": "photos", "split_seed": 3, "test_split": 0.3, "group_by": "^[^/]+"}
+    for name in ("photos", "photos/", "./photos", str(tmp_path / "photos")):
+        assert elsewhere(own, name).model_dump(include=set(own)) == own | {"dataset": name}
+    (tmp_path / "voc").mkdir()
+    assert elsewhere({**own, "dataset": "voc"}, "./voc").split_seed == 0  # a folder of that name is not the set
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from simclrseg.commands.finetune import finetune
+from simclrseg.commands.preparation import prepare as prepare_finetuning
 from simclrseg.commands.pretrain import images_to_train_on, pretrain
+from simclrseg.commands.pretrain import prepare as prepare_pretraining
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
@@ -24,10 +26,11 @@ from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
 from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
+from simclrseg.training.train import Session
 from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
-from tests.folders import write_pairs
-from tests.small import HARDWARE, evaluated, export_nothing
+from tests.folders import write, write_pairs
+from tests.small import HARDWARE, MACHINE, evaluated, export_nothing
 
 PATCHES, PHOTOS = 8, 40
 
@@ -142,6 +145,32 @@ def test_weights_and_the_models_made_of_them_keep_their_figures(saw_tests: Path,
         assert (metadata.mean, metadata.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+def test_weights_say_that_they_saw_a_test_list_where_they_or_their_start_did(
+    runs: Runs, saw_tests: Path, tmp_path: Path
+) -> None:
+    bare = write_photos(tmp_path / "bare")
+    (bare / "test.txt").unlink()
+
+    def said(folder: Path, start: str = "none", **data: Any) -> bool:
+        made = {"dataset": [str(folder)], "image_size": 32, **data}
+        model, training = {"backbone": "resnet18", "init": start}, {"batch_size": 4, "epochs": 1}
+        tree = {"data": made, "model": model, "training": training, "hardware": HARDWARE}
+        facts = prepare_pretraining(Session("pretrain", PretrainConfig.model_validate(tree), MACHINE)).facts
+        return bool(facts["include_test"])
+
+    assert said(runs.photos, include_test=True) and not said(runs.photos)
+    assert not said(bare, include_test=True)  # it has no such list
+    assert said(bare, str(saw_tests))
+
+
+def test_fine_tuning_on_photos_of_a_test_list_is_said_too(runs: Runs) -> None:
+    for split, told in (("official", False), ("random", True)):
+        data = {"dataset": str(runs.photos), "image_size": 32, "test_split": split}
+        tree = {"data": data, "model": {"backbone": "cnn"}, "training": {"batch_size": 4}, "hardware": HARDWARE}
+        found = prepare_finetuning(Session("finetune", FinetuneConfig.model_validate(tree), MACHINE))
+        assert found.metadata.include_test is told
+
+
 def test_evaluate_warns_of_test_photos_that_pretraining_saw(
     runs: Runs, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +230,25 @@ def test_a_smaller_subset_is_among_the_larger_and_leaves_test_photos_out(runs: R
     assert (len(whole), len(large), len(small)) == (PHOTOS - 10, 20, 7)
     assert small < large < whole and chosen(7) == small != chosen(7, seed=1)
     assert chosen(1000) == whole
+
+
+def test_of_several_sets_a_photo_is_learned_from_once_and_a_copy_of_a_test_photo_never(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (3, 20, 21):  # the first of them tests
+        write(tmp_path / "more" / f"copy of {number}.png", photo(number, height=32, width=32))
+    write(tmp_path / "more" / "new.png", photo(PHOTOS, height=32, width=32))
+    (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
+
+    def chosen(**data: Any) -> list[str]:
+        names = [str(runs.photos), str(tmp_path / "more")]
+        dataset, indices = images_to_train_on(PretrainData.model_validate({"dataset": names, **data}), seed=0)
+        return [Path(dataset.keys[index]).stem for index in indices if index >= PHOTOS]
+
+    with caplog.at_level(logging.INFO):
+        assert chosen() == ["broken", "new"]  # what is wrong with the first is told when it is read
+    assert "3 photos that are there twice, or that a published test list has too, are left out" in caplog.text
+    assert chosen(include_test=True) == ["broken", "new"]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_interrupted_and_resumed_ends_as_if_nothing_had_happened(run, tmp_path):
         pretrain(config(tmp_path), observers=[stop_at(step=3)])
     folder = tmp_path / "pretrain" / run.name
     found = find_pretrained(run.name, root=tmp_path, allow_unfinished=True)
-    report = load_decoder(build_unet(build_backbone("resnet18"), "resnet18", 1), found)
+    report = load_decoder(build_unet(build_backbone("resnet18"), "resnet18", 1), found, decoder="unet")
     assert report.loaded == report.total  # of an unfinished run too
     resumed = parse_config_file(PretrainConfig, folder / "config.yaml")
     options = {"resume": run.name}
@@ -181,7 +181,7 @@ def test_the_loaded_decoder_is_the_one_that_painted_and_the_last_layer_is_not(ru
     torch.manual_seed(3)
     model = build_unet(build_backbone("resnet18"), "resnet18", 3)  # three classes: even the last layer would fit
     head = model.segmentation_head[0].weight.clone()
-    load_decoder(model, Pretrained("x", run / BACKBONE_FILE))
+    load_decoder(model, Pretrained("x", run / BACKBONE_FILE), decoder="unet")
     whole = load_file(run / MODEL_FILE)
     assert all(torch.equal(tensor, whole[f"decoder.{key}"]) for key, tensor in model.decoder.state_dict().items())
     assert torch.equal(model.segmentation_head[0].weight, head)
@@ -209,7 +209,16 @@ def test_weights_without_a_decoder_are_refused_in_one_line(run, tmp_path):
 def test_the_decoder_of_another_encoder_is_refused(run):
     model = build_unet(build_backbone("resnet50"), "resnet50", 1)
     with pytest.raises(WeightsError, match="does not fit this decoder"):
-        load_decoder(model, Pretrained("x", run / BACKBONE_FILE))
+        load_decoder(model, Pretrained("x", run / BACKBONE_FILE), decoder="unet")
+
+
+@pytest.mark.usefixtures("short_dry_runs")
+def test_another_decoder_than_the_pretrained_one_is_refused_with_its_name(run):
+    asked = small_finetune(run, dry=True, init_decoder=True)
+    other = asked.model_copy(update={"segment": asked.target.model_copy(update={"decoder": "fpn"})})
+    message = "has the decoder unet, and the network here fpn; pass --decoder unet, or leave --init-decoder out"
+    with pytest.raises(UsageError, match=message):
+        finetune(other)
 
 
 def test_the_encoder_alone_can_be_taken_out_of_either_file(run):

@@ -173,6 +173,9 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bytes(folders, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert whole.run.name == "labelled-none-r0.5-unlabelled"
 
+    card = (whole.run / "README.md").read_text()
+    assert "| photos without masks | 15 of labelled + 12 of more |" in card
+    assert f"Trained on photos of {folders / 'labelled'} and {folders / 'more'}." in card.replace("\\", "")
     metadata = read_metadata(whole.run / "model.safetensors")
     more = [Path(folders / "more" / f"photo {i}.png") for i in range(40, 52)]
     from simclrseg.data.datasets.locate import open_dataset

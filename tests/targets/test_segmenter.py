@@ -17,18 +17,21 @@ from PIL import Image
 
 from simclrseg.charts.plots import GAP, HEADING, SMALLEST
 from simclrseg.commands.finetune import FinetuneResult
+from simclrseg.commands.preparation import prepare
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.data.splits import make_split
 from simclrseg.engine.history import EpochRecord
 from simclrseg.errors import DataError, UsageError
+from simclrseg.knobs.parsing import parse_config
 from simclrseg.metadata import IGNORE, ModelMetadata
 from simclrseg.models.backbones import build_backbone
 from simclrseg.models.weights import read_metadata
 from simclrseg.targets.segment.examination import class_weights, examine_masks, open_masks
 from simclrseg.targets.segment.target import Examples, SegmentationTarget
+from simclrseg.training.train import Session
 from tests.folders import write_figures
-from tests.small import evaluated
+from tests.small import HARDWARE, MACHINE, evaluated
 
 CLASSES = ("background", "disc", "square", "triangle")
 
@@ -230,6 +233,20 @@ def test_a_loss_for_two_classes_is_refused_for_more_with_the_one_to_take():
 def test_class_weights_that_do_not_fit_are_refused(asked, message):
     with pytest.raises(UsageError, match=message):
         class_weights(asked, np.array([[5, 5, 0]]), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("loss", "told"), [("dice", True), ("dice+jaccard", True), ("bce+dice", False), ("ce", False)])
+def test_class_weights_that_change_nothing_are_told(loss, told, caplog):
+    tree = {
+        "data": {"dataset": "shapes", "image_size": 32, "max_images": 12},
+        "model": {"backbone": "cnn"},
+        "segment": {"loss": loss, "class_weights": "1,9"},
+        "training": {"batch_size": 4},
+        "hardware": HARDWARE,
+    }
+    prepare(Session("finetune", parse_config(FinetuneConfig, tree), MACHINE))
+    line = f"--class-weights changes nothing in --loss {loss} of two classes"
+    assert (line in caplog.text) is told and (f"pass --loss bce+{loss}" in caplog.text) is told
 
 
 def test_class_weights_keep_their_ratios_and_the_scale_of_the_loss():

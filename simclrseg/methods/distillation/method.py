@@ -226,6 +226,7 @@ class DistillationMethod(Method[Knobs]):
             tell_loaded(f"teacher {found.label}", load_backbone(self.network, found.file, bands=bands))
             if found.metadata is not None:
                 self.terms, self.seen = found.metadata.terms, found.metadata.seen
+                self.include_test = found.metadata.include_test
         larger = enlargement(self.network, self.known.in_channels)
         check_backbone(self.known.encoder, in_channels=self.known.in_channels, image_size=larger * image_size)
         return {"teacher": self.known.label, self.KEPT: asdict(self.known)}

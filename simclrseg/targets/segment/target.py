@@ -166,16 +166,21 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
         add_dropout(model, dropout)
         return model, facts
 
-    def load_start(self, model: nn.Module, pretrained: Pretrained) -> dict[str, Any]:
+    def load_start(self, model: nn.Module, pretrained: Pretrained, metadata: ModelMetadata) -> dict[str, Any]:
         if not self.knobs.init_decoder or pretrained.resumed:
             return {}
-        return {"decoder": asdict(load_decoder(model, pretrained))}
+        return {"decoder": asdict(load_decoder(model, pretrained, decoder=str(metadata.decoder)))}
 
     def make_learner(self, model: nn.Module, metadata: ModelMetadata, *, pairs: Dataset, threads: int) -> Segmentation:
         """The network with its loss, after a look at all masks."""
         counts, self.truth_hash = examine_masks(self.dataset, pairs, self.split, threads=threads)
         weights = class_weights(self.knobs.class_weights, counts, self.dataset.classes)
         words = parse_words(self.loss_name, "loss", PARAMETERS)
+        if weights and metadata.threshold is not None and not any(ENTRIES[word.name].weighs for word in words):
+            log.warning(
+                f"--class-weights changes nothing in --loss {self.loss_name} of two classes, which is over the "
+                f"foreground alone: leave it out, or pass --loss bce+{self.loss_name}"
+            )
         losses = [partial(LOSSES[word.name], **word.arguments(PARAMETERS)) for word in words]
         loss = total(losses, weights)
         if not self._tiled:
