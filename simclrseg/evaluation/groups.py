@@ -19,6 +19,7 @@ from simclrseg.knobs.parsing import config_of_run
 from simclrseg.scores.estimates import differences_over_seeds, draws, over_seeds, spread
 from simclrseg.scores.results import Estimate
 from simclrseg.scores.wording import words, written
+from simclrseg.training.folder import PROLONGED
 from simclrseg.training.knobs import TrainingConfig, recipe
 from simclrseg.weights.find import began_with
 
@@ -170,12 +171,18 @@ def _config(model: type[ConfigT], folder: Path) -> ConfigT | None:
 
 def _recipe(config: FinetuneConfig, folder: Path, root: Path) -> tuple[dict[str, Any], Seeds]:
     """What a run's result depends on but for seeds: its own, and that of the pretraining that it began with."""
-    values = {key: value for key, value in recipe(config).items() if key not in OWN}
+    values = _but_own(config, folder)
     start = began_with(runs.Run(folder), config.model.pretrained, root=root)
     before = None if start is None else _config(PretrainConfig, start.parent)
-    if before is not None:
-        values["model.pretrained"] = {key: value for key, value in recipe(before).items() if key not in OWN}
+    if start is not None and before is not None:
+        values["model.pretrained"] = _but_own(before, start.parent)
     return values, (config.run.seed, None if before is None else before.run.seed)
+
+
+def _but_own(config: TrainingConfig, folder: Path) -> dict[str, Any]:
+    """What a training's result depends on but for its seed; epochs that came later had a schedule of their own."""
+    values = {key: value for key, value in recipe(config).items() if key not in OWN}
+    return values | {PROLONGED: runs.Run(folder).environment.get(PROLONGED)}
 
 
 def _name(models: Sequence[str], taken: Sequence[str]) -> str:

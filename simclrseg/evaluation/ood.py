@@ -16,6 +16,7 @@ from simclrseg.charts import plots
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.samples import spread
+from simclrseg.data.seen import Overlap, image_hashes, overlap
 from simclrseg.errors import DataError, UsageError
 from simclrseg.evaluation.detection import (
     Detection,
@@ -130,6 +131,12 @@ def check(
                 "choose a dataset of another kind",
                 option="ood",
                 value=other.name,
+            )
+        found = overlap(metadata.seen, image_hashes(other.dataset, other.indices)) if metadata.seen else Overlap(0, 0)
+        if found.seen:
+            log.warning(
+                f"--ood {other.name}: {found.seen:,} of its {found.judged:,} photos were seen in training, with or "
+                "without labels: how well these are told apart says little of a kind that is new to the model"
             )
     if network is None:
         if samples is not None:

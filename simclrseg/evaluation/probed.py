@@ -103,8 +103,11 @@ class Probed(Ungated):
     def verdicts(self) -> list[str]:
         """What pretraining brought by labels, a sentence each."""
         known = {"likely better": "more than chance", "likely worse": "less, and no chance"}
+        start = self.backbone.metadata.pretrained  # whose part in it cannot be told
+        before, after = ("with random weights", f", which began with {start}") if start else ("before", "")
         return [
-            f"{words(name)} {self.before[name].value:.4f} before and {self.metrics[name].value:.4f} after pretraining: "
+            f"{words(name)} {self.before[name].value:.4f} {before} and {self.metrics[name].value:.4f} after "
+            f"pretraining{after}: "
             f"{signed(self.differences[name])}, {known.get(verdict(self.differences[name]), 'which may be chance')}"
             for name in self.hits
         ]

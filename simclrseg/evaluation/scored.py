@@ -27,6 +27,7 @@ from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, dump_config
 from simclrseg.metadata import ModelMetadata
 from simclrseg.runs import MODEL_FILE
+from simclrseg.scores.pixels import Resolution
 from simclrseg.system import log_file
 from simclrseg.system.files import write_text
 from simclrseg.system.hardware import explained_shortage
@@ -93,7 +94,7 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
     for one in scored:
         if [other.path for other in scored].count(one.path) > 1:
             raise UsageError(f"{one.path} is named twice", "name each model once", option="models", path=one.path)
-    _check_same_images(scored)
+    _check_same_images(scored, at=config.data.at)
     labels = [one.name for one in scored]
     return [one if labels.count(one.name) == 1 else replace(one, name=str(one.path)) for one in scored]
 
@@ -156,8 +157,8 @@ def model_run(root: Path, name: str | None) -> runs.Run:
     return run
 
 
-def _check_same_images(scored: Sequence[Scored]) -> None:
-    """Refuse models that were not scored on the same images, or not for the same task."""
+def _check_same_images(scored: Sequence[Scored], *, at: Resolution) -> None:
+    """Refuse models that were not scored on the same images, in the same pixels, or not for the same task."""
     first = scored[0]
     for other in scored[1:]:
         if type(other.target) is not type(first.target):
@@ -175,6 +176,20 @@ def _check_same_images(scored: Sequence[Scored]) -> None:
                 f"{first.name} and {other.name} are not scored on the same images ({_other_images(first, other)}): "
                 "evaluate each alone, or all on others with --dataset"
             )
+        if at == "training" and first.target.MASKS and _side(first) != _side(other):
+            raise DataError(
+                f"{first.name} sees photos {_side(first)} and {other.name} {_side(other)}: their pixels are not the "
+                "same",
+                "leave out --at training",
+                option="at",
+                value=at,
+            )
+
+
+def _side(scored: Scored) -> str:
+    """The size of the photos whose pixels are counted at the resolution of training."""
+    metadata = scored.metadata
+    return "at their own size" if metadata.resize == "tile" else f"at {metadata.image_size} px, {metadata.resize}"
 
 
 def _other_images(first: Scored, second: Scored) -> str:

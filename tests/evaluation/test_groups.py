@@ -15,6 +15,7 @@ from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.config.pretrain import PretrainConfig
 from simclrseg.evaluation.groups import Group, grouped
 from simclrseg.knobs.parsing import dump_config, parse_config
+from simclrseg.training.folder import PROLONGED
 from simclrseg.weights.find import PRETRAINED_FILE
 
 
@@ -101,6 +102,16 @@ def test_starts_that_differ_by_the_seed_of_their_pretraining_are_one_recipe():
     starts = [pretraining(f"p-seed-{seed}", seed) for seed in (0, 1)]
     found = groups(*(model(f"x-s{number}", start=start) for number, start in enumerate(starts)), model("other"))
     assert [one.name for one in found["x"].models] == ["x-s0", "x-s1"]
+
+
+def test_a_training_that_got_its_epochs_in_two_parts_is_of_another_recipe():
+    several = [model(f"x-s{seed}", seed=seed) for seed in (0, 1, 2)]
+    runs.record(runs.Run(several[2].path), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
+    assert [len(one.models) for one in groups(*several).values()] == [2, 1]
+    starts = [pretraining(f"p-s{seed}", seed) for seed in (0, 1, 2)]
+    runs.record(runs.Run(starts[2]), **{PROLONGED: [{"epochs": 30, "from_step": 40}]})
+    begun = [model(f"y-s{number}", start=start) for number, start in enumerate(starts)]
+    assert [len(one.models) for one in groups(*begun).values()] == [2, 1]
 
 
 def test_a_recipe_of_another_share_is_compared_with_the_baselines_start_of_that_share():

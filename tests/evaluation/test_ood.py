@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from simclrseg.data.datasets.dataset import Dataset
+from simclrseg.data.seen import image_hashes, record
 from simclrseg.evaluation.detection import (
     detection,
     energy,
@@ -23,7 +24,7 @@ from simclrseg.evaluation.detection import (
     pair_probabilities,
 )
 from simclrseg.evaluation.features import Reader
-from simclrseg.evaluation.ood import Other, measure
+from simclrseg.evaluation.ood import Other, check, measure
 from simclrseg.metadata import ModelMetadata
 from tests.small import MACHINE
 
@@ -130,6 +131,18 @@ class Shades(Dataset):
 
     def image(self, index: int) -> np.ndarray:
         return np.full((8, 8, 3), self.shades[index], np.uint8)
+
+
+def test_strangers_that_trained_the_model_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    own, other = Shades(1, 2), Shades(3, 4, 5)
+    other.name = "others"
+    seen = record(image_hashes(other, [1]) + image_hashes(own, [0]))
+    metadata = ModelMetadata(task="classification", encoder="cnn", classes=("a", "b"), image_size=8, seen=seen)
+    check([Other("others", other, range(3))], own, None, metadata, None)
+    assert "--ood others: 1 of its 3 photos were seen in training, with or without labels" in caplog.text
+    caplog.clear()
+    check([Other("others", other, [0, 2])], own, None, metadata, None)
+    assert "seen in training" not in caplog.text
 
 
 def test_a_score_that_points_the_wrong_way_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def test_every_figure_stands_on_the_page_before_and_after_with_its_meaning(probe
     low, high = facts["differences"]["knn_accuracy"]["interval"]
     assert low <= facts["differences"]["knn_accuracy"]["value"] <= high
     assert all(f"{line}." in page.text for line in probed.verdicts) and len(probed.verdicts) == 2
+
+
+def test_what_a_start_has_brought_is_not_said_to_be_of_pretraining(probed: Probed):
+    metadata = probed.backbone.metadata.model_copy(update={"pretrained": "imagenet"})
+    begun = replace(probed, backbone=replace(probed.backbone, metadata=metadata))
+    for one, other in zip(begun.verdicts, probed.verdicts, strict=True):
+        assert " with random weights and " in one and " after pretraining, which began with imagenet: " in one
+        assert " before and " in other and " after pretraining: " in other
 
 
 def test_the_page_of_a_backbone_opens_anywhere_and_shows_what_the_run_left(probed: Probed):
