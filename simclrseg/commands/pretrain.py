@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.normalization import Normalization
-from simclrseg.data.seen import hashes_by_index, image_hashes, joined, of_a_test_list, record
+from simclrseg.data.seen import first_of_each, image_hashes, joined, of_a_test_list, record
 from simclrseg.data.splits import hashed_order
 from simclrseg.engine.history import Observer
 from simclrseg.engine.task import Loader as Validation
@@ -235,6 +235,8 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     log.info(", ".join(filter(None, [line, method.outlook(batch_size)])))
     if config.model.init == "none" and resumed is None and is_photos(dataset) and config.model.backbone not in OURS:
         log.info("random weights suit pictures unlike photos; of everyday things more is learned from --init imagenet")
+    saw_tests = of_a_test_list(dataset, learned) or method.include_test
+    saw_tests |= init.metadata is not None and init.metadata.include_test
     facts = {
         "method": config.model.method,
         "encoder": config.model.backbone,
@@ -249,11 +251,7 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
         "reach": dataset.reach,
         **asdict(normalization),
         "dataset": "+".join(config.data.dataset),
-        "include_test": begun["include_test"]
-        if "include_test" in begun
-        else of_a_test_list(dataset, learned)
-        or method.include_test
-        or (init.metadata is not None and init.metadata.include_test),
+        "include_test": begun.get("include_test", saw_tests),
     }
     if held_out:
         log.info(f"{len(held_out):,} photos are held out, to be scored on (--held-out)")
@@ -354,25 +352,13 @@ def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, lis
         log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
     indices = [index for index in range(len(joined)) if index not in held_out]
     if len(datasets) > 1:  # a copy would be a photo's negative, and its neighbour
-        indices = _first_copies(joined, indices, held_out)
+        known = sorted(held_out)
+        found = distributed.from_main(lambda: first_of_each([(joined, indices)], image_hashes(joined, known)))
+        (indices,), copies = found
+        if copies:
+            log.info(f"{copies:,} photos that are there twice, or that a published test list has too, are left out")
     if config.max_images is not None and config.max_images < len(indices):
         log.info(f"{config.max_images:,} of {len(indices):,} photos are trained on, chosen by seed {seed}")
         order = hashed_order([joined.keys[index] for index in indices], seed)
         indices = sorted(indices[place] for place in order[: config.max_images])
     return joined, indices
-
-
-def _first_copies(dataset: Dataset, indices: Sequence[int], held_out: Collection[int]) -> list[int]:
-    """Those of the images that are no copies of others before them or of those that are held out, by their content."""
-    contents = hashes_by_index(dataset, [*indices, *sorted(held_out)])
-    seen = {contents[index] for index in held_out if index in contents}
-    kept = []
-    for index in indices:
-        content = contents.get(index)  # none where it cannot be read, which is told when it is
-        if content is None or content not in seen:
-            kept.append(index)
-        if content is not None:
-            seen.add(content)
-    if copies := len(indices) - len(kept):
-        log.info(f"{copies:,} photos that are there twice, or that a published test list has too, are left out")
-    return kept

@@ -83,19 +83,24 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
 def first_of_each(
     parts: Sequence[tuple[Dataset, Sequence[int]]], known: Iterable[bytes]
 ) -> tuple[list[list[int]], int]:
-    """Of images of some datasets the first with each content that can be read, and how many repeat one.
+    """Of images of some datasets the first with each content, and how many repeat one.
+
+    An image that cannot be read stays: what is wrong with it is told when it is looked at.
 
     Args:
         known: hashes of images that count as having been there before.
     """
     before, found, repeated = set(known), list[list[int]](), 0
     for dataset, indices in parts:
+        contents = hashes_by_index(dataset, indices)
         found.append([])
-        for index, content in hashes_by_index(dataset, indices).items():
+        for index in indices:
+            content = contents.get(index)
             if content in before:
                 repeated += 1
                 continue
-            before.add(content)
+            if content is not None:
+                before.add(content)
             found[-1].append(index)
     return found, repeated
 
