@@ -16,6 +16,7 @@ from simclrseg.data.samples import spread
 from simclrseg.errors import DataError, SimclrsegError
 from simclrseg.evaluation.opened import images_of
 from simclrseg.images.framing import Framing
+from simclrseg.labels.meaning import of_files
 from simclrseg.metadata import ModelMetadata
 from simclrseg.scores.reading import readable_images
 
@@ -81,7 +82,6 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
         masks=masked,
         border=metadata.border or "pet",
         reach=metadata.reach,
-        settled=True,
         model_bands=metadata.bands,
     )
     bare = replace(options, masks=False)
@@ -89,7 +89,7 @@ def images_of_folder(folder: str, metadata: ModelMetadata, size: tuple[int, int]
         dataset = open_dataset(folder, options)
     except SimclrsegError as error:
         dataset = open_dataset(folder, bare)
-        log.warning(f"the masks of {folder} are left out: {error}")
+        log.warning(f"the masks of {folder} are left out: {of_files(error)}")
     if dataset.has_masks:
         dataset = in_classes_of(dataset, metadata.classes, metadata.colours)
     if dataset.has_masks and len(dataset.classes) != len(metadata.classes):

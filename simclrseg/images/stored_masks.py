@@ -18,7 +18,7 @@ from simclrseg.images.headers import Refused, exif_orientation, peek
 from simclrseg.images.limits import room_for
 from simclrseg.images.opening import check, loaded, open_picture, opened, turn_upright, turned
 from simclrseg.images.strips import as_array, swap_red_and_blue
-from simclrseg.images.tiff import Tiff
+from simclrseg.images.tiff import Tiff, open_tiff
 
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _JPEG_IN_TIFF = {6, 7}
@@ -57,6 +57,8 @@ def read_stored_mask(
         ImageError: if it cannot be read, or holds what no mask holds.
     """
     with opened(source) as (stream, name), ExitStack() as stack:
+        if (tiff := open_tiff(stream)) and not tiff.is_photo:
+            raise Refused(f"a TIFF of {tiff.bands} bands, and a mask has one", "save class ids as an 8-bit PNG")
         picture = open_picture(stream, name)
         check(picture, stream)
         stack.enter_context(room_for(picture.width * picture.height))

@@ -20,6 +20,7 @@ from simclrseg.images.strips import cut, strips_of
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF; those with a plus are BigTIFFs."""
+_NOT_READ = b"MM\0+"  # Pillow takes it for no BigTIFF
 PIECE = 1 << 24  # bytes that are read together
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _OFFSETS, _BANDS, _ROWS, _COUNTS = 273, 277, 278, 279
@@ -55,6 +56,8 @@ class Tiff:
         start = stream.read(8)
         if start[2:4] in (b"+\0", b"\0+"):
             start += stream.read(8)
+        if start[:4] == _NOT_READ:
+            raise Refused("a BigTIFF of big-endian numbers, which is not read", "save it as another TIFF, or as PNG")
         self._order = "<" if start[:1] == b"I" else ">"  # of bytes, as numpy writes it
         self._tags = tags = ImageFileDirectory_v2(start)
         stream.seek(tags.next)

@@ -18,11 +18,20 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.listing import tell_unread
-from simclrseg.labels.labelled import GUESSED, Images, Labelled, LabelledImage, class_ids, left_out, raise_first, ring
+from simclrseg.labels.labelled import (
+    GUESSED,
+    Images,
+    Labelled,
+    LabelledImage,
+    class_ids,
+    left_out,
+    raise_first,
+    ring,
+    stated_size,
+)
 from simclrseg.labels.polygons import Object, Ring, Runs, fill, keyhole, place, trace
 from simclrseg.labels.rle import encode_rle
 
-_LARGEST_SIDE = 1 << 31  # pixels
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -63,6 +72,9 @@ def read_coco(contents: Mapping[Path, Any], images: Images) -> Labelled:
                 reason = f"{file}: its photos cannot be read: {tell_unread(images.unread)}"
                 raise DataError(reason, path=file)
             reason = f"{file}: none of its {len(rows):,} photos is below {images.root} ({named})"
+            if other := next(filter(None, (images.of_other_suffix(_file_name(row)) for row in rows)), None):
+                remedy = f"give each file_name the suffix of its photo, as {other.name} has"
+                raise DataError(reason, remedy, path=file)
             raise DataError(reason, "put it beside the folder of its photos", path=file)
         missing = _read_file(file, contents[file], list(zip(rows, of_rows, strict=True)), ids, found)
         missing = [name for name in missing if not images.is_unread(name)]
@@ -109,10 +121,8 @@ def _read_file(
         if image is None:
             missing.append(_file_name(row))
             continue
-        size = row.get("height"), row.get("width")
-        known = all(isinstance(side, int | float) and 0 < side < _LARGEST_SIDE for side in size)
-        shape = (int(size[0]), int(size[1])) if known else None  # type: ignore[arg-type]
-        found.images.append(LabelledImage(image, file, tuple(objects[row["id"]]), shape))
+        size = stated_size(row.get("height"), row.get("width"))
+        found.images.append(LabelledImage(image, file, tuple(objects[row["id"]]), size))
     found.notes += left_out(strangers, f"{file.name} has objects of photos that it does not list, by image_id")
     numbers = [one["id"] for one in annotations if "id" in one]
     if twice := len(numbers) - len(set(map(str, numbers))):

@@ -29,6 +29,8 @@ _GROUND = frozenset({BACKGROUND, "_background_", "__background__"})
 _IGNORED = frozenset({IGNORE_NAME, "__ignore__", "_ignore_"})
 GUESSED = "photos found by the last part of their name, in another folder"
 """The note of what an ``Images`` has guessed."""
+_SIDE = re.compile(r"\s*\d{1,9}(\.0*)?\s*")
+_LARGEST_SIDE = 1 << 31  # pixels
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of files
 
 
@@ -96,6 +98,14 @@ def ring(values: Sequence[Any], what: str) -> Ring:
     if len(numbers) < 6:
         raise DataError(f"{what}: a polygon of {len(numbers) // 2} points encloses nothing")
     return numbers.reshape(-1, 2)
+
+
+def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """(height, width) as a file of labels states it, in numbers of any kind or in text; None where it does not."""
+    sides = [float(side) if isinstance(side, str) and _SIDE.fullmatch(side) else side for side in (height, width)]
+    if not all(isinstance(side, int | float) and 1 <= side < _LARGEST_SIDE for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
 
 
 def read_content(file: Path) -> Any:
@@ -187,6 +197,11 @@ class Images:
     def is_unread(self, name: str) -> bool:
         """Tell whether a name means a photo that is there, and not read."""
         return plain(PurePosixPath(name.replace("\\", "/")).name) in self._unread
+
+    def of_other_suffix(self, name: str) -> Path | None:
+        """An image that has a name but for its suffix; None where there is none."""
+        stem = PurePosixPath(name.replace("\\", "/")).stem
+        return next(iter(self._named.get(plain(stem), ())), None)
 
     def find(self, names: Sequence[tuple[str, Path]]) -> list[Path | None]:
         """The image that each name means, given with the file that says it; None where it is missing."""

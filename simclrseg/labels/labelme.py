@@ -29,6 +29,7 @@ from simclrseg.labels.labelled import (
     left_out,
     raise_first,
     ring,
+    stated_size,
 )
 from simclrseg.labels.polygons import Object, Region, Ring, keyhole, trace
 
@@ -67,9 +68,8 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
             if not images.is_unread(file.stem):
                 missing.append(file.name)
             continue
-        size = content.get("imageHeight"), content.get("imageWidth")
-        known = all(isinstance(side, int) and side > 0 for side in size)
-        found.images.append(LabelledImage(image, file, objects, size if known else None))
+        size = stated_size(content.get("imageHeight"), content.get("imageWidth"))
+        found.images.append(LabelledImage(image, file, objects, size))
     raise_first(problems, count)
     found.unread = images.unread
     if not found.images and len(missing) < len(contents):

@@ -38,6 +38,7 @@ def mask_details(
     class_count: int | None,
     rules: Rules | None = None,
     parts: Mapping[Path, str] | None = None,
+    of_model: bool = False,
 ) -> tuple[dict[str, Any], list[str]]:
     """Look at every mask once: what its values mean, as arguments of ``FileDataset``, and in lines for its summary.
 
@@ -47,6 +48,7 @@ def mask_details(
         class_count: how many classes they hold, where nothing names them.
         rules: what the user says of their values; by default they are found out.
         parts: of files that show one class each, the class.
+        of_model: True where a model says how they are read, and no option.
     """
     rules, parts = rules or {}, parts or {}
     by_part = set(parts.values()) - {BINARY[1]}  # else each is an object of the foreground
@@ -61,13 +63,13 @@ def mask_details(
     scans: list[Scan] = distributed.from_main(
         lambda: map_in_threads(lambda pair: scan_mask(*pair, rules=rules, table=by_class), pairs, telling="masks")
     )
-    problems = [scan.problem for scan in scans if scan.problem]
+    problems = [scan for scan in scans if scan.problem]
     if problems:
         more = f" (masks that do not fit: {len(problems):,})" if len(problems) > 1 else ""
-        raise DataError(problems[0] + more)
+        raise DataError(problems[0].problem + more, problems[0].remedy, path=problems[0].mask)
     turned, lines = orientations(scans, rules)
     refuse_lossy(scans, rules)
-    lines += [*inverting_tables(scans), *inverting_bits(scans, rules, by_part=bool(by_part))]
+    lines += [*inverting_tables(scans), *inverting_bits(scans, rules, alone=bool(by_part) or of_model)]
     by_colour, white = colours_that_mean(scans, classes, coloured), 255
     if by_colour is not None and by_colour is coloured:
         names, table = by_colour.names, colour_table(by_colour)
@@ -80,7 +82,7 @@ def mask_details(
         names, table, line = meaning_of_numbers(scans, classes, rules)
         shown = f", by the palettes' colours ({some([*map(list, by_colour.colours)])})" if by_colour else ""
         lines.append(line + shown + _told(rules))
-        lines += suggestions(scans, names, table, rules, named=classes is not None)
+        lines += suggestions(scans, names, table, rules, named=classes is not None, of_model=of_model)
         table = colour_table(by_colour) if by_colour else table
     lines += _ignored(scans, coloured if by_colour is not None else None, table)
     if "inverted" in rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simclrseg.errors import DataError, some
+from simclrseg.errors import DataError, SimclrsegError, some
 from simclrseg.labels.classes import BINARY, Classes, Colour, numbered_classes
 from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, rules_text
 from simclrseg.labels.scans import KEPT, Scan, are_objects
@@ -20,6 +21,8 @@ from simclrseg.metadata import IGNORE
 _WHITE = (255, 255, 255)
 _BLACK_AND_WHITE = Classes(BINARY, (BLACK, _WHITE))
 _TO_NAME_COLOURS = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
+_OF_TRAINING = re.compile("--(masks|classes-file)")
+_AS_TRAINED = "save its masks as those are that the model was trained on"
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
 _MOSTLY = 0.9  # share of foreground that is rather a background
 _FAR_MORE = 20  # times the pixels of all other ids but 0: so much is rather an object than ignored
@@ -89,12 +92,16 @@ def inverting_tables(scans: Sequence[Scan]) -> list[str]:
     return [f"{count}: the values are read as they are stored, whatever a viewer shows"]
 
 
-def inverting_bits(scans: Sequence[Scan], rules: Rules, *, by_part: bool) -> list[str]:
-    """A line on bits that show 0 as white: scanners mean what is shown, and tifffile what is stored."""
+def inverting_bits(scans: Sequence[Scan], rules: Rules, *, alone: bool) -> list[str]:
+    """A line on bits that show 0 as white: scanners mean what is shown, and tifffile what is stored.
+
+    Args:
+        alone: no rule of masks helps, and only other files do.
+    """
     inverting = [scan for scan in scans if scan.inverting_bits]
     if not inverting or "inverted" in rules:
         return []
-    alike = len(inverting) == len(scans) and not by_part
+    alike = len(inverting) == len(scans) and not alone
     remedy = "pass --masks inverted" if alike else "save all masks in one way, as PNG"
     return [
         f"{len(inverting):,} of {len(scans):,} masks have one bit a pixel and an inverting table "
@@ -313,9 +320,14 @@ def _misfit(
 
 
 def suggestions(
-    scans: Sequence[Scan], names: Sequence[str], table: NDArray[np.uint8], rules: Rules, *, named: bool
+    scans: Sequence[Scan], names: Sequence[str], table: NDArray[np.uint8], rules: Rules, *, named: bool, of_model: bool
 ) -> list[str]:
-    """Lines on what looks like another meaning than masks were given, and the rule that gives it."""
+    """Lines on what looks like another meaning than masks were given, and the rule that gives it.
+
+    Args:
+        named: the user has named the classes.
+        of_model: a model says how masks are read, so that the files alone can be changed.
+    """
     if len(names) == 2:
         counts = np.zeros(256, np.int64)
         for scan in scans:
@@ -323,9 +335,10 @@ def suggestions(
                 counts[table[int(number)]] += pixels
         share = counts[0 if "inverted" in rules else 1] / max(1, counts[:2].sum())
         turn_it = "leave inverted out of --masks" if "inverted" in rules else "pass --masks inverted"
+        turn_it = "turn the masks round" if of_model else turn_it
         line = f"{names[1]} is {share:.0%} of the masks: if that is the background, {turn_it}"
         return [line] if share > _MOSTLY else []
-    if named:
+    if named or of_model:
         return []
     lines = []
     if are_objects(scans, rules):
@@ -341,3 +354,12 @@ def suggestions(
             "background, give the colours of the classes in a --classes-file, black first"
         )
     return lines
+
+
+def of_files(error: SimclrsegError) -> SimclrsegError:
+    """The same error where a model says how masks are read: its remedy is what their files allow, and no option."""
+    if not _OF_TRAINING.search(error.remedy):
+        return error
+    ways = [way for way in re.split("[,;] or ", error.remedy) if not _OF_TRAINING.search(way)]
+    reason = str(error).removesuffix(error.remedy).rstrip(":; ")
+    return DataError(reason, " or ".join(ways) or _AS_TRAINED, path=error.path)

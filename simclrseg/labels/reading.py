@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
 from simclrseg.images.decode import Mask
+from simclrseg.images.headers import Refused
 from simclrseg.images.stored_masks import StoredMask, eight_bits, read_stored_mask
 from simclrseg.images.strips import strips_of
 from simclrseg.labels.classes import MAX_CLASSES, Classes
@@ -58,7 +59,10 @@ class Reader:
 
     def _ids(self, file: Path) -> Mask:
         stored = read_stored_mask(file, turned_by=self.turned.get(file, 1))
-        values, palette = values_of(stored, self.rules, white=self.white)
+        try:
+            values, palette = values_of(stored, self.rules, white=self.white)
+        except Refused as error:
+            raise DataError(f"{file} {error.reason}", error.remedy, path=file) from error
         if values.dtype != np.uint8 or (values.ndim == 3 and not self.by_colour):
             raise DataError(f"{file} has changed since the masks were looked at", "start again", path=file)
         height, width = values.shape[:2]
@@ -80,11 +84,15 @@ class Reader:
 
 
 def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """(H, W) numbers, and the palette whose indices they are, or (H, W, 3) colours; ValueError says what is amiss."""
+    """(H, W) numbers, and the palette whose indices they are, or (H, W, 3) colours.
+
+    Raises:
+        Refused: where a file cannot be read by these rules.
+    """
     values, palette = stored.values, stored.palette
     if "alpha" in rules:
         if stored.alpha is None:
-            raise ValueError("has no alpha channel: leave alpha out of --masks, or save it with one")
+            raise Refused("has no alpha channel", "leave alpha out of --masks, or save it with one")
         values, palette = stored.alpha, None
     elif stored.bilevel:
         values = values * np.uint8(white)
@@ -97,7 +105,7 @@ def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[ND
             return (values != 0).astype(np.uint8), None
         return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0, np.uint8), None
     if (eight := eight_bits(values)) is None:
-        raise ValueError("has 16-bit colours that are none of 8 bits: save it as an 8-bit PNG")
+        raise Refused("has 16-bit colours that are none of 8 bits", "save it as an 8-bit PNG")
     values = eight
     if values.ndim == 3 and _is_grey(values):
         values = np.ascontiguousarray(values[:, :, 0])
@@ -118,7 +126,7 @@ def _grey(values: NDArray[Any]) -> NDArray[Any]:
     if values.ndim == 2:
         return values
     if (values.max(axis=2) - values.min(axis=2)).max() > _COLOURFUL * np.iinfo(values.dtype).max // 255:
-        raise ValueError("is in colour, which has no threshold: name its classes in a --classes-file")
+        raise Refused("is in colour, which has no threshold", "name its classes in a --classes-file")
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2GRAY))
 
 

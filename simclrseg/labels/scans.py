@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_header, known_shape
+from simclrseg.images.headers import Refused
 from simclrseg.images.limits import room_for
 from simclrseg.images.stored_masks import read_stored_mask
 from simclrseg.images.strips import histogram
@@ -33,6 +34,7 @@ class Scan:
 
     mask: Path
     problem: str = ""
+    remedy: str = ""  # of the problem
     numbers: Mapping[float, int] = field(default_factory=dict)  # -> pixels; of an indexed file, by index
     palette: Mapping[int, Colour] | None = None  # of the indices that occur
     colours: tuple[Colour, ...] = ()  # of an RGB file: some, those first that no class has
@@ -60,9 +62,9 @@ def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | N
         stored = read_stored_mask(mask)
         values, palette = values_of(stored, rules)
     except ImageError as error:
-        return Scan(mask, problem=str(error))
-    except ValueError as error:
-        return Scan(mask, problem=f"{mask} {error}")
+        return Scan(mask, problem=str(error).removesuffix(error.remedy).rstrip(":; "), remedy=error.remedy)
+    except Refused as error:
+        return Scan(mask, problem=f"{mask} {error.reason}", remedy=error.remedy)
     height, width = values.shape[:2]
     (*shape, orientation) = height, width, 1
     with suppress(ImageError):  # the loader names images that cannot be read
@@ -86,11 +88,9 @@ def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | N
         problem = f"{mask} is {width} x {height} pixels but {of_image}: a mask needs the size of its photo"
         return replace(scan, problem=problem)
     if not rules.keys() & OF_NUMBERS and (share := hidden_share(stored)):
-        problem = (
-            f"{mask} hides {share:.0%} of its pixels by its alpha channel: if that is the mask, pass --masks alpha, "
-            "else save it without transparency"
-        )
-        return replace(scan, problem=problem)
+        problem = f"{mask} hides {share:.0%} of its pixels by its alpha channel"
+        remedy = "if that is the mask, pass --masks alpha, else save it without transparency"
+        return replace(scan, problem=problem, remedy=remedy)
     if values.ndim == 3:
         some_pixels = values.reshape(-1, 3)
         if table is not None:
@@ -118,7 +118,7 @@ def are_objects(scans: Sequence[Scan], rules: Rules) -> bool:
     """Tell whether numbers rather count objects than name classes: most are one connected piece in their file."""
     pieces = []
     for scan in [scan for scan in scans if scan.numbers][:: -(-len(scans) // _EXAMINED)]:
-        with suppress(ImageError, ValueError):
+        with suppress(ImageError, Refused):
             values, _ = values_of(read_stored_mask(scan.mask), rules)
             for number in [number for number in scan.numbers if number not in (0, IGNORE)][:50]:
                 where = (values == number).astype(np.uint8)

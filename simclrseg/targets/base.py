@@ -117,16 +117,18 @@ class Target(ABC, Generic[K, S]):
         resumed: bool = False,
     ) -> Self:
         """Open the images that ``data`` names, for a ``model`` or for one to be trained, and split them."""
-        return cls(data, cls.open_dataset(data, model, resumed=resumed), knobs, for_training=for_training)
+        own = model is not None and (for_training or data.dataset == model.data.get("dataset"))
+        dataset = cls.open_dataset(data, model, settled=resumed or own)
+        return cls(data, dataset, knobs, for_training=for_training)
 
     @staticmethod
     @abstractmethod
-    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, settled: bool = False) -> Dataset:
         """Open the images; raise DataError if they have no labels of this kind.
 
         Args:
             model: that they are for; None for one to be trained.
-            resumed: True where its training goes on.
+            settled: True for images that were trained on already.
         """
 
     @property

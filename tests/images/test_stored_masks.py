@@ -83,3 +83,8 @@ def test_a_mask_is_turned_by_its_own_orientation_or_else_by_its_photo_s(tmp_path
     stored = read_stored_mask(file, turned_by=3)
     assert stored.turned
     np.testing.assert_array_equal(stored.values, np.rot90(IDS, -1))
+
+
+def test_a_mask_of_many_bands_is_told_what_a_mask_is():
+    with pytest.raises(ImageError, match="a TIFF of 5 bands, and a mask has one; save class ids as an 8-bit PNG"):
+        read_stored_mask(tiff(np.zeros((2, 3, 5), np.uint8)))

@@ -8,10 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from simclrseg.errors import ImageError
 from simclrseg.images.decode import image_shape, read_image, read_scene, stored_bands
+from simclrseg.images.stored_masks import read_stored_mask
 from tests.images.tiffs import tiff
 
 
@@ -122,3 +124,12 @@ def test_what_cannot_be_read_is_one_line(content: bytes, message: str) -> None:
 def test_a_picture_that_claims_too_many_pixels_is_refused_by_its_header() -> None:
     with pytest.raises(ImageError, match="more than the 700 allowed"):
         read_scene(tiff(picture(13)), max_pixels=700)
+
+
+@pytest.mark.parametrize("bands", [3, 13])
+def test_a_bigtiff_of_big_endian_numbers_is_not_called_damaged(tmp_path: Path, bands: int) -> None:
+    file = tmp_path / "slide.ome.tif"
+    tifffile.imwrite(file, picture(bands), bigtiff=True, byteorder=">", planarconfig="contig", metadata=None)
+    for read in (read_image, read_scene, read_stored_mask):
+        with pytest.raises(ImageError, match=r"a BigTIFF of big-endian numbers, .* save it as another TIFF, or as PNG"):
+            read(file)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from simclrseg.errors import DataError
 from simclrseg.evaluation.export_images import images_of_folder
 from simclrseg.metadata import IGNORE, ModelMetadata, voc_colours
 from simclrseg.targets.base import elsewhere
+from simclrseg.targets.knobs import LabelledData
+from simclrseg.targets.segment.examination import open_masks
 from simclrseg.targets.segment.target import SegmentationTarget
 from tests.data.datasets.labels import FLAT, INSIDE, coco, labelme, photos, put, yolo
 from tests.folders import write
@@ -103,3 +106,55 @@ def test_masks_in_files_are_still_read_as_the_models_were(tmp_path):
     dataset = opened(tmp_path, model_of("background", "foreground"), masks="threshold:128").dataset
     assert set(np.unique(dataset.mask(0))) == {0, 1} and (dataset.mask(0)[INSIDE] == 1).all()
     assert IGNORE not in dataset.mask(1)
+
+
+SOFT = np.arange(40 * 60).reshape(40, 60) % 240
+OBJECT = np.zeros((40, 60), np.uint8)
+OBJECT[INSIDE] = 255
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (SOFT, "make soft masks 0/255"),
+        (OBJECT // 64, "count class ids from 0"),
+        (np.dstack([OBJECT, OBJECT * 0, OBJECT]), "save its masks as those are that the model was trained on"),
+        (np.dstack([OBJECT * 0] * 3 + [OBJECT]), "save its masks as those are that the model was trained on"),
+    ],
+    ids=["soft", "gaps", "colours", "hidden"],
+)
+def test_masks_that_do_not_fit_are_never_helped_by_options_of_training(tmp_path, values, says):
+    photos(tmp_path / "images", "a.png", "b.png")
+    (tmp_path / "masks").mkdir()
+    for name in "ab":
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / "masks" / f"{name}.png")
+    model = model_of("background", "foreground")
+    with pytest.raises(DataError, match=says) as caught:
+        opened(tmp_path, model)
+    assert "--masks" not in str(caught.value) and "--classes-file" not in str(caught.value)
+    with pytest.raises(DataError, match=r"--masks|--classes-file"):
+        open_masks(LabelledData(dataset=str(tmp_path)))
+
+
+def test_no_line_on_masks_of_another_set_names_an_option_of_training(tmp_path):
+    photos(tmp_path / "images", "a.png", "b.png")
+    for name in "ab":
+        mask = np.full((40, 60), 255, np.uint8)
+        mask[:4, :4] = 0
+        write(tmp_path / "masks" / f"{name}.png", mask)
+    told = "foreground is 99% of the masks: if that is the background, "
+    assert told + "pass --masks inverted" in open_masks(LabelledData(dataset=str(tmp_path))).summary
+    summary = opened(tmp_path, model_of("background", "foreground")).dataset.summary
+    assert told + "turn the masks round" in summary
+
+
+def test_of_two_folders_of_masks_in_another_set_none_is_taken(tmp_path):
+    photos(tmp_path / "images", "a.png", "b.png")
+    for folder in ("mask", "1st_manual"):
+        for name in "ab":
+            write(tmp_path / folder / f"{name}.png", OBJECT)
+    model = model_of("background", "foreground")
+    with pytest.raises(DataError, match=r"has 2 folders that fit its photos as masks.*: move the others away$"):
+        opened(tmp_path, model)
+    own = model.model_copy(update={"data": {"dataset": str(tmp_path)}})
+    assert (opened(tmp_path, own).dataset.mask(0)[INSIDE] == 1).all()

@@ -313,6 +313,7 @@ def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[
         class_count=options.class_count,
         rules=options.mask_rules,
         parts=layout.parts,
+        of_model=options.of_model,
     )
     without = [below.as_posix() for below, mask in zip(layout.below, layout.masks, strict=True) if mask is None]
     summary.append(f"pairs of photo and mask: {len(layout.images) - len(without):,}, the masks {layout.where}")

@@ -72,7 +72,12 @@ def hub_dataset(name: str, cache: Path, options: DatasetOptions) -> FileDataset:
         if not any(masks):
             raise DataError(f"{name}: column {mask!r} holds no masks", "name another with --mask-column")
         of_masks, lines = mask_details(
-            images, masks, classes=options.classes, class_count=options.class_count, rules=options.mask_rules
+            images,
+            masks,
+            classes=options.classes,
+            class_count=options.class_count,
+            rules=options.mask_rules,
+            of_model=options.of_model,
         )
         details |= of_masks
         summary += [f"{sum(file is not None for file in masks):,} masks in column {mask!r}", *lines]

@@ -204,8 +204,11 @@ def in_folder(file: Path, path: tuple[str, ...], names: Sequence[str]) -> Found 
 
 
 def below_root(root: Path, file: Path) -> tuple[str, ...]:
-    """The parts of a path below ``root``."""
-    return file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
+    """The parts of a path below ``root``, be they parted by backslashes in a name, as zips of Windows leave it."""
+    parts = file.parts[len(root.parts) :]  # as relative_to has it, which is slow where files are many
+    if not any("\\" in part for part in parts):
+        return parts
+    return tuple(filter(None, (name for part in parts for name in part.split("\\"))))
 
 
 def parts_of(root: Path, file: Path) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class ClassificationTarget(Target[Knobs, ClassificationScores]):
     COMPARE = staticmethod(score)
 
     @staticmethod
-    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
+    def open_dataset(data: LabelledData, model: ModelMetadata | None = None, *, settled: bool = False) -> Dataset:
         """Open the images; DataError if they have no labels, or fewer than two classes to learn."""
         dataset = open_dataset(data.name, replace(opening(data, model), masks=False, labels=True))
         if dataset.labels is None or len(dataset.label_names) < 2:

@@ -20,6 +20,7 @@ from simclrseg.data.splits import Split
 from simclrseg.errors import DataError, UsageError
 from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, read_classes
+from simclrseg.labels.meaning import of_files
 from simclrseg.metadata import ModelMetadata
 from simclrseg.system import distributed
 from simclrseg.targets.base import opening
@@ -34,12 +35,12 @@ MEASURED = 32  # masks whose objects are measured
 MANY = 6  # classes beyond which only the extremes are told
 
 
-def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resumed: bool = False) -> Dataset:
+def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, settled: bool = False) -> Dataset:
     """Open images with masks, of those classes that are asked for.
 
     Args:
         model: that they are for, whose range of values and class ids they get; ``data`` is what it was trained with.
-        resumed: True for a model whose training goes on.
+        settled: True for images that were trained on already.
 
     Raises:
         DataError: if there are no masks.
@@ -62,9 +63,14 @@ def open_masks(data: LabelledData, model: ModelMetadata | None = None, *, resume
         mask_folder=next((word.text for word in words if word.name in NAMING), ""),
         mask_column=data.mask_column,
         of_model=model is not None,
-        settled=resumed or model is not None,
+        settled=settled,
     )
-    dataset = open_dataset(data.name, options)
+    try:
+        dataset = open_dataset(data.name, options)
+    except DataError as error:
+        if model is None or (told := of_files(error)) is error:
+            raise
+        raise told from error
     if not dataset.has_masks:
         command = f"simclrseg finetune --task classify --dataset {shlex.quote(data.name)}"
         remedy = f"; `{command}` learns a class for each photo" if dataset.label_names else ""

@@ -897,3 +897,27 @@ def test_damaged_labels_are_read_or_named_and_never_a_traceback(tmp_path):
                 outcomes["named"] += 1
         (tmp_path / name).unlink()
     assert min(outcomes.values()) > 20
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme"])
+@pytest.mark.parametrize("write", [float, str, "{}.0".format])
+def test_a_size_may_stand_in_a_file_as_a_number_of_any_kind_or_as_text(tmp_path, form, write):
+    height, width = map(write, SIZE)
+    sides = {"height": height, "width": width} if form == "coco" else {"imageHeight": height, "imageWidth": width}
+    content = coco(["a.png"], [{"segmentation": [FLAT]}]) if form == "coco" else labelme("a.png", {})
+    (content["images"][0] if form == "coco" else content).update(sides)
+    put(tmp_path / "x.json", content)
+    photos(tmp_path, "a.png")
+    assert (opened(tmp_path).mask(0)[INSIDE] == 1).all()
+    photos(tmp_path, "a.png", size=(20, 30))
+    with pytest.raises(DataError, match=r"a\.png has 60 x 40 pixels there, but is 30 x 20"):
+        opened(tmp_path)
+
+
+def test_photos_that_were_converted_since_are_told_by_their_suffix(tmp_path):
+    photos(tmp_path / "images", "a.png", "b.png")
+    file = put(tmp_path / "x.json", coco(["a.tif", "b.tif"], [{"segmentation": [FLAT]}]))
+    with pytest.raises(DataError, match=r"none of its 2 photos .* give each file_name .*, as a\.png has"):
+        opened(tmp_path)
+    put(file, coco(["a.png", "b.png"], [{"segmentation": [FLAT]}]))
+    assert len(opened(tmp_path)) == 2

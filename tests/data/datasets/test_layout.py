@@ -505,3 +505,13 @@ def test_tables_that_differ_and_masks_that_hold_more_are_named(tmp_path):
     (tmp_path / "valid" / "_classes.csv").write_text("Pixel Value, Class\n1, dog\n2, cat\n3, cow\n")
     with pytest.raises(DataError, match=r"_classes\.csv and .*valid/_classes\.csv name different classes: pass the"):
         image_folder(tmp_path, DatasetOptions())
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="no name holds a backslash")
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks"), ("set\\train\\images", "set\\train\\masks")])
+def test_backslashes_in_names_are_folders_as_zips_of_windows_mean_them(tmp_path, images, masks):
+    put(tmp_path, *(f"{images}\\{name}.jpg" for name in "ab"), *(f"{masks}\\{name}.png" for name in "ab"))
+    dataset = image_folder(tmp_path, DatasetOptions())
+    assert dataset.keys == (f"{images}\\a.jpg", f"{images}\\b.jpg")
+    assert dataset.mask(1).tolist() == (MASK // 255).tolist()
+    assert image_folder(tmp_path, DatasetOptions(masks=False)).keys == dataset.keys

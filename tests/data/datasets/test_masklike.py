@@ -470,7 +470,7 @@ def test_a_further_folder_of_masks_does_not_stop_what_was_trained_on_the_first(t
     data = LabelledData(dataset=str(tmp_path))
     with pytest.raises(DataError, match="has 2 folders that fit"):
         open_masks(data)
-    np.testing.assert_array_equal(open_masks(data, resumed=True).mask(0), DISC)
+    np.testing.assert_array_equal(open_masks(data, settled=True).mask(0), DISC)
 
 
 @pytest.mark.parametrize(
