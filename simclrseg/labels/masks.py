@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from simclrseg.labels.meaning import (
     refuse_lossy,
     suggestions,
 )
-from simclrseg.labels.reading import OF_NUMBERS, MaskFiles, Reader, Rules, colour_table, rules_text
+from simclrseg.labels.reading import OF_NUMBERS, MaskFiles, Reader, Rules, colour_table, rules_text, with_rule
 from simclrseg.labels.scans import Scan, scan_mask
 from simclrseg.metadata import IGNORE, voc_colours
 from simclrseg.system import distributed
@@ -91,12 +92,12 @@ def mask_details(
         table = np.array([1, 0, *range(2, 256)], np.uint8)[table]
     if parts and len(names) != 2:
         folders = sorted(set(parts.values())) if by_part else []
-        ways = [f"--masks folder:{folder}" for folder in folders] if len(folders) > 1 else []
+        ways = [f"--masks {quote(rules_text(rules, folder=folder))}" for folder in folders] if len(folders) > 1 else []
         one = f"pass {' or '.join(ways[:3])}, if one of them holds all classes, or" if ways else "pass"
         raise DataError(
             f"the masks hold a class each in a file or folder of its own, but ids of {len(names)} classes "
             f"({some(names)}) inside",
-            f"{one} --masks foreground, which takes all but 0 for the class, or store 0 and 1",
+            f"{one} {with_rule(rules, 'foreground')}, which takes all but 0 for the class, or store 0 and 1",
             option="masks",
         )
     if by_part:

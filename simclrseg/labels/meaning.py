@@ -7,20 +7,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, SimclrsegError, some
+from simclrseg.labels import NAMING, RULES
 from simclrseg.labels.classes import BINARY, Classes, Colour, numbered_classes
-from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, rules_text
+from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, with_rule
 from simclrseg.labels.scans import KEPT, Scan, are_objects
 from simclrseg.metadata import IGNORE
 
 _WHITE = (255, 255, 255)
 _BLACK_AND_WHITE = Classes(BINARY, (BLACK, _WHITE))
 _TO_NAME_COLOURS = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
+_RULE = re.compile(rf"--masks ((?:{'|'.join(RULES.keys() - NAMING)})[\w.:+]*)")
 _OF_TRAINING = re.compile("--(masks|classes-file)")
 _AS_TRAINED = "save its masks as those are that the model was trained on"
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
@@ -41,8 +44,8 @@ def orientations(scans: Sequence[Scan], rules: Rules) -> tuple[dict[Path, int], 
         raise DataError(
             f"{len(unsure):,} photos carry an EXIF orientation, such as that of {unsure[0].mask.name}, and their masks "
             "fit both ways",
-            "pass --masks upright if they are drawn on the photos as they are seen, --masks stored if on the pixels as "
-            "they are stored",
+            f"pass {with_rule(rules, 'upright')} if they are drawn on the photos as they are seen, "
+            f"{with_rule(rules, 'stored')} if on the pixels as they are stored",
             option="masks",
             path=unsure[0].mask,
         )
@@ -66,7 +69,10 @@ def refuse_lossy(scans: Sequence[Scan], rules: Rules) -> None:
     lossy = [scan for scan in scans if scan.why_lossy and (scan.colours or not scan.numbers.keys() <= {0, 255})]
     if lossy:
         high = max((number for scan in lossy for number in scan.numbers), default=0)
-        advice = "pass --masks threshold:128, or save masks as PNG" if high >= 128 else "save masks as PNG"
+        advice = "save masks as PNG"
+        if high >= 128:
+            others = {name: number for name, number in rules.items() if name not in BINARIZING}
+            advice = f"pass {with_rule(others, 'threshold', 128)}, or {advice}"
         values = (
             f" (it has values {listed(lossy[0].numbers)})" if lossy[0].numbers and "foreground" not in rules else ""
         )
@@ -102,7 +108,7 @@ def inverting_bits(scans: Sequence[Scan], rules: Rules, *, alone: bool) -> list[
     if not inverting or "inverted" in rules:
         return []
     alike = len(inverting) == len(scans) and not alone
-    remedy = "pass --masks inverted" if alike else "save all masks in one way, as PNG"
+    remedy = f"pass {with_rule(rules, 'inverted')}" if alike else "save all masks in one way, as PNG"
     return [
         f"{len(inverting):,} of {len(scans):,} masks have one bit a pixel and an inverting table "
         f"({some([scan.mask.name for scan in inverting], shown=3)}): they are read as a viewer shows them; if they "
@@ -249,7 +255,7 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
     two = [scan for scan in doubtful if scan.numbers.keys() <= {0, IGNORE}]
     others = [scan for scan in scans if not scan.numbers.keys() <= {0, IGNORE}]
     either = (
-        f"pass --masks {rules_text({**rules, 'threshold': 128})} if 255 is the object, or name `ignore` in a "
+        f"pass {with_rule(rules, 'threshold', 128)} if 255 is the object, or name `ignore` in a "
         "--classes-file if it is ignored"
     )
     many = len(two) > len(others)
@@ -260,8 +266,8 @@ def _check_ignored(scans: Sequence[Scan], rules: Rules) -> str:
         odd, count = (others[0], len(two)) if many else (doubtful[0], len(scans) - len(doubtful))
         why = f"where {count:,} of {len(scans):,} masks hold {'0 and 255 only' if many else 'ids, and no 255 alone'}"
         advice = (
-            "save all in one way, or pass --masks foreground if everything but 0 is the object, or name `ignore` in a "
-            "--classes-file if 255 is ignored"
+            f"save all in one way, or pass {with_rule(rules, 'foreground')} if everything but 0 is the object, or name "
+            "`ignore` in a --classes-file if 255 is ignored"
         )
         raise _misfit(rules, scans, odd, why, advice)
     ignored, background = (sum(scan.numbers.get(number, 0) for scan in scans) for number in (IGNORE, 0))
@@ -308,12 +314,12 @@ def _misfit(
     levels = {number for scan in scans for number in scan.numbers}
     top = next((top for top in (1, 255, 65535) if max(levels) <= top), 0)
     two = classes is None or len(classes.names) == 2
-    rule = f"pass --masks {rules_text({**rules, 'foreground': None})}"
+    rule = f"pass {with_rule(rules, 'foreground')}"
     if two and min(levels) == 0 and rule not in advice and are_objects(scans, rules):
         advice += f"; or {rule} if the numbers count objects"
     elif top and min(levels) < 0.1 * top and max(levels) > 0.75 * top and len(levels) > 8:
         half = 0.5 if top == 1 else (top + 1) // 2
-        advice = f"make soft masks 0/255, or pass --masks {rules_text({**rules, 'threshold': half})}"
+        advice = f"make soft masks 0/255, or pass {with_rule(rules, 'threshold', half)}"
     elif 0 in levels and len(levels) == 2:
         advice += f"; or {rule} if everything but 0 is the object"
     return DataError(f"{odd.mask} has values {listed(values)} {why}", advice, path=odd.mask)
@@ -334,7 +340,7 @@ def suggestions(
             for number, pixels in scan.numbers.items():
                 counts[table[int(number)]] += pixels
         share = counts[0 if "inverted" in rules else 1] / max(1, counts[:2].sum())
-        turn_it = "leave inverted out of --masks" if "inverted" in rules else "pass --masks inverted"
+        turn_it = "leave inverted out of --masks" if "inverted" in rules else f"pass {with_rule(rules, 'inverted')}"
         turn_it = "turn the masks round" if of_model else turn_it
         line = f"{names[1]} is {share:.0%} of the masks: if that is the background, {turn_it}"
         return [line] if share > _MOSTLY else []
@@ -344,7 +350,7 @@ def suggestions(
     if are_objects(scans, rules):
         lines.append(
             "most ids are one connected piece in their mask: if they count objects rather than name classes, pass "
-            "--masks foreground"
+            f"{with_rule(rules, 'foreground')}"
         )
     shown = {index: colour for scan in scans for index, colour in (scan.palette or {}).items()}
     black = next((index for index, colour in shown.items() if colour == BLACK), 0)
@@ -356,10 +362,20 @@ def suggestions(
     return lines
 
 
+def in_folder(text: str, folder: str) -> str:
+    """The same text, in which options that read masks name the folder too that was asked for."""
+    return _RULE.sub(lambda match: f"--masks {quote(f'folder:{folder}+{match[1]}')}", text)
+
+
 def of_files(error: SimclrsegError) -> SimclrsegError:
     """The same error where a model says how masks are read: its remedy is what their files allow, and no option."""
     if not _OF_TRAINING.search(error.remedy):
         return error
     ways = [way for way in re.split("[,;] or ", error.remedy) if not _OF_TRAINING.search(way)]
+    return with_remedy(error, " or ".join(ways) or _AS_TRAINED)
+
+
+def with_remedy(error: SimclrsegError, remedy: str) -> DataError:
+    """The same error with another remedy."""
     reason = str(error).removesuffix(error.remedy).rstrip(":; ")
-    return DataError(reason, " or ".join(ways) or _AS_TRAINED, path=error.path)
+    return DataError(reason, remedy, option=error.option, path=error.path, value=error.value)

@@ -139,9 +139,15 @@ def hidden_share(stored: StoredMask) -> float:
     return 0.0 if (hidden == empty).all() else max(float(hidden.mean()), 0.005)
 
 
-def rules_text(rules: Rules) -> str:
-    """Rules in the words that a user types."""
-    return "+".join(name if number is None else f"{name}:{number:g}" for name, number in rules.items())
+def rules_text(rules: Rules, *, folder: str = "") -> str:
+    """Rules in the words that a user types, and the folder that holds the masks, where it is named."""
+    words = [name if number is None else f"{name}:{number:g}" for name, number in rules.items()]
+    return "+".join(([f"folder:{folder}"] if folder else []) + words)
+
+
+def with_rule(rules: Rules, name: str, number: float | None = None) -> str:
+    """The option that adds a rule to those that were given."""
+    return f"--masks {rules_text({**rules, name: number})}"
 
 
 def listed(values: Iterable[float]) -> str:

@@ -19,7 +19,7 @@ from simclrseg.images.limits import room_for
 from simclrseg.images.stored_masks import read_stored_mask
 from simclrseg.images.strips import histogram
 from simclrseg.labels.classes import Colour
-from simclrseg.labels.reading import OF_NUMBERS, UNKNOWN, Rules, hidden_share, look_up, values_of
+from simclrseg.labels.reading import OF_NUMBERS, UNKNOWN, Rules, hidden_share, look_up, values_of, with_rule
 from simclrseg.metadata import IGNORE
 
 KEPT = 300
@@ -89,7 +89,7 @@ def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | N
         return replace(scan, problem=problem)
     if not rules.keys() & OF_NUMBERS and (share := hidden_share(stored)):
         problem = f"{mask} hides {share:.0%} of its pixels by its alpha channel"
-        remedy = "if that is the mask, pass --masks alpha, else save it without transparency"
+        remedy = f"if that is the mask, pass {with_rule(rules, 'alpha')}, else save it without transparency"
         return replace(scan, problem=problem, remedy=remedy)
     if values.ndim == 3:
         some_pixels = values.reshape(-1, 3)

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
@@ -34,6 +35,7 @@ from simclrseg.data.datasets.pairing import Layout, files_of, paired, without_ma
 from simclrseg.errors import DataError
 from simclrseg.images.listing import is_image
 from simclrseg.labels.likeness import likeness
+from simclrseg.labels.reading import Rules, rules_text
 
 _AS_WELL = 0.9  # of the photos that one folder of masks fits, and another
 
@@ -65,7 +67,7 @@ def lay_out(root: Path, files: Sequence[Path], options: DatasetOptions, *, unrea
         masks = [found for found in masks if kinds.get(found.above) == found.kind]
         photos = [found for found in images + others if found.above in both or not _lies_in(found.above, both)]
         if strict and not mask_folder and not options.settled:
-            _refuse_others(root, images, masks, folders)
+            _refuse_others(root, images, masks, folders, options.mask_rules)
     else:
         in_images = {found.file for found in images}
         photos = images + [found for file, found in every.items() if file not in in_images]
@@ -166,7 +168,9 @@ def _but_photos(masks: Sequence[Found]) -> list[Found]:
     return [found for group in drawn for found in group]
 
 
-def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder]) -> None:
+def _refuse_others(
+    root: Path, images: Sequence[Found], masks: Sequence[Found], folders: Sequence[MaskFolder], rules: Rules
+) -> None:
     """Refuse a folder that is called as if it held masks, and fits the photos as well as that of the masks does.
 
     One that is called as if drawn of masks is none, nor is one whose name begins as theirs does: masks_old.
@@ -189,12 +193,12 @@ def _refuse_others(root: Path, images: Sequence[Found], masks: Sequence[Found], 
             and (coloured or not folder.coloured)
         ]
         if others:
-            raise _several(root, [home, *others])
+            raise _several(root, [home, *others], rules)
 
 
-def _several(root: Path, homes: Sequence[tuple[str, ...]]) -> DataError:
+def _several(root: Path, homes: Sequence[tuple[str, ...]], rules: Rules) -> DataError:
     first = " and ".join(f"{'/'.join(home)}/" for home in homes)
-    ways = " or ".join(f"--masks folder:{home[-1]}" for home in homes)
+    ways = " or ".join(f"--masks {quote(rules_text(rules, folder=home[-1]))}" for home in homes)
     reason = f"{root} has {len(homes)} folders that fit its photos as masks, {first}"
     return DataError(reason, f"pass {ways}, or move the others away", path=root)
 
@@ -220,7 +224,7 @@ def _in_folders_of_masks(
             most = max(folder.pairs for folder in group)
             group = [folder for folder in group if folder.pairs >= _AS_WELL * most]
             if len(group) > 1 and not options.settled:
-                raise _several(root, [folder.path for folder in group])
+                raise _several(root, [folder.path for folder in group], options.mask_rules)
             group = group[:1]
         one = next(found for found in photos if found.path[: len(place)] == place)
         above = one.parts[: max(0, len(one.parts) - len(one.path) + len(place))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import cv2
@@ -223,7 +224,7 @@ def test_of_two_folders_that_fit_as_masks_none_is_taken_unless_it_is_named(tmp_p
         image_folder(tmp_path, DatasetOptions())
     for mask, name in zip((first, second), names, strict=True):
         assert f"{Path(mask).parent}/" in str(caught.value)
-        assert f"--masks folder:{name}" in str(caught.value)
+        assert f"--masks {shlex.quote(f'folder:{name}')}" in str(caught.value)
     for name, disc in zip(names, (DISC, OTHER_DISC), strict=True):
         dataset = chosen(tmp_path, f"folder:{name}+foreground")
         np.testing.assert_array_equal(dataset.mask(0), disc)
@@ -533,3 +534,35 @@ def test_masks_in_black_and_white_with_blended_edges_are_known(tmp_path):
 def test_masks_that_are_left_out_are_said_with_where_they_are(tmp_path, photos, masks, where):
     fill(tmp_path, photos, masks)
     assert f"left out: 6 masks {where}, for photos alone are looked at" in alone(tmp_path).summary
+
+
+def advised(root: Path, rules: str | None) -> str:
+    """The first value of --masks that an error or a line on these masks advises, as a shell takes it."""
+    try:
+        text = "\n".join(open_masks(LabelledData(dataset=str(root), masks=rules)).summary)
+    except DataError as error:
+        text = error.remedy
+    words = shlex.split(text[text.index("pass --masks") :].replace(", ", " ").replace("`", ""))
+    return words[2]
+
+
+@pytest.mark.parametrize("rules", [None, "inverted"])
+def test_what_is_advised_keeps_what_was_asked_for_and_leads_to_the_end(tmp_path, rules):
+    fill(tmp_path, "images/x.png")
+    for number in NUMBERS:
+        put(tmp_path, f"gt of A/{number}.jpg", binary())
+        put(tmp_path, f"gt of B/{number}.png", binary(OTHER_DISC))
+    first = advised(tmp_path, rules)
+    assert first == "folder:gt of A" + ("+inverted" if rules else "")
+    second = advised(tmp_path, first)
+    assert second == first + "+threshold:128"
+    inside = np.asarray(chosen(tmp_path, second).mask(0) == 1)
+    assert (inside != (DISC ^ bool(rules))).mean() < 0.01
+
+
+def test_what_a_line_advises_keeps_the_folder(tmp_path):
+    white = np.full_like(binary(), 255)
+    white[:, :2] = 0
+    fill(tmp_path, "images/x.jpg", "gt_a/x.png", "gt_b/x.png", pixels=white)
+    assert advised(tmp_path, "folder:gt_b") == "folder:gt_b+inverted"
+    assert chosen(tmp_path, "folder:gt_b+inverted").mask(0).mean() < 0.1
