@@ -48,7 +48,7 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
     for file, content in contents.items():
         if not is_labelme(content) or not all(isinstance(shape, dict) for shape in content["shapes"]):
             raise DataError(f"{file} is no LabelMe file: it has no list of shapes", path=file)
-    labels = {str(shape.get("label", "")) for content in contents.values() for shape in content["shapes"]}
+    labels = {_label(shape) for content in contents.values() for shape in content["shapes"]}
     classes, ids = class_ids(sorted(labels), next(iter(contents)))
     found = Labelled("LabelMe", [], classes)
     problems, missing, count = [], [], 0
@@ -56,7 +56,7 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
     for (file, content), image in zip(contents.items(), of_files, strict=True):
         groups: dict[Any, list[Ring | Region]] = {}  # parts of a group are one object
         for number, shape in enumerate(content["shapes"], 1):
-            label, group = str(shape.get("label", "")), shape.get("group_id")
+            label, group = _label(shape), shape.get("group_id")
             try:
                 part = _part(shape, f"{file}: shape {number} ({label})")
                 groups.setdefault((label, number if group is None else f"group {group}"), []).append(part)
@@ -87,6 +87,11 @@ def read_labelme(contents: Mapping[Path, Any], images: Images) -> Labelled:
     found.images += [LabelledImage(image, image, None) for image in bare]
     found.notes += left_out([image.name for image in bare], "photos without a JSON file, which are unlabelled")
     return found
+
+
+def _label(shape: Mapping[str, Any]) -> str:
+    """A shape's label, without the blanks around it that nobody sees."""
+    return str(shape.get("label", "")).strip()
 
 
 def _images_of(contents: Mapping[Path, Any], images: Images) -> tuple[list[Path | None], list[str]]:

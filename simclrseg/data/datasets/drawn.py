@@ -200,7 +200,7 @@ def _of_folder(folder: Path) -> Labelled | None:
             break
     if coco := {file: content for file, content in contents.items() if is_coco(content)}:
         found = read_coco(coco, Images(folder))
-        splits = {file: _split(file) for file in coco}
+        splits = {file: _split(file, folder) for file in coco}
         parts: dict[str, list[Path]] = {}
         for one in found.images:
             parts.setdefault(splits[one.source], []).append(one.image)
@@ -214,9 +214,9 @@ def _of_folder(folder: Path) -> Labelled | None:
     return read_labelme(labelme, Images(folder)) if labelme else None
 
 
-def _split(file: Path) -> str:
-    """The split that a COCO file or its folder is named after; empty where there is none."""
-    words = [file.parent.name, file.stem, *re.split("[^a-z]+", file.stem.lower())]
+def _split(file: Path, root: Path) -> str:
+    """The split that a COCO file or its folder below ``root`` is named after; empty where there is none."""
+    words = [file.relative_to(root).parent.name, file.stem, *re.split("[^a-z]+", file.stem.lower())]
     return next(filter(None, map(split_of, words)), "")
 
 

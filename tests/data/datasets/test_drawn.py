@@ -921,3 +921,20 @@ def test_photos_that_were_converted_since_are_told_by_their_suffix(tmp_path):
         opened(tmp_path)
     put(file, coco(["a.png", "b.png"], [{"segmentation": [FLAT]}]))
     assert len(opened(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("called", ["test", "train", "validation data"])
+def test_the_name_of_the_whole_folder_is_no_split_of_its_files(tmp_path, called):
+    folder = tmp_path / called
+    photos(folder / "images", "a.png", "b.png", "c.png")
+    for split, name in (("train", "a.png"), ("val", "b.png"), ("test", "c.png")):
+        put(folder / f"instances_{split}.json", coco([name], [{"segmentation": [FLAT]}]))
+    dataset = opened(folder)
+    parts = {split: [Path(dataset.keys[index]).name for index in part] for split, part in dataset.official.items()}
+    assert parts == {"train": ["a.png"], "validation": ["b.png"], "test": ["c.png"]}
+
+
+def test_blanks_around_a_label_make_no_class_of_their_own(tmp_path):
+    photos(tmp_path, "a.png")
+    put(tmp_path / "a.json", labelme("a.png", {"label": "pet "}, {"label": " pet"}, {"label": "pet"}))
+    assert opened(tmp_path).classes == ("background", "pet")
