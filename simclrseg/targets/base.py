@@ -117,7 +117,7 @@ class Target(ABC, Generic[K, S]):
         resumed: bool = False,
     ) -> Self:
         """Open the images that ``data`` names, for a ``model`` or for one to be trained, and split them."""
-        own = model is not None and (for_training or data.dataset == model.data.get("dataset"))
+        own = model is not None and (for_training or _are_the_same(data.name, model.data.get("dataset")))
         dataset = cls.open_dataset(data, model, settled=resumed or own)
         return cls(data, dataset, knobs, for_training=for_training)
 
