@@ -45,7 +45,7 @@ def images_of(run: runs.Run, metadata: ModelMetadata) -> Target[Any, Any]:
     """A run's images for its model, split as its record says, whose test images and masks have not changed since."""
     config = config_of_run(FinetuneConfig, run.folder)
     kind = target_class(config.target)
-    dataset, record = kind.open_dataset(config.data, metadata), run.folder / SPLIT_FILE
+    dataset, record = kind.open_dataset(config.data, metadata, settled=True), run.folder / SPLIT_FILE
     target = kind(config.data, dataset, split=stored_split(dataset, record) if record.is_file() else None)
     stored = run.environment.get("test_hash")
     if stored and target.hash_of(target.split.test) != stored:
