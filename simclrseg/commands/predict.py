@@ -14,6 +14,7 @@ import cv2
 
 from simclrseg import runs
 from simclrseg.config.predict import PredictConfig
+from simclrseg.data.datasets.naming import IMAGE_FOLDERS, MASK_FOLDERS, Found, Names, in_folder, in_folders
 from simclrseg.errors import ImageError, SimclrsegError, Terminated, UsageError
 from simclrseg.images.bands import colour_bands, parsed_bands
 from simclrseg.images.decode import Picture, image_shape
@@ -79,6 +80,7 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
         raise UsageError(f"{EXAMPLE} is a photo inside the package", "say with -o where results go", option="output")
     config = config.model_copy(update={"input": config.input.model_copy(update={"inputs": inputs})})
     images = find_images(inputs, config.console.output, unread=unread)
+    _tell_masks(images)
     threads = min(len(images), config.hardware.workers or cpu_cores())
     once = len(images) == 1 and not (config.method.tile or config.method.tta)
     model = open_for(config, at_once=threads, once=once)
@@ -88,6 +90,28 @@ def predict(config: PredictConfig, *, on_file: Callable[[int, int], None] = lamb
     return PredictResult(
         model.path, model.device, model.cause or None, len(images) + len(unread), done, failed, skipped
     )
+
+
+def _tell_masks(images: Sequence[InputImage]) -> None:
+    """Warn where folders that are called as those of masks are hold pictures with the names of photos beside them."""
+    paths = {image.source: image.relative.parts for image in images if image.source is not None}
+    if len({path[:-1] for path in paths.values()}) == 1:
+        return
+    masks = in_folders(paths, MASK_FOLDERS)
+    files = {found.file for found in masks}
+    photos = [
+        in_folder(file, path, IMAGE_FOLDERS) or Found(file, path, above=(), below=path)
+        for file, path in paths.items()
+        if file not in files
+    ]
+    names = Names(photos)
+    paired = [found for found in masks if names.named(found.parts)]
+    if len(paired) > len(masks) / 2:
+        where = paired[0].file.parent.name
+        log.warning(
+            f"{len(paired):,} of {len(images):,} pictures lie in a folder called {where}, under the names of others: "
+            "if they are masks, name the folder of the photos alone"
+        )
 
 
 def open_for(config: PredictConfig, *, at_once: int, once: bool = False) -> Model:

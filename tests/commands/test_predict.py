@@ -104,6 +104,25 @@ def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_mod
     assert caplog.messages[-1] == "3 done, 1 failed, 0 skipped"
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("images/a.jpg", "images/b.jpg", "masks/a.png", "masks/b_mask.png"), "2 of 4 pictures lie in "),
+        (("a.jpg", "b.jpg", "GT/a.png"), "1 of 3 pictures lie in a folder called GT"),
+        (("train/images/a.jpg", "val/images/b.jpg", "train/masks/a.png", "val/masks/b.png"), "2 of 4 pictures lie "),
+        (("a.jpg", "labels/c.png"), ""),
+        (("cats/a.jpg", "dogs/a.jpg"), ""),
+        (("masks/a.png", "masks/b.png"), ""),
+    ],
+)
+def test_masks_that_lie_beside_photos_are_pointed_out(make_model, tmp_path, caplog, names, told):
+    for name in names:
+        save(tmp_path / "photos" / name)
+    result = run(make_model(), [tmp_path / "photos"], tmp_path / "out")
+    assert len(result.done) == len(names)
+    assert told in caplog.text and bool(told) == ("if they are masks" in caplog.text)
+
+
 def test_photos_of_a_folder_that_cannot_be_read_end_the_command_with_1_and_are_counted(make_model, tmp_path, capsys):
     photos = tmp_path / "photos"
     save(photos / "a.jpg")
