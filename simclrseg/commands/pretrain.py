@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from simclrseg.runs import BACKBONE_FILE
 from simclrseg.scores.doubts import pretraining_doubts
 from simclrseg.system import distributed
 from simclrseg.system.files import write_text
+from simclrseg.training.folder import hash_of_names
 from simclrseg.training.forecast import DryRun
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session, Trainer, tell_batch
@@ -184,10 +185,21 @@ def prepare(session: Session[PretrainConfig]) -> Prepared:
     check_decoder(method, config.model.method, config.model.backbone)
     init = starting_weights(config) if not begun else Pretrained("", None)
     own = method.open(root=Path(config.console.runs), image_size=config.data.image_size, begun=begun)
-    with distributed.main_first():  # it may have to be downloaded
-        dataset, indices = images_to_train_on(config.data, seed=config.run.seed)
     scored = config.run.knn_every > 0
-    places = set(method.held_out(len(indices)).tolist() if scored else [])
+
+    def places_held_out(count: int) -> set[int]:
+        return set(method.held_out(count).tolist() if scored else [])
+
+    def are_those_of_the_run(keys: Sequence[str]) -> bool:
+        if resumed is None:
+            return False
+        places = places_held_out(len(keys))
+        learned = [key for place, key in enumerate(keys) if place not in places]
+        return resumed.environment.get("photos_hash") == hash_of_names(learned)
+
+    with distributed.main_first():  # it may have to be downloaded
+        dataset, indices = images_to_train_on(config.data, seed=config.run.seed, are_settled=are_those_of_the_run)
+    places = places_held_out(len(indices))
     learned, held_out = ([indices[i] for i in range(len(indices)) if (i in places) == out] for out in (False, True))
     own |= method.fit_to(len(learned), begun=begun)
     batch_size = begun.get("batch_size") or config.training.batch_of(len(learned), distributed.world_size())
@@ -329,8 +341,13 @@ def starting_backbone(
     return backbone, stem
 
 
-def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, list[int]]:
+def images_to_train_on(
+    config: PretrainData, *, seed: int, are_settled: Callable[[Sequence[str]], bool] = lambda keys: False
+) -> tuple[Dataset, list[int]]:
     """Open and join the datasets.
+
+    Args:
+        are_settled: whether images with these keys, copies among them, are those that a run began with.
 
     Returns:
         The joined dataset and the images to use: all but those of published test lists, or so many of them as are
@@ -351,14 +368,23 @@ def images_to_train_on(config: PretrainData, *, seed: int) -> tuple[Dataset, lis
     if held_out:
         log.info(f"{len(held_out):,} photos of published test lists are left out (--include-test takes them)")
     indices = [index for index in range(len(joined)) if index not in held_out]
-    if len(datasets) > 1:  # a copy would be a photo's negative, and its neighbour
-        known = sorted(held_out)
-        found = distributed.from_main(lambda: first_of_each([(joined, indices)], image_hashes(joined, known)))
-        (indices,), copies = found
+    chosen = _some(joined, indices, config.max_images, seed)
+    if len(datasets) > 1 and not are_settled([joined.keys[index] for index in chosen]):
+        # a copy would be a photo's negative, and its neighbour
+        (indices,), copies = distributed.from_main(
+            lambda: first_of_each([(joined, indices)], (joined, sorted(held_out)))
+        )
         if copies:
             log.info(f"{copies:,} photos that are there twice, or that a published test list has too, are left out")
-    if config.max_images is not None and config.max_images < len(indices):
-        log.info(f"{config.max_images:,} of {len(indices):,} photos are trained on, chosen by seed {seed}")
-        order = hashed_order([joined.keys[index] for index in indices], seed)
-        indices = sorted(indices[place] for place in order[: config.max_images])
-    return joined, indices
+        chosen = _some(joined, indices, config.max_images, seed)
+    if len(chosen) < len(indices):
+        log.info(f"{len(chosen):,} of {len(indices):,} photos are trained on, chosen by seed {seed}")
+    return joined, chosen
+
+
+def _some(dataset: Dataset, indices: list[int], count: int | None, seed: int) -> list[int]:
+    """So many of the images, of which fewer are among more; all where it is None or there are fewer."""
+    if count is None or count >= len(indices):
+        return indices
+    order = hashed_order([dataset.keys[index] for index in indices], seed)
+    return sorted(indices[place] for place in order[:count])

@@ -11,8 +11,11 @@ import base64
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, ImageError
@@ -76,23 +79,43 @@ def hashes_by_index(dataset: Dataset, indices: Sequence[int]) -> dict[int, bytes
         except (OSError, ImageError):
             return None
 
-    pairs = zip(indices, map_in_threads(hashed, indices), strict=True)
+    pairs = zip(indices, map_in_threads(hashed, indices, telling="photos"), strict=True)
     return {index: one for index, one in pairs if one is not None}
 
 
+def contents_apart(parts: Sequence[tuple[Dataset, Sequence[int]]]) -> list[dict[int, bytes]]:
+    """A hash of each image of some datasets that can be read: of its whole file where others begin as it does.
+
+    Files of one size without compression begin alike where the first rows of their photos are black.
+    """
+
+    def hashed(path: Path | None) -> bytes | None:
+        with suppress(OSError):
+            return hashlib.sha256(path.read_bytes()).digest()[:_DIGEST] if path else None
+        return None
+
+    found = [hashes_by_index(dataset, indices) for dataset, indices in parts]
+    times = Counter(one for hashes in found for one in hashes.values())
+    for (dataset, _), hashes in zip(parts, found, strict=True):
+        alike = [index for index, one in hashes.items() if times[one] > 1]
+        whole = map_in_threads(hashed, map(dataset.path, alike), telling="photos that begin alike")
+        hashes |= {index: one for index, one in zip(alike, whole, strict=True) if one is not None}
+    return found
+
+
 def first_of_each(
-    parts: Sequence[tuple[Dataset, Sequence[int]]], known: Iterable[bytes]
+    parts: Sequence[tuple[Dataset, Sequence[int]]], known: tuple[Dataset, Sequence[int]]
 ) -> tuple[list[list[int]], int]:
     """Of images of some datasets the first with each content, and how many repeat one.
 
     An image that cannot be read stays: what is wrong with it is told when it is looked at.
 
     Args:
-        known: hashes of images that count as having been there before.
+        known: images that count as having been there before.
     """
-    before, found, repeated = set(known), list[list[int]](), 0
-    for dataset, indices in parts:
-        contents = hashes_by_index(dataset, indices)
+    first, *others = contents_apart([known, *parts])
+    before, found, repeated = set(first.values()), list[list[int]](), 0
+    for (_, indices), contents in zip(parts, others, strict=True):
         found.append([])
         for index in indices:
             content = contents.get(index)

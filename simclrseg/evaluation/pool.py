@@ -14,7 +14,7 @@ from simclrseg.data.datasets import DATASETS
 from simclrseg.data.datasets.dataset import UNLABELLED, Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import hashes_by_index
+from simclrseg.data.seen import contents_apart
 from simclrseg.errors import UsageError
 from simclrseg.evaluation.backbones import Backbone
 from simclrseg.targets.base import Target
@@ -114,7 +114,7 @@ def _pooled(parts: Sequence[Part]) -> Pool:
     A test image of one part is one in all; what is left out is counted once, in the parts that are chosen from.
     """
     looked_at = [range(len(part.dataset)) if part.choose else sorted(part.labelled | part.test) for part in parts]
-    contents = [hashes_by_index(part.dataset, indices) for part, indices in zip(parts, looked_at, strict=True)]
+    contents = contents_apart([(part.dataset, indices) for part, indices in zip(parts, looked_at, strict=True)])
     tests = {found[index] for part, found in zip(parts, contents, strict=True) for index in part.test & found.keys()}
     starts = [*accumulate((len(part.dataset) for part in parts), initial=0)]
     labelled: dict[bytes, int] = {}

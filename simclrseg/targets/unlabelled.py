@@ -11,7 +11,7 @@ from typing import Any
 from simclrseg.data.datasets.dataset import Dataset, DatasetOptions
 from simclrseg.data.datasets.derived import join
 from simclrseg.data.datasets.locate import open_dataset
-from simclrseg.data.seen import first_of_each, hashes_by_index
+from simclrseg.data.seen import first_of_each
 from simclrseg.data.splits import group_in
 from simclrseg.engine.history import EpochRecord, Observer
 from simclrseg.errors import DataError
@@ -36,12 +36,11 @@ def open_unlabelled(names: Sequence[str], target: Target[Any, Any]) -> tuple[Dat
     parts = [own, *(open_beside(name, own, option="unlabelled", options=unread) for name in names)]
 
     def choose() -> tuple[list[int], list[str], int]:
-        known = set(hashes_by_index(own, sorted(labelled)).values())
         usable = []
         for number, part in enumerate(parts):
             barred = set(part.official.get("test", ())) | (labelled if number == 0 else set())
             usable.append((part, sorted({*range(len(part))} - barred - held_out(part, target))))
-        found, twins = first_of_each(usable, known)
+        found, twins = first_of_each(usable, (own, sorted(labelled)))
         starts = accumulate(map(len, parts), initial=0)
         chosen = [start + index for start, indices in zip(starts, found, strict=False) for index in indices]
         told = [f"{len(indices):,} of {part.name}" for part, indices in zip(parts, found, strict=True) if indices]

@@ -128,7 +128,7 @@ def open_run(
         truth: a hash of what is true of them; the same.
         facts: what was resolved from ``auto`` and is worth keeping.
     """
-    digest = hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = hash_of_names(images)
     if not distributed.is_main():
         theirs = runs.Run(distributed.from_main(Path))
         if config.run.resume is not None:
@@ -184,6 +184,11 @@ def open_run(
         log.info(f"{'run' if resumed is None else 'resuming'} {run.folder}")
         distributed.from_main(lambda: run.folder)
         yield run
+
+
+def hash_of_names(images: Sequence[str]) -> str:
+    """A hash of which images a run uses, by their keys."""
+    return hashlib.sha256("\n".join(images).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _record_prolonging(run: runs.Run, config: TrainingConfig) -> None:

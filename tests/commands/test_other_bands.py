@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from simclrseg.commands import pretrain as recipe
 from simclrseg.commands.finetune import finetune
 from simclrseg.commands.preparation import prepare as prepare_finetuning
 from simclrseg.commands.pretrain import images_to_train_on, pretrain
@@ -21,15 +24,16 @@ from simclrseg.config.pretrain import PretrainConfig, PretrainData
 from simclrseg.data.datasets.locate import open_dataset
 from simclrseg.data.normalization import Normalization, band_statistics
 from simclrseg.data.seen import image_hashes, overlap, warn_if_seen
-from simclrseg.errors import DataError, UsageError
+from simclrseg.errors import DataError, Interrupted, UsageError
 from simclrseg.metadata import IMAGENET_MEAN
 from simclrseg.models.weights import read_metadata, read_weights
-from simclrseg.runs import BACKBONE_FILE, MODEL_FILE
+from simclrseg.runs import BACKBONE_FILE, ENVIRONMENT, MODEL_FILE
 from simclrseg.training.normalization import choose_normalization
 from simclrseg.training.train import Session
 from tests.data.datasets.patches import write_patch
 from tests.data.fakes import photo
 from tests.folders import write, write_pairs
+from tests.observers import stop_at
 from tests.small import HARDWARE, MACHINE, evaluated, export_nothing
 
 PATCHES, PHOTOS = 8, 40
@@ -249,6 +253,44 @@ def test_of_several_sets_a_photo_is_learned_from_once_and_a_copy_of_a_test_photo
         assert chosen() == ["broken", "new"]  # what is wrong with the first is told when it is read
     assert "3 photos that are there twice, or that a published test list has too, are left out" in caplog.text
     assert chosen(include_test=True) == ["broken", "new"]
+
+
+def test_photos_that_only_begin_alike_are_no_copies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(6):  # BMPs begin with the lowest rows, which are more than 64 KiB of black
+        picture = np.zeros((200, 200, 3), np.uint8)
+        picture[:60] = photo(number, height=60, width=200)
+        for folder in ("all",) if number < 4 else ("all", "more"):
+            write(tmp_path / folder / f"{number}.bmp", picture)
+    names = [str(tmp_path / "all"), str(tmp_path / "more")]
+    with caplog.at_level(logging.INFO):
+        _, indices = images_to_train_on(PretrainData.model_validate({"dataset": names}), seed=0)
+    assert indices == [*range(6)]
+    assert "2 photos that are there twice" in caplog.text
+
+
+def test_a_run_that_began_with_copies_goes_on_with_them(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (20, 21):
+        write(tmp_path / "more" / f"{number}.png", photo(number, height=32, width=32))
+    config = {
+        "data": {"image_size": 32, "dataset": [str(runs.photos), str(tmp_path / "more")]},
+        "model": {"backbone": "cnn"},
+        "training": {"epochs": 2, "batch_size": 4},
+        "hardware": HARDWARE,
+        "console": {"runs": str(tmp_path / "runs")},
+    }
+    with monkeypatch.context() as before:
+        before.setattr(recipe, "first_of_each", lambda parts, known: ([parts[0][1]], 0))
+        with pytest.raises(Interrupted):
+            pretrain(PretrainConfig.model_validate(config), observers=[stop_at(epoch=1, by=signal.SIGTERM)])
+    run = next((tmp_path / "runs" / "pretrain").iterdir())
+    began = json.loads((run / ENVIRONMENT).read_text())
+    pretrain(PretrainConfig.model_validate(config | {"run": {"resume": run.name}}))
+    now = json.loads((run / ENVIRONMENT).read_text())
+    assert now["finished"] and (now["photos"], now["photos_hash"]) == (began["photos"], began["photos_hash"])
+    anew = pretrain(PretrainConfig.model_validate(config | {"run": {"name": "anew"}})).run
+    assert json.loads((anew / ENVIRONMENT).read_text())["photos"] == began["photos"] - 2
 
 
 @pytest.mark.parametrize(
