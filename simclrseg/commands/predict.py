@@ -97,7 +97,8 @@ def _tell_masks(images: Sequence[InputImage]) -> None:
     paths = {image.source: image.relative.parts for image in images if image.source is not None}
     if len({path[:-1] for path in paths.values()}) == 1:
         return
-    masks = in_folders(paths, MASK_FOLDERS)
+    if not (masks := in_folders(paths, MASK_FOLDERS)):
+        return
     files = {found.file for found in masks}
     photos = [
         in_folder(file, path, IMAGE_FOLDERS) or Found(file, path, above=(), below=path)
@@ -107,9 +108,8 @@ def _tell_masks(images: Sequence[InputImage]) -> None:
     names = Names(photos)
     paired = [found for found in masks if names.named(found.parts)]
     if len(paired) > len(masks) / 2:
-        where = paired[0].file.parent.name
         log.warning(
-            f"{len(paired):,} of {len(images):,} pictures lie in a folder called {where}, under the names of others: "
+            f"{len(paired):,} of {len(images):,} pictures lie in a folder called {paired[0].home[-1]}, under the names of others: "
             "if they are masks, name the folder of the photos alone"
         )
 

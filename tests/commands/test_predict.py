@@ -110,6 +110,7 @@ def test_a_folder_is_done_with_the_rest_when_a_photo_is_bad_and_says_so(make_mod
         (("images/a.jpg", "images/b.jpg", "masks/a.png", "masks/b_mask.png"), "2 of 4 pictures lie in "),
         (("a.jpg", "b.jpg", "GT/a.png"), "1 of 3 pictures lie in a folder called GT"),
         (("train/images/a.jpg", "val/images/b.jpg", "train/masks/a.png", "val/masks/b.png"), "2 of 4 pictures lie "),
+        (("images/s0/a.jpg", "masks/s0/a.png"), "1 of 2 pictures lie in a folder called masks"),
         (("a.jpg", "labels/c.png"), ""),
         (("cats/a.jpg", "dogs/a.jpg"), ""),
         (("masks/a.png", "masks/b.png"), ""),
