@@ -109,8 +109,8 @@ def _tell_masks(images: Sequence[InputImage]) -> None:
     paired = [found for found in masks if names.named(found.parts)]
     if len(paired) > len(masks) / 2:
         log.warning(
-            f"{len(paired):,} of {len(images):,} pictures lie in a folder called {paired[0].home[-1]}, under the names of others: "
-            "if they are masks, name the folder of the photos alone"
+            f"{len(paired):,} of {len(images):,} pictures lie in a folder called {paired[0].home[-1]}, under the names "
+            "of others: if they are masks, name the folder of the photos alone"
         )
 
 

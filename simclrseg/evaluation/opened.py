@@ -61,6 +61,7 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
     """The images and the split that an exported file was trained with, checked too, or those of another dataset."""
     kind = target_of_model(metadata)
     if other is not None:
+        metadata = as_found_from_here(metadata, path.parent)
         return kind.open(elsewhere(metadata.data, other), for_training=False, model=metadata)
     if not metadata.data:
         raise DataError(f"{path} does not say which photos it was trained on", "name some with --dataset", path=path)
@@ -76,6 +77,15 @@ def images_of_file(path: Path, metadata: ModelMetadata, other: str | None) -> Ta
             "restore them, or name others with --dataset",
         )
     return target
+
+
+def as_found_from_here(metadata: ModelMetadata, folder: Path) -> ModelMetadata:
+    """The same of a model in a folder, whose own photos may be named as they were from where its run was begun."""
+    if not isinstance(name := metadata.data.get("dataset"), str):
+        return metadata
+    tree, begun_in = {"dataset": name}, runs.Run(folder).begun_in
+    own = parse_config(LabelledData, tree, source="metadata", of_a_run=True, begun_in=begun_in)
+    return metadata.model_copy(update={"data": {**metadata.data, "dataset": own.name}})
 
 
 def open_exported(

@@ -21,7 +21,7 @@ from simclrseg.config.evaluate import EvaluateConfig
 from simclrseg.config.finetune import FinetuneConfig
 from simclrseg.data.datasets.dataset import Dataset
 from simclrseg.errors import DataError, RunError, UsageError, suggestion
-from simclrseg.evaluation.opened import images_of, images_of_file, open_exported, target_of
+from simclrseg.evaluation.opened import as_found_from_here, images_of, images_of_file, open_exported, target_of
 from simclrseg.exporters import FORMATS, READERS
 from simclrseg.inference.tiling import Predict
 from simclrseg.knobs.parsing import config_of_run, dump_config
@@ -128,7 +128,7 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
         else:
             own = config_of_run(FinetuneConfig, path)
             others = elsewhere(own.data.model_dump(), data.dataset)
-            target = target_class(own.target).open(others, for_training=False, model=metadata)
+            target = target_class(own.target).open(others, for_training=False, model=as_found_from_here(metadata, path))
     target.tell()
     target.check_model(metadata)
     parts = ("train", "validation", "test") if data.split == "all" else (data.split,)

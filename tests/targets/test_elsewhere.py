@@ -10,6 +10,7 @@ from PIL import Image
 
 from simclrseg.errors import DataError
 from simclrseg.evaluation.export_images import images_of_folder
+from simclrseg.evaluation.opened import images_of_file
 from simclrseg.metadata import IGNORE, ModelMetadata, voc_colours
 from simclrseg.targets.base import elsewhere
 from simclrseg.targets.knobs import LabelledData
@@ -158,3 +159,19 @@ def test_of_two_folders_of_masks_in_another_set_none_is_taken(tmp_path):
         opened(tmp_path, model)
     own = model.model_copy(update={"data": {"dataset": str(tmp_path)}})
     assert (opened(tmp_path, own).dataset.mask(0)[INSIDE] == 1).all()
+
+
+def test_a_models_own_set_is_told_by_its_place_wherever_its_run_was_begun(tmp_path, monkeypatch):
+    set_of_photos, run, here = (tmp_path / name for name in ("photos", "run", "here"))
+    photos(set_of_photos / "images", "a.png", "b.png")
+    for folder in ("mask", "1st_manual"):
+        for name in "ab":
+            write(set_of_photos / folder / f"{name}.png", OBJECT)
+    put(run / "environment.json", {"folder": str(tmp_path)})
+    here.mkdir()
+    monkeypatch.chdir(here)
+    model = model_of("background", "foreground").model_copy(update={"data": {"dataset": "photos"}})
+    with pytest.raises(DataError, match="has 2 folders that fit its photos as masks"):
+        images_of_file(here / "model.onnx", model, str(set_of_photos))
+    own = images_of_file(run / "model.onnx", model, str(set_of_photos))
+    assert (own.dataset.mask(0)[INSIDE] == 1).all()
