@@ -16,7 +16,7 @@ SimclrsegError          exit 2
 ├── GateError           exit 1: a check was not met, or some inputs failed
 └── Interrupted         exit 129, 130 or 143: stopped by a signal, state saved
 
-Each knows what it is about: ``option``, ``path``, ``value`` and ``remedy``, where there is one.
+Each knows its ``reason``, and what it is about: ``option``, ``path``, ``value`` and ``remedy``, where there is one.
 
 Terminated is no error: the signal itself, which like KeyboardInterrupt no ``except Exception`` holds up.
 """
@@ -60,7 +60,7 @@ class SimclrsegError(Exception):
             if isinstance(thing, str | Path) and (name := str(thing)) != printable(name):
                 text = text.replace(name, printable(name))
         super().__init__(message(text))
-        self.remedy, self.option, self.value = remedy, option, value
+        self.reason, self.remedy, self.option, self.value = reason, remedy, option, value
         self.path = None if path is None else Path(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -102,12 +102,12 @@ class OutputError(SimclrsegError):
     """A file or folder that cannot be written.
 
     Args:
-        reason: the system's, such as "No space left on device".
+        cause: the system's, such as "No space left on device".
     """
 
-    def __init__(self, path: str, reason: str, *, remedy: str = "choose another folder") -> None:
-        super().__init__(f"{path} cannot be written ({reason})", remedy, path=path)
-        self.reason = reason
+    def __init__(self, path: str, cause: str, *, remedy: str = "choose another folder") -> None:
+        super().__init__(f"{path} cannot be written ({cause})", remedy, path=path)
+        self.cause = cause
 
 
 class HubError(SimclrsegError):

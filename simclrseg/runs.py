@@ -220,7 +220,7 @@ def claim(root: Path, kind: Kind, name: str, *, overwrite: bool = False) -> Run:
                 folder = root / kind / f"{name}-{number}"
     except (OSError, OutputError) as error:
         remove_empty(created)
-        reason = error.reason if isinstance(error, OutputError) else error.strerror
+        reason = error.cause if isinstance(error, OutputError) else error.strerror
         raise RunError(f"cannot create {folder}: {reason}", "choose another folder with --runs") from error
 
 

@@ -123,7 +123,7 @@ def _on_disk(dataset: Dataset, kinds: Sequence[_Kind], indices: Sequence[int], *
         room = shutil.disk_usage(_folder()).free * DISK_SHARE[where]
     except (OutputError, OSError) as error:
         if isinstance(error, OutputError):
-            reason = f"{_folder()} cannot be written: {error.reason}"
+            reason = f"{_folder()} cannot be written: {error.cause}"
         else:
             reason = f"{error.filename or _folder()}: {error.strerror or type(error).__name__}"
         raise DataError(f"--cache {where}: {reason}", _ELSEWHERE, option="cache", value=where) from error

@@ -192,7 +192,7 @@ class Checkpoints:
             with writing(path):
                 yield
         except (OutputError, RuntimeError) as error:
-            reason = error.reason if isinstance(error, OutputError) else str(error).splitlines()[0]
+            reason = error.cause if isinstance(error, OutputError) else str(error).splitlines()[0]
             raise TrainingError(f"{path} cannot be written ({reason})", "free some space", path=path) from error
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, some
+from simclrseg.labels import NAMING
 from simclrseg.labels.classes import BINARY, Classes, numbered_classes
 from simclrseg.labels.meaning import (
     by_number,
@@ -47,7 +47,7 @@ def mask_details(
         masks: the mask of each image, None where it has none.
         classes: names and colours of their classes, where they are known.
         class_count: how many classes they hold, where nothing names them.
-        rules: what the user says of their values; by default they are found out.
+        rules: what the user says of their values, and where they lie; by default it is found out.
         parts: of files that show one class each, the class.
         of_model: True where a model says how they are read, and no option.
     """
@@ -92,7 +92,7 @@ def mask_details(
         table = np.array([1, 0, *range(2, 256)], np.uint8)[table]
     if parts and len(names) != 2:
         folders = sorted(set(parts.values())) if by_part else []
-        ways = [f"--masks {quote(rules_text(rules, folder=folder))}" for folder in folders] if len(folders) > 1 else []
+        ways = [with_rule(rules, "folder", folder) for folder in folders] if len(folders) > 1 else []
         one = f"pass {' or '.join(ways[:3])}, if one of them holds all classes, or" if ways else "pass"
         raise DataError(
             f"the masks hold a class each in a file or folder of its own, but ids of {len(names)} classes "
@@ -106,8 +106,9 @@ def mask_details(
         lines.append(f"a file for each class: {len(names) - 1} ({some(names[1:])}){on_top}")
     elif parts:
         lines.append("a file for each object")
+    of_values = {name: value for name, value in rules.items() if name not in NAMING}
     reader = Reader(
-        rules,
+        of_values,
         table,
         by_colour is not None,
         white,
@@ -115,7 +116,7 @@ def mask_details(
         {file: names.index(name) if by_part else 1 for file, name in parts.items()},
     )
     colours = classes.colours if classes and classes.colours else voc_colours(len(names))
-    reading = " ".join(filter(None, [rules_text(rules), _digest(turned) if turned else ""]))
+    reading = " ".join(filter(None, [rules_text(of_values), _digest(turned) if turned else ""]))
     return {"classes": names, "colours": colours, "decode": reader, "mask_reading": reading}, lines
 
 

@@ -7,14 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simclrseg.errors import DataError, SimclrsegError, some
-from simclrseg.labels import NAMING, RULES
 from simclrseg.labels.classes import BINARY, Classes, Colour, numbered_classes
 from simclrseg.labels.reading import BINARIZING, BLACK, UNKNOWN, Rules, listed, with_rule
 from simclrseg.labels.scans import KEPT, Scan, are_objects
@@ -23,7 +21,6 @@ from simclrseg.metadata import IGNORE
 _WHITE = (255, 255, 255)
 _BLACK_AND_WHITE = Classes(BINARY, (BLACK, _WHITE))
 _TO_NAME_COLOURS = "give the colours of the classes in a --classes-file, such as `road: [128, 64, 128]`"
-_RULE = re.compile(rf"--masks ((?:{'|'.join(RULES.keys() - NAMING)})[\w.:+]*)")
 _OF_TRAINING = re.compile("--(masks|classes-file)")
 _AS_TRAINED = "save its masks as those are that the model was trained on"
 _MOST_UNNAMED = 64  # more values than this are a soft or lossy mask rather than classes without a name
@@ -362,20 +359,10 @@ def suggestions(
     return lines
 
 
-def in_folder(text: str, folder: str) -> str:
-    """The same text, in which options that read masks name the folder too that was asked for."""
-    return _RULE.sub(lambda match: f"--masks {quote(f'folder:{folder}+{match[1]}')}", text)
-
-
 def of_files(error: SimclrsegError) -> SimclrsegError:
     """The same error where a model says how masks are read: its remedy is what their files allow, and no option."""
     if not _OF_TRAINING.search(error.remedy):
         return error
     ways = [way for way in re.split("[,;] or ", error.remedy) if not _OF_TRAINING.search(way)]
-    return with_remedy(error, " or ".join(ways) or _AS_TRAINED)
-
-
-def with_remedy(error: SimclrsegError, remedy: str) -> DataError:
-    """The same error with another remedy."""
-    reason = str(error).removesuffix(error.remedy).rstrip(":; ")
-    return DataError(reason, remedy, option=error.option, path=error.path, value=error.value)
+    remedy = " or ".join(ways) or _AS_TRAINED
+    return DataError(error.reason, remedy, option=error.option, path=error.path, value=error.value)

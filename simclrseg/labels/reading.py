@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import cv2
@@ -16,11 +17,12 @@ from simclrseg.images.decode import Mask
 from simclrseg.images.headers import Refused
 from simclrseg.images.stored_masks import StoredMask, eight_bits, read_stored_mask
 from simclrseg.images.strips import strips_of
+from simclrseg.labels import NAMING
 from simclrseg.labels.classes import MAX_CLASSES, Classes
 from simclrseg.metadata import IGNORE
 
-Rules = Mapping[str, float | None]
-"""Words of ``RULES``, each with its number."""
+Rules = Mapping[str, float | str | None]
+"""Words of ``RULES``, each with its number, or with the name that it takes."""
 MaskFiles = Path | tuple[Path, ...]
 """The file of a mask, or those of its parts."""
 BINARIZING = {"threshold", "foreground"}
@@ -96,7 +98,7 @@ def values_of(stored: StoredMask, rules: Rules, *, white: int = 255) -> tuple[ND
         values, palette = stored.alpha, None
     elif stored.bilevel:
         values = values * np.uint8(white)
-    if (least := rules.get("threshold")) is not None:
+    if isinstance(least := rules.get("threshold"), int | float):
         return (_grey(values if palette is None else palette[values]) >= least).astype(np.uint8), None
     if "foreground" in rules:
         if palette is not None and BLACK in map(tuple, palette[np.unique(values)].tolist()):
@@ -139,15 +141,16 @@ def hidden_share(stored: StoredMask) -> float:
     return 0.0 if (hidden == empty).all() else max(float(hidden.mean()), 0.005)
 
 
-def rules_text(rules: Rules, *, folder: str = "") -> str:
-    """Rules in the words that a user types, and the folder that holds the masks, where it is named."""
-    words = [name if number is None else f"{name}:{number:g}" for name, number in rules.items()]
-    return "+".join(([f"folder:{folder}"] if folder else []) + words)
+def rules_text(rules: Rules) -> str:
+    """Rules in the words that a user types: where masks lie, then what their values mean."""
+    words = {name: f"{value:g}" if isinstance(value, int | float) else value for name, value in rules.items()}
+    in_order = sorted(words, key=lambda name: name not in NAMING)
+    return "+".join(name if words[name] is None else f"{name}:{words[name]}" for name in in_order)
 
 
-def with_rule(rules: Rules, name: str, number: float | None = None) -> str:
-    """The option that adds a rule to those that were given."""
-    return f"--masks {rules_text({**rules, name: number})}"
+def with_rule(rules: Rules, name: str, value: float | str | None = None) -> str:
+    """The option that adds a rule to those that were given, as a shell takes it."""
+    return f"--masks {quote(rules_text({**rules, name: value}))}"
 
 
 def listed(values: Iterable[float]) -> str:

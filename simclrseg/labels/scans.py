@@ -62,7 +62,7 @@ def _scan(image: Path, mask: Path, *, rules: Rules, table: NDArray[np.uint8] | N
         stored = read_stored_mask(mask)
         values, palette = values_of(stored, rules)
     except ImageError as error:
-        return Scan(mask, problem=str(error).removesuffix(error.remedy).rstrip(":; "), remedy=error.remedy)
+        return Scan(mask, problem=error.reason, remedy=error.remedy)
     except Refused as error:
         return Scan(mask, problem=f"{mask} {error.reason}", remedy=error.remedy)
     height, width = values.shape[:2]

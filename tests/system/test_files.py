@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch, s
         OutputError, match=r"a\.txt cannot be written \(No space left on device\): free some space"
     ) as error:
         write_text(path, "new")
-    assert error.value.reason == "No space left on device"
+    assert error.value.cause == "No space left on device"
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -33,7 +33,6 @@ from simclrseg.labels.classes import OF_TOOLS, Classes, classes_of_tool
 from simclrseg.labels.likeness import likeness
 from simclrseg.labels.looking import look_at, sample
 from simclrseg.labels.masks import mask_details
-from simclrseg.labels.meaning import in_folder, with_remedy
 from simclrseg.metadata import RGB
 from simclrseg.system import distributed
 from simclrseg.system.files import why_not_a_file
@@ -307,23 +306,18 @@ def _masks(layout: Layout, options: DatasetOptions, summary: list[str]) -> dict[
     """The dataset's arguments that say what masks hold."""
     files = [file for mask in layout.masks if mask for file in (mask if isinstance(mask, tuple) else (mask,))]
     tell_pages(files, "masks", summary)
-    try:
-        details, lines = mask_details(
-            layout.images,
-            layout.masks,
-            classes=options.classes,
-            class_count=options.class_count,
-            rules=options.mask_rules,
-            parts=layout.parts,
-            of_model=options.of_model,
-        )
-    except DataError as error:
-        if not options.mask_folder or options.of_model:
-            raise
-        raise with_remedy(error, in_folder(error.remedy, options.mask_folder)) from error
+    details, lines = mask_details(
+        layout.images,
+        layout.masks,
+        classes=options.classes,
+        class_count=options.class_count,
+        rules={"folder": options.mask_folder, **options.mask_rules} if options.mask_folder else options.mask_rules,
+        parts=layout.parts,
+        of_model=options.of_model,
+    )
     without = [below.as_posix() for below, mask in zip(layout.below, layout.masks, strict=True) if mask is None]
     summary.append(f"pairs of photo and mask: {len(layout.images) - len(without):,}, the masks {layout.where}")
     if without:
         summary.append(f"photos without a mask: {len(without):,} ({some(without, shown=3)})")
-    summary += [in_folder(line, options.mask_folder) if options.mask_folder else line for line in lines]
+    summary += lines
     return details

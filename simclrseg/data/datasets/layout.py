@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 from simclrseg.data.datasets.dataset import DatasetOptions
 from simclrseg.data.datasets.masklike import MaskFolder, drawn_beside, is_drawn, mask_folders
@@ -35,7 +34,7 @@ from simclrseg.data.datasets.pairing import Layout, files_of, paired, without_ma
 from simclrseg.errors import DataError
 from simclrseg.images.listing import is_image
 from simclrseg.labels.likeness import likeness
-from simclrseg.labels.reading import Rules, rules_text
+from simclrseg.labels.reading import Rules, with_rule
 
 _AS_WELL = 0.9  # of the photos that one folder of masks fits, and another
 
@@ -198,7 +197,7 @@ def _refuse_others(
 
 def _several(root: Path, homes: Sequence[tuple[str, ...]], rules: Rules) -> DataError:
     first = " and ".join(f"{'/'.join(home)}/" for home in homes)
-    ways = " or ".join(f"--masks {quote(rules_text(rules, folder=home[-1]))}" for home in homes)
+    ways = " or ".join(with_rule(rules, "folder", home[-1]) for home in homes)
     reason = f"{root} has {len(homes)} folders that fit its photos as masks, {first}"
     return DataError(reason, f"pass {ways}, or move the others away", path=root)
 
