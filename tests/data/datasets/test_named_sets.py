@@ -121,6 +121,7 @@ def test_a_set_that_is_absent_is_one_line_with_folder_layout_and_address(tmp_pat
     monkeypatch.setattr(torchvision.datasets, "EuroSAT", no_network)
     for module in (cats_vs_dogs, eurosat):
         monkeypatch.setattr(module, "reach_hub", no_network)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**11))
     with pytest.raises(DataError) as caught:
         open_dataset(name)
     message = str(caught.value)
