@@ -103,7 +103,7 @@ def cached(
             )
     kinds = [_Kind(dataset, dataset.path, channels=len(dataset.bands), dtype=dataset.dtype)]
     if masks:
-        kinds.append(_Kind(dataset, dataset.mask_path, channels=1, dtype=np.uint8))
+        kinds.append(_Kind(dataset, dataset.mask_path, channels=None, dtype=np.uint8))
     if not write:
         return _as_it_lies(dataset, kinds, what=what)
     try:
@@ -236,21 +236,25 @@ class _Kept:
 
 
 class _Kind:
-    """A dataset's images or its masks, all of them, so that every choice of images shares a file."""
+    """A dataset's images or its masks, all of them, so that every choice of images shares a file.
+
+    Args:
+        channels: bands of the images; None for masks.
+    """
 
     def __init__(
-        self, dataset: Dataset, path_of: Callable[[int], Path | None], *, channels: int, dtype: type[np.generic]
+        self, dataset: Dataset, path_of: Callable[[int], Path | None], *, channels: int | None, dtype: type[np.generic]
     ) -> None:
         self._paths = [path_of(index) for index in range(len(dataset))]
         self._channels = channels
         self._dtype = dtype
-        self._name = "photos" if channels > 1 else "masks"
+        self._name = "masks" if channels is None else "photos"
         folder = next((os.path.abspath(path.parent) for path in self._paths if path is not None), "")
         name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
         self._stem = f"{name}-{self._name}-{_digest(dataset.name, folder)[:8]}"
         of_images = f"{dataset.bands} {dataset.reach}"
         of_masks = f"{dataset.classes} {dataset.colours} {dataset.border} {dataset.mask_reading}"
-        meaning = of_images if channels > 1 else of_masks
+        meaning = of_masks if channels is None else of_images
         key = _digest(str(HEAD), decoder_identity(), meaning, *map(_state, self._paths))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"

@@ -73,15 +73,18 @@ class PictureFile:
 
     A mark is 0 for absent rows, else the CRC-32 of their pixels and ``_MARKED``. A small picture is one band. The file
     is opened for each access, so that another process may remove it at any time.
+
+    Args:
+        channels: of pictures (H, W, channels); None for those that are (H, W).
     """
 
-    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int, dtype: type[np.generic]) -> None:
+    def __init__(self, path: Path, sizes: np.ndarray, *, channels: int | None, dtype: type[np.generic]) -> None:
         self.path = path
         self._sizes = sizes  # height and width; 0 for a picture without a readable header
         self._channels = channels
         self._dtype = np.dtype(dtype)
         height, width = sizes.astype(np.int64).T
-        self._row = width * channels * self._dtype.itemsize  # (n,) bytes, as all below
+        self._row = width * (channels or 1) * self._dtype.itemsize  # (n,) bytes, as all below
         self._band = np.maximum(1, _BAND // np.maximum(1, self._row))  # rows
         bands = -(-height // self._band)
         self._first = np.cumsum(bands) - bands  # mark of each picture
@@ -93,7 +96,9 @@ class PictureFile:
         self.writable = True
 
     @classmethod
-    def open(cls, path: Path, count: int, *, channels: int, dtype: type[np.generic] = np.uint8) -> PictureFile | None:
+    def open(
+        cls, path: Path, count: int, *, channels: int | None, dtype: type[np.generic] = np.uint8
+    ) -> PictureFile | None:
         """The file at ``path``, or None where there is none of ``count`` pictures."""
         try:
             with open(path, "rb") as stream:
@@ -168,7 +173,7 @@ class PictureFile:
 
     def _shape(self, index: int) -> tuple[int, ...]:
         height, width = self._sizes[index].tolist()
-        return (height, width, self._channels) if self._channels > 1 else (height, width)
+        return (height, width) if self._channels is None else (height, width, self._channels)
 
 
 def _marks(rows: Pixels, band: int) -> list[int]:

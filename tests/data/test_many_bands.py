@@ -12,7 +12,7 @@ import pytest
 from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View, render_view, sample_view
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.dataset import Dataset, FileDataset
-from simclrseg.data.datasets.derived import choose_classes, join
+from simclrseg.data.datasets.derived import choose_bands, choose_classes, join
 from simclrseg.data.loader import Loader
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import Images, MaskPairs, TwoViews
@@ -143,6 +143,20 @@ def test_16_bits_and_all_bands_stay_through_cache_and_loader(dataset: Bands, whe
     expected = np.stack([resize_image(multispectral(number), (SIDE, SIDE)) for number in range(4)])
     assert batch["image"].numpy().dtype == np.uint16 and expected.max() > 255
     np.testing.assert_array_equal(batch["image"].numpy(), expected)
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_a_single_band_is_decoded_once_and_its_masks_apart(dataset: Bands, where: str) -> None:
+    for name in ("green", "red"):  # another band is another picture
+        one = choose_bands(dataset, [name])
+        kept = cached(one, range(4), where=where, masks=True)  # type: ignore[arg-type]
+        before = dataset.reads
+        for _ in range(2):
+            pictures, masks = [kept.image(number) for number in range(4)], [kept.mask(number) for number in range(4)]
+        assert dataset.reads == before + 4
+        for number in range(4):
+            np.testing.assert_array_equal(pictures[number], multispectral(number)[:, :, [BANDS.index(name)]])
+            np.testing.assert_array_equal(masks[number], dataset.mask(number))
 
 
 def test_every_kind_of_sample_has_the_datasets_bands_and_type(dataset: Bands) -> None:
