@@ -56,6 +56,7 @@ def focal(logits: Tensor, mask: Tensor, weights: Tensor | None = None, *, gamma:
         gamma: how much less; 0 is cross entropy, and the paper found 2 best.
     """
     losses = pixel_losses(logits, mask)
+    losses = losses.clamp(min=torch.finfo(losses.dtype).tiny)  # at 0, a power below 1 has no derivative
     return _mean((-torch.expm1(-losses)) ** gamma * losses, mask, weights)
 
 

@@ -51,6 +51,16 @@ def test_focal_equals_segmentation_models_pytorchs(gamma: float) -> None:
     torch.testing.assert_close(focal(logits, mask, gamma=gamma), expected)
 
 
+@pytest.mark.parametrize("outputs", [1, CLASSES])
+def test_pixels_that_are_surely_right_leave_focal_a_gradient(outputs: int) -> None:
+    _, mask = sample(outputs)
+    truth = mask.unsqueeze(1) == (torch.arange(outputs).view(-1, 1, 1) if outputs > 1 else 1)
+    logits = (400.0 * truth - 200).requires_grad_()
+    logits = torch.where(mask.unsqueeze(1) == mask[0, 0, 0], logits, 0.1)  # of the other pixels none is sure
+    (gradient,) = torch.autograd.grad(focal(logits, mask, gamma=0.5), logits)
+    assert gradient.isfinite().all() and gradient.any()
+
+
 @pytest.mark.parametrize("loss", [dice, jaccard])
 def test_overlap_losses_equal_segmentation_models_pytorchs_on_each_photo(loss: Loss) -> None:
     logits, mask = sample(1)
