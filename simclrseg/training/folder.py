@@ -204,12 +204,13 @@ def first_step(run: runs.Run, step: int) -> int:
     """The step from which the schedule runs: 0, or where the run got more epochs.
 
     Args:
-        step: to go on from.
+        step: to go on from. Where that is an earlier one, by a state that was kept, the schedule runs from there.
     """
     past = run.environment.get(PROLONGED)
     if not past:
         return 0
-    if past[-1]["from_step"] is None:
+    known = past[-1]["from_step"]
+    if known is None or known > step:
         past = [*past[:-1], past[-1] | {"from_step": step}]
         if distributed.is_main():
             runs.record(run, **{PROLONGED: past})

@@ -146,6 +146,20 @@ def test_more_epochs_begin_a_new_schedule_from_the_old_weights(
     assert all(torch.equal(weights[name], same[name]) for name in same)
 
 
+def test_a_longer_run_that_goes_back_to_before_it_got_longer_begins_its_schedule_there(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    pretrain(small(runs, run={"keep_checkpoints": 9}))
+    config = small(runs, run={"keep_checkpoints": 9, "resume": "shapes"}, epochs=4)
+    with pytest.raises(Interrupted):
+        pretrain(config, observers=[stop_at(epoch=3, by=signal.SIGTERM)])
+    states = environment(runs).parent / "checkpoints" / "last"
+    shutil.copyfile(states / "state-000000002.pt", states / "state.pt")
+    pretrain(config)
+    assert json.loads(environment(runs).read_text())["prolonged"] == [{"epochs": 4, "from_step": 2}]
+    first, second, *rest = rates(runs)
+    assert rest[0] == max(rest) == first and 0 < rest[-1] < second  # as of six steps, of which the first is the peak
+
+
 def resuming(runs: Path) -> dict[str, Any]:
     """The sections of a config that resumes, beside what the run was made with."""
     config = small(runs, run={"resume": "shapes"})
