@@ -35,15 +35,15 @@ def resize_probability(probability: NDArray[np.float32], size: tuple[int, int]) 
     """Bring probabilities (H, W) or (H, W, C) to ``size`` = (height, width), bilinearly."""
     if probability.shape[:2] == tuple(size):
         return probability
-    resized = _resize(np.ascontiguousarray(probability, np.float32), size, cv2.INTER_LINEAR)
-    return resized.reshape(*size, *probability.shape[2:])  # OpenCV drops a channel that is alone
+    return _resize(np.ascontiguousarray(probability, np.float32), size, cv2.INTER_LINEAR)
 
 
 def _resize(image: NDArray[Any], size: tuple[int, int], interpolation: int) -> NDArray[Any]:
     """Resize by OpenCV, with any number of channels; the type stays."""
     width_first = tuple(size)[::-1]
     if image.ndim == 2 or image.shape[2] <= _MOST_CHANNELS:
-        return cv2.resize(image, width_first, interpolation=interpolation)
+        few = cv2.resize(image, width_first, interpolation=interpolation)
+        return few.reshape(*size, *image.shape[2:])  # OpenCV drops a channel that is alone
     resized = np.empty((*size, image.shape[2]), image.dtype)
     for first in range(0, image.shape[2], _MOST_CHANNELS):
         some = slice(first, first + _MOST_CHANNELS)

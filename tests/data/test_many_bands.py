@@ -13,12 +13,15 @@ from simclrseg.data.augment import PAIR_STRENGTHS, STRENGTHS, VIEW_COLUMNS, View
 from simclrseg.data.cache import cached
 from simclrseg.data.datasets.dataset import Dataset, FileDataset
 from simclrseg.data.datasets.derived import choose_bands, choose_classes, join
-from simclrseg.data.loader import Loader
+from simclrseg.data.framing import cutting_of
+from simclrseg.data.loader import Loader, some_rows
 from simclrseg.data.randomness import uniform
 from simclrseg.data.samples import Images, MaskPairs, TwoViews
 from simclrseg.errors import DataError
 from simclrseg.images.decode import read_scene
+from simclrseg.images.framing import Framing
 from simclrseg.images.resizing import resize_image
+from simclrseg.metadata import Resize
 from tests.data.fakes import photo
 from tests.images.tiffs import tiff
 
@@ -145,8 +148,22 @@ def test_16_bits_and_all_bands_stay_through_cache_and_loader(dataset: Bands, whe
     np.testing.assert_array_equal(batch["image"].numpy(), expected)
 
 
+@pytest.mark.parametrize("resize", ["squash", "pad", "tile"])
+def test_a_single_band_is_cut_as_it_is_among_others(dataset: Bands, resize: Resize) -> None:
+    place = BANDS.index("infrared3")
+
+    def rows(some: Dataset) -> dict[str, np.ndarray]:
+        cutting = cutting_of(Framing(resize, (SIDE, SIDE), (7,) * len(some.bands)), some)
+        strengths = replace(PAIR_STRENGTHS["standard"], jitter_probability=0.0)
+        return some_rows(MaskPairs(some, range(4), image_size=SIDE, cutting=cutting, strengths=strengths), 4)
+
+    found, among = rows(choose_bands(dataset, ["infrared3"])), rows(dataset)
+    np.testing.assert_array_equal(found["image"][..., 0], among["image"][..., place])
+    np.testing.assert_array_equal(found["mask"], among["mask"])
+
+
 @pytest.mark.parametrize("where", ["ram", "disk"])
-def test_a_single_band_is_decoded_once_and_its_masks_apart(dataset: Bands, where: str) -> None:
+def test_a_single_band_is_decoded_decoded_once_and_its_masks_apart(dataset: Bands, where: str) -> None:
     for name in ("green", "red"):  # another band is another picture
         one = choose_bands(dataset, [name])
         kept = cached(one, range(4), where=where, masks=True)  # type: ignore[arg-type]
