@@ -245,11 +245,13 @@ def _from_path(path: Path, option: str) -> Pretrained:
 
 
 def _announced(pretrained: Pretrained, run: runs.Run) -> Pretrained:
-    """Say which file it is: a name may stand for several runs."""
+    """Say which file it is: a name may stand for several runs, and a folder hold what was fetched."""
     count = pretrained.metadata.epochs if pretrained.metadata else 0
     epochs = f", {count} epoch{'' if count == 1 else 's'}" if pretrained.metadata else ""
-    age = f"finished {_ago(run.finished)}" if run.finished else "of a run that was interrupted"
-    log.info(f"pretrained weights: {pretrained.file}{epochs}, {age}")
+    age = ""
+    if run.holds(runs.ENVIRONMENT):
+        age = f", finished {_ago(run.finished)}" if run.finished else ", of a run that was interrupted"
+    log.info(f"pretrained weights: {pretrained.file}{epochs}{age}")
     return pretrained
 
 

@@ -53,6 +53,18 @@ def test_how_long_a_run_was_trained_is_said(tmp_path, caplog, epochs, said):
     assert said in caplog.text
 
 
+def test_only_the_weights_of_a_run_are_said_to_be_finished_or_not(tmp_path, caplog):
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    save_weights(folder / BACKBONE_FILE, {"weight": torch.zeros(1)}, METADATA)
+    with caplog.at_level(logging.INFO, logger="simclrseg"):
+        find_pretrained(f"{folder}/", root=tmp_path)
+        runs.record(runs.Run(folder), kind="pretrain")
+        find_pretrained(f"{folder}/", root=tmp_path)
+    told = f"pretrained weights: {folder / BACKBONE_FILE}, 7 epochs"
+    assert caplog.messages == [told, f"{told}, of a run that was interrupted"]
+
+
 def test_an_unfinished_run_is_never_replaced_by_a_download(tmp_path, fake_hub):
     run = runs.claim(tmp_path, "pretrain", "pets")
     runs.record(run, torch="2.15")
