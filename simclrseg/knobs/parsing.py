@@ -231,7 +231,7 @@ def _problems(
         path = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in knobs), place)
         if path in knobs:
             knob = knobs[path]
-            if problem["type"] == "missing":
+            if _is_missing(problem, knob):
                 missing.add(path)
             if path not in found or problem["type"] == "value_error":  # our own validators say it best
                 line = _wrong_value(typed.get(path, f"{prefix}{knob.key}"), knob, problem)
@@ -255,7 +255,7 @@ def _problems(
 
 
 def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
-    if problem["type"] == "missing":
+    if _is_missing(problem, knob):
         remedy = "" if knob.is_argument else " (or --config)"
         return f"{knob.flag} is needed{remedy}: {knob.help[:1].lower()}{knob.help[1:].rstrip('.')}"
     value = problem["input"]
@@ -267,6 +267,11 @@ def _wrong_value(name: str, knob: Knob, problem: ErrorDetails) -> str:
     elif problem["type"] == "string_type" and not isinstance(value, list | dict):
         hint = "; put it in quotes"
     return f"{name} {value!r}: must be {knob.values.in_words()}{hint}"
+
+
+def _is_missing(problem: ErrorDetails, knob: Knob) -> bool:
+    """Tell whether a knob is not given at all; of several numbers one may be missing too."""
+    return problem["type"] == "missing" and len(problem["loc"]) == len(knob.path)
 
 
 def _own_words(problem: ErrorDetails) -> str:

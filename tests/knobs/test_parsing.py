@@ -53,6 +53,11 @@ def test_a_wrong_file_gets_one_line_that_names_the_key(tree, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_number_too_few_is_a_wrong_value_and_no_missing_knob():
+    with pytest.raises(UsageError, match=r"^x\.yaml: consistency\.ramp \[0\.1\]: must be 2 values, each a number"):
+        parse_config(FinetuneConfig, {"consistency": {"ramp": [0.1]}}, source="x.yaml")
+
+
 def test_a_value_of_the_command_line_is_named_by_its_flag():
     with pytest.raises(UsageError, match=r"^--clip '0': .*; x\.yaml: optim\.epochs 0: "):
         parse_config(TrainConfig, GOOD | {"optim": {"epochs": 0}}, source="x.yaml", given={("optim", "clip"): "0"})
