@@ -170,14 +170,16 @@ def make_split(
         held = [index for index in some if groups[index] in chosen]
         train = [index for index in some if groups[index] not in chosen]
     if for_training and not (train and held):
-        grouped = f" in {len({groups[index] for index in taken - test}):,} groups" if group_by else ""
+        number = len({groups[index] for index in taken - test})
+        grouped = f" in {number:,} group{'' if number == 1 else 's'}" if group_by else ""
+        too_few = group_by is not None and number < 2  # no share helps then
         at = f"at data ratio {data_ratio:g}" if max_images is None else f"and --max-images {max_images}"
-        remedies = ["add photos"]
-        if ratio < 1:
+        remedies = ["add photos of other groups", "take a --group-by that makes more"] if too_few else ["add photos"]
+        if ratio < 1 and not too_few:
             remedies.append(f"raise {'--max-images' if max_images is not None else '--data-ratio'}")
         if test_share > TEST_SHARE:
             remedies.append("lower --test-split")
-        if validation is not None and not train:
+        if validation is not None and not train and not too_few:
             remedies.append("lower --validation")
         raise DataError(
             f"{development:,} development photos{grouped} {at} leave {len(train)} to train and "

@@ -264,12 +264,16 @@ def test_a_share_puts_published_training_and_validation_lists_together():
     ("asked", "says"),
     [
         ({"test_split": 0.99, "data_ratio": 0.1}, "add photos, or raise --data-ratio, or lower --test-split"),
-        ({"group_by": "^[01]", "validation": 0.9}, "leave 0 to train .*, or lower --validation"),
+        ({"group_by": "^.", "validation": 0.9}, "leave 0 to train .*: add photos, or lower --validation$"),
+        (
+            {"group_by": "/[01]/", "validation": 0.9, "data_ratio": 0.9},
+            "in 1 group .*: add photos of other groups, or take a --group-by that makes more$",
+        ),
     ],
 )
 def test_shares_that_leave_too_few_photos_are_refused_with_what_to_change(asked, says):
     with pytest.raises(DataError, match=says):
-        make_split([f"{index % 2}/{index}" for index in range(40)], official={}, **asked)
+        make_split([f"{index % 3}/{index % 2}/{index}" for index in range(40)], official={}, **asked)
 
 
 class Toy(Dataset):
