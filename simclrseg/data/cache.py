@@ -252,10 +252,12 @@ class _Kind:
         folder = next((os.path.abspath(path.parent) for path in self._paths if path is not None), "")
         name = re.sub(r"[^\w.+-]+", "_", dataset.name)[:60]
         self._stem = f"{name}-{self._name}-{_digest(dataset.name, folder)[:8]}"
-        of_images = f"{dataset.bands} {dataset.reach}"
+        of_images = f"{dataset.bands} {dataset.image_reading} {dataset.reach}"
         of_masks = f"{dataset.classes} {dataset.colours} {dataset.border} {dataset.mask_reading}"
-        meaning = of_masks if channels is None else of_images
-        key = _digest(str(HEAD), decoder_identity(), meaning, *map(_state, self._paths))[:16]
+        meaning, sources = (of_masks if channels is None else of_images), self._paths
+        if channels is None and dataset.has_blanks:  # masks ignore what images do not hold
+            meaning, sources = meaning + of_images, [*sources, *map(dataset.path, range(len(dataset)))]
+        key = _digest(str(HEAD), decoder_identity(), meaning, *map(_state, sources))[:16]
         # Another place as soon as a source, what it means or its decoder has changed.
         self._place = _folder() / f"{self._stem}-{key}{_SUFFIX}"
 

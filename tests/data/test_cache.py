@@ -36,6 +36,7 @@ from simclrseg.images import decode, headers, opening, resizing, srgb, stored_ma
 from simclrseg.images.decode import image_shape
 from simclrseg.labels.classes import Classes
 from tests.data.fakes import photo
+from tests.images import tiffs
 
 N = 9
 BROKEN = 4
@@ -413,6 +414,28 @@ def test_other_meanings_of_masks_start_a_new_file_of_masks_only(photos: Path, fo
     kept.mask(0), read_all(kept)
     assert renamed.reads == ["mask 0"]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_other_names_of_the_files_bands_start_a_new_file(tmp_path: Path) -> None:
+    picture = np.broadcast_to(np.array([10, 20, 30, 40], np.uint8), (9, 8, 4))
+    (tmp_path / "a.tif").write_bytes(tiffs.tiff(picture))
+    for names, found in (("[p, q, s, t]", [10, 20]), ("[s, q, p, t]", [30, 20])):
+        (tmp_path / "bands.yaml").write_text(f"bands: {names}")
+        chosen = open_dataset(str(tmp_path), DatasetOptions(bands=("p", "q")))
+        for dataset in (chosen, join([chosen, chosen])):
+            assert cached(dataset, range(len(dataset)), where="disk").image(0)[0, 0].tolist() == found
+
+
+def test_masks_that_ignore_what_photos_do_not_hold_change_with_the_photos(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "set" / "masks" / "a.png"), np.eye(8, dtype=np.uint8))
+    for rows in (3, 1):
+        picture = np.random.default_rng(0).random((8, 8, 4), np.float32)
+        picture[:rows] = np.nan
+        (tmp_path / "set" / "images" / "a.tif").write_bytes(tiffs.tiff(picture, sample_format=3))
+        kept = cached(open_set(tmp_path / "set"), [0], where="disk", masks=True)
+        assert [(kept.mask(0) == 255).sum() for _ in range(2)] == [8 * rows, 8 * rows]
 
 
 def test_a_damaged_file_is_noticed_and_its_pictures_are_decoded_again(photos: Path, folder: Path) -> None:

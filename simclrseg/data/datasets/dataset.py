@@ -96,6 +96,8 @@ class Dataset:
     """Lines that say what was found, left out, and why."""
     bands: tuple[str, ...] = RGB
     """Red, green and blue of an image, or others by their names, colours among them as "red", "green" and "blue"."""
+    image_reading: str = ""
+    """Which bands of the files these are, where they are a choice: other names of the files' bands change it."""
     full_scale: int = 255
     """The stored value that is 1.0: 255 for 8-bit pictures; those of 16 bits have their own."""
     reach: Range | None = None

@@ -122,7 +122,7 @@ def choose_bands(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if tuple(names) == dataset.bands:
         return dataset
     line = f"bands by name: {', '.join(names)} of {', '.join(dataset.bands)}"
-    return _Picked(dataset, places, bands=tuple(names), summary=[*dataset.summary, line])
+    return _Picked(dataset, places, bands=tuple(names), image_reading=f"{places}", summary=[*dataset.summary, line])
 
 
 class _Picked(Derived):
@@ -248,6 +248,7 @@ class _Joined(Dataset):
             official=official,
             bands=parts[0].bands,
             full_scale=parts[0].full_scale,
+            image_reading="; ".join(part.image_reading for part in parts),
             reach=next(iter(reaches)) if len(reaches) == 1 else None,
         )
 
