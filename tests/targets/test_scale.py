@@ -244,6 +244,13 @@ def test_validation_in_tiles_counts_as_scoring_does(caplog) -> None:
     assert [record.getMessage() for record in caplog.records] == ["skipped 2.png: broken"]
 
 
+@pytest.mark.parametrize(("strict", "says"), [(False, "no validation photo of photos can be read"), (True, "2.png")])
+def test_validation_in_tiles_of_nothing_that_can_be_read_is_no_perfect_score(strict: bool, says: str) -> None:
+    learner = TiledSegmentation(pointwise(), described("tile"), bce, images=Photos(broken=2), strict=strict)
+    with torch.no_grad(), pytest.raises((DataError, ImageError), match=says):
+        learner.evaluate([{"index": torch.tensor([2] if not strict else [0, 2])}])
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_an_image_is_counted_in_strips_as_whole(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)

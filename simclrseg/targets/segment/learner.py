@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from simclrseg.data.datasets.dataset import Dataset, ImageRows
 from simclrseg.engine.task import Batch, Logs
-from simclrseg.errors import ImageError
+from simclrseg.errors import DataError, ImageError
 from simclrseg.images.framing import Framing
 from simclrseg.images.resizing import resize_mask
 from simclrseg.inference.tiling import predict_tiles
@@ -81,6 +81,7 @@ class TiledSegmentation(Segmentation):
 
     Args:
         images: the dataset, of which batches to ``evaluate`` hold the numbers.
+        strict: raise the ImageError of one that cannot be read, instead of leaving it out.
     """
 
     OVERLAP = 0.25
@@ -94,9 +95,11 @@ class TiledSegmentation(Segmentation):
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
         images: Dataset,
+        strict: bool = False,
     ) -> None:
         super().__init__(model, metadata, loss)
         self.images = images
+        self.strict = strict
         framing = Framing.of(metadata)
         self._tiles = partial(
             predict_tiles,
@@ -111,7 +114,7 @@ class TiledSegmentation(Segmentation):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Micro averages over the pixels of the images whose ``index`` (N,) batches hold, and their mean loss.
 
-        The loss of an image is the mean over strips of blended tiles, by their pixels.
+        The loss of an image is the mean over strips of blended tiles, by their pixels. DataError if none can be read.
         """
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         total = images = 0.0
@@ -120,6 +123,8 @@ class TiledSegmentation(Segmentation):
                 image, shape = ImageRows(self.images, index), self.images.mask_shape(index)
                 size = image.shape[0], image.shape[1]
             except ImageError as error:
+                if self.strict:
+                    raise
                 if index not in self._named:
                     self._named.add(index)
                     log.warning("skipped %s", error)
@@ -140,7 +145,9 @@ class TiledSegmentation(Segmentation):
             total += losses / max(1, pixels)
             images += 1
         matrix, total, images = over_processes(matrix, total, images)
-        return {**segmentation_metrics(matrix), "loss": total / max(1, images)}
+        if not images:  # which else would be perfect, for nothing is wrong
+            raise DataError(f"no validation photo of {self.images.name} can be read", "restore them")
+        return {**segmentation_metrics(matrix), "loss": total / images}
 
     def _predict(self, tiles: np.ndarray) -> np.ndarray:
         device = next(self.model.parameters()).device

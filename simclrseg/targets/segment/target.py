@@ -197,7 +197,7 @@ class SegmentationTarget(Target[Knobs, SegmentationScores]):
                 f"without a cache each crop decodes its whole photo, {sum(crops):,} times an epoch instead of "
                 f"{len(crops):,} times in all: take --cache disk"
             )
-        return TiledSegmentation(model, metadata, loss, images=pairs)
+        return TiledSegmentation(model, metadata, loss, images=pairs, strict=self.data.strict)
 
     @property
     def _tiled(self) -> bool:
