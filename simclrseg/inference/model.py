@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from simclrseg.errors import UsageError
 from simclrseg.images.bands import colour_bands
 from simclrseg.images.colours import overlay, viewable
 from simclrseg.images.decode import Picture
+from simclrseg.images.srgb import hides_all, srgb_pixels
+from simclrseg.images.strips import cut
 from simclrseg.inference.jobs import InputImage
 from simclrseg.inference.outputs import class_colours
 from simclrseg.inference.predictor import Predictor
@@ -105,12 +108,17 @@ class LoadedModel:
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             return predictor.read(InputImage(path, Path(path.name)))
+        bands, dtype = self.metadata.in_channels, self._model.dtype
         if not isinstance(image, np.ndarray):
+            if not self.metadata.takes_photos:
+                reason = f"a PIL image has no bands but red, green and blue, and {self._model.path} takes {bands} of "
+                reason += f"{8 * dtype.itemsize} bits ({', '.join(self.metadata.bands)})"
+                raise UsageError(reason, f"pass its file, or (H, W, {bands}) {dtype}", option="image")
             if image.mode.startswith(("I", "F")):  # which Pillow cuts off at 255
                 reason = f"a PIL image of mode {image.mode} has no 8 bits"
                 raise UsageError(reason, "pass its file, or scale it to 8 bits", option="image")
-            return Picture(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
-        bands, dtype = self.metadata.in_channels, self._model.dtype
+            upright = ImageOps.exif_transpose(image)  # and in colours, as its file would be read
+            return Picture(srgb_pixels(partial(cut, upright), upright.size, over_white=not hides_all(upright)))
         if image.ndim != 3 or image.shape[2] != bands or image.dtype != dtype:
             reason = f"an array {image.shape} of {image.dtype} is no image"
             raise UsageError(reason, f"pass (H, W, {bands}) {dtype}", option="image")

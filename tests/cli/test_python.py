@@ -11,11 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import simclrseg
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import UsageError
+from tests.inference.models import write_segmenter
 from tests.readme import GUIDE
 
 SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
@@ -86,6 +87,33 @@ def test_a_file_a_pil_image_and_an_array_are_the_same_image(tuned, tmp_path):
         np.testing.assert_array_equal(model.predict(same).probability, expected)
     with pytest.raises(UsageError, match=r"an array \(96, 96\) of float64 is no image: pass \(H, W, 3\) uint8"):
         model.predict(np.zeros((96, 96)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "PA", "CMYK", "LAB", "1"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_pil_image_of_any_mode_is_what_its_file_is(tmp_path, mode, hidden):
+    photo = Image.fromarray(Shapes(1).image(0))
+    if mode == "LAB":
+        photo = ImageCms.profileToProfile(
+            photo, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+    photo = photo.convert(mode)
+    if mode in ("RGBA", "LA", "PA"):
+        alpha = Image.new("L", photo.size, 0)
+        alpha.paste(0 if hidden else 255, (0, 0, 48, 96))
+        photo.putalpha(alpha)
+    if mode == "P":
+        photo.info["transparency"] = 0
+    file = tmp_path / ("image.png" if mode in ("RGBA", "LA", "P", "1") else "image.tif")
+    photo.save(file)
+    model = simclrseg.load_model(write_segmenter(tmp_path / "a.onnx"))
+    np.testing.assert_array_equal(model.predict(photo).image, model.predict(file).image)
+
+
+def test_a_pil_image_is_nothing_for_a_model_of_other_bands(tmp_path):
+    model = simclrseg.load_model(write_segmenter(tmp_path / "a.onnx", bands=("red", "green", "blue", "nir")))
+    with pytest.raises(UsageError, match=r"takes 4 of 8 bits \(red, green, blue, nir\): pass its file, or \(H, W, 4\)"):
+        model.predict(Image.fromarray(Shapes(1).image(0)))
 
 
 def test_a_threshold_of_ones_own_makes_another_mask(tuned):
