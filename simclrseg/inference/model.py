@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from simclrseg.images.srgb import hides_all, srgb_pixels
 from simclrseg.images.strips import cut
 from simclrseg.inference.jobs import InputImage
 from simclrseg.inference.outputs import class_colours
-from simclrseg.inference.predictor import Predictor
+from simclrseg.inference.predictor import SMALLEST_TILE, Predictor
 from simclrseg.inference.session import Model
-from simclrseg.inference.tiling import to_mask
-from simclrseg.metadata import ModelMetadata
+from simclrseg.inference.tiling import OVERLAP, to_mask
+from simclrseg.metadata import LARGEST_SIDE, ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,17 @@ class LoadedModel:
 
         Args:
             image: a file, a PIL image, or (H, W, 3) uint8 RGB; for models of other bands (H, W, bands) as stored.
-            threshold: probability above which a pixel is foreground; by default the model's own.
+            threshold: probability above which a pixel is foreground, in (0, 1); by default the model's own.
             options: ``tile``, ``overlap`` and ``flips`` of ``Predictor``.
+
+        Raises:
+            UsageError: for what cannot be, or means nothing for this model.
+            ImageError: if the image cannot be read.
         """
-        predictor = Predictor(self._model, threshold=threshold or self.metadata.threshold, **options)
+        self._check(threshold, options.get("tile"), options.get("overlap", OVERLAP))
+        predictor = Predictor(
+            self._model, threshold=self.metadata.threshold if threshold is None else threshold, **options
+        )
         picture = self._picture(predictor, image)
         if self._model.classifies:
             return Classified(**predictor.classify([picture.pixels])[0])
@@ -103,6 +111,27 @@ class LoadedModel:
         if picture.blank is not None:
             mask[picture.blank] = 0
         return Prediction(picture.pixels, mask, probability, self.metadata, picture.blank)
+
+    def _check(self, threshold: Any, tile: Any, overlap: Any) -> None:
+        """Refuse what the command refuses, too."""
+        path, (_, height, width) = self._model.path, self._model.fixed
+        if threshold is not None and self.metadata.threshold is None:
+            reason = f"{path} gives a probability a class and takes the likeliest"
+            raise UsageError(reason, "leave threshold out", option="threshold", value=threshold)
+        if threshold is not None and not (isinstance(threshold, Real) and 0 < float(threshold) < 1):
+            raise UsageError(f"threshold is {threshold!r}", "pass a number with 0 < x < 1", option="threshold")
+        if not (isinstance(overlap, Real) and 0 <= float(overlap) < 1):
+            raise UsageError(f"overlap is {overlap!r}", "pass a number with 0 <= x < 1", option="overlap")
+        if tile is None:
+            return
+        if self._model.classifies:
+            raise UsageError(f"{path} gives labels, not masks", "leave tile out", option="tile", value=tile)
+        if not (isinstance(tile, Integral) and SMALLEST_TILE <= int(tile) <= LARGEST_SIDE):
+            remedy = f"pass a whole number from {SMALLEST_TILE} to {LARGEST_SIDE:,}"
+            raise UsageError(f"tile is {tile!r}", remedy, option="tile", value=tile)
+        if (height or tile, width or tile) != (tile, tile):
+            reason = f"tile is {tile}, and {path} takes {height} x {width} pixels only"
+            raise UsageError(reason, "leave tile out", option="tile", value=tile)
 
     def _picture(self, predictor: Predictor, image: Any) -> Picture:
         if isinstance(image, str | os.PathLike):

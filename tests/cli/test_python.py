@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 import simclrseg
 from simclrseg.data.datasets.shapes import Shapes
 from simclrseg.errors import UsageError
-from tests.inference.models import write_segmenter
+from tests.inference.models import write_classifier, write_segmenter
 from tests.readme import GUIDE
 
 SMALL = {"device": "cpu", "workers": 1, "precision": "fp32"}
@@ -120,6 +120,29 @@ def test_a_threshold_of_ones_own_makes_another_mask(tuned):
     image = Shapes(1).image(0)
     prediction = tuned.model.predict(image, threshold=0.01)
     assert ((prediction.probability > 0.01) == prediction.mask).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"threshold": 0.0}, r"threshold is 0\.0: pass a number with 0 < x < 1"),
+        ({"threshold": 50}, "threshold is 50: pass"),
+        ({"tile": 0}, "tile is 0: pass a whole number from 64 to 8,192"),
+        ({"tile": 100.5}, r"tile is 100\.5: pass"),
+        ({"tile": 64, "overlap": 1}, "overlap is 1: pass a number with 0 <= x < 1"),
+    ],
+)
+def test_what_a_prediction_cannot_be_made_with_is_refused_as_by_the_command(tmp_path, options, reason):
+    with pytest.raises(UsageError, match=reason):
+        simclrseg.load_model(write_segmenter(tmp_path / "a.onnx")).predict(Shapes(1).image(0), **options)
+
+
+def test_what_means_nothing_for_a_model_is_refused_as_by_the_command(tmp_path):
+    three, labels = write_segmenter(tmp_path / "a.onnx", classes=3), write_classifier(tmp_path / "b.onnx")
+    with pytest.raises(UsageError, match="takes the likeliest: leave threshold out"):
+        simclrseg.load_model(three).predict(Shapes(1).image(0), threshold=0.9)
+    with pytest.raises(UsageError, match="gives labels, not masks: leave tile out"):
+        simclrseg.load_model(labels).predict(Shapes(1).image(0), tile=64)
 
 
 def test_the_newest_run_is_opened_by_default_and_torch_is_not(tuned, runs):

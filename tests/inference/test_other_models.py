@@ -16,6 +16,7 @@ from simclrseg.commands.predict import predict
 from simclrseg.config.predict import PredictConfig
 from simclrseg.errors import UsageError
 from simclrseg.exporters.onnx import export_onnx
+from simclrseg.inference.model import LoadedModel
 from simclrseg.inference.session import open_model
 from simclrseg.metadata import ModelMetadata
 from tests.images.tiffs import tiff
@@ -150,6 +151,8 @@ def test_a_file_of_a_fixed_shape_takes_no_other_tiles(fixed, tmp_path):
     red_half(40).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match=r"--tile 64: .* takes 48 x 64 pixels only; leave out --tile"):
         run(fixed, [tmp_path / "a.png"], tmp_path / "out", {"tile": 64})
+    with pytest.raises(UsageError, match=r"tile is 64, and .* takes 48 x 64 pixels only: leave tile out"):
+        LoadedModel(open_model(fixed, "cpu")).predict(red_half(40), tile=64)
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 64), (2, 48, 64), (5, 30, 64), (3, 20, 10)])
