@@ -216,7 +216,7 @@ class Predictor:
                 return np.concatenate([self._within_memory(image[None]) for image in batch])
             height, width = batch.shape[1:3]
             side = max(height, width) // 2 // 32 * 32
-            if side < SMALLEST_TILE or self.model.fixed[1] is not None:
+            if side < SMALLEST_TILE or self.model.fixed[1] is not None or self.model.classifies:
                 size = f"{width} x {height} pixels"
                 if self.model.provider == CPU:
                     remedy = "free some memory, or pass fewer --workers"

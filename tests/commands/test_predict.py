@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from simclrseg.errors import ModelFileError, OutOfMemory, OutputError, Terminate
 from simclrseg.images.decode import image_shape, read_picture
 from simclrseg.images.opening import turn_back
 from simclrseg.inference.predictor import Predictor
-from simclrseg.inference.session import Model
+from simclrseg.inference.session import Model, open_model
 from simclrseg.system import files
 from tests.images.odd import UNREADABLE, orientation_exif
 
@@ -265,6 +266,17 @@ def test_a_memory_that_does_not_hold_a_batch_gets_photos_one_by_one_and_then_til
     monkeypatch.setattr(Model, "run", lambda self, batch: small(self, np.zeros((9, 999, 999))))
     with pytest.raises(OutOfMemory, match=r"^out of memory even for \d+ x \d+ pixels: free some memory, or"):
         run(model, [source], tmp_path / "none.png")
+
+
+def test_a_classifier_that_does_not_fit_in_memory_takes_no_tiles_of_a_photo(make_classifier, tmp_path, monkeypatch):
+    def full(self, batch):
+        raise MemoryError("Failed to allocate memory")
+
+    monkeypatch.setattr(Model, "run", full)
+    model = open_model(make_classifier(), "cpu")
+    large = replace(model, metadata=model.metadata.model_copy(update={"image_size": 256}))
+    with pytest.raises(OutOfMemory, match=r"^out of memory even for 256 x 256 pixels: free some memory, or"):
+        Predictor(large).classify([np.zeros((300, 300, 3), np.uint8)])
 
 
 def test_a_photo_that_does_not_fit_in_memory_is_one_line(make_model, tmp_path, monkeypatch):
