@@ -127,7 +127,7 @@ def open_for(config: PredictConfig, *, at_once: int, once: bool = False) -> Mode
     else:
         from simclrseg.data.datasets.locate import user_cache
 
-        shape = (GPU_BATCH, config.method.tile, config.method.tile, 3) if config.method.tile else None
+        shape = (GPU_BATCH, config.method.tile, config.method.tile) if config.method.tile else None
         model = open_model(path, device, largest=shape, cache=user_cache())
     log.info(model.describe())
     comes_along = f"{PETS.name}, which comes with simclrseg: it {PETS.does}"

@@ -170,7 +170,7 @@ def open_model(
     *,
     threads: int | None = None,
     once: bool = False,
-    largest: tensorrt.Shape | None = None,
+    largest: tuple[int, int, int] | None = None,
     cache: Path | None = None,
     describe: Describe | None = None,
 ) -> Model:
@@ -183,7 +183,7 @@ def open_model(
         threads: that compute one batch on the CPU; ONNX Runtime's own choice by default.
         once: for one batch only, so that on the CPU less is prepared: 20 ms sooner open, and 10 ms longer a batch
             (ResNet-18 at 256 px).
-        largest: batch that will come, for ``tensorrt``; by default 8 of the training size.
+        largest: (N, H, W) of the batches that will come, for ``tensorrt``; by default 8 of the training size.
         cache: folder below which ``tensorrt`` keeps its engines.
         describe: gives the metadata of a file that has none.
 
@@ -219,13 +219,13 @@ def open_model(
     return Model(session, metadata, session.get_providers()[0], path, cause)
 
 
-def _tensorrt(path: Path, largest: tensorrt.Shape | None, cache: Path | None) -> tuple[str, dict[str, str]]:
+def _tensorrt(path: Path, largest: tuple[int, int, int] | None, cache: Path | None) -> tuple[str, dict[str, str]]:
     """TensorRT's provider and its options, its libraries loaded and its folder made."""
     tensorrt.load_libraries()
     metadata = _metadata(_open_on_cpu(path, threads=1), path)
-    side = metadata.image_size
+    count, height, width = largest or (8, metadata.image_size, metadata.image_size)
     cache = cache or Path(tempfile.gettempdir())
-    options = tensorrt.options(path, largest or (8, side, side, metadata.in_channels), cache)
+    options = tensorrt.options(path, (count, height, width, metadata.in_channels), cache)
     folder = Path(options["trt_engine_cache_path"])
     make_folder(folder)
     if not any(folder.glob("*.engine")):

@@ -13,7 +13,9 @@ import pytest
 from simclrseg.errors import DeviceError, ModelFileError, UsageError
 from simclrseg.inference import session, tensorrt
 from simclrseg.inference.session import CPU, CUDA, open_model
+from tests.inference.models import write_segmenter
 
+CACHE = "trt_engine_cache_path"
 HEAVY = ("torch", "torchvision", "segmentation_models_pytorch", "timm", "onnx", "matplotlib")
 
 
@@ -146,6 +148,17 @@ def test_engines_are_kept_by_model_gpu_and_version(make_model, tmp_path, monkeyp
     assert "NVIDIA_H100_80GB" in key and onnxruntime.__version__ in key
     path.write_bytes(path.read_bytes() + b"\0")
     assert tensorrt.engine_key(path) != key
+
+
+def test_engines_are_built_for_the_bands_of_the_model(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tensorrt, "load_libraries", lambda: None)
+    monkeypatch.setattr(tensorrt, "options", lambda path, shape, cache: asked.append(shape) or {CACHE: str(tmp_path)})
+    model = write_segmenter(tmp_path / "a.onnx", bands=("red", "green", "blue", "nir"))
+    for largest in (None, (8, 512, 512)):
+        with pytest.raises(DeviceError):  # there is no TensorRT
+            open_model(model, "tensorrt", largest=largest)
+    assert asked == [(8, 16, 16, 4), (8, 512, 512, 4)]
 
 
 def test_a_classifier_is_told_from_a_segmentation_model(make_model, make_classifier):
