@@ -91,8 +91,9 @@ def find_scored(root: Path, config: EvaluateConfig, machine: Machine) -> list[Sc
             "leave them out",
             option="classes",
         )
-    for one in scored:
-        if [other.path for other in scored].count(one.path) > 1:
+    places = [one.path.resolve() for one in scored]
+    for one, place in zip(scored, places, strict=True):
+        if places.count(place) > 1:
             raise UsageError(f"{one.path} is named twice", "name each model once", option="models", path=one.path)
     _check_same_images(scored, at=config.data.at)
     labels = [one.name for one in scored]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -203,6 +204,8 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(run, tmp_pa
         evaluated(tmp_path / "b", run, bare)
     with pytest.raises(UsageError, match="is named twice"):
         evaluated(tmp_path / "b", run, run)
+    with pytest.raises(UsageError, match="is named twice"):
+        evaluated(tmp_path / "b", run, os.path.relpath(run))
     with pytest.raises(UsageError, match=r"has no miou; did you mean 'iou'"):
         evaluated(tmp_path / "b", run, minimum=["miou=0.5"])
     with pytest.raises(UsageError, match=r"has no top5; choose from iou, f1, .*accuracy, boundary_iou$"):
