@@ -86,6 +86,9 @@ def _evaluated(scored: Scored, config: EvaluateConfig, machine: Machine, root: P
         return found
 
     scores = score(scored.indices)
+    if not scores.confidences.number.any():
+        ignored = f"every pixel of the {len(scores.keys):,} masks to be scored of {scored.dataset.name} is ignored"
+        raise DataError(ignored, "mark what they show, or score others (--dataset, --split)")
     weights = draws(scores)
     metrics = over_split(scores, weights)
     values = {name: estimate.value for name, estimate in metrics.items()}

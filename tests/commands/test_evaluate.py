@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -441,6 +442,20 @@ def test_empty_masks_are_counted(run, tmp_path):
     photos = str(write_photos(tmp_path / "photos", 20))
     result = evaluated(tmp_path / "runs", run, dataset=photos, split="all", empty="0")
     assert (result["empty_masks"], result["empty"], result["n"]) == (1, "0", 20)
+
+
+def test_masks_of_which_every_pixel_is_ignored_are_no_score(run, tmp_path):
+    photos = write_photos(tmp_path / "photos", 12)
+    for file in (photos / "masks").iterdir():
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:8], mask[8:16] = 1, 255
+        cv2.imwrite(str(file), mask)
+    (model,) = evaluation(tmp_path / "runs", run, dataset=str(photos)).models
+    for key in model.scores.keys:
+        cv2.imwrite(str(photos / "masks" / Path(key).name), np.full((32, 32), 255, np.uint8))
+    with pytest.raises(DataError, match=r"^every pixel of the 2 masks to be scored of .* is ignored: mark what they"):
+        evaluated(tmp_path / "none", run, dataset=str(photos))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_file_without_metadata_needs_classes_and_size(run, tmp_path):
