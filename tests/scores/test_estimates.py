@@ -107,6 +107,16 @@ def test_the_mean_over_images_is_another_number_than_the_one_over_the_split():
     assert mean.interval is not None and mean.interval.low < mean.value < mean.interval.high
 
 
+def test_images_that_are_wholly_ignored_widen_no_interval():
+    images = [
+        Pixels.of(np.full((4, 4), 0.9, np.float32), np.where(np.eye(4) > 0, 1, 0).astype(np.uint8), 0.5, 2),
+        *[Pixels.of(np.zeros((4, 4), np.float32), np.full((4, 4), 255, np.uint8), 0.5, 2)] * 2,
+    ]
+    scores = counted(Pixels.stack(images, 2))
+    found = over_split(scores, draws(scores))["iou"]
+    assert found.value == 0.25 and found.interval == Interval(0.25, 0.25)
+
+
 def test_empty_masks_are_counted_and_weigh_what_was_asked_for():
     values = {empty: over_images(masks(empty=empty).by_image(), None)["iou"].value for empty in (0.0, 1.0, np.nan)}
     assert masks().notes(None, None)["empty_masks"] == 1

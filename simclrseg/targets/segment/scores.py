@@ -60,15 +60,18 @@ class SegmentationScores(Scores):
         return self.pixels[self.resolution]
 
     def resampled(self, weights: Floats) -> dict[str, Floats]:
-        """Weights (R, N) -> every metric over the split, from the sums of all images, (R,) each."""
-        return self.chosen.summed(weights).metrics(empty=self.empty)
+        """Weights (R, N) -> every metric over the split, from sums over all images, (R,) each; NaN of ignored ones."""
+        return self._known(self.chosen.summed(weights))
 
     def by_class(self, weights: Floats) -> dict[str, Floats]:
         return self.chosen.summed(weights).by_class()
 
     def by_image(self) -> dict[str, Floats]:
         """Every metric of each image, (N,) each; NaN where it has none, as one that is wholly ignored."""
-        pixels = self.chosen
+        return self._known(self.chosen)
+
+    def _known(self, pixels: Pixels) -> dict[str, Floats]:
+        """Every metric of each row, NaN of one in which no pixel counts."""
         counted = pixels.confusion.sum((1, 2)) > 0
         return {name: np.where(counted, values, np.nan) for name, values in pixels.metrics(empty=self.empty).items()}
 
