@@ -202,7 +202,9 @@ def _probed(asked: Asked, folder: Path, *, method: str | None) -> Probed:
         for name, estimate in sides[1].items()
     }
     values, free = ({name: side[name].value for name in side} for side in reversed(sides))
-    doubts = few_images(len(after.indices)) + pretraining_doubts(values, {name: free[name] for name in after.hits})
+    started = bool(found.metadata.pretrained)
+    doubts = few_images(len(after.indices))
+    doubts += pretraining_doubts(values, {name: free[name] for name in after.hits}, untrained=started)
     for doubt in doubts:
         log.warning(doubt)
     rows = []

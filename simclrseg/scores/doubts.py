@@ -33,13 +33,17 @@ def doubts(metrics: Mapping[str, float], free: Mapping[str, float], images: int,
     return found
 
 
-def pretraining_doubts(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[str]:
+def pretraining_doubts(
+    metrics: Mapping[str, float], before: Mapping[str, float], *, untrained: bool = False
+) -> list[str]:
     """The doubts about a backbone.
 
     Args:
         metrics: its scores, and where it was just trained the ``loss`` with what it logs.
         before: some of the scores, of the same network before.
+        untrained: whether that had random weights, though the pretraining began with others.
     """
+    then = "with random weights" if untrained else "before pretraining"
     remedy = "try more photos, more --epochs, a larger --batch-size or another --learning-rate of pretrain"
     found = [
         f"the loss ended at {metrics['loss']:.4f}, not below the {metrics[name]:.4f} of a network that knows nothing: "
@@ -48,7 +52,7 @@ def pretraining_doubts(metrics: Mapping[str, float], before: Mapping[str, float]
         if name in metrics and metrics["loss"] >= metrics[name]
     ]
     return found + [
-        f"{words(name)} {metrics[name]:.4f} is not above the {value:.4f} it had before pretraining: {remedy}"
+        f"{words(name)} {metrics[name]:.4f} is not above the {value:.4f} it had {then}: {remedy}"
         for name, value in before.items()
         if metrics[name] <= value
     ]

@@ -36,6 +36,8 @@ def test_a_loss_that_ended_where_it_began_is_doubted(baseline):
 def test_a_backbone_is_doubted_that_is_no_better_than_before():
     (line,) = pretraining_doubts({"loss": 1.0, "knn": 0.4, "psnr": 12.0}, {"knn": 0.4, "psnr": 9.0})
     assert line.startswith("knn 0.4000 is not above the 0.4000 it had before pretraining: try")
+    (line,) = pretraining_doubts({"knn": 0.4}, {"knn": 0.4}, untrained=True)  # which began with other weights
+    assert line.startswith("knn 0.4000 is not above the 0.4000 it had with random weights: try")
 
 
 def test_what_intervals_cover_is_said():
