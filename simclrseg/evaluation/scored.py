@@ -114,7 +114,7 @@ def _find(root: Path, name: str | None, config: EvaluateConfig, machine: Machine
         size = batch_size_of(data.batch_size, path.parent)
         answers, metadata = open_exported(path, config.hardware.device, classes=data.classes, size=data.size)
         log.info(f"model {path}")
-        label = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).strip("-._+") or "model"
+        label = _as_name(path.stem)
         predict = in_parts(answers, size)
         target = images_of_file(path, metadata, data.dataset)
     else:
@@ -277,10 +277,19 @@ def sized(batch_size: int) -> Iterator[None]:
         yield
 
 
+def _as_name(text: str) -> str:
+    """A text as far as the name of a run can hold it."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text)[: runs.LONGEST_NAME].strip("-._+") or "model"
+
+
 @contextmanager
 def open_report(config: EvaluateConfig, name: str, *, scored: list[str]) -> Iterator[Path]:
-    """Claim a new folder, which is finished when the block ends and gone where it fails."""
-    run = runs.claim(Path(config.console.runs), "evaluate", name)
+    """Claim a new folder, which is finished when the block ends and gone where it fails.
+
+    Args:
+        name: of what is scored, whose file or folder may be called as no run can be.
+    """
+    run = runs.claim(Path(config.console.runs), "evaluate", _as_name(name))
     command = shlex.join(["simclrseg", *sys.argv[1:]])
     with runs.discarded_unless_started(run), log_file.kept(run.folder, command):
         started = datetime.now(UTC).isoformat(timespec="seconds")

@@ -214,6 +214,12 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(run, tmp_pa
     assert not (tmp_path / "b").exists()
 
 
+def test_a_run_whose_folder_is_called_as_no_run_can_be_is_scored(run, tmp_path):
+    moved = copied(run, tmp_path / "a" / "finetune" / "my run, the 2nd")
+    result = evaluated(tmp_path / "runs", moved)
+    assert result["name"] == "my run, the 2nd" and Path(result["report"]).name == "my-run-the-2nd"
+
+
 def test_a_gate_that_is_not_met_says_value_and_interval(run, tmp_path):
     result = evaluated(tmp_path, run, minimum=["iou=0.999", "iou=0", "accuracy=0.01"])  # the stricter one counts
     value, (low, high) = result["metrics"]["iou"], result["intervals"]["iou"]
