@@ -351,6 +351,8 @@ def _leave_existing(jobs: Sequence[Job], *, overwrite: bool, skip: bool) -> list
             f"{which}: nothing is replaced without --overwrite, and --skip-existing leaves it out", option="overwrite"
         )
     there = set(existing)
+    for target in dict.fromkeys(path for _, kind, path in _targets(jobs) if OUTPUTS[kind].joint and path in there):
+        log.warning(f"{target} exists and stays as it is, whichever photos it holds: --overwrite makes it anew of all")
     return [
         Job(job.image, {kind: target for kind, target in job.targets.items() if target not in there}) for job in jobs
     ]

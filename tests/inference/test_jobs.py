@@ -331,6 +331,15 @@ def test_what_exists_can_be_skipped_so_that_a_run_can_be_resumed(photos, tmp_pat
     assert [list(job.targets) for job in jobs] == [[], ["mask"]]
 
 
+def test_a_file_for_all_photos_that_is_skipped_is_said_to_hold_what_it_holds(photos, tmp_path, caplog):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "annotations.coco.json").touch()
+    jobs = plan(["photos/sub/b.png", "photos/a.jpg"], "labels", {"coco": ".json"}, skip_existing=True)
+    assert [list(job.targets) for job in jobs] == [[], []]
+    (line,) = [record.getMessage() for record in caplog.records]  # a photo that came later would be in no file
+    assert line.startswith("labels/annotations.coco.json exists and stays as it is, whichever photos it holds: --over")
+
+
 def test_of_several_outputs_only_those_that_are_missing_are_written(photos, tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.overlay.png").touch()
